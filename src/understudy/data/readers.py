@@ -1,0 +1,141 @@
+"""Rows of a data file, one at a time, each with the place it came from for error messages."""
+
+import csv
+import gzip
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+from understudy.errors import DataError
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
+
+Row = dict[str, Any]
+
+
+def file_kind(path: Path) -> str | None:
+    """The suffix that decides how `path` is read (`.gz` aside), or None for an unknown one."""
+    name = path.name.removesuffix(".gz")
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns of `path`, from its header or its first row."""
+    if file_kind(path) in (".csv", ".tsv"):
+        header = next(_csv_rows(path), None)
+        if header is None:
+            raise DataError(f"{path} is empty, expected a header line and rows.")
+        return header[1]
+    first = next(read_rows(path), None)
+    if first is None:
+        raise DataError(f"{path} has no rows.")
+    return list(first[1])
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """Yield (place, row): the place reads `file:line`.
+
+    CSV follows RFC 4180. In TSV, quotes are ordinary characters, as in GLUE's files. A `.txt` file holds
+    one text a line. Any but Parquet may be gzipped.
+
+    Raises:
+        DataError: with file and line, for bytes that are not UTF-8 and rows that do not parse.
+    """
+    kind = file_kind(path)
+    if kind in (".csv", ".tsv"):
+        return _table_rows(path)
+    if kind == ".jsonl":
+        return _json_rows(path)
+    if kind == ".parquet":
+        return _parquet_rows(path)
+    if kind == ".txt":
+        return ((place, {"text": line}) for place, line in _lines(path) if line.strip())
+    raise DataError(f"{path}: unknown kind of file, expected one of {', '.join(SUFFIXES)} (or one with .gz).")
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    with cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else open(path, "rb")) as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield f"{path}:{number}", line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{path}:{number}: byte {error.start + 1} of the line is not valid UTF-8 "
+                    f"(0x{line[error.start]:02x}). Save the file as UTF-8, or repair this line."
+                ) from None
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    csv.field_size_limit(sys.maxsize)
+    lines = (line + "\n" for _, line in _lines(path))
+    if file_kind(path) == ".tsv":
+        reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(lines, strict=True)
+    try:
+        for row in reader:
+            if row:
+                yield f"{path}:{reader.line_num}", row
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: not valid CSV ({error}). Check the quotes there.") from None
+
+
+def _table_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    rows = _csv_rows(path)
+    _, header = next(rows, ("", []))
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise DataError(f"{path}: column {repeated[0]!r} stands twice in the header {header}. Rename one.")
+    for place, row in rows:
+        if len(row) != len(header):
+            raise DataError(f"{place}: {len(row)} fields, expected {len(header)} ({', '.join(header)}).")
+        yield place, dict(zip(header, row, strict=True))
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    for place, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{place}: not valid JSON ({error}). Expected one object a line.") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{place}: {type(row).__name__}, expected a JSON object such as {{\"text\": ...}}.")
+        yield place, row
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except pyarrow.ArrowInvalid as error:
+        raise DataError(f"{path}: not a Parquet file ({error}).") from None
+    number = 0
+    for batch in file.iter_batches():
+        for row in batch.to_pylist():
+            number += 1
+            yield f"{path}, row {number}", row
+
+
+def parse_input_line(line: str, place: str) -> Row:
+    """One line of `predict`'s input: a JSON object, a JSON string or plain text."""
+    if line.startswith(("{", '"')):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            if line.startswith("{"):
+                raise DataError(f"{place}: starts like JSON but does not parse: {line[:60]!r}.") from None
+            return {"text": line}
+        return value if isinstance(value, dict) else {"text": value}
+    return {"text": line}
+
+
+def text_lines(file: IO[bytes]) -> Iterator[str]:
+    """Lines of a binary stream as text, invalid UTF-8 replaced by U+FFFD."""
+    return (line.rstrip("\r\n") for line in io.TextIOWrapper(file, encoding="utf-8", errors="replace"))

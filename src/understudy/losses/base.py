@@ -1,0 +1,40 @@
+"""What every term of the objective is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from understudy.losses.schedules import Schedule, at
+
+Fields = Mapping[str, Any]
+
+
+class Loss(ABC):
+    """One term of the objective. A loss never holds a model: it declares the fields it reads.
+
+    Args:
+        weight: a number, or a schedule (progress of the training, 0 to 1 -> number).
+    """
+
+    student_fields: ClassVar[frozenset[str]] = frozenset({"logits"})
+    teacher_fields: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, weight: float | Schedule = 1.0) -> None:
+        self.weight = weight
+
+    @abstractmethod
+    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        """The unweighted term, a scalar.
+
+        Args:
+            student: the student's outputs, at least `student_fields`.
+            teacher: the teacher's outputs, at least `teacher_fields`; empty where none are declared.
+            batch: the inputs; `labels` [batch], -100 = none.
+            progress: how far the training is, 0 to 1.
+        """
+
+    def weighted(self, student: Fields, teacher: Fields, batch: Fields, progress: float) -> Tensor:
+        """The term times its weight at `progress`."""
+        return at(self.weight, progress) * self(student, teacher, batch, progress)

@@ -1,0 +1,21 @@
+"""Schedules of a weight or a temperature: functions of the training's progress, 0.0 at its start, 1.0 at its end."""
+
+import math
+from collections.abc import Callable
+
+Schedule = Callable[[float], float]
+
+
+def linear(start: float, end: float) -> Schedule:
+    """From `start` to `end` in a straight line."""
+    return lambda progress: start + (end - start) * progress
+
+
+def cosine(start: float, end: float) -> Schedule:
+    """From `start` to `end` along half a cosine: slow, fast, slow."""
+    return lambda progress: end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def at(value: float | Schedule, progress: float) -> float:
+    """The value of a number or a schedule at `progress`."""
+    return value(progress) if callable(value) else value

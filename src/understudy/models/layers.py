@@ -1,0 +1,116 @@
+"""Layers whose answer for a text never depends on padding, in training and in the exported graph.
+
+Shapes: x [batch, length, size] with zeros at padding; mask [batch, length] bool, padding on the right.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def masked_max(states: Tensor, mask: Tensor) -> Tensor:
+    """Maximum over time of states that are at least 0 (after ReLU) -> [batch, size]."""
+    return (states * mask.unsqueeze(-1)).amax(1)
+
+
+class Convolution(nn.Module):
+    """Convolutions of several widths as one matrix product over windows of the widest.
+
+    The same function as `nn.Conv1d` of each width with zeros around the text, one output a token, but 6.8
+    times faster in int8: ONNX Runtime has no fast int8 convolution.
+    """
+
+    def __init__(self, input_size: int, num_filters: int, kernel_sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.kernel_sizes = tuple(kernel_sizes)
+        self.output_size = num_filters * len(self.kernel_sizes)
+        self.kernels = nn.ModuleList(nn.Linear(width * input_size, num_filters) for width in self.kernel_sizes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """-> [batch, length, output_size], after ReLU."""
+        widest = max(self.kernel_sizes)
+        before = (widest - 1) // 2
+        padded = F.pad(x, (0, 0, before, widest - 1 - before))
+        # Ends counted from the back: no shape arithmetic in the exported graph.
+        shifts = [padded[:, i : (i - widest + 1) or None] for i in range(widest)]
+        if torch.compiler.is_exporting():
+            return F.relu(torch.cat(shifts, -1) @ self._fused_weight(x.shape[-1]) + self._fused_bias())
+        outputs = []
+        for width, kernel in zip(self.kernel_sizes, self.kernels, strict=True):
+            first = before - (width - 1) // 2
+            outputs.append(kernel(torch.cat(shifts[first : first + width], -1)))
+        return F.relu(torch.cat(outputs, -1))
+
+    def _fused_weight(self, input_size: int) -> Tensor:
+        """[widest * input_size, output_size], narrower kernels filled up with zeros."""
+        widest = max(self.kernel_sizes)
+        columns = []
+        for width, kernel in zip(self.kernel_sizes, self.kernels, strict=True):
+            first = (widest - 1) // 2 - (width - 1) // 2
+            rest = widest - first - width
+            columns.append(F.pad(cast(nn.Linear, kernel).weight, (first * input_size, rest * input_size)).t())
+        return torch.cat(columns, 1)
+
+    def _fused_bias(self) -> Tensor:
+        return torch.cat([cast(nn.Linear, kernel).bias for kernel in self.kernels])
+
+
+class LSTM(nn.Module):
+    """One LSTM layer that stops at each text's end; the backward direction starts there."""
+
+    def __init__(self, input_size: int, hidden_size: int, bidirectional: bool) -> None:
+        super().__init__()
+        self.output_size = hidden_size * (2 if bidirectional else 1)
+        self.layers = nn.ModuleList(
+            nn.LSTM(input_size, hidden_size, batch_first=True) for _ in range(2 if bidirectional else 1)
+        )
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """-> [batch, length, output_size]; undefined at padding."""
+        lengths = mask.sum(1)
+        if torch.compiler.is_exporting():
+            return self._as_onnx_operator(x, lengths)
+        outputs = [self.layers[0](x)[0]]
+        if len(self.layers) == 2:
+            backwards = self.layers[1](_reverse(x, lengths))[0]
+            outputs.append(_reverse(backwards, lengths))
+        return torch.cat(outputs, -1)
+
+    def _as_onnx_operator(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """ONNX's own LSTM knows sequence lengths: one node instead of two and the reversals."""
+        directions = len(self.layers)
+        hidden = self.output_size // directions
+        layers = [cast(nn.LSTM, layer) for layer in self.layers]
+        inputs = (
+            x.transpose(0, 1),
+            torch.stack([_onnx_gates(layer.weight_ih_l0) for layer in layers]),
+            torch.stack([_onnx_gates(layer.weight_hh_l0) for layer in layers]),
+            torch.stack([torch.cat([_onnx_gates(layer.bias_ih_l0), _onnx_gates(layer.bias_hh_l0)]) for layer in layers]),
+            lengths.to(torch.int32),
+        )
+        output = torch.onnx.ops.symbolic(
+            "LSTM",
+            inputs,
+            attrs={"hidden_size": hidden, "direction": "bidirectional" if directions == 2 else "forward"},
+            dtype=x.dtype,
+            shape=(x.shape[1], directions, x.shape[0], hidden),
+            version=14,
+        )  # [length, directions, batch, hidden]
+        return output.permute(2, 0, 1, 3).flatten(2)
+
+
+def _reverse(x: Tensor, lengths: Tensor) -> Tensor:
+    """Reverse each text in its own length; padding stays where it is."""
+    positions = torch.arange(x.shape[1], device=x.device).unsqueeze(0)
+    last = lengths.unsqueeze(1) - 1
+    index = torch.where(positions <= last, last - positions, positions)
+    return x.gather(1, index.unsqueeze(-1).expand_as(x))
+
+
+def _onnx_gates(weight: Tensor) -> Tensor:
+    """torch orders gates input, forget, cell, output; ONNX input, output, forget, cell."""
+    i, f, c, o = weight.chunk(4)
+    return torch.cat([i, o, f, c])

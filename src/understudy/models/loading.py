@@ -1,0 +1,101 @@
+"""Load a classifier from a folder or the Hub, refusing what would go wrong later."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+
+from understudy.errors import ModelError
+
+logger = logging.getLogger("understudy")
+
+MAX_LENGTH = 256
+
+
+def load_classifier(source: str | Path) -> tuple[PreTrainedModel, Any]:
+    """A trained sequence classifier and its tokenizer, in float32 and eval mode.
+
+    Raises:
+        ModelError: no such folder, no weights, another head, or a tokenizer that does not fit.
+    """
+    name, config = str(source), _config(source)
+    architectures = config.architectures or []
+    if architectures and not any("SequenceClassification" in a for a in architectures):
+        raise ModelError(
+            f"{name} is a {architectures[0]}, expected a model for sequence classification. "
+            "Make one from it with: understudy finetune --model ... --data ... --out ..."
+        )
+    model, info = _from_pretrained(AutoModelForSequenceClassification, source, output_loading_info=True)
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"{name} has no weights for {', '.join(missing[:4])}: it is not a trained classifier. "
+            "Make one from it with: understudy finetune --model ... --data ... --out ..."
+        )
+    return model.eval(), load_tokenizer(source, model)
+
+
+def load_encoder(source: str | Path, **head: Any) -> tuple[PreTrainedModel, Any]:
+    """A pretrained encoder with a new classification head, and its tokenizer, for fine-tuning.
+
+    Args:
+        head: settings of the new head, `id2label` and `label2id`.
+    """
+    model = _from_pretrained(AutoModelForSequenceClassification, source, ignore_mismatched_sizes=True, **head)
+    return model, load_tokenizer(source, model)
+
+
+def load_tokenizer(source: str | Path, model: PreTrainedModel) -> Any:
+    """The tokenizer beside `model`, checked against its vocabulary."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except Exception as error:
+        raise ModelError(f"{source}: its tokenizer could not be loaded: {error}") from error
+    rows, tokens = model.get_input_embeddings().weight.shape[0], len(tokenizer)
+    if tokens > rows:
+        raise ModelError(
+            f"{source}: the tokenizer has {tokens:,} tokens, the model embeds {rows:,}. They belong to "
+            "different models; put the model's own tokenizer files into the folder."
+        )
+    if rows - tokens > 1000:
+        logger.warning(
+            "%s: the tokenizer has %d tokens, the model embeds %d. Is it the model's own?", source, tokens, rows
+        )
+    return tokenizer
+
+
+def input_length(model: PreTrainedModel, tokenizer: Any, wanted: int) -> int:
+    """`wanted` tokens, or fewer where the model has not as many positions."""
+    limits = [wanted, tokenizer.model_max_length]
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions:
+        # RoBERTa's positions start behind the padding id
+        offset = (model.config.pad_token_id or 0) + 1 if "roberta" in model.config.model_type else 0
+        limits.append(positions - offset)
+    return int(min(limits))
+
+
+def _config(source: str | Path) -> Any:
+    path = Path(source)
+    looks_local = path.is_absolute() or str(source).startswith(".") or path.exists()
+    if looks_local and not (path / "config.json").is_file():
+        raise ModelError(f"{source}: expected a model folder with a config.json, found none.")
+    try:
+        return AutoConfig.from_pretrained(source)
+    except Exception as error:
+        raise ModelError(f"{source}: no such model folder, and not loaded from the Hub either: {error}") from error
+
+
+def _from_pretrained(auto: Any, source: str | Path, **options: Any) -> Any:
+    _config(source)
+    path = Path(source)
+    if path.is_dir() and not any(path.glob("*.safetensors")):
+        pickled = next((p.name for p in path.glob("*.bin")), None)
+        found = f"only {pickled}, a pickle, which can run code when it is read" if pickled else "no weights"
+        raise ModelError(f"{source}: expected weights in model.safetensors, found {found}.")
+    try:
+        return auto.from_pretrained(source, dtype=torch.float32, use_safetensors=True, **options)
+    except Exception as error:
+        raise ModelError(f"{source}: the model could not be loaded: {error}") from error

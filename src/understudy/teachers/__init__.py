@@ -1,0 +1,6 @@
+"""Teachers: live, or cached on disk. Both are called with a batch and return the fields asked for."""
+
+from understudy.teachers.cached import CachedTeacher, label_texts
+from understudy.teachers.live import Teacher
+
+__all__ = ["CachedTeacher", "Teacher", "label_texts"]

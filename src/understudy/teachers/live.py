@@ -1,0 +1,128 @@
+"""The teacher itself: frozen, in eval mode, without gradient."""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from transformers import PreTrainedModel
+
+from understudy.data.labels import ordered_names
+from understudy.models.loading import MAX_LENGTH, input_length, load_classifier
+from understudy.text import clean_texts
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from understudy.teachers.cached import CachedTeacher
+
+
+class Teacher:
+    """A fine-tuned classifier that teaches.
+
+    Args:
+        source: a folder, a Hub name, or a loaded model (then with its `tokenizer`).
+        max_length: tokens of a text that the teacher reads.
+        dtype: precision of its matrix products: "bfloat16", "float32", or None for bfloat16 where the processor
+            has it (its logits differ in the third digit).
+
+    Raises:
+        ModelError: the model is not a classifier, has no weights, or another model's tokenizer.
+    """
+
+    fields: ClassVar[frozenset[str]] = frozenset({"logits", "hidden_states", "attentions"})
+    reads: ClassVar[tuple[str, ...]] = ("text", "text_pair")
+
+    def __init__(
+        self,
+        source: str | Path | PreTrainedModel,
+        tokenizer: Any = None,
+        max_length: int = MAX_LENGTH,
+        dtype: str | None = None,
+    ) -> None:
+        if isinstance(source, PreTrainedModel):
+            self.model, self.tokenizer = source, tokenizer
+        else:
+            self.model, self.tokenizer = load_classifier(source)
+        self.model.requires_grad_(False)
+        self.model.eval()
+        self.max_length = input_length(self.model, self.tokenizer, max_length)
+        self.dtype = dtype or ("bfloat16" if _has_fast_bfloat16(self.model.device) else "float32")
+        self.label_names = ordered_names(self.model.config.id2label)
+
+    @torch.no_grad()
+    def __call__(self, batch: Mapping[str, Any], fields: Collection[str] = ("logits",)) -> dict[str, Any]:
+        """Outputs for `batch["text"]` (and `text_pair`), lists of strings.
+
+        Args:
+            fields: which outputs, out of `fields`.
+
+        Returns:
+            {field: tensor or tuple of tensors}, float32; `logits` [batch, labels].
+        """
+        inputs = self.tokenize(batch["text"], batch.get("text_pair"))
+        self.model.eval()
+        with self._autocast():
+            output = self.model(
+                **inputs.to(self.model.device),
+                output_hidden_states="hidden_states" in fields,
+                output_attentions="attentions" in fields,
+            )
+        return {field: _to_float(output[field]) for field in fields}
+
+    def tokenize(self, texts: list[str], pairs: list[str] | None = None) -> Any:
+        """Model inputs for a list of texts, padded to the longest."""
+        arguments = [clean_texts(column, self.max_length) for column in (texts, pairs) if column is not None]
+        return self.tokenizer(
+            *arguments, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
+        )
+
+    def label(self, dataset: "Dataset", cache: str | Path | None = None) -> "CachedTeacher":
+        """Label every text of `dataset` once; see `understudy.teachers.cached.label_texts`."""
+        from understudy.teachers.cached import label_texts
+
+        return label_texts(self, dataset, cache)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides its outputs: weights, tokenizer, maximum length, precision, labels."""
+        weights = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            weights.update(name.encode())
+            weights.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        vocabulary = backend.to_str() if backend else json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
+        return {
+            "teacher_weights": weights.hexdigest(),
+            "tokenizer": hashlib.sha256(_without_truncation(vocabulary).encode()).hexdigest(),
+            "max_length": self.max_length,
+            "dtype": self.dtype,
+            "labels": self.label_names,
+        }
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.dtype == "float32":
+            return nullcontext()
+        return torch.autocast(self.model.device.type, dtype=getattr(torch, self.dtype))
+
+
+def _without_truncation(tokenizer: str) -> str:
+    """A tokenizer's state without what the last call left in it."""
+    state = json.loads(tokenizer)
+    return json.dumps({**state, "truncation": None, "padding": None}, sort_keys=True)
+
+
+def _to_float(value: Any) -> Any:
+    return tuple(_to_float(v) for v in value) if isinstance(value, tuple) else value.float()
+
+
+def _has_fast_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
