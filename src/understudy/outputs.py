@@ -21,7 +21,7 @@ def cache_root() -> Path:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write beside `path`, sync, then rename: readers see the old content or the new, never a half."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     data = content.encode() if isinstance(content, str) else content
     try:
         with open(temporary, "wb") as file:
@@ -44,16 +44,19 @@ class OutputFolder:
         path: where the result goes.
         settings: what was asked for, JSON values only; the same settings may continue a partial folder.
         overwrite: replace a result or a partial folder that other settings made.
+        resumable: keep the partial folder after an error or an interruption.
 
     Raises:
         OutputError: `path` holds something else, or another process is writing it.
     """
 
-    def __init__(self, path: str | Path, settings: dict[str, Any], overwrite: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, settings: dict[str, Any], overwrite: bool = False, resumable: bool = True
+    ) -> None:
         self.path = Path(path)
         self.partial = self.path.with_name(f"{self.path.name}.partial")
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
-        self.overwrite = overwrite
+        self.overwrite, self.resumable = overwrite, resumable
         self._check(self.path)
         self._check(self.partial)
 
@@ -91,6 +94,8 @@ class OutputFolder:
                 if self.path.exists():
                     shutil.rmtree(self.path)
                 os.replace(self.partial, self.path)
+            elif not self.resumable:
+                shutil.rmtree(self.partial)
         finally:
             self._lock.release()
 

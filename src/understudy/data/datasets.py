@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,13 @@ def labels_of(dataset: Dataset) -> np.ndarray:
 def ids_of(dataset: Dataset) -> np.ndarray:
     """[rows] int64."""
     return np.asarray(dataset.with_format("numpy")["example_id"][:], dtype=np.int64)
+
+
+def data_fingerprint(dataset: Dataset) -> str:
+    """A checksum of texts, labels and their order."""
+    content = hashlib.sha256(ids_of(dataset).tobytes())
+    content.update(labels_of(dataset).tobytes())
+    return content.hexdigest()
 
 
 def example_id(text: str, text_pair: str | None = None) -> int:
@@ -224,7 +232,7 @@ def _read(rows: _File | _Loaded, columns: Columns, source: str, labelled: bool =
     target = cache_root() / "data" / f"{rows.key}{'' if labelled else '-unlabelled'}.arrow"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.tmp")
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         with pyarrow.OSFile(str(temporary), "wb") as sink:
             with pyarrow.ipc.new_stream(sink, _schema(resolved)) as writer:
                 for batch in _batches(rows, resolved):

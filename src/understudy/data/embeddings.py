@@ -15,7 +15,7 @@ logger = logging.getLogger("understudy")
 # Smooth inverse frequency (Arora et al. 2017): a token of probability p weighs a / (a + p).
 SIF = 1e-3
 # Standard deviation of the elements: small beside the weights of a fresh encoder, large beside noise.
-SCALE = 0.25
+SCALE = 0.5
 
 
 def teacher_embeddings(teacher_table: np.ndarray, rows: list[list[int]], frequencies: np.ndarray, size: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from understudy.models.configuration import (
     StaticConfig,
     StudentConfig,
 )
-from understudy.models.heads import StudentForSequenceClassification
+from understudy.models.heads import StudentForSequenceClassification, is_student
 from understudy.models.static import StaticForSequenceClassification
 
 STUDENTS: dict[str, type[StudentForSequenceClassification]] = {
@@ -38,4 +38,5 @@ __all__ = [
     "StaticForSequenceClassification",
     "StudentConfig",
     "StudentForSequenceClassification",
+    "is_student",
 ]

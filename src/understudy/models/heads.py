@@ -114,6 +114,11 @@ class StudentForSequenceClassification(PreTrainedModel):
                     init.zeros_(parameter)
 
 
+def is_student(model: nn.Module) -> bool:
+    """Whether `model` is one of ours: it finds padding and cuts long texts itself."""
+    return isinstance(model, StudentForSequenceClassification)
+
+
 def _split_pair(input_ids: Tensor, token_type_ids: Tensor, padding: int | None) -> tuple[Tensor, Tensor]:
     """Move the second text to the front of a batch of its own; both padded on the right."""
     second = (token_type_ids == 1) & (input_ids != padding)

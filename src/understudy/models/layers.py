@@ -99,7 +99,7 @@ class LSTM(nn.Module):
             shape=(x.shape[1], directions, x.shape[0], hidden),
             version=14,
         )  # [length, directions, batch, hidden]
-        return output.permute(2, 0, 1, 3).flatten(2)
+        return torch.cat(output.unbind(1), -1).transpose(0, 1)
 
 
 def _reverse(x: Tensor, lengths: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from understudy.errors import ModelError
+from understudy.models.heads import is_student
 
 logger = logging.getLogger("understudy")
 
@@ -67,7 +68,9 @@ def load_tokenizer(source: str | Path, model: PreTrainedModel) -> Any:
 
 
 def input_length(model: PreTrainedModel, tokenizer: Any, wanted: int) -> int:
-    """`wanted` tokens, or fewer where the model has not as many positions."""
+    """`wanted` tokens, or fewer where the model has not as many positions; a student has its own number."""
+    if is_student(model):
+        return int(model.config.max_length)
     limits = [wanted, tokenizer.model_max_length]
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions:

@@ -50,8 +50,9 @@ class Teacher:
         self.model.requires_grad_(False)
         self.model.eval()
         self.max_length = input_length(self.model, self.tokenizer, max_length)
-        self.dtype = dtype or ("bfloat16" if _has_fast_bfloat16(self.model.device) else "float32")
+        self.dtype = dtype or ("bfloat16" if has_fast_bfloat16(self.model.device) else "float32")
         self.label_names = ordered_names(self.model.config.id2label)
+        self.data_labels: list[str] = getattr(self.model.config, "data_labels", None) or self.label_names
 
     @torch.no_grad()
     def __call__(self, batch: Mapping[str, Any], fields: Collection[str] = ("logits",)) -> dict[str, Any]:
@@ -118,7 +119,8 @@ def _to_float(value: Any) -> Any:
     return tuple(_to_float(v) for v in value) if isinstance(value, tuple) else value.float()
 
 
-def _has_fast_bfloat16(device: torch.device) -> bool:
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 matrix products are faster than float32 there."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     try:

@@ -1,0 +1,129 @@
+"""From a trained classifier to a folder that runs without torch."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from understudy._version import __version__
+from understudy.data.readers import read_rows
+from understudy.errors import ExportError
+from understudy.evaluation.classifier import Classifier
+from understudy.export.model_card import write_model_card
+from understudy.export.onnx import input_names, write_onnx
+from understudy.export.parity import Parity, check_parity
+from understudy.outputs import RUN_FILE, OutputFolder
+from understudy.runtime.manifest import MODEL, TOKENIZER, Manifest
+from understudy.runtime.predictor import Predictor, softmax
+from understudy.training.folders import SAMPLE_FILE
+
+logger = logging.getLogger("understudy")
+
+SELF_TEST_TEXTS = 8
+SMALLEST_AGREEMENT = {"fp32": 1.0, "int8": 0.98}
+TOLERANCE = {"fp32": 0.001, "int8": 0.05}
+
+
+def export(
+    model: str | Path,
+    out: str | Path,
+    int8: bool = False,
+    texts: list[tuple[str, ...]] | None = None,
+    min_agreement: float | None = None,
+    overwrite: bool = False,
+) -> Parity:
+    """Export a student or teacher folder to ONNX.
+
+    Args:
+        model: the folder of a trained classifier.
+        out: gets model.onnx, tokenizer.json, manifest.json and README.md.
+        int8: quantise to int8, about a quarter of the size.
+        texts: real texts (1-tuples, or pairs) for the parity check; by default the validation sample in `model`.
+        min_agreement: smallest share of texts with the same label as the model's; by default 1.0, and 0.98
+            with int8.
+
+    Returns:
+        How close the exported model is.
+
+    Raises:
+        ExportError: the exported model differs too much, or there are no texts to check it with.
+    """
+    classifier = Classifier.load(model)
+    pair = bool(getattr(classifier.model.config, "pair", False))
+    sample = texts or _sample(Path(model))
+    firsts = [row[0] for row in sample]
+    seconds = [row[1] for row in sample] if len(sample[0]) == 2 else None
+    precision = "int8" if int8 else "fp32"
+    settings = {"command": "export", "model": str(Path(model).resolve()), "precision": precision}
+    with OutputFolder(out, settings, overwrite, resumable=False) as folder:
+        names = input_names(classifier.model, classifier.tokenizer)
+        logger.info("Exporting %s to ONNX (%s).", model, precision)
+        write_onnx(classifier.model, names, folder / MODEL, int8)
+        _write_tokenizer(classifier, folder / TOKENIZER, cut=not pair)
+        manifest = Manifest(
+            labels=classifier.label_names,
+            data_labels=classifier.data_labels,
+            precision=precision,
+            max_length=classifier.max_length,
+            vocab_size=classifier.model.get_input_embeddings().weight.shape[0],
+            pair=seconds is not None,
+            self_test=[],
+            tolerance=TOLERANCE[precision],
+            understudy_version=__version__,
+        )
+        manifest.write(folder)
+        exported = Predictor(folder)
+        smallest = SMALLEST_AGREEMENT[precision] if min_agreement is None else min_agreement
+        parity = check_parity(classifier, exported, firsts, seconds, smallest)
+        manifest.self_test = _self_test(exported, firsts, seconds)
+        manifest.write(folder)
+        write_model_card(folder, Path(out).name, manifest, classifier.model, parity, _run_settings(Path(model)))
+    return parity
+
+
+def _write_tokenizer(classifier: Classifier, path: Path, cut: bool) -> None:
+    tokenizer = Tokenizer.from_str(classifier.tokenizer.backend_tokenizer.to_str())
+    tokenizer.no_padding()
+    if cut:
+        tokenizer.enable_truncation(classifier.max_length)
+    else:
+        tokenizer.no_truncation()  # a student of pairs cuts each text on its own
+    tokenizer.save(str(path), pretty=False)
+
+
+def _self_test(exported: Predictor, firsts: list[str], seconds: list[str] | None) -> list[dict[str, Any]]:
+    """Short texts, so that loading stays fast, and their probabilities here."""
+    rows = sorted(range(len(firsts)), key=lambda row: len(firsts[row]))[: SELF_TEST_TEXTS * 4 : 4]
+    chosen = [firsts[row] for row in rows]
+    paired = [seconds[row] for row in rows] if seconds is not None else None
+    probabilities = softmax(exported.logits(chosen, paired))
+    return [
+        {
+            "text": text,
+            **({"text_pair": paired[i]} if paired is not None else {}),
+            "probabilities": [round(float(p), 6) for p in probabilities[i]],
+        }
+        for i, text in enumerate(chosen)
+    ]
+
+
+def _sample(model: Path) -> list[tuple[str, ...]]:
+    path = model / SAMPLE_FILE
+    if not path.is_file():
+        raise ExportError(
+            f"{model} has no {SAMPLE_FILE}: there are no real texts to check the exported model with. "
+            "Name some with --data."
+        )
+    return [tuple(row[c] for c in ("text", "text_pair") if c in row) for _, row in read_rows(path)]
+
+
+def _run_settings(model: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((model / RUN_FILE).read_text())["settings"])
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+__all__ = ["Parity", "export"]

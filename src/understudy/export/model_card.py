@@ -1,0 +1,75 @@
+"""The README.md of an exported model."""
+
+from pathlib import Path
+from typing import Any
+
+from understudy.export.parity import Parity
+from understudy.runtime.manifest import MODEL, TOKENIZER, Manifest
+
+TEMPLATE = """---
+library_name: understudy
+pipeline_tag: text-classification
+tags:
+- knowledge-distillation
+- onnx
+---
+# {title}
+
+A text classifier with {parameters:,} parameters, exported by understudy {version}.
+
+| | |
+|---|---|
+| labels | {labels} |
+| input | {input}, the first {max_length} tokens |
+| precision | {precision} |
+| size on disk | {size:.2f} MB |
+| architecture | {architecture} |
+{training}
+## Use
+
+```python
+from understudy.serve import Predictor
+
+predictor = Predictor("{folder}")
+print(predictor({example}))
+```
+
+It needs `onnxruntime`, `tokenizers` and `numpy`, not torch.
+
+## Checks
+
+The exported model gave the same label as the original on {agreement:.2%} of {rows} validation texts; the largest
+difference of a probability was {difference:.4f}. `manifest.json` holds checksums of the files, and texts with their
+expected probabilities, which are checked whenever the model is loaded.
+
+## Limits
+
+It has learned from one teacher and one data set, and repeats their mistakes. Measure it on your own texts:
+`understudy evaluate --model {folder} --data DATA`.
+"""
+
+
+def write_model_card(folder: Path, name: str, manifest: Manifest, model: Any, parity: Parity, run: dict[str, Any]) -> None:
+    """Write README.md into `folder`, the exported model that will be called `name`."""
+    size = sum((folder / file).stat().st_size for file in (MODEL, TOKENIZER)) / 1e6
+    settings = "".join(
+        f"| {key.replace('_', ' ')} | {value} |\n" for key, value in run.items() if value not in (None, False, [], {})
+    )
+    card = TEMPLATE.format(
+        title=name,
+        parameters=model.num_parameters(),
+        version=manifest.understudy_version,
+        labels=", ".join(manifest.labels[:50]),
+        input="two texts" if manifest.pair else "one text",
+        max_length=manifest.max_length,
+        precision=manifest.precision,
+        size=size,
+        architecture=type(model).__name__,
+        training=f"\n## Training\n\n| setting | value |\n|---|---|\n{settings}" if settings else "",
+        folder=name,
+        example='[("first text", "second text")]' if manifest.pair else '["some text"]',
+        agreement=parity.agreement,
+        rows=parity.rows,
+        difference=parity.difference,
+    )
+    (folder / "README.md").write_text(card)

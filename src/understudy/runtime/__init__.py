@@ -1,0 +1,1 @@
+"""Running exported students. Imports onnxruntime, tokenizers and numpy, never torch."""

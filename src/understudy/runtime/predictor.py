@@ -1,0 +1,133 @@
+"""An exported model as a function: text in, label out, with onnxruntime, tokenizers and numpy alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+from understudy.errors import DataError, ExportError
+from understudy.runtime.manifest import MODEL, TOKENIZER, Manifest
+from understudy.text import clean_texts
+
+Text = str | tuple[str, str] | list[str]
+Prediction = dict[str, Any]
+
+
+class Predictor:
+    """Runs a folder that `understudy export` wrote.
+
+    Texts go through the model one at a time, so the answer for a text never depends on its neighbours, not even
+    in int8; batching brings small students nothing on a CPU.
+
+    Args:
+        folder: the exported folder.
+        threads: threads of one prediction. More than 1 slows small students down; run more processes instead.
+        self_test: whether to check at load that this machine gives the scores the exporting machine gave.
+
+    Raises:
+        ExportError: the folder is damaged, or gives other scores on this machine.
+    """
+
+    def __init__(self, folder: str | Path, threads: int = 1, self_test: bool = True) -> None:
+        self.folder = Path(folder)
+        self.manifest = Manifest.read(self.folder)
+        self.label_names = self.manifest.labels
+        self.data_labels = self.manifest.data_labels
+        self._tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))
+        if self._tokenizer.get_vocab_size() > self.manifest.vocab_size:
+            raise ExportError(
+                f"{self.folder}: the tokenizer has {self._tokenizer.get_vocab_size():,} tokens, the model embeds "
+                f"{self.manifest.vocab_size:,}. The files belong to different models; export the model again."
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = threads
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(self.folder / MODEL), options, providers=["CPUExecutionProvider"]
+        )
+        self._inputs = [node.name for node in self._session.get_inputs()]
+        if self_test:
+            self._self_test()
+
+    @overload
+    def __call__(self, texts: str | tuple[str, str]) -> Prediction: ...
+    @overload
+    def __call__(self, texts: Sequence[Text]) -> list[Prediction]: ...
+    def __call__(self, texts: Any) -> Any:
+        """Predict one text or a list of them.
+
+        Args:
+            texts: a string or a list of strings; for a model of pairs a tuple or a list of pairs. A flat list is
+                always a batch, never a pair.
+
+        Returns:
+            {"label": str, "score": float} for each text; the score is its probability.
+
+        Raises:
+            DataError: something else than text; names its index.
+        """
+        if isinstance(texts, str | tuple):
+            return self([texts])[0]
+        firsts, seconds = self._columns(texts)
+        return [self._named(row) for row in softmax(self.logits(firsts, seconds))]
+
+    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
+        """[texts, labels] float32."""
+        result = np.empty((len(texts), len(self.label_names)), dtype=np.float32)
+        if not len(texts):
+            return result
+        cleaned: list[Any] = clean_texts(texts, self.manifest.max_length)
+        if pairs is not None:
+            cleaned = list(zip(cleaned, clean_texts(pairs, self.manifest.max_length), strict=True))
+        if len(cleaned) == 1:
+            encodings = [self._tokenizer.encode(cleaned[0]) if pairs is None else self._tokenizer.encode(*cleaned[0])]
+        else:
+            encodings = self._tokenizer.encode_batch_fast(cleaned)
+        for row, encoding in enumerate(encodings):
+            result[row] = self._session.run(None, self._feed(encoding))[0][0]
+        if not np.isfinite(result).all():
+            row = int(np.flatnonzero(~np.isfinite(result).all(1))[0])
+            raise ExportError(f"{self.folder} gave a score that is not finite for text {row}: its weights are damaged.")
+        return result
+
+    def _feed(self, encoding: Any) -> dict[str, np.ndarray]:
+        feed = {"input_ids": np.array([encoding.ids], dtype=np.int64)}
+        if "attention_mask" in self._inputs:
+            feed["attention_mask"] = np.array([encoding.attention_mask], dtype=np.int64)
+        if "token_type_ids" in self._inputs:
+            feed["token_type_ids"] = np.array([encoding.type_ids], dtype=np.int64)
+        return feed
+
+    def _columns(self, texts: Sequence[Any]) -> tuple[list[Any], list[Any] | None]:
+        if not self.manifest.pair:
+            return list(texts), None
+        for index, pair in enumerate(texts):
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise DataError(f"Text {index} is {pair!r:.60}, but this model compares two texts: pass (text, text).")
+        return [pair[0] for pair in texts], [pair[1] for pair in texts]
+
+    def _named(self, probabilities: np.ndarray) -> Prediction:
+        best = int(probabilities.argmax())
+        return {"label": self.label_names[best], "score": float(probabilities[best])}
+
+    def _self_test(self) -> None:
+        for example in self.manifest.self_test:
+            pairs = None if example.get("text_pair") is None else [example["text_pair"]]
+            found = softmax(self.logits([example["text"]], pairs))[0]
+            expected = np.array(example["probabilities"])
+            difference = float(np.abs(found - expected).max())
+            if difference > self.manifest.tolerance:
+                raise ExportError(
+                    f"{self.folder} gives other scores on this machine than where it was exported (they differ by "
+                    f"{difference:.3f}, allowed is {self.manifest.tolerance}). int8 arithmetic differs between "
+                    "processors: export on this kind of machine, or without --int8."
+                )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """[rows, labels] -> probabilities."""
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(-1, keepdims=True))

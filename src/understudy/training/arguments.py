@@ -1,0 +1,36 @@
+"""Settings of a training run: transformers' `TrainingArguments` with defaults for small students."""
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+
+@dataclass
+class DistillationArguments(TrainingArguments):
+    """`TrainingArguments` with defaults that suit a student of a million parameters on a CPU.
+
+    Every field keeps transformers' name and meaning. `best` decides which checkpoint is kept: the metric of
+    `compute_metrics`, highest first.
+    """
+
+    num_train_epochs: float = 8
+    per_device_train_batch_size: int = 64
+    per_device_eval_batch_size: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    lr_scheduler_type: str = "linear"
+    warmup_steps: float = 0.05
+    max_grad_norm: float = 5.0
+    eval_strategy: str = "epoch"
+    save_strategy: str = "epoch"
+    save_total_limit: int | None = 2
+    load_best_model_at_end: bool = True
+    metric_for_best_model: str | None = "accuracy"
+    greater_is_better: bool | None = True
+    logging_strategy: str = "epoch"
+    dataloader_pin_memory: bool = False
+    disable_tqdm: bool | None = True
+    report_to: None | str | list[str] = "none"
+    remove_unused_columns: bool | None = field(
+        default=False, metadata={"help": "Must stay False: True would drop example_id and the teacher's columns."}
+    )

@@ -1,0 +1,144 @@
+"""From a teacher and a data set to a student folder."""
+
+import logging
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict, Features, concatenate_datasets
+from transformers import set_seed
+
+from understudy.data.datasets import UNLABELLED, data_fingerprint, ids_of, is_pair, label_names, labels_of
+from understudy.data.labels import are_generic
+from understudy.errors import DataError, ModelError
+from understudy.evaluation.evaluate import match_labels
+from understudy.outputs import OutputFolder
+from understudy.teachers import CachedTeacher, Teacher, label_texts
+from understudy.training.arguments import DistillationArguments
+from understudy.training.folders import WORK, write_model_folder
+from understudy.training.recipes import RECIPES
+from understudy.training.students import StudentSettings, create_student
+from understudy.training.trainer import DistillationTrainer
+
+logger = logging.getLogger("understudy")
+
+
+@dataclass(frozen=True)
+class DistillSettings:
+    """How a student is made.
+
+    Args:
+        student: what it is like.
+        recipe: the method, a key of `RECIPES`.
+        arguments: fields of `DistillationArguments`; they win over the recipe's.
+        seed: for weights, order and dropout.
+        live: ask the teacher in every step instead of labelling once (slow; for comparison).
+        label_map: {teacher's label name: data's label name}, where they can't be matched otherwise.
+    """
+
+    student: StudentSettings = field(default_factory=StudentSettings)
+    recipe: str = "logit-mse"
+    arguments: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    live: bool = False
+    label_map: dict[str, str] | None = None
+
+
+def distill(
+    teacher: Teacher,
+    data: DatasetDict,
+    out: str | Path,
+    settings: DistillSettings | None = None,
+    unlabelled: Dataset | None = None,
+    cache: str | Path | None = None,
+    overwrite: bool = False,
+    record: dict[str, Any] | None = None,
+) -> Path:
+    """Label the texts with the teacher (once), train a student on them, write it to `out`.
+
+    An interrupted call goes on where it stopped when it is made again with the same arguments, and ends with the
+    same weights.
+
+    Args:
+        data: as from `load_data`.
+        unlabelled: more texts for the transfer set, as from `load_unlabelled`.
+        cache: the folder for the teacher's logits; by default found by fingerprint.
+        record: what to note in `understudy.json` about where teacher and data came from.
+
+    Returns:
+        `out`, a Hugging Face model folder.
+
+    Raises:
+        UnderstudyError: bad input, said before any training step.
+    """
+    settings = settings or DistillSettings()
+    if settings.recipe not in RECIPES:
+        raise ModelError(f"No recipe {settings.recipe!r}. Expected one of {', '.join(RECIPES)}.")
+    transfer = transfer_set(data["train"], unlabelled)
+    output = OutputFolder(out, {"command": "distill", **(record or {}), **asdict(settings), "transfer_set": data_fingerprint(transfer)}, overwrite)
+    if output.is_finished:
+        logger.info("%s is there already, made with the same settings.", out)
+        return output.path
+    with output as folder:
+        order = _label_order(teacher, data, settings.label_map)
+        names = label_names(data)
+        student_names = [teacher.label_names[index] for index in order] if are_generic(names) else names
+        stages = RECIPES[settings.recipe]()
+        source: Teacher | CachedTeacher | None = None
+        if any(stage.needs_teacher for stage in stages):
+            source = teacher if settings.live else label_texts(teacher, transfer, cache)
+        set_seed(settings.seed)
+        student, tokenizer = create_student(settings.student, teacher, transfer, names, student_names)
+        for number, stage in enumerate(stages):
+            arguments = DistillationArguments(
+                output_dir=str(folder / WORK / f"stage-{number}"),
+                seed=settings.seed,
+                **{**stage.arguments, **settings.arguments},
+            )
+            trainer = DistillationTrainer(
+                model=student,
+                processing_class=tokenizer,
+                train_dataset=transfer if stage.needs_teacher else data["train"],
+                eval_dataset=data["validation"],
+                losses=stage.losses,
+                teacher=source if stage.needs_teacher else None,
+                label_order=order,
+                args=arguments,
+            )
+            trainer.train(resume_from_checkpoint=True)
+        write_model_folder(student, tokenizer, data["validation"], folder)
+    return output.path
+
+
+def transfer_set(train: Dataset, unlabelled: Dataset | None) -> Dataset:
+    """The training rows and the unlabelled texts, one schema; texts that stand in both count once."""
+    if unlabelled is None:
+        return train
+    if is_pair(train) != is_pair(unlabelled):
+        expected, found = ("pairs", "single texts") if is_pair(train) else ("single texts", "pairs")
+        raise DataError(f"The unlabelled texts are {found}, the data has {expected}. Name columns with --text.")
+    ids, first = np.unique(ids_of(unlabelled), return_index=True)
+    new = np.sort(first[~np.isin(ids, ids_of(train))])
+    rest = unlabelled if len(new) == len(unlabelled) else unlabelled.select(new)
+    dropped = len(unlabelled) - len(new)
+    logger.info("%s unlabelled texts (%s more were repeated or in train).", f"{len(new):,}", f"{dropped:,}")
+    feature = Features({"label": train.features["label"]})
+    labels = Dataset.from_dict({"label": np.full(len(rest), UNLABELLED)}, features=feature)
+    return concatenate_datasets([train, concatenate_datasets([rest, labels], axis=1)])
+
+
+def _label_order(teacher: Teacher, data: DatasetDict, label_map: dict[str, str] | None) -> list[int]:
+    """For each label of the data, the teacher's output for it."""
+
+    def evidence() -> tuple[np.ndarray, np.ndarray]:
+        validation = data["validation"]
+        return label_texts(teacher, validation).logits(ids_of(validation)).numpy(), labels_of(validation)
+
+    names = label_names(data)
+    order = match_labels(names, teacher, evidence, label_map, "teacher")
+    theirs = [teacher.label_names[index] for index in order]
+    if theirs != names:
+        pairs = zip(names[:10], theirs, strict=False)
+        logger.info("Labels, data = teacher: %s.", ", ".join(f"{ours} = {other}" for ours, other in pairs))
+    return order

@@ -1,0 +1,79 @@
+"""AdamW, with lazy rows for embedding tables: a step touches only the words of the batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class LazyAdamW(torch.optim.Optimizer):
+    """AdamW for dense gradients, SparseAdam for the sparse gradients of embedding tables.
+
+    A dense Adam step over 30,000 x 128 word vectors costs more than forward and backward of a small student.
+    Rows without a gradient keep their moments, as in `torch.optim.SparseAdam`; tables have no weight decay.
+    """
+
+    def __init__(self, model: nn.Module, lr: float, weight_decay: float) -> None:
+        tables = {id(p) for p in sparse_parameters(model)}
+        trained = [p for p in model.parameters() if p.requires_grad]
+        dense = [p for p in trained if id(p) not in tables]
+        decayed = [p for p in dense if p.ndim > 1]
+        plain = [p for p in dense if p.ndim <= 1]
+        self._parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(
+                [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}],
+                lr=lr,
+                fused=True,
+            )
+        ]
+        if tables:
+            self._parts.append(torch.optim.SparseAdam([p for p in trained if id(p) in tables], lr=lr))
+        super().__init__([{"params": group["params"]} for part in self._parts for group in part.param_groups], {})
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        self.param_groups = [group for part in self._parts for group in part.param_groups]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        for part in self._parts:
+            part.step()
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [part.state_dict() for part in self._parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for part, state in zip(self._parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self._share_groups()
+
+
+def make_embeddings_sparse(model: nn.Module) -> None:
+    """Let every trained embedding table give sparse gradients (on the CPU, in one process)."""
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and module.weight.requires_grad:
+            module.sparse = True
+
+
+def sparse_parameters(model: nn.Module) -> list[nn.Parameter]:
+    return [m.weight for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse and m.weight.requires_grad]
+
+
+def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
+    """`torch.nn.utils.clip_grad_norm_` that knows sparse gradients. Returns the norm before clipping."""
+    values = []
+    for parameter in model.parameters():
+        if parameter.grad is None:
+            continue
+        if parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            values.append(parameter.grad.values())
+        else:
+            values.append(parameter.grad)
+    norm = torch.nn.utils.get_total_norm(values)
+    scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    for value in values:
+        value.mul_(scale)
+    return norm

@@ -1,0 +1,129 @@
+"""A new student for a teacher and a transfer set: its vocabulary, its word vectors, its labels."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from understudy.data.datasets import is_pair
+from understudy.data.embeddings import read_vectors, scaled, teacher_embeddings, teacher_rows
+from understudy.data.tokenization import cut_tokenizer, token_frequencies, word_counts, word_tokenizer, wrap_tokenizer
+from understudy.errors import ModelError
+from understudy.models import STUDENTS
+from understudy.models.loading import MAX_LENGTH
+from understudy.teachers import Teacher
+
+logger = logging.getLogger("understudy")
+
+
+@dataclass(frozen=True)
+class StudentSettings:
+    """What a student is like; None = the architecture's default.
+
+    Args:
+        architecture: static, cnn, bilstm or cnn-lstm.
+        embeddings: where word vectors come from: "teacher" (principal components of its word table), "random", or
+            a file of word vectors, which makes a word-level student.
+        embedding_size: their dimension; a file decides it itself.
+        hidden_size: width of the layers above.
+        vocab_size: largest number of tokens; by default all that occur in the transfer set.
+        freeze_embeddings: leave the word vectors as they are.
+        dropout: probability.
+        max_length: tokens of a text that are read.
+    """
+
+    architecture: str = "bilstm"
+    embeddings: str = "teacher"
+    embedding_size: int | None = None
+    hidden_size: int | None = None
+    vocab_size: int | None = None
+    freeze_embeddings: bool = False
+    dropout: float | None = None
+    max_length: int = MAX_LENGTH
+
+
+def create_student(
+    settings: StudentSettings, teacher: Teacher, texts: Dataset, data_labels: list[str], label_names: list[str]
+) -> tuple[PreTrainedModel, Any]:
+    """A student with fresh weights, and its tokenizer.
+
+    Args:
+        teacher: gives its tokenizer and its word table.
+        texts: the transfer set; decides the vocabulary.
+        data_labels: label names of the data, in the order of its ids.
+        label_names: what the student calls them, in the same order.
+
+    Raises:
+        ModelError: an unknown architecture, or sizes that do not fit.
+    """
+    if settings.architecture not in STUDENTS:
+        raise ModelError(f"No student {settings.architecture!r}. Expected one of {', '.join(STUDENTS)}.")
+    model_class = STUDENTS[settings.architecture]
+    size = settings.embedding_size or model_class.config_class.embedding_size
+    if settings.embeddings in ("teacher", "random"):
+        tokenizer = cut_tokenizer(teacher.tokenizer, texts, settings.max_length, settings.vocab_size)
+        table = _teacher_table(teacher, tokenizer, texts, settings, size) if settings.embeddings == "teacher" else None
+    else:
+        tokenizer, table = _words_and_vectors(settings, texts)
+        size = table.shape[1]
+    wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
+    options = {name: getattr(settings, name) for name in ("hidden_size", "dropout") if getattr(settings, name)}
+    config = model_class.config_class(
+        vocab_size=len(wrapped),
+        embedding_size=size,
+        max_length=settings.max_length,
+        pair=is_pair(texts),
+        pad_token_id=wrapped.pad_token_id,
+        id2label=dict(enumerate(label_names)),
+        label2id={name: index for index, name in enumerate(label_names)},
+        data_labels=data_labels,
+        **options,
+    )
+    model = model_class(config)
+    if table is not None:
+        _set_embeddings(model, table)
+    model.embeddings.weight.requires_grad_(not settings.freeze_embeddings)
+    rest = model.num_parameters() - model.embeddings.weight.numel()
+    logger.info(
+        "%s: %s words x %d, %s other parameters.", settings.architecture, f"{len(wrapped):,}", size, f"{rest:,}"
+    )
+    return model, wrapped
+
+
+def _set_embeddings(model: Any, table: np.ndarray) -> None:
+    with torch.no_grad():  # after construction: post_init would overwrite it
+        model.embeddings.weight.copy_(torch.from_numpy(table))
+        model.embeddings.weight[model.config.pad_token_id].zero_()
+
+
+def _teacher_table(teacher: Teacher, tokenizer: Any, texts: Dataset, settings: StudentSettings, size: int) -> np.ndarray:
+    tokens = [tokenizer.id_to_token(index) for index in range(tokenizer.get_vocab_size())]
+    frequencies = token_frequencies(tokenizer, texts, settings.max_length)
+    table = teacher.model.get_input_embeddings().weight.detach().float().cpu().numpy()
+    return teacher_embeddings(table, teacher_rows(tokens, teacher.tokenizer), frequencies, size)
+
+
+def _words_and_vectors(settings: StudentSettings, texts: Dataset) -> tuple[Any, np.ndarray]:
+    """The transfer set's words that the file knows, most frequent first."""
+    counts = word_counts(texts, lowercase=True)
+    words, vectors = read_vectors(settings.embeddings, counts)
+    if settings.embedding_size not in (None, vectors.shape[1]):
+        raise ModelError(
+            f"{settings.embeddings} has {vectors.shape[1]} dimensions, --embedding-size asks for "
+            f"{settings.embedding_size}. Leave --embedding-size out."
+        )
+    rank = {word: place for place, (word, _) in enumerate(counts.most_common())}
+    order = sorted(range(len(words)), key=lambda i: rank[words[i]])
+    tokenizer = word_tokenizer([], lowercase=True)
+    special = tokenizer.get_vocab_size()
+    if settings.vocab_size is not None:
+        order = order[: max(settings.vocab_size - special, 1)]
+    tokenizer = word_tokenizer([words[i] for i in order], lowercase=True)
+    covered = sum(counts[words[i]] for i in order) / max(sum(counts.values()), 1)
+    logger.info("%s: vectors for %.1f %% of the running words.", settings.embeddings, 100 * covered)
+    table = scaled(vectors[order] - vectors[order].mean(axis=0))
+    return tokenizer, np.concatenate([np.zeros((special, table.shape[1]), np.float32), table])

@@ -1,0 +1,261 @@
+"""The one trainer: `transformers.Trainer` with a teacher, a list of losses, and checkpoints that hold."""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+
+from understudy.errors import ModelError, UnderstudyError
+from understudy.evaluation.metrics import classification_metrics
+from understudy.losses import HardLabelLoss, Loss
+from understudy.models import is_student
+from understudy.models.loading import MAX_LENGTH, input_length
+from understudy.progress import progress
+from understudy.training.checkpoints import newest_whole, publish
+from understudy.training.encoded import EncodedTexts, LengthGroupedSampler, already_batched
+from understudy.training.optimizer import LazyAdamW, clip_gradients, make_embeddings_sparse, sparse_parameters
+
+logger = logging.getLogger("understudy")
+
+MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+class Teaches(Protocol):
+    """A live or cached teacher."""
+
+    fields: frozenset[str]
+    reads: tuple[str, ...]
+    label_names: list[str]
+
+    def __call__(self, batch: Any, fields: Any = ...) -> dict[str, Any]: ...
+
+
+class DistillationTrainer(Trainer):
+    """Trains a student on the weighted sum of `losses`.
+
+    Args:
+        model: the student.
+        processing_class: the student's tokenizer.
+        losses: the terms of the objective; by default the hard labels alone.
+        teacher: live or cached; may be left out when no loss reads it. Its label order must be the student's:
+            `label_order` says which of its outputs belongs to which label of the student, where they differ.
+        args: settings; see `DistillationArguments`.
+        train_dataset, eval_dataset: as from `load_data`; rows with label -1 are unlabelled.
+        callbacks: as in transformers.
+
+    Raises:
+        ModelError: a loss needs what student or teacher can't give; says which.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processing_class: Any,
+        train_dataset: Dataset,
+        eval_dataset: Dataset | None = None,
+        losses: Sequence[Loss] | None = None,
+        teacher: Teaches | None = None,
+        label_order: Sequence[int] | None = None,
+        args: TrainingArguments | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+    ) -> None:
+        self.losses = list(losses) if losses is not None else [HardLabelLoss()]
+        self.teacher = teacher
+        self.label_order = None if label_order is None else torch.tensor(label_order)
+        self.teacher_fields = _needed(self.losses, "teacher_fields")
+        self.student_fields = _needed(self.losses, "student_fields")
+        _check_fields(self.teacher_fields, self.losses, teacher)
+        if args is not None and args.remove_unused_columns:
+            args = replace(args, remove_unused_columns=False)  # True would drop example_id
+        reads = teacher.reads if teacher is not None and self.teacher_fields else ()
+        length, cut = input_length(model, processing_class, MAX_LENGTH), not is_student(model)
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=already_batched,
+            train_dataset=EncodedTexts(train_dataset, processing_class, length, cut, _texts(reads)),
+            eval_dataset=None if eval_dataset is None else EncodedTexts(eval_dataset, processing_class, length, cut),
+            processing_class=processing_class,
+            compute_metrics=_compute_metrics,
+            callbacks=[*(callbacks or []), ProgressCallback()],
+        )
+        self.remove_callback(PrinterCallback)
+        # Our losses are means over the batch, whatever the model's forward accepts.
+        self.model_accepts_loss_kwargs = False
+        self.loss_is_scaled_for_ga = False
+        if is_student(model) and self.args.device.type == "cpu" and self.args.world_size == 1:
+            make_embeddings_sparse(model)
+
+    # --- the objective -----------------------------------------------------------------------------------
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **unused: Any
+    ) -> Any:
+        """The weighted sum of the losses in training; outside it the plain task loss, without the teacher."""
+        student_inputs = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
+        if not model.training:
+            outputs = model(**student_inputs, labels=inputs["labels"])
+            return (outputs.loss, outputs) if return_outputs else outputs.loss
+        flags = {f"output_{field}": True for field in self.student_fields - {"logits"}}
+        outputs = model(**student_inputs, **flags)
+        teacher = self._ask_teacher(inputs)
+        progress = self.state.global_step / max(self.state.max_steps, 1)
+        terms = [loss.weighted(outputs, teacher, inputs, progress) for loss in self.losses]
+        total = torch.stack(terms).sum()
+        return (total, outputs) if return_outputs else total
+
+    def _ask_teacher(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        if self.teacher is None or not self.teacher_fields:
+            return {}
+        outputs = self.teacher(inputs, self.teacher_fields)
+        if self.label_order is not None and "logits" in outputs:
+            outputs["logits"] = outputs["logits"][:, self.label_order]
+        device = self.args.device
+        return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in outputs.items()}
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> Any:
+        known = {name: value for name, value in inputs.items() if name in (*MODEL_INPUTS, "labels")}
+        return super().prediction_step(model, known, prediction_loss_only, ignore_keys)
+
+    # --- speed: what a step of a tiny student should not pay for -------------------------------------------
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
+        assert isinstance(self.train_dataset, EncodedTexts)
+        seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
+        return LengthGroupedSampler(self.train_dataset.lengths, self.args.train_batch_size, seed)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None and self.model is not None and sparse_parameters(self.model):
+            self.optimizer = LazyAdamW(self.model, self.args.learning_rate, self.args.weight_decay)
+            return self.optimizer
+        return super().create_optimizer(model)
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        if sparse_parameters(model):
+            return clip_gradients(model, self.args.max_grad_norm)
+        return super()._clip_grad_norm(model)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        return 0  # transformers would walk over all parameters in every step
+
+    # --- checkpoints ---------------------------------------------------------------------------------------
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
+        """Train; `True` goes on from the newest whole checkpoint in `output_dir`, if there is one."""
+        if resume_from_checkpoint is True:
+            found = newest_whole(Path(str(self.args.output_dir)))
+            if found is not None:
+                logger.info("Going on from %s.", found.name)
+            resume_from_checkpoint = None if found is None else str(found)
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return self._staging or super()._get_output_dir(trial)
+
+    _staging: str | None = None
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(super()._get_output_dir(trial))
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.args.world_size > 1:
+            super()._save_checkpoint(model, trial)
+            return
+        staging = folder / ".staging"
+        shutil.rmtree(staging, ignore_errors=True)
+        if self.state.best_global_step == self.state.global_step:
+            self.state.best_model_checkpoint = str(folder / name)
+        self._staging = str(staging)
+        try:
+            super()._save_checkpoint(model, trial)
+            if self.state.best_global_step == self.state.global_step:
+                self.state.best_model_checkpoint = str(folder / name)
+                self.state.save_to_json(str(staging / name / "trainer_state.json"))
+            publish(staging / name, folder / name)
+        except Exception as error:
+            if _is_full_disk(error):
+                raise UnderstudyError(
+                    f"No space left on the disk of {folder}. The last whole checkpoint is untouched: make room and "
+                    "run the same command again to go on from there."
+                ) from error
+            raise
+        finally:
+            self._staging = None
+            shutil.rmtree(staging, ignore_errors=True)
+        rotate_checkpoints(
+            output_dir=str(folder),
+            save_total_limit=self.args.save_total_limit,
+            best_model_checkpoint=self.state.best_model_checkpoint,
+            use_mtime=False,
+        )
+
+
+class ProgressCallback(TrainerCallback):
+    """Progress in steps, one line an epoch, and an end to training on a loss that is not finite."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._context = progress("training", state.max_steps - state.global_step, "steps")
+        self._advance = self._context.__enter__()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._advance(1)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        loss = (logs or {}).get("loss")
+        if loss is not None and not np.isfinite(loss):
+            raise ModelError(
+                f"The loss became {loss} by step {state.global_step}: training diverged. The last checkpoint is kept; "
+                "try a lower --learning-rate."
+            )
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+        if metrics and state.epoch is not None:
+            logger.info("epoch %.3g: validation accuracy %.4f", state.epoch, metrics["eval_accuracy"])
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._context.__exit__(None, None, None)
+
+
+def _compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    return classification_metrics(np.asarray(prediction.predictions), np.asarray(prediction.label_ids))
+
+
+def _needed(losses: Sequence[Loss], side: str) -> frozenset[str]:
+    return frozenset().union(*(getattr(loss, side) for loss in losses))
+
+
+def _texts(reads: Sequence[str]) -> list[str]:
+    return [name for name in reads if name in ("text", "text_pair")]
+
+
+def _check_fields(needed: frozenset[str], losses: Sequence[Loss], teacher: Teaches | None) -> None:
+    missing = needed - (teacher.fields if teacher is not None else frozenset())
+    if not missing:
+        return
+    asking = sorted({type(loss).__name__ for loss in losses if loss.teacher_fields & missing})
+    source = "there is no teacher" if teacher is None else f"a {type(teacher).__name__} gives {sorted(teacher.fields)}"
+    raise ModelError(
+        f"{', '.join(asking)} needs {', '.join(sorted(missing))} from the teacher, but {source}. "
+        "Pass a live Teacher, or leave the loss out."
+    )
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    while error is not None:
+        if getattr(error, "errno", None) in (27, 28, 122) or "No space left" in str(error):
+            return True
+        if "PytorchStreamWriter failed" in str(error) or "unexpected pos" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
