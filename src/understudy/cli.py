@@ -28,8 +28,10 @@ app = typer.Typer(
 )
 logger = logging.getLogger("understudy")
 
-TRAIN_PACKAGES = {"torch", "transformers", "datasets", "accelerate", "safetensors", "sklearn", "scipy", "onnx", "onnxscript",
-                  "filelock", "pyarrow"}  # fmt: skip
+TRAIN_PACKAGES = frozenset(
+    ("accelerate", "datasets", "filelock", "onnx", "onnxscript", "pyarrow", "safetensors")
+    + ("scipy", "sklearn", "torch", "transformers")
+)
 
 
 class Student(StrEnum):
@@ -53,9 +55,7 @@ Data = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write. It appears when it is whole.", show_default=False)]
-TeacherFolder = Annotated[
-    str, typer.Option(help="Fine-tuned classifier: a folder or a Hub name.", show_default=False)
-]
+TeacherFolder = Annotated[str, typer.Option(help="Fine-tuned classifier: a folder or a Hub name.", show_default=False)]
 Text = Annotated[str | None, typer.Option(help="Column of texts, if not text or sentence.", show_default=False)]
 TextPair = Annotated[str | None, typer.Option(help="Column of second texts.", show_default=False)]
 Label = Annotated[str | None, typer.Option(help="Column of labels, if not label.", show_default=False)]
@@ -76,9 +76,10 @@ Cache = Annotated[
 ]
 Unlabelled = Annotated[
     list[Path] | None,
-    typer.Option(help="More texts for the teacher to label: a file of lines, CSV, JSONL ... Repeatable.",
-                 show_default=False),
-]  # fmt: skip
+    typer.Option(
+        help="More texts for the teacher to label: a file of lines, CSV, JSONL ... Repeatable.", show_default=False
+    ),
+]
 
 
 @app.command()
@@ -142,14 +143,16 @@ def distill(
     data: Data,
     out: Out,
     student: Annotated[Student, typer.Option(help="Architecture of the student.")] = Student.BILSTM,
-    recipe: Annotated[Recipe, typer.Option(help="Method; hard-labels is the baseline without a teacher.")]
-    = Recipe.LOGIT_MSE,  # fmt: skip
+    recipe: Annotated[
+        Recipe, typer.Option(help="Method; hard-labels is the baseline without a teacher.")
+    ] = Recipe.LOGIT_MSE,
     unlabelled: Unlabelled = None,
     embeddings: Annotated[
         str, typer.Option(help="Word vectors: teacher, random, or a word2vec, GloVe or fastText file.")
     ] = "teacher",
-    embedding_size: Annotated[int | None, typer.Option(help="Dimension of the word vectors.", show_default="128")]
-    = None,  # fmt: skip
+    embedding_size: Annotated[
+        int | None, typer.Option(help="Dimension of the word vectors.", show_default="128")
+    ] = None,
     hidden_size: Annotated[
         int | None, typer.Option(help="Units of the LSTM, filters of a width.", show_default="by student")
     ] = None,
@@ -281,10 +284,12 @@ def export(
     out: Out,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise to int8: a quarter of the size.")] = False,
     data: Annotated[
-        str | None, typer.Option(help="Texts for the parity check.", show_default="the model's validation sample")
+        str | None,
+        typer.Option(help="Texts for the parity check.", show_default="the model's validation sample"),
     ] = None,
     min_agreement: Annotated[
-        float | None, typer.Option(help="Smallest share of equal labels.", show_default="1.0, with --int8 0.98")
+        float | None,
+        typer.Option(help="Smallest share of equal labels.", show_default="1.0, with --int8 0.98"),
     ] = None,
     text: Text = None,
     text_pair: TextPair = None,
@@ -298,8 +303,11 @@ def export(
     parity = run(model, out, int8, _parity_texts(data, text, text_pair), min_agreement, overwrite)
     logger.info(
         "Exported to %s: the same label on %.2f %% of %d texts, largest difference of a probability %.4f.",
-        out, 100 * parity.agreement, parity.rows, parity.difference,
-    )  # fmt: skip
+        out,
+        100 * parity.agreement,
+        parity.rows,
+        parity.difference,
+    )
 
 
 @app.command()
@@ -401,8 +409,9 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")]
-    = False,  # fmt: skip
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 

@@ -59,8 +59,6 @@ def _lines(description: str, total: int, unit: str) -> Callable[[int], None]:
             last = now
             rate = done / max(now - started, 1e-9)
             left = (total - done) / rate if rate else 0.0
-            logger.info(
-                "%s: %s/%s %s, %.0f/s, %.0f s left", description, f"{done:,}", f"{total:,}", unit, rate, left
-            )
+            logger.info("%s: %s/%s %s, %.0f/s, %.0f s left", description, f"{done:,}", f"{total:,}", unit, rate, left)
 
     return advance

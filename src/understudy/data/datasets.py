@@ -218,9 +218,7 @@ def _resolve(columns: Columns, names: Sequence[str], source: str, labelled: bool
         )
     label = columns.label or next((name for name in LABEL_COLUMNS if name in names), None)
     if labelled and label is None:
-        raise DataError(
-            f"{source}: no column of labels. Expected label, found {list(names)}. Name it with --label."
-        )
+        raise DataError(f"{source}: no column of labels. Expected label, found {list(names)}. Name it with --label.")
     return Columns(text, pair, label)
 
 
@@ -233,10 +231,10 @@ def _read(rows: _File | _Loaded, columns: Columns, source: str, labelled: bool =
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        with pyarrow.OSFile(str(temporary), "wb") as sink:
-            with pyarrow.ipc.new_stream(sink, _schema(resolved)) as writer:
-                for batch in _batches(rows, resolved):
-                    writer.write_batch(batch)
+        schema = _schema(resolved)
+        with pyarrow.OSFile(str(temporary), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as writer:
+            for batch in _batches(rows, resolved):
+                writer.write_batch(batch)
         temporary.replace(target)
     return Dataset.from_file(str(target))
 

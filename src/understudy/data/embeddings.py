@@ -18,7 +18,9 @@ SIF = 1e-3
 SCALE = 0.5
 
 
-def teacher_embeddings(teacher_table: np.ndarray, rows: list[list[int]], frequencies: np.ndarray, size: int) -> np.ndarray:
+def teacher_embeddings(
+    teacher_table: np.ndarray, rows: list[list[int]], frequencies: np.ndarray, size: int
+) -> np.ndarray:
     """Principal components of the teacher's input word table, weighted by smooth inverse frequency.
 
     Args:
@@ -121,7 +123,7 @@ def teacher_rows(tokens: list[str], teacher: Any) -> list[list[int]]:
     """For each student token, its id in the teacher's vocabulary, or those of the pieces it is made of."""
     vocabulary = teacher.get_vocab()
     special = {"[PAD]", *teacher.all_special_tokens}
-    rows = []
+    rows: list[list[int]] = []
     for token in tokens:
         if token in special:
             rows.append([])

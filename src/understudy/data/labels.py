@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def are_generic(names: Sequence[str]) -> bool:
     return all(_GENERIC.fullmatch(name) for name in names)
 
 
-def ordered_names(id2label: Mapping[int, str]) -> list[str]:
+def ordered_names(id2label: Mapping[Any, str]) -> list[str]:
     """The names of `id2label` in the order of their ids.
 
     Raises:
@@ -78,9 +79,7 @@ def match_by_proof(
 
 def refuse(data_names: Sequence[str], model_names: Sequence[str], model: str) -> LabelError:
     """The error for label maps that could not be matched; shows both."""
-    example = ",".join(
-        f"{theirs}={ours}" for theirs, ours in zip(model_names, data_names, strict=False)
-    )
+    example = ",".join(f"{theirs}={ours}" for theirs, ours in zip(model_names, data_names, strict=False))
     return LabelError(
         f"The labels of the data and of the {model} do not fit.\n"
         f"  data:    {_listing(data_names)}\n"

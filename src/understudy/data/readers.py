@@ -104,7 +104,7 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Row]]:
         except ValueError as error:
             raise DataError(f"{place}: not valid JSON ({error}). Expected one object a line.") from None
         if not isinstance(row, dict):
-            raise DataError(f"{place}: {type(row).__name__}, expected a JSON object such as {{\"text\": ...}}.")
+            raise DataError(f'{place}: {type(row).__name__}, expected a JSON object such as {{"text": ...}}.')
         yield place, row
 
 

@@ -11,7 +11,6 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from understudy.data.datasets import is_pair
 from understudy.errors import ModelError
 from understudy.text import clean_texts
 

@@ -14,6 +14,7 @@ from understudy.evaluation.classifier import Classifier
 from understudy.export.model_card import write_model_card
 from understudy.export.onnx import input_names, write_onnx
 from understudy.export.parity import Parity, check_parity
+from understudy.models.loading import embedding_rows
 from understudy.outputs import RUN_FILE, OutputFolder
 from understudy.runtime.manifest import MODEL, TOKENIZER, Manifest
 from understudy.runtime.predictor import Predictor, softmax
@@ -67,7 +68,7 @@ def export(
             data_labels=classifier.data_labels,
             precision=precision,
             max_length=classifier.max_length,
-            vocab_size=classifier.model.get_input_embeddings().weight.shape[0],
+            vocab_size=embedding_rows(classifier.model),
             pair=seconds is not None,
             self_test=[],
             tolerance=TOLERANCE[precision],

@@ -49,7 +49,9 @@ It has learned from one teacher and one data set, and repeats their mistakes. Me
 """
 
 
-def write_model_card(folder: Path, name: str, manifest: Manifest, model: Any, parity: Parity, run: dict[str, Any]) -> None:
+def write_model_card(
+    folder: Path, name: str, manifest: Manifest, model: Any, parity: Parity, run: dict[str, Any]
+) -> None:
     """Write README.md into `folder`, the exported model that will be called `name`."""
     size = sum((folder / file).stat().st_size for file in (MODEL, TOKENIZER)) / 1e6
     settings = "".join(

@@ -48,7 +48,11 @@ def write_onnx(model: Any, names: list[str], path: Path, int8: bool = False) -> 
         int8: quantise weights (int8, dynamic activations) and the embedding table.
     """
     ids = torch.randint(5, 50, (2, 12))
-    example = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    example = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "token_type_ids": torch.zeros_like(ids),
+    }
     example["token_type_ids"][:, 6:] = 1
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
     with _quiet(), _eager_attention(model), torch.no_grad():

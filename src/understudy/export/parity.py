@@ -28,7 +28,11 @@ class Parity:
 
 
 def check_parity(
-    original: Predicts, exported: Predicts, texts: list[str], pairs: list[str] | None, smallest_agreement: float
+    original: Predicts,
+    exported: Predicts,
+    texts: list[str],
+    pairs: list[str] | None,
+    smallest_agreement: float,
 ) -> Parity:
     """Compare on real texts.
 

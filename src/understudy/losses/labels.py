@@ -12,4 +12,5 @@ class HardLabelLoss(Loss):
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         labels = batch["labels"]
         total = F.cross_entropy(student["logits"], labels, reduction="sum")
-        return total / (labels != -100).sum().clamp(min=1)
+        mean: Tensor = total / (labels != -100).sum().clamp(min=1)
+        return mean

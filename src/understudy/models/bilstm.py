@@ -4,7 +4,7 @@ from torch import Tensor
 
 from understudy.models.configuration import BiLSTMConfig
 from understudy.models.heads import Encoder, StudentForSequenceClassification
-from understudy.models.layers import LSTM
+from understudy.models.layers import LSTM, masked_max
 
 
 class BiLSTMEncoder(Encoder):
@@ -16,8 +16,7 @@ class BiLSTMEncoder(Encoder):
         self.output_size = self.lstm.output_size
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        states = self.lstm(x, mask)
-        return states.masked_fill(~mask.unsqueeze(-1), -1.0).amax(1)  # states lie within -1 and 1
+        return masked_max(self.lstm(x, mask), mask, lowest=-1.0)
 
 
 class BiLSTMForSequenceClassification(StudentForSequenceClassification):

@@ -16,7 +16,7 @@ class CNNEncoder(Encoder):
         self.output_size = self.convolution.output_size
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return masked_max(self.convolution(x), mask)
+        return masked_max(self.convolution(x), mask, lowest=0.0)
 
 
 class CNNForSequenceClassification(StudentForSequenceClassification):

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from understudy.models.configuration import CNNLSTMConfig
 from understudy.models.heads import Encoder, StudentForSequenceClassification
-from understudy.models.layers import LSTM, Convolution
+from understudy.models.layers import LSTM, Convolution, masked_max
 
 
 class CNNLSTMEncoder(Encoder):
@@ -18,7 +18,7 @@ class CNNLSTMEncoder(Encoder):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         states = self.lstm(self.convolution(x), mask)
-        return states.masked_fill(~mask.unsqueeze(-1), -1.0).amax(1)
+        return masked_max(states, mask, lowest=-1.0)
 
 
 class CNNLSTMForSequenceClassification(StudentForSequenceClassification):

@@ -13,6 +13,7 @@ class StudentConfig(PreTrainedConfig):
         dropout: probability, on the word vectors and before the classifier.
         max_length: tokens of a text that are read; what follows is ignored.
         pair: whether the model compares two texts, encoded apart by the same weights.
+        data_labels: what the training data called the labels, where `id2label` has better names.
     """
 
     vocab_size: int = 30522
@@ -21,7 +22,8 @@ class StudentConfig(PreTrainedConfig):
     dropout: float = 0.2
     max_length: int = 256
     pair: bool = False
-    pad_token_id: int | None = 0
+    pad_token_id: int = 0
+    data_labels: list[str] | None = None
 
 
 class StaticConfig(StudentConfig):

@@ -1,6 +1,6 @@
 """What turns an encoder into a Hugging Face model: word vectors below, a classifier above."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,16 +28,15 @@ class StudentForSequenceClassification(PreTrainedModel):
     Pairs are encoded apart by the same weights and compared as [u; v; |u - v|; u * v] (Tang et al. 2019).
     """
 
-    config_class: ClassVar[type[StudentConfig]] = StudentConfig
+    config_class = StudentConfig
     config: StudentConfig
     encoder_class: ClassVar[type[Any]]
     base_model_prefix = "student"
     main_input_name = "input_ids"
-    _no_split_modules: ClassVar[list[str]] = []
 
     def __init__(self, config: StudentConfig) -> None:
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels: int = config.num_labels or 2
         self.embeddings = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
         self.dropout = nn.Dropout(config.dropout)
         self.encoder: Encoder = self.encoder_class(config)
@@ -45,8 +44,8 @@ class StudentForSequenceClassification(PreTrainedModel):
         if config.pair:
             self.comparison = nn.Linear(4 * size, config.hidden_size)
             size = config.hidden_size
-        self.classifier = nn.Linear(size, config.num_labels)
-        self.post_init()
+        self.classifier = nn.Linear(size, self.num_labels)
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(
         self,
@@ -92,8 +91,8 @@ class StudentForSequenceClassification(PreTrainedModel):
     def get_input_embeddings(self) -> nn.Embedding:
         return self.embeddings
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
-        self.embeddings = value
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.embeddings = cast(nn.Embedding, value)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -119,9 +118,9 @@ def is_student(model: nn.Module) -> bool:
     return isinstance(model, StudentForSequenceClassification)
 
 
-def _split_pair(input_ids: Tensor, token_type_ids: Tensor, padding: int | None) -> tuple[Tensor, Tensor]:
+def _split_pair(input_ids: Tensor, token_type_ids: Tensor, padding: int) -> tuple[Tensor, Tensor]:
     """Move the second text to the front of a batch of its own; both padded on the right."""
-    second = (token_type_ids == 1) & (input_ids != padding)
+    second = (token_type_ids == 1) & input_ids.ne(padding)
     first = input_ids.masked_fill(token_type_ids == 1, padding)
     start = (first != padding).sum(1, keepdim=True)
     positions = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)

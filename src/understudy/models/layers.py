@@ -4,16 +4,16 @@ Shapes: x [batch, length, size] with zeros at padding; mask [batch, length] bool
 """
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def masked_max(states: Tensor, mask: Tensor) -> Tensor:
-    """Maximum over time of states that are at least 0 (after ReLU) -> [batch, size]."""
-    return (states * mask.unsqueeze(-1)).amax(1)
+def masked_max(states: Tensor, mask: Tensor, lowest: float) -> Tensor:
+    """Maximum over time -> [batch, size]. No state is below `lowest` (0 after ReLU, -1 after tanh)."""
+    return states.masked_fill(~mask.unsqueeze(-1), lowest).amax(1)
 
 
 class Convolution(nn.Module):
@@ -88,7 +88,9 @@ class LSTM(nn.Module):
             x.transpose(0, 1),
             torch.stack([_onnx_gates(layer.weight_ih_l0) for layer in layers]),
             torch.stack([_onnx_gates(layer.weight_hh_l0) for layer in layers]),
-            torch.stack([torch.cat([_onnx_gates(layer.bias_ih_l0), _onnx_gates(layer.bias_hh_l0)]) for layer in layers]),
+            torch.stack(
+                [torch.cat([_onnx_gates(layer.bias_ih_l0), _onnx_gates(layer.bias_hh_l0)]) for layer in layers]
+            ),
             lengths.to(torch.int32),
         )
         output = torch.onnx.ops.symbolic(
@@ -110,7 +112,7 @@ def _reverse(x: Tensor, lengths: Tensor) -> Tensor:
     return x.gather(1, index.unsqueeze(-1).expand_as(x))
 
 
-def _onnx_gates(weight: Tensor) -> Tensor:
+def _onnx_gates(weight: Any) -> Tensor:
     """torch orders gates input, forget, cell, output; ONNX input, output, forget, cell."""
     i, f, c, o = weight.chunk(4)
     return torch.cat([i, o, f, c])

@@ -2,9 +2,10 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from understudy.errors import ModelError
@@ -54,7 +55,7 @@ def load_tokenizer(source: str | Path, model: PreTrainedModel) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except Exception as error:
         raise ModelError(f"{source}: its tokenizer could not be loaded: {error}") from error
-    rows, tokens = model.get_input_embeddings().weight.shape[0], len(tokenizer)
+    rows, tokens = embedding_rows(model), len(tokenizer)
     if tokens > rows:
         raise ModelError(
             f"{source}: the tokenizer has {tokens:,} tokens, the model embeds {rows:,}. They belong to "
@@ -62,9 +63,17 @@ def load_tokenizer(source: str | Path, model: PreTrainedModel) -> Any:
         )
     if rows - tokens > 1000:
         logger.warning(
-            "%s: the tokenizer has %d tokens, the model embeds %d. Is it the model's own?", source, tokens, rows
+            "%s: the tokenizer has %d tokens, the model embeds %d. Is it the model's own?",
+            source,
+            tokens,
+            rows,
         )
     return tokenizer
+
+
+def embedding_rows(model: PreTrainedModel) -> int:
+    """How many tokens the model embeds."""
+    return int(cast(nn.Embedding, model.get_input_embeddings()).num_embeddings)
 
 
 def input_length(model: PreTrainedModel, tokenizer: Any, wanted: int) -> int:

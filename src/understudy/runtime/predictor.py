@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -52,16 +52,11 @@ class Predictor:
         if self_test:
             self._self_test()
 
-    @overload
-    def __call__(self, texts: str | tuple[str, str]) -> Prediction: ...
-    @overload
-    def __call__(self, texts: Sequence[Text]) -> list[Prediction]: ...
-    def __call__(self, texts: Any) -> Any:
-        """Predict one text or a list of them.
+    def __call__(self, texts: Sequence[Text]) -> list[Prediction]:
+        """Predict a list of texts.
 
         Args:
-            texts: a string or a list of strings; for a model of pairs a tuple or a list of pairs. A flat list is
-                always a batch, never a pair.
+            texts: strings; for a model of pairs, pairs of strings. A flat list is a batch, never a pair.
 
         Returns:
             {"label": str, "score": float} for each text; the score is its probability.
@@ -69,8 +64,8 @@ class Predictor:
         Raises:
             DataError: something else than text; names its index.
         """
-        if isinstance(texts, str | tuple):
-            return self([texts])[0]
+        if isinstance(texts, str):
+            raise DataError(f"Expected a list of texts, got the string {texts!r:.60}. Pass [text].")
         firsts, seconds = self._columns(texts)
         return [self._named(row) for row in softmax(self.logits(firsts, seconds))]
 

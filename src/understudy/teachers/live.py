@@ -51,7 +51,7 @@ class Teacher:
         self.model.eval()
         self.max_length = input_length(self.model, self.tokenizer, max_length)
         self.dtype = dtype or ("bfloat16" if has_fast_bfloat16(self.model.device) else "float32")
-        self.label_names = ordered_names(self.model.config.id2label)
+        self.label_names = ordered_names(self.model.config.id2label or {})
         self.data_labels: list[str] = getattr(self.model.config, "data_labels", None) or self.label_names
 
     @torch.no_grad()
@@ -122,7 +122,7 @@ def _to_float(value: Any) -> Any:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 matrix products are faster than float32 there."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -30,7 +30,8 @@ class DistillationArguments(TrainingArguments):
     logging_strategy: str = "epoch"
     dataloader_pin_memory: bool = False
     disable_tqdm: bool | None = True
-    report_to: None | str | list[str] = "none"
-    remove_unused_columns: bool | None = field(
-        default=False, metadata={"help": "Must stay False: True would drop example_id and the teacher's columns."}
+    report_to: str | list[str] | None = "none"
+    remove_unused_columns: bool = field(
+        default=False,
+        metadata={"help": "Must stay False: True would drop example_id and the teacher's columns."},
     )

@@ -76,7 +76,16 @@ def distill(
     if settings.recipe not in RECIPES:
         raise ModelError(f"No recipe {settings.recipe!r}. Expected one of {', '.join(RECIPES)}.")
     transfer = transfer_set(data["train"], unlabelled)
-    output = OutputFolder(out, {"command": "distill", **(record or {}), **asdict(settings), "transfer_set": data_fingerprint(transfer)}, overwrite)
+    output = OutputFolder(
+        out,
+        {
+            "command": "distill",
+            **(record or {}),
+            **asdict(settings),
+            "transfer_set": data_fingerprint(transfer),
+        },
+        overwrite,
+    )
     if output.is_finished:
         logger.info("%s is there already, made with the same settings.", out)
         return output.path

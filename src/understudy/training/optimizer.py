@@ -36,7 +36,7 @@ class LazyAdamW(torch.optim.Optimizer):
         self.param_groups = [group for part in self._parts for group in part.param_groups]
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         for part in self._parts:
             part.step()
         return None
@@ -57,7 +57,7 @@ def make_embeddings_sparse(model: nn.Module) -> None:
             module.sparse = True
 
 
-def sparse_parameters(model: nn.Module) -> list[nn.Parameter]:
+def sparse_parameters(model: nn.Module) -> list[Tensor]:
     return [m.weight for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse and m.weight.requires_grad]
 
 

@@ -2,16 +2,23 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from datasets import Dataset
+from torch import nn
 from transformers import PreTrainedModel
 
 from understudy.data.datasets import is_pair
 from understudy.data.embeddings import read_vectors, scaled, teacher_embeddings, teacher_rows
-from understudy.data.tokenization import cut_tokenizer, token_frequencies, word_counts, word_tokenizer, wrap_tokenizer
+from understudy.data.tokenization import (
+    cut_tokenizer,
+    token_frequencies,
+    word_counts,
+    word_tokenizer,
+    wrap_tokenizer,
+)
 from understudy.errors import ModelError
 from understudy.models import STUDENTS
 from understudy.models.loading import MAX_LENGTH
@@ -47,7 +54,11 @@ class StudentSettings:
 
 
 def create_student(
-    settings: StudentSettings, teacher: Teacher, texts: Dataset, data_labels: list[str], label_names: list[str]
+    settings: StudentSettings,
+    teacher: Teacher,
+    texts: Dataset,
+    data_labels: list[str],
+    label_names: list[str],
 ) -> tuple[PreTrainedModel, Any]:
     """A student with fresh weights, and its tokenizer.
 
@@ -89,7 +100,11 @@ def create_student(
     model.embeddings.weight.requires_grad_(not settings.freeze_embeddings)
     rest = model.num_parameters() - model.embeddings.weight.numel()
     logger.info(
-        "%s: %s words x %d, %s other parameters.", settings.architecture, f"{len(wrapped):,}", size, f"{rest:,}"
+        "%s: %s words x %d, %s other parameters.",
+        settings.architecture,
+        f"{len(wrapped):,}",
+        size,
+        f"{rest:,}",
     )
     return model, wrapped
 
@@ -100,10 +115,12 @@ def _set_embeddings(model: Any, table: np.ndarray) -> None:
         model.embeddings.weight[model.config.pad_token_id].zero_()
 
 
-def _teacher_table(teacher: Teacher, tokenizer: Any, texts: Dataset, settings: StudentSettings, size: int) -> np.ndarray:
+def _teacher_table(
+    teacher: Teacher, tokenizer: Any, texts: Dataset, settings: StudentSettings, size: int
+) -> np.ndarray:
     tokens = [tokenizer.id_to_token(index) for index in range(tokenizer.get_vocab_size())]
     frequencies = token_frequencies(tokenizer, texts, settings.max_length)
-    table = teacher.model.get_input_embeddings().weight.detach().float().cpu().numpy()
+    table = cast(nn.Embedding, teacher.model.get_input_embeddings()).weight.detach().float().cpu().numpy()
     return teacher_embeddings(table, teacher_rows(tokens, teacher.tokenizer), frequencies, size)
 
 

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 import torch
@@ -33,9 +33,8 @@ MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 class Teaches(Protocol):
     """A live or cached teacher."""
 
-    fields: frozenset[str]
-    reads: tuple[str, ...]
-    label_names: list[str]
+    fields: ClassVar[frozenset[str]]
+    reads: ClassVar[tuple[str, ...]]
 
     def __call__(self, batch: Any, fields: Any = ...) -> dict[str, Any]: ...
 
@@ -82,7 +81,7 @@ class DistillationTrainer(Trainer):
         super().__init__(
             model=model,
             args=args,
-            data_collator=already_batched,
+            data_collator=cast(Any, already_batched),
             train_dataset=EncodedTexts(train_dataset, processing_class, length, cut, _texts(reads)),
             eval_dataset=None if eval_dataset is None else EncodedTexts(eval_dataset, processing_class, length, cut),
             processing_class=processing_class,
@@ -99,7 +98,11 @@ class DistillationTrainer(Trainer):
     # --- the objective -----------------------------------------------------------------------------------
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **unused: Any
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The weighted sum of the losses in training; outside it the plain task loss, without the teacher."""
         student_inputs = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
@@ -145,21 +148,21 @@ class DistillationTrainer(Trainer):
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         if sparse_parameters(model):
             return clip_gradients(model, self.args.max_grad_norm)
-        return super()._clip_grad_norm(model)
+        return super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0  # transformers would walk over all parameters in every step
 
     # --- checkpoints ---------------------------------------------------------------------------------------
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **options: Any) -> Any:
         """Train; `True` goes on from the newest whole checkpoint in `output_dir`, if there is one."""
         if resume_from_checkpoint is True:
             found = newest_whole(Path(str(self.args.output_dir)))
             if found is not None:
                 logger.info("Going on from %s.", found.name)
             resume_from_checkpoint = None if found is None else str(found)
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
+        return super().train(resume_from_checkpoint, *args, **options)
 
     def _get_output_dir(self, trial: Any) -> str:
         return self._staging or super()._get_output_dir(trial)
