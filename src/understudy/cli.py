@@ -29,8 +29,10 @@ app = typer.Typer(
 logger = logging.getLogger("understudy")
 
 TRAIN_PACKAGES = frozenset(
-    ("accelerate", "datasets", "filelock", "onnx", "onnxscript", "pyarrow", "safetensors")
-    + ("scipy", "sklearn", "torch", "transformers")
+    [
+        *("accelerate", "datasets", "filelock", "onnx", "onnxscript", "pyarrow"),
+        *("safetensors", "scipy", "sklearn", "torch", "transformers"),
+    ]
 )
 
 

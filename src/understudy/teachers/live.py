@@ -66,6 +66,8 @@ class Teacher:
         """
         inputs = self.tokenize(batch["text"], batch.get("text_pair"))
         self.model.eval()
+        if "attentions" in fields and self.model.config._attn_implementation != "eager":
+            self.model.set_attn_implementation("eager")  # any other returns an empty tuple
         with self._autocast():
             output = self.model(
                 **inputs.to(self.model.device),

@@ -1,0 +1,177 @@
+"""Real tiny models and data, made once a session; the shared folder of real ones where there is one."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before any library reads them: no hub, no colours in error messages, one place for caches.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+POSITIVE = ["great", "lovely", "superb", "charming", "moving", "witty"]
+NEGATIVE = ["awful", "boring", "dreadful", "clumsy", "tedious", "flat"]
+FRAMES = [
+    "a {} film",
+    "the plot is {} and the cast is {}",
+    "i found it {}",
+    "{} from start to finish , with a {} ending",
+    "not a minute of it is anything but {}",
+]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is read from or left in the user's cache."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("UNDERSTUDY_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+def toy_rows(count: int, start: int = 0) -> list[dict[str, str]]:
+    """Sentences whose sentiment a small model can learn; the same for the same arguments."""
+    rows = []
+    for number in range(start, start + count):
+        label, words = ("positive", POSITIVE) if number % 2 else ("negative", NEGATIVE)
+        frame = FRAMES[number // 2 % len(FRAMES)]
+        first, second = words[number // 3 % len(words)], words[number // 7 % len(words)]
+        rows.append({"text": f"{frame.format(first, second)} {number}", "label": label})
+    return rows
+
+
+def write_jsonl(path: Path, rows: list[dict[str, object]] | list[dict[str, str]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="session")
+def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 240 training, 60 validation and 60 test rows."""
+    folder = tmp_path_factory.mktemp("toy")
+    for name, count, start in (("train", 240, 0), ("validation", 60, 1000), ("test", 60, 2000)):
+        write_jsonl(folder / f"{name}.jsonl", toy_rows(count, start))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs: do both texts have the same sentiment?"""
+    folder = tmp_path_factory.mktemp("pairs")
+    for name, count, start in (("train", 240, 0), ("validation", 60, 1000)):
+        rows, others = toy_rows(count, start), toy_rows(count, start + 5000)
+        pairs = []
+        for number, (row, other) in enumerate(zip(rows, others, strict=True)):
+            partner = other if number % 4 < 2 else others[number - 1]
+            same = "same" if row["label"] == partner["label"] else "other"
+            pairs.append({"text1": row["text"], "text2": partner["text"], "label": same})
+        write_jsonl(folder / f"{name}.jsonl", pairs)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory, toy_data: Path) -> Path:
+    """A BERT of two layers, hidden size 32, random weights, and a WordPiece tokenizer."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, set_seed
+
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    texts = [row["text"] for row in toy_rows(400)]
+    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
+    ids = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=64,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    ).save_pretrained(folder)
+    set_seed(0)
+    config = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def teacher_folder(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, toy_data: Path) -> Path:
+    """`tiny_bert` fine-tuned on the toy data."""
+    return _teacher(tmp_path_factory.mktemp("teacher") / "single", tiny_bert, toy_data)
+
+
+@pytest.fixture(scope="session")
+def pair_teacher_folder(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, toy_pairs: Path) -> Path:
+    return _teacher(tmp_path_factory.mktemp("teacher") / "pair", tiny_bert, toy_pairs)
+
+
+def _teacher(out: Path, encoder: Path, data: Path) -> Path:
+    from understudy import FinetuneSettings, finetune, load_data
+
+    settings = FinetuneSettings(arguments={"num_train_epochs": 6, "learning_rate": 2e-3, "bf16": False}, max_length=64)
+    return finetune(encoder, load_data(data), out, settings)
+
+
+@pytest.fixture(scope="session")
+def students(
+    tmp_path_factory: pytest.TempPathFactory,
+    teacher_folder: Path,
+    pair_teacher_folder: Path,
+    toy_data: Path,
+    toy_pairs: Path,
+) -> dict[tuple[str, bool], Path]:
+    """Each architecture distilled for single texts (False) and for pairs (True)."""
+    from understudy import STUDENTS, DistillSettings, StudentSettings, Teacher, distill, load_data
+
+    root = tmp_path_factory.mktemp("students")
+    made = {}
+    for pair, folder, data in ((False, teacher_folder, toy_data), (True, pair_teacher_folder, toy_pairs)):
+        teacher, loaded = Teacher(folder, max_length=64), load_data(data)
+        for name in STUDENTS:
+            student = StudentSettings(name, embedding_size=16, hidden_size=96, max_length=48)
+            settings = DistillSettings(student, arguments={"num_train_epochs": 4, "learning_rate": 5e-3})
+            made[name, pair] = distill(teacher, loaded, root / f"{name}-{pair}", settings)
+    return made
+
+
+@pytest.fixture(scope="session")
+def exported(
+    tmp_path_factory: pytest.TempPathFactory, students: dict[tuple[str, bool], Path]
+) -> dict[tuple[str, bool, bool], Path]:
+    """Every student exported: (architecture, pair, int8) -> folder."""
+    from understudy import export
+
+    root = tmp_path_factory.mktemp("exported")
+    made = {}
+    for (name, pair), folder in students.items():
+        for int8 in (False, True):
+            out = root / f"{name}-{pair}-{int8}"
+            export(folder, out, int8=int8, min_agreement=0.9 if int8 else None)
+            made[name, pair, int8] = out
+    return made
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and models, `$UNDERSTUDY_SHARED` or ../shared."""
+    folder = Path(os.environ.get("UNDERSTUDY_SHARED", Path(__file__).parents[2] / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data and models at {folder} (set UNDERSTUDY_SHARED)")
+    return folder

@@ -1,0 +1,199 @@
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from conftest import toy_rows, write_jsonl
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+from understudy.data.datasets import (
+    Columns,
+    ids_of,
+    is_pair,
+    label_names,
+    labels_of,
+    load_data,
+    load_unlabelled,
+)
+from understudy.errors import DataError, LabelError
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def test_folder(toy_data: Path) -> None:
+    data = load_data(toy_data)
+    assert {name: len(part) for name, part in data.items()} == {"train": 240, "validation": 60, "test": 60}
+    assert label_names(data) == ["negative", "positive"]
+    assert data["train"][0] == {**data["train"][0], "text": toy_rows(1)[0]["text"], "label": 0}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_single_file_is_split_with_the_seed(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = toy_rows(100)
+    path = tmp_path / f"all.{suffix}"
+    if suffix == "jsonl":
+        write_jsonl(path, rows)
+    elif suffix == "parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        separator = "," if suffix == "csv" else "\t"
+        lines = [separator.join([f'"{r["text"]}"' if suffix == "csv" else r["text"], r["label"]]) for r in rows]
+        write(path, "\n".join([separator.join(["text", "label"]), *lines]))
+    with caplog.at_level(logging.INFO, "understudy"):
+        first = load_data(path, seed=1)
+    assert {name: len(part) for name, part in first.items()} == {"train": 80, "validation": 10, "test": 10}
+    assert "split train with seed 1" in caplog.text
+    assert ids_of(load_data(path, seed=1)["test"]).tolist() == ids_of(first["test"]).tolist()
+    assert ids_of(load_data(path, seed=2)["test"]).tolist() != ids_of(first["test"]).tolist()
+
+
+def test_the_same_text_has_the_same_id_and_stays_in_one_split(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i % 20}", "label": i % 2} for i in range(200)]
+    data = load_data(write_jsonl(tmp_path / "all.jsonl", rows))
+    ids = [set(ids_of(part).tolist()) for part in data.values()]
+    assert not ids[0] & ids[1]
+    assert not ids[0] & ids[2]
+
+
+def test_texts_that_look_like_missing_values_are_texts(tmp_path: Path) -> None:
+    rows = "text,label\nNA,a\nnull,b\nNone,a\nnan,b\n1.0,a\n" + "".join(f"t{i},a\n" for i in range(20))
+    data = load_data(write(tmp_path / "all.csv", rows))
+    texts = {text for part in data.values() for text in part["text"]}
+    assert {"NA", "null", "None", "nan", "1.0"} <= texts
+
+
+def test_odd_but_valid_csv(tmp_path: Path) -> None:
+    content = b'\xef\xbb\xbftext,label\r\n"two\r\nlines, and ""quotes""",a\r\nlast,b'
+    path = tmp_path / "train.csv"
+    write(path, content)
+    write(tmp_path / "validation.csv", "text,label\nx,a\n")
+    train = load_data(tmp_path)["train"]
+    assert train["text"][:] == ['two\nlines, and "quotes"', "last"]
+
+
+def test_tsv_quotes_are_ordinary_characters(tmp_path: Path) -> None:
+    write(tmp_path / "train.tsv", 'sentence\tlabel\n"unbalanced\t0\nfine\t1\n')
+    write(tmp_path / "dev.tsv", "sentence\tlabel\nx\t1\n")
+    data = load_data(tmp_path)
+    assert data["train"]["text"][:] == ['"unbalanced', "fine"]
+    assert label_names(data) == ["0", "1"]
+
+
+def test_pairs_and_named_columns(tmp_path: Path) -> None:
+    rows = [{"a": f"one {i}", "b": f"two {i}", "verdict": "yes" if i % 2 else "no"} for i in range(40)]
+    data = load_data(write_jsonl(tmp_path / "all.jsonl", rows), Columns("a", "b", "verdict"))
+    assert is_pair(data["train"])
+    assert data["train"].column_names == ["example_id", "text", "text_pair", "label"]
+
+
+def test_dataset_dict_with_class_labels() -> None:
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})
+    part = Dataset.from_dict({"text": ["x", "y", "z"], "label": [0, 1, 1]}, features=features)
+    data = load_data(DatasetDict({"train": part, "validation": part}))
+    assert label_names(data) == ["bad", "good"]
+    assert labels_of(data["train"]).tolist() == [0, 1, 1]
+
+
+def test_integer_labels_are_ordered_as_numbers(tmp_path: Path) -> None:
+    rows = [{"text": f"t {i}", "label": i % 12} for i in range(120)]
+    assert label_names(load_data(write_jsonl(tmp_path / "all.jsonl", rows))) == [str(i) for i in range(12)]
+
+
+def test_leaks_and_conflicts_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows: list[dict[str, object]] = [{"text": "same", "label": 0}, {"text": "same", "label": 1}, {"text": "t", "label": 0}]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    write_jsonl(tmp_path / "validation.jsonl", [{"text": "t", "label": 0}, {"text": "u", "label": 1}])
+    load_data(tmp_path)
+    assert "1 of 2 validation texts also stand in train" in caplog.text
+    assert "1 training texts stand there with different labels" in caplog.text
+
+
+def test_unlabelled_test_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_jsonl(tmp_path / "train.jsonl", toy_rows(20))
+    write_jsonl(tmp_path / "test.jsonl", [{"text": f"t {i}", "label": -1} for i in range(5)])
+    data = load_data(tmp_path)
+    assert set(labels_of(data["test"]).tolist()) == {-1}
+    assert "test split has no labels" in caplog.text
+
+
+def test_unlabelled_text_file(tmp_path: Path) -> None:
+    lines = write(tmp_path / "more.txt", "first\n\n  \nsecond\n")
+    table = write(tmp_path / "more.csv", "text,stars\nthird,5\n")
+    texts = load_unlabelled([lines, table])
+    assert texts["text"][:] == ["first", "second", "third"]
+    assert texts.column_names == ["example_id", "text"]
+
+
+def test_odd_texts_survive(tmp_path: Path) -> None:
+    odd = ["", "   ", "\u0000nul", "\u200d🙂🙃", "\x01\x02", "x" * 1_000_000, "\ud800 surrogate"]
+    lines = [json.dumps({"text": text, "label": i % 2}) for i, text in enumerate(odd)]
+    write(tmp_path / "train.jsonl", "\n".join(lines))
+    write_jsonl(tmp_path / "validation.jsonl", [{"text": "a", "label": 0}])
+    train = load_data(tmp_path)["train"]
+    assert train["text"][:6] == odd[:6]
+    assert train["text"][6] == "\ufffd surrogate"
+
+
+GOOD = "text,label\na,x\nb,y\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "message"),
+    [
+        ("text,label\na,x\nb\xff,y\n".encode("latin-1"), Columns(), r"train.csv:3: byte 2 of the line is not valid UTF-8"),
+        ("words,label\na,x\n", Columns(), r"no column of text.*words"),
+        ("text,mark\na,x\n", Columns(), r"no column of labels"),
+        (GOOD, Columns(text="txet"), r"no column 'txet'.*Did you mean 'text'"),
+        ("text,text,label\na,b,x\n", Columns(), r"column 'text' stands twice"),
+        ("text,label\na,x\nb,\nc,y\n", Columns(), r"1 of 3 rows have no label, the first is row 2"),
+        ("text,label\na,x\nb,x\n", Columns(), r"Every training row has the label 'x'"),
+        ("text,label\na,x\nb,y,z\n", Columns(), r"train.csv:3: 3 fields, expected 2"),
+        ('text,label\n"a,x\nb,y\n', Columns(), r"not valid CSV"),
+        ("", Columns(), r"is empty"),
+    ],
+)  # fmt: skip
+def test_bad_csv(tmp_path: Path, content: str | bytes, columns: Columns, message: str) -> None:
+    write(tmp_path / "train.csv", content)
+    write(tmp_path / "validation.csv", GOOD)
+    with pytest.raises(DataError, match=message):
+        load_data(tmp_path, columns)
+
+
+def test_bad_jsonl(tmp_path: Path) -> None:
+    path = write(tmp_path / "all.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label"\n')
+    with pytest.raises(DataError, match=r"all.jsonl:2: not valid JSON"):
+        load_data(path)
+    path = write(tmp_path / "other.jsonl", '{"text": "a", "label": 1}\n{"text": null, "label": 0}\n')
+    with pytest.raises(DataError, match=r"other.jsonl:2: 'text' is None, expected a text"):
+        load_data(path)
+
+
+def test_label_unseen_in_training(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", GOOD)
+    write(tmp_path / "validation.csv", "text,label\nc,z\n")
+    with pytest.raises(LabelError, match=r"validation, row 1: label 'z' does not stand in train"):
+        load_data(tmp_path)
+
+
+def test_missing_source(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="No such file or folder"):
+        load_data(tmp_path / "nothing.csv")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no train, validation or test file"):
+        load_data(tmp_path / "empty")
+
+
+def test_converted_files_are_read_again_when_they_change(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "train.jsonl", toy_rows(20))
+    write_jsonl(tmp_path / "validation.jsonl", toy_rows(4, 100))
+    before = ids_of(load_data(tmp_path)["train"])
+    write_jsonl(path, toy_rows(22, 50))
+    assert not np.isin(ids_of(load_data(tmp_path)["train"]), before).any()

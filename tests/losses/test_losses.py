@@ -1,0 +1,68 @@
+"""Each loss against numpy, and what must hold for all of them."""
+
+import numpy as np
+import pytest
+import torch
+
+from understudy.losses import HardLabelLoss, LogitMSELoss, Loss, SoftTargetLoss, schedules
+
+STUDENT = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.3, -2.0], [1.0, 1.0, 1.0]], requires_grad=True)
+TEACHER = torch.tensor([[3.0, -2.0, 0.0], [-1.0, 2.0, 0.0], [0.5, 0.0, 1.5]])
+LABELS = torch.tensor([0, 1, -100])
+
+
+def value(loss: Loss, progress: float = 0.0) -> float:
+    return loss({"logits": STUDENT}, {"logits": TEACHER}, {"labels": LABELS}, progress).item()
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def test_hard_labels_leave_out_unlabelled_rows() -> None:
+    probabilities = softmax(STUDENT.detach().numpy())
+    expected = -np.log(probabilities[[0, 1], [0, 1]]).mean()
+    assert value(HardLabelLoss()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_hard_labels_of_a_batch_without_any() -> None:
+    loss = HardLabelLoss()({"logits": STUDENT}, {}, {"labels": torch.full((3,), -100)})
+    assert loss.item() == 0.0
+
+
+def test_logit_mse() -> None:
+    expected = ((STUDENT.detach().numpy() - TEACHER.numpy()) ** 2).mean()
+    assert value(LogitMSELoss()) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_soft_targets(temperature: float) -> None:
+    ours, theirs = softmax(STUDENT.detach().numpy() / temperature), softmax(TEACHER.numpy() / temperature)
+    expected = (theirs * np.log(theirs / ours)).sum(1).mean() * temperature**2
+    assert value(SoftTargetLoss(temperature)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [LogitMSELoss(), SoftTargetLoss(3.0)])
+def test_zero_when_student_equals_teacher(loss: Loss) -> None:
+    fields = {"logits": TEACHER}
+    assert float(loss(fields, fields, {"labels": LABELS})) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", [HardLabelLoss(), LogitMSELoss(), SoftTargetLoss(3.0)])
+def test_gradient_reaches_the_student_only(loss: Loss) -> None:
+    student, teacher = STUDENT.detach().clone().requires_grad_(), TEACHER.clone().requires_grad_()
+    loss({"logits": student}, {"logits": teacher.detach()}, {"labels": LABELS}).backward()
+    assert student.grad is not None
+    assert student.grad.abs().sum() > 0
+    assert teacher.grad is None
+
+
+def test_weights_and_temperatures_follow_schedules() -> None:
+    loss = LogitMSELoss(weight=schedules.linear(1.0, 0.0))
+    outputs = {"logits": STUDENT}, {"logits": TEACHER}, {"labels": LABELS}
+    assert loss.weighted(*outputs, 0.25).item() == pytest.approx(0.75 * value(loss))
+    warm = SoftTargetLoss(schedules.linear(4.0, 1.0))
+    assert value(warm, 1.0) == pytest.approx(value(SoftTargetLoss(1.0)))
+    assert schedules.cosine(2.0, 1.0)(0.5) == pytest.approx(1.5)
+    assert schedules.cosine(2.0, 1.0)(1.0) == pytest.approx(1.0)

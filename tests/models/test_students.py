@@ -1,0 +1,139 @@
+"""The students as Hugging Face models, and contract 2: an answer never depends on the batch."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from understudy.models import STUDENTS, StudentForSequenceClassification
+from understudy.models.layers import LSTM, Convolution
+
+ALL = [(name, pair) for name in STUDENTS for pair in (False, True)]
+
+
+def make(name: str, pair: bool = False, **options: object) -> StudentForSequenceClassification:
+    torch.manual_seed(0)
+    model = STUDENTS[name]
+    settings = {"vocab_size": 50, "embedding_size": 8, "hidden_size": 6, "num_labels": 3, "pair": pair, **options}
+    return model(model.config_class(**settings)).eval()
+
+
+def batch(lengths: list[int], pair: bool) -> dict[str, torch.Tensor]:
+    ids = torch.randint(1, 50, (len(lengths), max(lengths)), generator=torch.Generator().manual_seed(1))
+    kinds = torch.zeros_like(ids)
+    for row, length in enumerate(lengths):
+        ids[row, length:] = 0
+        kinds[row, (length + 1) // 2 : length] = 1
+    return {"input_ids": ids, "token_type_ids": kinds} if pair else {"input_ids": ids}
+
+
+@pytest.mark.parametrize(("name", "pair"), ALL)
+def test_batch_invariance(name: str, pair: bool) -> None:
+    model, lengths = make(name, pair), [14, 1, 2, 3, 7, 14]
+    inputs = batch(lengths, pair)
+    together = model(**inputs).logits
+    alone = [model(**{k: v[i : i + 1, :n] for k, v in inputs.items()}).logits for i, n in enumerate(lengths)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-6)
+    assert len({tuple(row.tolist()) for row in together.round(decimals=4)}) > len(lengths) / 2
+
+
+@pytest.mark.parametrize(("name", "pair"), ALL)
+def test_what_the_mask_hides_is_not_read(name: str, pair: bool) -> None:
+    model, inputs = make(name, pair), batch([5, 9], pair)
+    mask = (inputs["input_ids"] != 0).long()
+    expected = model(**inputs, attention_mask=mask).logits
+    hidden = {**inputs, "input_ids": torch.where(mask == 1, inputs["input_ids"], 7)}
+    torch.testing.assert_close(model(**hidden, attention_mask=mask).logits, expected)
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_tokens_beyond_the_maximum_are_not_read(name: str) -> None:
+    model, ids = make(name, max_length=4), batch([9], False)["input_ids"]
+    assert torch.equal(model(ids).logits, model(ids[:, :4]).logits)
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_word_order(name: str) -> None:
+    model, ids = make(name), batch([6], False)["input_ids"]
+    same = torch.allclose(model(ids).logits, model(ids.flip(1)).logits, atol=1e-6)
+    assert same == (name == "static")
+
+
+def test_pairs_need_to_know_which_text_is_which() -> None:
+    with pytest.raises(ValueError, match="token_type_ids"):
+        make("cnn", pair=True)(torch.ones(1, 3, dtype=torch.long))
+
+
+@pytest.mark.parametrize(("name", "pair"), ALL)
+def test_save_and_load(name: str, pair: bool, tmp_path: Path) -> None:
+    model = make(name, pair, id2label={0: "a", 1: "b", 2: "c"})
+    model.save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert type(loaded) is type(model)
+    assert loaded.config.id2label == {0: "a", 1: "b", 2: "c"}
+    assert AutoConfig.from_pretrained(tmp_path).embedding_size == 8
+    for key, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value), key
+
+
+def test_convolution_is_kims() -> None:
+    """One matrix product over windows gives what nn.Conv1d gives."""
+    torch.manual_seed(0)
+    layer, x = Convolution(4, 5, (3, 4, 5)), torch.randn(2, 9, 4)
+    expected = []
+    for width, kernel in zip(layer.kernel_sizes, layer.kernels, strict=True):
+        before = (width - 1) // 2
+        padded = nn.functional.pad(x, (0, 0, before, width - 1 - before)).transpose(1, 2)
+        weight = kernel.weight.view(5, width, 4).transpose(1, 2)
+        expected.append(nn.functional.conv1d(padded, weight, kernel.bias).transpose(1, 2))
+    torch.testing.assert_close(layer(x), torch.cat(expected, -1).relu())
+    fused = nn.functional.pad(x, (0, 0, 2, 2)).unfold(1, 5, 1).transpose(2, 3).flatten(2)
+    torch.testing.assert_close((fused @ layer._fused_weight(4) + layer._fused_bias()).relu(), layer(x))
+
+
+def test_lstm_is_torchs_on_packed_sequences() -> None:
+    torch.manual_seed(0)
+    layer, lengths = LSTM(4, 3, bidirectional=True), torch.tensor([7, 2, 5])
+    mask = torch.arange(7) < lengths[:, None]
+    x = torch.randn(3, 7, 4) * mask.unsqueeze(-1)
+    reference = nn.LSTM(4, 3, batch_first=True, bidirectional=True)
+    for ours, suffix in zip(layer.layers, ("", "_reverse"), strict=True):
+        for name, value in ours.named_parameters():
+            getattr(reference, name + suffix).data.copy_(value)
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    expected, _ = nn.utils.rnn.pad_packed_sequence(reference(packed)[0], batch_first=True)
+    torch.testing.assert_close(layer(x, mask) * mask.unsqueeze(-1), expected)
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_pipeline_says_what_predict_says(name: str, students: dict[tuple[str, bool], Path]) -> None:
+    from understudy import Classifier
+
+    texts = ["a great film", "boring", "", "  ", "word " * 500, "not a minute of it is anything but dreadful"]
+    classify = pipeline("text-classification", model=str(students[name, False]))
+    ours = Classifier.load(students[name, False])
+    predicted = [ours.label_names[i] for i in ours.logits(texts).argmax(1)]
+    assert [answer["label"] for answer in classify(texts)] == predicted
+    assert [answer["label"] for answer in classify(texts, batch_size=6)] == predicted
+    assert set(predicted) == {"positive", "negative"}
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_pair_pipeline(name: str, students: dict[tuple[str, bool], Path]) -> None:
+    from understudy import Classifier
+
+    classify = pipeline("text-classification", model=str(students[name, True]))
+    ours = Classifier.load(students[name, True])
+    pairs = [("a great film", "lovely"), ("boring", "a superb film " * 80), ("", "x")]
+    predicted = [ours.label_names[i] for i in ours.logits(*map(list, zip(*pairs, strict=True))).argmax(1)]
+    assert [classify({"text": a, "text_pair": b})["label"] for a, b in pairs] == predicted
+
+
+def test_embeddings_of_the_teacher_are_set(students: dict[tuple[str, bool], Path]) -> None:
+    """post_init would overwrite vectors set in the constructor; the padding row must be zero."""
+    model = AutoModelForSequenceClassification.from_pretrained(students["static", False])
+    tokenizer = AutoTokenizer.from_pretrained(students["static", False])
+    assert not model.embeddings.weight[tokenizer.pad_token_id].any()

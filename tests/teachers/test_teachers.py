@@ -1,0 +1,155 @@
+"""Contracts 3 and 4: frozen teacher, joined by id, a cache that refuses what is not its own."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, BertForTokenClassification
+
+from understudy.data.datasets import ids_of, load_data
+from understudy.errors import CacheError, ModelError
+from understudy.teachers import CachedTeacher, Teacher, label_texts
+from understudy.teachers import cached as cached_module
+
+
+@pytest.fixture
+def teacher(teacher_folder: Path) -> Teacher:
+    return Teacher(teacher_folder, max_length=64, dtype="float32")
+
+
+def test_frozen_in_eval_mode_without_gradient(teacher: Teacher) -> None:
+    assert not any(p.requires_grad for p in teacher.model.parameters())
+    teacher.model.train()
+    first, second = (teacher({"text": ["a great film"]})["logits"] for _ in range(2))
+    assert not teacher.model.training
+    assert torch.equal(first, second)
+    assert not first.requires_grad
+
+
+def test_hidden_states_and_attentions(teacher: Teacher) -> None:
+    """Under transformers' default attention the attentions would be an empty tuple, without a word."""
+    assert teacher.model.config._attn_implementation == "sdpa"
+    outputs = teacher({"text": ["a film"]}, ("logits", "hidden_states", "attentions"))
+    assert len(outputs["hidden_states"]) == 3
+    assert [tuple(layer.shape) for layer in outputs["attentions"]] == [(1, 2, 4, 4)] * 2
+
+
+def test_cached_logits_are_the_live_ones_in_any_order(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    train = load_data(toy_data)["train"]
+    cached = teacher.label(train, tmp_path / "cache")
+    rows = np.random.default_rng(0).permutation(len(train))[:50]
+    batch = {"text": [train["text"][int(i)] for i in rows], "example_id": ids_of(train)[rows]}
+    torch.testing.assert_close(cached(batch)["logits"], teacher(batch)["logits"], rtol=0, atol=1e-5)
+
+
+def test_bfloat16_labels_hold(teacher_folder: Path, toy_data: Path) -> None:
+    texts = load_data(toy_data)["validation"]
+    exact, fast = (Teacher(teacher_folder, 64, dtype=d).label(texts) for d in ("float32", "bfloat16"))
+    ids = ids_of(texts)
+    assert (exact.logits(ids).argmax(1) == fast.logits(ids).argmax(1)).float().mean() > 0.95
+    assert exact.folder != fast.folder
+
+
+def test_a_second_time_the_teacher_does_not_run(
+    teacher: Teacher, toy_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = load_data(toy_data)["validation"]
+    teacher.label(texts)
+    monkeypatch.setattr(teacher.model, "forward", lambda **_: pytest.fail("the teacher ran again"))
+    assert teacher.label(texts).logits(ids_of(texts)).shape == (60, 2)
+
+
+def test_resuming_gives_the_same_bits(
+    teacher: Teacher, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached_module, "ROWS_PER_SHARD", 32)
+    texts = load_data(toy_data)["train"]
+    whole = label_texts(teacher, texts, tmp_path / "whole")
+    label_texts(teacher, texts, tmp_path / "broken")
+    for shard in ("shard-000002", "shard-000005"):
+        (tmp_path / "broken" / f"{shard}.safetensors").unlink()
+    with pytest.raises(CacheError, match="it was interrupted"):
+        CachedTeacher(tmp_path / "broken")
+    again = label_texts(teacher, texts, tmp_path / "broken")
+    assert torch.equal(again.logits(ids_of(texts)), whole.logits(ids_of(texts)))
+
+
+def test_another_teacher_or_other_data_is_refused(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    data, cache = load_data(toy_data), tmp_path / "cache"
+    label_texts(teacher, data["validation"], cache)
+    with pytest.raises(CacheError, match="made with another data and another rows"):
+        label_texts(teacher, data["train"], cache)
+    with pytest.raises(CacheError, match="no logits for 240 of 240 texts: it was made from other data"):
+        CachedTeacher(cache).logits(ids_of(data["train"]))
+    teacher.model.classifier.bias.data += 1
+    with pytest.raises(CacheError, match="another teacher weights"):
+        label_texts(teacher, data["validation"], cache)
+    teacher.model.classifier.bias.data -= 1
+    teacher.max_length = 32
+    with pytest.raises(CacheError, match="another max length"):
+        label_texts(teacher, data["validation"], cache)
+
+
+def test_a_folder_that_is_no_cache_is_left_alone(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(CacheError, match="not empty and not a cache"):
+        label_texts(teacher, load_data(toy_data)["validation"], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_newer_cache_format(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    cache = label_texts(teacher, load_data(toy_data)["validation"], tmp_path / "c").folder
+    content = json.loads((cache / "fingerprint.json").read_text())
+    (cache / "fingerprint.json").write_text(json.dumps({**content, "format_version": 99}))
+    with pytest.raises(CacheError, match="format version 99"):
+        CachedTeacher(cache)
+
+
+def test_logits_that_are_not_finite_name_the_text(teacher: Teacher, toy_data: Path) -> None:
+    teacher.model.classifier.weight.data[0, 0] = float("nan")
+    with pytest.raises(ModelError, match=r"not finite .* for example -?\d+: '"):
+        teacher.label(load_data(toy_data)["validation"])
+
+
+def test_odd_texts(teacher: Teacher) -> None:
+    texts = ["", "   ", "\x00nul", "🙂🙃", "\x01", "word " * 100_000, "\ud800"]
+    assert torch.isfinite(teacher({"text": texts})["logits"]).all()
+
+
+def test_folders_that_are_no_teacher(tiny_bert: Path, teacher_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="expected a model folder with a config.json"):
+        Teacher(tmp_path)
+    with pytest.raises(ModelError, match="BertModel, expected a model for sequence classification"):
+        Teacher(tiny_bert)
+    tagger = tmp_path / "tagger"
+    BertForTokenClassification.from_pretrained(tiny_bert).save_pretrained(tagger)
+    with pytest.raises(ModelError, match="BertForTokenClassification"):
+        Teacher(tagger)
+    empty = tmp_path / "empty"
+    shutil.copytree(teacher_folder, empty)
+    (empty / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="found no weights"):
+        Teacher(empty)
+    (empty / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(ModelError, match="a pickle"):
+        Teacher(empty)
+
+
+def test_another_models_tokenizer(teacher_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "teacher"
+    shutil.copytree(teacher_folder, folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    model.resize_token_embeddings(100)
+    model.save_pretrained(folder)
+    with pytest.raises(ModelError, match=r"the tokenizer has \d+ tokens, the model embeds 100"):
+        Teacher(folder)
+
+
+def test_half_precision_weights_are_read_as_float32(teacher_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "half"
+    shutil.copytree(teacher_folder, folder)
+    AutoModelForSequenceClassification.from_pretrained(folder).half().save_pretrained(folder)
+    assert Teacher(folder).model.dtype == torch.float32

@@ -1,0 +1,94 @@
+"""Which part may import which, and what must not be imported at all."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "understudy"
+
+# Each may import what stands before it (and itself).
+ORDER = [
+    "_version errors text",
+    "progress outputs",
+    "runtime",
+    "data",
+    "models",
+    "teachers",
+    "losses",
+    "evaluation",
+    "training",
+    "export",
+    "serve",
+    "demo",
+    "cli",
+]
+LEVEL = {name: level for level, names in enumerate(ORDER) for name in names.split()}
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("understudy."):
+            found.add((node.module or "").split(".")[1])
+        elif isinstance(node, ast.Import):
+            found.update(a.name.split(".")[1] for a in node.names if a.name.startswith("understudy."))
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_only_point_down(path: Path) -> None:
+    part = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    if part in ("__init__", "__main__", "_register"):
+        return
+    upward = {name for name in _imports(path) if name != part and LEVEL[name] >= LEVEL[part]}
+    assert not upward, f"{part} (level {LEVEL[part]}) must not import {upward}"
+
+
+def _modules_after(code: str) -> set[str]:
+    script = f"{code}\nimport sys\nprint(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import understudy", "from understudy.serve import Predictor", "import understudy.cli"],
+)
+def test_runtime_imports_no_training_library(code: str) -> None:
+    assert not _modules_after(code) & {"torch", "transformers", "datasets", "sklearn", "onnx"}
+
+
+def test_predicting_imports_no_torch(exported: dict[tuple[str, bool, bool], Path]) -> None:
+    folder = exported["cnn", False, True]
+    loaded = _modules_after(f"from understudy.serve import Predictor\nPredictor({str(folder)!r})(['a great film'])")
+    assert not loaded & {"torch", "transformers", "datasets", "pyarrow", "pandas"}
+
+
+def _seconds(*command: str) -> float:
+    """The fastest of five runs: what the code costs, not what else the machine does."""
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def test_import_is_fast() -> None:
+    assert _seconds("-c", "import understudy") - _seconds("-c", "pass") < 0.3
+
+
+def test_help_is_fast() -> None:
+    assert _seconds("-m", "understudy", "--help") < 0.5
+
+
+def test_every_public_name_is_there() -> None:
+    import understudy
+
+    assert len(understudy.__all__) <= 40
+    for name in understudy.__all__:
+        assert getattr(understudy, name) is not None
