@@ -11,8 +11,9 @@ from typing import Any
 
 def machine() -> dict[str, Any]:
     """Processor, cores, versions and date."""
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
-    flags = Path("/proc/cpuinfo").read_text()
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "?")
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
     extensions = [flag for flag in ("avx512_vnni", "avx512_bf16", "amx_int8") if flag in flags]
     return {
         "cpu": f"{cpu} ({', '.join(extensions)})",

@@ -1,11 +1,18 @@
 """Real tiny models and data, made once a session; the shared folder of real ones where there is one."""
 
+import itertools
 import json
+import multiprocessing
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from command import run_command
 
 # Before any library reads them: no hub, no colours in error messages, one place for caches.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -13,6 +20,12 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 POSITIVE = ["great", "lovely", "superb", "charming", "moving", "witty"]
 NEGATIVE = ["awful", "boring", "dreadful", "clumsy", "tedious", "flat"]
+TEACHER_ARGUMENTS = {
+    "num_train_epochs": 10,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 1e-3,
+    "bf16": False,
+}
 FRAMES = [
     "a {} film",
     "the plot is {} and the cast is {}",
@@ -74,16 +87,17 @@ def toy_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory, toy_data: Path) -> Path:
     """A BERT of two layers, hidden size 32, random weights, and a WordPiece tokenizer."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, set_seed
 
     folder = tmp_path_factory.mktemp("tiny-bert")
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    words = sorted({word for row in toy_rows(400) for word in row["text"].split()} - set(map(str, range(400))))
+    characters = sorted(set("".join(words)) | set("0123456789"))
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{c}" for c in characters), *words]
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    texts = [row["text"] for row in toy_rows(400)]
-    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
     ids = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids
@@ -125,7 +139,7 @@ def pair_teacher_folder(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Pat
 def _teacher(out: Path, encoder: Path, data: Path) -> Path:
     from understudy import FinetuneSettings, finetune, load_data
 
-    settings = FinetuneSettings(arguments={"num_train_epochs": 6, "learning_rate": 2e-3, "bf16": False}, max_length=64)
+    settings = FinetuneSettings(arguments=TEACHER_ARGUMENTS, max_length=64)
     return finetune(encoder, load_data(data), out, settings)
 
 
@@ -166,6 +180,53 @@ def exported(
             export(folder, out, int8=int8, min_agreement=0.9 if int8 else None)
             made[name, pair, int8] = out
     return made
+
+
+@dataclass
+class Command:
+    """The command line in a process of its own, as a user starts it (but with the imports done already)."""
+
+    process: BaseProcess
+    stdout: Path
+    stderr: Path
+
+    def wait(self, timeout: float = 120) -> int:
+        self.process.join(timeout)
+        assert self.process.exitcode is not None, self.stderr.read_text()
+        return self.process.exitcode
+
+    def wait_for(self, text: str, timeout: float = 60) -> None:
+        """Until `text` stands in its stderr."""
+        end = time.monotonic() + timeout
+        while text not in self.stderr.read_text():
+            assert self.process.is_alive(), self.stderr.read_text()
+            assert time.monotonic() < end, self.stderr.read_text()
+            time.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def server() -> ForkServerContext:
+    """Starts processes that have torch and transformers imported: a second each instead of ten."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["understudy.training.distill", "understudy.export", "command"])
+    return context
+
+
+@pytest.fixture
+def start(server: ForkServerContext, tmp_path: Path) -> Callable[..., Command]:
+    """`start("distill", "--teacher", ...)`: a running command."""
+    numbers = itertools.count()
+
+    def start(*arguments: object, target: Callable[..., None] = run_command, stdin: bytes = b"") -> Command:
+        number = next(numbers)
+        files = [tmp_path / f"{name}-{number}.log" for name in ("stdout", "stderr", "stdin")]
+        files[2].write_bytes(stdin)
+        files[1].touch()
+        process = server.Process(target=target, args=([str(a) for a in arguments], *map(str, files)))
+        process.start()
+        return Command(process, files[0], files[1])
+
+    return start
 
 
 @pytest.fixture(scope="session")

@@ -34,9 +34,7 @@ def test_folder(toy_data: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
-def test_single_file_is_split_with_the_seed(
-    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_single_file_is_split_with_the_seed(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture) -> None:
     rows = toy_rows(100)
     path = tmp_path / f"all.{suffix}"
     if suffix == "jsonl":
@@ -108,7 +106,11 @@ def test_integer_labels_are_ordered_as_numbers(tmp_path: Path) -> None:
 
 
 def test_leaks_and_conflicts_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    rows: list[dict[str, object]] = [{"text": "same", "label": 0}, {"text": "same", "label": 1}, {"text": "t", "label": 0}]
+    rows: list[dict[str, object]] = [
+        {"text": "same", "label": 0},
+        {"text": "same", "label": 1},
+        {"text": "t", "label": 0},
+    ]
     write_jsonl(tmp_path / "train.jsonl", rows)
     write_jsonl(tmp_path / "validation.jsonl", [{"text": "t", "label": 0}, {"text": "u", "label": 1}])
     load_data(tmp_path)
@@ -148,7 +150,7 @@ GOOD = "text,label\na,x\nb,y\n"
 @pytest.mark.parametrize(
     ("content", "columns", "message"),
     [
-        ("text,label\na,x\nb\xff,y\n".encode("latin-1"), Columns(), r"train.csv:3: byte 2 of the line is not valid UTF-8"),
+        ("text,label\na,x\nb\xff,y\n".encode("latin-1"), Columns(), r"csv:3: byte 2 of the line is not valid UTF-8"),
         ("words,label\na,x\n", Columns(), r"no column of text.*words"),
         ("text,mark\na,x\n", Columns(), r"no column of labels"),
         (GOOD, Columns(text="txet"), r"no column 'txet'.*Did you mean 'text'"),

@@ -120,7 +120,7 @@ def test_odd_texts(teacher: Teacher) -> None:
 
 
 def test_folders_that_are_no_teacher(tiny_bert: Path, teacher_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="expected a model folder with a config.json"):
+    with pytest.raises(ModelError, match=r"expected a model folder with a config.json"):
         Teacher(tmp_path)
     with pytest.raises(ModelError, match="BertModel, expected a model for sequence classification"):
         Teacher(tiny_bert)

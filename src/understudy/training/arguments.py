@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from transformers import TrainingArguments
 
 
@@ -29,6 +30,7 @@ class DistillationArguments(TrainingArguments):
     greater_is_better: bool | None = True
     logging_strategy: str = "epoch"
     dataloader_pin_memory: bool = False
+    use_cpu: bool = field(default_factory=lambda: not torch.accelerator.is_available())
     disable_tqdm: bool | None = True
     report_to: str | list[str] | None = "none"
     remove_unused_columns: bool = field(

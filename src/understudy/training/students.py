@@ -74,7 +74,8 @@ def create_student(
     if settings.architecture not in STUDENTS:
         raise ModelError(f"No student {settings.architecture!r}. Expected one of {', '.join(STUDENTS)}.")
     model_class = STUDENTS[settings.architecture]
-    size = settings.embedding_size or model_class.config_class.embedding_size
+    width = cast(nn.Embedding, teacher.model.get_input_embeddings()).embedding_dim
+    size = settings.embedding_size or min(model_class.config_class.embedding_size, width)
     if settings.embeddings in ("teacher", "random"):
         tokenizer = cut_tokenizer(teacher.tokenizer, texts, settings.max_length, settings.vocab_size)
         table = _teacher_table(teacher, tokenizer, texts, settings, size) if settings.embeddings == "teacher" else None

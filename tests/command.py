@@ -1,0 +1,28 @@
+"""The target of the test processes; imports little, so that the fork server does the rest."""
+
+import os
+import sys
+
+
+def run_command(arguments: list[str], stdout: str, stderr: str, stdin: str) -> None:
+    """The command line with its streams in files."""
+    for name, number, flags in ((stdin, 0, os.O_RDONLY), (stdout, 1, os.O_WRONLY), (stderr, 2, os.O_WRONLY)):
+        file = os.open(name, flags | os.O_CREAT)
+        os.dup2(file, number)
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, m) for n, m in ((0, "r"), (1, "w"), (2, "w")))
+    sys.argv = ["understudy", *arguments]
+    from understudy.cli import main
+
+    try:
+        main()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def run_small_shards(arguments: list[str], *streams: str) -> None:
+    """The command line with shards so small that a kill lands between two of them."""
+    from understudy.teachers import cached
+
+    cached.ROWS_PER_SHARD = 24
+    run_command(arguments, *streams)

@@ -1,0 +1,215 @@
+"""`distill` and `finetune` as a whole: labels, transfer sets, output folders, interruption."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command import run_small_shards
+from conftest import Command, toy_rows, write_jsonl
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from understudy import DistillSettings, StudentSettings, Teacher, distill, load_data, load_unlabelled
+from understudy.errors import DataError, LabelError, ModelError, OutputError
+from understudy.training.distill import transfer_set
+
+QUICK = {"num_train_epochs": 1}
+SMALL = StudentSettings("static", embedding_size=8, hidden_size=8, max_length=48)
+
+
+@pytest.fixture
+def teacher(teacher_folder: Path) -> Teacher:
+    return Teacher(teacher_folder, max_length=64, dtype="float32")
+
+
+def test_student_folder(students: dict[tuple[str, bool], Path]) -> None:
+    names = {path.name for path in students["cnn", False].iterdir()}
+    assert names == {
+        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "understudy.json",
+        "validation_sample.jsonl",
+    }  # fmt: skip
+    assert AutoConfig.from_pretrained(students["cnn", False]).id2label == {0: "negative", 1: "positive"}
+
+
+def test_integer_labels_take_the_teachers_names(teacher: Teacher, tmp_path: Path) -> None:
+    rows = [{**row, "label": int(row["label"] == "positive")} for row in toy_rows(200)]
+    data = load_data(write_jsonl(tmp_path / "all.jsonl", rows))
+    out = distill(teacher, data, tmp_path / "out", DistillSettings(SMALL, arguments=QUICK))
+    config = AutoConfig.from_pretrained(out)
+    assert config.id2label == {0: "negative", 1: "positive"}
+    assert config.data_labels == ["0", "1"]
+
+
+def test_permuted_labels_are_proved(teacher_folder: Path, tmp_path: Path, toy_data: Path) -> None:
+    """A teacher with LABEL_0 = positive: found out by what it predicts."""
+    folder = tmp_path / "permuted"
+    shutil.copytree(teacher_folder, folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    model.classifier.weight.data = model.classifier.weight.data.flip(0)
+    model.classifier.bias.data = model.classifier.bias.data.flip(0)
+    model.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
+    model.save_pretrained(folder)
+    data = load_data(toy_data)
+    teacher = Teacher(folder, max_length=64)
+    settings = DistillSettings(SMALL, arguments={"num_train_epochs": 30, "learning_rate": 1e-2})
+    out = distill(teacher, data, tmp_path / "out", settings)
+    from understudy import Classifier, evaluate
+
+    scores = evaluate(Classifier.load(out), data["test"], Classifier(teacher.model, teacher.tokenizer))
+    assert scores["accuracy"] > 0.9
+    assert scores["agreement"] > 0.9
+
+
+def test_labels_that_do_not_fit(teacher: Teacher, tmp_path: Path) -> None:
+    rows = [{**row, "label": "good" if row["label"] == "positive" else "bad"} for row in toy_rows(100)]
+    data = load_data(write_jsonl(tmp_path / "all.jsonl", rows))
+    with pytest.raises(LabelError, match=r"(?s)0=bad, 1=good.*0=negative, 1=positive.*--label-map"):
+        distill(teacher, data, tmp_path / "out", DistillSettings(SMALL, arguments=QUICK))
+    mapped = DistillSettings(SMALL, arguments=QUICK, label_map={"negative": "bad", "positive": "good"})
+    out = distill(teacher, data, tmp_path / "mapped", mapped)
+    assert AutoConfig.from_pretrained(out).id2label == {0: "bad", 1: "good"}
+
+
+def test_transfer_set(toy_data: Path, toy_pairs: Path, tmp_path: Path) -> None:
+    train = load_data(toy_data)["train"]
+    lines = [train["text"][0], "something new", "something new", "another"]
+    (tmp_path / "more.txt").write_text("\n".join(lines))
+    unlabelled = load_unlabelled([tmp_path / "more.txt"])
+    transfer = transfer_set(train, unlabelled)
+    assert transfer["text"][-2:] == ["something new", "another"]
+    assert transfer["label"][-2:] == [-1, -1]
+    with pytest.raises(DataError, match="unlabelled texts are single texts, the data has pairs"):
+        transfer_set(load_data(toy_pairs)["train"], unlabelled)
+
+
+def test_word_level_student_from_a_vector_file(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    words = ["great", "awful", "film", "a", "the", "boring", "lovely"]
+    lines = [" ".join([word, *(f"{len(word) * i % 7}" for i in range(8))]) for word in words]
+    (tmp_path / "v.txt").write_text("\n".join(lines))
+    student = StudentSettings("cnn", embeddings=str(tmp_path / "v.txt"), hidden_size=8, vocab_size=8)
+    settings = DistillSettings(student, arguments=QUICK)
+    out = distill(teacher, load_data(toy_data), tmp_path / "out", settings)
+    config = AutoConfig.from_pretrained(out)
+    assert (config.vocab_size, config.embedding_size) == (8, 8)
+
+
+def test_same_settings_again_is_no_work(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    settings = DistillSettings(SMALL, arguments=QUICK)
+    out = distill(teacher, load_data(toy_data), tmp_path / "out", settings)
+    before = (out / "model.safetensors").stat().st_mtime_ns
+    distill(teacher, load_data(toy_data), tmp_path / "out", settings)
+    assert (out / "model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(OutputError, match=r"other settings \(seed: 0 there, 1 now\)"):
+        distill(teacher, load_data(toy_data), out, DistillSettings(SMALL, arguments=QUICK, seed=1))
+    distill(teacher, load_data(toy_data), out, DistillSettings(SMALL, arguments=QUICK, seed=1), overwrite=True)
+    assert json.loads((out / "understudy.json").read_text())["settings"]["seed"] == 1
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="was not made by understudy"):
+            distill(teacher, load_data(toy_data), tmp_path, DistillSettings(SMALL), overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_unknown_names(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    data = load_data(toy_data)
+    with pytest.raises(ModelError, match=r"No recipe 'magic'. Expected one of hard-labels"):
+        distill(teacher, data, tmp_path / "out", DistillSettings(recipe="magic"))
+    with pytest.raises(ModelError, match=r"No student 'gru'. Expected one of static, cnn"):
+        distill(teacher, data, tmp_path / "out", DistillSettings(StudentSettings("gru")))
+
+
+# --- interruption, in real processes -----------------------------------------------------------------------
+
+
+def _arguments(teacher: Path, data: Path, folder: Path, epochs: int) -> list[object]:
+    return [
+        *("distill", "--teacher", teacher, "--data", data, "--out", folder / "out", "--cache", folder / "cache"),
+        *("--student", "bilstm", "--hidden-size", 16, "--max-length", 64, "--batch-size", 8, "--epochs", epochs),
+    ]
+
+
+def test_kill_and_rerun_ends_with_the_same_bits(
+    teacher_folder: Path, toy_data: Path, tmp_path: Path, start: Callable[..., Command]
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert start(*_arguments(teacher_folder, toy_data, whole, 12), target=run_small_shards).wait() == 0
+    chance = random.Random(0)
+    for moment in ("words x", "epoch 1:", "epoch 4:"):  # in labelling, and twice in training
+        command = start(*_arguments(teacher_folder, toy_data, broken, 12), target=run_small_shards)
+        command.wait_for(moment)
+        time.sleep(chance.uniform(0.0, 0.2))
+        command.process.kill()
+        assert command.wait() == -signal.SIGKILL
+    last = start(*_arguments(teacher_folder, toy_data, broken, 12), target=run_small_shards)
+    assert last.wait() == 0, last.stderr.read_text()
+    assert "Going on from checkpoint-" in last.stderr.read_text()
+    expected, found = (load_file(folder / "out" / "model.safetensors") for folder in (whole, broken))
+    assert all(expected[name].equal(found[name]) for name in expected)
+    assert not list(broken.glob("*.partial"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="mounting a small disk needs root on Linux")
+def test_full_disk(teacher_folder: Path, toy_data: Path, tmp_path: Path, start: Callable[..., Command]) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        arguments = [*_arguments(teacher_folder, toy_data, tmp_path, 2), "--out", disk / "out"]
+        command = start(*arguments)
+        assert command.wait() == 2
+        message = command.stderr.read_text()
+        assert "No space left" in message
+        assert "Traceback" not in message
+        assert not (disk / "out").exists()
+        subprocess.run(["mount", "-o", "remount,size=50m", disk], check=True)
+        command = start(*arguments)
+        assert command.wait() == 0, command.stderr.read_text()
+        assert (disk / "out" / "model.safetensors").is_file()
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interruption_says_how_to_go_on(
+    teacher_folder: Path,
+    toy_data: Path,
+    tmp_path: Path,
+    start: Callable[..., Command],
+    number: signal.Signals,
+    code: int,
+) -> None:
+    command = start(*_arguments(teacher_folder, toy_data, tmp_path, 2000))
+    command.wait_for("epoch 1:")
+    assert command.process.pid is not None
+    os.kill(command.process.pid, number)
+    assert command.wait() == code
+    message = command.stderr.read_text()
+    assert "Run the same command again" in message
+    assert "Traceback" not in message
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out.partial").is_dir()
+
+
+def test_two_processes_on_one_folder(
+    teacher_folder: Path, toy_data: Path, tmp_path: Path, start: Callable[..., Command]
+) -> None:
+    first = start(*_arguments(teacher_folder, toy_data, tmp_path, 2000))
+    first.wait_for("epoch 1:")
+    second = start(*_arguments(teacher_folder, toy_data, tmp_path, 2000))
+    assert second.wait() == 2
+    assert "is being written by another process" in second.stderr.read_text()
+    assert first.process.is_alive()
+    first.process.kill()
+    first.wait()

@@ -1,0 +1,344 @@
+"""The trainer, and the traps it must not fall into."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import DatasetDict
+from torch import nn
+from transformers import TrainerCallback, set_seed
+
+from understudy import (
+    CachedTeacher,
+    DistillationArguments,
+    DistillationTrainer,
+    HardLabelLoss,
+    LogitMSELoss,
+    Loss,
+    StudentSettings,
+    Teacher,
+    create_student,
+    load_data,
+)
+from understudy.errors import ModelError
+from understudy.training.checkpoints import newest_whole
+from understudy.training.encoded import EncodedTexts, LengthGroupedSampler
+from understudy.training.optimizer import LazyAdamW, clip_gradients, make_embeddings_sparse
+
+
+@pytest.fixture(scope="module")
+def data(toy_data: Path) -> DatasetDict:
+    return load_data(toy_data)
+
+
+@pytest.fixture(scope="module")
+def teacher(teacher_folder: Path) -> Teacher:
+    return Teacher(teacher_folder, max_length=64, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def cached(teacher: Teacher, data: DatasetDict) -> CachedTeacher:
+    return teacher.label(data["train"])
+
+
+def student(teacher: Teacher, data: DatasetDict, name: str = "cnn", **options: Any) -> tuple[Any, Any]:
+    set_seed(0)
+    settings = StudentSettings(name, embedding_size=16, hidden_size=16, max_length=48, **options)
+    names = ["negative", "positive"]
+    return create_student(settings, teacher, data["train"], names, names)
+
+
+def trainer(
+    folder: Path,
+    teacher: Teacher,
+    data: DatasetDict,
+    losses: list[Loss],
+    source: Any,
+    name: str = "cnn",
+    **options: Any,
+) -> DistillationTrainer:
+    model, tokenizer = student(teacher, data, name)
+    defaults = {"num_train_epochs": 2, "learning_rate": 5e-3, "per_device_train_batch_size": 16}
+    return DistillationTrainer(
+        model,
+        tokenizer,
+        data["train"],
+        data["validation"],
+        losses,
+        source,
+        args=DistillationArguments(output_dir=str(folder), **{**defaults, **options}),
+    )
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_a_student_learns_from_logits_alone(
+    tmp_path: Path, teacher: Teacher, data: DatasetDict, cached: CachedTeacher
+) -> None:
+    run = trainer(tmp_path, teacher, data, [LogitMSELoss()], cached, num_train_epochs=25)
+    run.train()
+    assert run.evaluate()["eval_accuracy"] > 0.9
+
+
+class Equal(Loss):
+    """A term that weighs every row alike, so that accumulating must change nothing."""
+
+    teacher_fields = frozenset({"logits"})
+
+    def __call__(self, student: Any, teacher: Any, batch: Any, progress: float = 0.0) -> torch.Tensor:
+        return ((student["logits"] - teacher["logits"]) ** 2).mean()
+
+
+def test_accumulated_gradients_equal_one_large_batch(
+    tmp_path: Path, teacher: Teacher, data: DatasetDict, cached: CachedTeacher
+) -> None:
+    """Trap (a): an overridden compute_loss is not divided by the accumulation steps by itself."""
+    norms = []
+
+    class Norm(TrainerCallback):
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+            dense = [p.grad.to_dense() for p in model.parameters() if p.grad is not None]
+            norms.append(torch.cat([g.flatten() for g in dense]))
+
+    for batch_size, steps in ((32, 1), (8, 4)):
+        run = trainer(
+            tmp_path / str(steps), teacher, data, [Equal()], cached, max_steps=1, eval_strategy="no",
+            save_strategy="no", load_best_model_at_end=False, per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=steps,
+        )  # fmt: skip
+        run.model.config.dropout = run.model.dropout.p = 0.0
+        run._get_train_sampler = torch.utils.data.SequentialSampler
+        run.add_callback(Norm())
+        run.train()
+    torch.testing.assert_close(norms[0], norms[1], rtol=1e-4, atol=1e-6)
+
+
+def test_evaluation_never_asks_the_teacher(
+    tmp_path: Path, teacher: Teacher, data: DatasetDict, cached: CachedTeacher
+) -> None:
+    """Trap (b): evaluate() calls compute_loss."""
+    run = trainer(tmp_path, teacher, data, [LogitMSELoss()], cached)
+    run.teacher = lambda *_: pytest.fail("the teacher was asked")
+    assert run.evaluate()["eval_loss"] > 0
+
+
+def test_metrics_are_computed(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
+    """Trap (c): without a parameter named labels, compute_metrics is never called."""
+    scores = trainer(tmp_path, teacher, data, [HardLabelLoss()], None).evaluate()
+    assert {"eval_accuracy", "eval_macro_f1", "eval_matthews", "eval_calibration_error"} <= scores.keys()
+
+
+def test_example_ids_reach_the_teacher(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
+    """Trap (d): remove_unused_columns=True would drop them."""
+    seen: list[int] = []
+
+    class Listening(CachedTeacher):
+        def __init__(self) -> None:
+            pass
+
+        def __call__(self, batch: Any, fields: Any = ()) -> dict[str, Any]:
+            seen.extend(batch["example_id"].tolist())
+            return {"logits": torch.zeros(len(batch["example_id"]), 2)}
+
+    run = trainer(
+        tmp_path, teacher, data, [LogitMSELoss()], Listening(), remove_unused_columns=True, num_train_epochs=1
+    )
+    run.train()
+    assert sorted(seen) == sorted(data["train"]["example_id"])
+
+
+def test_a_live_teacher_teaches_what_its_cache_teaches(
+    tmp_path: Path, teacher: Teacher, data: DatasetDict, cached: CachedTeacher
+) -> None:
+    models = []
+    for source in (teacher, cached):
+        run = trainer(tmp_path / type(source).__name__, teacher, data, [LogitMSELoss()], source, num_train_epochs=1)
+        run.train()
+        models.append(weights(run.model))
+    torch.testing.assert_close(models[0], models[1], rtol=1e-2, atol=1e-3)
+
+
+def test_a_loss_gets_what_it_needs_or_is_refused(
+    tmp_path: Path, teacher: Teacher, data: DatasetDict, cached: Any
+) -> None:
+    class Hidden(LogitMSELoss):
+        teacher_fields = frozenset({"hidden_states"})
+
+    with pytest.raises(ModelError, match=r"Hidden needs hidden_states from the teacher, but a CachedTeacher gives"):
+        trainer(tmp_path, teacher, data, [Hidden()], cached)
+    with pytest.raises(ModelError, match=r"LogitMSELoss needs logits from the teacher, but there is no teacher"):
+        trainer(tmp_path, teacher, data, [LogitMSELoss()], None)
+
+
+def test_unlabelled_rows_are_taught_by_the_teacher_only(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
+    encoded = EncodedTexts(data["train"].remove_columns("label"), student(teacher, data)[1], 48)
+    assert set(encoded.labels.tolist()) == {-100}
+
+
+@pytest.mark.parametrize("name", ["cnn", "bilstm"])
+def test_same_seed_same_bits_and_resuming_changes_none(
+    tmp_path: Path, teacher: Teacher, data: DatasetDict, cached: CachedTeacher, name: str
+) -> None:
+    class StopAt(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 22:
+                raise KeyboardInterrupt
+
+    def fresh(folder: str) -> DistillationTrainer:
+        return trainer(
+            tmp_path / folder, teacher, data, [LogitMSELoss()], cached, name, save_strategy="steps", save_steps=10,
+            eval_strategy="steps", eval_steps=10,
+        )  # fmt: skip
+
+    models = []
+    for folder in ("first", "second"):
+        run = fresh(folder)
+        run.train()
+        models.append(weights(run.model))
+    broken = fresh("broken")
+    broken.add_callback(StopAt())
+    with pytest.raises(KeyboardInterrupt):
+        broken.train()
+    again = fresh("broken")
+    again.train(resume_from_checkpoint=True)
+    assert again._initial_global_step == 20
+    models.append(weights(again.model))
+    assert torch.equal(models[0], models[1])
+    assert torch.equal(models[0], models[2])
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "no manifest", "bit"])
+def test_a_damaged_checkpoint_is_skipped(
+    tmp_path: Path, teacher: Teacher, data: DatasetDict, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = trainer(tmp_path, teacher, data, [HardLabelLoss()], None, num_train_epochs=2, save_total_limit=None)
+    run.train()
+    newest = newest_whole(tmp_path)
+    assert newest is not None
+    assert newest.name == "checkpoint-30"
+    target = newest / "optimizer.pt"
+    if damage == "cut":
+        target.write_bytes(target.read_bytes()[:100])
+    elif damage == "missing":
+        target.unlink()
+    elif damage == "bit":
+        content = bytearray((newest / "model.safetensors").read_bytes())
+        content[-1] ^= 1
+        (newest / "model.safetensors").write_bytes(content)
+    else:
+        (newest / "manifest.json").unlink()
+    older = newest_whole(tmp_path)
+    assert older is not None
+    assert older.name == "checkpoint-15"
+    assert "Skipping checkpoint" in caplog.text
+
+
+def test_no_half_checkpoint_is_left(
+    tmp_path: Path, teacher: Teacher, data: DatasetDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer(tmp_path, teacher, data, [HardLabelLoss()], None)
+
+    def fail(folder: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run, "_save_optimizer_and_scheduler", fail)
+    with pytest.raises(Exception, match="No space left on the disk"):
+        run.train()
+    assert not list(tmp_path.glob("checkpoint-*"))
+    assert not (tmp_path / ".staging").exists()
+
+
+def test_best_checkpoint_is_remembered_by_its_final_name(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
+    run = trainer(tmp_path, teacher, data, [HardLabelLoss()], None)
+    run.train()
+    state = json.loads((tmp_path / "checkpoint-30" / "trainer_state.json").read_text())
+    assert Path(state["best_model_checkpoint"]).is_dir()
+    assert ".staging" not in state["best_model_checkpoint"]
+
+
+def test_divergence_stops_the_training(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
+    class Broken(HardLabelLoss):
+        def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            return super().__call__(*args, **kwargs) * float("nan")
+
+    with pytest.raises(ModelError, match="training diverged"):
+        trainer(tmp_path, teacher, data, [Broken()], None, logging_nan_inf_filter=False).train()
+
+
+def test_sampler_gives_every_row_once_and_batches_of_like_length() -> None:
+    lengths = np.random.default_rng(0).integers(1, 60, 1003)
+    sampler = LengthGroupedSampler(lengths, 16, seed=0)
+    order = list(sampler)
+    assert sorted(order) == list(range(1003))
+    spreads = [np.ptp(lengths[order[i : i + 16]]) for i in range(0, 800, 16)]
+    assert np.mean(spreads) < 5
+    assert list(sampler) == order
+    sampler.set_epoch(1)
+    assert list(sampler) != order
+
+
+def test_encoded_batch(teacher: Teacher, data: DatasetDict) -> None:
+    _, tokenizer = student(teacher, data)
+    encoded = EncodedTexts(data["train"], tokenizer, 48)
+    batch = encoded.__getitems__([3, 0, 200])
+    expected = tokenizer([data["train"]["text"][i] for i in (3, 0, 200)], padding=True, return_tensors="pt")
+    assert torch.equal(batch["input_ids"], expected["input_ids"])
+    assert torch.equal(batch["attention_mask"].long(), expected["attention_mask"])
+    assert batch["labels"].tolist() == [data["train"]["label"][i] for i in (3, 0, 200)]
+
+
+def test_lazy_optimizer_is_adam_on_the_rows_it_touches() -> None:
+    """Where every row is touched in every step, lazy and dense Adam agree."""
+    results = []
+    for lazy in (True, False):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(6, 4), nn.Linear(4, 2))
+        if lazy:
+            make_embeddings_sparse(model)
+            optimizer: torch.optim.Optimizer = LazyAdamW(model, 0.1, 0.0)
+        else:
+            optimizer = torch.optim.AdamW(model.parameters(), 0.1, weight_decay=0.0)
+        for _ in range(5):
+            model(torch.arange(6)).pow(2).sum().backward()
+            if lazy:
+                clip_gradients(model, 1.0)
+            else:
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        results.append(weights(model))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-3, atol=1e-3)
+
+
+def test_lazy_optimizer_leaves_other_rows_alone() -> None:
+    model = nn.Sequential(nn.Embedding(1000, 4), nn.Linear(4, 2))
+    make_embeddings_sparse(model)
+    before = model[0].weight.detach().clone()
+    optimizer = LazyAdamW(model, 0.1, 0.1)
+    model(torch.tensor([3, 5])).sum().backward()
+    optimizer.step()
+    changed = (model[0].weight != before).any(1).nonzero().flatten().tolist()
+    assert changed == [3, 5]
+
+
+def test_frozen_embeddings_do_not_move(
+    tmp_path: Path, teacher: Teacher, data: DatasetDict, cached: CachedTeacher
+) -> None:
+    model, tokenizer = student(teacher, data, freeze_embeddings=True)
+    before = model.embeddings.weight.detach().clone()
+    options = {"num_train_epochs": 1, "output_dir": str(tmp_path)}
+    DistillationTrainer(
+        model,
+        tokenizer,
+        data["train"],
+        data["validation"],
+        [LogitMSELoss()],
+        cached,
+        args=DistillationArguments(**options),
+    ).train()
+    assert torch.equal(model.embeddings.weight, before)
