@@ -24,7 +24,6 @@ from understudy import (
     create_student,
     load_data,
 )
-from understudy.data.datasets import label_names
 from understudy.training.encoded import EncodedTexts, LengthGroupedSampler
 from understudy.training.optimizer import LazyAdamW, clip_gradients, make_embeddings_sparse
 
@@ -41,7 +40,7 @@ class StepTimes(TrainerCallback):
         self.ends.append(time.perf_counter())
 
 
-def bare_loop(model, encoded, cached, steps_wanted=None):
+def bare_loop(model, encoded, cached):
     """Forward, loss, backward, clip, step on ready batches; seconds of each step."""
     make_embeddings_sparse(model)
     optimizer = LazyAdamW(model, 2e-3, 1e-4)
@@ -70,15 +69,15 @@ def main() -> None:
     arguments = parser.parse_args()
     data, teacher = load_data(arguments.data), Teacher(arguments.teacher)
     train = data["train"].select(range(ROWS))
-    cached, names = teacher.label(train), label_names(data)
+    cached = teacher.label(train)
     rows = []
     for architecture in ("cnn", "bilstm"):
         bare, trained = [], []
         for _ in range(arguments.rounds):
             settings = StudentSettings(architecture)
-            model, tokenizer = create_student(settings, teacher, data["train"], names, names)
+            model, tokenizer = create_student(settings, teacher, data["train"], teacher.label_names)
             bare += bare_loop(model, EncodedTexts(train, tokenizer, 256), cached)
-            model, tokenizer = create_student(settings, teacher, data["train"], names, names)
+            model, tokenizer = create_student(settings, teacher, data["train"], teacher.label_names)
             times = StepTimes()
             with tempfile.TemporaryDirectory() as folder:
                 options = {"output_dir": folder, "num_train_epochs": 1, "load_best_model_at_end": False}

@@ -12,8 +12,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "understudy"
 
 # Each may import what stands before it (and itself).
 ORDER = [
-    "_version errors text",
-    "progress outputs",
+    "_version errors",
+    "text progress outputs",
     "runtime",
     "data",
     "models",

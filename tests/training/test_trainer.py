@@ -23,7 +23,7 @@ from understudy import (
     create_student,
     load_data,
 )
-from understudy.errors import ModelError
+from understudy.errors import LabelError, ModelError
 from understudy.training.checkpoints import newest_whole
 from understudy.training.encoded import EncodedTexts, LengthGroupedSampler
 from understudy.training.optimizer import LazyAdamW, clip_gradients, make_embeddings_sparse
@@ -47,8 +47,7 @@ def cached(teacher: Teacher, data: DatasetDict) -> CachedTeacher:
 def student(teacher: Teacher, data: DatasetDict, name: str = "cnn", **options: Any) -> tuple[Any, Any]:
     set_seed(0)
     settings = StudentSettings(name, embedding_size=16, hidden_size=16, max_length=48, **options)
-    names = ["negative", "positive"]
-    return create_student(settings, teacher, data["train"], names, names)
+    return create_student(settings, teacher, data["train"])
 
 
 def trainer(
@@ -139,7 +138,7 @@ def test_example_ids_reach_the_teacher(tmp_path: Path, teacher: Teacher, data: D
 
     class Listening(CachedTeacher):
         def __init__(self) -> None:
-            pass
+            self.label_names = ["negative", "positive"]
 
         def __call__(self, batch: Any, fields: Any = ()) -> dict[str, Any]:
             seen.extend(batch["example_id"].tolist())
@@ -173,6 +172,18 @@ def test_a_loss_gets_what_it_needs_or_is_refused(
         trainer(tmp_path, teacher, data, [Hidden()], cached)
     with pytest.raises(ModelError, match=r"LogitMSELoss needs logits from the teacher, but there is no teacher"):
         trainer(tmp_path, teacher, data, [LogitMSELoss()], None)
+
+
+def test_labels_are_matched_by_name(
+    tmp_path: Path, teacher: Teacher, data: DatasetDict, cached: CachedTeacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached, "label_names", ["Positive", "Negative"])
+    run = trainer(tmp_path, teacher, data, [LogitMSELoss()], cached)
+    assert run.label_order is not None
+    assert run.label_order.tolist() == [1, 0]
+    monkeypatch.setattr(cached, "label_names", ["good", "bad"])
+    with pytest.raises(LabelError, match=r"student's labels are \['negative', 'positive'\], the teacher's \['good"):
+        trainer(tmp_path, teacher, data, [LogitMSELoss()], cached)
 
 
 def test_unlabelled_rows_are_taught_by_the_teacher_only(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:

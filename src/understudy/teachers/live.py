@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from understudy.teachers.cached import CachedTeacher
+
+TEXTS_PER_BATCH = 64
 
 
 class Teacher:
@@ -75,6 +78,15 @@ class Teacher:
                 output_attentions="attentions" in fields,
             )
         return {field: _to_float(output[field]) for field in fields}
+
+    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
+        """[texts, labels] float32, without the cache."""
+        rows = [np.empty((0, len(self.label_names)), dtype=np.float32)]
+        for start in range(0, len(texts), TEXTS_PER_BATCH):
+            part = slice(start, start + TEXTS_PER_BATCH)
+            batch = {"text": list(texts[part]), "text_pair": None if pairs is None else list(pairs[part])}
+            rows.append(self(batch)["logits"].cpu().numpy())
+        return np.concatenate(rows)
 
     def tokenize(self, texts: list[str], pairs: list[str] | None = None) -> Any:
         """Model inputs for a list of texts, padded to the longest."""

@@ -14,6 +14,7 @@ class DistillationArguments(TrainingArguments):
     `compute_metrics`, highest first.
     """
 
+    output_dir: str | None = "checkpoints"
     num_train_epochs: float = 8
     per_device_train_batch_size: int = 64
     per_device_eval_batch_size: int = 256

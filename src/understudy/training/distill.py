@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def distill(
         student_names = [teacher.label_names[index] for index in order] if are_generic(names) else names
         stages = RECIPES[settings.recipe]()
         set_seed(settings.seed)
-        student, tokenizer = create_student(settings.student, teacher, transfer, names, student_names)
+        student, tokenizer = create_student(settings.student, teacher, transfer, student_names)
         source: Teacher | CachedTeacher | None = None
         if any(stage.needs_teacher for stage in stages):
             source = teacher if settings.live else label_texts(teacher, transfer, cache)
@@ -119,6 +120,7 @@ def distill(
             )
             trainer.train(resume_from_checkpoint=True)
         write_model_folder(student, tokenizer, data["validation"], folder)
+        shutil.rmtree(folder / WORK)  # the checkpoints
     return output.path
 
 

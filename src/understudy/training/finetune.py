@@ -1,6 +1,7 @@
 """A teacher from a pretrained encoder."""
 
 import logging
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,4 +93,5 @@ def finetune(
         )
         trainer.train(resume_from_checkpoint=True)
         write_model_folder(encoder, tokenizer, data["validation"], folder)
+        shutil.rmtree(folder / WORK)  # the checkpoints
     return output.path

@@ -2,11 +2,11 @@
 
 import json
 import random
-import shutil
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from transformers import PreTrainedModel
 
 from understudy.data.datasets import is_pair
 
@@ -15,12 +15,13 @@ SAMPLE_FILE = "validation_sample.jsonl"
 SAMPLE_ROWS = 500
 
 
-def write_model_folder(model: Any, tokenizer: Any, validation: Dataset, folder: Path) -> None:
-    """Save model, tokenizer and a sample of validation texts (for parity checks); the checkpoints go."""
+def write_model_folder(model: PreTrainedModel, tokenizer: Any, validation: Dataset | None, folder: Path) -> None:
+    """Save model, tokenizer and a sample of validation texts (for parity checks)."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if validation is None:
+        return
     columns = ["text", "text_pair"] if is_pair(validation) else ["text"]
     rows = sorted(random.Random(0).sample(range(len(validation)), min(SAMPLE_ROWS, len(validation))))
     lines = (json.dumps({c: row[c] for c in columns}, ensure_ascii=False) for row in validation.select(rows))
     (folder / SAMPLE_FILE).write_text("".join(f"{line}\n" for line in lines))
-    shutil.rmtree(folder / WORK, ignore_errors=True)

@@ -54,23 +54,23 @@ class StudentSettings:
 
 
 def create_student(
-    settings: StudentSettings,
-    teacher: Teacher,
-    texts: Dataset,
-    data_labels: list[str],
-    label_names: list[str],
+    settings: StudentSettings | str, teacher: Teacher, texts: Dataset, label_names: list[str] | None = None
 ) -> tuple[PreTrainedModel, Any]:
     """A student with fresh weights, and its tokenizer.
 
     Args:
+        settings: what it is like, or just the architecture's name.
         teacher: gives its tokenizer and its word table.
-        texts: the transfer set; decides the vocabulary.
-        data_labels: label names of the data, in the order of its ids.
-        label_names: what the student calls them, in the same order.
+        texts: the transfer set; decides the vocabulary and, by its feature `label`, the labels.
+        label_names: what the student calls the labels, in the order of the data's; by default as the data does.
 
     Raises:
         ModelError: an unknown architecture, or sizes that do not fit.
     """
+    if isinstance(settings, str):
+        settings = StudentSettings(settings)
+    data_labels = list(texts.features["label"].names)
+    label_names = label_names or data_labels
     if settings.architecture not in STUDENTS:
         raise ModelError(f"No student {settings.architecture!r}. Expected one of {', '.join(STUDENTS)}.")
     model_class = STUDENTS[settings.architecture]

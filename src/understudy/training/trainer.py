@@ -15,14 +15,17 @@ from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainerCallba
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
-from understudy.errors import ModelError, UnderstudyError
+from understudy.data.labels import match_by_name, ordered_names
+from understudy.errors import LabelError, ModelError, UnderstudyError
 from understudy.evaluation.metrics import classification_metrics
 from understudy.losses import HardLabelLoss, Loss
 from understudy.models import is_student
 from understudy.models.loading import MAX_LENGTH, input_length
 from understudy.progress import progress
+from understudy.training.arguments import DistillationArguments
 from understudy.training.checkpoints import newest_whole, publish
 from understudy.training.encoded import EncodedTexts, LengthGroupedSampler, already_batched
+from understudy.training.folders import write_model_folder
 from understudy.training.optimizer import LazyAdamW, clip_gradients, make_embeddings_sparse, sparse_parameters
 
 logger = logging.getLogger("understudy")
@@ -35,6 +38,7 @@ class Teaches(Protocol):
 
     fields: ClassVar[frozenset[str]]
     reads: ClassVar[tuple[str, ...]]
+    label_names: list[str]
 
     def __call__(self, batch: Any, fields: Any = ...) -> dict[str, Any]: ...
 
@@ -46,14 +50,15 @@ class DistillationTrainer(Trainer):
         model: the student.
         processing_class: the student's tokenizer.
         losses: the terms of the objective; by default the hard labels alone.
-        teacher: live or cached; may be left out when no loss reads it. Its label order must be the student's:
-            `label_order` says which of its outputs belongs to which label of the student, where they differ.
+        teacher: live or cached; may be left out when no loss reads it.
+        label_order: for each label of the student, the teacher's output for it; by default matched by name.
         args: settings; see `DistillationArguments`.
         train_dataset, eval_dataset: as from `load_data`; rows with label -1 are unlabelled.
         callbacks: as in transformers.
 
     Raises:
         ModelError: a loss needs what student or teacher can't give; says which.
+        LabelError: student and teacher have labels of different names, and no `label_order`.
     """
 
     def __init__(
@@ -70,17 +75,18 @@ class DistillationTrainer(Trainer):
     ) -> None:
         self.losses = list(losses) if losses is not None else [HardLabelLoss()]
         self.teacher = teacher
-        self.label_order = None if label_order is None else torch.tensor(label_order)
         self.teacher_fields = _needed(self.losses, "teacher_fields")
         self.student_fields = _needed(self.losses, "student_fields")
         _check_fields(self.teacher_fields, self.losses, teacher)
+        self.label_order = None if teacher is None else torch.tensor(label_order or _match(model, teacher))
+        self.validation = eval_dataset
         if args is not None and args.remove_unused_columns:
             args = replace(args, remove_unused_columns=False)  # True would drop example_id
         reads = teacher.reads if teacher is not None and self.teacher_fields else ()
         length, cut = input_length(model, processing_class, MAX_LENGTH), not is_student(model)
         super().__init__(
             model=model,
-            args=args,
+            args=args or DistillationArguments(),
             data_collator=cast(Any, already_batched),
             train_dataset=EncodedTexts(train_dataset, processing_class, length, cut, _texts(reads)),
             eval_dataset=None if eval_dataset is None else EncodedTexts(eval_dataset, processing_class, length, cut),
@@ -164,6 +170,13 @@ class DistillationTrainer(Trainer):
             resume_from_checkpoint = None if found is None else str(found)
         return super().train(resume_from_checkpoint, *args, **options)
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write model, tokenizer and, for parity checks, a sample of the validation texts."""
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        assert isinstance(self.model, PreTrainedModel)
+        write_model_folder(self.model, self.processing_class, None if _internal_call else self.validation, folder)
+
     def _get_output_dir(self, trial: Any) -> str:
         return self._staging or super()._get_output_dir(trial)
 
@@ -232,6 +245,17 @@ class ProgressCallback(TrainerCallback):
 
 def _compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
     return classification_metrics(np.asarray(prediction.predictions), np.asarray(prediction.label_ids))
+
+
+def _match(model: PreTrainedModel, teacher: Teaches) -> list[int]:
+    names = ordered_names(model.config.id2label or {})
+    order = match_by_name(names, teacher.label_names)
+    if order is None:
+        raise LabelError(
+            f"The student's labels are {names}, the teacher's {teacher.label_names}. Give the student the teacher's "
+            "names (create_student's label_names), or say which is which with label_order."
+        )
+    return order
 
 
 def _needed(losses: Sequence[Loss], side: str) -> frozenset[str]:

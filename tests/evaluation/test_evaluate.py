@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset, Features, concatenate_datasets
+from sklearn.metrics import f1_score
+
+from understudy import Classifier, Predictor, evaluate, load_data
+from understudy.data.datasets import labels_of
+from understudy.errors import DataError, LabelError
+from understudy.evaluation.metrics import agreement, classification_metrics, expected_calibration_error
+
+
+def test_metrics_by_hand() -> None:
+    logits = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 0.5], [9.0, 0.0]])
+    labels = np.array([0, 1, 1, 1, -1])
+    scores = classification_metrics(logits, labels)
+    assert scores["accuracy"] == 0.75
+    assert scores["macro_f1"] == pytest.approx(f1_score([0, 1, 1, 1], [0, 1, 0, 1], average="macro"))
+    assert scores["matthews"] == pytest.approx((1 * 2 - 1 * 0) / np.sqrt((1 + 1) * (1 + 0) * (2 + 1) * (2 + 0)))
+
+
+def test_calibration() -> None:
+    probabilities = np.array([[0.9, 0.1]] * 10 + [[0.6, 0.4]] * 10)
+    labels = np.array([0] * 9 + [1] + [0] * 3 + [1] * 7)
+    assert expected_calibration_error(probabilities, labels) == pytest.approx((0.0 * 10 + 0.3 * 10) / 20)
+
+
+def test_nothing_to_score() -> None:
+    with pytest.raises(DataError, match="no row has a label"):
+        classification_metrics(np.zeros((2, 2)), np.array([-1, -100]))
+
+
+def test_agreement() -> None:
+    assert agreement(np.array([[1, 0], [0, 1.0]]), np.array([[2, 0], [2, 0.0]])) == 0.5
+
+
+def test_beside_the_teacher(
+    students: dict[tuple[str, bool], Path],
+    exported: dict[tuple[str, bool, bool], Path],
+    teacher_folder: Path,
+    toy_data: Path,
+) -> None:
+    test, teacher = load_data(toy_data)["test"], Classifier.load(teacher_folder)
+    own = evaluate(teacher, test, teacher)
+    assert own["retention"] == own["agreement"] == 1.0
+    torch_scores = evaluate(Classifier.load(students["bilstm", False]), test, teacher)
+    onnx_scores = evaluate(Predictor(exported["bilstm", False, False]), test, teacher)
+    assert torch_scores == pytest.approx(onnx_scores, abs=1e-4)
+    assert torch_scores["retention"] == torch_scores["accuracy"] / torch_scores["teacher_accuracy"]
+
+
+def test_other_labels(students: dict[tuple[str, bool], Path], toy_pairs: Path, toy_data: Path) -> None:
+    student = Classifier.load(students["cnn", False])
+    data = load_data(toy_data)["test"]
+    labels = {"label": labels_of(data)}
+    column = Dataset.from_dict(labels, features=Features({"label": ClassLabel(names=["bad", "good"])}))
+    renamed = concatenate_datasets([data.remove_columns("label"), column], axis=1)
+    with pytest.raises(LabelError, match="do not fit"):
+        evaluate(student, renamed)
+    mapped = evaluate(student, renamed, label_map={"negative": "bad", "positive": "good"})
+    assert mapped["accuracy"] > 0.9

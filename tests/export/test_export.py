@@ -1,0 +1,215 @@
+"""Exported folders: the same answers as torch, batch invariance, and no trust in damaged files."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from understudy import STUDENTS, Classifier, Predictor, export, load_data
+from understudy.errors import DataError, ExportError
+from understudy.runtime.manifest import Manifest
+from understudy.runtime.predictor import softmax
+
+ALL = [(name, pair) for name in STUDENTS for pair in (False, True)]
+ODD = ["", " ", "\x00", "🙂🙃", "!", "a", "a great film", "word " * 30, "x" * 5000, "\ud800"]
+
+
+def columns(pair: bool) -> tuple[list[str], list[str] | None]:
+    return (ODD, ODD[::-1]) if pair else (ODD, None)
+
+
+@pytest.mark.parametrize(("name", "pair"), ALL)
+def test_onnx_says_what_torch_says(
+    name: str, pair: bool, students: dict[tuple[str, bool], Path], exported: dict[tuple[str, bool, bool], Path]
+) -> None:
+    expected = Classifier.load(students[name, pair]).logits(*columns(pair))
+    found = Predictor(exported[name, pair, False]).logits(*columns(pair))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "pair"), ALL)
+@pytest.mark.parametrize("int8", [False, True])
+def test_batch_invariance(name: str, pair: bool, int8: bool, exported: dict[tuple[str, bool, bool], Path]) -> None:
+    """The graph itself: alone, and padded beside longer neighbours."""
+    predictor = Predictor(exported[name, pair, int8])
+    session, texts = predictor._session, ["a great film", "boring", "i found it moving and the cast is witty"]
+    rows: list[object] = [(t, "lovely") for t in texts] if pair else list(texts)
+    encodings = [predictor._tokenizer.encode(*row) if pair else predictor._tokenizer.encode(row) for row in rows]
+    alone = [session.run(None, predictor._feed(e))[0][0] for e in encodings]
+    width = max(len(e.ids) for e in encodings)
+    feed = {"input_ids": np.zeros((3, width), dtype=np.int64)}
+    if pair:
+        feed["token_type_ids"] = np.zeros((3, width), dtype=np.int64)
+    for i, encoding in enumerate(encodings):
+        feed["input_ids"][i, : len(encoding.ids)] = encoding.ids
+        if pair:
+            feed["token_type_ids"][i, : len(encoding.ids)] = encoding.type_ids
+    together = session.run(None, feed)[0]
+    # int8 scales activations by the largest of the batch: within the quantisation's own tolerance
+    np.testing.assert_allclose(together, alone, atol=0.05 * np.abs(alone).max() if int8 else 1e-5)
+
+
+@pytest.mark.parametrize(("name", "pair"), ALL)
+@pytest.mark.parametrize("int8", [False, True])
+def test_predictor_never_mixes_texts(
+    name: str, pair: bool, int8: bool, exported: dict[tuple[str, bool, bool], Path]
+) -> None:
+    predictor = Predictor(exported[name, pair, int8])
+    firsts, seconds = columns(pair)
+    together = predictor.logits(firsts, seconds)
+    for i, text in enumerate(firsts):
+        alone = predictor.logits([text], None if seconds is None else [seconds[i]])
+        assert np.array_equal(alone[0], together[i])
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_int8_labels_hold_and_files_shrink(
+    name: str, exported: dict[tuple[str, bool, bool], Path], toy_data: Path
+) -> None:
+    texts = list(load_data(toy_data)["test"]["text"])
+    exact, small = (Predictor(exported[name, False, int8]) for int8 in (False, True))
+    assert (exact.logits(texts).argmax(1) == small.logits(texts).argmax(1)).mean() >= 0.95
+    types = {i.data_type for i in onnx.load(exported[name, False, True] / "model.onnx").graph.initializer if i.dims}
+    assert onnx.TensorProto.INT8 in types
+
+
+def test_weights_are_inside_the_file(exported: dict[tuple[str, bool, bool], Path]) -> None:
+    for folder in exported.values():
+        assert {p.name for p in folder.iterdir()} == {
+            "model.onnx", "tokenizer.json", "manifest.json", "README.md", "understudy.json",
+        }  # fmt: skip
+        model = onnx.load(folder / "model.onnx", load_external_data=False)
+        assert not any(i.external_data for i in model.graph.initializer)
+
+
+def test_a_transformer_is_exported_too(teacher_folder: Path, tmp_path: Path) -> None:
+    texts = [(t,) for t in ODD]
+    export(teacher_folder, tmp_path / "out", texts=texts)
+    found = Predictor(tmp_path / "out").logits(ODD)
+    np.testing.assert_allclose(found, Classifier.load(teacher_folder).logits(ODD), atol=1e-4)
+    parity = export(teacher_folder, tmp_path / "int8", int8=True, texts=texts, min_agreement=0.5)
+    assert parity.rows == len(ODD)
+
+
+def test_labels_that_disagree_fail_the_export(students: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"another label than the model on \d+ of \d+ texts|agreement 1.0"):
+        export(students["bilstm", False], tmp_path / "out", int8=True, min_agreement=1.01)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_texts_to_check_with(students: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(students["cnn", False], copy)
+    (copy / "validation_sample.jsonl").unlink()
+    with pytest.raises(ExportError, match="no real texts to check the exported model with"):
+        export(copy, tmp_path / "out")
+
+
+def test_predictions(exported: dict[tuple[str, bool, bool], Path]) -> None:
+    predictor = Predictor(exported["cnn", False, False])
+    answers = predictor(["a great film", "an awful film"])
+    assert [answer["label"] for answer in answers] == ["positive", "negative"]
+    assert all(0.5 < answer["score"] <= 1 for answer in answers)
+    assert predictor([]) == []
+    pairs = Predictor(exported["cnn", True, False])
+    assert [a["label"] for a in pairs([("boring", "a lovely film"), ("lovely", "a boring film")])] == [
+        "liked",
+        "disliked",
+    ]
+
+
+@pytest.mark.parametrize("bad", [None, 3, b"bytes", ["a", "b"]])
+def test_inputs_that_are_no_text(exported: dict[tuple[str, bool, bool], Path], bad: object) -> None:
+    with pytest.raises(DataError, match="Text 1 is"):
+        Predictor(exported["cnn", False, False])(["fine", bad])  # type: ignore[list-item]
+
+
+def test_a_string_is_not_a_list(exported: dict[tuple[str, bool, bool], Path]) -> None:
+    with pytest.raises(DataError, match=r"Pass \[text\]"):
+        Predictor(exported["cnn", False, False])("a great film")
+    with pytest.raises(DataError, match="compares two texts"):
+        Predictor(exported["cnn", True, False])(["a great film"])
+
+
+def test_a_megabyte_costs_no_more_than_a_page(exported: dict[tuple[str, bool, bool], Path]) -> None:
+    predictor = Predictor(exported["cnn", False, False])
+    long = "a great film " * 80_000
+    assert np.array_equal(predictor.logits([long]), predictor.logits([long[:20_000]]))
+
+
+def copy_of(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+def test_damaged_files_are_named(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path, name: str) -> None:
+    folder = copy_of(exported["cnn", False, True], tmp_path)
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(ExportError, match=rf"{name} is not the file that was exported"):
+        Predictor(folder)
+    (folder / name).unlink()
+    with pytest.raises(ExportError, match=rf"{name} is missing"):
+        Predictor(folder)
+    (folder / name).symlink_to(exported["cnn", False, True] / name)
+    with pytest.raises(ExportError, match=rf"{name} is missing or not a plain file"):
+        Predictor(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 99}, "format version 99"),
+        ({"labels": None, "extra": 1}, "not as expected"),
+        ({"sha256": {}}, "no checksum"),
+        ({"sha256": {"../x": "0"}}, "no checksum"),
+        ({"vocab_size": 3}, "belong to different models"),
+    ],
+)
+def test_manifests_that_are_wrong(
+    exported: dict[tuple[str, bool, bool], Path], tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    folder = copy_of(exported["cnn", False, True], tmp_path)
+    content = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**content, **change}))
+    with pytest.raises(ExportError, match=message):
+        Predictor(folder)
+
+
+def test_a_path_cannot_leave_the_folder(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
+    folder = copy_of(exported["cnn", False, True], tmp_path)
+    content = json.loads((folder / "manifest.json").read_text())
+    content["sha256"]["../secret"] = "0"
+    (folder / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(ExportError, match="not a plain file in the model folder"):
+        Predictor(folder)
+
+
+def test_another_processors_scores_are_noticed(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
+    folder = copy_of(exported["cnn", False, True], tmp_path)
+    manifest = Manifest.read(folder)
+    manifest.self_test[0]["probabilities"] = manifest.self_test[0]["probabilities"][::-1]
+    manifest.write(folder)
+    with pytest.raises(ExportError, match="gives other scores on this machine"):
+        Predictor(folder)
+    assert len(Predictor(folder, self_test=False)(["a great film"])) == 1
+
+
+def test_self_test_texts_are_real(exported: dict[tuple[str, bool, bool], Path]) -> None:
+    manifest = Manifest.read(exported["bilstm", False, True])
+    predictor = Predictor(exported["bilstm", False, True])
+    assert len(manifest.self_test) == 8
+    for example in manifest.self_test:
+        found = softmax(predictor.logits([example["text"]]))[0]
+        np.testing.assert_allclose(found, example["probabilities"], atol=1e-4)
+
+
+def test_model_card(exported: dict[tuple[str, bool, bool], Path]) -> None:
+    card = (exported["cnn", False, True] / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: understudy\n")
+    assert "negative, positive" in card
+    assert "| recipe | logit-mse |" in card

@@ -1,0 +1,166 @@
+"""The command line as a user meets it: the six commands, bad input, streams."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Command, toy_rows, write_jsonl
+
+from understudy.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command line in this process -> (exit code, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["understudy", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_the_whole_way(tiny_bert: Path, toy_data: Path, tmp_path: Path, run: Run) -> None:
+    teacher, student, shipped = tmp_path / "teacher", tmp_path / "student", tmp_path / "shipped"
+    options = ("--epochs", 8, "--learning-rate", 1e-3, "--batch-size", 8, "--quiet")
+    code, out, err = run("finetune", "--model", tiny_bert, "--data", toy_data, "--out", teacher, *options)
+    assert (code, out, err) == (0, "", "")
+    code, _, err = run("label", "--teacher", teacher, "--data", toy_data)
+    assert "The logits of 240 texts are in" in err
+    sizes = ("--student", "cnn", "--epochs", 20, "--batch-size", 8)
+    code, _, err = run("distill", "--teacher", teacher, "--data", toy_data, "--out", student, *sizes)
+    assert code == 0
+    assert "labelling" not in err  # label has done it
+    code, out, _ = run("evaluate", "--model", student, "--data", toy_data, "--teacher", teacher, "--json", "--quiet")
+    scores = json.loads(out)
+    assert scores["split"] == "test"
+    assert scores["accuracy"] > 0.9
+    assert scores["retention"] > 0.9
+    code, _, err = run("export", "--model", student, "--out", shipped, "--int8")
+    assert code == 0
+    assert "the same label on" in err
+    texts = write_jsonl(tmp_path / "texts.jsonl", [{"text": "a great film", "id": 7}, {"text": "so boring"}])
+    expected = None
+    for model in (student, shipped):
+        code, out, _ = run("predict", "--model", model, texts)
+        answers = [json.loads(line) for line in out.splitlines()]
+        assert answers[0]["id"] == 7
+        labels = [answer["label"] for answer in answers]
+        assert expected in (None, labels)
+        expected = labels
+    assert expected == ["positive", "negative"]
+
+
+def test_predict_streams(exported: dict[tuple[str, bool, bool], Path]) -> None:
+    """An answer comes before the next question is asked."""
+    command = [sys.executable, "-m", "understudy", "predict", "--model", str(exported["cnn", False, True])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for line, label in ((b"a great film\n", "positive"), (b'{"text": "awful \\ud800", "id": 1}\n', "negative")):
+            process.stdin.write(line)
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["label"] == label
+        process.stdin.write(b"caf\xff\n\n")
+        process.stdin.close()
+        rest = [json.loads(line) for line in process.stdout]
+        assert [row["text"] for row in rest] == ["caf\ufffd", ""]
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [('{"text": 3}', "expected a text"), ('{"text"', "does not parse"), ('{"other": "x"}', "expected a text")],
+)
+def test_predict_names_the_line(
+    line: str, message: str, exported: dict[tuple[str, bool, bool], Path], tmp_path: Path, run: Run
+) -> None:
+    (tmp_path / "in").write_text(f"fine\n{line}\n")
+    code, out, err = run("predict", "--model", exported["cnn", False, True], tmp_path / "in")
+    assert code == 2
+    assert len(out.splitlines()) == 1
+    assert f"in:2: {message}" in err or ("in:2" in err and message in err)
+
+
+def test_pairs(students: dict[tuple[str, bool], Path], toy_pairs: Path, pair_teacher_folder: Path, run: Run) -> None:
+    arguments = ("--model", students["bilstm", True], "--data", toy_pairs, "--teacher", pair_teacher_folder, "--json")
+    code, out, _ = run("evaluate", *arguments)
+    assert code == 0
+    assert json.loads(out)["agreement"] > 0.5
+
+
+def test_bad_input_is_one_paragraph_and_exit_code_2(
+    toy_data: Path, teacher_folder: Path, tmp_path: Path, run: Run
+) -> None:
+    out = ("--out", tmp_path / "out")
+    cases = [
+        (("distill", "--teacher", teacher_folder, "--data", toy_data, "--text", "txet", *out), "Did you mean 'text'"),
+        (("distill", "--teacher", tmp_path / "none", "--data", toy_data, *out), "config.json"),
+        (("distill", "--teacher", teacher_folder, "--data", tmp_path / "none.csv", *out), "No such file"),
+        (("distill", "--teacher", teacher_folder, "--data", toy_data, "--embedding-size", 64, *out), "larger than"),
+        (("distill", "--teacher", teacher_folder, "--data", toy_data, "--unlabelled", tmp_path / "u", *out), "No such"),
+        (("evaluate", "--model", teacher_folder, "--data", toy_data, "--split", "tset"), "no split 'tset'"),
+        (("export", "--model", tmp_path, *out), "config.json"),
+        (("predict", "--model", tmp_path), "config.json"),
+    ]  # fmt: skip
+    for arguments, message in cases:
+        code, _, err = run(*arguments)
+        assert code == 2, arguments
+        assert message in err
+        assert "Traceback" not in err
+        assert not (tmp_path / "out").exists()
+
+
+def test_one_class_only(teacher_folder: Path, tmp_path: Path, run: Run) -> None:
+    rows = [{**row, "label": "positive"} for row in toy_rows(30)]
+    data = write_jsonl(tmp_path / "all.jsonl", rows)
+    code, _, err = run("distill", "--teacher", teacher_folder, "--data", data, "--out", tmp_path / "out")
+    assert code == 2
+    assert "Every training row has the label 'positive'" in err
+
+
+def test_a_command_without_the_extra_says_which_one(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in sys.modules if name.startswith("understudy.data.datasets")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    code, _, err = run("evaluate", "--model", tmp_path, "--data", tmp_path)
+    assert code == 2
+    assert "pip install 'understudy[train]'" in err
+
+
+def test_help_and_version(run: Run) -> None:
+    for command in ("finetune", "label", "distill", "evaluate", "predict", "export", "demo"):
+        code, out, _ = run(command, "--help")
+        assert code == 0
+        assert "Usage" in out
+    assert run("--version")[1].startswith("understudy ")
+    code, _, err = run("distill")
+    assert code == 2
+    assert "Missing option" in err
+
+
+def test_a_closed_pipe_is_no_error(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("a great film\n" * 20_000)
+    model = exported["static", False, False]
+    command = f"{sys.executable} -m understudy predict --model {model} {tmp_path / 'in'} | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+
+
+def test_same_texts_in_validation_are_counted(
+    teacher_folder: Path, tmp_path: Path, start: Callable[..., Command]
+) -> None:
+    write_jsonl(tmp_path / "train.jsonl", toy_rows(40))
+    write_jsonl(tmp_path / "validation.jsonl", toy_rows(10))
+    arguments = ("--teacher", teacher_folder, "--data", tmp_path, "--out", tmp_path / "out")
+    command = start("distill", *arguments, "--student", "static", "--epochs", 1)
+    assert command.wait() == 0
+    assert "10 of 10 validation texts also stand in train" in command.stderr.read_text()

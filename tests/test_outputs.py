@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from understudy.errors import OutputError
+from understudy.outputs import OutputFolder, write_atomically
+
+
+def test_the_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
+    output = OutputFolder(tmp_path / "out", {"a": 1})
+    with output as folder:
+        (folder / "result").write_text("x")
+        assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out" / "result").read_text() == "x"
+    assert OutputFolder(tmp_path / "out", {"a": 1}).is_finished
+    assert json.loads((tmp_path / "out" / "understudy.json").read_text())["settings"] == {"a": 1}
+
+
+def test_an_interrupted_folder_is_continued_by_the_same_settings_only(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with OutputFolder(tmp_path / "out", {"a": 1}) as folder:
+            (folder / "half").write_text("x")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with OutputFolder(tmp_path / "out", {"a": 1}) as folder:
+        assert (folder / "half").exists()
+        (folder / "half").unlink()
+    with pytest.raises(OutputError, match=r"other settings \(a: 1 there, 2 now\)"):
+        OutputFolder(tmp_path / "out", {"a": 2})
+    with OutputFolder(tmp_path / "out", {"a": 2}, overwrite=True) as folder:
+        assert not (folder / "half").exists()
+
+
+def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="is a file"):
+        OutputFolder(tmp_path / "file", {})
+    with pytest.raises(OutputError, match="was not made by understudy"):
+        OutputFolder(tmp_path, {}, overwrite=True)
+
+
+def test_an_empty_folder_may_be_used(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with OutputFolder(tmp_path / "out", {}) as folder:
+        (folder / "x").touch()
+    assert (tmp_path / "out" / "x").exists()
+
+
+def test_two_at_once(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path / "out", {}), pytest.raises(OutputError, match="another process"):
+        OutputFolder(tmp_path / "out", {}).__enter__()
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f"
+    write_atomically(path, "old")
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
