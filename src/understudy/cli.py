@@ -267,6 +267,7 @@ def predict(
     A JSON line is {"text": ..., "text_pair": ...} or a string; its other fields are handed through.
     """
     _log(quiet)
+    sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     from understudy.data.readers import text_lines
     from understudy.errors import DataError
 
@@ -365,6 +366,7 @@ def _predict_lines(classifier: "Predicts", lines: Any, source: str, all_scores: 
     from understudy.data.readers import parse_input_line
     from understudy.errors import DataError
     from understudy.runtime.predictor import softmax
+    from understudy.text import clean_text
 
     for number, line in enumerate(lines, 1):
         row = parse_input_line(line, f"{source}:{number}")
@@ -373,7 +375,7 @@ def _predict_lines(classifier: "Predicts", lines: Any, source: str, all_scores: 
         pairs = [row["text_pair"]] if "text_pair" in row else None
         scores = softmax(classifier.logits([row["text"]], pairs))[0]
         best = int(scores.argmax())
-        answer = {**row, "label": classifier.label_names[best], "score": round(float(scores[best]), 6)}
+        answer = {**row, "text": clean_text(row["text"]), "label": classifier.label_names[best], "score": round(float(scores[best]), 6)}
         if all_scores:
             named = zip(classifier.label_names, scores.tolist(), strict=True)
             answer["scores"] = {name: round(score, 6) for name, score in named}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from conftest import toy_rows
 
 from understudy import STUDENTS, Classifier, Predictor, export, load_data
 from understudy.errors import DataError, ExportError
@@ -73,7 +74,7 @@ def test_int8_labels_hold_and_files_shrink(
     exact, small = (Predictor(exported[name, False, int8]) for int8 in (False, True))
     assert (exact.logits(texts).argmax(1) == small.logits(texts).argmax(1)).mean() >= 0.95
     types = {i.data_type for i in onnx.load(exported[name, False, True] / "model.onnx").graph.initializer if i.dims}
-    assert onnx.TensorProto.INT8 in types
+    assert types & {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
 
 
 def test_weights_are_inside_the_file(exported: dict[tuple[str, bool, bool], Path]) -> None:
@@ -110,15 +111,15 @@ def test_no_texts_to_check_with(students: dict[tuple[str, bool], Path], tmp_path
 
 def test_predictions(exported: dict[tuple[str, bool, bool], Path]) -> None:
     predictor = Predictor(exported["cnn", False, False])
-    answers = predictor(["a great film", "an awful film"])
-    assert [answer["label"] for answer in answers] == ["positive", "negative"]
+    rows = toy_rows(40, 3000)
+    answers = predictor([row["text"] for row in rows])
+    assert sum(answer["label"] == row["label"] for answer, row in zip(answers, rows, strict=True)) >= 36
     assert all(0.5 < answer["score"] <= 1 for answer in answers)
     assert predictor([]) == []
     pairs = Predictor(exported["cnn", True, False])
-    assert [a["label"] for a in pairs([("boring", "a lovely film"), ("lovely", "a boring film")])] == [
-        "liked",
-        "disliked",
-    ]
+    answers = pairs([("a flat film", row["text"]) for row in rows])
+    names = {"positive": "liked", "negative": "disliked"}
+    assert sum(answer["label"] == names[row["label"]] for answer, row in zip(answers, rows, strict=True)) >= 36
 
 
 @pytest.mark.parametrize("bad", [None, 3, b"bytes", ["a", "b"]])

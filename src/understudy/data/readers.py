@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import io
 import json
 import sys
 from collections.abc import Iterator
@@ -138,4 +137,4 @@ def parse_input_line(line: str, place: str) -> Row:
 
 def text_lines(file: IO[bytes]) -> Iterator[str]:
     """Lines of a binary stream as text, invalid UTF-8 replaced by U+FFFD."""
-    return (line.rstrip("\r\n") for line in io.TextIOWrapper(file, encoding="utf-8", errors="replace"))
+    return (line.decode("utf-8", errors="replace").rstrip("\r\n") for line in file)

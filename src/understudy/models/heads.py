@@ -72,7 +72,8 @@ class StudentForSequenceClassification(PreTrainedModel):
             if token_type_ids is None:
                 raise ValueError("This student compares two texts: token_type_ids must say which is which.")
             first, second = _split_pair(input_ids, token_type_ids, padding)
-            u, v = self.encode(torch.cat([first, second])).chunk(2)
+            both = self.encode(torch.cat([first, second]))
+            u, v = both.view(2, -1, both.shape[-1]).unbind()
             compared = torch.cat([u, v, (u - v).abs(), u * v], -1)
             vector = F.relu(self.comparison(self.dropout(compared)))
         else:
