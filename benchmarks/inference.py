@@ -24,6 +24,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 from understudy.data.tokenization import cut_tokenizer, word_counts, word_tokenizer
 from understudy.export.onnx import input_names, write_onnx
 from understudy.models import STUDENTS
+from understudy.runtime.words import WordTokenizer
 
 LENGTHS = (16, 32, 128)
 RUN = 10
@@ -37,14 +38,15 @@ class Exported:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.names = [node.name for node in self.session.get_inputs()]
-        self.tokenizer = tokenizer
+        self.tokenizer, self.words = tokenizer, WordTokenizer.of(tokenizer, 256)
         self.size_bytes = path.stat().st_size + len(tokenizer.to_str())
 
     def tokenize(self, text: str) -> dict[str, np.ndarray]:
-        encoding = self.tokenizer.encode(text)
-        columns = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask}
-        columns["token_type_ids"] = encoding.type_ids
-        return {name: np.array([columns[name]], dtype=np.int64) for name in self.names}
+        if self.words is not None and (ids := self.words.encode(text)) is not None:
+            return {"input_ids": np.array([ids])}
+        encoding = self.tokenizer.encode_batch_fast([text])[0]
+        fields = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+        return {name: np.array([getattr(encoding, fields[name])], dtype=np.int64) for name in self.names}
 
     def run(self, feed: dict[str, np.ndarray]) -> None:
         self.session.run(None, feed)
@@ -89,24 +91,19 @@ def transformer(model, wrapped, folder: Path, name: str) -> dict[str, Exported]:
     return found
 
 
-def peers(texts: list[str]) -> dict[str, Function]:
+def peers(texts: list[str], tokenizer: Tokenizer) -> dict[str, Function]:
     """Model2Vec's classifier and fastText, where they are installed."""
     found = {}
     try:
         from model2vec import StaticModel
-        from model2vec.inference import StaticModelPipeline
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
     except ImportError:
         print("model2vec is not installed: left out")
     else:
-        model = PEER_VECTORS(StaticModel, texts)
-        labels = [i % 2 for i in range(len(texts))]
-        head = make_pipeline(LogisticRegression()).fit(model.encode(texts), labels)
-        pipeline = StaticModelPipeline(model, head)
-        found["Model2Vec 128d + logistic regression"] = Function(
-            lambda text: pipeline.predict([text]), model.embedding.nbytes
-        )
+        random = np.random.default_rng(0)
+        table = random.normal(size=(tokenizer.get_vocab_size(), 128)).astype(np.float32)
+        static, head = StaticModel(table, tokenizer, normalize=True), random.normal(size=(128, 2))
+        # A linear head in numpy: scikit-learn's own call would cost more than the model.
+        found["Model2Vec 128d + linear"] = Function(lambda text: static.encode([text]) @ head, table.nbytes)
     try:
         import fasttext
     except ImportError:
@@ -119,16 +116,6 @@ def peers(texts: list[str]) -> dict[str, Function]:
         size = model.get_input_matrix().nbytes
         found["fastText 100d, bigrams"] = Function(lambda text: model.f.predict(text + "\n", 1, 0.0, "strict"), size)
     return found
-
-
-def PEER_VECTORS(static_model, texts):  # noqa: N802
-    """Model2Vec with random 128-dimensional vectors over the teacher's WordPiece vocabulary."""
-    random = np.random.default_rng(0)
-    vocabulary = TOKENIZER.get_vocab_size()
-    return static_model(random.normal(size=(vocabulary, 128)).astype(np.float32), TOKENIZER, normalize=True)
-
-
-TOKENIZER: Tokenizer
 
 
 def texts_of_length(lines: list[str], tokenizer: Tokenizer, length: int, count: int) -> list[str]:
@@ -166,7 +153,6 @@ def measure(models: dict, texts: list[str], rounds: int) -> dict[str, dict[str, 
 
 
 def main() -> None:
-    global TOKENIZER
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", required=True, help="a fine-tuned BERT-type classifier")
     parser.add_argument("--text", required=True, help="a file of English lines")
@@ -181,9 +167,9 @@ def main() -> None:
     cut = cut_tokenizer(wrapped, texts, 256, vocab_size=10_000)
     words = [word for word, _ in word_counts(texts, lowercase=True).most_common(9_996)]
     by_word = word_tokenizer(words, lowercase=True)
-    TOKENIZER = Tokenizer.from_str(wrapped.backend_tokenizer.to_str())
-    TOKENIZER.no_padding()
-    TOKENIZER.no_truncation()
+    plain = Tokenizer.from_str(wrapped.backend_tokenizer.to_str())
+    plain.no_padding()
+    plain.no_truncation()
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -193,14 +179,15 @@ def main() -> None:
         models |= transformer(teacher, wrapped, folder, "MiniLM-L6")
         models |= students(cut, texts, folder, cut.get_vocab_size(), "")
         models |= students(by_word, texts, folder, by_word.get_vocab_size(), "-word")
-        models |= peers(lines[:2000])
+        models |= peers(lines[:2000], plain)
         for length in LENGTHS:
-            chosen = texts_of_length(lines, TOKENIZER, length, arguments.count)
+            chosen = texts_of_length(lines, plain, length, arguments.count)
             times = measure(models, chosen, arguments.rounds)
             per_round = len(chosen)
             for part in ("total", "model"):
                 reference = {
-                    name: np.array(times[name][part]).reshape(-1, per_round) for name in ("BERT-base fp32", "BERT-base int8")
+                    name: np.array(times[name][part]).reshape(-1, per_round)
+                    for name in ("BERT-base fp32", "BERT-base int8")
                 }
                 for name in models:
                     own = np.array(times[name][part]).reshape(-1, per_round)

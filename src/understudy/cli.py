@@ -375,7 +375,12 @@ def _predict_lines(classifier: "Predicts", lines: Any, source: str, all_scores: 
         pairs = [row["text_pair"]] if "text_pair" in row else None
         scores = softmax(classifier.logits([row["text"]], pairs))[0]
         best = int(scores.argmax())
-        answer = {**row, "text": clean_text(row["text"]), "label": classifier.label_names[best], "score": round(float(scores[best]), 6)}
+        answer = {
+            **row,
+            "text": clean_text(row["text"]),
+            "label": classifier.label_names[best],
+            "score": round(float(scores[best]), 6),
+        }
         if all_scores:
             named = zip(classifier.label_names, scores.tolist(), strict=True)
             answer["scores"] = {name: round(score, 6) for name, score in named}

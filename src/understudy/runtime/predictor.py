@@ -1,6 +1,6 @@
 """An exported model as a function: text in, label out, with onnxruntime, tokenizers and numpy alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,11 @@ from tokenizers import Tokenizer
 
 from understudy.errors import DataError, ExportError
 from understudy.runtime.manifest import MODEL, TOKENIZER, Manifest
+from understudy.runtime.words import WordTokenizer
 from understudy.text import clean_texts
+
+# The graph's inputs, and what a tokenizer's encoding calls them.
+FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 
 Text = str | tuple[str, str] | list[str]
 Prediction = dict[str, Any]
@@ -45,6 +49,7 @@ class Predictor:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         options.log_severity_level = 3
+        self._words = None if self.manifest.pair else WordTokenizer.of(self._tokenizer, self.manifest.max_length)
         self._session = onnxruntime.InferenceSession(
             str(self.folder / MODEL), options, providers=["CPUExecutionProvider"]
         )
@@ -74,27 +79,27 @@ class Predictor:
         result = np.empty((len(texts), len(self.label_names)), dtype=np.float32)
         if not len(texts):
             return result
-        cleaned: list[Any] = clean_texts(texts, self.manifest.max_length)
-        if pairs is not None:
-            cleaned = list(zip(cleaned, clean_texts(pairs, self.manifest.max_length), strict=True))
-        if len(cleaned) == 1:
-            encodings = [self._tokenizer.encode(cleaned[0]) if pairs is None else self._tokenizer.encode(*cleaned[0])]
-        else:
-            encodings = self._tokenizer.encode_batch_fast(cleaned)
-        for row, encoding in enumerate(encodings):
-            result[row] = self._session.run(None, self._feed(encoding))[0][0]
+        columns = [clean_texts(column, self.manifest.max_length) for column in (texts, pairs) if column is not None]
+        for row, feed in enumerate(self._feeds(columns)):
+            result[row] = self._session.run(None, feed)[0][0]
         if not np.isfinite(result).all():
             row = int(np.flatnonzero(~np.isfinite(result).all(1))[0])
             raise ExportError(f"{self.folder} gave a score that is not finite for text {row}: its weights are damaged.")
         return result
 
+    def _feeds(self, columns: list[list[str]]) -> Iterator[dict[str, np.ndarray]]:
+        """The model's inputs for each text, or pair of texts."""
+        if self._words is not None:
+            for text in columns[0]:
+                ids = self._words.encode(text)
+                yield self._feed(self._tokenizer.encode(text)) if ids is None else {"input_ids": np.array([ids])}
+            return
+        rows: list[Any] = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+        for encoding in self._tokenizer.encode_batch_fast(rows):
+            yield self._feed(encoding)
+
     def _feed(self, encoding: Any) -> dict[str, np.ndarray]:
-        feed = {"input_ids": np.array([encoding.ids], dtype=np.int64)}
-        if "attention_mask" in self._inputs:
-            feed["attention_mask"] = np.array([encoding.attention_mask], dtype=np.int64)
-        if "token_type_ids" in self._inputs:
-            feed["token_type_ids"] = np.array([encoding.type_ids], dtype=np.int64)
-        return feed
+        return {name: np.array([getattr(encoding, FIELDS[name])], dtype=np.int64) for name in self._inputs}
 
     def _columns(self, texts: Sequence[Any]) -> tuple[list[Any], list[Any] | None]:
         if not self.manifest.pair:
