@@ -9,6 +9,7 @@ TextBrewer has no BiLSTM of its own, so its student is the plain torch one of th
 
 import argparse
 import json
+import tempfile
 import time
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def main() -> None:
     # caching needs batches in a fixed order
     loader = DataLoader(rows, arguments.batch_size, shuffle=not arguments.cache, collate_fn=collate)
     distiller = GeneralDistiller(
-        train_config=TrainingConfig(output_dir=None, device="cpu", ckpt_frequency=1, log_dir=None),
+        train_config=TrainingConfig(output_dir=tempfile.mkdtemp(), device="cpu", ckpt_frequency=1, log_dir=None),
         distill_config=DistillationConfig(kd_loss_type="mse", temperature=1, hard_label_weight=0,
                                           is_caching_logits=arguments.cache),
         model_T=teacher,

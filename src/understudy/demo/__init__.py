@@ -71,7 +71,7 @@ def run(out: Path, seed: int = 0) -> Path:
     print(
         f"\n{best} is the better student on these {len(data['test'])} test sentences. It is in {shipped}; try it:\n"
         f"  echo 'Not a dull minute.' | understudy predict --model {os.path.relpath(shipped)}\n"
-        f"A thousand sentences are very little to learn from: give your own data, and unlabelled text, with "
+        f"{len(data['train']):,} sentences are little to learn from: give your own data, and unlabelled text, to "
         "understudy distill."
     )
     return shipped

@@ -1,0 +1,136 @@
+"""Write docs/benchmarks.md from the rows in benchmarks/results.
+
+python benchmarks/write_docs.py
+"""
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from common import read_rows
+
+RESULTS = Path(__file__).parent / "results"
+TARGET = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def spread(values: list[float]) -> str:
+    """Mean and, with several seeds, the standard deviation; in percent."""
+    mean = f"{100 * np.mean(values):.1f}"
+    return f"{mean} ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else mean
+
+
+def where(row: dict) -> str:
+    return f"{row['cpu']}, {row['cores']} cores, torch {row['torch']}, onnxruntime {row['onnxruntime']}, {row['date']}"
+
+
+def accuracy() -> str:
+    rows = read_rows(RESULTS / "sst2_accuracy.jsonl")
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row["setting"], row["student"], row["recipe"]].append(row)
+    parts = []
+    for setting, title in (("a", "(a) all 67,349 labels"), ("b", "(b) 10 % of the labels, 90 % as unlabelled text")):
+        lines = []
+        for student in ("static", "cnn", "bilstm", "cnn-lstm"):
+            hard, soft = groups[setting, student, "hard-labels"], groups[setting, student, "logit-mse"]
+            if not hard or not soft:
+                continue
+            paired = {r["seed"]: r["accuracy"] for r in hard}
+            gains = [r["accuracy"] - paired[r["seed"]] for r in soft if r["seed"] in paired]
+            lines.append(
+                [
+                    f"`{student}`",
+                    spread([r["accuracy"] for r in hard]),
+                    spread([r["accuracy"] for r in soft]),
+                    f"{100 * np.mean(gains):+.1f}" if gains else "",
+                    spread([r["teacher_accuracy"] for r in soft]),
+                    spread([r["retention"] for r in soft]),
+                    spread([r["agreement"] for r in soft]),
+                    f"{len(hard)} / {len(soft)}",
+                ]
+            )
+        header = ["student", "hard labels", "logit-mse", "gain", "teacher", "retention", "agreement", "seeds"]
+        parts.append(f"### {title}\n\n{table(header, lines)}")
+    return "\n\n".join(parts) + f"\n\n{where(rows[0])}."
+
+
+def inference() -> str:
+    rows = read_rows(RESULTS / "inference.jsonl")
+    parts = []
+    for tokens in (16, 32, 128):
+        both = {(r["model"], r["tokenisation"]): r for r in rows if r["tokens"] == tokens}
+        lines = []
+        for (name, counted), row in both.items():
+            if not counted:
+                continue
+            ratio = row["times_faster_than_bert_base_fp32"]
+            lines.append(
+                [
+                    name,
+                    f"{row['median_us']:,.0f}",
+                    f"{both[name, False]['median_us']:,.0f}",
+                    f"{ratio:,.0f} ({row['lowest_round']:,.0f} to {row['highest_round']:,.0f})",
+                    f"{row['times_faster_than_bert_base_int8']:,.1f}",
+                    f"{row['size_bytes'] / 1e6:.2f}",
+                ]
+            )
+        header = [
+            "model",
+            "µs",
+            "µs without tokenisation",
+            "times BERT-base fp32 (rounds)",
+            "times BERT-base int8",
+            "MB",
+        ]
+        parts.append(f"### {tokens} tokens\n\n{table(header, lines)}")
+    return "\n\n".join(parts) + f"\n\n{where(rows[0])}."
+
+
+def times() -> str:
+    rows = read_rows(RESULTS / "training_time.jsonl")
+    ours = np.mean([r["seconds"] for r in rows if r["command"] == "understudy"])
+    lines = []
+    for name in dict.fromkeys(r["command"] for r in rows):
+        taken = float(np.mean([r["seconds"] for r in rows if r["command"] == name]))
+        lines.append([name, f"{taken:.0f}", f"{taken / ours:.1f}"])
+    caption = f"{rows[0]['rows']:,} SST-2 phrases, {rows[0]['epochs']} epochs, `bilstm`, batch 64."
+    overhead = read_rows(RESULTS / "trainer_overhead.jsonl")
+    extra = [
+        [f"`{r['student']}`", f"{r['bare_ms']:.2f}", f"{r['trainer_ms']:.2f}", f"{r['overhead']:+.1%}"]
+        for r in overhead
+    ]
+    return (
+        f"{caption}\n\n{table(['command', 'seconds', 'times understudy'], lines)}\n\n{where(rows[0])}.\n\n"
+        "What the trainer adds to forward, backward and optimiser, a step at batch 64, medians:\n\n"
+        f"{table(['student', 'bare loop, ms', 'trainer, ms', 'overhead'], extra)}"
+    )
+
+
+def memory() -> str:
+    lines = [
+        [
+            f"{r['rows']:,}",
+            r["teacher"],
+            f"{r['file_bytes'] / 1e6:.0f}",
+            f"{r['peak_rss_bytes'] / 1e9:.2f}",
+            f"{r['seconds']}",
+        ]
+        for r in read_rows(RESULTS / "memory.jsonl")
+    ]
+    return table(["texts", "teacher", "file, MB", "peak RSS, GB", "seconds"], lines)
+
+
+def main() -> None:
+    text = (Path(__file__).parent / "benchmarks.template.md").read_text()
+    for name, make in (("accuracy", accuracy), ("inference", inference), ("times", times), ("memory", memory)):
+        text = text.replace(f"{{{{ {name} }}}}", make())
+    TARGET.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""README's snippet runs as printed."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, toy_data: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the snippet assumes: reviews/ and teacher/ here, the teacher wide enough for the default student."""
+    from transformers import AutoConfig, AutoTokenizer, BertForSequenceClassification
+
+    shutil.copytree(toy_data, tmp_path / "reviews")
+    config = AutoConfig.from_pretrained(tiny_bert)
+    config.hidden_size = 128
+    config.id2label, config.label2id = {0: "negative", 1: "positive"}, {"negative": 0, "positive": 1}
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "teacher")
+    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path / "teacher")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_python_snippet(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    snippet = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert snippet is not None
+    code = snippet.group(1)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 16
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "'retention'" in printed
+    assert "'label'" in printed
+    assert {path.name for path in (folder / "shipped").iterdir()} >= {"model.onnx", "manifest.json", "README.md"}
+
+
+def test_every_command_in_the_readme_exists() -> None:
+    from typer.main import get_command
+
+    from understudy.cli import app
+
+    known = set(get_command(app).commands)  # type: ignore[attr-defined]
+    named = set(re.findall(r"^understudy (\w+)", README.read_text(), re.MULTILINE))
+    assert named == known
+
+
+def test_demo_data_is_what_it_says() -> None:
+    from understudy.data.datasets import ids_of, load_data
+    from understudy.demo import DATA
+
+    data = load_data(DATA)
+    ids = [set(ids_of(part).tolist()) for part in data.values()]
+    assert sum(map(len, data.values())) == sum(map(len, ids)) == len(set.union(*ids))
+    assert f"{sum(map(len, ids)):,} English review sentences" in (DATA / "README.md").read_text()
