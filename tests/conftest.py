@@ -28,6 +28,7 @@ TEACHER_ARGUMENTS = {
     "learning_rate": 1e-3,
     "bf16": False,
 }
+STUDENT_ARGUMENTS = {"num_train_epochs": 15, "per_device_train_batch_size": 16, "learning_rate": 5e-3}
 FRAMES = [
     "a {} film",
     "the plot is {} and the cast is {}",
@@ -161,7 +162,7 @@ def students(
         teacher, loaded = Teacher(folder, max_length=64), load_data(data)
         for name in STUDENTS:
             student = StudentSettings(name, embedding_size=16, hidden_size=96, max_length=48)
-            settings = DistillSettings(student, arguments={"num_train_epochs": 4, "learning_rate": 5e-3})
+            settings = DistillSettings(student, arguments=STUDENT_ARGUMENTS)
             made[name, pair] = distill(teacher, loaded, root / f"{name}-{pair}", settings)
     return made
 

@@ -110,6 +110,9 @@ def test_bad_input_is_one_paragraph_and_exit_code_2(
         (("evaluate", "--model", teacher_folder, "--data", toy_data, "--split", "tset"), "no split 'tset'"),
         (("export", "--model", tmp_path, *out), "config.json"),
         (("predict", "--model", tmp_path), "config.json"),
+        (("distill", "--teacher", teacher_folder, "--data", toy_data, "--out", "."), "the folder you are in"),
+        (("distill", "--teacher", teacher_folder, "--data", toy_data, "--batch-size", 0, *out), "batch-size"),
+        (("label", "--teacher", teacher_folder, "--data", toy_data, "--teacher-dtype", "fp16"), "float32"),
     ]  # fmt: skip
     for arguments, message in cases:
         code, _, err = run(*arguments)
@@ -117,6 +120,17 @@ def test_bad_input_is_one_paragraph_and_exit_code_2(
         assert message in err
         assert "Traceback" not in err
         assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_pairs_wants_pairs(
+    exported: dict[tuple[str, bool, bool], Path], students: dict[tuple[str, bool], Path], tmp_path: Path, run: Run
+) -> None:
+    (tmp_path / "in").write_text("\ufeff" + json.dumps({"text": "a", "text_pair": "b", "id": 1}) + "\nalone\n")
+    for model in (exported["cnn", True, False], students["cnn", True]):
+        code, out, err = run("predict", "--model", model, tmp_path / "in")
+        assert code == 2
+        assert json.loads(out)["id"] == 1
+        assert "in:2: This model reads two texts at a time, got one" in err
 
 
 def test_one_class_only(teacher_folder: Path, tmp_path: Path, run: Run) -> None:

@@ -43,6 +43,11 @@ class Student(StrEnum):
     CNN_LSTM = "cnn-lstm"
 
 
+class Precision(StrEnum):
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 class Recipe(StrEnum):
     HARD_LABELS = "hard-labels"
     LOGIT_MSE = "logit-mse"
@@ -65,13 +70,13 @@ LabelMap = Annotated[
     str | None,
     typer.Option(help="Model's label names in the data's: LABEL_0=negative,LABEL_1=positive.", show_default=False),
 ]
-Seed = Annotated[int, typer.Option(help="Seed for everything random, also for splitting a single file.")]
+Seed = Annotated[int, typer.Option(help="Seed for weights, order and dropout. A single file is always split alike.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what other settings left in --out.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
-Epochs = Annotated[float | None, typer.Option(help="Passes over the texts.", show_default=False)]
-BatchSize = Annotated[int | None, typer.Option(help="Texts per step.", show_default=False)]
-LearningRate = Annotated[float | None, typer.Option(help="Highest learning rate.", show_default=False)]
-MaxLength = Annotated[int, typer.Option(help="Tokens of a text that are read.")]
+Epochs = Annotated[float | None, typer.Option(min=0.01, help="Passes over the texts.", show_default=False)]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Texts per step.", show_default=False)]
+LearningRate = Annotated[float | None, typer.Option(min=0.0, help="Highest learning rate.", show_default=False)]
+MaxLength = Annotated[int, typer.Option(min=2, help="Tokens of a text that are read.")]
 Cache = Annotated[
     Path | None,
     typer.Option(help="Folder for the teacher's logits; by default found by fingerprint.", show_default=False),
@@ -105,7 +110,7 @@ def finetune(
     from understudy.training.finetune import FinetuneSettings
     from understudy.training.finetune import finetune as run
 
-    loaded = _load(data, text, text_pair, label, seed)
+    loaded = _load(data, text, text_pair, label)
     arguments = _arguments(epochs, batch_size, learning_rate)
     settings = FinetuneSettings(arguments=arguments, seed=seed, max_length=max_length)
     run(model, loaded, out, settings, overwrite, record={"source": str(data)})
@@ -123,9 +128,8 @@ def label(
     label: Label = None,
     max_length: MaxLength = 256,
     dtype: Annotated[
-        str | None, typer.Option("--teacher-dtype", help="float32 or bfloat16.", show_default="fastest here")
+        Precision | None, typer.Option("--teacher-dtype", help="float32 or bfloat16.", show_default="fastest here")
     ] = None,
-    seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
     """Compute the teacher's logits for every training text, once. distill does it by itself."""
@@ -133,7 +137,7 @@ def label(
     from understudy.teachers import Teacher
     from understudy.training.distill import transfer_set
 
-    loaded = _load(data, text, text_pair, label, seed)
+    loaded = _load(data, text, text_pair, label)
     transfer = transfer_set(loaded["train"], _load_unlabelled(unlabelled, text, text_pair))
     cached = Teacher(teacher, max_length=max_length, dtype=dtype).label(transfer, cache)
     logger.info("The logits of %s texts are in %s.", f"{cached.fingerprint['rows']:,}", cached.folder)
@@ -153,13 +157,13 @@ def distill(
         str, typer.Option(help="Word vectors: teacher, random, or a word2vec, GloVe or fastText file.")
     ] = "teacher",
     embedding_size: Annotated[
-        int | None, typer.Option(help="Dimension of the word vectors.", show_default="128")
+        int | None, typer.Option(min=1, help="Dimension of the word vectors.", show_default="128")
     ] = None,
     hidden_size: Annotated[
-        int | None, typer.Option(help="Units of the LSTM, filters of a width.", show_default="by student")
+        int | None, typer.Option(min=1, help="Units of the LSTM, filters of a width.", show_default="by student")
     ] = None,
     vocab_size: Annotated[
-        int | None, typer.Option(help="Largest number of tokens.", show_default="all in the texts")
+        int | None, typer.Option(min=1, help="Largest number of tokens.", show_default="all in the texts")
     ] = None,
     freeze_embeddings: Annotated[bool, typer.Option("--freeze-embeddings", help="Do not train word vectors.")] = False,
     epochs: Epochs = None,
@@ -172,7 +176,7 @@ def distill(
     label_map: LabelMap = None,
     cache: Cache = None,
     dtype: Annotated[
-        str | None, typer.Option("--teacher-dtype", help="float32 or bfloat16.", show_default="fastest here")
+        Precision | None, typer.Option("--teacher-dtype", help="float32 or bfloat16.", show_default="fastest here")
     ] = None,
     live: Annotated[bool, typer.Option("--live", help="Ask the teacher in every step (slow).")] = False,
     seed: Seed = 0,
@@ -187,7 +191,7 @@ def distill(
     from understudy.training.distill import distill as run
     from understudy.training.students import StudentSettings
 
-    loaded = _load(data, text, text_pair, label, seed)
+    loaded = _load(data, text, text_pair, label)
     settings = DistillSettings(
         student=StudentSettings(
             architecture=student,
@@ -232,7 +236,6 @@ def evaluate(
     text_pair: TextPair = None,
     label: Label = None,
     label_map: LabelMap = None,
-    seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
     """Score a model on a split, beside its teacher."""
@@ -240,7 +243,7 @@ def evaluate(
     from understudy.data.labels import parse_label_map
     from understudy.evaluation.evaluate import evaluate as run
 
-    loaded = _load(data, text, text_pair, label, seed)
+    loaded = _load(data, text, text_pair, label)
     chosen = split or ("test" if "test" in loaded else "validation")
     if chosen not in loaded:
         raise UnderstudyError(f"{data} has no split {chosen!r}, only {', '.join(loaded)}.")
@@ -264,7 +267,8 @@ def predict(
 ) -> None:
     """Classify lines as they come: text or JSON in, JSON lines out.
 
-    A JSON line is {"text": ..., "text_pair": ...} or a string; its other fields are handed through.
+    A JSON line is {"text": ..., "text_pair": ...} or a string. Its other fields are handed through, but for label and
+    score, which are the answer.
     """
     _log(quiet)
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
@@ -317,22 +321,23 @@ def export(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("demo"),
     seed: Seed = 0,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """The whole way on built-in data: teacher, two students, scores, export. About 3 minutes on 2 cores."""
     _log(quiet)
     from understudy.demo import run
 
-    run(out, seed)
+    run(out, seed, overwrite)
 
 
 # --- what the commands share -------------------------------------------------------------------------------
 
 
-def _load(data: str, text: str | None, text_pair: str | None, label: str | None, seed: int) -> "DatasetDict":
+def _load(data: str, text: str | None, text_pair: str | None, label: str | None) -> "DatasetDict":
     from understudy.data.datasets import Columns, load_data
 
-    return load_data(data, Columns(text, text_pair, label), seed)
+    return load_data(data, Columns(text, text_pair, label))
 
 
 def _load_unlabelled(files: list[Path] | None, text: str | None, text_pair: str | None) -> Any:
@@ -344,9 +349,11 @@ def _load_unlabelled(files: list[Path] | None, text: str | None, text_pair: str 
 def _parity_texts(data: str | None, text: str | None, text_pair: str | None) -> list[tuple[str, ...]] | None:
     if data is None:
         return None
-    from understudy.data.datasets import Columns, load_data
+    from understudy.data.datasets import Columns, load_data, load_unlabelled
 
-    loaded = load_data(data, Columns(text, text_pair))["validation"]
+    columns = Columns(text, text_pair)
+    single = Path(data).is_file()
+    loaded = load_unlabelled([data], columns) if single else load_data(data, columns)["validation"]
     return [tuple(row[c] for c in ("text", "text_pair") if c in row) for row in loaded]
 
 
@@ -372,8 +379,11 @@ def _predict_lines(classifier: "Predicts", lines: Any, source: str, all_scores: 
         row = parse_input_line(line, f"{source}:{number}")
         if not isinstance(row.get("text"), str):
             raise DataError(f"{source}:{number}: expected a text, or a JSON object with one under 'text'.")
-        pairs = [row["text_pair"]] if "text_pair" in row else None
-        scores = softmax(classifier.logits([row["text"]], pairs))[0]
+        pairs = None if row.get("text_pair") is None else [row["text_pair"]]
+        try:
+            scores = softmax(classifier.logits([row["text"]], pairs))[0]
+        except DataError as error:
+            raise DataError(f"{source}:{number}: {error}") from None
         best = int(scores.argmax())
         answer = {
             **row,

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from understudy._version import __version__
-from understudy.errors import OutputError
+from understudy.errors import OutputError, UnderstudyError
 
 RUN_FILE = "understudy.json"
 
@@ -53,7 +53,9 @@ class OutputFolder:
     def __init__(
         self, path: str | Path, settings: dict[str, Any], overwrite: bool = False, resumable: bool = True
     ) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()
+        if self.path == Path.cwd() or not self.path.name:
+            raise OutputError(f"{path} is the folder you are in. Name a new one with --out.")
         self.partial = self.path.with_name(f"{self.path.name}.partial")
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self.overwrite, self.resumable = overwrite, resumable
@@ -94,10 +96,13 @@ class OutputFolder:
                 if self.path.exists():
                     shutil.rmtree(self.path)
                 os.replace(self.partial, self.path)
-            elif not self.resumable:
-                shutil.rmtree(self.partial)
+            elif not self.resumable or (isinstance(error, UnderstudyError) and not self._has_work()):
+                shutil.rmtree(self.partial)  # so that a corrected call is not taken for another run
         finally:
             self._lock.release()
+
+    def _has_work(self) -> bool:
+        return any(self.partial.rglob("checkpoint-*"))
 
     def _check(self, path: Path) -> None:
         if not path.exists():

@@ -26,6 +26,12 @@ def clean_text(text: Any, index: int = 0) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def wrong_shape(pair: bool | None) -> DataError:
+    """The error for single texts where pairs are expected (`pair`), or the reverse."""
+    expected, found = ("two texts", "one") if pair else ("one text", "two")
+    return DataError(f"This model reads {expected} at a time, got {found}. In JSON they are called text and text_pair.")
+
+
 def clean_texts(texts: Iterable[Any], max_length: int) -> list[str]:
     """Clean every text and cut it to the characters that `max_length` tokens can cover."""
     limit = CHARACTERS_PER_TOKEN * max_length

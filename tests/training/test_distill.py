@@ -73,8 +73,9 @@ def test_labels_that_do_not_fit(teacher: Teacher, tmp_path: Path) -> None:
     data = load_data(write_jsonl(tmp_path / "all.jsonl", rows))
     with pytest.raises(LabelError, match=r"(?s)0=bad, 1=good.*0=negative, 1=positive.*--label-map"):
         distill(teacher, data, tmp_path / "out", DistillSettings(SMALL, arguments=QUICK))
+    assert not (tmp_path / "out.partial").exists()  # a corrected call is no other run
     mapped = DistillSettings(SMALL, arguments=QUICK, label_map={"negative": "bad", "positive": "good"})
-    out = distill(teacher, data, tmp_path / "mapped", mapped)
+    out = distill(teacher, data, tmp_path / "out", mapped)
     assert AutoConfig.from_pretrained(out).id2label == {0: "bad", 1: "good"}
 
 
@@ -119,6 +120,21 @@ def test_a_folder_that_is_not_ours_is_left_alone(teacher: Teacher, toy_data: Pat
         with pytest.raises(OutputError, match="was not made by understudy"):
             distill(teacher, load_data(toy_data), tmp_path, DistillSettings(SMALL), overwrite=overwrite)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_another_teacher_is_another_run(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    settings = DistillSettings(SMALL, arguments=QUICK)
+    out = distill(teacher, load_data(toy_data), tmp_path / "out", settings)
+    teacher.model.classifier.bias.data += 1
+    with pytest.raises(OutputError, match="teacher_fingerprint"):
+        distill(teacher, load_data(toy_data), out, settings)
+
+
+def test_unlabelled_validation(teacher: Teacher, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "train.jsonl", toy_rows(40))
+    write_jsonl(tmp_path / "validation.jsonl", [{"text": "x", "label": -1}])
+    with pytest.raises(LabelError, match="it chooses the best checkpoint"):
+        distill(teacher, load_data(tmp_path), tmp_path / "out")
 
 
 def test_unknown_names(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
@@ -191,7 +207,7 @@ def test_interruption_says_how_to_go_on(
     code: int,
 ) -> None:
     command = start(*_arguments(teacher_folder, toy_data, tmp_path, 2000))
-    command.wait_for("epoch 1:")
+    command.wait_for("epoch 2:")
     assert command.process.pid is not None
     os.kill(command.process.pid, number)
     assert command.wait() == code

@@ -89,9 +89,19 @@ def load_unlabelled(sources: Sequence[str | Path], columns: Columns | None = Non
         path = Path(source)
         if not path.is_file():
             raise DataError(f"No such file of unlabelled text: {path}.")
-        table = _read(_File(path, columns), columns, str(path), labelled=False)
+        names = Columns() if file_kind(path) == ".txt" else columns  # lines have no columns to name
+        table = _read(_File(path, names), names, str(path), labelled=False)
         parts.append(table.remove_columns("label"))
     return concatenate_datasets(parts)
+
+
+def check_validation(data: DatasetDict) -> None:
+    """Refuse a validation split that can't choose a checkpoint."""
+    if not (labels_of(data["validation"]) >= 0).any():
+        raise LabelError(
+            "The validation split has no labels, but it chooses the best checkpoint. Label it, or take it out: "
+            "then a tenth of train takes its place."
+        )
 
 
 def label_names(data: DatasetDict) -> list[str]:

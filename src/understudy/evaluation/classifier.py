@@ -10,9 +10,11 @@ import torch
 from understudy.data.labels import ordered_names
 from understudy.models import is_student
 from understudy.models.loading import MAX_LENGTH, input_length, load_classifier
-from understudy.text import clean_texts
+from understudy.text import clean_texts, wrong_shape
 
 TEXTS_PER_BATCH = 64
+# A tokenizer that knows no limit says 1e30.
+UNSET = 100_000
 
 
 class Classifier:
@@ -27,7 +29,9 @@ class Classifier:
         self.data_labels: list[str] = getattr(model.config, "data_labels", None) or self.label_names
         # A student cuts texts itself, each of a pair on its own, so that every runtime cuts them alike.
         self._truncate = not is_student(model)
-        self.max_length = input_length(model, tokenizer, MAX_LENGTH)
+        own = tokenizer.model_max_length
+        self.max_length = input_length(model, tokenizer, own if own < UNSET else MAX_LENGTH)
+        self.pair: bool | None = getattr(model.config, "pair", None)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Classifier":
@@ -36,7 +40,9 @@ class Classifier:
 
     @torch.no_grad()
     def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
-        """[texts, labels] float32."""
+        """[texts, labels] float32; raises DataError for pairs where single texts are expected, or the reverse."""
+        if self.pair not in (None, pairs is not None):
+            raise wrong_shape(self.pair)
         if not len(texts):
             return np.empty((0, len(self.label_names)), dtype=np.float32)
         columns = [clean_texts(column, self.max_length) for column in (texts, pairs) if column is not None]

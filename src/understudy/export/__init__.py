@@ -14,10 +14,12 @@ from understudy.evaluation.classifier import Classifier
 from understudy.export.model_card import write_model_card
 from understudy.export.onnx import input_names, write_onnx
 from understudy.export.parity import Parity, check_parity
+from understudy.models import is_student
 from understudy.models.loading import embedding_rows
 from understudy.outputs import RUN_FILE, OutputFolder
 from understudy.runtime.manifest import MODEL, TOKENIZER, Manifest
 from understudy.runtime.predictor import Predictor, softmax
+from understudy.text import wrong_shape
 from understudy.training.folders import SAMPLE_FILE
 
 logger = logging.getLogger("understudy")
@@ -56,6 +58,8 @@ def export(
     sample = texts or _sample(Path(model))
     firsts = [row[0] for row in sample]
     seconds = [row[1] for row in sample] if len(sample[0]) == 2 else None
+    if pair != (seconds is not None) and is_student(classifier.model):
+        raise wrong_shape(pair)
     precision = "int8" if int8 else "fp32"
     settings = {"command": "export", "model": str(Path(model).resolve()), "precision": precision}
     with OutputFolder(out, settings, overwrite, resumable=False) as folder:

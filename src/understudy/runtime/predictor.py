@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from understudy.errors import DataError, ExportError
 from understudy.runtime.manifest import MODEL, TOKENIZER, Manifest
 from understudy.runtime.words import WordTokenizer
-from understudy.text import clean_texts
+from understudy.text import clean_texts, wrong_shape
 
 # The graph's inputs, and what a tokenizer's encoding calls them.
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
@@ -75,7 +75,9 @@ class Predictor:
         return [self._named(row) for row in softmax(self.logits(firsts, seconds))]
 
     def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
-        """[texts, labels] float32."""
+        """[texts, labels] float32; raises DataError for pairs where single texts are expected, or the reverse."""
+        if self.manifest.pair != (pairs is not None):
+            raise wrong_shape(self.manifest.pair)
         result = np.empty((len(texts), len(self.label_names)), dtype=np.float32)
         if not len(texts):
             return result

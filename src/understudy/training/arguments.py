@@ -30,6 +30,7 @@ class DistillationArguments(TrainingArguments):
     metric_for_best_model: str | None = "accuracy"
     greater_is_better: bool | None = True
     logging_strategy: str = "epoch"
+    restore_callback_states_from_checkpoint: bool = True
     dataloader_pin_memory: bool = False
     use_cpu: bool = field(default_factory=lambda: not torch.accelerator.is_available())
     disable_tqdm: bool | None = True

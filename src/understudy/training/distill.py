@@ -11,7 +11,15 @@ import numpy as np
 from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 from transformers import set_seed
 
-from understudy.data.datasets import UNLABELLED, data_fingerprint, ids_of, is_pair, label_names, labels_of
+from understudy.data.datasets import (
+    UNLABELLED,
+    check_validation,
+    data_fingerprint,
+    ids_of,
+    is_pair,
+    label_names,
+    labels_of,
+)
 from understudy.data.labels import are_generic
 from understudy.errors import DataError, ModelError
 from understudy.evaluation.evaluate import match_labels
@@ -83,13 +91,17 @@ def distill(
     if settings.recipe not in RECIPES:
         raise ModelError(f"No recipe {settings.recipe!r}. Expected one of {', '.join(RECIPES)}.")
     transfer = transfer_set(data["train"], unlabelled)
+    check_validation(data)
     output = OutputFolder(
         out,
         {
             "command": "distill",
             **(record or {}),
             **asdict(settings),
+            "teacher_fingerprint": teacher.fingerprint(),
             "transfer_set": data_fingerprint(transfer),
+            "validation": data_fingerprint(data["validation"]),
+            "labels": label_names(data),
         },
         overwrite,
     )

@@ -9,7 +9,7 @@ from typing import Any
 from datasets import DatasetDict
 from transformers import EarlyStoppingCallback, set_seed
 
-from understudy.data.datasets import data_fingerprint, label_names
+from understudy.data.datasets import check_validation, data_fingerprint, label_names
 from understudy.models.loading import MAX_LENGTH, load_encoder
 from understudy.outputs import OutputFolder
 from understudy.teachers.live import has_fast_bfloat16
@@ -67,7 +67,12 @@ def finetune(
         `out`, a Hugging Face model folder.
     """
     settings = settings or FinetuneSettings()
-    described = {**asdict(settings), "data": data_fingerprint(data["train"])}
+    check_validation(data)
+    described = {
+        **asdict(settings),
+        "data": [data_fingerprint(data[name]) for name in ("train", "validation")],
+        "labels": label_names(data),
+    }
     output = OutputFolder(out, {"command": "finetune", "model": str(model), **(record or {}), **described}, overwrite)
     if output.is_finished:
         logger.info("%s is there already, made with the same settings.", out)
@@ -88,6 +93,7 @@ def finetune(
             processing_class=tokenizer,
             train_dataset=data["train"],
             eval_dataset=data["validation"],
+            max_length=settings.max_length,
             args=DistillationArguments(output_dir=str(folder / WORK), seed=settings.seed, **arguments),
             callbacks=[EarlyStoppingCallback(settings.patience)],
         )

@@ -55,6 +55,7 @@ class DistillationTrainer(Trainer):
         args: settings; see `DistillationArguments`.
         train_dataset, eval_dataset: as from `load_data`; rows with label -1 are unlabelled.
         callbacks: as in transformers.
+        max_length: tokens of a text that are read; a student has its own number.
 
     Raises:
         ModelError: a loss needs what student or teacher can't give; says which.
@@ -72,6 +73,7 @@ class DistillationTrainer(Trainer):
         label_order: Sequence[int] | None = None,
         args: TrainingArguments | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        max_length: int = MAX_LENGTH,
     ) -> None:
         self.losses = list(losses) if losses is not None else [HardLabelLoss()]
         self.teacher = teacher
@@ -83,7 +85,7 @@ class DistillationTrainer(Trainer):
         if args is not None and args.remove_unused_columns:
             args = replace(args, remove_unused_columns=False)  # True would drop example_id
         reads = teacher.reads if teacher is not None and self.teacher_fields else ()
-        length, cut = input_length(model, processing_class, MAX_LENGTH), not is_student(model)
+        length, cut = input_length(model, processing_class, max_length), not is_student(model)
         super().__init__(
             model=model,
             args=args or DistillationArguments(),
