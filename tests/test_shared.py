@@ -1,0 +1,33 @@
+"""Real data and a real teacher, where they are at hand."""
+
+from pathlib import Path
+
+import pytest
+
+from understudy import Classifier, Teacher, evaluate, load_data
+from understudy.data.datasets import is_pair, label_names
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "labels", "pair"),
+    [
+        ("sst2", (67_349, 872), 2, False),
+        ("clinc150", (15_000, 3_000), 150, False),
+        ("rte", (2_490, 277), 2, True),
+        ("mrpc", (3_668, 408), 2, True),  # validation is split off
+    ],
+)
+def test_data_as_it_lies(shared: Path, name: str, sizes: tuple[int, int], labels: int, pair: bool) -> None:
+    data = load_data(shared / "data" / name)
+    assert (len(data["train"]), len(data["validation"])) == sizes
+    assert len(label_names(data)) == labels
+    assert is_pair(data["train"]) == pair
+
+
+def test_labels_of_sst2_are_proved(shared: Path) -> None:
+    """The data says 0 and 1, the teacher negative and positive."""
+    folder = shared / "models" / "minilm-sst2"
+    part = load_data(shared / "data" / "sst2")["validation"].select(range(100))
+    scores = evaluate(Classifier.load(folder), part, Teacher(folder))
+    assert scores["accuracy"] > 0.85
+    assert scores["agreement"] > 0.97
