@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from understudy.errors import DataError, ExportError
 from understudy.runtime.manifest import MODEL, TOKENIZER, Manifest
-from understudy.runtime.words import WordTokenizer
+from understudy.runtime.words import FastTokenizer
 from understudy.text import clean_texts, wrong_shape
 
 # The graph's inputs, and what a tokenizer's encoding calls them.
@@ -49,7 +49,7 @@ class Predictor:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         options.log_severity_level = 3
-        self._words = None if self.manifest.pair else WordTokenizer.of(self._tokenizer, self.manifest.max_length)
+        self._fast = None if self.manifest.pair else FastTokenizer.of(self._tokenizer, self.manifest.max_length)
         self._session = onnxruntime.InferenceSession(
             str(self.folder / MODEL), options, providers=["CPUExecutionProvider"]
         )
@@ -91,9 +91,9 @@ class Predictor:
 
     def _feeds(self, columns: list[list[str]]) -> Iterator[dict[str, np.ndarray]]:
         """The model's inputs for each text, or pair of texts."""
-        if self._words is not None:
+        if self._fast is not None:
             for text in columns[0]:
-                ids = self._words.encode(text)
+                ids = self._fast.encode(text)
                 yield self._feed(self._tokenizer.encode(text)) if ids is None else {"input_ids": np.array([ids])}
             return
         rows: list[Any] = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
