@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from command import run_command
+
+if TYPE_CHECKING:
+    from understudy.exam.plan import Plan
 
 # Before any library reads them: no hub, no colours in error messages, one place for caches.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -29,6 +33,16 @@ TEACHER_ARGUMENTS = {
     "bf16": False,
 }
 STUDENT_ARGUMENTS = {"num_train_epochs": 15, "per_device_train_batch_size": 16, "learning_rate": 5e-3}
+EXAM_STUDENTS = [
+    {"architecture": "static", "embedding_size": 16},
+    {"architecture": "cnn", "embedding_size": 16, "hidden_size": 96},
+]
+SMALL_EXAM: dict[str, Any] = {
+    "students": EXAM_STUDENTS,
+    "seeds": [0],
+    "arguments": {"num_train_epochs": 6, "per_device_train_batch_size": 16, "learning_rate": 5e-3},
+    "cost": {"texts": 10, "rounds": 1},
+}
 FRAMES = [
     "a {} film",
     "the plot is {} and the cast is {}",
@@ -172,16 +186,32 @@ def exported(
     tmp_path_factory: pytest.TempPathFactory, students: dict[tuple[str, bool], Path]
 ) -> dict[tuple[str, bool, bool], Path]:
     """Every student exported: (architecture, pair, int8) -> folder."""
-    from understudy import export
+    from understudy import export_model
 
     root = tmp_path_factory.mktemp("exported")
     made = {}
     for (name, pair), folder in students.items():
         for int8 in (False, True):
             out = root / f"{name}-{pair}-{int8}"
-            export(folder, out, int8=int8, min_agreement=0.9 if int8 else None)
+            export_model(folder, out, int8=int8, min_agreement=0.9 if int8 else None)
             made[name, pair, int8] = out
     return made
+
+
+@pytest.fixture(scope="session")
+def plan(teacher_folder: Path, toy_data: Path) -> "Plan":
+    """Teacher in two precisions, two baselines, two students with a twin each: eight trials."""
+    from understudy.exam.plan import make_plan
+
+    return make_plan(data=str(toy_data), teacher=str(teacher_folder), **SMALL_EXAM)
+
+
+@pytest.fixture(scope="session")
+def exam(tmp_path_factory: pytest.TempPathFactory, plan: "Plan") -> Path:
+    """`plan`, run without a disturbance."""
+    from understudy.exam.run import run_exam
+
+    return run_exam(plan, tmp_path_factory.mktemp("exam") / "exam")
 
 
 @dataclass
@@ -210,7 +240,7 @@ class Command:
 def server() -> ForkServerContext:
     """Starts processes that have torch and transformers imported: a second each instead of ten."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["understudy.training.distill", "understudy.export", "command"])
+    context.set_forkserver_preload(["understudy.exam.sit", "command"])
     return context
 
 

@@ -22,7 +22,8 @@ ORDER = [
     "evaluation",
     "training",
     "export",
-    "serve",
+    "exam",
+    "report serve",
     "demo",
     "cli",
 ]
@@ -92,3 +93,11 @@ def test_every_public_name_is_there() -> None:
     assert len(understudy.__all__) <= 40
     for name in understudy.__all__:
         assert getattr(understudy, name) is not None
+
+
+def test_no_public_name_is_also_a_part() -> None:
+    """Importing `understudy.part` would replace the name by the module."""
+    import understudy
+
+    parts = {path.stem for path in SOURCE.iterdir()}
+    assert not parts & set(understudy.__all__)

@@ -13,7 +13,7 @@ _HOMES = {
     "understudy.data.datasets": ["Columns", "load_data", "load_unlabelled"],
     "understudy.errors": ["UnderstudyError"],
     "understudy.evaluation": ["Classifier", "evaluate"],
-    "understudy.export": ["export"],
+    "understudy.export": ["export_model"],
     "understudy.losses": ["HardLabelLoss", "LogitMSELoss", "Loss", "SoftTargetLoss"],
     "understudy.models": ["STUDENTS"],
     "understudy.serve": ["Predictor"],

@@ -34,6 +34,27 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
+def lock_folder(path: Path) -> Any:
+    """A lock that one process has on `path`, until `release()` or its end.
+
+    Raises:
+        OutputError: another process has it.
+    """
+    from filelock import FileLock, Timeout
+
+    locks = cache_root() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    lock = FileLock(locks / f"{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise OutputError(
+            f"{path} is being written by another process. Wait for it, or choose another --out."
+        ) from None
+    return lock
+
+
 class OutputFolder:
     """The folder one command writes.
 
@@ -68,19 +89,8 @@ class OutputFolder:
         return not self.overwrite and self._settings_in(self.path) == self.settings
 
     def __enter__(self) -> Path:
-        from filelock import FileLock, Timeout
-
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        locks = cache_root() / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        name = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
-        self._lock = FileLock(locks / f"{name}.lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise OutputError(
-                f"{self.path} is being written by another process. Wait for it, or choose another --out."
-            ) from None
+        self._lock = lock_folder(self.path)
         if self.partial.exists() and self._settings_in(self.partial) != self.settings:
             shutil.rmtree(self.partial)
         self.partial.mkdir(exist_ok=True)

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from conftest import toy_rows
 
-from understudy import STUDENTS, Classifier, Predictor, export, load_data
+from understudy import STUDENTS, Classifier, Predictor, export_model, load_data
 from understudy.errors import DataError, ExportError
 from understudy.runtime.manifest import Manifest
 from understudy.runtime.predictor import softmax
@@ -88,16 +88,16 @@ def test_weights_are_inside_the_file(exported: dict[tuple[str, bool, bool], Path
 
 def test_a_transformer_is_exported_too(teacher_folder: Path, tmp_path: Path) -> None:
     texts = [(t,) for t in ODD]
-    export(teacher_folder, tmp_path / "out", texts=texts)
+    export_model(teacher_folder, tmp_path / "out", texts=texts)
     found = Predictor(tmp_path / "out").logits(ODD)
     np.testing.assert_allclose(found, Classifier.load(teacher_folder).logits(ODD), atol=1e-4)
-    parity = export(teacher_folder, tmp_path / "int8", int8=True, texts=texts, min_agreement=0.5)
+    parity = export_model(teacher_folder, tmp_path / "int8", int8=True, texts=texts, min_agreement=0.5)
     assert parity.rows == len(ODD)
 
 
 def test_labels_that_disagree_fail_the_export(students: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"another label than the model on \d+ of \d+ texts|agreement 1.0"):
-        export(students["bilstm", False], tmp_path / "out", int8=True, min_agreement=1.01)
+        export_model(students["bilstm", False], tmp_path / "out", int8=True, min_agreement=1.01)
     assert not list(tmp_path.iterdir())
 
 
@@ -106,7 +106,7 @@ def test_no_texts_to_check_with(students: dict[tuple[str, bool], Path], tmp_path
     shutil.copytree(students["cnn", False], copy)
     (copy / "validation_sample.jsonl").unlink()
     with pytest.raises(ExportError, match="no real texts to check the exported model with"):
-        export(copy, tmp_path / "out")
+        export_model(copy, tmp_path / "out")
 
 
 def test_predictions(exported: dict[tuple[str, bool, bool], Path]) -> None:

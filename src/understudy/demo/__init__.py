@@ -11,7 +11,7 @@ from rich.table import Table
 from understudy.data.datasets import load_data
 from understudy.errors import MissingExtraError
 from understudy.evaluation import evaluate
-from understudy.export import export
+from understudy.export import export_model
 from understudy.runtime.latency import median_latency_ms
 from understudy.runtime.manifest import MODEL, TOKENIZER
 from understudy.runtime.predictor import Predictor
@@ -60,7 +60,7 @@ def run(out: Path, seed: int = 0, overwrite: bool = False) -> Path:
         distill(teacher, data, out / student, made, overwrite=overwrite)
     logger.info("3. Export to ONNX: the teacher as it is, the students in int8.")
     for name in ("teacher", *STUDENTS):
-        export(out / name, out / f"{name}-onnx", int8=name in STUDENTS, min_agreement=0.98, overwrite=True)
+        export_model(out / name, out / f"{name}-onnx", int8=name in STUDENTS, min_agreement=0.98, overwrite=True)
     models = {name: Predictor(out / f"{name}-onnx") for name in ("teacher", *STUDENTS)}
     scores = {name: evaluate(model, data["test"], models["teacher"]) for name, model in models.items()}
     folders = {name: out / f"{name}-onnx" for name in models}

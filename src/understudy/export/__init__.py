@@ -29,7 +29,7 @@ SMALLEST_AGREEMENT = {"fp32": 1.0, "int8": 0.98}
 TOLERANCE = {"fp32": 0.001, "int8": 0.05}
 
 
-def export(
+def export_model(
     model: str | Path,
     out: str | Path,
     int8: bool = False,
@@ -131,4 +131,4 @@ def _run_settings(model: Path) -> dict[str, Any]:
         return {}
 
 
-__all__ = ["Parity", "export"]
+__all__ = ["Parity", "export_model"]

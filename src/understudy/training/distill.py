@@ -3,13 +3,14 @@
 import logging
 import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset, DatasetDict, Features, concatenate_datasets
-from transformers import set_seed
+from transformers import TrainerCallback, set_seed
 
 from understudy.data.datasets import (
     UNLABELLED,
@@ -26,7 +27,7 @@ from understudy.evaluation.evaluate import match_labels
 from understudy.outputs import OutputFolder
 from understudy.teachers import CachedTeacher, Teacher, label_texts
 from understudy.training.arguments import DistillationArguments
-from understudy.training.folders import WORK, write_model_folder
+from understudy.training.folders import WORK, write_history, write_model_folder
 from understudy.training.recipes import RECIPES, Stage
 from understudy.training.students import StudentSettings, create_student
 from understudy.training.trainer import DistillationTrainer
@@ -45,6 +46,7 @@ class DistillSettings:
     Args:
         student: what it is like.
         recipe: the method, a key of `RECIPES`.
+        recipe_options: arguments of the recipe's function.
         arguments: fields of `DistillationArguments`; they win over the recipe's. Without `num_train_epochs`, a
             student learns for about 4,000 steps, in 4 to 30 passes over the texts.
         seed: for weights, order and dropout.
@@ -54,6 +56,7 @@ class DistillSettings:
 
     student: StudentSettings = field(default_factory=StudentSettings)
     recipe: str = "logit-mse"
+    recipe_options: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     live: bool = False
@@ -69,6 +72,7 @@ def distill(
     cache: str | Path | None = None,
     overwrite: bool = False,
     record: dict[str, Any] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Path:
     """Label the texts with the teacher (once), train a student on them, write it to `out`.
 
@@ -80,6 +84,7 @@ def distill(
         unlabelled: more texts for the transfer set, as from `load_unlabelled`.
         cache: the folder for the teacher's logits; by default found by fingerprint.
         record: what to note in `understudy.json` about where teacher and data came from.
+        callbacks: as in transformers.
 
     Returns:
         `out`, a Hugging Face model folder.
@@ -112,12 +117,13 @@ def distill(
         order = _label_order(teacher, data, settings.label_map)
         names = label_names(data)
         student_names = [teacher.label_names[index] for index in order] if are_generic(names) else names
-        stages = RECIPES[settings.recipe]()
+        stages = RECIPES[settings.recipe](**settings.recipe_options)
         set_seed(settings.seed)
         student, tokenizer = create_student(settings.student, teacher, transfer, student_names)
         source: Teacher | CachedTeacher | None = None
         if any(stage.needs_teacher for stage in stages):
             source = teacher if settings.live else label_texts(teacher, transfer, cache)
+        history: list[dict[str, Any]] = []
         for number, stage in enumerate(stages):
             rows = transfer if stage.needs_teacher else data["train"]
             trainer = DistillationTrainer(
@@ -129,11 +135,22 @@ def distill(
                 teacher=source if stage.needs_teacher else None,
                 label_order=order,
                 args=_arguments(stage, settings, len(rows), folder / WORK / f"stage-{number}"),
+                callbacks=list(callbacks),
             )
             trainer.train(resume_from_checkpoint=True)
+            history += [{"stage": number, **entry} for entry in trainer.state.log_history]
         write_model_folder(student, tokenizer, data["validation"], folder)
+        write_history(history, folder)
         shutil.rmtree(folder / WORK)  # the checkpoints
     return output.path
+
+
+def training_steps(settings: DistillSettings, rows: int) -> int:
+    """How many steps the recipe's first stage takes over `rows` texts."""
+    arguments = _arguments(RECIPES[settings.recipe](**settings.recipe_options)[0], settings, rows, Path(WORK))
+    if arguments.max_steps > 0:
+        return arguments.max_steps
+    return math.ceil(math.ceil(rows / arguments.train_batch_size) * arguments.num_train_epochs)
 
 
 def transfer_set(train: Dataset, unlabelled: Dataset | None) -> Dataset:

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,22 @@ from transformers import PreTrainedModel
 from understudy.data.datasets import is_pair
 
 WORK = "work"
+HISTORY = "training_history.jsonl"
 SAMPLE_FILE = "validation_sample.jsonl"
 SAMPLE_ROWS = 500
+
+
+def write_history(history: Sequence[dict[str, Any]], folder: Path) -> None:
+    """What each epoch gave, without the times: the same run writes the same file."""
+    kept = ("stage", "step", "epoch", "loss", "learning_rate", "eval_loss", "eval_accuracy")
+    rows = [{name: entry[name] for name in kept if name in entry} for entry in history]
+    (folder / HISTORY).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """What `write_history` wrote; empty where it wrote nothing."""
+    path = folder / HISTORY
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def write_model_folder(model: PreTrainedModel, tokenizer: Any, validation: Dataset | None, folder: Path) -> None:

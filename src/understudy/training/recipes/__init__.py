@@ -5,7 +5,7 @@ from collections.abc import Callable
 from understudy.training.recipes.base import Stage
 from understudy.training.recipes.logits import hard_labels, logit_mse, soft_targets
 
-RECIPES: dict[str, Callable[[], list[Stage]]] = {
+RECIPES: dict[str, Callable[..., list[Stage]]] = {
     "hard-labels": hard_labels,
     "logit-mse": logit_mse,
     "soft-targets": soft_targets,

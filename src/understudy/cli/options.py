@@ -1,0 +1,116 @@
+"""What the commands share: their options, and what they do with them. Heavy imports inside."""
+
+import logging
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+    from understudy.evaluation.evaluate import Predicts
+
+logger = logging.getLogger("understudy")
+
+
+class Student(StrEnum):
+    STATIC = "static"
+    CNN = "cnn"
+    BILSTM = "bilstm"
+    CNN_LSTM = "cnn-lstm"
+
+
+class Precision(StrEnum):
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class Recipe(StrEnum):
+    HARD_LABELS = "hard-labels"
+    LOGIT_MSE = "logit-mse"
+    SOFT_TARGETS = "soft-targets"
+
+
+Data = Annotated[
+    str,
+    typer.Option(
+        help="Folder with train/validation/test files, one CSV, TSV, JSONL or Parquet file, or a Hub data set.",
+        show_default=False,
+    ),
+]
+Out = Annotated[Path, typer.Option(help="Folder to write. It appears when it is whole.", show_default=False)]
+TeacherFolder = Annotated[str, typer.Option(help="Fine-tuned classifier: a folder or a Hub name.", show_default=False)]
+Text = Annotated[str | None, typer.Option(help="Column of texts, if not text or sentence.", show_default=False)]
+TextPair = Annotated[str | None, typer.Option(help="Column of second texts.", show_default=False)]
+Label = Annotated[str | None, typer.Option(help="Column of labels, if not label.", show_default=False)]
+LabelMap = Annotated[
+    str | None,
+    typer.Option(help="Model's label names in the data's: LABEL_0=negative,LABEL_1=positive.", show_default=False),
+]
+Seed = Annotated[int, typer.Option(help="Seed for weights, order and dropout. A single file is always split alike.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what other settings left in --out.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
+Epochs = Annotated[float | None, typer.Option(min=0.01, help="Passes over the texts.", show_default=False)]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Texts per step.", show_default=False)]
+LearningRate = Annotated[float | None, typer.Option(min=0.0, help="Highest learning rate.", show_default=False)]
+MaxLength = Annotated[int, typer.Option(min=2, help="Tokens of a text that are read.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="Folder for the teacher's logits; by default found by fingerprint.", show_default=False),
+]
+Unlabelled = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="More texts for the teacher to label: a file of lines, CSV, JSONL ... Repeatable.", show_default=False
+    ),
+]
+
+
+def read_data(data: str, text: str | None, text_pair: str | None, label: str | None) -> "DatasetDict":
+    from understudy.data.datasets import Columns, load_data
+
+    return load_data(data, Columns(text, text_pair, label))
+
+
+def read_unlabelled(files: list[Path] | None, text: str | None, text_pair: str | None) -> Any:
+    from understudy.data.datasets import Columns, load_unlabelled
+
+    return load_unlabelled(files, Columns(text, text_pair)) if files else None
+
+
+def open_classifier(folder: str) -> "Predicts":
+    """An exported folder without torch, any other with it."""
+    from understudy.runtime.manifest import MANIFEST
+    from understudy.runtime.predictor import Predictor
+
+    if (Path(folder) / MANIFEST).is_file():
+        return Predictor(folder)
+    from understudy.evaluation.classifier import Classifier
+
+    return Classifier.load(folder)
+
+
+def training_arguments(epochs: float | None, batch_size: int | None, learning_rate: float | None) -> dict[str, Any]:
+    given = {
+        "num_train_epochs": epochs,
+        "per_device_train_batch_size": batch_size,
+        "learning_rate": learning_rate,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def log_to_stderr(quiet: bool) -> None:
+    """Our messages to stderr; the libraries' own chatter off."""
+    import os
+
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)

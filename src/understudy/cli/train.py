@@ -1,0 +1,163 @@
+"""finetune, label, distill: what trains."""
+
+import logging
+from typing import Annotated
+
+import typer
+
+from understudy.cli.options import (
+    BatchSize,
+    Cache,
+    Data,
+    Epochs,
+    Label,
+    LabelMap,
+    LearningRate,
+    MaxLength,
+    Out,
+    Overwrite,
+    Precision,
+    Quiet,
+    Recipe,
+    Seed,
+    Student,
+    TeacherFolder,
+    Text,
+    TextPair,
+    Unlabelled,
+    log_to_stderr,
+    read_data,
+    read_unlabelled,
+    training_arguments,
+)
+
+logger = logging.getLogger("understudy")
+
+
+def finetune(
+    model: Annotated[str, typer.Option(help="Pretrained encoder: a folder or a Hub name.", show_default=False)],
+    data: Data,
+    out: Out,
+    text: Text = None,
+    text_pair: TextPair = None,
+    label: Label = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    max_length: MaxLength = 256,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a teacher: fine-tune a pretrained encoder on labelled data."""
+    log_to_stderr(quiet)
+    from understudy.training.finetune import FinetuneSettings
+    from understudy.training.finetune import finetune as run
+
+    loaded = read_data(data, text, text_pair, label)
+    arguments = training_arguments(epochs, batch_size, learning_rate)
+    settings = FinetuneSettings(arguments=arguments, seed=seed, max_length=max_length)
+    run(model, loaded, out, settings, overwrite, record={"source": str(data)})
+    logger.info("The teacher is in %s.", out)
+
+
+def label(
+    teacher: TeacherFolder,
+    data: Data,
+    unlabelled: Unlabelled = None,
+    cache: Cache = None,
+    text: Text = None,
+    text_pair: TextPair = None,
+    label: Label = None,
+    max_length: MaxLength = 256,
+    dtype: Annotated[
+        Precision | None, typer.Option("--teacher-dtype", help="float32 or bfloat16.", show_default="fastest here")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compute the teacher's logits for every training text, once. distill does it by itself."""
+    log_to_stderr(quiet)
+    from understudy.teachers import Teacher
+    from understudy.training.distill import transfer_set
+
+    loaded = read_data(data, text, text_pair, label)
+    transfer = transfer_set(loaded["train"], read_unlabelled(unlabelled, text, text_pair))
+    cached = Teacher(teacher, max_length=max_length, dtype=dtype).label(transfer, cache)
+    logger.info("The logits of %s texts are in %s.", f"{cached.fingerprint['rows']:,}", cached.folder)
+
+
+def distill(
+    teacher: TeacherFolder,
+    data: Data,
+    out: Out,
+    student: Annotated[Student, typer.Option(help="Architecture of the student.")] = Student.BILSTM,
+    recipe: Annotated[
+        Recipe, typer.Option(help="Method; hard-labels is the baseline without a teacher.")
+    ] = Recipe.LOGIT_MSE,
+    unlabelled: Unlabelled = None,
+    embeddings: Annotated[
+        str, typer.Option(help="Word vectors: teacher, random, or a word2vec, GloVe or fastText file.")
+    ] = "teacher",
+    embedding_size: Annotated[
+        int | None, typer.Option(min=1, help="Dimension of the word vectors.", show_default="128")
+    ] = None,
+    hidden_size: Annotated[
+        int | None, typer.Option(min=1, help="Units of the LSTM, filters of a width.", show_default="by student")
+    ] = None,
+    vocab_size: Annotated[
+        int | None, typer.Option(min=1, help="Largest number of tokens.", show_default="all in the texts")
+    ] = None,
+    freeze_embeddings: Annotated[bool, typer.Option("--freeze-embeddings", help="Do not train word vectors.")] = False,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    max_length: MaxLength = 256,
+    text: Text = None,
+    text_pair: TextPair = None,
+    label: Label = None,
+    label_map: LabelMap = None,
+    cache: Cache = None,
+    dtype: Annotated[
+        Precision | None, typer.Option("--teacher-dtype", help="float32 or bfloat16.", show_default="fastest here")
+    ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Ask the teacher in every step (slow).")] = False,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a student on a teacher's answers."""
+    log_to_stderr(quiet)
+    from understudy.data.labels import parse_label_map
+    from understudy.teachers import Teacher
+    from understudy.training.distill import DistillSettings
+    from understudy.training.distill import distill as run
+    from understudy.training.students import StudentSettings
+
+    loaded = read_data(data, text, text_pair, label)
+    settings = DistillSettings(
+        student=StudentSettings(
+            architecture=student,
+            embeddings=embeddings,
+            embedding_size=embedding_size,
+            hidden_size=hidden_size,
+            vocab_size=vocab_size,
+            freeze_embeddings=freeze_embeddings,
+            max_length=max_length,
+        ),
+        recipe=recipe,
+        arguments=training_arguments(epochs, batch_size, learning_rate),
+        seed=seed,
+        live=live,
+        label_map=parse_label_map(label_map) if label_map else None,
+    )
+    run(
+        Teacher(teacher, max_length=max_length, dtype=dtype),
+        loaded,
+        out,
+        settings,
+        unlabelled=read_unlabelled(unlabelled, text, text_pair),
+        cache=cache,
+        overwrite=overwrite,
+        record={"teacher": teacher, "source": data},
+    )
+    logger.info("The student is in %s.", out)

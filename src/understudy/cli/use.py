@@ -1,0 +1,161 @@
+"""evaluate, predict, export: what uses a trained model."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from understudy.cli.options import (
+    Data,
+    Label,
+    LabelMap,
+    Out,
+    Overwrite,
+    Quiet,
+    Text,
+    TextPair,
+    log_to_stderr,
+    open_classifier,
+    read_data,
+)
+from understudy.errors import UnderstudyError
+
+if TYPE_CHECKING:
+    from understudy.evaluation.evaluate import Predicts
+
+logger = logging.getLogger("understudy")
+
+
+def evaluate(
+    model: Annotated[str, typer.Option(help="Student, teacher or exported folder.", show_default=False)],
+    data: Data,
+    teacher: Annotated[
+        str | None, typer.Option(help="Adds retention and agreement with this teacher.", show_default=False)
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, validation or test.", show_default="test, else validation")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    text: Text = None,
+    text_pair: TextPair = None,
+    label: Label = None,
+    label_map: LabelMap = None,
+    quiet: Quiet = False,
+) -> None:
+    """Score a model on a split, beside its teacher."""
+    log_to_stderr(quiet)
+    from understudy.data.labels import parse_label_map
+    from understudy.evaluation.evaluate import evaluate as run
+
+    loaded = read_data(data, text, text_pair, label)
+    chosen = split or ("test" if "test" in loaded else "validation")
+    if chosen not in loaded:
+        raise UnderstudyError(f"{data} has no split {chosen!r}, only {', '.join(loaded)}.")
+    other = open_classifier(teacher) if teacher else None
+    scores = run(open_classifier(model), loaded[chosen], other, parse_label_map(label_map) if label_map else None)
+    scores = {"model": model, "split": chosen, **scores}
+    if as_json:
+        print(json.dumps(scores))
+        return
+    for name, value in scores.items():
+        shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+        print(f"{name.replace('_', ' '):<18}{shown}")
+
+
+def predict(
+    model: Annotated[str, typer.Option(help="Student, teacher or exported folder.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="Lines of text or JSON; - for standard input.")] = Path("-"),
+    all_scores: Annotated[bool, typer.Option("--all-scores", help="The probability of every label.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Classify lines as they come: text or JSON in, JSON lines out.
+
+    A JSON line is {"text": ..., "text_pair": ...} or a string. Its other fields are handed through, but for label and
+    score, which are the answer.
+    """
+    log_to_stderr(quiet)
+    sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+    from understudy.data.readers import text_lines
+    from understudy.errors import DataError
+
+    classifier = open_classifier(model)
+    if str(file) == "-":
+        _predict_lines(classifier, text_lines(sys.stdin.buffer), "standard input", all_scores)
+    elif not file.is_file():
+        raise DataError(f"No such file: {file}.")
+    else:
+        with open(file, "rb") as stream:
+            _predict_lines(classifier, text_lines(stream), str(file), all_scores)
+
+
+def export(
+    model: Annotated[str, typer.Option(help="Student or teacher folder.", show_default=False)],
+    out: Out,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise to int8: a quarter of the size.")] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Texts for the parity check.", show_default="the model's validation sample"),
+    ] = None,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(help="Smallest share of equal labels.", show_default="1.0, with --int8 0.98"),
+    ] = None,
+    text: Text = None,
+    text_pair: TextPair = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a model as ONNX with tokenizer, labels and model card, and check that it says the same."""
+    log_to_stderr(quiet)
+    from understudy.export import export_model as run
+
+    parity = run(model, out, int8, _parity_texts(data, text, text_pair), min_agreement, overwrite)
+    logger.info(
+        "Exported to %s: the same label on %.2f %% of %d texts, largest difference of a probability %.4f.",
+        out,
+        100 * parity.agreement,
+        parity.rows,
+        parity.difference,
+    )
+
+
+def _parity_texts(data: str | None, text: str | None, text_pair: str | None) -> list[tuple[str, ...]] | None:
+    if data is None:
+        return None
+    from understudy.data.datasets import Columns, load_data, load_unlabelled
+
+    columns = Columns(text, text_pair)
+    single = Path(data).is_file()
+    loaded = load_unlabelled([data], columns) if single else load_data(data, columns)["validation"]
+    return [tuple(row[c] for c in ("text", "text_pair") if c in row) for row in loaded]
+
+
+def _predict_lines(classifier: "Predicts", lines: Any, source: str, all_scores: bool) -> None:
+    from understudy.data.readers import parse_input_line
+    from understudy.errors import DataError
+    from understudy.runtime.predictor import softmax
+    from understudy.text import clean_text
+
+    for number, line in enumerate(lines, 1):
+        row = parse_input_line(line, f"{source}:{number}")
+        if not isinstance(row.get("text"), str):
+            raise DataError(f"{source}:{number}: expected a text, or a JSON object with one under 'text'.")
+        pairs = None if row.get("text_pair") is None else [row["text_pair"]]
+        try:
+            scores = softmax(classifier.logits([row["text"]], pairs))[0]
+        except DataError as error:
+            raise DataError(f"{source}:{number}: {error}") from None
+        best = int(scores.argmax())
+        answer = {
+            **row,
+            "text": clean_text(row["text"]),
+            "label": classifier.label_names[best],
+            "score": round(float(scores[best]), 6),
+        }
+        if all_scores:
+            named = zip(classifier.label_names, scores.tolist(), strict=True)
+            answer["scores"] = {name: round(score, 6) for name, score in named}
+        print(json.dumps(answer, ensure_ascii=False), flush=True)

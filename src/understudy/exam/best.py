@@ -1,0 +1,94 @@
+"""The student to ship."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from understudy.errors import DataError
+from understudy.exam.results import SHIPPED, Wanted, candidates, choose, load, plain
+from understudy.outputs import RUN_FILE, OutputFolder
+
+
+def find_best(folder: str | Path, wanted: Wanted | None = None, dataset: str | None = None) -> dict[str, Any]:
+    """The cheapest student that keeps to `wanted`, by validation scores.
+
+    Returns:
+        Its row (see docs/exam.md), with `key`, the trial of the seed with the best validation score.
+
+    Raises:
+        DataError: no student is good enough, and how far the best are; an unknown data set.
+    """
+    wanted = wanted or Wanted()
+    trials = load(folder)
+    table = candidates(trials)
+    names = list(dict.fromkeys(table["dataset"]))
+    if dataset is None and len(names) > 1:
+        raise DataError(f"The exam has several data sets: choose one of {', '.join(names)} with --dataset.")
+    if dataset not in (None, *names):
+        raise DataError(f"The exam has no data set {dataset!r}, only {', '.join(names)}.")
+    table = table[table["dataset"] == (dataset or names[0])]
+    good = choose(table, wanted)
+    if good.empty:
+        raise DataError(_nothing(table, wanted))
+    row = good.iloc[0]
+    seeds = trials[trials["key"].isin(row["keys"])]
+    best = seeds.loc[seeds["validation_accuracy"].astype(float).idxmax()]
+    cells = {name: plain(value) for name, value in row.items() if name != "keys"}
+    return {**cells, "key": best["key"], "seed": int(best["seed"])}
+
+
+def ship(folder: str | Path, found: dict[str, Any], out: str | Path, overwrite: bool = False) -> Path:
+    """Copy what `find_best` found to `out`, its figures in the model card.
+
+    Raises:
+        OutputError: `out` holds something else.
+    """
+    source = Path(folder) / "trials" / found["key"] / SHIPPED
+    output = OutputFolder(out, {"command": "best", "key": found["key"]}, overwrite, resumable=False)
+    with output as partial:
+        for file in source.iterdir():
+            if file.name != RUN_FILE:
+                shutil.copy2(file, partial / file.name)
+        card = partial / "README.md"
+        card.write_text(_renamed(card.read_text(), Path(out).name) + _figures(found))
+    return output.path
+
+
+def _renamed(card: str, name: str) -> str:
+    """The model card of a trial's export, for a folder called `name`."""
+    for form in ("# {}\n", '"{}"', "--model {} "):
+        card = card.replace(form.format(SHIPPED), form.format(name))
+    return card
+
+
+def _figures(found: dict[str, Any]) -> str:
+    figures = {
+        "accuracy": f"{found['accuracy']:.1%}, mean of {found['seeds']} seeds; this one is seed {found['seed']}",
+        "share of the teacher's accuracy": f"{found['retention']:.1%}",
+        "agreement with the teacher": f"{found['agreement']:.1%}",
+        "latency of one text": f"{found['latency_ms']:.3f} ms on one thread, tokenisation counted in",
+        "speed": f"{found['times_faster']:,.1f} times the teacher in fp32",
+    }
+    rows = "".join(f"| {name} | {value} |\n" for name, value in figures.items())
+    return f"\n## Exam\n\nChosen by validation scores among the students of an exam.\n\n| | |\n|---|---|\n{rows}"
+
+
+def _nothing(table: pd.DataFrame, wanted: Wanted) -> str:
+    students = table[table["kind"] == "student"]
+    if students.empty:
+        return "No student finished this exam."
+    asked = [
+        f"{wanted.retention:.1%} of the teacher" if wanted.retention is not None else "",
+        f"{wanted.latency_ms} ms" if wanted.latency_ms is not None else "",
+        f"{wanted.size_bytes / 1e6:.1f} MB" if wanted.size_bytes is not None else "",
+    ]
+    closest = students.loc[students["validation_retention"].idxmax()]
+    fastest, smallest = students["latency_ms"].min(), students["size_bytes"].min() / 1e6
+    return (
+        f"No student keeps to {', '.join(filter(None, asked))}. On validation, {closest['title']} keeps the most, "
+        f"{closest['validation_retention']:.1%} of the teacher at {closest['latency_ms']:.3f} ms and "
+        f"{closest['size_bytes'] / 1e6:.2f} MB; the fastest takes {fastest:.3f} ms, the smallest {smallest:.2f} MB. "
+        "Ask for less, or let more students sit in."
+    )

@@ -1,0 +1,175 @@
+"""What an exam found, as tables. No torch.
+
+`results.jsonl` has one row a trial and is the same for every run of the same plan; `costs.jsonl` has what was
+measured on this machine: one row for each form a model was shipped in. docs/exam.md lists the columns.
+"""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from understudy.errors import DataError, OutputError
+
+logger = logging.getLogger("understudy")
+
+FORMAT_VERSION = 1
+RESULTS, COSTS, PLAN, MACHINE = "results.jsonl", "costs.jsonl", "plan.yaml", "machine.json"
+RESULT, FAILURE, TIMING = "result.json", "failure.json", "timing.json"
+PREDICTIONS, DIFFERENCES = "predictions.parquet", "differences.json"
+STUDENT, SHIPPED = "student", "shipped"
+# The recipe of a student without a teacher; in an exam it learns for as many steps as with one.
+TWIN = "hard-labels"
+# One candidate = the trials that differ only in their seed.
+CANDIDATE = ["dataset", "kind", "model", "precision", "recipe", "embeddings"]
+# What decides how fast and big a model is: how it learned does not.
+FORM = ["dataset", "kind", "model", "precision", "embeddings"]
+COST_COLUMNS = [
+    *("latency_ms", "latency_p95_ms", "latency_p99_ms", "times_faster", "sentences_per_second"),
+    *("load_ms", "peak_rss_bytes", "added_rss_bytes", "joules_per_1000"),
+]
+
+
+def load(folder: str | Path) -> pd.DataFrame:
+    """The trials of an exam, one a row, with the cost of each and its retention.
+
+    Raises:
+        DataError: no results there, results of a newer version, or a damaged line; named.
+    """
+    folder = Path(folder)
+    rows = read_rows(folder / RESULTS)
+    if not rows:
+        raise DataError(f"{folder} holds no results yet. Make some with: understudy exam ... --out {folder}")
+    frame = pd.DataFrame(rows)
+    for column in ("status", "error", "accuracy", "validation_accuracy", "agreement"):
+        if column not in frame:
+            frame[column] = None
+    costs = read_rows(folder / COSTS)
+    if costs:
+        known = pd.DataFrame(costs)[[*FORM, *COST_COLUMNS]]
+        frame = frame.merge(known, on=FORM, how="left")
+    for column in COST_COLUMNS:
+        if column not in frame:
+            frame[column] = np.nan
+    frame["retention"] = _relative_to_teacher(frame, "accuracy")
+    frame["validation_retention"] = _relative_to_teacher(frame, "validation_accuracy")
+    return frame
+
+
+def candidates(trials: pd.DataFrame) -> pd.DataFrame:
+    """One row for each candidate: means over seeds, and `accuracy_std` (NaN for one seed).
+
+    Failed trials are left out; `seeds` counts the others, `failed` these.
+    """
+    done = trials[trials["status"] == "done"]
+    numbers = [c for c in done.select_dtypes("number").columns if c not in ("seed", "format_version", *CANDIDATE)]
+    groups = done.groupby(CANDIDATE, sort=False, dropna=False)
+    table = groups[numbers].mean()
+    table["accuracy_std"] = groups["accuracy"].std()
+    table["seeds"] = groups.size()
+    table["keys"] = groups["key"].agg(list)
+    failed = trials[trials["status"] == "failed"].groupby(CANDIDATE, dropna=False).size()
+    table["failed"] = failed.reindex(table.index).fillna(0).astype(int)
+    table = table.reset_index()
+    table["title"] = [title(row) for row in table.to_dict("records")]
+    table["dominated"] = _dominated(table)
+    return table
+
+
+def title(row: dict[str, Any]) -> str:
+    """What a candidate is called where the data set is known."""
+    if row["kind"] == "teacher":
+        return f"teacher {row['precision']}"
+    if row["kind"] == "baseline":
+        return str(row["model"])
+    vectors = "" if row["embeddings"] == "teacher" else f", {row['embeddings']} embeddings"
+    return f"{row['model']}, {row['recipe']}{vectors}"
+
+
+def predictions(folder: Path, key: str) -> pd.DataFrame:
+    """`example_id`, `label`, `prediction` and `logits` of one trial, in the order of the split."""
+    return pd.read_parquet(folder / "trials" / key / PREDICTIONS)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a student must keep to; None = no matter.
+
+    Args:
+        retention: smallest share of the teacher's accuracy.
+        latency_ms: longest median time of one text.
+        size_bytes: largest size of weights and tokenizer.
+    """
+
+    retention: float | None = 0.97
+    latency_ms: float | None = None
+    size_bytes: float | None = None
+
+
+def choose(table: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
+    """The students of one data set that are good enough, the cheapest first.
+
+    Chosen by validation scores, so that those on the test split stay honest.
+    """
+    students = table[table["kind"] == "student"].copy()
+    good = pd.Series(True, index=students.index)
+    if wanted.retention is not None:
+        good &= students["validation_retention"] >= wanted.retention
+    if wanted.latency_ms is not None:
+        good &= students["latency_ms"] <= wanted.latency_ms
+    if wanted.size_bytes is not None:
+        good &= students["size_bytes"] <= wanted.size_bytes
+    order = ["latency_ms", "size_bytes", "validation_accuracy"]
+    return students[good].sort_values(order, ascending=[True, True, False], kind="stable")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """JSON lines; a last line that was cut is left out, with a warning."""
+    if not path.is_file():
+        return []
+    rows: list[dict[str, Any]] = []
+    lines = path.read_text().splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            if number < len(lines):
+                raise DataError(f"{path}:{number} is damaged. Run the exam again: it is written anew.") from None
+            logger.warning("%s: the last line was cut and is left out. Run the exam again to restore it.", path)
+            break
+        version = row.get("format_version", 0)
+        if version > FORMAT_VERSION:
+            raise OutputError(
+                f"{path} has format version {version}, this understudy reads up to {FORMAT_VERSION}. "
+                "It was made by a newer version: upgrade, or choose another --out."
+            )
+        rows.append(row)
+    return rows
+
+
+def _relative_to_teacher(frame: pd.DataFrame, column: str) -> pd.Series:
+    teachers = frame[(frame["kind"] == "teacher") & (frame["precision"] == "fp32")]
+    scores = teachers.set_index("dataset")[column].astype(float)
+    return frame[column].astype(float) / frame["dataset"].map(scores[~scores.index.duplicated()])
+
+
+def _dominated(table: pd.DataFrame) -> pd.Series:
+    """Students that a baseline of the same data set beats in both score and speed."""
+    result = pd.Series(False, index=table.index)
+    for _, rows in table.groupby("dataset"):
+        baselines = rows[rows["kind"] == "baseline"]
+        for index, row in rows[rows["kind"] == "student"].iterrows():
+            better = (baselines["accuracy"] >= row["accuracy"]) & (baselines["latency_ms"] <= row["latency_ms"])
+            result[index] = bool(better.any())
+    return result
+
+
+def plain(value: Any) -> Any:
+    """A number, string or None that JSON knows."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,226 @@
+"""An exam: every trial of a plan once, then cost side by side, then the page."""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from understudy._version import __version__
+from understudy.errors import DataError, OutputError, UnderstudyError
+from understudy.exam.cost import machine, measure_costs
+from understudy.exam.plan import DataPlan, Plan, to_yaml
+from understudy.exam.results import (
+    COSTS,
+    FAILURE,
+    FORM,
+    FORMAT_VERSION,
+    MACHINE,
+    PLAN,
+    RESULT,
+    RESULTS,
+    SHIPPED,
+    read_rows,
+)
+from understudy.exam.sit import Facts, describe, inspect, prepare, sit
+from understudy.exam.trials import Trial, trials_of
+from understudy.exam.tune import apply, search
+from understudy.exam.workers import Failure, LocalWorker, RayWorkers
+from understudy.outputs import RUN_FILE, lock_folder, write_atomically
+from understudy.progress import progress
+
+logger = logging.getLogger("understudy")
+
+
+def run_exam(plan: Plan, out: str | Path, ray: str | None = None, ray_cpus: float = 1) -> Path:
+    """Run what is missing of an exam.
+
+    Finished trials are never run again; failed ones are. An interrupted exam goes on when it is called again, and
+    `out` may have other plans' trials: what they share is not repeated.
+
+    Args:
+        out: gets results.jsonl, costs.jsonl, plan.yaml and a folder for each trial.
+        ray: address of a Ray cluster to run the trials on; by default they run here, one after another.
+        ray_cpus: processors a trial takes there.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UnderstudyError: bad input, said before any training; another exam is running in `out`.
+    """
+    folder = Path(out).absolute()
+    _claim(folder)
+    lock = lock_folder(folder)
+    try:
+        with LocalWorker() as worker:
+            _check_tasks(worker, _datasets(plan))
+            facts = {entry.name: _prepared(worker, entry) for entry in _datasets(plan)}
+            write_atomically(folder / PLAN, to_yaml(plan))
+            with _workers(worker, ray, ray_cpus) as workers:
+                found = _tuned(workers, plan, facts, folder) if plan.tune else trials_of(plan)
+                trials = [(trial, trial.key(facts[trial.dataset.name].fingerprint)) for trial in found]
+                _run_missing(workers, trials, folder)
+        rows = [_outcome(trial, key, folder) for trial, key in trials]
+        write_atomically(folder / RESULTS, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
+        for entry in _datasets(plan):
+            _measure(plan, entry, rows, facts[entry.name], folder)
+    finally:
+        lock.release()
+    return folder
+
+
+def _claim(folder: Path) -> None:
+    """Make the folder, or make sure that it is an exam's."""
+    marker = folder / RUN_FILE
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file, expected a folder or nothing. Choose another --out.")
+    if folder.is_dir() and any(folder.iterdir()):
+        try:
+            command = json.loads(marker.read_text())["settings"]["command"]
+        except (OSError, ValueError, KeyError, TypeError):
+            command = None
+        if command != "exam":
+            raise OutputError(f"{folder} exists and is not an exam. Nothing was touched. Choose another --out.")
+        read_rows(folder / RESULTS)  # refuses results of a newer version
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"understudy_version": __version__, "settings": {"command": "exam"}}
+    write_atomically(marker, json.dumps(record, indent=2) + "\n")
+
+
+def _datasets(plan: Plan) -> list[DataPlan]:
+    return list({trial.dataset.name: trial.dataset for trial in trials_of(plan)}.values())
+
+
+def _check_tasks(worker: LocalWorker, entries: Sequence[DataPlan]) -> None:
+    """Read every data set before any work, and refuse those that one teacher can't teach."""
+    tasks: dict[str, tuple[str, Any]] = {}
+    for entry in entries:
+        task = worker.call(inspect, entry)
+        if isinstance(task, Failure):
+            raise DataError(f"Data set {entry.name}: {task.error}")
+        other, known = tasks.setdefault(entry.teacher, (entry.name, task))
+        if task[0] != known[0] or len(task[1]) != len(known[1]):
+            raise DataError(
+                f"Data sets {other} and {entry.name} have different tasks ({_said(known)}; {_said(task)}), but the "
+                f"same teacher, {entry.teacher}. Name a teacher for each."
+            )
+
+
+def _said(task: tuple[int, list[str]]) -> str:
+    return f"{'pairs of texts' if task[0] == 2 else 'single texts'} with {len(task[1])} labels"
+
+
+def _tuned(workers: Any, plan: Plan, facts: dict[str, Facts], folder: Path) -> list[Trial]:
+    """The plan's trials with the settings that a search found for each student."""
+    trials = trials_of(plan)
+    first: dict[tuple[str, ...], Trial] = {}
+    for trial in trials:
+        if trial.kind == "student":
+            first.setdefault(_searched(trial), trial)
+    logger.info("Searching the settings of %d students, %d tries each.", len(first), plan.tune)
+    tasks = [
+        (search, (trial, plan.tune, folder / "tuning" / trial.key(facts[trial.dataset.name].fingerprint)))
+        for trial in first.values()
+    ]
+    names, settings = list(first), {}
+    for number, outcome in workers.run(tasks):
+        trial = first[names[number]]
+        if isinstance(outcome, Failure):
+            logger.warning("%s: the search failed (%s); default settings are taken.", trial.title, outcome.error)
+            continue
+        settings[names[number]] = outcome
+        logger.info("%s: %s", trial.title, ", ".join(f"{name} {value:.4g}" for name, value in outcome.items()))
+    return [apply(trial, settings.get(_searched(trial), {})) for trial in trials]
+
+
+def _searched(trial: Trial) -> tuple[str, ...]:
+    return trial.dataset.name, trial.model, trial.recipe, trial.embeddings
+
+
+def _prepared(worker: LocalWorker, entry: DataPlan) -> Facts:
+    logger.info("%s: reading the data, labelling it with %s.", entry.name, entry.teacher)
+    facts = worker.call(prepare, entry)
+    if isinstance(facts, Failure):
+        raise UnderstudyError(f"Data set {entry.name}: {facts.error}")
+    assert isinstance(facts, Facts)
+    counts = ", ".join(f"{name} {count:,}" for name, count in facts.rows.items() if count)
+    logger.info("%s: %s; scored on %s.", entry.name, counts, facts.split)
+    return facts
+
+
+def _workers(worker: LocalWorker, ray: str | None, cpus: float) -> AbstractContextManager[Any]:
+    return RayWorkers(ray, cpus) if ray else worker
+
+
+def _run_missing(workers: Any, trials: Sequence[tuple[Trial, str]], folder: Path) -> None:
+    missing = [(trial, key) for trial, key in trials if not (folder / "trials" / key / RESULT).is_file()]
+    if len(missing) < len(trials):
+        logger.info("%d of %d trials are there already.", len(trials) - len(missing), len(trials))
+    if not missing:
+        return
+    tasks = [(sit, (trial, key, folder / "trials" / key)) for trial, key in missing]
+    started, teachers = time.monotonic(), {}
+    with progress("exam", len(tasks), "trials") if sys.stderr.isatty() else nullcontext(_nothing) as advance:
+        for done, (number, outcome) in enumerate(workers.run(tasks), 1):
+            trial, key = missing[number]
+            if isinstance(outcome, Failure):
+                where = folder / "trials" / key
+                where.mkdir(parents=True, exist_ok=True)
+                write_atomically(where / FAILURE, json.dumps({"error": outcome.error}))
+                said = f"failed: {outcome.error}"
+            else:
+                if trial.kind == "teacher" and trial.precision == "fp32":
+                    teachers[trial.dataset.name] = outcome["accuracy"]
+                said = f"accuracy {outcome['accuracy']:.1%}"
+                if trial.dataset.name in teachers:
+                    said += f", {outcome['accuracy'] / teachers[trial.dataset.name]:.1%} of the teacher"
+            left = (time.monotonic() - started) / done * (len(tasks) - done)
+            logger.info("%d/%d %s: %s (%s left)", done, len(tasks), trial.title, said, _duration(left))
+            advance(1)
+
+
+def _outcome(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
+    """The trial's row, named as this plan names things."""
+    where = folder / "trials" / key
+    if (where / RESULT).is_file():
+        return {**json.loads((where / RESULT).read_text()), **describe(trial)}
+    error = json.loads((where / FAILURE).read_text())["error"]
+    return {"format_version": FORMAT_VERSION, "key": key, "status": "failed", **describe(trial), "error": error}
+
+
+def _measure(plan: Plan, entry: DataPlan, rows: list[dict[str, Any]], facts: Facts, folder: Path) -> None:
+    """Cost of every form of model on one data set, in one run; measured anew only when a form is missing."""
+    forms: dict[tuple[str, ...], str] = {}
+    for row in rows:
+        if row["dataset"] == entry.name and row["status"] == "done":
+            forms.setdefault(tuple(row[column] for column in FORM), row["key"])
+    others = [row for row in read_rows(folder / COSTS) if row["dataset"] != entry.name]
+    known = {tuple(row[c] for c in FORM): row["key"] for row in read_rows(folder / COSTS)}
+    reference = next((form for form in forms if form[1] == "teacher" and form[3] == "fp32"), None)
+    if reference is None or all(known.get(form) == key for form, key in forms.items()):
+        return
+    logger.info("%s: measuring the cost of %d models side by side.", entry.name, len(forms))
+    folders = {key: folder / "trials" / key / SHIPPED for key in forms.values()}
+    texts = facts.texts[: plan.cost.texts]
+    costs = measure_costs(folders, forms[reference], texts, plan.cost.rounds, plan.cost.threads)
+    named = [
+        {"format_version": FORMAT_VERSION, "key": key, **dict(zip(FORM, form, strict=True)), **costs[key]}
+        for form, key in forms.items()
+    ]
+    write_atomically(folder / MACHINE, json.dumps(machine(), indent=2) + "\n")
+    write_atomically(folder / COSTS, "".join(f"{json.dumps(row)}\n" for row in [*others, *named]))
+
+
+def _nothing(count: int) -> None:
+    """In a log, the line of each trial says how far it is."""
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

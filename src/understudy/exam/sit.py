@@ -1,0 +1,316 @@
+"""One trial, in a process of its own: make the model, ship it, score what was shipped."""
+
+import hashlib
+import json
+import shutil
+import time
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from datasets import Dataset, DatasetDict
+
+from understudy.data.datasets import (
+    Columns,
+    data_fingerprint,
+    ids_of,
+    is_pair,
+    label_names,
+    labels_of,
+    load_data,
+    load_unlabelled,
+)
+from understudy.evaluation.differences import WORD, differences
+from understudy.evaluation.evaluate import Predicts, match_labels, predict_dataset
+from understudy.evaluation.metrics import agreement, classification_metrics
+from understudy.exam.baselines import StaticBaseline, TfidfBaseline
+from understudy.exam.cost import open_model
+from understudy.exam.plan import DataPlan
+from understudy.exam.results import DIFFERENCES, FORMAT_VERSION, PREDICTIONS, RESULT, SHIPPED, STUDENT, TIMING, TWIN
+from understudy.exam.trials import Trial
+from understudy.export import export_model
+from understudy.outputs import write_atomically
+from understudy.runtime.manifest import MANIFEST
+from understudy.teachers import Teacher, label_texts
+from understudy.training.distill import DistillSettings, distill, training_steps, transfer_set
+from understudy.training.students import StudentSettings, create_student
+
+# In an exam a model that its export changed is a result, not an error, unless it is another model altogether.
+SMALLEST_AGREEMENT = 0.8
+COST_TEXTS, PARITY_TEXTS = 1000, 500
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the trials of one data set share.
+
+    Args:
+        fingerprint: of the texts, their labels and the teacher.
+        split: what scores are reported on.
+        rows: of each split, and of `unlabelled`.
+        texts: validation texts to measure cost on.
+    """
+
+    fingerprint: str
+    split: str
+    rows: dict[str, int]
+    labels: list[str]
+    texts: list[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A data set, its teacher, and for each label the teacher's output for it."""
+
+    data: DatasetDict
+    teacher: Teacher
+    unlabelled: Dataset | None
+    order: list[int]
+
+    @property
+    def split(self) -> str:
+        return "test" if "test" in self.data and (labels_of(self.data["test"]) >= 0).any() else "validation"
+
+    @property
+    def transfer(self) -> Dataset:
+        return transfer_set(self.data["train"], self.unlabelled)
+
+
+def inspect(entry: DataPlan) -> tuple[int, list[str]]:
+    """(texts in a row, label names) of a data set; loads it and its teacher.
+
+    Raises:
+        UnderstudyError: bad input.
+    """
+    data = load_entry(entry).data
+    return 2 if is_pair(data["train"]) else 1, label_names(data)
+
+
+def prepare(entry: DataPlan) -> Facts:
+    """Label every text once, and say what there is."""
+    loaded = load_entry(entry)
+    data, teacher = loaded.data, loaded.teacher
+    for rows in (loaded.transfer, data["validation"], data[loaded.split]):
+        label_texts(teacher, rows)
+    content = hashlib.sha256(json.dumps(teacher.fingerprint(), sort_keys=True).encode())
+    for rows in (loaded.transfer, data["validation"], data[loaded.split]):
+        content.update(data_fingerprint(rows).encode())
+    counts = {name: len(rows) for name, rows in data.items()}
+    return Facts(
+        fingerprint=content.hexdigest(),
+        split=loaded.split,
+        rows={**counts, "unlabelled": 0 if loaded.unlabelled is None else len(loaded.unlabelled)},
+        labels=label_names(data),
+        texts=_sample(data["validation"], COST_TEXTS),
+    )
+
+
+def sit(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
+    """Run one trial and leave everything about it in `folder`; the row is written last.
+
+    Returns:
+        The row of the results.
+    """
+    started = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    loaded = load_entry(trial.dataset)
+    about = _make(trial, loaded, folder)
+    model = open_model(folder / SHIPPED)
+    label_map = trial.dataset.label_map if trial.kind == "teacher" else None
+    split = loaded.data[loaded.split]
+    split = split.select(np.flatnonzero(labels_of(split) >= 0))
+    logits, labels = _logits(model, split, label_map), labels_of(split)
+    theirs = label_texts(loaded.teacher, loaded.data[loaded.split]).logits(ids_of(split)).numpy()[:, loaded.order]
+    validation = loaded.data["validation"]
+    row = {
+        "format_version": FORMAT_VERSION,
+        "key": key,
+        "status": "done",
+        **describe(trial),
+        "split": loaded.split,
+        "rows": len(split),
+        **classification_metrics(logits, labels),
+        "agreement": agreement(logits, theirs),
+        "validation_accuracy": _accuracy(_logits(model, validation, label_map), validation),
+        **about,
+    }
+    _write_predictions(split, logits, folder / PREDICTIONS)
+    lost = differences(_texts(split), labels, logits, theirs, label_names(loaded.data), _words(trial.dataset))
+    write_atomically(folder / DIFFERENCES, json.dumps(lost, ensure_ascii=False))
+    write_atomically(folder / TIMING, json.dumps({"trial_seconds": round(time.perf_counter() - started, 2)}))
+    write_atomically(folder / RESULT, json.dumps(row, ensure_ascii=False))
+    return row
+
+
+def describe(trial: Trial) -> dict[str, Any]:
+    """The columns of the results that say which trial it is."""
+    student = trial.student
+    sizes = {name: getattr(student, name, None) for name in ("embedding_size", "hidden_size", "vocab_size")}
+    return {
+        "dataset": trial.dataset.name,
+        "kind": trial.kind,
+        "model": trial.model,
+        "precision": trial.precision,
+        "architecture": student.architecture if student else None,
+        **sizes,
+        "recipe": trial.recipe,
+        "embeddings": trial.embeddings_name,
+        "seed": trial.seed,
+    }
+
+
+def load_entry(entry: DataPlan) -> Loaded:
+    """Kept in memory between trials."""
+    return _load(entry.model_dump_json())
+
+
+@lru_cache(maxsize=4)
+def _load(entry: str) -> Loaded:
+    plan = DataPlan.model_validate_json(entry)
+    data = load_data(plan.source, Columns(plan.text, plan.text_pair, plan.label))
+    teacher = Teacher(plan.teacher)
+    unlabelled = None
+    if plan.unlabelled:
+        unlabelled = load_unlabelled(plan.unlabelled, Columns(plan.text, plan.text_pair))
+    validation = data["validation"]
+
+    def evidence() -> tuple[np.ndarray, np.ndarray]:
+        return label_texts(teacher, validation).logits(ids_of(validation)).numpy(), labels_of(validation)
+
+    return Loaded(
+        data, teacher, unlabelled, match_labels(label_names(data), teacher, evidence, plan.label_map, "teacher")
+    )
+
+
+@lru_cache(maxsize=4)
+def _known_words(entry: str) -> frozenset[str]:
+    loaded = _load(entry)
+    return frozenset(word for text in _texts(loaded.transfer) for word in WORD.findall(text.lower()))
+
+
+def _words(entry: DataPlan) -> frozenset[str]:
+    return _known_words(entry.model_dump_json())
+
+
+def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
+    """Make the model and write its runnable form to `folder / SHIPPED`; says how big it is."""
+    if trial.kind == "baseline":
+        return _make_baseline(trial, loaded, folder / SHIPPED)
+    source: str | Path = trial.dataset.teacher
+    steps = None
+    if trial.kind == "student":
+        settings = student_settings(trial, loaded)
+        steps = training_steps(settings, len(loaded.transfer if settings.recipe != TWIN else loaded.data["train"]))
+        source = distill(loaded.teacher, loaded.data, folder / STUDENT, settings, loaded.unlabelled)
+    validation = loaded.data["validation"]
+    texts = _sample(validation, PARITY_TEXTS)
+    parity = export_model(
+        source, folder / SHIPPED, trial.precision == "int8", texts, SMALLEST_AGREEMENT, overwrite=True
+    )
+    return {
+        **_parameters(trial, loaded, folder),
+        "size_bytes": _size(folder / SHIPPED),
+        "export_agreement": parity.agreement,
+        "steps": steps,
+    }
+
+
+def student_settings(trial: Trial, loaded: Loaded) -> DistillSettings:
+    assert trial.student is not None
+    settings = DistillSettings(
+        student=StudentSettings(embeddings=trial.embeddings, **trial.student.model_dump(exclude={"name"})),
+        recipe=trial.recipe,
+        recipe_options=trial.recipe_options,
+        arguments=trial.arguments,
+        seed=trial.seed,
+        label_map=trial.dataset.label_map,
+    )
+    if trial.recipe != TWIN or loaded.unlabelled is None:
+        return settings
+    # As many steps as with the teacher, who has more text.
+    return replace(settings, arguments={**trial.arguments, "max_steps": training_steps(settings, len(loaded.transfer))})
+
+
+def _make_baseline(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
+    train = loaded.data["train"]
+    texts, labels, names = _texts(train), labels_of(train), label_names(loaded.data)
+    model: TfidfBaseline | StaticBaseline
+    if trial.model.startswith("tf-idf"):
+        model = TfidfBaseline.fit(texts, labels, names)
+    else:
+        student, tokenizer = create_student("static", loaded.teacher, loaded.transfer, names)
+        table = cast(Any, student).embeddings.weight.detach().numpy()
+        backend = tokenizer.backend_tokenizer
+        model = StaticBaseline.fit(backend, table, texts, labels, names)
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save(folder)
+    embedding, rest = model.parameters
+    return {
+        "embedding_parameters": embedding,
+        "other_parameters": rest,
+        "size_bytes": _size(folder),
+        "export_agreement": None,
+        "steps": None,
+    }
+
+
+def _parameters(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, int]:
+    if trial.kind == "teacher":
+        model: Any = loaded.teacher.model
+        embedding = model.get_input_embeddings().weight.numel()
+        return {"embedding_parameters": embedding, "other_parameters": model.num_parameters() - embedding}
+    from safetensors import safe_open
+
+    counts = {}
+    with safe_open(folder / STUDENT / "model.safetensors", framework="np") as file:
+        for name in file.keys():  # noqa: SIM118 (not a dict)
+            counts[name] = int(np.prod(file.get_slice(name).get_shape()))
+    embedding = counts.pop("embeddings.weight")
+    return {"embedding_parameters": embedding, "other_parameters": sum(counts.values())}
+
+
+def _logits(model: Predicts, rows: Dataset, label_map: dict[str, str] | None) -> np.ndarray:
+    """Columns in the data's label order."""
+    logits = predict_dataset(model, rows)
+    names = list(rows.features["label"].names)
+    order = match_labels(names, model, lambda: (logits, labels_of(rows)), label_map, "model")
+    return logits[:, order]
+
+
+def _accuracy(logits: np.ndarray, rows: Dataset) -> float:
+    return classification_metrics(logits, labels_of(rows))["accuracy"]
+
+
+def _sample(rows: Dataset, count: int) -> list[tuple[str, ...]]:
+    chosen = rows.select(range(min(count, len(rows))))
+    return [tuple(row[c] for c in ("text", "text_pair") if c in row) for row in chosen]
+
+
+def _texts(rows: Dataset) -> list[str]:
+    if not is_pair(rows):
+        return list(rows["text"])
+    return [f"{a} | {b}" for a, b in zip(rows["text"], rows["text_pair"], strict=True)]
+
+
+def _write_predictions(rows: Dataset, logits: np.ndarray, path: Path) -> None:
+    table = pyarrow.table(
+        {
+            "example_id": ids_of(rows),
+            "label": labels_of(rows),
+            "prediction": logits.argmax(1),
+            "logits": pyarrow.FixedSizeListArray.from_arrays(logits.ravel(), logits.shape[1]),
+        }
+    )
+    buffer = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table, buffer)
+    write_atomically(path, buffer.getvalue().to_pybytes())
+
+
+def _size(folder: Path) -> int:
+    """Bytes of what runs: weights and tokenizer."""
+    kept = {MANIFEST, "README.md", "understudy.json"}
+    return sum(file.stat().st_size for file in folder.iterdir() if file.name not in kept)

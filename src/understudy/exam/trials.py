@@ -1,0 +1,95 @@
+"""The trials of a plan: one model, one data set, one seed each, and the key they are kept under."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from understudy.exam.plan import DataPlan, Plan, StudentPlan
+from understudy.exam.results import TWIN
+
+BASELINES = ("tf-idf + LR", "static + LR")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One row of the results.
+
+    Args:
+        dataset: the data, its teacher named.
+        kind: "teacher", "baseline" or "student".
+        model: what it is called on the page.
+        precision: what it is exported in; empty for baselines.
+        student, recipe, recipe_options, embeddings, seed, arguments: how a student is made.
+    """
+
+    dataset: DataPlan
+    kind: str
+    model: str
+    precision: str = ""
+    student: StudentPlan | None = None
+    recipe: str = ""
+    embeddings: str = ""
+    seed: int = 0
+    recipe_options: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def key(self, fingerprint: str) -> str:
+        """A name that changes with whatever changes the outcome.
+
+        Args:
+            fingerprint: of the data set and its teacher's weights.
+        """
+        settings = {
+            **asdict(self),
+            "dataset": {**self.dataset.model_dump(), "name": "", "source": "", "teacher": ""},
+            "student": self.student and {**self.student.model_dump(), "name": ""},
+            "model": self.model if self.kind == "baseline" else "",
+            "vectors": Path(self.embeddings).stat().st_size if Path(self.embeddings).is_file() else None,
+            "fingerprint": fingerprint,
+        }
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:20]
+
+    @property
+    def title(self) -> str:
+        parts = [self.dataset.name, self.model, self.recipe or self.precision]
+        if self.kind == "student":
+            parts += [f"{self.embeddings_name} embeddings", f"seed {self.seed}"]
+        return " · ".join(part for part in parts if part)
+
+    @property
+    def embeddings_name(self) -> str:
+        return Path(self.embeddings).name if "/" in self.embeddings else self.embeddings
+
+
+def trials_of(plan: Plan) -> list[Trial]:
+    """Teachers and baselines first, then all students with the first seed, with the second ..."""
+    return list(_everyone(plan))
+
+
+def _everyone(plan: Plan) -> Iterator[Trial]:
+    data = [entry.model_copy(update={"teacher": entry.teacher or plan.teacher}) for entry in plan.data]
+    for entry in data:
+        for precision in ("fp32", "int8"):
+            yield Trial(entry, "teacher", "teacher", precision)
+        for name in BASELINES if plan.baselines else ():
+            yield Trial(entry, "baseline", name)
+    recipes = list(dict.fromkeys([*plan.recipes, *([TWIN] if plan.twins else [])]))
+    for seed in plan.seeds:
+        for entry in data:
+            for student in plan.students:
+                for embeddings in plan.embeddings:
+                    for recipe in recipes:
+                        yield Trial(
+                            entry,
+                            "student",
+                            student.name,
+                            plan.precision,
+                            student,
+                            recipe,
+                            embeddings,
+                            seed,
+                            arguments=dict(plan.arguments),
+                        )

@@ -1,0 +1,151 @@
+"""Where trials run: one after another in a process of their own, or on a Ray cluster.
+
+A trial that raises, is killed or runs out of memory becomes a failure; the others go on.
+"""
+
+import logging
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from understudy.errors import MissingExtraError, UnderstudyError
+
+# Imported by the fork server once, so that a worker starts in a tenth of a second.
+PRELOADED = ["understudy.exam.sit"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task came to nothing.
+
+    Args:
+        error: one line.
+        bad_input: whether understudy refused it.
+    """
+
+    error: str
+    bad_input: bool = False
+
+
+Task = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+class Workers(Protocol):
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any | Failure]]:
+        """(number of the task, its result), as they end."""
+
+
+class LocalWorker:
+    """One process that does one task after another, and is replaced when it dies.
+
+    It keeps data and teachers in memory between tasks, and ends when its parent does.
+    """
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(PRELOADED)
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "LocalWorker":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if self._pool is None:
+            return
+        if kind is not None:  # after Ctrl-C the task would run on
+            for process in list((self._pool._processes or {}).values()):
+                process.terminate()
+        self._pool.shutdown(cancel_futures=True)
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any | Failure]]:
+        for number, (function, arguments) in enumerate(tasks):
+            yield number, self.call(function, *arguments)
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any | Failure:
+        """The result of one task."""
+        if self._pool is None:
+            level = logging.getLogger("understudy").getEffectiveLevel()
+            self._pool = ProcessPoolExecutor(1, self._context, _start_worker, (level,))
+        try:
+            return self._pool.submit(_guarded, function, arguments).result()
+        except BrokenProcessPool:
+            self._pool = None
+            return Failure("its process was killed; perhaps the machine ran out of memory")
+
+
+class RayWorkers:
+    """Tasks on a Ray cluster; a task whose node dies runs again on another.
+
+    All nodes must see the exam's folder, the data and the teacher under the same paths.
+
+    Args:
+        address: of the cluster; "auto" for the one this machine belongs to.
+        cpus: that one trial takes.
+    """
+
+    def __init__(self, address: str, cpus: float = 1) -> None:
+        try:
+            import ray
+        except ModuleNotFoundError:
+            raise MissingExtraError("--ray needs Ray. Install it with: pip install 'understudy[train,ray]'") from None
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+        except ConnectionError as error:
+            raise UnderstudyError(
+                f"No Ray cluster at {address!r}: {error}. Start one with: ray start --head."
+            ) from None
+        self._ray = ray
+        self._remote = ray.remote(num_cpus=cpus, max_retries=5)(_guarded)
+
+    def __enter__(self) -> "RayWorkers":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._ray.shutdown()
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any | Failure]]:
+        waiting = {self._remote.remote(function, arguments): n for n, (function, arguments) in enumerate(tasks)}
+        while waiting:
+            done, _ = self._ray.wait(list(waiting), num_returns=1)
+            number = waiting.pop(done[0])
+            try:
+                yield number, self._ray.get(done[0])
+            except self._ray.exceptions.RayError as error:
+                yield number, Failure(f"its worker died: {str(error).splitlines()[0]}")
+
+
+def _guarded(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any | Failure:
+    try:
+        return function(*arguments)
+    except UnderstudyError as error:
+        return Failure(str(error), bad_input=True)
+    except MemoryError:
+        return Failure("the machine ran out of memory")
+    except Exception as error:
+        logging.getLogger("understudy").debug("trial failed", exc_info=True)
+        return Failure(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+
+
+def _start_worker(level: int) -> None:
+    """Log like the parent, only what matters; end with the parent, even if it is killed."""
+    from transformers.utils.logging import disable_progress_bar
+
+    logger = logging.getLogger("understudy")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(max(level, logging.WARNING))
+    disable_progress_bar()
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()

@@ -1,0 +1,101 @@
+"""The page's charts, as Vega-Lite: drawn in the browser there, as SVG or PNG for documents."""
+
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+# Okabe & Ito's colours, which colour-blind readers can tell apart.
+PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#7F7F7F"]
+SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
+
+
+def pareto(table: pd.DataFrame) -> Any:
+    """Accuracy against latency (log axis), size as area, the front as a line.
+
+    The parameters `dataset` and `recipe` (names, or "all") choose what is shown.
+
+    Args:
+        table: candidates, with `front`.
+    """
+    columns = [
+        *("dataset", "kind", "model", "title", "recipe", "accuracy", "accuracy_std", "retention", "latency_ms"),
+        *("times_faster", "megabytes", "front", "low", "high", "seeds"),
+    ]
+    rows = table.assign(
+        megabytes=table["size_bytes"] / 1e6,
+        low=table["accuracy"] - table["accuracy_std"],
+        high=table["accuracy"] + table["accuracy_std"],
+    )[columns]
+    first = str(rows["dataset"].iloc[0])
+    dataset = alt.param(name="dataset", value=first)
+    recipe = alt.param(name="recipe", value="all")
+    shown = (alt.datum.dataset == dataset) & (
+        (recipe == "all") | (alt.datum.kind != "student") | (alt.datum.recipe == recipe)
+    )
+    models = list(dict.fromkeys(rows["model"]))
+    learned = [recipe or "none" for recipe in dict.fromkeys(rows["recipe"])]
+    base = alt.Chart(rows.assign(learned=rows["recipe"].replace("", "none"))).transform_filter(shown)
+    x = alt.X(
+        "latency_ms:Q", scale=alt.Scale(type="log", nice=False, padding=24), title="latency of one text, ms (log)"
+    )
+    y = alt.Y("accuracy:Q", scale=alt.Scale(zero=False, padding=16), axis=alt.Axis(format=".0%"), title="accuracy")
+    points = base.mark_point(filled=True, opacity=0.85, stroke="black", strokeWidth=0.4).encode(
+        x=x,
+        y=y,
+        size=alt.Size("megabytes:Q", title="size, MB", scale=alt.Scale(type="sqrt", range=[50, 900])),
+        color=alt.Color("model:N", title="model", sort=models, scale=alt.Scale(domain=models, range=PALETTE)),
+        shape=alt.Shape("learned:N", title="recipe", sort=learned, scale=alt.Scale(domain=learned, range=SHAPES)),
+        tooltip=[
+            alt.Tooltip("title:N", title="model"),
+            alt.Tooltip("accuracy:Q", format=".1%"),
+            alt.Tooltip("accuracy_std:Q", format=".2%", title="± over seeds"),
+            alt.Tooltip("retention:Q", format=".1%"),
+            alt.Tooltip("latency_ms:Q", format=".3f", title="latency, ms"),
+            alt.Tooltip("times_faster:Q", format=",.1f", title="times the teacher's speed"),
+            alt.Tooltip("megabytes:Q", format=",.2f", title="size, MB"),
+            alt.Tooltip("seeds:Q"),
+        ],
+        description="title:N",
+    )
+    spread = base.mark_rule(opacity=0.5).encode(x="latency_ms:Q", y="low:Q", y2="high:Q", color="model:N")
+    front = (
+        base.transform_filter(alt.datum.front)
+        .mark_line(interpolate="step-after", strokeDash=[5, 4], opacity=0.6, color="gray")
+        .encode(x="latency_ms:Q", y="accuracy:Q", order="latency_ms:Q")
+    )
+    return (
+        alt.layer(front, spread, points)
+        .add_params(dataset, recipe)
+        .properties(width="container", height=420, usermeta={"embedOptions": {"renderer": "svg"}})
+    )
+
+
+def learning_curves(rows: pd.DataFrame) -> Any:
+    """Validation accuracy by epoch; `rows` has dataset, title, recipe, epoch, accuracy."""
+    dataset = alt.param(name="dataset", value=str(rows["dataset"].iloc[0]))
+    recipe = alt.param(name="recipe", value="all")
+    shown = (alt.datum.dataset == dataset) & ((recipe == "all") | (alt.datum.recipe == recipe))
+    return (
+        alt.Chart(rows)
+        .transform_filter(shown)
+        .mark_line(point=alt.OverlayMarkDef(size=18), opacity=0.85)
+        .encode(
+            x=alt.X("epoch:Q", title="epoch"),
+            y=alt.Y(
+                "accuracy:Q", scale=alt.Scale(zero=False), axis=alt.Axis(format=".0%"), title="validation accuracy"
+            ),
+            color=alt.Color("model:N", scale=alt.Scale(range=PALETTE), title="model"),
+            strokeDash=alt.StrokeDash("recipe:N", title="recipe"),
+            detail="title:N",
+            tooltip=["title:N", "epoch:Q", alt.Tooltip("accuracy:Q", format=".1%")],
+        )
+        .add_params(dataset, recipe)
+        .properties(width="container", height=300)
+    )
+
+
+def as_file(chart: Any, path: Path) -> None:
+    """Write a chart as SVG or PNG, by the ending of `path`."""
+    chart.properties(width=720).save(str(path), scale_factor=2)

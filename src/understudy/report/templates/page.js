@@ -1,0 +1,232 @@
+const content = JSON.parse(document.getElementById("content").textContent);
+const $ = (id) => document.getElementById(id);
+const percent = (x, digits = 1) => (x == null ? "" : (100 * x).toFixed(digits));
+const number = (x, digits = 0) =>
+  x == null ? "" : x.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+const points = (x) => (x > 0 ? "+" : x < 0 ? "−" : "") + percent(Math.abs(x));
+const element = (tag, text = "", className = "") => {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  if (className) made.className = className;
+  return made;
+};
+
+// [title, value to sort by, text or node to show, explanation]
+const COLUMNS = [
+  ["model", (r) => r.title, modelCell],
+  ["accuracy", (r) => r.accuracy, (r) => percent(r.accuracy) + (r.accuracy_std == null ? "" : ` ± ${percent(r.accuracy_std)}`), "percent; mean and standard deviation over seeds"],
+  ["retention", (r) => r.retention, (r) => percent(r.retention), "accuracy as a share of the teacher's, percent"],
+  ["gain", (r) => r.gain?.difference, gainCell, "over the same student trained on the labels alone, points"],
+  ["agreement", (r) => r.agreement, (r) => percent(r.agreement), "share of texts on which it says what the teacher says, percent"],
+  ["macro F1", (r) => r.macro_f1, (r) => percent(r.macro_f1), ""],
+  ["calibration error", (r) => r.calibration_error, (r) => percent(r.calibration_error), "expected calibration error, percent"],
+  ["latency, ms", (r) => r.latency_ms, (r) => number(r.latency_ms, 3), "median of one text"],
+  ["p95", (r) => r.latency_p95_ms, (r) => number(r.latency_p95_ms, 3), "ms"],
+  ["speed", (r) => r.times_faster, (r) => (r.times_faster == null ? "" : number(r.times_faster, r.times_faster < 10 ? 1 : 0) + "×"), "times the teacher in fp32"],
+  ["texts/s", (r) => r.sentences_per_second, (r) => number(r.sentences_per_second), "in calls of 32"],
+  ["size, MB", (r) => r.size_bytes, (r) => number(r.size_bytes / 1e6, 2), "weights and tokenizer"],
+  ["parameters, k", (r) => r.embedding_parameters + r.other_parameters, (r) => `${number(r.embedding_parameters / 1e3)} + ${number(r.other_parameters / 1e3)}`, "word table + the rest"],
+  ["memory, MB", (r) => r.added_rss_bytes, (r) => (r.added_rss_bytes == null ? "" : number(r.added_rss_bytes / 1e6)), "added by loading and predicting"],
+  ["load, ms", (r) => r.load_ms, (r) => number(r.load_ms), ""],
+  ["seeds", (r) => r.seeds, (r) => number(r.seeds), ""],
+  ["notes", (r) => (r.winner ? 0 : r.front ? 1 : r.dominated ? 3 : 2), notesCell, ""],
+];
+if (content.datasets.some((d) => d.rows.some((r) => r.joules_per_1000 != null)))
+  COLUMNS.splice(-2, 0, ["joules per 1,000", (r) => r.joules_per_1000, (r) => number(r.joules_per_1000, 2), "of the whole processor"]);
+
+const FIRST_FLIPS = 10;
+const state = { dataset: content.datasets[0], recipe: "all", sort: 1, descending: true, allFlips: false, views: [] };
+
+function modelCell(row) {
+  if (!content.details[row.id]) return row.title;
+  const button = element("button", row.title);
+  button.type = "button";
+  button.addEventListener("click", () => {
+    $("detail").value = row.id;
+    showDetails();
+    $("lost-title").scrollIntoView({ behavior: "smooth" });
+  });
+  return button;
+}
+
+function gainCell(row) {
+  if (!row.gain) return "";
+  const { difference, low, high } = row.gain;
+  const made = element("span", `${points(difference)} (${points(low)} to ${points(high)})`);
+  if (low > 0) made.className = "up";
+  if (high < 0) made.className = "down";
+  return made;
+}
+
+function notesCell(row) {
+  const cell = document.createDocumentFragment();
+  const tag = (text, className, title) => {
+    const made = element("span", text, `tag ${className}`);
+    made.title = title;
+    cell.append(made, " ");
+  };
+  if (row.winner) tag(state.dataset.good ? "ship" : "closest", "good", "chosen by validation scores");
+  if (row.front) tag("front", "", "no other is as fast and more accurate");
+  if (row.dominated) tag("dominated", "bad", "a baseline without training is at least as accurate and as fast");
+  const against = row.against_winner;
+  if (against && against.low > 0) tag("better than the winner", "", "its 95 % interval is above it");
+  else if (against && row.kind === "student" && against.high >= 0) tag("not worse", "", "its 95 % interval reaches the winner");
+  if (row.failed) tag(`${row.failed} failed`, "bad", "seeds that failed");
+  return cell;
+}
+
+function shownRows() {
+  const rows = state.dataset.rows.filter((r) => state.recipe === "all" || r.kind !== "student" || r.recipe === state.recipe);
+  const value = COLUMNS[state.sort][1];
+  const sign = state.descending ? -1 : 1;
+  return rows.sort((a, b) => {
+    const [x, y] = [value(a), value(b)];
+    if (x == null || y == null) return (x == null) - (y == null);
+    return sign * (typeof x === "string" ? x.localeCompare(y) : x - y);
+  });
+}
+
+function showTable() {
+  const head = $("candidates").tHead.rows[0];
+  head.replaceChildren(
+    ...COLUMNS.map(([title, , , explanation], index) => {
+      const cell = element("th");
+      const button = element("button", title);
+      cell.scope = "col";
+      button.type = "button";
+      button.title = explanation || "";
+      button.addEventListener("click", () => {
+        state.descending = state.sort === index ? !state.descending : typeof COLUMNS[index][1](state.dataset.rows[0]) !== "string";
+        state.sort = index;
+        showTable();
+        $("candidates").tHead.rows[0].cells[index].firstChild.focus();
+      });
+      if (state.sort === index) cell.setAttribute("aria-sort", state.descending ? "descending" : "ascending");
+      cell.append(button);
+      return cell;
+    }),
+  );
+  $("candidates").tBodies[0].replaceChildren(
+    ...shownRows().map((row) => {
+      const line = element("tr", "", row.winner ? "winner" : "");
+      for (const [title, , show] of COLUMNS) {
+        const cell = element("td", "", title === "notes" ? "note" : "");
+        cell.append(show(row));
+        line.append(cell);
+      }
+      return line;
+    }),
+  );
+}
+
+function showDetailChoice() {
+  const rows = state.dataset.rows.filter((r) => content.details[r.id]);
+  rows.sort((a, b) => b.winner - a.winner || b.accuracy - a.accuracy);
+  $("detail").replaceChildren(...rows.map((r) => new Option(r.title, r.id)));
+  showDetails();
+}
+
+function showDetails() {
+  const details = content.details[$("detail").value];
+  $("slices").replaceChildren();
+  if (details) {
+    const table = element("table");
+    const head = table.createTHead().insertRow();
+    for (const title of ["slice", "rows", "student", "", "teacher", "lost", "agreement"]) head.append(element("th", title));
+    const body = table.createTBody();
+    for (const slice of details.slices) {
+      const line = body.insertRow();
+      const lost = slice.student_accuracy - slice.teacher_accuracy;
+      const meter = element("span", "", "meter");
+      const bar = element("i");
+      bar.style.width = percent(slice.student_accuracy) + "%";
+      meter.append(bar);
+      const name = slice.group === "label" ? `label ${slice.name}` : slice.name;
+      const cells = [name, number(slice.rows), percent(slice.student_accuracy), meter, percent(slice.teacher_accuracy)];
+      cells.push(element("span", points(lost), lost < -0.02 ? "down" : lost > 0.02 ? "up" : ""), percent(slice.agreement));
+      for (const value of cells) line.insertCell().append(value);
+    }
+    $("slices").append(table);
+  }
+  showFlips();
+}
+
+function showFlips() {
+  const flips = content.details[$("detail").value]?.flips ?? [];
+  const [kind, text] = [$("flip-kind").value, $("flip-text").value.toLowerCase()];
+  const kindOf = (f) => (f.teacher === f.label ? "lost" : f.student === f.label ? "won" : "both");
+  const shown = flips.filter((f) => (kind === "all" || kindOf(f) === kind) && f.text.toLowerCase().includes(text));
+  const visible = state.allFlips ? shown : shown.slice(0, FIRST_FLIPS);
+  $("flip-count").textContent = `${visible.length} of ${flips.length}, those of which both are surest first`;
+  $("more-flips").hidden = visible.length === shown.length;
+  $("flips").replaceChildren(
+    ...visible.map((flip) => {
+      const item = element("li", "", kindOf(flip));
+      const says = (who, score) => `${who} (${percent(score, 0)} % sure)`;
+      item.append(element("p", flip.text));
+      const line = `label ${flip.label}; student says ${says(flip.student, flip.student_score)}, teacher ${says(flip.teacher, flip.teacher_score)}`;
+      item.append(element("p", line, "quiet"));
+      return item;
+    }),
+  );
+}
+
+async function drawCharts() {
+  const style = getComputedStyle(document.documentElement);
+  const [ink, line] = [style.getPropertyValue("--ink").trim(), style.getPropertyValue("--line").trim()];
+  const text = { labelColor: ink, titleColor: ink };
+  const narrow = window.innerWidth < 640;
+  const config = {
+    background: "transparent",
+    view: { stroke: line },
+    axis: { ...text, gridColor: line, domainColor: line, tickColor: line, labelFontSize: 12, titleFontSize: 12 },
+    legend: { ...text, orient: narrow ? "bottom" : "right", columns: narrow ? 2 : 1, labelFontSize: 12, symbolBaseFillColor: ink, symbolBaseStrokeColor: ink },
+    rule: { color: ink },
+  };
+  for (const view of state.views) view.finalize();
+  state.views = [];
+  for (const [name, spec] of Object.entries(content.charts)) {
+    const own = spec.config?.view?.continuousWidth ? { ...spec, config: undefined } : spec;
+    const made = await vegaEmbed(`#${name}`, own, { config, renderer: "svg", actions: { export: true, source: false, compiled: false, editor: false } });
+    state.views.push(made.view);
+  }
+  filterCharts();
+}
+
+function filterCharts() {
+  for (const view of state.views)
+    view.signal("dataset", state.dataset.name).signal("recipe", state.recipe).runAsync();
+}
+
+function show() {
+  $("verdict").textContent = state.dataset.verdict;
+  $("scored").textContent = `Scored on ${state.dataset.scored_on}.`;
+  showTable();
+  showDetailChoice();
+  filterCharts();
+}
+
+$("dataset").replaceChildren(...content.datasets.map((d) => new Option(d.name)));
+$("dataset-filter").hidden = content.datasets.length < 2;
+const recipes = new Set(content.datasets.flatMap((d) => d.rows.map((r) => r.recipe)).filter(Boolean));
+$("recipe").replaceChildren(new Option("all"), ...[...recipes].map((r) => new Option(r)));
+$("dataset").addEventListener("change", () => {
+  state.dataset = content.datasets[$("dataset").selectedIndex];
+  show();
+});
+$("recipe").addEventListener("change", () => {
+  state.recipe = $("recipe").value;
+  showTable();
+  filterCharts();
+});
+$("detail").addEventListener("change", showDetails);
+$("flip-kind").addEventListener("change", showFlips);
+$("flip-text").addEventListener("input", showFlips);
+$("more-flips").addEventListener("click", () => {
+  state.allFlips = true;
+  showFlips();
+});
+$("curves-section").hidden = !content.charts.curves;
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawCharts);
+show();
+drawCharts();

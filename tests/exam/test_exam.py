@@ -1,0 +1,205 @@
+"""A whole exam on toy data: what it finds, and what it survives."""
+
+import itertools
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import SMALL_EXAM, Command
+
+from understudy.errors import DataError, OutputError, UnderstudyError
+from understudy.exam import load
+from understudy.exam.best import find_best, ship
+from understudy.exam.plan import Plan, make_plan, to_yaml
+from understudy.exam.results import COSTS, RESULT, RESULTS, Wanted, candidates
+from understudy.exam.run import run_exam
+from understudy.exam.workers import Failure, LocalWorker
+from understudy.serve import Predictor
+
+
+def _written(exam: Path) -> dict[str, int]:
+    """When each trial's result was written."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in exam.glob(f"trials/*/{RESULT}")}
+
+
+def test_what_an_exam_finds(exam: Path) -> None:
+    trials = load(exam)
+    assert list(trials["kind"]) == ["teacher"] * 2 + ["baseline"] * 2 + ["student"] * 4
+    assert (trials["status"] == "done").all()
+    assert (trials["split"] == "test").all()
+    assert (trials["rows"] == 60).all()
+    teacher = trials.iloc[0]
+    assert teacher["accuracy"] > 0.9
+    assert teacher["retention"] == 1
+    assert teacher["times_faster"] == 1
+    assert (trials["latency_ms"] > 0).all()
+    assert (trials["latency_p99_ms"] >= trials["latency_ms"]).all()
+    assert (trials["peak_rss_bytes"] > trials["added_rss_bytes"]).all()
+    students = trials[trials["kind"] == "student"]
+    assert (students["embedding_parameters"] > 0).all()
+    assert set(students["recipe"]) == {"logit-mse", "hard-labels"}
+    assert students["accuracy"].max() > 0.8
+    # a student and its twin are of one form
+    assert students.groupby("model")["latency_ms"].nunique().eq(1).all()
+    table = candidates(trials)
+    assert len(table) == 8
+    assert (table["seeds"] == 1).all()
+
+
+def test_a_second_run_repeats_nothing(exam: Path, plan: Plan) -> None:
+    before, files = _written(exam), [(exam / name).read_bytes() for name in (RESULTS, COSTS)]
+    run_exam(plan, exam)
+    assert _written(exam) == before
+    assert [(exam / name).read_bytes() for name in (RESULTS, COSTS)] == files
+
+
+def test_a_new_student_runs_alone_and_a_failed_one_is_a_row(
+    plan: Plan, exam: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    copy = tmp_path / "exam"
+    shutil.copytree(exam, copy)
+    before = _written(copy)
+    too_wide = {"architecture": "static", "embedding_size": 999, "name": "too wide"}
+    more = plan.model_copy(update={"students": make_plan(data="x", teacher="y", students=[too_wide]).students})
+    larger = more.model_copy(update={"students": (*plan.students, *more.students), "twins": False})
+    run_exam(larger, copy)
+    assert _written(copy) == before
+    trials = load(copy)
+    failed = trials[trials["status"] == "failed"]
+    assert list(failed["model"]) == ["too wide"]
+    assert "999" in failed["error"].iloc[0]
+    assert len(trials) == 7
+    assert len(candidates(trials)) == 6
+
+
+def test_best_ships_what_the_results_show(exam: Path, tmp_path: Path) -> None:
+    found = find_best(exam, Wanted(retention=0.5))
+    students = load(exam).query("kind == 'student' and validation_retention >= 0.5")
+    assert found["latency_ms"] == students["latency_ms"].min()
+    out = ship(exam, found, tmp_path / "shipped")
+    predictor = Predictor(out)
+    rows = [json.loads(line) for line in Path(load_test_split(exam)).read_text().splitlines()]
+    right = [a["label"] == row["label"] for a, row in zip(predictor([r["text"] for r in rows]), rows, strict=True)]
+    assert sum(right) / len(right) == pytest.approx(found["accuracy"])
+    card = (out / "README.md").read_text()
+    assert "# shipped\n" in card
+    assert f"{found['retention']:.1%}" in card
+
+
+def load_test_split(exam: Path) -> str:
+    import yaml
+
+    return f"{yaml.safe_load((exam / 'plan.yaml').read_text())['data'][0]['source']}/test.jsonl"
+
+
+def test_best_says_how_far_the_best_are(exam: Path) -> None:
+    with pytest.raises(DataError, match=r"No student keeps to 500\.0% of the teacher, 0\.1 MB.*keeps the most"):
+        find_best(exam, Wanted(retention=5, size_bytes=1e5))
+    with pytest.raises(DataError, match="no data set 'other'"):
+        find_best(exam, Wanted(), "other")
+
+
+def test_results_of_a_newer_version(exam: Path, plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / RESULTS).write_text(json.dumps({"format_version": 99}) + "\n")
+    (tmp_path / "understudy.json").write_text(json.dumps({"settings": {"command": "exam"}}))
+    for call in (lambda: load(tmp_path), lambda: run_exam(plan, tmp_path)):
+        with pytest.raises(OutputError, match=r"format version 99.*newer version"):
+            call()
+
+
+def test_a_cut_last_line(exam: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = (exam / RESULTS).read_text().splitlines(keepends=True)
+    (tmp_path / RESULTS).write_text("".join(lines[:-1]) + lines[-1][:40])
+    assert len(load(tmp_path)) == len(lines) - 1
+    assert "last line was cut" in caplog.text
+    (tmp_path / RESULTS).write_text("{oh\n" + "".join(lines))
+    with pytest.raises(DataError, match=r"results.jsonl:1 is damaged"):
+        load(tmp_path)
+
+
+def test_no_results(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no results yet"):
+        load(tmp_path)
+
+
+def test_a_folder_of_something_else(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(OutputError, match=r"is not an exam\. Nothing was touched"):
+        run_exam(plan, tmp_path)
+
+
+def test_bad_data_is_refused_before_any_trial(
+    teacher_folder: Path, toy_data: Path, toy_pairs: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UnderstudyError, match="nowhere"):
+        run_exam(make_plan(data="nowhere", teacher=str(teacher_folder), **SMALL_EXAM), tmp_path / "a")
+    pair = {"source": str(toy_pairs), "label_map": {"negative": "disliked", "positive": "liked"}}
+    plan = make_plan(data=[str(toy_data), pair], teacher=str(teacher_folder), **SMALL_EXAM)
+    with pytest.raises(
+        DataError, match=r"different tasks \(single texts with 2 labels; pairs of texts with 2 labels\)"
+    ):
+        run_exam(plan, tmp_path / "b")
+    assert not list(tmp_path.glob("*/trials/*"))
+
+
+def test_a_trial_that_is_killed_or_runs_out_of_memory() -> None:
+    with LocalWorker() as worker:
+        assert worker.call(os._exit, 9) == Failure("its process was killed; perhaps the machine ran out of memory")
+        assert worker.call(os.path.basename, "a/b") == "b"
+        assert worker.call(_exhaust) == Failure("the machine ran out of memory")
+        assert worker.call(int, "x") == Failure("ValueError: invalid literal for int() with base 10: 'x'")
+
+
+def _exhaust() -> None:
+    raise MemoryError
+
+
+def _start_exam(start: Callable[..., Command], plan: Plan, tmp_path: Path) -> Command:
+    (tmp_path / "plan.yaml").write_text(to_yaml(plan))
+    return start("exam", tmp_path / "plan.yaml", "--out", tmp_path / "killed")
+
+
+def _disturb(start: Callable[..., Command], plan: Plan, tmp_path: Path, kills: int) -> list[dict[str, int]]:
+    """Kill a running exam again and again, then let it end; what was written after each run."""
+    chance, seen = random.Random(0), []
+    for _ in range(kills):
+        command = _start_exam(start, plan, tmp_path)
+        command.wait_for("scored on")
+        time.sleep(chance.uniform(0.0, 6.0))
+        assert command.process.pid is not None
+        os.kill(command.process.pid, signal.SIGKILL)
+        command.process.join()
+        time.sleep(0.5)  # the worker sees that its parent is gone
+        seen.append(_written(tmp_path / "killed"))
+    last = _start_exam(start, plan, tmp_path)
+    assert last.wait(300) == 0, last.stderr.read_text()
+    return [*seen, _written(tmp_path / "killed")]
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_exams_end_alike(
+    start: Callable[..., Command], plan: Plan, exam: Path, tmp_path: Path, kills: int
+) -> None:
+    seen = _disturb(start, plan, tmp_path, kills)
+    assert (tmp_path / "killed" / RESULTS).read_text() == (exam / RESULTS).read_text()
+    for before, after in itertools.pairwise(seen):  # no trial is done twice
+        assert before.items() <= after.items()
+    assert (tmp_path / "killed" / "report" / "index.html").is_file()
+
+
+def test_two_exams_in_one_folder(start: Callable[..., Command], plan: Plan, tmp_path: Path) -> None:
+    first = _start_exam(start, plan, tmp_path)
+    first.wait_for("scored on")
+    second = _start_exam(start, plan, tmp_path)
+    assert second.wait() == 2
+    assert "is being written by another process" in second.stderr.read_text()
+    first.process.terminate()
+    assert first.wait() == 143
+    assert "Run the same command again" in first.stderr.read_text()

@@ -1,0 +1,81 @@
+"""Baselines, bootstrap, cost."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import toy_rows
+
+from understudy.data.tokenization import word_tokenizer
+from understudy.exam.baselines import StaticBaseline, TfidfBaseline, load_baseline
+from understudy.exam.bootstrap import compare
+from understudy.exam.cost import measure_costs
+
+ROWS = toy_rows(200)
+TEXTS = [row["text"] for row in ROWS]
+LABELS = np.array([int(row["label"] == "positive") for row in ROWS])
+
+
+def _static() -> StaticBaseline:
+    words = sorted({word for text in TEXTS for word in text.split()})
+    tokenizer = word_tokenizer(words, lowercase=True)
+    table = np.random.default_rng(0).normal(size=(tokenizer.get_vocab_size(), 32)).astype(np.float32)
+    return StaticBaseline.fit(tokenizer, table, TEXTS, LABELS, ["negative", "positive"])
+
+
+@pytest.mark.parametrize("kind", ["tf-idf", "static"])
+def test_baselines_learn_and_survive_saving(kind: str, tmp_path: Path) -> None:
+    model = TfidfBaseline.fit(TEXTS, LABELS, ["negative", "positive"]) if kind == "tf-idf" else _static()
+    logits = model.logits(TEXTS)
+    assert (logits.argmax(1) == LABELS).mean() > 0.9
+    model.save(tmp_path / "model")
+    loaded = load_baseline(tmp_path / "model")
+    assert loaded.label_names == ["negative", "positive"]
+    np.testing.assert_allclose(loaded.logits(TEXTS), logits, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        loaded.logits(["a great film", "", "🙂"])[0], model.logits(["a great film"])[0], rtol=1e-5
+    )
+
+
+def test_a_label_never_seen_is_never_given() -> None:
+    labels = np.where(LABELS == 1, 2, LABELS)
+    model = TfidfBaseline.fit(TEXTS, labels, ["negative", "mixed", "positive"])
+    assert set(model.logits(TEXTS).argmax(1)) == {0, 2}
+
+
+def test_pairs_are_read_together() -> None:
+    model = TfidfBaseline.fit([f"x | {text}" for text in TEXTS], LABELS, ["negative", "positive"])
+    assert (model.logits(["x"] * len(TEXTS), TEXTS).argmax(1) == LABELS).mean() > 0.9
+
+
+def test_the_bootstrap_finds_what_is_there() -> None:
+    random = np.random.default_rng(1)
+    easy = random.random(800)
+    a, b = (easy < 0.85).astype(float), (easy < 0.80).astype(float)
+    found = compare(a, b)
+    assert found.low > 0
+    assert found.low < found.difference < found.high
+    assert found.p < 0.01
+    same = compare(random.permutation(a), a)
+    assert same.low < 0 < same.high
+    assert compare(a, a).difference == 0
+
+
+def test_the_bootstrap_is_calibrated() -> None:
+    """Of intervals for models that are equally good, about 95 % hold zero."""
+    random = np.random.default_rng(2)
+    pairs = [(random.random((2, 300)) < 0.8).astype(float) for _ in range(200)]
+    held = np.mean([found.low <= 0 <= found.high for found in (compare(a, b) for a, b in pairs)])
+    assert 0.9 < held <= 0.99
+
+
+def test_costs_are_measured_side_by_side(tmp_path: Path) -> None:
+    TfidfBaseline.fit(TEXTS, LABELS, ["negative", "positive"]).save(tmp_path / "tfidf")
+    _static().save(tmp_path / "static")
+    folders = {name: tmp_path / name for name in ("tfidf", "static")}
+    costs = measure_costs(folders, "tfidf", [(text,) for text in TEXTS[:20]], rounds=2)
+    assert costs["tfidf"]["times_faster"] == 1
+    static = costs["static"]
+    assert static["times_faster"] == pytest.approx(costs["tfidf"]["latency_ms"] / static["latency_ms"], rel=0.5)  # type: ignore[operator]
+    assert static["sentences_per_second"] > 100  # type: ignore[operator]
+    assert 10e6 < static["peak_rss_bytes"] < 400e6  # type: ignore[operator]  # no torch

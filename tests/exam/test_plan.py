@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import pytest
+
+from understudy.errors import DataError
+from understudy.exam.plan import make_plan, read_plan, to_yaml
+from understudy.exam.trials import trials_of
+
+PLAN = """\
+data:
+  - source: reviews
+    name: films
+teacher: teacher
+students: [static, {architecture: bilstm, hidden_size: 75}]
+recipes: [logit-mse, soft-targets]
+embeddings: [teacher, random]
+seeds: [0, 1]
+"""
+
+
+def _write(folder: Path, text: str) -> Path:
+    path = folder / "plan.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_trials_of_a_plan(tmp_path: Path) -> None:
+    plan = read_plan(_write(tmp_path, PLAN))
+    trials = trials_of(plan)
+    kinds = [trial.kind for trial in trials]
+    assert kinds[:4] == ["teacher", "teacher", "baseline", "baseline"]
+    students = [trial for trial in trials if trial.kind == "student"]
+    # 2 students x 2 embeddings x (2 recipes + the twin) x 2 seeds, all of the first seed first
+    assert len(students) == 24
+    assert [trial.seed for trial in students] == [0] * 12 + [1] * 12
+    assert {trial.model for trial in students} == {"static", "bilstm-h75"}
+    assert len({trial.key("") for trial in trials}) == len(trials)
+
+
+def test_a_plan_survives_writing(tmp_path: Path) -> None:
+    plan = read_plan(_write(tmp_path, PLAN))
+    assert read_plan(_write(tmp_path, to_yaml(plan))) == plan
+
+
+def test_paths_start_at_the_plan(tmp_path: Path) -> None:
+    (tmp_path / "reviews").mkdir()
+    plan = read_plan(_write(tmp_path, PLAN))
+    assert plan.data[0].source == str(tmp_path / "reviews")
+    assert plan.teacher == "teacher"  # perhaps a name on the Hub
+
+
+def test_names_do_not_change_a_trial(tmp_path: Path) -> None:
+    renamed = PLAN.replace("films", "reviews").replace("hidden_size: 75}", "hidden_size: 75, name: small}")
+    before = {trial.key("x") for trial in trials_of(read_plan(_write(tmp_path, PLAN)))}
+    assert {trial.key("x") for trial in trials_of(read_plan(_write(tmp_path, renamed)))} == before
+    assert {trial.key("y") for trial in trials_of(read_plan(_write(tmp_path, PLAN)))}.isdisjoint(before)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("[static,", "[statik,", 5, "no student 'statik', expected one of static, cnn, bilstm, cnn-lstm"),
+        ("recipes:", "recepies:", 6, "unknown key, expected one of data, teacher, students, recipes"),
+        ("hidden_size: 75", "hiden_size: 75", 5, "unknown key, expected one of architecture, name"),
+        ("soft-targets", "softer", 6, "no recipe 'softer', expected one of hard-labels"),
+        ("random", "no/such.vec", 7, "no word vectors"),
+        ("seeds: [0, 1]", "seeds: [0, 0]", 8, "0 is given twice"),
+        ("seeds: [0, 1]", "seeds: []", 8, "at least 1 item"),
+        ("seeds: [0, 1]", "seeds: [a]", 8, "valid integer"),
+        ("students: [static, {architecture: bilstm, hidden_size: 75}]", "students: []", 5, "at least 1 item"),
+        ("teacher: teacher\n", "", 1, "data set films has no teacher"),
+        ("    name: films\n", "    name: films\n  - source: b\n    name: films\n", 1, "two data are called films"),
+        ("seeds: [0, 1]", "seeds: [0, 1", 9, "not YAML"),
+    ],
+)
+def test_errors_name_the_line(tmp_path: Path, old: str, new: str, line: int, said: str) -> None:
+    assert old in PLAN
+    with pytest.raises(DataError) as error:
+        read_plan(_write(tmp_path, PLAN.replace(old, new)))
+    assert f"plan.yaml:{line}:" in str(error.value), error.value
+    assert said in str(error.value)
+
+
+def test_a_plan_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"No plan .*: No such file"):
+        read_plan(tmp_path / "none.yaml")
+    with pytest.raises(DataError, match="expected a plan"):
+        read_plan(_write(tmp_path, "- a\n"))
+    with pytest.raises(DataError, match=r"seeds: 1 is given twice"):
+        make_plan(data="x", teacher="y", seeds=[1, 1])

@@ -1,0 +1,38 @@
+"""Trials on a real local Ray cluster of two nodes, one of which dies."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from understudy.exam.plan import Plan
+from understudy.exam.results import RESULT, RESULTS
+from understudy.exam.run import run_exam
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # Ray's own
+def test_a_node_dies(plan: Plan, exam: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    node = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    out = tmp_path / "exam"
+    killed = threading.Event()
+
+    def kill() -> None:
+        while len(list(out.glob(f"trials/*/{RESULT}"))) < 2:
+            time.sleep(0.05)
+        cluster.remove_node(node, allow_graceful=False)
+        killed.set()
+
+    threading.Thread(target=kill, daemon=True).start()
+    try:
+        run_exam(plan, out, ray=cluster.address)
+    finally:
+        cluster.shutdown()
+    assert killed.is_set()
+    assert (out / RESULTS).read_text() == (exam / RESULTS).read_text()

@@ -1,0 +1,45 @@
+import json
+from pathlib import Path
+
+import pytest
+from conftest import SMALL_EXAM
+
+from understudy.exam import load
+from understudy.exam.plan import make_plan
+from understudy.exam.run import run_exam
+from understudy.exam.trials import trials_of
+from understudy.exam.tune import apply
+
+pytest.importorskip("optuna")
+
+
+def test_a_search_changes_the_trials_and_is_not_repeated(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+    settings = {**SMALL_EXAM, "students": ["static"], "twins": False, "baselines": False, "tune": 3}
+    settings["arguments"] = {"num_train_epochs": 2, "per_device_train_batch_size": 16}
+    plan = make_plan(data=str(toy_data), teacher=str(teacher_folder), **settings)
+    run_exam(plan, tmp_path / "exam")
+    trials = load(tmp_path / "exam")
+    student = trials[trials["kind"] == "student"].iloc[0]
+    assert student["hidden_size"] in (64, 100, 150, 200)
+    journal = next((tmp_path / "exam" / "tuning").glob("*/journal.log")).read_text()
+    run_exam(plan, tmp_path / "exam")
+    assert len(load(tmp_path / "exam")) == len(trials)
+    again = next((tmp_path / "exam" / "tuning").glob("*/journal.log")).read_text()
+    assert _tries(again) == _tries(journal) == 3
+
+
+def _tries(journal: str) -> int:
+    """Operation 4 of Optuna's journal starts a try."""
+    return sum(json.loads(line)["op_code"] == 4 for line in journal.splitlines())
+
+
+def test_what_is_found_is_used() -> None:
+    plan = make_plan(data="x", teacher="y", students=["cnn"], recipes=["soft-targets"])
+    trial = next(trial for trial in trials_of(plan) if trial.recipe == "soft-targets")
+    found = {"learning_rate": 1e-3, "dropout": 0.4, "hidden_size": 64, "temperature": 3.0, "hard_weight": 0.2}
+    tuned = apply(trial, found)
+    assert tuned.arguments["learning_rate"] == 1e-3
+    assert tuned.student is not None
+    assert (tuned.student.dropout, tuned.student.hidden_size, tuned.student.name) == (0.4, 64, "cnn")
+    assert tuned.recipe_options == {"temperature": 3.0, "hard_weight": 0.2}
+    assert tuned.key("") != trial.key("")

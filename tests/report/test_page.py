@@ -1,0 +1,163 @@
+"""The page, as a file and in a real browser."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from understudy.exam.results import RESULTS, Wanted, candidates, load
+from understudy.report import write_page
+from understudy.report.charts import as_file, pareto
+from understudy.report.verdict import mark_front, sentence, winner
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def page_file(exam: Path) -> Path:
+    return write_page(exam)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here (apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Any, page_file: Path) -> Iterator[Any]:
+    """The page in a window without a network; any error on it fails the test."""
+    context = browser.new_context(offline=True)
+    page, errors = context.new_page(), []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.goto(page_file.as_uri())
+    page.wait_for_selector("#pareto svg")
+    yield page
+    context.close()
+    assert not errors
+
+
+def _column(page: Any, number: int) -> list[str]:
+    return [str(text) for text in page.locator(f"#candidates tbody tr td:nth-child({number})").all_inner_texts()]
+
+
+def test_the_file_needs_nothing_else(page_file: Path, exam: Path) -> None:
+    html = page_file.read_text()
+    assert not re.findall(r"(?:src|href)=[\"']?([^\"' >]+)", html.split("<script", 1)[0])
+    assert page_file.stat().st_size < 2e6
+    assert (exam / "plan.yaml").read_text().splitlines()[0] in html
+
+
+def test_sorting_the_table(page: Any) -> None:
+    accuracy = [float(text.split()[0]) for text in _column(page, 2)]
+    assert len(accuracy) == 8
+    assert accuracy == sorted(accuracy, reverse=True)
+    page.get_by_role("button", name="latency, ms").click()
+    latency = [float(text) for text in _column(page, 8)]
+    assert latency == sorted(latency, reverse=True)
+    page.get_by_role("button", name="latency, ms").press("Enter")  # by keyboard, and the focus stays
+    assert [float(text) for text in _column(page, 8)] == sorted(latency)
+    assert page.locator("th[aria-sort=ascending]").inner_text().startswith("latency")
+
+
+def test_filtering_by_recipe(page: Any) -> None:
+    page.select_option("#recipe", "logit-mse")
+    assert len(_column(page, 1)) == 6
+    page.wait_for_timeout(300)
+    marks = page.locator("#pareto path[aria-roledescription='point']")
+    assert marks.count() == 6
+
+
+def test_the_verdict_is_the_winners(page: Any, exam: Path) -> None:
+    table = candidates(load(exam))
+    index, good = winner(table, Wanted())
+    assert page.locator("h1").inner_text() == sentence(dict(table.loc[index]), good, Wanted())
+    assert page.locator("tr.winner").count() == 1
+
+
+def test_what_a_model_lost(page: Any) -> None:
+    page.locator("#candidates td button").last.click()
+    chosen = page.locator("#detail option:checked").inner_text()
+    assert chosen == _column(page, 1)[-1]
+    rows = page.locator("#slices tbody tr")
+    assert rows.first.inner_text().startswith("label ")
+    assert "with a word not seen in training" in page.locator("#slices").inner_text()
+    page.fill("#flip-text", "no text has this in it")
+    assert page.locator("#flips li").count() == 0
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
+def test_light_dark_and_phone(browser: Any, page_file: Path, scheme: str, width: int) -> None:
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844})
+    page = context.new_page()
+    page.goto(page_file.as_uri())
+    page.wait_for_selector("#pareto svg")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width  # wide tables scroll on their own
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(20, 24, 29)" if scheme == "dark" else "rgb(255, 255, 255)")
+    context.close()
+
+
+def test_charts_for_documents(exam: Path, tmp_path: Path) -> None:
+    table = candidates(load(exam))
+    as_file(pareto(table.assign(front=mark_front(table))), tmp_path / "chart.svg")
+    assert (tmp_path / "chart.svg").read_text().startswith("<svg")
+
+
+def test_text_can_not_leave_its_place(exam: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "exam"
+    shutil.copytree(exam, copy)
+    for path in copy.glob("trials/*/differences.json"):
+        content = json.loads(path.read_text())
+        flip = {"text": "</script><script>alert(1)</script><!--", "label": "a", "student": "b", "teacher": "a"}
+        content["flips"] = [{**flip, "student_score": 1.0, "teacher_score": 1.0}]
+        path.write_text(json.dumps(content))
+    html = write_page(copy).read_text()
+    assert "</script><script>alert" not in html
+    assert html.count("</script>") == 3
+
+
+def test_reading_and_drawing_imports_no_torch(exam: Path) -> None:
+    draw = f"from understudy.report import write_page; write_page({str(exam)!r})"
+    code = f"{draw}; import sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_two_thousand_trials(exam: Path, tmp_path: Path, browser: Any) -> None:
+    """The page stays small and opens fast."""
+    copy = tmp_path / "exam"
+    shutil.copytree(exam, copy)
+    rows = [json.loads(line) for line in (copy / RESULTS).read_text().splitlines()]
+    student = next(row for row in rows if row["kind"] == "student")
+    many = [{**student, "model": f"m{n // 3}", "seed": n % 3, "accuracy": 0.5 + n / 5000} for n in range(2000)]
+    (copy / RESULTS).write_text("".join(json.dumps(row) + "\n" for row in [*rows, *many]))
+    costs = [json.loads(line) for line in (copy / "costs.jsonl").read_text().splitlines()]
+    form = next(row for row in costs if row["model"] == student["model"])
+    extra = [{**form, "model": f"m{n}", "latency_ms": 0.01 + n / 1000} for n in range(667)]
+    with open(copy / "costs.jsonl", "a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in extra)
+    path = write_page(copy)
+    assert path.stat().st_size < 8e6
+    opened = browser.new_page()
+    started = time.monotonic()
+    opened.goto(path.as_uri())
+    opened.wait_for_selector("#pareto svg")
+    seconds = time.monotonic() - started
+    assert opened.locator("#candidates tbody tr").count() == 8 + 667
+    opened.close()
+    assert seconds < 6  # 2 on a quiet machine
