@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from understudy.exam.results import RESULTS, Wanted, candidates, load
+from understudy.exam.results import RESULTS, Wanted, candidates, load, winner
 from understudy.report import write_page
 from understudy.report.charts import as_file, pareto
-from understudy.report.verdict import mark_front, sentence, winner
+from understudy.report.verdict import mark_front, sentence
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from understudy.errors import DataError
-from understudy.exam.results import SHIPPED, Wanted, candidates, choose, load, plain
+from understudy.exam.results import SHIPPED, Wanted, candidates, load, plain, winner
 from understudy.outputs import RUN_FILE, OutputFolder
 
 
@@ -29,14 +29,30 @@ def find_best(folder: str | Path, wanted: Wanted | None = None, dataset: str | N
     if dataset not in (None, *names):
         raise DataError(f"The exam has no data set {dataset!r}, only {', '.join(names)}.")
     table = table[table["dataset"] == (dataset or names[0])]
-    good = choose(table, wanted)
-    if good.empty:
+    row, good = best_row(trials, table, wanted)
+    if not good:
         raise DataError(_nothing(table, wanted))
-    row = good.iloc[0]
+    return row
+
+
+def best_row(trials: pd.DataFrame, table: pd.DataFrame, wanted: Wanted | None = None) -> tuple[dict[str, Any], bool]:
+    """(the student to ship, whether it keeps to `wanted`); where none does, the closest to the teacher.
+
+    Args:
+        trials: as from `load`.
+        table: the candidates of one data set.
+
+    Raises:
+        DataError: no student finished.
+    """
+    index, good = winner(table, wanted or Wanted())
+    if index is None:
+        raise DataError("No student finished this exam.")
+    row = table.loc[index]
     seeds = trials[trials["key"].isin(row["keys"])]
     best = seeds.loc[seeds["validation_accuracy"].astype(float).idxmax()]
     cells = {name: plain(value) for name, value in row.items() if name != "keys"}
-    return {**cells, "key": best["key"], "seed": int(best["seed"])}
+    return {**cells, "key": best["key"], "seed": int(best["seed"])}, good
 
 
 def ship(folder: str | Path, found: dict[str, Any], out: str | Path, overwrite: bool = False) -> Path:
@@ -77,8 +93,6 @@ def _figures(found: dict[str, Any]) -> str:
 
 def _nothing(table: pd.DataFrame, wanted: Wanted) -> str:
     students = table[table["kind"] == "student"]
-    if students.empty:
-        return "No student finished this exam."
     asked = [
         f"{wanted.retention:.1%} of the teacher" if wanted.retention is not None else "",
         f"{wanted.latency_ms} ms" if wanted.latency_ms is not None else "",

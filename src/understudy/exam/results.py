@@ -127,6 +127,17 @@ def choose(table: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
     return students[good].sort_values(order, ascending=[True, True, False], kind="stable")
 
 
+def winner(table: pd.DataFrame, wanted: Wanted) -> tuple[Any | None, bool]:
+    """(index of the student to ship, whether it is good enough); else the one closest to the teacher."""
+    good = choose(table, wanted)
+    if len(good):
+        return good.index[0], True
+    students = table[table["kind"] == "student"]
+    if students.empty:
+        return None, False
+    return students["validation_accuracy"].idxmax(), False
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """JSON lines; a last line that was cut is left out, with a warning."""
     if not path.is_file():

@@ -19,10 +19,11 @@ from understudy.exam.results import (
     candidates,
     load,
     plain,
+    winner,
 )
 from understudy.outputs import write_atomically
 from understudy.report.charts import learning_curves, pareto
-from understudy.report.verdict import Answers, mark_front, sentence, twins, winner
+from understudy.report.verdict import Answers, mark_front, sentence, twins
 
 PAGE = "report/index.html"
 TEMPLATES = Path(__file__).parent / "templates"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from understudy.exam.bootstrap import Comparison, compare
-from understudy.exam.results import TWIN, Wanted, choose, predictions
+from understudy.exam.results import TWIN, Wanted, predictions
 
 
 def mark_front(table: pd.DataFrame) -> pd.Series:
@@ -19,17 +19,6 @@ def mark_front(table: pd.DataFrame) -> pd.Series:
             if row["accuracy"] > best and np.isfinite(row["latency_ms"]):
                 front[index], best = True, row["accuracy"]
     return front
-
-
-def winner(table: pd.DataFrame, wanted: Wanted) -> tuple[Any | None, bool]:
-    """(index of the student to ship, whether it is good enough); else the one closest to the teacher."""
-    good = choose(table, wanted)
-    if len(good):
-        return good.index[0], True
-    students = table[table["kind"] == "student"]
-    if students.empty:
-        return None, False
-    return students["validation_accuracy"].idxmax(), False
 
 
 def sentence(row: dict[str, Any], good: bool, wanted: Wanted) -> str:
