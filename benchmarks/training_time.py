@@ -1,5 +1,6 @@
 """Time of labelling and distilling `bilstm`, whole commands in turn: understudy, the same with the teacher live in
-every step, and TextBrewer (plain, and with its cache in memory) where its environment is given.
+every step (in the precision that labelling takes here, and in float32), and TextBrewer (plain, and with its cache in
+memory) where its environment is given.
 
     python benchmarks/training_time.py --data DATA --teacher TEACHER [--textbrewer tb/bin/python]
 
@@ -53,7 +54,12 @@ def main() -> None:
             *("--data", str(folder / "data"), "--out", str(folder / "out"), "--student", "bilstm"),
             *("--epochs", str(arguments.epochs)),
         ]
-        commands = {"understudy": ours, "understudy, teacher live": [*ours, "--live"]}
+        live = [*ours, "--live", "--teacher-dtype"]
+        commands = {
+            "understudy": ours,
+            "understudy, teacher live in bfloat16": [*live, "bfloat16"],
+            "understudy, teacher live in float32": [*live, "float32"],
+        }
         if arguments.textbrewer:
             theirs = [
                 *(arguments.textbrewer, str(Path(__file__).with_name("textbrewer_live.py"))),

@@ -56,7 +56,8 @@ def accuracy() -> str:
             )
         header = ["student", "hard labels", "logit-mse", "gain", "teacher", "retention", "agreement", "seeds"]
         parts.append(f"### {title}\n\n{table(header, lines)}")
-    return "\n\n".join(parts) + f"\n\n{where(rows[0])}."
+    machines = dict.fromkeys(where({**row, "date": row["date"][:7]}) for row in rows)
+    return "\n\n".join(parts) + f"\n\n{'; '.join(machines)}."
 
 
 def inference() -> str:
@@ -95,7 +96,7 @@ def times() -> str:
     rows = read_rows(RESULTS / "training_time.jsonl")
     ours = np.mean([r["seconds"] for r in rows if r["command"] == "understudy"])
     lines = []
-    for name in dict.fromkeys(r["command"] for r in rows):
+    for name in dict.fromkeys(r["command"] for r in rows):  # the mean of the rounds
         taken = float(np.mean([r["seconds"] for r in rows if r["command"] == name]))
         lines.append([name, f"{taken:.0f}", f"{taken / ours:.1f}"])
     caption = f"{rows[0]['rows']:,} SST-2 phrases, {rows[0]['epochs']} epochs, `bilstm`, batch 64."

@@ -14,11 +14,12 @@ from conftest import SMALL_EXAM, Command
 
 from understudy.errors import DataError, OutputError, UnderstudyError
 from understudy.exam import load
-from understudy.exam.best import find_best, ship
+from understudy.exam.best import find_best
 from understudy.exam.plan import Plan, make_plan, to_yaml
 from understudy.exam.results import COSTS, RESULT, RESULTS, Wanted, candidates
 from understudy.exam.run import run_exam
 from understudy.exam.workers import Failure, LocalWorker
+from understudy.report import ship
 from understudy.serve import Predictor
 
 
@@ -90,6 +91,8 @@ def test_best_ships_what_the_results_show(exam: Path, tmp_path: Path) -> None:
     assert sum(right) / len(right) == pytest.approx(found["accuracy"])
     card = (out / "README.md").read_text()
     assert "# shipped\n" in card
+    assert "![accuracy against latency" in card
+    assert (out / "exam.svg").read_text().startswith("<svg")
     assert f"{found['retention']:.1%}" in card
 
 

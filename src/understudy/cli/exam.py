@@ -65,6 +65,7 @@ def exam(
     tune: Annotated[
         int, typer.Option(min=0, help="Search each student's settings first, in so many tries, on validation.")
     ] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Trials at a time on this machine.")] = 1,
     ray: Annotated[
         str | None, typer.Option(help="Run the trials on a Ray cluster: auto, or its address.", show_default=False)
     ] = None,
@@ -98,7 +99,7 @@ def exam(
     from understudy.exam.results import Wanted
     from understudy.exam.run import run_exam
 
-    folder = run_exam(made, out, ray, ray_cpus)
+    folder = run_exam(made, out, jobs, ray, ray_cpus)
     _draw(folder, Wanted(min_retention), show)
 
 
@@ -130,10 +131,12 @@ def best(
 ) -> None:
     """The cheapest student that is good enough, chosen by validation scores."""
     log_to_stderr(quiet)
-    from understudy.exam.best import find_best, ship
+    from understudy.exam.best import find_best
 
     found = find_best(folder, _wanted(min_retention, max_latency_ms, max_size_mb), dataset)
     if export is not None:
+        from understudy.report import ship
+
         ship(folder, found, export, overwrite)
         logger.info("It is in %s.", export)
     if as_json:

@@ -1,14 +1,12 @@
 """The student to ship."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from understudy.errors import DataError
-from understudy.exam.results import SHIPPED, Wanted, candidates, load, plain, winner
-from understudy.outputs import RUN_FILE, OutputFolder
+from understudy.exam.results import Wanted, candidates, load, plain, winner
 
 
 def find_best(folder: str | Path, wanted: Wanted | None = None, dataset: str | None = None) -> dict[str, Any]:
@@ -53,42 +51,6 @@ def best_row(trials: pd.DataFrame, table: pd.DataFrame, wanted: Wanted | None = 
     best = seeds.loc[seeds["validation_accuracy"].astype(float).idxmax()]
     cells = {name: plain(value) for name, value in row.items() if name != "keys"}
     return {**cells, "key": best["key"], "seed": int(best["seed"])}, good
-
-
-def ship(folder: str | Path, found: dict[str, Any], out: str | Path, overwrite: bool = False) -> Path:
-    """Copy what `find_best` found to `out`, its figures in the model card.
-
-    Raises:
-        OutputError: `out` holds something else.
-    """
-    source = Path(folder) / "trials" / found["key"] / SHIPPED
-    output = OutputFolder(out, {"command": "best", "key": found["key"]}, overwrite, resumable=False)
-    with output as partial:
-        for file in source.iterdir():
-            if file.name != RUN_FILE:
-                shutil.copy2(file, partial / file.name)
-        card = partial / "README.md"
-        card.write_text(_renamed(card.read_text(), Path(out).name) + _figures(found))
-    return output.path
-
-
-def _renamed(card: str, name: str) -> str:
-    """The model card of a trial's export, for a folder called `name`."""
-    for form in ("# {}\n", '"{}"', "--model {} "):
-        card = card.replace(form.format(SHIPPED), form.format(name))
-    return card
-
-
-def _figures(found: dict[str, Any]) -> str:
-    figures = {
-        "accuracy": f"{found['accuracy']:.1%}, mean of {found['seeds']} seeds; this one is seed {found['seed']}",
-        "share of the teacher's accuracy": f"{found['retention']:.1%}",
-        "agreement with the teacher": f"{found['agreement']:.1%}",
-        "latency of one text": f"{found['latency_ms']:.3f} ms on one thread, tokenisation counted in",
-        "speed": f"{found['times_faster']:,.1f} times the teacher in fp32",
-    }
-    rows = "".join(f"| {name} | {value} |\n" for name, value in figures.items())
-    return f"\n## Exam\n\nChosen by validation scores among the students of an exam.\n\n| | |\n|---|---|\n{rows}"
 
 
 def _nothing(table: pd.DataFrame, wanted: Wanted) -> str:

@@ -5,7 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,14 @@ from understudy.exam.results import (
 from understudy.exam.sit import Facts, describe, inspect, prepare, sit
 from understudy.exam.trials import Trial, trials_of
 from understudy.exam.tune import apply, search
-from understudy.exam.workers import Failure, LocalWorker, RayWorkers
+from understudy.exam.workers import Failure, LocalWorker, LocalWorkers, RayWorkers, Workers
 from understudy.outputs import RUN_FILE, lock_folder, write_atomically
 from understudy.progress import progress
 
 logger = logging.getLogger("understudy")
 
 
-def run_exam(plan: Plan, out: str | Path, ray: str | None = None, ray_cpus: float = 1) -> Path:
+def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None, ray_cpus: float = 1) -> Path:
     """Run what is missing of an exam.
 
     Finished trials are never run again; failed ones are. An interrupted exam goes on when it is called again, and
@@ -43,7 +43,8 @@ def run_exam(plan: Plan, out: str | Path, ray: str | None = None, ray_cpus: floa
 
     Args:
         out: gets results.jsonl, costs.jsonl, plan.yaml and a folder for each trial.
-        ray: address of a Ray cluster to run the trials on; by default they run here, one after another.
+        jobs: trials at a time on this machine.
+        ray: address of a Ray cluster to run the trials on instead.
         ray_cpus: processors a trial takes there.
 
     Returns:
@@ -59,11 +60,11 @@ def run_exam(plan: Plan, out: str | Path, ray: str | None = None, ray_cpus: floa
         with LocalWorker() as worker:
             _check_tasks(worker, _datasets(plan))
             facts = {entry.name: _prepared(worker, entry) for entry in _datasets(plan)}
-            write_atomically(folder / PLAN, to_yaml(plan))
-            with _workers(worker, ray, ray_cpus) as workers:
-                found = _tuned(workers, plan, facts, folder) if plan.tune else trials_of(plan)
-                trials = [(trial, trial.key(facts[trial.dataset.name].fingerprint)) for trial in found]
-                _run_missing(workers, trials, folder)
+        write_atomically(folder / PLAN, to_yaml(plan))
+        with RayWorkers(ray, ray_cpus) if ray else LocalWorkers(jobs) as workers:
+            found = _tuned(workers, plan, facts, folder) if plan.tune else trials_of(plan)
+            trials = [(trial, trial.key(facts[trial.dataset.name].fingerprint)) for trial in found]
+            _run_missing(workers, trials, folder)
         rows = [_outcome(trial, key, folder) for trial, key in trials]
         write_atomically(folder / RESULTS, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
         for entry in _datasets(plan):
@@ -115,7 +116,7 @@ def _said(task: tuple[int, list[str]]) -> str:
     return f"{'pairs of texts' if task[0] == 2 else 'single texts'} with {len(task[1])} labels"
 
 
-def _tuned(workers: Any, plan: Plan, facts: dict[str, Facts], folder: Path) -> list[Trial]:
+def _tuned(workers: Workers, plan: Plan, facts: dict[str, Facts], folder: Path) -> list[Trial]:
     """The plan's trials with the settings that a search found for each student."""
     trials = trials_of(plan)
     first: dict[tuple[str, ...], Trial] = {}
@@ -153,11 +154,7 @@ def _prepared(worker: LocalWorker, entry: DataPlan) -> Facts:
     return facts
 
 
-def _workers(worker: LocalWorker, ray: str | None, cpus: float) -> AbstractContextManager[Any]:
-    return RayWorkers(ray, cpus) if ray else worker
-
-
-def _run_missing(workers: Any, trials: Sequence[tuple[Trial, str]], folder: Path) -> None:
+def _run_missing(workers: Workers, trials: Sequence[tuple[Trial, str]], folder: Path) -> None:
     missing = [(trial, key) for trial, key in trials if not (folder / "trials" / key / RESULT).is_file()]
     if len(missing) < len(trials):
         logger.info("%d of %d trials are there already.", len(trials) - len(missing), len(trials))

@@ -1,5 +1,6 @@
 """The exam's page. Reads what `understudy.exam.results` reads; no torch."""
 
 from understudy.report.page import write_page
+from understudy.report.ship import ship
 
-__all__ = ["write_page"]
+__all__ = ["ship", "write_page"]

@@ -1,0 +1,81 @@
+"""The questions of Nityasya et al. 2022 on three of our data sets: which loss, which word vectors, which student?
+
+Fine-tunes the teachers that are missing, then runs the exam of which_student.yaml, and keeps its rows and charts. It
+goes on where it stopped. SST-2's validation sentences are its test split here; a tenth of train validates.
+
+    python benchmarks/which_student.py --shared SHARED --work FOLDER [--jobs 2]
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from common import machine, write_rows
+
+from understudy import FinetuneSettings, finetune, load_data
+from understudy.demo import encoder_folder
+from understudy.exam import load
+from understudy.exam.plan import read_plan
+from understudy.exam.results import candidates, read_rows
+from understudy.exam.run import run_exam
+from understudy.report import write_page
+from understudy.report.charts import as_file, pareto
+from understudy.report.verdict import mark_front
+
+HERE = Path(__file__).parent
+# Name in the plan: (folder in shared/data, epochs of the teacher; None = the one in shared/models).
+DATA = {"SST-2": ("sst2", None), "SmSA": ("indonlu/smsa", 3), "CLINC150": ("clinc150", 6)}
+
+
+def _prepare(name: str, shared: Path, work: Path) -> None:
+    """Data and teacher of one data set, under the names that the plan has for them."""
+    source, epochs = DATA[name]
+    short = Path(source).name
+    data, teacher = work / "data" / short, work / "teachers" / short
+    data.mkdir(parents=True, exist_ok=True)
+    teacher.parent.mkdir(exist_ok=True)
+    for file in (shared / "data" / source).iterdir():
+        if file.stem in ("train", "validation", "test"):
+            stem = "test" if (name, file.stem) == ("SST-2", "validation") else file.stem
+            shutil.copy2(file, data / f"{stem}{file.suffix}")
+    if epochs is None:
+        if not teacher.exists():
+            teacher.symlink_to(shared / "models" / "minilm-sst2")
+        return
+    settings = FinetuneSettings(arguments={"num_train_epochs": epochs, "learning_rate": 5e-5})
+    finetune(encoder_folder(), load_data(data), teacher, settings)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", required=True, help="the folder with data/ and models/")
+    parser.add_argument("--work", required=True)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--ray", help="address of a Ray cluster")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--only", nargs="*", help="names of data sets")
+    parser.add_argument("--plan", default=str(HERE / "which_student.yaml"))
+    arguments = parser.parse_args()
+    shared, work = Path(arguments.shared).resolve(), Path(arguments.work).resolve()
+    names = arguments.only or list(DATA)
+    for name in names:
+        _prepare(name, shared, work)
+    shutil.copy2(arguments.plan, work / "plan.yaml")
+    plan = read_plan(work / "plan.yaml")
+    chosen = tuple(entry for entry in plan.data if entry.name in names)
+    plan = plan.model_copy(update={"data": chosen, "seeds": tuple(arguments.seeds)})
+    folder = run_exam(plan, work / "exam", arguments.jobs, arguments.ray)
+    write_page(folder)
+    results = HERE / "results"
+    write_rows(results / "which_student.jsonl", [{**row, **machine()} for row in read_rows(folder / "results.jsonl")])
+    shutil.copy2(folder / "costs.jsonl", results / "which_student_costs.jsonl")
+    table = candidates(load(folder))
+    table["front"] = mark_front(table)
+    images = HERE.parent / "docs" / "images"
+    images.mkdir(exist_ok=True)
+    for name, rows in table.groupby("dataset"):
+        as_file(pareto(rows), images / f"exam-{name}.svg")
+
+
+if __name__ == "__main__":
+    main()
