@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import torch
-from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
+from textbrewer import BasicDistiller, DistillationConfig, GeneralDistiller, TrainingConfig
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -56,7 +56,8 @@ def main() -> None:
 
     # caching needs batches in a fixed order
     loader = DataLoader(rows, arguments.batch_size, shuffle=not arguments.cache, collate_fn=collate)
-    distiller = GeneralDistiller(
+    # its cache is BasicDistiller's alone
+    distiller = (BasicDistiller if arguments.cache else GeneralDistiller)(
         train_config=TrainingConfig(output_dir=tempfile.mkdtemp(), device="cpu", ckpt_frequency=1, log_dir=None),
         distill_config=DistillationConfig(kd_loss_type="mse", temperature=1, hard_label_weight=0,
                                           is_caching_logits=arguments.cache),

@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from common import read_rows
 
 RESULTS = Path(__file__).parent / "results"
@@ -126,7 +127,66 @@ def memory() -> str:
     return table(["texts", "teacher", "file, MB", "peak RSS, GB", "seconds"], lines)
 
 
+def which_student() -> str:
+    """The exam's rows as answers: which student, which loss, which word vectors."""
+    from understudy.exam.results import FORM
+
+    results = pd.DataFrame(read_rows(RESULTS / "which_student.jsonl"))
+    costs = pd.DataFrame(read_rows(RESULTS / "which_student_costs.jsonl")).drop(columns=["key", "format_version"])
+    rows = results.merge(costs, on=FORM, how="left")
+    teachers = rows[(rows["kind"] == "teacher") & (rows["precision"] == "fp32")].set_index("dataset")["accuracy"]
+    rows["retention"] = rows["accuracy"] / rows["dataset"].map(teachers)
+    students = rows[rows["kind"] == "student"]
+    parts = []
+    for name, own in rows.groupby("dataset", sort=False):
+        lines = []
+        for (model, precision), group in own[own["kind"] != "student"].groupby(["model", "precision"], sort=False):
+            lines.append(_line(f"{model} {precision}".strip(), group))
+        default = own[(own["kind"] == "student") & (own["embeddings"] == "teacher") & (own["recipe"] == "logit-mse")]
+        lines += [_line(f"`{model}`", group) for model, group in default.groupby("model", sort=False)]
+        header = ["model", "accuracy", "share of the teacher", "ms a text", "times the teacher", "MB"]
+        seeds = own[own["kind"] == "student"]["seed"].nunique()
+        tested = f"{own['rows'].iloc[0]:,} test rows, {seeds} seeds"
+        parts.append(f"### {name}\n\n{tested}.\n\n{table(header, lines)}\n\n![{name}](images/exam-{name}.svg)")
+    questions = [
+        (
+            "Which loss?",
+            "recipe",
+            ["embeddings"],
+            [("logit-mse", "hard-labels"), ("soft-targets", "hard-labels"), ("logit-mse", "soft-targets")],
+        ),
+        ("Which word vectors?", "embeddings", ["recipe"], [("teacher", "random")]),
+    ]
+    for question, column, others, pairs in questions:
+        lines = []
+        for name, own in students.groupby("dataset", sort=False):
+            wide = own.pivot_table(index=["model", "seed", *others], columns=column, values="accuracy")
+            for a, b in pairs:
+                gap = (wide[a] - wide[b]).dropna()
+                error = 100 * gap.std(ddof=1) / np.sqrt(len(gap))
+                share = f"{(gap > 0).mean():.0%} of {len(gap)}"
+                lines.append([name, f"{a} - {b}", f"{100 * gap.mean():+.2f} ± {error:.2f}", share])
+        header = ["data set", "accuracy of", "points, mean ± standard error", "better in"]
+        parts.append(f"### {question}\n\nPairs of the same student, seed and {others[0]}.\n\n{table(header, lines)}")
+    return "\n\n".join(parts) + f"\n\n{where(results.iloc[0])}."
+
+
+def _line(name: str, group: pd.DataFrame) -> list[str]:
+    first = group.iloc[0]
+    return [
+        name,
+        spread(list(group["accuracy"])),
+        spread(list(group["retention"])),
+        f"{first['latency_ms']:.3f}",
+        f"{first['times_faster']:,.0f}" if first["times_faster"] >= 10 else f"{first['times_faster']:.1f}",
+        f"{first['size_bytes'] / 1e6:.2f}",
+    ]
+
+
 def main() -> None:
+    if (RESULTS / "which_student.jsonl").exists():
+        text = (Path(__file__).parent / "which-student.template.md").read_text()
+        TARGET.with_name("which-student.md").write_text(text.replace("{{ which student }}", which_student()))
     text = (Path(__file__).parent / "benchmarks.template.md").read_text()
     for name, make in (("accuracy", accuracy), ("inference", inference), ("times", times), ("memory", memory)):
         text = text.replace(f"{{{{ {name} }}}}", make())

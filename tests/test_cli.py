@@ -178,3 +178,28 @@ def test_same_texts_in_validation_are_counted(
     command = start("distill", *arguments, "--student", "static", "--epochs", 1)
     assert command.wait() == 0
     assert "10 of 10 validation texts also stand in train" in command.stderr.read_text()
+
+
+def test_a_dry_exam_and_options_beside_a_plan(tmp_path: Path, run: Run) -> None:
+    code, out, _ = run("exam", "--teacher", "t", "--data", "d", "--seeds", 2, "--student", "cnn", "--dry-run")
+    assert code == 0
+    assert out.splitlines()[-1] == "8 trials."
+    assert "d · cnn · hard-labels · teacher embeddings · seed 1" in out
+    (tmp_path / "plan.yaml").write_text("data: d\nteacher: t\n")
+    code, _, err = run("exam", tmp_path / "plan.yaml", "--seeds", 2, "--text", "review")
+    assert code == 2
+    assert "data, seeds belong in it" in err
+    code, _, err = run("exam", "--data", "d")
+    assert code == 2
+    assert "--teacher is missing" in err
+
+
+def test_report_and_best(exam: Path, tmp_path: Path, run: Run) -> None:
+    assert run("report", exam, "--quiet") == (0, "", "")
+    code, out, _ = run("best", exam, "--min-retention", 0.5, "--export", tmp_path / "shipped", "--json", "--quiet")
+    assert code == 0
+    assert json.loads(out)["kind"] == "student"
+    assert (tmp_path / "shipped" / "exam.svg").is_file()
+    code, _, err = run("best", exam, "--max-latency-ms", 0)
+    assert code == 2
+    assert "On validation, no student keeps to 97% of the teacher, 0.0 ms" in err

@@ -18,7 +18,7 @@ from understudy.exam.best import find_best
 from understudy.exam.plan import Plan, make_plan, to_yaml
 from understudy.exam.results import COSTS, RESULT, RESULTS, Wanted, candidates
 from understudy.exam.run import run_exam
-from understudy.exam.workers import Failure, LocalWorker
+from understudy.exam.workers import Failure, LocalWorker, LocalWorkers, Task
 from understudy.report import ship
 from understudy.serve import Predictor
 
@@ -103,7 +103,7 @@ def load_test_split(exam: Path) -> str:
 
 
 def test_best_says_how_far_the_best_are(exam: Path) -> None:
-    with pytest.raises(DataError, match=r"No student keeps to 500\.0% of the teacher, 0\.1 MB.*keeps the most"):
+    with pytest.raises(DataError, match=r"no student keeps to 500% of the teacher, 0\.1 MB.*keeps the most"):
         find_best(exam, Wanted(retention=5, size_bytes=1e5))
     with pytest.raises(DataError, match="no data set 'other'"):
         find_best(exam, Wanted(), "other")
@@ -158,6 +158,18 @@ def test_a_trial_that_is_killed_or_runs_out_of_memory() -> None:
         assert worker.call(os.path.basename, "a/b") == "b"
         assert worker.call(_exhaust) == Failure("the machine ran out of memory")
         assert worker.call(int, "x") == Failure("ValueError: invalid literal for int() with base 10: 'x'")
+
+
+def test_several_trials_at_a_time() -> None:
+    tasks: list[Task] = [(time.sleep, (1,)), (os._exit, (1,)), (os.path.basename, ("a/b",)), (_exhaust, ())]
+    with LocalWorkers(2) as workers:
+        outcomes = list(workers.run(tasks))
+    assert [number for number, _ in outcomes] != [0, 1, 2, 3]  # the first slept while the others ran
+    found = dict(outcomes)
+    assert found[0] is None
+    assert found[2] == "b"
+    assert isinstance(found[1], Failure)
+    assert isinstance(found[3], Failure)
 
 
 def _exhaust() -> None:

@@ -49,6 +49,16 @@ def test_paths_start_at_the_plan(tmp_path: Path) -> None:
     assert plan.teacher == "teacher"  # perhaps a name on the Hub
 
 
+def test_a_teacher_beside_the_plan_is_no_file_of_vectors(tmp_path: Path) -> None:
+    (tmp_path / "teacher").mkdir()
+    plan = read_plan(_write(tmp_path, PLAN + "arguments: {learning_rate: 5e-4}\n"))
+    assert plan.teacher == str(tmp_path / "teacher")
+    assert plan.embeddings == ("teacher", "random")
+    assert plan.arguments == {"learning_rate": 5e-4}  # which YAML reads as a string
+    single = make_plan(data={"source": "a", "unlabelled": "more.txt"}, teacher="b")
+    assert single.data[0].unlabelled == ("more.txt",)
+
+
 def test_names_do_not_change_a_trial(tmp_path: Path) -> None:
     renamed = PLAN.replace("films", "reviews").replace("hidden_size: 75}", "hidden_size: 75, name: small}")
     before = {trial.key("x") for trial in trials_of(read_plan(_write(tmp_path, PLAN)))}
@@ -71,6 +81,8 @@ def test_names_do_not_change_a_trial(tmp_path: Path) -> None:
         ("teacher: teacher\n", "", 1, "data set films has no teacher"),
         ("    name: films\n", "    name: films\n  - source: b\n    name: films\n", 1, "two data are called films"),
         ("seeds: [0, 1]", "seeds: [0, 1", 9, "not YAML"),
+        ("seeds:", "arguments: {learning_rat: 1}\nseeds:", 8, "'learning_rat'; do you mean learning_rate?"),
+        ("seeds:", "arguments: {seed: 1}\nseeds:", 8, "no training argument 'seed'"),
     ],
 )
 def test_errors_name_the_line(tmp_path: Path, old: str, new: str, line: int, said: str) -> None:

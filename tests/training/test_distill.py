@@ -34,7 +34,7 @@ def test_student_folder(students: dict[tuple[str, bool], Path]) -> None:
     names = {path.name for path in students["cnn", False].iterdir()}
     assert names == {
         "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "understudy.json",
-        "validation_sample.jsonl",
+        "validation_sample.jsonl", "training_history.jsonl",
     }  # fmt: skip
     assert AutoConfig.from_pretrained(students["cnn", False]).id2label == {0: "negative", 1: "positive"}
 
@@ -80,15 +80,15 @@ def test_labels_that_do_not_fit(teacher: Teacher, tmp_path: Path) -> None:
 
 
 def test_transfer_set(toy_data: Path, toy_pairs: Path, tmp_path: Path) -> None:
-    train = load_data(toy_data)["train"]
-    lines = [train["text"][0], "something new", "something new", "another"]
+    data = load_data(toy_data)
+    lines = [data["train"]["text"][0], data["test"]["text"][0], "something new", "something new", "another"]
     (tmp_path / "more.txt").write_text("\n".join(lines))
     unlabelled = load_unlabelled([tmp_path / "more.txt"])
-    transfer = transfer_set(train, unlabelled)
+    transfer = transfer_set(data, unlabelled)
     assert transfer["text"][-2:] == ["something new", "another"]
     assert transfer["label"][-2:] == [-1, -1]
     with pytest.raises(DataError, match="unlabelled texts are single texts, the data has pairs"):
-        transfer_set(load_data(toy_pairs)["train"], unlabelled)
+        transfer_set(load_data(toy_pairs), unlabelled)
 
 
 def test_word_level_student_from_a_vector_file(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:

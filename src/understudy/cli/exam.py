@@ -54,7 +54,7 @@ def exam(
     recipe: Annotated[
         list[str] | None, typer.Option(help="A recipe to try. Repeatable.", show_default="logit-mse")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 3,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds.", show_default="3")] = None,
     unlabelled: Unlabelled = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -79,14 +79,17 @@ def exam(
     log_to_stderr(quiet)
     from understudy.exam.trials import trials_of
 
-    entry = {"source": data, "text": text, "text_pair": text_pair, "label": label}
+    given = {"source": data, "text": text, "text_pair": text_pair, "label": label}
+    entry: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if unlabelled:
+        entry["unlabelled"] = [str(file) for file in unlabelled]
     made = _plan(
         plan,
-        data=[{**entry, "unlabelled": [str(file) for file in unlabelled or ()]}] if data else None,
+        data=[entry] if entry else None,
         teacher=teacher,
         students=[str(name) for name in student] if student else None,
         recipes=recipe or None,
-        seeds=list(range(seeds)) if plan is None else None,
+        seeds=list(range(seeds)) if seeds else None,
         arguments=training_arguments(epochs, batch_size, learning_rate) or None,
         tune=tune or None,
     )

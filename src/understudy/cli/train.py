@@ -81,7 +81,7 @@ def label(
     from understudy.training.distill import transfer_set
 
     loaded = read_data(data, text, text_pair, label)
-    transfer = transfer_set(loaded["train"], read_unlabelled(unlabelled, text, text_pair))
+    transfer = transfer_set(loaded, read_unlabelled(unlabelled, text, text_pair))
     cached = Teacher(teacher, max_length=max_length, dtype=dtype).label(transfer, cache)
     logger.info("The logits of %s texts are in %s.", f"{cached.fingerprint['rows']:,}", cached.folder)
 

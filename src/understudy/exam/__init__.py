@@ -3,6 +3,15 @@
 Reading results never imports torch.
 """
 
-from understudy.exam.results import load
+from typing import Any
 
 __all__ = ["load"]
+
+
+def __getattr__(name: str) -> Any:
+    """`load`, imported when it is used: pandas would count in the memory of every model that is measured."""
+    if name != "load":
+        raise AttributeError(f"module 'understudy.exam' has no attribute {name!r}")
+    from understudy.exam.results import load
+
+    return load

@@ -41,6 +41,8 @@ class TfidfBaseline:
         self._vectorizer = _vectorizer(vocabulary)
         self._vectorizer.idf_ = idf
         self.weights, self.bias = weights, bias
+        # As scipy wants it: else it would copy the whole matrix for every text.
+        self._columns = np.ascontiguousarray(weights.T, dtype=np.float64)
         self.label_names = self.data_labels = labels
 
     @classmethod
@@ -64,7 +66,7 @@ class TfidfBaseline:
     def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
         """[texts, labels] float32."""
         features = self._vectorizer.transform(_joined(texts, pairs))
-        return np.asarray(features @ self.weights.T + self.bias, dtype=np.float32)
+        return np.asarray(features @ self._columns + self.bias, dtype=np.float32)
 
 
 class StaticBaseline:

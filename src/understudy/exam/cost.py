@@ -9,12 +9,15 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from understudy.errors import UnderstudyError
 from understudy.exam.baselines import BASELINE, load_baseline
+from understudy.exam.workers import end_with_parent
 from understudy.runtime.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -31,10 +34,13 @@ Texts = Sequence[tuple[str, ...]]
 
 
 def open_model(folder: Path, threads: int = 1) -> "Predicts":
-    """An exported model, or a baseline of an exam."""
+    """An exported model, or a baseline of an exam.
+
+    Without the self-test: a model made on another kind of processor is measured as it is here.
+    """
     if (folder / BASELINE).is_file():
         return load_baseline(folder)
-    return Predictor(folder, threads=threads)
+    return Predictor(folder, threads=threads, self_test=False)
 
 
 def measure_costs(
@@ -52,11 +58,11 @@ def measure_costs(
         the rounds), sentences_per_second (in calls of 32), load_ms, peak_rss_bytes, added_rss_bytes (by loading
         and predicting, over Python with the libraries), joules_per_1000 (None where the machine does not tell)}.
     """
-    jobs = {name: (name, str(folder)) for name, folder in folders.items()}
-    times = _in_own_process(_times, threads, dict(jobs.values()), list(texts), rounds, threads)
+    paths = {name: str(folder) for name, folder in folders.items()}
+    times = _in_own_process(_times, threads, paths, list(texts), rounds, threads)
     costs = {}
     for name in folders:
-        memory = _in_own_process(_memory, threads, str(folders[name]), list(texts), threads)
+        memory = _in_own_process(_memory, threads, paths[name], list(texts), threads)
         own = times[name]["single"]  # [rounds, texts]
         ratios = np.median(times[reference]["single"], 1) / np.median(own, 1)
         p50, p95, p99 = np.quantile(own, [0.5, 0.95, 0.99]) * 1e3
@@ -94,10 +100,20 @@ def _in_own_process(function: Callable[..., Any], threads: int, *arguments: Any)
     """Run `function` in a fresh Python whose libraries have `threads` threads."""
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent)
     try:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            return pool.submit(function, *arguments).result()
+        return pool.submit(function, *arguments).result()
+    except BrokenProcessPool:
+        raise UnderstudyError(
+            "The process that measures cost was killed; perhaps the machine ran out of memory. The trials are kept: "
+            "run the exam again."
+        ) from None
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
     finally:
+        pool.shutdown()
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
@@ -123,6 +139,8 @@ def _times(folders: dict[str, str], texts: Texts, rounds: int, threads: int) -> 
 
 
 def _memory(folder: str, texts: Texts, threads: int) -> dict[str, float | None]:
+    if (Path(folder) / BASELINE).is_file():  # as for the others, libraries do not count
+        import sklearn.feature_extraction.text  # noqa: F401
     before = _status("VmRSS")
     started = time.perf_counter()
     model = open_model(Path(folder), threads)

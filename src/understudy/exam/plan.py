@@ -1,6 +1,8 @@
 """What an exam examines: data sets x students x recipes x embeddings x seeds."""
 
+import difflib
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from understudy.errors import DataError
 from understudy.models import STUDENTS
+from understudy.training.arguments import DistillationArguments
 from understudy.training.recipes import RECIPES
+
+# Where word vectors come from, besides files.
+VECTORS = ("teacher", "random")
+# A run's own: set by the exam.
+RESERVED = ("output_dir", "seed", "data_seed")
 
 
 class _Strict(BaseModel):
@@ -41,6 +49,11 @@ class DataPlan(_Strict):
     @classmethod
     def _from_string(cls, value: Any) -> Any:
         return {"source": value} if isinstance(value, str) else value
+
+    @field_validator("unlabelled", mode="before")
+    @classmethod
+    def _one_file(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _named(self) -> "DataPlan":
@@ -85,7 +98,7 @@ class StudentPlan(_Strict):
 class CostPlan(_Strict):
     """How cost is measured: on `texts` validation texts, `rounds` times, with `threads` threads."""
 
-    texts: int = Field(default=200, ge=10)
+    texts: int = Field(default=200, ge=10, le=1000)
     rounds: int = Field(default=3, ge=1)
     threads: int = Field(default=1, ge=1)
 
@@ -140,9 +153,23 @@ class Plan(_Strict):
     @classmethod
     def _known_embeddings(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            if name not in ("teacher", "random") and not Path(name).is_file():
+            if name not in VECTORS and not Path(name).is_file():
                 raise ValueError(f"no word vectors {name!r}: expected teacher, random or a file")
+        names = [Path(name).name for name in value]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two files of word vectors have the same name: {', '.join(sorted(names))}")
         return value
+
+    @field_validator("arguments")
+    @classmethod
+    def _known_arguments(cls, value: dict[str, Any]) -> dict[str, Any]:
+        known = {field.name for field in fields(DistillationArguments) if field.init} - {*RESERVED}
+        for name in value:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, 1)
+                hint = f"; do you mean {close[0]}?" if close else ""
+                raise ValueError(f"no training argument {name!r}{hint}")
+        return {name: _number(entry) for name, entry in value.items()}
 
     @field_validator("seeds", "recipes", "embeddings")
     @classmethod
@@ -188,10 +215,10 @@ def read_plan(path: Path) -> Plan:
         raise DataError("\n".join(_explain(path, tree, problem) for problem in error.errors())) from None
 
 
-def make_plan(**fields: Any) -> Plan:
+def make_plan(**settings: Any) -> Plan:
     """A `Plan` from keyword arguments; raises DataError in words."""
     try:
-        return Plan.model_validate(fields)
+        return Plan.model_validate(settings)
     except ValidationError as error:
         raise DataError("\n".join(_explain(None, None, problem) for problem in error.errors())) from None
 
@@ -232,7 +259,8 @@ def _with_paths_from(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
     def moved_data(entry: Any) -> Any:
         if not isinstance(entry, dict):
             return moved(entry)
-        unlabelled = [moved(file) for file in entry.get("unlabelled") or ()]
+        given = entry.get("unlabelled") or ()
+        unlabelled = [moved(file) for file in ([given] if isinstance(given, str) else given)]
         paths = {key: moved(entry[key]) for key in ("source", "teacher") if key in entry}
         return {**entry, **paths, **({"unlabelled": unlabelled} if unlabelled else {})}
 
@@ -240,13 +268,21 @@ def _with_paths_from(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
     if "teacher" in result:
         result["teacher"] = moved(result["teacher"])
     if isinstance(result.get("embeddings"), list):
-        result["embeddings"] = [moved(name) for name in result["embeddings"]]
+        result["embeddings"] = [n if n in VECTORS else moved(n) for n in result["embeddings"]]
     data = result.get("data")
     if isinstance(data, list):
         result["data"] = [moved_data(entry) for entry in data]
     elif data is not None:
         result["data"] = moved_data(data)
     return result
+
+
+def _number(value: Any) -> Any:
+    """YAML reads 5e-4 as a string: a number all the same."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def to_yaml(plan: Plan) -> str:

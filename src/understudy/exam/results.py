@@ -48,7 +48,7 @@ def load(folder: str | Path) -> pd.DataFrame:
     for column in ("status", "error", "accuracy", "validation_accuracy", "agreement"):
         if column not in frame:
             frame[column] = None
-    costs = read_rows(folder / COSTS)
+    costs = [row for row in read_rows(folder / COSTS) if row["key"] in set(frame["key"])]
     if costs:
         known = pd.DataFrame(costs)[[*FORM, *COST_COLUMNS]]
         frame = frame.merge(known, on=FORM, how="left")
@@ -109,6 +109,14 @@ class Wanted:
     latency_ms: float | None = None
     size_bytes: float | None = None
 
+    def __str__(self) -> str:
+        limits = [
+            f"{self.retention:.0%} of the teacher" if self.retention is not None else "",
+            f"{self.latency_ms} ms" if self.latency_ms is not None else "",
+            f"{self.size_bytes / 1e6:.1f} MB" if self.size_bytes is not None else "",
+        ]
+        return ", ".join(filter(None, limits)) or "anything"
+
 
 def choose(table: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
     """The students of one data set that are good enough, the cheapest first.
@@ -135,7 +143,7 @@ def winner(table: pd.DataFrame, wanted: Wanted) -> tuple[Any | None, bool]:
     students = table[table["kind"] == "student"]
     if students.empty:
         return None, False
-    return students["validation_accuracy"].idxmax(), False
+    return students["validation_accuracy"].astype(float).idxmax(), False
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

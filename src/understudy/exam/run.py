@@ -2,6 +2,7 @@
 
 import json
 import logging
+import multiprocessing
 import sys
 import time
 from collections.abc import Sequence
@@ -53,6 +54,11 @@ def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None,
     Raises:
         UnderstudyError: bad input, said before any training; another exam is running in `out`.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise UnderstudyError(
+            "A process of this exam has imported the script that started it. Put the call of run_exam under "
+            "`if __name__ == '__main__':`."
+        )
     folder = Path(out).absolute()
     _claim(folder)
     lock = lock_folder(folder)
@@ -79,14 +85,14 @@ def _claim(folder: Path) -> None:
     marker = folder / RUN_FILE
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file, expected a folder or nothing. Choose another --out.")
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(not path.name.endswith(".tmp") for path in folder.iterdir()):
         try:
             command = json.loads(marker.read_text())["settings"]["command"]
         except (OSError, ValueError, KeyError, TypeError):
             command = None
         if command != "exam":
             raise OutputError(f"{folder} exists and is not an exam. Nothing was touched. Choose another --out.")
-        read_rows(folder / RESULTS)  # refuses results of a newer version
+        _known_rows(folder / RESULTS)  # refuses results of a newer version
         return
     folder.mkdir(parents=True, exist_ok=True)
     record = {"understudy_version": __version__, "settings": {"command": "exam"}}
@@ -140,7 +146,8 @@ def _tuned(workers: Workers, plan: Plan, facts: dict[str, Facts], folder: Path) 
 
 
 def _searched(trial: Trial) -> tuple[str, ...]:
-    return trial.dataset.name, trial.model, trial.recipe, trial.embeddings
+    """All recipes of a student, its twin too, take the settings found with the first: they stay comparable."""
+    return trial.dataset.name, trial.model, trial.embeddings
 
 
 def _prepared(worker: LocalWorker, entry: DataPlan) -> Facts:
@@ -196,17 +203,22 @@ def _measure(plan: Plan, entry: DataPlan, rows: list[dict[str, Any]], facts: Fac
     for row in rows:
         if row["dataset"] == entry.name and row["status"] == "done":
             forms.setdefault(tuple(row[column] for column in FORM), row["key"])
-    others = [row for row in read_rows(folder / COSTS) if row["dataset"] != entry.name]
-    known = {tuple(row[c] for c in FORM): row["key"] for row in read_rows(folder / COSTS)}
+    how = plan.cost.model_dump()
+    known = _known_rows(folder / COSTS)
+    others = [row for row in known if row["dataset"] != entry.name]
+    measured = {tuple(row[c] for c in FORM): row["key"] for row in known if all(row.get(k) == how[k] for k in how)}
     reference = next((form for form in forms if form[1] == "teacher" and form[3] == "fp32"), None)
-    if reference is None or all(known.get(form) == key for form, key in forms.items()):
+    if reference is None:
+        logger.warning("%s: the teacher in fp32 failed, so there is nothing to measure cost beside.", entry.name)
+        return
+    if all(measured.get(form) == key for form, key in forms.items()):
         return
     logger.info("%s: measuring the cost of %d models side by side.", entry.name, len(forms))
     folders = {key: folder / "trials" / key / SHIPPED for key in forms.values()}
     texts = facts.texts[: plan.cost.texts]
     costs = measure_costs(folders, forms[reference], texts, plan.cost.rounds, plan.cost.threads)
     named = [
-        {"format_version": FORMAT_VERSION, "key": key, **dict(zip(FORM, form, strict=True)), **costs[key]}
+        {"format_version": FORMAT_VERSION, "key": key, **dict(zip(FORM, form, strict=True)), **costs[key], **how}
         for form, key in forms.items()
     ]
     write_atomically(folder / MACHINE, json.dumps(machine(), indent=2) + "\n")
@@ -215,6 +227,15 @@ def _measure(plan: Plan, entry: DataPlan, rows: list[dict[str, Any]], facts: Fac
 
 def _nothing(count: int) -> None:
     """In a log, the line of each trial says how far it is."""
+
+
+def _known_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of an earlier run; none where the file is damaged, for it is written anew."""
+    try:
+        return read_rows(path)
+    except DataError as error:
+        logger.warning("%s", error)
+        return []
 
 
 def _duration(seconds: float) -> str:

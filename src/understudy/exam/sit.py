@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from datasets import Dataset, DatasetDict
 
 from understudy.data.datasets import (
     Columns,
+    check_validation,
     data_fingerprint,
     ids_of,
     is_pair,
@@ -58,7 +60,6 @@ class Facts:
     fingerprint: str
     split: str
     rows: dict[str, int]
-    labels: list[str]
     texts: list[tuple[str, ...]]
 
 
@@ -77,7 +78,7 @@ class Loaded:
 
     @property
     def transfer(self) -> Dataset:
-        return transfer_set(self.data["train"], self.unlabelled)
+        return transfer_set(self.data, self.unlabelled)
 
 
 def inspect(entry: DataPlan) -> tuple[int, list[str]]:
@@ -87,6 +88,7 @@ def inspect(entry: DataPlan) -> tuple[int, list[str]]:
         UnderstudyError: bad input.
     """
     data = load_entry(entry).data
+    check_validation(data)
     return 2 if is_pair(data["train"]) else 1, label_names(data)
 
 
@@ -96,7 +98,8 @@ def prepare(entry: DataPlan) -> Facts:
     data, teacher = loaded.data, loaded.teacher
     for rows in (loaded.transfer, data["validation"], data[loaded.split]):
         label_texts(teacher, rows)
-    content = hashlib.sha256(json.dumps(teacher.fingerprint(), sort_keys=True).encode())
+    about = {"teacher": teacher.fingerprint(), "labels": label_names(data)}
+    content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for rows in (loaded.transfer, data["validation"], data[loaded.split]):
         content.update(data_fingerprint(rows).encode())
     counts = {name: len(rows) for name, rows in data.items()}
@@ -104,7 +107,6 @@ def prepare(entry: DataPlan) -> Facts:
         fingerprint=content.hexdigest(),
         split=loaded.split,
         rows={**counts, "unlabelled": 0 if loaded.unlabelled is None else len(loaded.unlabelled)},
-        labels=label_names(data),
         texts=_sample(data["validation"], COST_TEXTS),
     )
 
@@ -120,10 +122,10 @@ def sit(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
     loaded = load_entry(trial.dataset)
     about = _make(trial, loaded, folder)
     model = open_model(folder / SHIPPED)
-    label_map = trial.dataset.label_map if trial.kind == "teacher" else None
+    order = loaded.order if trial.kind == "teacher" else None
     split = loaded.data[loaded.split]
     split = split.select(np.flatnonzero(labels_of(split) >= 0))
-    logits, labels = _logits(model, split, label_map), labels_of(split)
+    logits, labels = _logits(model, split, order), labels_of(split)
     theirs = label_texts(loaded.teacher, loaded.data[loaded.split]).logits(ids_of(split)).numpy()[:, loaded.order]
     validation = loaded.data["validation"]
     row = {
@@ -135,7 +137,7 @@ def sit(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
         "rows": len(split),
         **classification_metrics(logits, labels),
         "agreement": agreement(logits, theirs),
-        "validation_accuracy": _accuracy(_logits(model, validation, label_map), validation),
+        "validation_accuracy": _accuracy(_logits(model, validation, order), validation),
         **about,
     }
     _write_predictions(split, logits, folder / PREDICTIONS)
@@ -209,7 +211,13 @@ def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
     validation = loaded.data["validation"]
     texts = _sample(validation, PARITY_TEXTS)
     parity = export_model(
-        source, folder / SHIPPED, trial.precision == "int8", texts, SMALLEST_AGREEMENT, overwrite=True
+        source,
+        folder / SHIPPED,
+        int8=trial.precision == "int8",
+        texts=texts,
+        min_agreement=SMALLEST_AGREEMENT,
+        overwrite=True,
+        max_length=loaded.teacher.max_length if trial.kind == "teacher" else None,
     )
     return {
         **_parameters(trial, loaded, folder),
@@ -231,8 +239,12 @@ def student_settings(trial: Trial, loaded: Loaded) -> DistillSettings:
     )
     if trial.recipe != TWIN or loaded.unlabelled is None:
         return settings
-    # As many steps as with the teacher, who has more text.
-    return replace(settings, arguments={**trial.arguments, "max_steps": training_steps(settings, len(loaded.transfer))})
+    # As many steps and checkpoints as with the teacher, who has more text.
+    rows = len(loaded.transfer)
+    between = max(training_steps(replace(settings, arguments={**trial.arguments, "num_train_epochs": 1}), rows), 1)
+    often = {"eval_strategy": "steps", "eval_steps": between, "save_strategy": "steps", "save_steps": between}
+    steps = {"max_steps": training_steps(settings, rows)}
+    return replace(settings, arguments={**often, **trial.arguments, **steps})
 
 
 def _make_baseline(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
@@ -273,12 +285,11 @@ def _parameters(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, int]:
     return {"embedding_parameters": embedding, "other_parameters": sum(counts.values())}
 
 
-def _logits(model: Predicts, rows: Dataset, label_map: dict[str, str] | None) -> np.ndarray:
-    """Columns in the data's label order."""
+def _logits(model: Predicts, rows: Dataset, order: list[int] | None) -> np.ndarray:
+    """Columns in the data's label order; `order` where it is known."""
     logits = predict_dataset(model, rows)
     names = list(rows.features["label"].names)
-    order = match_labels(names, model, lambda: (logits, labels_of(rows)), label_map, "model")
-    return logits[:, order]
+    return logits[:, order or match_labels(names, model, lambda: (logits, labels_of(rows)), None, "model")]
 
 
 def _accuracy(logits: np.ndarray, rows: Dataset) -> float:
@@ -286,7 +297,7 @@ def _accuracy(logits: np.ndarray, rows: Dataset) -> float:
 
 
 def _sample(rows: Dataset, count: int) -> list[tuple[str, ...]]:
-    chosen = rows.select(range(min(count, len(rows))))
+    chosen = rows.select(sorted(random.Random(0).sample(range(len(rows)), min(count, len(rows)))))
     return [tuple(row[c] for c in ("text", "text_pair") if c in row) for row in chosen]
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 from torch import nn
 from transformers import TrainerCallback
 
-from understudy.errors import MissingExtraError
+from understudy.errors import MissingExtraError, UnderstudyError
 from understudy.exam.sit import load_entry, student_settings
 from understudy.exam.trials import Trial
 from understudy.training.distill import distill
@@ -39,7 +39,6 @@ def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
     study = optuna.create_study(
         study_name="search",
         storage=JournalStorage(JournalFileBackend(str(folder / "journal.log"))),
-        sampler=optuna.samplers.TPESampler(seed=trial.seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
         direction="maximize",
         load_if_exists=True,
@@ -66,9 +65,12 @@ def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
             for path in (out, out.with_name(f"{out.name}.partial")):
                 shutil.rmtree(path, ignore_errors=True)
 
-    finished = sum(attempt.state.is_finished() for attempt in study.trials)
-    if finished < tries:
-        study.optimize(accuracy, n_trials=tries - finished)
+    for number in range(sum(attempt.state.is_finished() for attempt in study.trials), tries):
+        # A seed of its own for each try: an interrupted search does not repeat its first tries.
+        study.sampler = optuna.samplers.TPESampler(seed=1000 * trial.seed + number)
+        study.optimize(accuracy, n_trials=1, catch=(UnderstudyError,))
+    if not any(attempt.state.name == "COMPLETE" for attempt in study.trials):
+        raise UnderstudyError("no try came to an end")
     return dict(study.best_params)
 
 
@@ -78,7 +80,7 @@ def apply(trial: Trial, found: dict[str, Any]) -> Trial:
         return trial
     rate = {"learning_rate": found["learning_rate"]}
     student = trial.student.model_copy(update={n: found[n] for n in ("dropout", *SIZES) if n in found})
-    options = {name: found[name] for name in OPTIONS if name in found}
+    options = {name: found[name] for name in OPTIONS if name in found and trial.recipe == "soft-targets"}
     return replace(trial, student=student, recipe_options=options, arguments={**trial.arguments, **rate})
 
 

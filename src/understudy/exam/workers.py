@@ -22,15 +22,9 @@ PRELOADED = ["understudy.exam.sit"]
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a task came to nothing.
-
-    Args:
-        error: one line.
-        bad_input: whether understudy refused it.
-    """
+    """Why a task came to nothing, in one line."""
 
     error: str
-    bad_input: bool = False
 
 
 Task = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -127,7 +121,7 @@ class LocalWorkers:
 class RayWorkers:
     """Tasks on a Ray cluster; a task whose node dies runs again on another.
 
-    All nodes must see the exam's folder, the data and the teacher under the same paths.
+    All nodes must be of one kind, and see the exam's folder, the data, the teacher and the cache under the same paths.
 
     Args:
         address: of the cluster; "auto" for the one this machine belongs to.
@@ -169,12 +163,24 @@ def _guarded(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any | 
     try:
         return function(*arguments)
     except UnderstudyError as error:
-        return Failure(str(error), bad_input=True)
+        return Failure(str(error))
     except MemoryError:
         return Failure("the machine ran out of memory")
     except Exception as error:
         logging.getLogger("understudy").debug("trial failed", exc_info=True)
         return Failure(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it ends, even if it is killed."""
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _start_worker(level: int, threads: int | None) -> None:
@@ -190,11 +196,4 @@ def _start_worker(level: int, threads: int | None) -> None:
     logger.handlers, logger.propagate = [handler], False
     logger.setLevel(max(level, logging.WARNING))
     disable_progress_bar()
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    end_with_parent()

@@ -36,6 +36,7 @@ def export_model(
     texts: list[tuple[str, ...]] | None = None,
     min_agreement: float | None = None,
     overwrite: bool = False,
+    max_length: int | None = None,
 ) -> Parity:
     """Export a student or teacher folder to ONNX.
 
@@ -46,6 +47,7 @@ def export_model(
         texts: real texts (1-tuples, or pairs) for the parity check; by default the validation sample in `model`.
         min_agreement: smallest share of texts with the same label as the model's; by default 1.0, and 0.98
             with int8.
+        max_length: tokens of a text that a transformer reads, where it is to be fewer than it can.
 
     Returns:
         How close the exported model is.
@@ -54,6 +56,7 @@ def export_model(
         ExportError: the exported model differs too much, or there are no texts to check it with.
     """
     classifier = Classifier.load(model)
+    classifier.max_length = min(classifier.max_length, max_length or classifier.max_length)
     pair = bool(getattr(classifier.model.config, "pair", False))
     sample = texts or _sample(Path(model))
     firsts = [row[0] for row in sample]

@@ -6,6 +6,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+alt.data_transformers.disable_max_rows()
+
 # Okabe & Ito's colours, which colour-blind readers can tell apart.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#7F7F7F"]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
@@ -45,7 +47,7 @@ def pareto(table: pd.DataFrame) -> Any:
         x=x,
         y=y,
         size=alt.Size("megabytes:Q", title="size, MB", scale=alt.Scale(type="sqrt", range=[50, 900])),
-        color=alt.Color("model:N", title="model", sort=models, scale=alt.Scale(domain=models, range=PALETTE)),
+        color=alt.Color("model:N", title="model", sort=models, scale=_colours(models)),
         shape=alt.Shape("learned:N", title="recipe", sort=learned, scale=alt.Scale(domain=learned, range=SHAPES)),
         tooltip=[
             alt.Tooltip("title:N", title="model"),
@@ -73,7 +75,7 @@ def pareto(table: pd.DataFrame) -> Any:
 
 
 def learning_curves(rows: pd.DataFrame) -> Any:
-    """Validation accuracy by epoch; `rows` has dataset, title, recipe, epoch, accuracy."""
+    """Validation accuracy by step; `rows` has dataset, title, model, recipe, step, accuracy."""
     dataset = alt.param(name="dataset", value=str(rows["dataset"].iloc[0]))
     recipe = alt.param(name="recipe", value="all")
     shown = (alt.datum.dataset == dataset) & ((recipe == "all") | (alt.datum.recipe == recipe))
@@ -82,18 +84,24 @@ def learning_curves(rows: pd.DataFrame) -> Any:
         .transform_filter(shown)
         .mark_line(point=alt.OverlayMarkDef(size=18), opacity=0.85)
         .encode(
-            x=alt.X("epoch:Q", title="epoch"),
+            x=alt.X("step:Q", title="step"),
             y=alt.Y(
                 "accuracy:Q", scale=alt.Scale(zero=False), axis=alt.Axis(format=".0%"), title="validation accuracy"
             ),
-            color=alt.Color("model:N", scale=alt.Scale(range=PALETTE), title="model"),
+            color=alt.Color("model:N", scale=_colours(list(dict.fromkeys(rows["model"]))), title="model"),
             strokeDash=alt.StrokeDash("recipe:N", title="recipe"),
             detail="title:N",
-            tooltip=["title:N", "epoch:Q", alt.Tooltip("accuracy:Q", format=".1%")],
+            tooltip=["title:N", "step:Q", alt.Tooltip("accuracy:Q", format=".1%")],
         )
         .add_params(dataset, recipe)
         .properties(width="container", height=300)
     )
+
+
+def _colours(models: list[str]) -> alt.Scale:
+    if len(models) <= len(PALETTE):
+        return alt.Scale(domain=models, range=PALETTE[: len(models)])
+    return alt.Scale(domain=models, scheme="tableau20")
 
 
 def as_file(chart: Any, path: Path) -> None:

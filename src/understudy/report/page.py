@@ -9,7 +9,9 @@ import pandas as pd
 import vl_convert
 
 from understudy._version import __version__
+from understudy.errors import DataError
 from understudy.exam.results import (
+    COSTS,
     DIFFERENCES,
     MACHINE,
     PLAN,
@@ -19,6 +21,7 @@ from understudy.exam.results import (
     candidates,
     load,
     plain,
+    read_rows,
     winner,
 )
 from understudy.outputs import write_atomically
@@ -42,19 +45,25 @@ def write_page(folder: str | Path, wanted: Wanted | None = None) -> Path:
         The file.
 
     Raises:
-        DataError: no results there.
+        DataError: no results there, or every trial failed.
     """
     folder, wanted = Path(folder).absolute(), wanted or Wanted()
     trials = load(folder)
     table = candidates(trials)
-    table["front"] = mark_front(table)
+    if table.empty:
+        raise DataError(f"Every trial of {folder} failed; the first: {trials['error'].iloc[0]}")
+    table["front"], table["winner"] = mark_front(table), False
+    found = {name: winner(rows, wanted) for name, rows in table.groupby("dataset")}
+    table.loc[[index for index, _ in found.values() if index is not None], "winner"] = True
     curves = _curves(folder, table)
     charts = {"pareto": pareto(table).to_dict()}
     if len(curves):
         charts["curves"] = learning_curves(curves).to_dict()
     failed = trials[trials["status"] == "failed"]
     content = {
-        "datasets": [_dataset(folder, rows, wanted) for _, rows in table.groupby("dataset", sort=False)],
+        "datasets": [
+            _dataset(folder, rows, wanted, *found[name]) for name, rows in table.groupby("dataset", sort=False)
+        ],
         "details": _details(folder, table),
         "charts": charts,
     }
@@ -67,6 +76,7 @@ def write_page(folder: str | Path, wanted: Wanted | None = None) -> Path:
         script=(TEMPLATES / "page.js").read_text(),
         failed=failed[["dataset", "model", "recipe", "seed", "error"]].to_dict("records"),
         plan=(folder / PLAN).read_text() if (folder / PLAN).is_file() else "",
+        threads=_threads(read_rows(folder / COSTS)),
         machine=_json(folder / MACHINE) or {},
         trials=len(trials),
         hours=_hours(folder, trials),
@@ -78,15 +88,13 @@ def write_page(folder: str | Path, wanted: Wanted | None = None) -> Path:
     return path
 
 
-def _dataset(folder: Path, table: pd.DataFrame, wanted: Wanted) -> dict[str, Any]:
+def _dataset(folder: Path, table: pd.DataFrame, wanted: Wanted, best: Any, good: bool) -> dict[str, Any]:
     """Verdict and rows of one data set."""
     answers, pairs = Answers(folder, table), twins(table)
-    best, good = winner(table, wanted)
     rows = []
     for index, row in table.iterrows():
         cells = {name: plain(value) for name, value in row.items() if name != "keys"}
         cells["id"] = row["keys"][0]
-        cells["winner"] = bool(index == best)
         if index in pairs:
             cells["gain"] = vars(answers.compare(index, pairs[index]))
         if best is not None and index != best:
@@ -110,8 +118,9 @@ def _split(folder: Path, table: pd.DataFrame) -> str:
 
 def _details(folder: Path, table: pd.DataFrame) -> dict[str, Any]:
     """{id of a candidate: what it lost}, of its first seed; the front and the most accurate first."""
-    ranked = table[table["kind"] != "teacher"].sort_values(["front", "accuracy"], ascending=False)
-    keys = [row[0] for row in ranked["keys"][:MOST_DETAILS]]
+    ranked = table[table["kind"] != "teacher"].sort_values(["winner", "front", "accuracy"], ascending=False)
+    most = -(-MOST_DETAILS // table["dataset"].nunique())
+    keys = [row[0] for row in ranked.groupby("dataset").head(most)["keys"]]
     found = {key: _json(folder / "trials" / key / DIFFERENCES) for key in keys}
     return {key: content for key, content in found.items() if content}
 
@@ -125,8 +134,13 @@ def _curves(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
         for entry in map(json.loads, lines):
             if "eval_accuracy" in entry:
                 named = {name: row[name] for name in ("dataset", "title", "model", "recipe")}
-                rows.append({**named, "epoch": entry["epoch"], "accuracy": entry["eval_accuracy"]})
+                rows.append({**named, "step": entry["step"], "accuracy": entry["eval_accuracy"]})
     return pd.DataFrame(rows)
+
+
+def _threads(costs: list[dict[str, Any]]) -> str:
+    count = costs[0]["threads"] if costs else 1
+    return "one thread" if count == 1 else f"{count} threads"
 
 
 def _hours(folder: Path, trials: pd.DataFrame) -> float:
@@ -143,4 +157,4 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 def _script_json(content: Any) -> str:
     """JSON that can stand inside a script element."""
-    return json.dumps(content, ensure_ascii=False, allow_nan=False).replace("</", "<\\/").replace("<!--", "<\\!--")
+    return json.dumps(content, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")

@@ -23,13 +23,14 @@ def mark_front(table: pd.DataFrame) -> pd.Series:
 
 def sentence(row: dict[str, Any], good: bool, wanted: Wanted) -> str:
     """The verdict in words."""
+    if not np.isfinite(row["times_faster"]) or not np.isfinite(row["retention"]):
+        return f"{row['title']} is not measured beside its teacher yet: run the exam again."
     digits = 0 if row["times_faster"] >= 10 else 1
     speed = f"{row['times_faster']:,.{digits}f} times its speed"
     facts = f"{row['retention']:.1%} of the teacher at {speed} and {row['size_bytes'] / 1e6:.1f} MB"
     if good:
         return f"Ship {row['title']}: {facts}."
-    target = f"{wanted.retention:.0%} of the teacher" if wanted.retention else "what was asked for"
-    return f"No student keeps {target}. The closest is {row['title']}: {facts}."
+    return f"On validation, no student keeps to {wanted}. The closest is {row['title']}: {facts}."
 
 
 class Answers:

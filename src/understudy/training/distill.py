@@ -95,7 +95,7 @@ def distill(
     settings = settings or DistillSettings()
     if settings.recipe not in RECIPES:
         raise ModelError(f"No recipe {settings.recipe!r}. Expected one of {', '.join(RECIPES)}.")
-    transfer = transfer_set(data["train"], unlabelled)
+    transfer = transfer_set(data, unlabelled)
     check_validation(data)
     output = OutputFolder(
         out,
@@ -150,21 +150,30 @@ def training_steps(settings: DistillSettings, rows: int) -> int:
     arguments = _arguments(RECIPES[settings.recipe](**settings.recipe_options)[0], settings, rows, Path(WORK))
     if arguments.max_steps > 0:
         return arguments.max_steps
-    return math.ceil(math.ceil(rows / arguments.train_batch_size) * arguments.num_train_epochs)
+    return math.ceil(steps_of_a_pass(arguments, rows) * arguments.num_train_epochs)
 
 
-def transfer_set(train: Dataset, unlabelled: Dataset | None) -> Dataset:
-    """The training rows and the unlabelled texts, one schema; texts that stand in both count once."""
+def steps_of_a_pass(arguments: DistillationArguments, rows: int) -> int:
+    return math.ceil(math.ceil(rows / arguments.train_batch_size) / arguments.gradient_accumulation_steps)
+
+
+def transfer_set(data: DatasetDict, unlabelled: Dataset | None) -> Dataset:
+    """The training rows and the unlabelled texts, one schema.
+
+    Unlabelled texts that stand in train count once; those of validation and test are left out.
+    """
+    train = data["train"]
     if unlabelled is None:
         return train
     if is_pair(train) != is_pair(unlabelled):
         expected, found = ("pairs", "single texts") if is_pair(train) else ("single texts", "pairs")
         raise DataError(f"The unlabelled texts are {found}, the data has {expected}. Name columns with --text.")
     ids, first = np.unique(ids_of(unlabelled), return_index=True)
-    new = np.sort(first[~np.isin(ids, ids_of(train))])
+    known = np.concatenate([ids_of(rows) for rows in data.values()])
+    new = np.sort(first[~np.isin(ids, known)])
     rest = unlabelled if len(new) == len(unlabelled) else unlabelled.select(new)
     dropped = len(unlabelled) - len(new)
-    logger.info("%s unlabelled texts (%s more were repeated or in train).", f"{len(new):,}", f"{dropped:,}")
+    logger.info("%s unlabelled texts (%s more were repeated, or stand in the data).", f"{len(new):,}", f"{dropped:,}")
     feature = Features({"label": train.features["label"]})
     labels = Dataset.from_dict({"label": np.full(len(rest), UNLABELLED)}, features=feature)
     return concatenate_datasets([train, concatenate_datasets([rest, labels], axis=1)])
@@ -175,7 +184,7 @@ def _arguments(stage: Stage, settings: DistillSettings, rows: int, work: Path) -
     chosen = {**stage.arguments, **settings.arguments}
     arguments = DistillationArguments(output_dir=str(work), seed=settings.seed, **chosen)
     if "num_train_epochs" not in chosen and "max_steps" not in chosen:
-        steps = math.ceil(rows / arguments.train_batch_size)
+        steps = steps_of_a_pass(arguments, rows)
         arguments.num_train_epochs = min(max(math.ceil(STEPS / steps), FEWEST_PASSES), MOST_PASSES)
     return arguments
 

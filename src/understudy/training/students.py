@@ -83,7 +83,9 @@ def create_student(
         tokenizer, table = _words_and_vectors(settings, texts)
         size = table.shape[1]
     wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
-    options = {name: getattr(settings, name) for name in ("hidden_size", "dropout") if getattr(settings, name)}
+    options = {
+        name: getattr(settings, name) for name in ("hidden_size", "dropout") if getattr(settings, name) is not None
+    }
     config = model_class.config_class(
         vocab_size=len(wrapped),
         embedding_size=size,

@@ -53,6 +53,7 @@ function gainCell(row) {
   if (!row.gain) return "";
   const { difference, low, high } = row.gain;
   const made = element("span", `${points(difference)} (${points(low)} to ${points(high)})`);
+  made.title = `not better in ${percent(row.gain.p)} % of the samples`;
   if (low > 0) made.className = "up";
   if (high < 0) made.className = "down";
   return made;
@@ -67,10 +68,10 @@ function notesCell(row) {
   };
   if (row.winner) tag(state.dataset.good ? "ship" : "closest", "good", "chosen by validation scores");
   if (row.front) tag("front", "", "no other is as fast and more accurate");
-  if (row.dominated) tag("dominated", "bad", "a baseline without training is at least as accurate and as fast");
+  if (row.dominated) tag("dominated", "bad", "a baseline without a teacher is at least as accurate and as fast");
   const against = row.against_winner;
   if (against && against.low > 0) tag("better than the winner", "", "its 95 % interval is above it");
-  else if (against && row.kind === "student" && against.high >= 0) tag("not worse", "", "its 95 % interval reaches the winner");
+  else if (against && row.kind === "student" && against.high >= 0) tag("not clearly worse", "", "the 95 % interval of the difference holds zero");
   if (row.failed) tag(`${row.failed} failed`, "bad", "seeds that failed");
   return cell;
 }
@@ -110,7 +111,8 @@ function showTable() {
     ...shownRows().map((row) => {
       const line = element("tr", "", row.winner ? "winner" : "");
       for (const [title, , show] of COLUMNS) {
-        const cell = element("td", "", title === "notes" ? "note" : "");
+        const cell = element(title === "model" ? "th" : "td", "", title === "notes" ? "note" : "");
+        if (title === "model") cell.scope = "row";
         cell.append(show(row));
         line.append(cell);
       }
@@ -157,7 +159,7 @@ function showFlips() {
   const kindOf = (f) => (f.teacher === f.label ? "lost" : f.student === f.label ? "won" : "both");
   const shown = flips.filter((f) => (kind === "all" || kindOf(f) === kind) && f.text.toLowerCase().includes(text));
   const visible = state.allFlips ? shown : shown.slice(0, FIRST_FLIPS);
-  $("flip-count").textContent = `${visible.length} of ${flips.length}, those of which both are surest first`;
+  $("flip-count").textContent = `${visible.length} of the ${flips.length} of which both are surest`;
   $("more-flips").hidden = visible.length === shown.length;
   $("flips").replaceChildren(
     ...visible.map((flip) => {
