@@ -170,14 +170,11 @@ def _cut_bpe(model: Any, counts: Counter[str], special: dict[str, str], size: in
         parts.setdefault("".join(merge), []).append(merge)
     made = set(parts)
     alphabet = [t for t in model["vocab"] if t not in made and t not in special]
-    kept = dict.fromkeys(_kept(alphabet, counts, special, size))
-    waiting = list(kept)
-    while waiting:  # a piece can only be built when its parts are there
-        for merge in parts.get(waiting.pop(), ()):
-            for part in merge:
-                if part not in kept:
-                    kept[part] = None
-                    waiting.append(part)
+    kept: dict[str, None] = {}
+    for token in _kept(alphabet, counts, special, None):
+        needed = _with_parts(token, parts, kept)
+        if size is None or len(kept) + len(needed) <= max(size, len(SPECIAL_TOKENS) + 1):
+            kept |= needed
     merges = [merge for merge in merges if all(t in kept for t in (*merge, "".join(merge)))]
     return {
         **model,
@@ -185,6 +182,18 @@ def _cut_bpe(model: Any, counts: Counter[str], special: dict[str, str], size: in
         "vocab": {token: index for index, token in enumerate(kept)},
         "merges": [list(merge) for merge in merges],
     }
+
+
+def _with_parts(token: str, parts: dict[str, list[tuple[str, ...]]], kept: dict[str, None]) -> dict[str, None]:
+    """A piece and what it is built of, as far as it is not kept already."""
+    needed: dict[str, None] = {}
+    waiting = [token]
+    while waiting:
+        piece = waiting.pop()
+        if piece not in kept and piece not in needed:
+            needed[piece] = None
+            waiting += [part for merge in parts.get(piece, ()) for part in merge]
+    return needed
 
 
 _CUTS = {"WordPiece": _cut_wordpiece, "Unigram": _cut_unigram, "BPE": _cut_bpe}
