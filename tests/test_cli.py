@@ -202,4 +202,4 @@ def test_report_and_best(exam: Path, tmp_path: Path, run: Run) -> None:
     assert (tmp_path / "shipped" / "exam.svg").is_file()
     code, _, err = run("best", exam, "--max-latency-ms", 0)
     assert code == 2
-    assert "On validation, no student keeps to 97% of the teacher, 0.0 ms" in err
+    assert "On validation, no student reaches 97% of the teacher within 0 ms" in err

@@ -103,7 +103,7 @@ def load_test_split(exam: Path) -> str:
 
 
 def test_best_says_how_far_the_best_are(exam: Path) -> None:
-    with pytest.raises(DataError, match=r"no student keeps to 500% of the teacher, 0\.1 MB.*keeps the most"):
+    with pytest.raises(DataError, match=r"no student reaches 500% of the teacher within 0\.1 MB.*keeps the most"):
         find_best(exam, Wanted(retention=5, size_bytes=1e5))
     with pytest.raises(DataError, match="no data set 'other'"):
         find_best(exam, Wanted(), "other")

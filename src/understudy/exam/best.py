@@ -60,7 +60,7 @@ def _nothing(table: pd.DataFrame, wanted: Wanted) -> str:
     closest = students.loc[students["validation_retention"].idxmax()]
     fastest, smallest = students["latency_ms"].min(), students["size_bytes"].min() / 1e6
     return (
-        f"On validation, no student keeps to {wanted}. {closest['title']} keeps the most, "
+        f"On validation, no student reaches {wanted}. {closest['title']} keeps the most, "
         f"{closest['validation_retention']:.1%} of the teacher at {closest['latency_ms']:.3f} ms and "
         f"{closest['size_bytes'] / 1e6:.2f} MB; the fastest takes {fastest:.3f} ms, the smallest {smallest:.2f} MB. "
         "Ask for less, or let more students sit in."

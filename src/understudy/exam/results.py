@@ -110,12 +110,13 @@ class Wanted:
     size_bytes: float | None = None
 
     def __str__(self) -> str:
+        share = f"{self.retention:.0%} of the teacher" if self.retention is not None else "any share of the teacher"
         limits = [
-            f"{self.retention:.0%} of the teacher" if self.retention is not None else "",
-            f"{self.latency_ms} ms" if self.latency_ms is not None else "",
-            f"{self.size_bytes / 1e6:.1f} MB" if self.size_bytes is not None else "",
+            f"{self.latency_ms:g} ms" if self.latency_ms is not None else "",
+            f"{self.size_bytes / 1e6:g} MB" if self.size_bytes is not None else "",
         ]
-        return ", ".join(filter(None, limits)) or "anything"
+        within = " and ".join(filter(None, limits))
+        return f"{share} within {within}" if within else share
 
 
 def choose(table: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:

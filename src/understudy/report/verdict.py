@@ -30,7 +30,7 @@ def sentence(row: dict[str, Any], good: bool, wanted: Wanted) -> str:
     facts = f"{row['retention']:.1%} of the teacher at {speed} and {row['size_bytes'] / 1e6:.1f} MB"
     if good:
         return f"Ship {row['title']}: {facts}."
-    return f"On validation, no student keeps to {wanted}. The closest is {row['title']}: {facts}."
+    return f"On validation, no student reaches {wanted}. The closest is {row['title']}: {facts}."
 
 
 class Answers:
