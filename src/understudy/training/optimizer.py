@@ -14,6 +14,11 @@ class LazyAdamW(torch.optim.Optimizer):
     Rows without a gradient keep their moments, as in `torch.optim.SparseAdam`; tables have no weight decay.
     """
 
+    # accelerate leaves it as it is: its wrapper looks for a package on the disk in every step, and this optimiser is
+    # for one process without loss scaling, where a wrapper has nothing to do.
+    _is_accelerate_prepared = True
+    step_was_skipped = False
+
     def __init__(self, model: nn.Module, lr: float, weight_decay: float) -> None:
         tables = {id(p) for p in sparse_parameters(model)}
         trained = [p for p in model.parameters() if p.requires_grad]
