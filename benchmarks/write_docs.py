@@ -127,6 +127,14 @@ def memory() -> str:
     return table(["texts", "teacher", "file, MB", "peak RSS, GB", "seconds"], lines)
 
 
+def exam() -> str:
+    row = read_rows(RESULTS / "exam_overhead.jsonl")[0]
+    share = row["idle_seconds"] / row["trial_seconds"]
+    return (
+        f"{row['trials']} trials, {row['trial_seconds']:,.0f} seconds of work, {share:.2%} between them. {where(row)}."
+    )
+
+
 def which_student() -> str:
     """The exam's rows as answers: which student, which loss, which word vectors."""
     from understudy.exam.results import FORM
@@ -188,7 +196,13 @@ def main() -> None:
         text = (Path(__file__).parent / "which-student.template.md").read_text()
         TARGET.with_name("which-student.md").write_text(text.replace("{{ which student }}", which_student()))
     text = (Path(__file__).parent / "benchmarks.template.md").read_text()
-    for name, make in (("accuracy", accuracy), ("inference", inference), ("times", times), ("memory", memory)):
+    for name, make in (
+        ("accuracy", accuracy),
+        ("inference", inference),
+        ("times", times),
+        ("memory", memory),
+        ("exam", exam),
+    ):
         text = text.replace(f"{{{{ {name} }}}}", make())
     TARGET.write_text(text)
 

@@ -1,6 +1,7 @@
 """The target of the test processes; imports little, so that the fork server does the rest."""
 
 import os
+import signal
 import sys
 
 
@@ -11,6 +12,7 @@ def run_command(arguments: list[str], stdout: str, stderr: str, stdin: str) -> N
         os.dup2(file, number)
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, m) for n, m in ((0, "r"), (1, "w"), (2, "w")))
     sys.argv = ["understudy", *arguments]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     from understudy.cli import main
 
     try:

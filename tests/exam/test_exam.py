@@ -16,7 +16,7 @@ from understudy.errors import DataError, OutputError, UnderstudyError
 from understudy.exam import load
 from understudy.exam.best import find_best
 from understudy.exam.plan import Plan, make_plan, to_yaml
-from understudy.exam.results import COSTS, RESULT, RESULTS, Wanted, candidates
+from understudy.exam.results import COSTS, RESULT, RESULTS, Wanted, candidates, read_rows
 from understudy.exam.run import run_exam
 from understudy.exam.workers import Failure, LocalWorker, LocalWorkers, Task
 from understudy.report import ship
@@ -202,8 +202,13 @@ def _disturb(start: Callable[..., Command], plan: Plan, tmp_path: Path, kills: i
 def test_killed_exams_end_alike(
     start: Callable[..., Command], plan: Plan, exam: Path, tmp_path: Path, kills: int
 ) -> None:
+    if kills == 1:  # a part of the plan, to be quick
+        plan = plan.model_copy(update={"students": plan.students[:1], "baselines": False})
     seen = _disturb(start, plan, tmp_path, kills)
-    assert (tmp_path / "killed" / RESULTS).read_text() == (exam / RESULTS).read_text()
+    expected = {row["key"]: row for row in read_rows(exam / RESULTS)}
+    found = read_rows(tmp_path / "killed" / RESULTS)
+    assert found == [expected[row["key"]] for row in found]
+    assert len(found) == (4 if kills == 1 else len(expected))
     for before, after in itertools.pairwise(seen):  # no trial is done twice
         assert before.items() <= after.items()
     assert (tmp_path / "killed" / "report" / "index.html").is_file()
