@@ -187,7 +187,7 @@ def _disturb(start: Callable[..., Command], plan: Plan, tmp_path: Path, kills: i
     for _ in range(kills):
         command = _start_exam(start, plan, tmp_path)
         command.wait_for("scored on")
-        time.sleep(chance.uniform(0.0, 6.0))
+        time.sleep(chance.uniform(0.0, 4.0))
         assert command.process.pid is not None
         os.kill(command.process.pid, signal.SIGKILL)
         command.process.join()
@@ -203,12 +203,12 @@ def test_killed_exams_end_alike(
     start: Callable[..., Command], plan: Plan, exam: Path, tmp_path: Path, kills: int
 ) -> None:
     if kills == 1:  # a part of the plan, to be quick
-        plan = plan.model_copy(update={"students": plan.students[:1], "baselines": False})
+        plan = plan.model_copy(update={"students": plan.students[:1], "baselines": False, "twins": False})
     seen = _disturb(start, plan, tmp_path, kills)
     expected = {row["key"]: row for row in read_rows(exam / RESULTS)}
     found = read_rows(tmp_path / "killed" / RESULTS)
     assert found == [expected[row["key"]] for row in found]
-    assert len(found) == (4 if kills == 1 else len(expected))
+    assert len(found) == (3 if kills == 1 else len(expected))
     for before, after in itertools.pairwise(seen):  # no trial is done twice
         assert before.items() <= after.items()
     assert (tmp_path / "killed" / "report" / "index.html").is_file()

@@ -13,6 +13,7 @@ from understudy.exam.tune import apply
 pytest.importorskip("optuna")
 
 
+@pytest.mark.slow
 def test_a_search_changes_the_trials_and_is_not_repeated(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
     settings = {**SMALL_EXAM, "students": ["static"], "twins": False, "baselines": False, "tune": 3}
     settings["arguments"] = {"num_train_epochs": 2, "per_device_train_batch_size": 16}

@@ -159,6 +159,7 @@ def test_reading_and_drawing_imports_no_torch(exam: Path) -> None:
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.slow
 def test_two_thousand_trials(exam: Path, tmp_path: Path, browser: Any) -> None:
     """The page stays small and opens fast."""
     copy = tmp_path / "exam"
