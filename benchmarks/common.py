@@ -1,27 +1,18 @@
 """What every benchmark notes beside its figures."""
 
-import datetime
 import json
 import os
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from understudy.exam import cost
+
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, versions and date."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "?")
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    extensions = [flag for flag in ("avx512_vnni", "avx512_bf16", "amx_int8") if flag in flags]
-    return {
-        "cpu": f"{cpu} ({', '.join(extensions)})",
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "transformers", "onnxruntime", "understudy")},
-        "date": datetime.date.today().isoformat(),
-    }
+    """Processor, cores, versions and date, as an exam notes them; the processor with its extensions."""
+    facts = cost.machine()
+    extensions = ", ".join(facts.pop("extensions"))
+    return {**facts, "cpu": f"{facts['cpu']} ({extensions})"}
 
 
 def write_rows(path: str | Path, rows: list[dict[str, Any]]) -> None:

@@ -356,7 +356,7 @@ def test_frozen_embeddings_do_not_move(
 
 
 def test_the_optimizer_has_no_wrapper(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
-    """accelerate's would cost a quarter of a millisecond a step."""
+    """accelerate's looks for a package on the disk in every step."""
     made = trainer(tmp_path, teacher, data, [HardLabelLoss()], None, num_train_epochs=1)
     before = weights(made.model)
     made.train()

@@ -81,8 +81,7 @@ class LocalWorkers:
     """Several `LocalWorker`s that share the processors.
 
     Args:
-        jobs: trials at a time. Small students gain little from a second thread: two trials with one thread each end
-            sooner than one after the other with two.
+        jobs: trials at a time, each with its share of the processors.
     """
 
     def __init__(self, jobs: int = 1) -> None:
