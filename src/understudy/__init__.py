@@ -10,7 +10,8 @@ from understudy._register import register_students
 from understudy._version import __version__
 
 _HOMES = {
-    "understudy.data.datasets": ["Columns", "load_data", "load_unlabelled"],
+    "understudy.data.datasets": ["load_data", "load_unlabelled"],
+    "understudy.data.sources": ["Columns"],
     "understudy.errors": ["UnderstudyError"],
     "understudy.evaluation": ["Classifier", "evaluate"],
     "understudy.export": ["export_model"],

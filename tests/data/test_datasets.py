@@ -10,7 +10,6 @@ from conftest import toy_rows, write_jsonl
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from understudy.data.datasets import (
-    Columns,
     ids_of,
     is_pair,
     label_names,
@@ -18,6 +17,7 @@ from understudy.data.datasets import (
     load_data,
     load_unlabelled,
 )
+from understudy.data.sources import Columns
 from understudy.errors import DataError, LabelError
 
 

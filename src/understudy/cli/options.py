@@ -70,13 +70,15 @@ Unlabelled = Annotated[
 
 
 def read_data(data: str, text: str | None, text_pair: str | None, label: str | None) -> "DatasetDict":
-    from understudy.data.datasets import Columns, load_data
+    from understudy.data.datasets import load_data
+    from understudy.data.sources import Columns
 
     return load_data(data, Columns(text, text_pair, label))
 
 
 def read_unlabelled(files: list[Path] | None, text: str | None, text_pair: str | None) -> Any:
-    from understudy.data.datasets import Columns, load_unlabelled
+    from understudy.data.datasets import load_unlabelled
+    from understudy.data.sources import Columns
 
     return load_unlabelled(files, Columns(text, text_pair)) if files else None
 

@@ -125,7 +125,8 @@ def export(
 def _parity_texts(data: str | None, text: str | None, text_pair: str | None) -> list[tuple[str, ...]] | None:
     if data is None:
         return None
-    from understudy.data.datasets import Columns, load_data, load_unlabelled
+    from understudy.data.datasets import load_data, load_unlabelled
+    from understudy.data.sources import Columns
 
     columns = Columns(text, text_pair)
     single = Path(data).is_file()

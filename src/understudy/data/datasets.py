@@ -2,31 +2,25 @@
 
 import difflib
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow
-from datasets import ClassLabel, Dataset, DatasetDict, Features, concatenate_datasets, load_dataset
+from datasets import ClassLabel, Dataset, DatasetDict, Features, concatenate_datasets
 
 from understudy.data.labels import sort_label_names
-from understudy.data.readers import Row, column_names, file_kind, read_rows
+from understudy.data.readers import Row, file_kind
+from understudy.data.sources import Columns, FileRows, LoadedRows, open_splits
 from understudy.errors import DataError, LabelError
 from understudy.outputs import cache_root
 from understudy.text import clean_text
 
 logger = logging.getLogger("understudy")
 
-SPLIT_FILES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-}
 TEXT_COLUMNS = ("text", "sentence", "review", "content")
 PAIR_COLUMNS = (
     ("text1", "text2"),
@@ -38,17 +32,7 @@ PAIR_COLUMNS = (
 )
 LABEL_COLUMNS = ("label", "labels")
 UNLABELLED = -1
-FORMAT_VERSION = 1
 ROWS_PER_BATCH = 20_000
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns hold what; None = found by convention."""
-
-    text: str | None = None
-    text_pair: str | None = None
-    label: str | None = None
 
 
 def load_data(source: str | Path | DatasetDict, columns: Columns | None = None, seed: int = 0) -> DatasetDict:
@@ -67,7 +51,7 @@ def load_data(source: str | Path | DatasetDict, columns: Columns | None = None, 
         DataError: naming the file, the line, the column; LabelError for labels that do not fit.
     """
     columns = columns or Columns()
-    raw = {name: _read(rows, columns, str(source)) for name, rows in _open_splits(source, columns).items()}
+    raw = {name: _read(rows, columns, str(source)) for name, rows in open_splits(source, columns).items()}
     if "train" not in raw:
         raise DataError(f"{source}: no training split, found only {', '.join(raw)}.")
     names = _label_names(raw["train"])
@@ -90,7 +74,7 @@ def load_unlabelled(sources: Sequence[str | Path], columns: Columns | None = Non
         if not path.is_file():
             raise DataError(f"No such file of unlabelled text: {path}.")
         names = Columns() if file_kind(path) == ".txt" else columns  # lines have no columns to name
-        table = _read(_File(path, names), names, str(path), labelled=False)
+        table = _read(FileRows(path, names), names, str(path), labelled=False)
         parts.append(table.remove_columns("label"))
     return concatenate_datasets(parts)
 
@@ -137,76 +121,6 @@ def example_id(text: str, text_pair: str | None = None) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
-# --- sources ---------------------------------------------------------------------------------------------
-
-
-class _File:
-    """Rows of one file, with a key for the cache of converted files."""
-
-    def __init__(self, path: Path, columns: Columns) -> None:
-        self.path = path
-        self.columns = column_names(path)
-        stat = path.stat()
-        identity = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, columns.__dict__, FORMAT_VERSION]
-        self.key: str | None = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
-
-    def __iter__(self) -> Iterator[tuple[str, Row]]:
-        return read_rows(self.path)
-
-
-class _Loaded:
-    """Rows of a `datasets.Dataset`; class labels come as their names."""
-
-    key: str | None = None
-
-    def __init__(self, dataset: Dataset, name: str) -> None:
-        self.dataset, self.name = dataset, name
-        self.columns = list(dataset.column_names)
-
-    def __iter__(self) -> Iterator[tuple[str, Row]]:
-        classes = {c: f for c, f in self.dataset.features.items() if isinstance(f, ClassLabel)}
-        for number, row in enumerate(self.dataset):
-            for column, feature in classes.items():
-                if row[column] is not None and row[column] >= 0:
-                    row[column] = feature.int2str(row[column])
-            yield f"{self.name}, row {number}", row
-
-
-def _open_splits(source: str | Path | DatasetDict, columns: Columns) -> dict[str, _File | _Loaded]:
-    if isinstance(source, DatasetDict):
-        return _loaded_splits(source)
-    path = Path(source)
-    if path.is_file():
-        return {"train": _File(path, columns)}
-    if path.is_dir():
-        found: dict[str, _File | _Loaded] = {}
-        for split, stems in SPLIT_FILES.items():
-            files = [p for p in sorted(path.iterdir()) if file_kind(p) and p.name.split(".")[0] in stems]
-            if len(files) > 1:
-                raise DataError(f"{path}: {files[0].name} and {files[1].name} are both the {split} split.")
-            if files:
-                found[split] = _File(files[0], columns)
-        if not found:
-            raise DataError(
-                f"{path}: no train, validation or test file in it (found: "
-                f"{', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'})."
-            )
-        return found
-    if path.suffix or str(source).startswith((".", "/", "~")):
-        raise DataError(f"No such file or folder: {source}.")
-    try:
-        return _loaded_splits(load_dataset(str(source)))
-    except Exception as error:
-        raise DataError(
-            f"{source!r} is neither a file nor a folder here, and could not be loaded from the Hub: {error}"
-        ) from error
-
-
-def _loaded_splits(data: DatasetDict) -> dict[str, _File | _Loaded]:
-    known = {alias: split for split, aliases in SPLIT_FILES.items() for alias in aliases}
-    return {known[name]: _Loaded(part, name) for name, part in data.items() if name in known}
-
-
 # --- columns ---------------------------------------------------------------------------------------------
 
 
@@ -232,7 +146,7 @@ def _resolve(columns: Columns, names: Sequence[str], source: str, labelled: bool
     return Columns(text, pair, label)
 
 
-def _read(rows: _File | _Loaded, columns: Columns, source: str, labelled: bool = True) -> Dataset:
+def _read(rows: FileRows | LoadedRows, columns: Columns, source: str, labelled: bool = True) -> Dataset:
     """Convert rows to an Arrow file (memory-mapped, and kept for files), labels as strings."""
     resolved = _resolve(columns, rows.columns, source, labelled)
     if rows.key is None:

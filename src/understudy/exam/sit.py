@@ -16,7 +16,6 @@ import pyarrow.parquet
 from datasets import Dataset, DatasetDict
 
 from understudy.data.datasets import (
-    Columns,
     check_validation,
     data_fingerprint,
     ids_of,
@@ -26,6 +25,7 @@ from understudy.data.datasets import (
     load_data,
     load_unlabelled,
 )
+from understudy.data.sources import Columns
 from understudy.evaluation.differences import WORD, differences
 from understudy.evaluation.evaluate import Predicts, match_labels, predict_dataset
 from understudy.evaluation.metrics import agreement, classification_metrics

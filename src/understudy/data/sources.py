@@ -1,0 +1,95 @@
+"""Where rows come from: a file, a folder of files, a loaded data set, the Hub."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
+
+from understudy.data.readers import Row, column_names, file_kind, read_rows
+from understudy.errors import DataError
+
+SPLIT_FILES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns hold what; None = found by convention."""
+
+    text: str | None = None
+    text_pair: str | None = None
+    label: str | None = None
+
+
+class FileRows:
+    """Rows of one file, with a key for the cache of converted files."""
+
+    def __init__(self, path: Path, columns: Columns) -> None:
+        self.path = path
+        self.columns = column_names(path)
+        stat = path.stat()
+        identity = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, columns.__dict__, FORMAT_VERSION]
+        self.key: str | None = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
+
+    def __iter__(self) -> Iterator[tuple[str, Row]]:
+        return read_rows(self.path)
+
+
+class LoadedRows:
+    """Rows of a `datasets.Dataset`; class labels come as their names."""
+
+    key: str | None = None
+
+    def __init__(self, dataset: Dataset, name: str) -> None:
+        self.dataset, self.name = dataset, name
+        self.columns = list(dataset.column_names)
+
+    def __iter__(self) -> Iterator[tuple[str, Row]]:
+        classes = {c: f for c, f in self.dataset.features.items() if isinstance(f, ClassLabel)}
+        for number, row in enumerate(self.dataset):
+            for column, feature in classes.items():
+                if row[column] is not None and row[column] >= 0:
+                    row[column] = feature.int2str(row[column])
+            yield f"{self.name}, row {number}", row
+
+
+def open_splits(source: str | Path | DatasetDict, columns: Columns) -> dict[str, FileRows | LoadedRows]:
+    if isinstance(source, DatasetDict):
+        return _loaded_splits(source)
+    path = Path(source)
+    if path.is_file():
+        return {"train": FileRows(path, columns)}
+    if path.is_dir():
+        found: dict[str, FileRows | LoadedRows] = {}
+        for split, stems in SPLIT_FILES.items():
+            files = [p for p in sorted(path.iterdir()) if file_kind(p) and p.name.split(".")[0] in stems]
+            if len(files) > 1:
+                raise DataError(f"{path}: {files[0].name} and {files[1].name} are both the {split} split.")
+            if files:
+                found[split] = FileRows(files[0], columns)
+        if not found:
+            raise DataError(
+                f"{path}: no train, validation or test file in it (found: "
+                f"{', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'})."
+            )
+        return found
+    if path.suffix or str(source).startswith((".", "/", "~")):
+        raise DataError(f"No such file or folder: {source}.")
+    try:
+        return _loaded_splits(load_dataset(str(source)))
+    except Exception as error:
+        raise DataError(
+            f"{source!r} is neither a file nor a folder here, and could not be loaded from the Hub: {error}"
+        ) from error
+
+
+def _loaded_splits(data: DatasetDict) -> dict[str, FileRows | LoadedRows]:
+    known = {alias: split for split, aliases in SPLIT_FILES.items() for alias in aliases}
+    return {known[name]: LoadedRows(part, name) for name, part in data.items() if name in known}
