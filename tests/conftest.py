@@ -4,6 +4,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from command import run_command
+from tagging import sentences, write_conll
 
 if TYPE_CHECKING:
     from understudy.exam.plan import Plan
@@ -101,6 +103,15 @@ def toy_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def toy_tags(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sentences with the names of people and places, as CoNLL files."""
+    folder = tmp_path_factory.mktemp("tags")
+    for name, count, start in (("train", 160, 0), ("validation", 40, 1000), ("test", 40, 2000)):
+        write_conll(folder / f"{name}.conll", sentences(count, start))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory, toy_data: Path) -> Path:
     """A BERT of two layers, hidden size 32, random weights, and a WordPiece tokenizer."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -152,11 +163,31 @@ def pair_teacher_folder(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Pat
     return _teacher(tmp_path_factory.mktemp("teacher") / "pair", tiny_bert, toy_pairs)
 
 
-def _teacher(out: Path, encoder: Path, data: Path) -> Path:
+def _teacher(out: Path, encoder: Path, data: Path, epochs: int = 10) -> Path:
     from understudy import FinetuneSettings, finetune, load_data
 
-    settings = FinetuneSettings(arguments=TEACHER_ARGUMENTS, max_length=64)
+    settings = FinetuneSettings(arguments={**TEACHER_ARGUMENTS, "num_train_epochs": epochs}, max_length=64)
     return finetune(encoder, load_data(data), out, settings)
+
+
+@pytest.fixture(scope="session")
+def tag_teacher_folder(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, toy_tags: Path) -> Path:
+    return _teacher(tmp_path_factory.mktemp("teacher") / "tags", tiny_bert, toy_tags, epochs=20)
+
+
+@pytest.fixture(scope="session")
+def taggers(tmp_path_factory: pytest.TempPathFactory, tag_teacher_folder: Path, toy_tags: Path) -> dict[str, Path]:
+    """Each architecture distilled to tag, and a bilstm with characters and a CRF."""
+    from understudy import TAGGERS, DistillSettings, StudentSettings, Teacher, distill, load_data
+
+    root = tmp_path_factory.mktemp("taggers")
+    teacher, loaded, made = Teacher(tag_teacher_folder, max_length=64), load_data(toy_tags), {}
+    sizes = {"embedding_size": 16, "hidden_size": 48, "max_length": 48}
+    kinds = {name: StudentSettings(name, **sizes) for name in TAGGERS}
+    kinds["bilstm-crf"] = StudentSettings("bilstm", crf=True, char_embedding_size=8, **sizes)
+    for name, student in kinds.items():
+        made[name] = distill(teacher, loaded, root / name, DistillSettings(student, arguments=STUDENT_ARGUMENTS))
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -268,3 +299,19 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data and models at {folder} (set UNDERSTUDY_SHARED)")
     return folder
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """The command line in this process -> (exit code, stdout, stderr)."""
+
+    from understudy.cli import main
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["understudy", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call

@@ -9,23 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Command, toy_rows, write_jsonl
 
-from understudy.cli import main
-
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The command line in this process -> (exit code, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["understudy", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def test_the_whole_way(tiny_bert: Path, toy_data: Path, tmp_path: Path, run: Run) -> None:
@@ -180,11 +164,11 @@ def test_same_texts_in_validation_are_counted(
     assert "10 of 10 validation texts also stand in train" in command.stderr.read_text()
 
 
-def test_a_dry_exam_and_options_beside_a_plan(tmp_path: Path, run: Run) -> None:
-    code, out, _ = run("exam", "--teacher", "t", "--data", "d", "--seeds", 2, "--student", "cnn", "--dry-run")
+def test_a_dry_exam_and_options_beside_a_plan(toy_data: Path, tmp_path: Path, run: Run) -> None:
+    code, out, _ = run("exam", "--teacher", "t", "--data", toy_data, "--seeds", 2, "--student", "cnn", "--dry-run")
     assert code == 0
     assert out.splitlines()[-1] == "8 trials."
-    assert "d · cnn · hard-labels · teacher embeddings · seed 1" in out
+    assert f"{toy_data.name} · cnn · hard-labels · teacher embeddings · seed 1" in out
     (tmp_path / "plan.yaml").write_text("data: d\nteacher: t\n")
     code, _, err = run("exam", tmp_path / "plan.yaml", "--seeds", 2, "--text", "review")
     assert code == 2

@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "understudy"
 # Each may import what stands before it (and itself).
 ORDER = [
     "_version errors",
-    "text progress outputs",
+    "text tasks spans progress outputs",
     "runtime",
     "data",
     "models",

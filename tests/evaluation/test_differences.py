@@ -1,7 +1,9 @@
 import numpy as np
 
 from understudy.evaluation.differences import differences
+from understudy.tasks import Task
 
+TASK = Task("classification", ("bad", "fine"))
 TEXTS = ["not good", "a great film of 1999", "good", "it wasn\u2019t bad at all", "zyx good"]
 LABELS = np.array([0, 1, 1, 1, 1])
 TEACHER = np.array([[3.0, 0], [0, 4], [0, 1], [0, 2], [0, 3]])
@@ -9,7 +11,7 @@ STUDENT = np.array([[0.0, 2], [0, 4], [0, 1], [1, 0], [0, 3]])
 
 
 def test_slices_count_what_they_name() -> None:
-    found = differences(TEXTS, LABELS, STUDENT, TEACHER, ["bad", "fine"], {"not", "good", "a", "great", "film"})
+    found = differences(TASK, TEXTS, LABELS, STUDENT, TEACHER, {"not", "good", "a", "great", "film"})
     slices = {row["name"]: row for row in found["slices"]}
     assert slices["bad"] == {
         "group": "label",
@@ -29,7 +31,7 @@ def test_slices_count_what_they_name() -> None:
 
 
 def test_flips_start_with_the_surest() -> None:
-    flips = differences(TEXTS, LABELS, STUDENT, TEACHER, ["bad", "fine"], set())["flips"]
+    flips = differences(TASK, TEXTS, LABELS, STUDENT, TEACHER, set())["flips"]
     assert [flip["text"] for flip in flips] == ["not good", "it wasn\u2019t bad at all"]
     assert flips[0] == {
         "text": "not good",
@@ -42,5 +44,5 @@ def test_flips_start_with_the_surest() -> None:
 
 
 def test_long_texts_are_cut() -> None:
-    flips = differences(["x" * 1000], np.array([0]), STUDENT[:1], TEACHER[:1], ["bad", "fine"], set())["flips"]
+    flips = differences(TASK, ["x" * 1000], np.array([0]), STUDENT[:1], TEACHER[:1], set())["flips"]
     assert len(flips[0]["text"]) == 301

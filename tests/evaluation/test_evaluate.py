@@ -9,6 +9,7 @@ from understudy import Classifier, Predictor, evaluate, load_data
 from understudy.data.datasets import labels_of
 from understudy.errors import DataError, LabelError
 from understudy.evaluation.metrics import agreement, classification_metrics, expected_calibration_error
+from understudy.tasks import Task
 
 
 def test_metrics_by_hand() -> None:
@@ -32,7 +33,8 @@ def test_nothing_to_score() -> None:
 
 
 def test_agreement() -> None:
-    assert agreement(np.array([[1, 0], [0, 1.0]]), np.array([[2, 0], [2, 0.0]])) == 0.5
+    task = Task("classification", ("a", "b"))
+    assert agreement(task, np.array([[1, 0], [0, 1.0]]), np.array([[2, 0], [2, 0.0]])) == 0.5
 
 
 def test_beside_the_teacher(

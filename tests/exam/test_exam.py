@@ -35,7 +35,7 @@ def test_what_an_exam_finds(exam: Path) -> None:
     assert (trials["split"] == "test").all()
     assert (trials["rows"] == 60).all()
     teacher = trials.iloc[0]
-    assert teacher["accuracy"] > 0.9
+    assert teacher["score"] > 0.9
     assert teacher["retention"] == 1
     assert teacher["times_faster"] == 1
     assert (trials["latency_ms"] > 0).all()
@@ -44,7 +44,7 @@ def test_what_an_exam_finds(exam: Path) -> None:
     students = trials[trials["kind"] == "student"]
     assert (students["embedding_parameters"] > 0).all()
     assert set(students["recipe"]) == {"logit-mse", "hard-labels"}
-    assert students["accuracy"].max() > 0.8
+    assert students["score"].max() > 0.8
     # a student and its twin are of one form
     assert students.groupby("model")["latency_ms"].nunique().eq(1).all()
     table = candidates(trials)
@@ -88,10 +88,10 @@ def test_best_ships_what_the_results_show(exam: Path, tmp_path: Path) -> None:
     predictor = Predictor(out)
     rows = [json.loads(line) for line in Path(load_test_split(exam)).read_text().splitlines()]
     right = [a["label"] == row["label"] for a, row in zip(predictor([r["text"] for r in rows]), rows, strict=True)]
-    assert sum(right) / len(right) == pytest.approx(found["accuracy"])
+    assert sum(right) / len(right) == pytest.approx(found["score"])
     card = (out / "README.md").read_text()
     assert "# shipped\n" in card
-    assert "![accuracy against latency" in card
+    assert "![score against latency" in card
     assert (out / "exam.svg").read_text().startswith("<svg")
     assert f"{found['retention']:.1%}" in card
 
@@ -146,7 +146,7 @@ def test_bad_data_is_refused_before_any_trial(
     pair = {"source": str(toy_pairs), "label_map": {"negative": "disliked", "positive": "liked"}}
     plan = make_plan(data=[str(toy_data), pair], teacher=str(teacher_folder), **SMALL_EXAM)
     with pytest.raises(
-        DataError, match=r"different tasks \(single texts with 2 labels; pairs of texts with 2 labels\)"
+        DataError, match=r"different tasks \(.*2 labels\) of single texts; .*2 labels\) of pairs of texts\)"
     ):
         run_exam(plan, tmp_path / "b")
     assert not list(tmp_path.glob("*/trials/*"))

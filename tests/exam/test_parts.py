@@ -7,25 +7,39 @@ import pytest
 from conftest import toy_rows
 
 from understudy.data.tokenization import word_tokenizer
-from understudy.exam.baselines import StaticBaseline, TfidfBaseline, load_baseline
-from understudy.exam.bootstrap import compare
+from understudy.exam.baselines import Baseline, fit_baseline, load_baseline
+from understudy.exam.bootstrap import Comparison, compare
 from understudy.exam.cost import measure_costs
+from understudy.tasks import Task
 
 ROWS = toy_rows(200)
 TEXTS = [row["text"] for row in ROWS]
 LABELS = np.array([int(row["label"] == "positive") for row in ROWS])
 
 
-def _static() -> StaticBaseline:
+TASK = Task("classification", ("negative", "positive"))
+
+
+def _counts(texts: list[str] = TEXTS) -> Baseline:
+    return fit_baseline(TASK, texts, LABELS, None, None)
+
+
+def _static() -> Baseline:
     words = sorted({word for text in TEXTS for word in text.split()})
     tokenizer = word_tokenizer(words, lowercase=True)
     table = np.random.default_rng(0).normal(size=(tokenizer.get_vocab_size(), 32)).astype(np.float32)
-    return StaticBaseline.fit(tokenizer, table, TEXTS, LABELS, ["negative", "positive"])
+    return fit_baseline(TASK, TEXTS, LABELS, table, tokenizer)
+
+
+def _compare(right_a: np.ndarray, right_b: np.ndarray) -> Comparison:
+    """Of accuracies, from whether each text is answered rightly."""
+    a, b = ([np.stack([right, np.ones_like(right)], 1)] for right in (right_a, right_b))
+    return compare(a, b, "accuracy")
 
 
 @pytest.mark.parametrize("kind", ["tf-idf", "static"])
 def test_baselines_learn_and_survive_saving(kind: str, tmp_path: Path) -> None:
-    model = TfidfBaseline.fit(TEXTS, LABELS, ["negative", "positive"]) if kind == "tf-idf" else _static()
+    model = _counts() if kind == "tf-idf" else _static()
     logits = model.logits(TEXTS)
     assert (logits.argmax(1) == LABELS).mean() > 0.9
     model.save(tmp_path / "model")
@@ -39,12 +53,12 @@ def test_baselines_learn_and_survive_saving(kind: str, tmp_path: Path) -> None:
 
 def test_a_label_never_seen_is_never_given() -> None:
     labels = np.where(LABELS == 1, 2, LABELS)
-    model = TfidfBaseline.fit(TEXTS, labels, ["negative", "mixed", "positive"])
+    model = fit_baseline(Task("classification", ("negative", "mixed", "positive")), TEXTS, labels, None, None)
     assert set(model.logits(TEXTS).argmax(1)) == {0, 2}
 
 
 def test_pairs_are_read_together() -> None:
-    model = TfidfBaseline.fit([f"x | {text}" for text in TEXTS], LABELS, ["negative", "positive"])
+    model = _counts([f"x | {text}" for text in TEXTS])
     assert (model.logits(["x"] * len(TEXTS), TEXTS).argmax(1) == LABELS).mean() > 0.9
 
 
@@ -52,25 +66,25 @@ def test_the_bootstrap_finds_what_is_there() -> None:
     random = np.random.default_rng(1)
     easy = random.random(800)
     a, b = (easy < 0.85).astype(float), (easy < 0.80).astype(float)
-    found = compare(a, b)
+    found = _compare(a, b)
     assert found.low > 0
     assert found.low < found.difference < found.high
     assert found.p < 0.01
-    same = compare(random.permutation(a), a)
+    same = _compare(random.permutation(a), a)
     assert same.low < 0 < same.high
-    assert compare(a, a).difference == 0
+    assert _compare(a, a).difference == 0
 
 
 def test_the_bootstrap_is_calibrated() -> None:
     """Of intervals for models that are equally good, about 95 % hold zero."""
     random = np.random.default_rng(2)
     pairs = [(random.random((2, 300)) < 0.8).astype(float) for _ in range(200)]
-    held = np.mean([found.low <= 0 <= found.high for found in (compare(a, b) for a, b in pairs)])
+    held = np.mean([found.low <= 0 <= found.high for found in (_compare(a, b) for a, b in pairs)])
     assert 0.9 < held <= 0.99
 
 
 def test_costs_are_measured_side_by_side(tmp_path: Path) -> None:
-    TfidfBaseline.fit(TEXTS, LABELS, ["negative", "positive"]).save(tmp_path / "tfidf")
+    _counts().save(tmp_path / "tfidf")
     _static().save(tmp_path / "static")
     folders = {name: tmp_path / name for name in ("tfidf", "static")}
     costs = measure_costs(folders, "tfidf", [(text,) for text in TEXTS[:20]], rounds=2)

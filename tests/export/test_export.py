@@ -12,7 +12,7 @@ from conftest import toy_rows
 from understudy import STUDENTS, Classifier, Predictor, export_model, load_data
 from understudy.errors import DataError, ExportError
 from understudy.runtime.manifest import Manifest
-from understudy.runtime.predictor import softmax
+from understudy.tasks import softmax
 
 ALL = [(name, pair) for name in STUDENTS for pair in (False, True)]
 ODD = ["", " ", "\x00", "🙂🙃", "!", "a", "a great film", "word " * 30, "x" * 5000, "\ud800"]
@@ -96,7 +96,7 @@ def test_a_transformer_is_exported_too(teacher_folder: Path, tmp_path: Path) -> 
 
 
 def test_labels_that_disagree_fail_the_export(students: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"another label than the model on \d+ of \d+ texts|agreement 1.0"):
+    with pytest.raises(ExportError, match=r"answers otherwise than the model in \d+ of \d+ cases|agreement 1.0"):
         export_model(students["bilstm", False], tmp_path / "out", int8=True, min_agreement=1.01)
     assert not list(tmp_path.iterdir())
 

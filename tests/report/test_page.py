@@ -166,7 +166,7 @@ def test_two_thousand_trials(exam: Path, tmp_path: Path, browser: Any) -> None:
     shutil.copytree(exam, copy)
     rows = [json.loads(line) for line in (copy / RESULTS).read_text().splitlines()]
     student = next(row for row in rows if row["kind"] == "student")
-    many = [{**student, "model": f"m{n // 3}", "seed": n % 3, "accuracy": 0.5 + n / 5000} for n in range(2000)]
+    many = [{**student, "model": f"m{n // 3}", "seed": n % 3, "score": 0.5 + n / 5000} for n in range(2000)]
     (copy / RESULTS).write_text("".join(json.dumps(row) + "\n" for row in [*rows, *many]))
     costs = [json.loads(line) for line in (copy / "costs.jsonl").read_text().splitlines()]
     form = next(row for row in costs if row["model"] == student["model"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, BertForTokenClassification
+from transformers import AutoModelForSequenceClassification, BertForQuestionAnswering
 
 from understudy.data.datasets import ids_of, load_data
 from understudy.errors import CacheError, ModelError
@@ -122,12 +122,12 @@ def test_odd_texts(teacher: Teacher) -> None:
 def test_folders_that_are_no_teacher(tiny_bert: Path, teacher_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"expected a model folder with a config.json"):
         Teacher(tmp_path)
-    with pytest.raises(ModelError, match="BertModel, expected a model for sequence classification"):
+    with pytest.raises(ModelError, match="BertModel, expected a model for sequence or token classification"):
         Teacher(tiny_bert)
-    tagger = tmp_path / "tagger"
-    BertForTokenClassification.from_pretrained(tiny_bert).save_pretrained(tagger)
-    with pytest.raises(ModelError, match="BertForTokenClassification"):
-        Teacher(tagger)
+    reader = tmp_path / "reader"
+    BertForQuestionAnswering.from_pretrained(tiny_bert).save_pretrained(reader)
+    with pytest.raises(ModelError, match="BertForQuestionAnswering"):
+        Teacher(reader)
     empty = tmp_path / "empty"
     shutil.copytree(teacher_folder, empty)
     (empty / "model.safetensors").unlink()

@@ -23,6 +23,7 @@ from understudy import (
     create_student,
     load_data,
 )
+from understudy.data.datasets import task_of, without_labels
 from understudy.errors import LabelError, ModelError
 from understudy.training.checkpoints import newest_whole
 from understudy.training.encoded import EncodedTexts, LengthGroupedSampler
@@ -187,7 +188,8 @@ def test_labels_are_matched_by_name(
 
 
 def test_unlabelled_rows_are_taught_by_the_teacher_only(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
-    encoded = EncodedTexts(data["train"].remove_columns("label"), student(teacher, data)[1], 48)
+    rows = without_labels(data["train"].remove_columns("label"), task_of(data["train"]))
+    encoded = EncodedTexts(rows, student(teacher, data)[1], 48)
     assert set(encoded.labels.tolist()) == {-100}
 
 

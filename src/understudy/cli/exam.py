@@ -17,6 +17,7 @@ from understudy.cli.options import (
     Quiet,
     Seed,
     Student,
+    TaskName,
     Text,
     TextPair,
     Unlabelled,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("understudy")
 
 ExamFolder = Annotated[Path, typer.Argument(help="Folder of an exam.", show_default=False)]
-Retention = Annotated[float | None, typer.Option(min=0.0, help="Smallest share of the teacher's accuracy.")]
+Retention = Annotated[float | None, typer.Option(min=0.0, help="Smallest share of the teacher's score.")]
 LatencyMs = Annotated[float | None, typer.Option(min=0.0, help="Longest median time of one text, ms.")]
 SizeMb = Annotated[float | None, typer.Option(min=0.0, help="Largest size of weights and tokenizer, MB.")]
 
@@ -62,6 +63,7 @@ def exam(
     text: Text = None,
     text_pair: TextPair = None,
     label: Label = None,
+    task: TaskName = None,
     tune: Annotated[
         int, typer.Option(min=0, help="Search each student's settings first, in so many tries, on validation.")
     ] = 0,
@@ -75,11 +77,11 @@ def exam(
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Examine many students: accuracy, latency, memory, size, on one page."""
+    """Examine many students: score, latency, memory, size, on one page."""
     log_to_stderr(quiet)
     from understudy.exam.trials import trials_of
 
-    given = {"source": data, "text": text, "text_pair": text_pair, "label": label}
+    given = {"source": data, "text": text, "text_pair": text_pair, "label": label, "task": task and str(task)}
     entry: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if unlabelled:
         entry["unlabelled"] = [str(file) for file in unlabelled]
@@ -94,7 +96,9 @@ def exam(
         tune=tune or None,
     )
     if dry_run:
-        trials = trials_of(made)
+        from understudy.exam.run import tagging_sets
+
+        trials = trials_of(made, tagging_sets(made))
         for trial in trials:
             print(trial.title)
         print(f"{len(trials)} trials.")
@@ -146,7 +150,7 @@ def best(
         print(json.dumps(found))
         return
     print(found["title"])
-    for name in ("accuracy", "retention", "agreement", "validation_retention"):
+    for name in ("score", "retention", "agreement", "validation_retention"):
         print(f"  {name.replace('_', ' '):<22}{found[name]:.1%}")
     print(f"  {'latency':<22}{found['latency_ms']:.3f} ms, {found['times_faster']:,.0f} times the teacher's speed")
     print(f"  {'size':<22}{found['size_bytes'] / 1e6:.2f} MB")

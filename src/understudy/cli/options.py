@@ -34,18 +34,39 @@ class Recipe(StrEnum):
     SOFT_TARGETS = "soft-targets"
 
 
+class Kind(StrEnum):
+    CLASSIFICATION = "classification"
+    TAGGING = "tagging"
+    REGRESSION = "regression"
+    MULTI_LABEL = "multi-label"
+    ASPECTS = "aspects"
+
+
 Data = Annotated[
     str,
     typer.Option(
-        help="Folder with train/validation/test files, one CSV, TSV, JSONL or Parquet file, or a Hub data set.",
+        help="Folder with train/validation/test files, one CSV, TSV, JSONL, Parquet or CoNLL file, or a Hub data set.",
         show_default=False,
     ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write. It appears when it is whole.", show_default=False)]
-TeacherFolder = Annotated[str, typer.Option(help="Fine-tuned classifier: a folder or a Hub name.", show_default=False)]
-Text = Annotated[str | None, typer.Option(help="Column of texts, if not text or sentence.", show_default=False)]
-TextPair = Annotated[str | None, typer.Option(help="Column of second texts.", show_default=False)]
-Label = Annotated[str | None, typer.Option(help="Column of labels, if not label.", show_default=False)]
+TeacherFolder = Annotated[
+    str, typer.Option(help="Fine-tuned classifier or tagger: a folder or a Hub name.", show_default=False)
+]
+Text = Annotated[
+    str | None,
+    typer.Option(help="Column of texts, if not text or sentence; of words, if not tokens.", show_default=False),
+]
+TextPair = Annotated[str | None, typer.Option(help="Column of second texts, or of a question.", show_default=False)]
+Label = Annotated[
+    str | None,
+    typer.Option(help="Column of labels, if not label or tags; of aspects several: a,b,c.", show_default=False),
+]
+TaskName = Annotated[
+    Kind | None,
+    typer.Option("--task", help="What is learned.", show_default="found from the columns"),
+]
+RepairTags = Annotated[bool, typer.Option("--repair-tags", help="Make I- tags that continue nothing B-.")]
 LabelMap = Annotated[
     str | None,
     typer.Option(help="Model's label names in the data's: LABEL_0=negative,LABEL_1=positive.", show_default=False),
@@ -69,18 +90,20 @@ Unlabelled = Annotated[
 ]
 
 
-def read_data(data: str, text: str | None, text_pair: str | None, label: str | None) -> "DatasetDict":
+def read_data(
+    data: str, text: str | None, text_pair: str | None, label: str | None, task: Kind | None, repair: bool = False
+) -> "DatasetDict":
     from understudy.data.datasets import load_data
     from understudy.data.sources import Columns
 
-    return load_data(data, Columns(text, text_pair, label))
+    return load_data(data, Columns(text, text_pair, label, task and str(task), repair))
 
 
-def read_unlabelled(files: list[Path] | None, text: str | None, text_pair: str | None) -> Any:
-    from understudy.data.datasets import load_unlabelled
+def read_unlabelled(files: list[Path] | None, data: "DatasetDict", text: str | None, text_pair: str | None) -> Any:
+    from understudy.data.datasets import load_unlabelled, task_of
     from understudy.data.sources import Columns
 
-    return load_unlabelled(files, Columns(text, text_pair)) if files else None
+    return load_unlabelled(files, Columns(text, text_pair), task_of(data["train"]).is_tagging) if files else None
 
 
 def open_classifier(folder: str) -> "Predicts":

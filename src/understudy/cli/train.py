@@ -19,8 +19,10 @@ from understudy.cli.options import (
     Precision,
     Quiet,
     Recipe,
+    RepairTags,
     Seed,
     Student,
+    TaskName,
     TeacherFolder,
     Text,
     TextPair,
@@ -41,6 +43,8 @@ def finetune(
     text: Text = None,
     text_pair: TextPair = None,
     label: Label = None,
+    task: TaskName = None,
+    repair_tags: RepairTags = False,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
@@ -54,7 +58,7 @@ def finetune(
     from understudy.training.finetune import FinetuneSettings
     from understudy.training.finetune import finetune as run
 
-    loaded = read_data(data, text, text_pair, label)
+    loaded = read_data(data, text, text_pair, label, task, repair_tags)
     arguments = training_arguments(epochs, batch_size, learning_rate)
     settings = FinetuneSettings(arguments=arguments, seed=seed, max_length=max_length)
     run(model, loaded, out, settings, overwrite, record={"source": str(data)})
@@ -69,6 +73,8 @@ def label(
     text: Text = None,
     text_pair: TextPair = None,
     label: Label = None,
+    task: TaskName = None,
+    repair_tags: RepairTags = False,
     max_length: MaxLength = 256,
     dtype: Annotated[
         Precision | None, typer.Option("--teacher-dtype", help="float32 or bfloat16.", show_default="fastest here")
@@ -80,8 +86,8 @@ def label(
     from understudy.teachers import Teacher
     from understudy.training.distill import transfer_set
 
-    loaded = read_data(data, text, text_pair, label)
-    transfer = transfer_set(loaded, read_unlabelled(unlabelled, text, text_pair))
+    loaded = read_data(data, text, text_pair, label, task, repair_tags)
+    transfer = transfer_set(loaded, read_unlabelled(unlabelled, loaded, text, text_pair))
     cached = Teacher(teacher, max_length=max_length, dtype=dtype).label(transfer, cache)
     logger.info("The logits of %s texts are in %s.", f"{cached.fingerprint['rows']:,}", cached.folder)
 
@@ -107,6 +113,10 @@ def distill(
     vocab_size: Annotated[
         int | None, typer.Option(min=1, help="Largest number of tokens.", show_default="all in the texts")
     ] = None,
+    char_embedding_size: Annotated[
+        int, typer.Option(min=0, help="Taggers: dimension of a convolution over characters; 0 = none.")
+    ] = 0,
+    crf: Annotated[bool, typer.Option("--crf", help="Taggers: choose tags as a sequence.")] = False,
     freeze_embeddings: Annotated[bool, typer.Option("--freeze-embeddings", help="Do not train word vectors.")] = False,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -115,6 +125,8 @@ def distill(
     text: Text = None,
     text_pair: TextPair = None,
     label: Label = None,
+    task: TaskName = None,
+    repair_tags: RepairTags = False,
     label_map: LabelMap = None,
     cache: Cache = None,
     dtype: Annotated[
@@ -133,7 +145,7 @@ def distill(
     from understudy.training.distill import distill as run
     from understudy.training.students import StudentSettings
 
-    loaded = read_data(data, text, text_pair, label)
+    loaded = read_data(data, text, text_pair, label, task, repair_tags)
     settings = DistillSettings(
         student=StudentSettings(
             architecture=student,
@@ -143,6 +155,8 @@ def distill(
             vocab_size=vocab_size,
             freeze_embeddings=freeze_embeddings,
             max_length=max_length,
+            char_embedding_size=char_embedding_size,
+            crf=crf,
         ),
         recipe=recipe,
         arguments=training_arguments(epochs, batch_size, learning_rate),
@@ -155,7 +169,7 @@ def distill(
         loaded,
         out,
         settings,
-        unlabelled=read_unlabelled(unlabelled, text, text_pair),
+        unlabelled=read_unlabelled(unlabelled, loaded, text, text_pair),
         cache=cache,
         overwrite=overwrite,
         record={"teacher": teacher, "source": data},

@@ -15,6 +15,7 @@ from understudy.cli.options import (
     Out,
     Overwrite,
     Quiet,
+    TaskName,
     Text,
     TextPair,
     log_to_stderr,
@@ -42,6 +43,7 @@ def evaluate(
     text: Text = None,
     text_pair: TextPair = None,
     label: Label = None,
+    task: TaskName = None,
     label_map: LabelMap = None,
     quiet: Quiet = False,
 ) -> None:
@@ -50,7 +52,7 @@ def evaluate(
     from understudy.data.labels import parse_label_map
     from understudy.evaluation.evaluate import evaluate as run
 
-    loaded = read_data(data, text, text_pair, label)
+    loaded = read_data(data, text, text_pair, label, task)
     chosen = split or ("test" if "test" in loaded else "validation")
     if chosen not in loaded:
         raise UnderstudyError(f"{data} has no split {chosen!r}, only {', '.join(loaded)}.")
@@ -71,10 +73,10 @@ def predict(
     all_scores: Annotated[bool, typer.Option("--all-scores", help="The probability of every label.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Classify lines as they come: text or JSON in, JSON lines out.
+    """Classify or tag lines as they come: text or JSON in, JSON lines out.
 
-    A JSON line is {"text": ..., "text_pair": ...} or a string. Its other fields are handed through, but for label and
-    score, which are the answer.
+    A JSON line is a string, {"text": ..., "text_pair": ...}, or for a tagger {"tokens": [...], "question": ...}. Its
+    other fields are handed through, but for those of the answer: label and score, or tokens, tags, scores and spans.
     """
     log_to_stderr(quiet)
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
@@ -122,41 +124,79 @@ def export(
     )
 
 
-def _parity_texts(data: str | None, text: str | None, text_pair: str | None) -> list[tuple[str, ...]] | None:
+def _parity_texts(data: str | None, text: str | None, text_pair: str | None) -> list[tuple[Any, ...]] | None:
     if data is None:
         return None
     from understudy.data.datasets import load_data, load_unlabelled
+    from understudy.data.readers import inputs_of
     from understudy.data.sources import Columns
 
     columns = Columns(text, text_pair)
     single = Path(data).is_file()
     loaded = load_unlabelled([data], columns) if single else load_data(data, columns)["validation"]
-    return [tuple(row[c] for c in ("text", "text_pair") if c in row) for row in loaded]
+    return [inputs_of(row) for row in loaded]
 
 
 def _predict_lines(classifier: "Predicts", lines: Any, source: str, all_scores: bool) -> None:
     from understudy.data.readers import parse_input_line
     from understudy.errors import DataError
-    from understudy.runtime.predictor import softmax
-    from understudy.text import clean_text
 
     for number, line in enumerate(lines, 1):
         row = parse_input_line(line, f"{source}:{number}")
-        if not isinstance(row.get("text"), str):
-            raise DataError(f"{source}:{number}: expected a text, or a JSON object with one under 'text'.")
-        pairs = None if row.get("text_pair") is None else [row["text_pair"]]
         try:
-            scores = softmax(classifier.logits([row["text"]], pairs))[0]
+            answer = _tagged(classifier, row) if classifier.task.is_tagging else _answer(classifier, row, all_scores)
         except DataError as error:
             raise DataError(f"{source}:{number}: {error}") from None
-        best = int(scores.argmax())
-        answer = {
-            **row,
-            "text": clean_text(row["text"]),
-            "label": classifier.label_names[best],
-            "score": round(float(scores[best]), 6),
-        }
-        if all_scores:
-            named = zip(classifier.label_names, scores.tolist(), strict=True)
-            answer["scores"] = {name: round(score, 6) for name, score in named}
-        print(json.dumps(answer, ensure_ascii=False), flush=True)
+        print(json.dumps({**row, **_rounded(answer)}, ensure_ascii=False), flush=True)
+
+
+def _answer(classifier: "Predicts", row: dict[str, Any], all_scores: bool) -> dict[str, Any]:
+    from understudy.errors import DataError
+    from understudy.runtime.answers import answer
+    from understudy.text import clean_text
+
+    if not isinstance(row.get("text"), str):
+        raise DataError("expected a text, or a JSON object with one under 'text'.")
+    pairs = None if row.get("text_pair") is None else [row["text_pair"]]
+    logits = classifier.logits([row["text"]], pairs)
+    found = {"text": clean_text(row["text"]), **answer(classifier.task, logits[0])}
+    if all_scores:
+        chances = classifier.task.probabilities(logits)[0]
+        found["scores"] = dict(zip(classifier.label_names, map(float, chances), strict=True))
+    return found
+
+
+def _tagged(classifier: Any, row: dict[str, Any]) -> dict[str, Any]:
+    """Tags of a text, or of `tokens`; with a `question`, those of the tokens that it is about."""
+    from understudy.data.rows import split_words, with_question
+    from understudy.errors import DataError
+
+    if row.get("tokens") is None and row.get("question") is None:
+        if not isinstance(row.get("text"), str):
+            raise DataError("expected a text, or a JSON object with tokens or a text.")
+        found: dict[str, Any] = classifier.tag(row["text"])
+        return found
+    words = split_words(row.get("tokens") if row.get("tokens") is not None else row.get("text"), "tokens")
+    if row.get("question") is None:
+        asked: dict[str, Any] = classifier.tag(words)
+        return asked
+    whole = with_question(split_words(row["question"], "question"), words)
+    return _from_word(classifier.tag(whole), len(whole) - len(words))
+
+
+def _from_word(answer: dict[str, Any], first: int) -> dict[str, Any]:
+    """The answer without the words before `first`."""
+    spans = [
+        {**span, "start": span["start"] - first, "end": span["end"] - first}
+        for span in answer["spans"]
+        if span["start"] >= first
+    ]
+    return {**{name: answer[name][first:] for name in ("tokens", "tags", "scores")}, "spans": spans}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {name: _rounded(item) for name, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value

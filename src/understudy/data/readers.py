@@ -10,7 +10,8 @@ from typing import IO, Any, cast
 
 from understudy.errors import DataError
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".conll", ".conllu", ".iob", ".bio")
+CONLL = (".conll", ".conllu", ".iob", ".bio")
 
 Row = dict[str, Any]
 
@@ -38,7 +39,8 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
     """Yield (place, row): the place reads `file:line`.
 
     CSV follows RFC 4180. In TSV, quotes are ordinary characters, as in GLUE's files. A `.txt` file holds
-    one text a line. Any but Parquet may be gzipped.
+    one text a line. A CoNLL file gives a row for each sentence, its columns called "0", "1" and so on, each a list.
+    Any but Parquet may be gzipped.
 
     Raises:
         DataError: with file and line, for bytes that are not UTF-8 and rows that do not parse.
@@ -52,6 +54,8 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
         return _parquet_rows(path)
     if kind == ".txt":
         return ((place, {"text": line}) for place, line in _lines(path) if line.strip())
+    if kind in CONLL:
+        return _conll_rows(path)
     raise DataError(f"{path}: unknown kind of file, expected one of {', '.join(SUFFIXES)} (or one with .gz).")
 
 
@@ -120,6 +124,40 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
         for row in batch.to_pylist():
             number += 1
             yield f"{path}, row {number}", row
+
+
+def _conll_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """Sentences of a file with a word a line; `-DOCSTART-`, comments and lines of white space are no words."""
+    sentence: list[list[str]] = []
+    first = ""
+    for place, line in _lines(path):
+        fields = line.rstrip().split("\t") if "\t" in line.rstrip() else line.split()
+        is_comment = line.startswith("#") and not sentence and (len(fields) == 1 or line[1:2] == " ")
+        if not line.strip() or fields[0] == "-DOCSTART-" or is_comment:
+            if sentence:
+                yield first, _as_columns(sentence)
+            sentence = []
+            continue
+        if not sentence:
+            first = place
+        elif len(fields) != len(sentence[0]):
+            raise DataError(
+                f"{place}: {len(fields)} columns ({line[:60]!r}), the line above has {len(sentence[0])}. "
+                "Expected a word and its tags on each line, all separated by tabs, or all by spaces."
+            )
+        sentence.append(fields)
+    if sentence:
+        yield first, _as_columns(sentence)
+
+
+def _as_columns(sentence: list[list[str]]) -> Row:
+    return {str(number): [word.strip() for word in column] for number, column in enumerate(zip(*sentence, strict=True))}
+
+
+def inputs_of(row: Row) -> tuple[Any, ...]:
+    """What a model reads of a row: words, or a text, or a pair of texts."""
+    names = ("tokens",) if row.get("tokens") is not None else ("text", "text_pair")
+    return tuple(row[name] for name in names if name in row)
 
 
 def parse_input_line(line: str, place: str) -> Row:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
 
@@ -16,16 +17,27 @@ SPLIT_FILES = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test",),
 }
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns hold what; None = found by convention."""
+    """Which columns hold what, and what is learned from them; None = found by convention.
+
+    Args:
+        text: texts, or for tagging the words of each sentence. In a CoNLL file, the column's number, from "0".
+        text_pair: second texts; for tagging, a question about the sentence.
+        label: labels, tags, or a number; several column names with commas between them are aspects, or labels that
+            are 0 or 1.
+        task: one of `understudy.tasks.KINDS`.
+        repair: turn an I- tag that continues nothing into B-.
+    """
 
     text: str | None = None
     text_pair: str | None = None
     label: str | None = None
+    task: str | None = None
+    repair: bool = False
 
 
 class FileRows:
@@ -52,12 +64,18 @@ class LoadedRows:
         self.columns = list(dataset.column_names)
 
     def __iter__(self) -> Iterator[tuple[str, Row]]:
-        classes = {c: f for c, f in self.dataset.features.items() if isinstance(f, ClassLabel)}
+        classes = {c: f for c, f in self.dataset.features.items() if isinstance(getattr(f, "feature", f), ClassLabel)}
         for number, row in enumerate(self.dataset):
             for column, feature in classes.items():
-                if row[column] is not None and row[column] >= 0:
-                    row[column] = feature.int2str(row[column])
+                row[column] = _names(row[column], getattr(feature, "feature", feature))
             yield f"{self.name}, row {number}", row
+
+
+def _names(value: Any, feature: ClassLabel) -> Any:
+    """Class labels, or lists of them, as their names; -1 stays."""
+    if isinstance(value, list):
+        return [_names(item, feature) for item in value]
+    return feature.int2str(value) if value is not None and value >= 0 else value
 
 
 def open_splits(source: str | Path | DatasetDict, columns: Columns) -> dict[str, FileRows | LoadedRows]:

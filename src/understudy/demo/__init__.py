@@ -82,7 +82,7 @@ def _print_table(table: pd.DataFrame) -> None:
     for row in table.to_dict("records"):
         shown.add_row(
             row["title"],
-            f"{row['accuracy']:.1%}",
+            f"{row['score']:.1%}",
             f"{row['retention']:.1%}",
             f"{row['size_bytes'] / 1e6:.1f} MB",
             f"{row['latency_ms']:.3f} ms",

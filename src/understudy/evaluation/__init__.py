@@ -2,6 +2,6 @@
 
 from understudy.evaluation.classifier import Classifier
 from understudy.evaluation.evaluate import evaluate, predict_dataset
-from understudy.evaluation.metrics import classification_metrics
+from understudy.evaluation.metrics import task_metrics
 
-__all__ = ["Classifier", "classification_metrics", "evaluate", "predict_dataset"]
+__all__ = ["Classifier", "evaluate", "predict_dataset", "task_metrics"]

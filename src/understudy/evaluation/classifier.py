@@ -1,15 +1,18 @@
-"""A trained classifier as a function from texts to logits, on torch."""
+"""A trained model as a function from texts to logits, on torch."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from understudy.data.labels import ordered_names
 from understudy.models import is_student
-from understudy.models.loading import MAX_LENGTH, input_length, load_classifier
+from understudy.models.loading import MAX_LENGTH, input_length, load_classifier, task_of_config
+from understudy.runtime.alignment import WordEncoder, pad
+from understudy.runtime.answers import Answer
+from understudy.runtime.predictor import tag
 from understudy.text import clean_texts, wrong_shape
 
 TEXTS_PER_BATCH = 64
@@ -18,14 +21,15 @@ UNSET = 100_000
 
 
 class Classifier:
-    """A model and its tokenizer: a student, a teacher, any Hugging Face sequence classifier.
+    """A model and its tokenizer: a student, a teacher, any Hugging Face classifier of texts or words.
 
     Has the same face as `understudy.serve.Predictor`, which runs exported folders without torch.
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
-        self.label_names = ordered_names(model.config.id2label)
+        self.task = task_of_config(model.config)
+        self.label_names = list(self.task.labels)
         self.data_labels: list[str] = getattr(model.config, "data_labels", None) or self.label_names
         # A student cuts texts itself, each of a pair on its own, so that every runtime cuts them alike.
         self._truncate = not is_student(model)
@@ -39,8 +43,14 @@ class Classifier:
         return cls(*load_classifier(folder))
 
     @torch.no_grad()
-    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
-        """[texts, labels] float32; raises DataError for pairs where single texts are expected, or the reverse."""
+    def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
+        """[texts, labels] float32; of a tagger's lists of words [words, tags], long ones read in windows.
+
+        Raises:
+            DataError: pairs where single texts are expected, or the reverse.
+        """
+        if self.task.is_tagging:
+            return self._tag(texts)
         if self.pair not in (None, pairs is not None):
             raise wrong_shape(self.pair)
         if not len(texts):
@@ -56,3 +66,25 @@ class Classifier:
             inputs = self.tokenizer(*batch, padding=True, return_tensors="pt", **limits)
             result[rows] = self.model(**inputs.to(self.model.device)).logits.float().cpu().numpy()
         return result
+
+    def tag(self, text: str | Sequence[str]) -> Answer:
+        """Tags and spans of one sentence; raises DataError where the model is no tagger."""
+        return tag(self, text)
+
+    @torch.no_grad()
+    def _tag(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
+        offsets = np.concatenate([[0], np.cumsum([len(words) for words in sentences], dtype=np.int64)])
+        result = np.zeros((int(offsets[-1]), len(self.label_names)), dtype=np.float32)
+        windows = sorted(self.words.windows(sentences, self.max_length), key=lambda window: len(window.ids))
+        self.model.eval()
+        for start in range(0, len(windows), TEXTS_PER_BATCH):
+            part = windows[start : start + TEXTS_PER_BATCH]
+            ids, mask = (torch.from_numpy(a).to(self.model.device) for a in pad(part, self.tokenizer.pad_token_id))
+            logits = self.model(input_ids=ids, attention_mask=mask).logits.float().cpu().numpy()
+            for row, window in enumerate(part):
+                result[offsets[window.sentence] + window.words] = logits[row, window.positions]
+        return result
+
+    @cached_property
+    def words(self) -> WordEncoder:
+        return WordEncoder(self.tokenizer.backend_tokenizer, self.tokenizer.unk_token)

@@ -6,14 +6,17 @@ from typing import Any, Protocol
 import numpy as np
 from datasets import Dataset
 
-from understudy.data.datasets import is_pair, labels_of
+from understudy.data.datasets import is_pair, labels_of, task_of, texts_of, word_counts_of
 from understudy.data.labels import are_generic, match_by_name, match_by_proof, refuse
-from understudy.evaluation.metrics import agreement, classification_metrics
+from understudy.errors import LabelError
+from understudy.evaluation.metrics import agreement, task_metrics
+from understudy.tasks import Task
 
 
 class Named(Protocol):
-    """Names of a classifier's outputs, and what the data it was trained on called them."""
+    """What a classifier does, names of its outputs, and what the data it was trained on called them."""
 
+    task: Task
     label_names: list[str]
     data_labels: list[str]
 
@@ -21,13 +24,13 @@ class Named(Protocol):
 class Predicts(Named, Protocol):
     """What can be evaluated: `Classifier` (torch) and `Predictor` (ONNX)."""
 
-    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray: ...
+    def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray: ...
 
 
 def predict_dataset(classifier: Predicts, dataset: Dataset) -> np.ndarray:
-    """[rows, labels] float32 logits for `text` (and `text_pair`)."""
+    """[rows, labels] float32 logits for `text` (and `text_pair`); for tagging [words of all rows, tags]."""
     pairs = list(dataset["text_pair"]) if is_pair(dataset) else None
-    return classifier.logits(list(dataset["text"]), pairs)
+    return classifier.logits(texts_of(dataset), pairs)
 
 
 def evaluate(
@@ -39,35 +42,45 @@ def evaluate(
     """Score `classifier` on `dataset`.
 
     Args:
-        teacher: adds its accuracy, the student's `retention` (accuracy / teacher's accuracy) and `agreement`
-            (share of rows where both predict the same).
+        teacher: adds its score as `teacher_` and the metric's name, the student's `retention` (its share of that)
+            and `agreement` (share of decisions that both make alike).
         label_map: {model's label name: data's label name}, where they differ and can't be proved.
 
     Returns:
-        Scores between 0 and 1 (see `classification_metrics`) and `rows`.
+        The scores of the task (see `task_metrics`) and `rows`.
 
     Raises:
         LabelError: the labels of data and model do not fit.
     """
-    logits, labels = _aligned(classifier, dataset, label_map, "model")
-    scores: dict[str, Any] = {"rows": len(dataset), **classification_metrics(logits, labels)}
+    task, labels, lengths = task_of(dataset), labels_of(dataset), word_counts_of(dataset)
+    logits = aligned_logits(classifier, dataset, label_map, "model")
+    scores: dict[str, Any] = {"rows": len(dataset), **task_metrics(task, logits, labels, lengths)}
     if teacher is not None:
-        teacher_logits, _ = _aligned(teacher, dataset, label_map, "teacher")
-        theirs = classification_metrics(teacher_logits, labels)["accuracy"]
-        scores["teacher_accuracy"] = theirs
-        scores["retention"] = scores["accuracy"] / theirs if theirs else float("nan")
-        scores["agreement"] = agreement(logits, teacher_logits)
+        teacher_logits = aligned_logits(teacher, dataset, label_map, "teacher")
+        theirs = task_metrics(task, teacher_logits, labels, lengths)[task.metric]
+        scores[f"teacher_{task.metric}"] = theirs
+        scores["retention"] = scores[task.metric] / theirs if theirs else float("nan")
+        scores["agreement"] = agreement(task, logits, teacher_logits)
     return scores
 
 
-def _aligned(
-    classifier: Predicts, dataset: Dataset, label_map: dict[str, str] | None, who: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Logits with columns in the data's label order, and the labels."""
-    logits, labels = predict_dataset(classifier, dataset), labels_of(dataset)
-    names = list(dataset.features["label"].names)
-    order = match_labels(names, classifier, lambda: (logits, labels), label_map, who)
-    return logits[:, order], labels
+def aligned_logits(
+    classifier: Predicts, dataset: Dataset, label_map: dict[str, str] | None = None, who: str = "model"
+) -> np.ndarray:
+    """Logits with columns in the data's label order."""
+    task = task_of(dataset)
+    check_task(task, classifier.task, who)
+    logits = predict_dataset(classifier, dataset)
+    return logits[:, match_labels(list(task.labels), classifier, lambda: (logits, labels_of(dataset)), label_map, who)]
+
+
+def check_task(data: Task, model: Task, who: str) -> None:
+    """Refuse a model of another task than the data's."""
+    if data.kind != model.kind:
+        raise LabelError(
+            f"The data is {data.describe()}, the {who} does {model.describe()}. Name the data's task with --task, "
+            f"or take another {who}."
+        )
 
 
 def match_labels(
@@ -90,11 +103,14 @@ def match_labels(
         LabelError: showing both maps.
     """
     model_names = classifier.label_names
+    if classifier.task.kind == "regression":
+        return [0]
     if label_map:
         order = match_by_name(data_names, [label_map.get(name, name) for name in model_names])
     else:
         order = match_by_name(data_names, model_names) or match_by_name(data_names, classifier.data_labels)
-        if order is None and (are_generic(data_names) or are_generic(model_names)):
+        provable = classifier.task.kind in ("classification", "tagging")
+        if order is None and provable and (are_generic(data_names) or are_generic(model_names)):
             logits, labels = evidence()
             labelled = labels >= 0
             order = match_by_proof(data_names, model_names, labels[labelled], logits[labelled].argmax(1))

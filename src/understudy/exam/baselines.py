@@ -1,7 +1,10 @@
-"""What every student must beat: tf-idf and static embeddings, each with a logistic regression. No torch."""
+"""What every student must beat: linear models on word counts or on static embeddings. No torch.
+
+Each decision of the task has a linear model of its own: a logistic regression, for a number a ridge regression.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,111 +13,122 @@ from tokenizers import Tokenizer
 
 from understudy.runtime.manifest import TOKENIZER
 from understudy.runtime.words import FastTokenizer
+from understudy.tasks import Task
 from understudy.text import clean_texts
 
 BASELINE = "baseline.json"
 WEIGHTS = "weights.safetensors"
 MAX_LENGTH = 256
+# The logit of a choice that no training text has.
+NEVER = -1e9
 
 
-class Baseline(Protocol):
-    """Has the face of a `Predictor`."""
+class Features(Protocol):
+    """Texts -> a matrix, dense or sparse, [texts, columns]; for tagging [words, columns]."""
 
-    label_names: list[str]
-    data_labels: list[str]
+    def __call__(self, texts: Sequence[Any]) -> Any: ...
 
-    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray: ...
+    def save(self, folder: Path) -> dict[str, np.ndarray]: ...
 
 
-class TfidfBaseline:
-    """Words and pairs of words, weighted by tf-idf, and scikit-learn's logistic regression.
+class Baseline:
+    """A linear model; has the face of a `Predictor`.
 
     Args:
-        vocabulary: {n-gram: column}.
-        idf: [columns] inverse document frequencies.
-        weights, bias: [labels, columns], [labels].
+        weights, bias: [outputs, columns], [outputs].
     """
 
-    def __init__(
-        self, vocabulary: dict[str, int], idf: np.ndarray, weights: np.ndarray, bias: np.ndarray, labels: list[str]
-    ) -> None:
-        self._vectorizer = _vectorizer(vocabulary)
-        self._vectorizer.idf_ = idf
+    def __init__(self, kind: str, task: Task, features: Features, weights: np.ndarray, bias: np.ndarray) -> None:
+        self.kind, self.task, self.features = kind, task, features
         self.weights, self.bias = weights, bias
         # As scipy wants it: else it would copy the whole matrix for every text.
-        self._columns = np.ascontiguousarray(weights.T, dtype=np.float64)
-        self.label_names = self.data_labels = labels
-
-    @classmethod
-    def fit(cls, texts: Sequence[str], labels: np.ndarray, names: list[str]) -> "TfidfBaseline":
-        vectorizer = _vectorizer(None)
-        features = vectorizer.fit_transform(texts)
-        weights, bias = _fit(features, labels, len(names))
-        vocabulary = {term: int(column) for term, column in vectorizer.vocabulary_.items()}
-        return cls(vocabulary, vectorizer.idf_, weights, bias, names)
-
-    def save(self, folder: Path) -> None:
-        arrays = {"idf": self._vectorizer.idf_, "weights": self.weights, "bias": self.bias}
-        vocabulary = {term: int(column) for term, column in self._vectorizer.vocabulary_.items()}
-        _save(folder, {"kind": "tfidf", "labels": self.label_names, "vocabulary": vocabulary}, arrays)
+        self._columns = np.ascontiguousarray(weights.T, dtype=np.float64 if kind != "static" else np.float32)
+        self.label_names = self.data_labels = list(task.labels)
 
     @property
     def parameters(self) -> tuple[int, int]:
         """(of the word table, of the rest)."""
-        return 0, self.weights.size + self.bias.size
+        table = self.features.table.size if isinstance(self.features, MeanVectors) else 0
+        return table, self.weights.size + self.bias.size
 
-    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
-        """[texts, labels] float32."""
-        features = self._vectorizer.transform(_joined(texts, pairs))
-        return np.asarray(features @ self._columns + self.bias, dtype=np.float32)
+    def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
+        """[texts, outputs] float32; for tagging lists of words -> [words, tags]."""
+        return np.asarray(self.features(_joined(texts, pairs)) @ self._columns + self.bias, dtype=np.float32)
+
+    def save(self, folder: Path) -> None:
+        from safetensors.numpy import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        about = {"kind": self.kind, "task": self.task.kind, "labels": self.label_names}
+        (folder / BASELINE).write_text(json.dumps(about))
+        arrays = {"weights": self.weights, "bias": self.bias, **self.features.save(folder)}
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / WEIGHTS)
 
 
-class StaticBaseline:
-    """The mean of word vectors that were never trained, and a logistic regression (as Model2Vec's users do).
+class WordCounts:
+    """Words and pairs of words, weighted by tf-idf; for tagging what a word and its neighbours look like.
+
+    Args:
+        vocabulary: {n-gram or feature: column}.
+        idf: [columns] inverse document frequencies.
+    """
+
+    FILE = "vocabulary.json"
+
+    def __init__(self, vocabulary: dict[str, int], idf: np.ndarray, tagging: bool) -> None:
+        self._vectorizer = _vectorizer(vocabulary, tagging)
+        self._vectorizer.idf_ = idf
+        self.tagging = tagging
+
+    def __call__(self, texts: Sequence[Any]) -> Any:
+        return self._vectorizer.transform(list(_word_features(texts)) if self.tagging else texts)
+
+    def save(self, folder: Path) -> dict[str, np.ndarray]:
+        vocabulary = {term: int(column) for term, column in self._vectorizer.vocabulary_.items()}
+        (folder / self.FILE).write_text(json.dumps(vocabulary))
+        return {"idf": self._vectorizer.idf_}
+
+
+class MeanVectors:
+    """The mean of word vectors that were never trained (as Model2Vec's users do).
 
     Args:
         table: [tokens, size] float32.
-        weights, bias: [labels, size], [labels].
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, table: np.ndarray, weights: np.ndarray, bias: np.ndarray, labels: list[str]
-    ) -> None:
-        self.tokenizer, self.table, self.weights, self.bias = tokenizer, table, weights, bias
-        self.label_names = self.data_labels = labels
+    def __init__(self, tokenizer: Tokenizer, table: np.ndarray) -> None:
+        self.tokenizer, self.table = tokenizer, table
         self._fast = FastTokenizer.of(tokenizer, MAX_LENGTH)
 
-    @classmethod
-    def fit(
-        cls, tokenizer: Tokenizer, table: np.ndarray, texts: Sequence[str], labels: np.ndarray, names: list[str]
-    ) -> "StaticBaseline":
-        untrained = cls(tokenizer, table, np.zeros((len(names), table.shape[1])), np.zeros(len(names)), names)
-        weights, bias = _fit(untrained._features(texts), labels, len(names))
-        return cls(tokenizer, table, weights, bias, names)
-
-    def save(self, folder: Path) -> None:
-        _save(
-            folder,
-            {"kind": "static", "labels": self.label_names},
-            {"table": self.table, "weights": self.weights, "bias": self.bias},
-        )
-        self.tokenizer.save(str(folder / TOKENIZER))
-
-    @property
-    def parameters(self) -> tuple[int, int]:
-        """(of the word table, of the rest)."""
-        return self.table.size, self.weights.size + self.bias.size
-
-    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
-        """[texts, labels] float32."""
-        return np.asarray(self._features(_joined(texts, pairs)) @ self.weights.T + self.bias, dtype=np.float32)
-
-    def _features(self, texts: Sequence[str]) -> np.ndarray:
+    def __call__(self, texts: Sequence[Any]) -> np.ndarray:
         return np.stack([self.table[self._ids(text)].mean(0) for text in clean_texts(texts, MAX_LENGTH)])
+
+    def save(self, folder: Path) -> dict[str, np.ndarray]:
+        self.tokenizer.save(str(folder / TOKENIZER))
+        return {"table": self.table}
 
     def _ids(self, text: str) -> list[int]:
         ids = self._fast.encode(text) if self._fast is not None else None
         return ids if ids is not None else list(self.tokenizer.encode(text).ids[:MAX_LENGTH])
+
+
+def fit_baseline(
+    task: Task, texts: Sequence[Any], labels: np.ndarray, table: np.ndarray | None, tokenizer: Tokenizer | None
+) -> Baseline:
+    """A linear model on the mean of the vectors in `table`, or without one on word counts.
+
+    Args:
+        texts: pairs joined; for tagging lists of words.
+        labels: as from `labels_of`.
+    """
+    if table is not None and tokenizer is not None:
+        vectors = MeanVectors(tokenizer, table)
+        return Baseline("static", task, vectors, *_fit(task, vectors(texts), labels))
+    vectorizer = _vectorizer(None, task.is_tagging)
+    matrix = vectorizer.fit_transform(list(_word_features(texts)) if task.is_tagging else texts)
+    vocabulary = {term: int(column) for term, column in vectorizer.vocabulary_.items()}
+    counts = WordCounts(vocabulary, vectorizer.idf_, task.is_tagging)
+    return Baseline("counts", task, counts, *_fit(task, matrix, labels))
 
 
 def load_baseline(folder: Path) -> Baseline:
@@ -123,26 +137,78 @@ def load_baseline(folder: Path) -> Baseline:
 
     about = json.loads((folder / BASELINE).read_text())
     arrays = load_file(folder / WEIGHTS)
-    if about["kind"] == "tfidf":
-        return TfidfBaseline(about["vocabulary"], labels=about["labels"], **arrays)
-    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
-    return StaticBaseline(tokenizer, labels=about["labels"], **arrays)
+    task = Task(about["task"], tuple(about["labels"]))
+    features: Features
+    if about["kind"] == "counts":
+        vocabulary = json.loads((folder / WordCounts.FILE).read_text())
+        features = WordCounts(vocabulary, arrays["idf"], task.is_tagging)
+    else:
+        features = MeanVectors(Tokenizer.from_file(str(folder / TOKENIZER)), arrays["table"])
+    return Baseline(about["kind"], task, features, arrays["weights"], arrays["bias"])
 
 
-def _vectorizer(vocabulary: dict[str, int] | None) -> Any:
+def _vectorizer(vocabulary: dict[str, int] | None, tagging: bool) -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
+    if tagging:
+        return TfidfVectorizer(analyzer=_as_they_are, use_idf=False, norm=None, vocabulary=vocabulary, min_df=1)
     return TfidfVectorizer(
         ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b|[^\w\s]", vocabulary=vocabulary
     )
 
 
-def _fit(features: Any, labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [labels, columns] and bias [labels] of a logistic regression; a label never seen gets -1e9."""
-    from sklearn.linear_model import LogisticRegression
+def _as_they_are(features: list[str]) -> list[str]:
+    return features
 
-    model = LogisticRegression(max_iter=1000, C=4.0).fit(features, labels)
-    weights, bias = np.zeros((count, features.shape[1]), np.float32), np.full(count, -1e9, np.float32)
+
+def _word_features(sentences: Sequence[Sequence[str]]) -> Iterator[list[str]]:
+    """For each word: itself, its neighbours, its beginning and end, how it is written."""
+    for words in sentences:
+        low = ["<", *(word.lower() for word in words), ">"]
+        for place, word in enumerate(words, 1):
+            shape = f"s={word[:1].isupper():d}{word.isupper():d}{any(c.isdigit() for c in word):d}{word.isalnum():d}"
+            here = low[place]
+            yield [f"w={here}", f"<={low[place - 1]}", f">={low[place + 1]}", f"b={here[:3]}", f"e={here[-3:]}", shape]
+
+
+def _fit(task: Task, features: Any, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [outputs, columns] and bias [outputs]."""
+    weights = np.zeros((len(task.labels), features.shape[1]), np.float32)
+    bias = np.full(len(task.labels), NEVER, np.float32)
+    if task.kind == "regression":
+        from sklearn.linear_model import Ridge
+
+        known = np.isfinite(labels)
+        model = Ridge().fit(features[known], labels[known])
+        weights[0], bias[0] = model.coef_, model.intercept_
+    elif task.kind == "multi-label":
+        for column in range(len(task.labels)):
+            chosen, offset = _logistic(features, labels[:, column], 2, False)
+            weights[column], bias[column] = chosen[1] - chosen[0], offset[1] - offset[0]
+    elif task.kind == "aspects":
+        for number, columns in enumerate(task.groups):
+            weights[columns], bias[columns] = _logistic(features, labels[:, number] - columns[0], len(columns), False)
+    else:
+        weights, bias = _logistic(features, labels, len(task.labels), task.is_tagging)
+    return weights, bias
+
+
+def _logistic(features: Any, labels: np.ndarray, count: int, large: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [count, columns] and bias [count] of a logistic regression; a label never seen gets -1e9."""
+    from sklearn.linear_model import LogisticRegression, SGDClassifier
+
+    weights, bias = np.zeros((count, features.shape[1]), np.float32), np.full(count, NEVER, np.float32)
+    known = labels >= 0
+    present = np.unique(labels[known])
+    if len(present) == 1:
+        bias[present] = 0.0
+        return weights, bias
+    model = (
+        SGDClassifier(loss="log_loss", alpha=1e-6, random_state=0)
+        if large
+        else LogisticRegression(max_iter=1000, C=4.0)
+    )
+    model.fit(features[known], labels[known])
     if len(model.classes_) == 2:  # one row, for the second class
         weights[model.classes_[1]], bias[model.classes_] = model.coef_[0], (0.0, model.intercept_[0])
     else:
@@ -150,13 +216,5 @@ def _fit(features: Any, labels: np.ndarray, count: int) -> tuple[np.ndarray, np.
     return weights, bias
 
 
-def _joined(texts: Sequence[str], pairs: Sequence[str] | None) -> list[str]:
+def _joined(texts: Sequence[Any], pairs: Sequence[str] | None) -> list[Any]:
     return list(texts) if pairs is None else [f"{a} | {b}" for a, b in zip(texts, pairs, strict=True)]
-
-
-def _save(folder: Path, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    from safetensors.numpy import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / BASELINE).write_text(json.dumps(about))
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / WEIGHTS)

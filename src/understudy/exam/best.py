@@ -50,7 +50,7 @@ def best_row(trials: pd.DataFrame, table: pd.DataFrame, wanted: Wanted | None = 
     if row[["latency_ms", "validation_retention"]].isna().any():
         raise DataError("The students are not measured beside their teacher yet. Run the exam again: it goes on there.")
     seeds = trials[trials["key"].isin(row["keys"])]
-    best = seeds.loc[seeds["validation_accuracy"].astype(float).idxmax()]
+    best = seeds.loc[seeds["validation_score"].astype(float).idxmax()]
     cells = {name: plain(value) for name, value in row.items() if name != "keys"}
     return {**cells, "key": best["key"], "seed": int(best["seed"])}, good
 

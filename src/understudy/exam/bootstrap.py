@@ -1,10 +1,13 @@
-"""Is A better than B? The paired bootstrap over examples."""
+"""Is A better than B? The paired bootstrap over texts."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+
+from understudy.spans import Span, spans_of
+from understudy.tasks import Task
 
 SAMPLES, BLOCK = 2000, 100
 # Numbers kept between comparisons: 200 MB.
@@ -21,20 +24,82 @@ class Comparison:
     p: float
 
 
-def compare(right_a: np.ndarray, right_b: np.ndarray, seed: int = 0) -> Comparison:
-    """Paired bootstrap of two models' accuracy (Efron & Tibshirani 1993, section 16.4; Koehn 2004).
+def compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray], metric: str, seed: int = 0) -> Comparison:
+    """Paired bootstrap of two models' score (Efron & Tibshirani 1993, section 16.4; Koehn 2004).
 
     Args:
-        right_a, right_b: [rows] the share of seeds that got each example right, of the same examples.
+        a, b: for each seed of a model, what `sums` gives for the same texts; a model's score is their mean.
+        metric: the score, as `Task.metric`.
     """
-    gap = np.asarray(right_a, np.float32) - np.asarray(right_b, np.float32)
-    means = np.concatenate([block @ gap for block in _blocks(len(gap), seed)]) / len(gap)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Comparison(float(gap.mean()), float(low), float(high), float((means <= 0).mean()))
+    rows = len(a[0])
+    difference = score(metric, _sum(a)).mean() - score(metric, _sum(b)).mean()
+    samples = []
+    for block in _blocks(rows, seed):
+        ours = np.mean([score(metric, block @ part) for part in a], axis=0)
+        theirs = np.mean([score(metric, block @ part) for part in b], axis=0)
+        samples.append(ours - theirs)
+    gaps = np.concatenate(samples)
+    low, high = np.quantile(gaps, [0.025, 0.975])
+    return Comparison(float(difference), float(low), float(high), float((gaps <= 0).mean()))
+
+
+def sums(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """What each text adds to the score, so that the score of any sample of texts can be had.
+
+    Args:
+        logits, labels: as for `task_metrics`, all texts labelled.
+        lengths: [texts] words of each (tagging).
+
+    Returns:
+        [texts, parts] float32: accuracy (right, decisions); F1 (true positives, found, gold); Pearson's correlation
+        (1, x, y, x squared, y squared, x y).
+    """
+    if task.kind == "regression":
+        x, y = logits.reshape(-1).astype(np.float64), labels.astype(np.float64)
+        return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], 1)
+    if task.kind == "multi-label":
+        found, gold = logits > 0, labels > 0
+        return np.stack([(found & gold).sum(1), found.sum(1), gold.sum(1)], 1).astype(np.float64)
+    if task.metric == "span_f1":
+        return _span_counts(task, logits, labels, lengths)
+    known = task.decided(labels) >= 0
+    right = (task.decisions(logits).argmax(1) == task.decided(labels)) & known
+    each = lengths if task.is_tagging else np.full(len(labels), len(task.groups))
+    rows = np.repeat(np.arange(len(each)), each)
+    counts = [np.bincount(rows, part, minlength=len(each)) for part in (right, known)]
+    return np.stack(counts, 1)
+
+
+def score(metric: str, total: np.ndarray) -> np.ndarray:
+    """[..., parts] summed over texts -> the score."""
+    if metric == "pearson":
+        n, x, y, xx, yy, xy = np.moveaxis(total.astype(np.float64), -1, 0)
+        spread = np.sqrt(np.maximum(n * xx - x * x, 0) * np.maximum(n * yy - y * y, 0))
+        return np.asarray((n * xy - x * y) / np.maximum(spread, 1e-12))
+    if metric in ("span_f1", "micro_f1"):
+        return np.asarray(2 * total[..., 0] / np.maximum(total[..., 1] + total[..., 2], 1))
+    return np.asarray(total[..., 0] / np.maximum(total[..., 1], 1))
+
+
+def _sum(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.stack([part.sum(0) for part in parts])
+
+
+def _span_counts(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    counts = np.zeros((len(lengths), 3))
+    names, best = task.labels, logits.argmax(1)
+    start = 0
+    for row, length in enumerate(lengths):
+        known = [place for place in range(start, start + length) if labels[place] >= 0]
+        gold: set[Span] = set(spans_of([names[labels[place]] for place in known]))
+        found = set(spans_of([names[best[place]] for place in known]))
+        counts[row] = len(gold & found), len(found), len(gold)
+        start += length
+    return counts
 
 
 def _blocks(rows: int, seed: int) -> Iterable[np.ndarray]:
-    """[samples, rows] how often each example is drawn, in parts; the same for all comparisons on a split."""
+    """[samples, rows] how often each text is drawn, in parts; the same for all comparisons on a split."""
     return _kept(rows, seed) if rows * SAMPLES <= MOST_KEPT else _draw(rows, seed)
 
 

@@ -9,8 +9,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from understudy.data.sources import Columns
 from understudy.errors import DataError
 from understudy.models import STUDENTS
+from understudy.tasks import KINDS
 from understudy.training.arguments import DistillationArguments
 from understudy.training.recipes import RECIPES
 
@@ -32,6 +34,8 @@ class DataPlan(_Strict):
         name: how it is called on the page; by default the last part of `source`.
         teacher: a fine-tuned classifier; by default the plan's.
         text, text_pair, label: columns, where they do not follow the conventions.
+        task: one of `understudy.tasks.KINDS`, where the columns do not tell.
+        repair_tags: turn an I- tag that continues nothing into B-.
         unlabelled: files of more texts for the teacher to label.
         label_map: {teacher's label name: data's}, where they can't be matched otherwise.
     """
@@ -42,6 +46,8 @@ class DataPlan(_Strict):
     text: str | None = None
     text_pair: str | None = None
     label: str | None = None
+    task: str | None = None
+    repair_tags: bool = False
     unlabelled: tuple[str, ...] = ()
     label_map: dict[str, str] | None = None
 
@@ -49,6 +55,17 @@ class DataPlan(_Strict):
     @classmethod
     def _from_string(cls, value: Any) -> Any:
         return {"source": value} if isinstance(value, str) else value
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(self.text, self.text_pair, self.label, self.task, self.repair_tags)
+
+    @field_validator("task")
+    @classmethod
+    def _known_task(cls, value: str | None) -> str | None:
+        if value not in (None, *KINDS):
+            raise ValueError(f"no task {value!r}, expected one of {', '.join(KINDS)}")
+        return value
 
     @field_validator("unlabelled", mode="before")
     @classmethod
@@ -73,6 +90,8 @@ class StudentPlan(_Strict):
     freeze_embeddings: bool = False
     dropout: float | None = Field(default=None, ge=0, lt=1)
     max_length: int = Field(default=256, ge=2)
+    char_embedding_size: int = Field(default=0, ge=0)
+    crf: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -90,6 +109,7 @@ class StudentPlan(_Strict):
     def _named(self) -> "StudentPlan":
         sizes = (("e", self.embedding_size), ("h", self.hidden_size), ("v", self.vocab_size))
         marks = [f"{letter}{size}" for letter, size in sizes if size] + ["frozen"] * self.freeze_embeddings
+        marks += [f"c{self.char_embedding_size}"] * bool(self.char_embedding_size) + ["crf"] * self.crf
         if not self.name:
             object.__setattr__(self, "name", "-".join([self.architecture, *marks]))
         return self

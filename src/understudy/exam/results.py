@@ -17,7 +17,7 @@ from understudy.errors import DataError, OutputError
 
 logger = logging.getLogger("understudy")
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 RESULTS, COSTS, PLAN, MACHINE = "results.jsonl", "costs.jsonl", "plan.yaml", "machine.json"
 RESULT, FAILURE, TIMING = "result.json", "failure.json", "timing.json"
 PREDICTIONS, DIFFERENCES = "predictions.parquet", "differences.json"
@@ -45,7 +45,7 @@ def load(folder: str | Path) -> pd.DataFrame:
     if not rows:
         raise DataError(f"{folder} holds no results yet. Make some with: understudy exam ... --out {folder}")
     frame = pd.DataFrame(rows)
-    for column in ("status", "error", "accuracy", "validation_accuracy", "agreement"):
+    for column in ("status", "error", "metric", "task", "score", "validation_score", "agreement"):
         if column not in frame:
             frame[column] = None
     costs = [row for row in read_rows(folder / COSTS) if row["key"] in set(frame["key"])]
@@ -55,21 +55,23 @@ def load(folder: str | Path) -> pd.DataFrame:
     for column in COST_COLUMNS:
         if column not in frame:
             frame[column] = np.nan
-    frame["retention"] = _relative_to_teacher(frame, "accuracy")
-    frame["validation_retention"] = _relative_to_teacher(frame, "validation_accuracy")
+    frame["retention"] = _relative_to_teacher(frame, "score")
+    frame["validation_retention"] = _relative_to_teacher(frame, "validation_score")
     return frame
 
 
 def candidates(trials: pd.DataFrame) -> pd.DataFrame:
-    """One row for each candidate: means over seeds, and `accuracy_std` (NaN for one seed).
+    """One row for each candidate: means over seeds, and `score_std` (NaN for one seed).
 
     Failed trials are left out; `seeds` counts the others, `failed` these.
     """
     done = trials[trials["status"] == "done"]
+    labels = ["metric", "task"]
     numbers = [c for c in done.select_dtypes("number").columns if c not in ("seed", "format_version", *CANDIDATE)]
     groups = done.groupby(CANDIDATE, sort=False, dropna=False)
     table = groups[numbers].mean()
-    table["accuracy_std"] = groups["accuracy"].std()
+    table["score_std"] = groups["score"].std()
+    table[labels] = groups[labels].first()
     table["seeds"] = groups.size()
     table["keys"] = groups["key"].agg(list)
     failed = trials[trials["status"] == "failed"].groupby(CANDIDATE, dropna=False).size()
@@ -91,7 +93,8 @@ def title(row: dict[str, Any]) -> str:
 
 
 def predictions(folder: Path, key: str) -> pd.DataFrame:
-    """`example_id`, `label`, `prediction` and `logits` of one trial, in the order of the split."""
+    """`example_id` and `sums` of one trial, in the order of the split, and `label`, `prediction` and `logits` where a
+    text has one answer."""
     return pd.read_parquet(folder / "trials" / key / PREDICTIONS)
 
 
@@ -100,7 +103,7 @@ class Wanted:
     """What a student must keep to; None = no matter.
 
     Args:
-        retention: smallest share of the teacher's accuracy.
+        retention: smallest share of the teacher's score.
         latency_ms: longest median time of one text.
         size_bytes: largest size of weights and tokenizer.
     """
@@ -132,7 +135,7 @@ def choose(table: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
         good &= students["latency_ms"] <= wanted.latency_ms
     if wanted.size_bytes is not None:
         good &= students["size_bytes"] <= wanted.size_bytes
-    order = ["latency_ms", "size_bytes", "validation_accuracy"]
+    order = ["latency_ms", "size_bytes", "validation_score"]
     return students[good].sort_values(order, ascending=[True, True, False], kind="stable")
 
 
@@ -144,7 +147,7 @@ def winner(table: pd.DataFrame, wanted: Wanted) -> tuple[Any | None, bool]:
     students = table[table["kind"] == "student"]
     if students.empty:
         return None, False
-    return students["validation_accuracy"].astype(float).idxmax(), False
+    return students["validation_score"].astype(float).idxmax(), False
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -167,6 +170,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
                 f"{path} has format version {version}, this understudy reads up to {FORMAT_VERSION}. "
                 "It was made by a newer version: upgrade, or choose another --out."
             )
+        if version < FORMAT_VERSION:
+            raise DataError(f"{path} was made by an older version of understudy. Run the exam again.")
         rows.append(row)
     return rows
 
@@ -183,7 +188,7 @@ def _dominated(table: pd.DataFrame) -> pd.Series:
     for _, rows in table.groupby("dataset"):
         baselines = rows[rows["kind"] == "baseline"]
         for index, row in rows[rows["kind"] == "student"].iterrows():
-            better = (baselines["accuracy"] >= row["accuracy"]) & (baselines["latency_ms"] <= row["latency_ms"])
+            better = (baselines["score"] >= row["score"]) & (baselines["latency_ms"] <= row["latency_ms"])
             result[index] = bool(better.any())
     return result
 

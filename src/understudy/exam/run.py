@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy._version import __version__
+from understudy.data.datasets import load_data, task_of
 from understudy.errors import DataError, OutputError, UnderstudyError
 from understudy.exam.cost import machine, measure_costs
 from understudy.exam.plan import DataPlan, Plan, to_yaml
@@ -32,6 +33,7 @@ from understudy.exam.tune import apply, search
 from understudy.exam.workers import Failure, LocalWorker, LocalWorkers, RayWorkers, Workers
 from understudy.outputs import RUN_FILE, lock_folder, write_atomically
 from understudy.progress import progress
+from understudy.tasks import Task
 
 logger = logging.getLogger("understudy")
 
@@ -64,11 +66,13 @@ def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None,
     lock = lock_folder(folder)
     try:
         with LocalWorker() as worker:
-            _check_tasks(worker, _datasets(plan))
+            tagging = _check_tasks(worker, _datasets(plan))
             facts = {entry.name: _prepared(worker, entry) for entry in _datasets(plan)}
         write_atomically(folder / PLAN, to_yaml(plan))
         with RayWorkers(ray, ray_cpus) if ray else LocalWorkers(jobs) as workers:
-            found = _tuned(workers, plan, facts, folder) if plan.tune else trials_of(plan)
+            found = trials_of(plan, tagging)
+            if plan.tune:
+                found = _tuned(workers, found, plan.tune, facts, folder)
             trials = [(trial, trial.key(facts[trial.dataset.name].fingerprint)) for trial in found]
             _run_missing(workers, trials, folder)
         rows = [_outcome(trial, key, folder) for trial, key in trials]
@@ -78,6 +82,12 @@ def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None,
     finally:
         lock.release()
     return folder
+
+
+def tagging_sets(plan: Plan) -> list[str]:
+    """Names of the data sets whose task is tagging; reads them."""
+    entries = _datasets(plan)
+    return [entry.name for entry in entries if task_of(load_data(entry.source, entry.columns)["train"]).is_tagging]
 
 
 def _claim(folder: Path) -> None:
@@ -103,35 +113,41 @@ def _datasets(plan: Plan) -> list[DataPlan]:
     return list({trial.dataset.name: trial.dataset for trial in trials_of(plan)}.values())
 
 
-def _check_tasks(worker: LocalWorker, entries: Sequence[DataPlan]) -> None:
-    """Read every data set before any work, and refuse those that one teacher can't teach."""
+def _check_tasks(worker: LocalWorker, entries: Sequence[DataPlan]) -> list[str]:
+    """Read every data set before any work, and refuse those that one teacher can't teach.
+
+    Returns:
+        The names of those whose task is tagging.
+    """
     tasks: dict[str, tuple[str, Any]] = {}
+    tagging = []
     for entry in entries:
         task = worker.call(inspect, entry)
         if isinstance(task, Failure):
             raise DataError(f"Data set {entry.name}: {task.error}")
         other, known = tasks.setdefault(entry.teacher, (entry.name, task))
-        if task[0] != known[0] or len(task[1]) != len(known[1]):
+        tagging += [entry.name] * task[1].is_tagging
+        if task[0] != known[0] or task[1].kind != known[1].kind or len(task[1].labels) != len(known[1].labels):
             raise DataError(
                 f"Data sets {other} and {entry.name} have different tasks ({_said(known)}; {_said(task)}), but the "
                 f"same teacher, {entry.teacher}. Name a teacher for each."
             )
+    return tagging
 
 
-def _said(task: tuple[int, list[str]]) -> str:
-    return f"{'pairs of texts' if task[0] == 2 else 'single texts'} with {len(task[1])} labels"
+def _said(task: tuple[int, Task]) -> str:
+    return f"{task[1].describe()} of {'pairs of texts' if task[0] == 2 else 'single texts'}"
 
 
-def _tuned(workers: Workers, plan: Plan, facts: dict[str, Facts], folder: Path) -> list[Trial]:
-    """The plan's trials with the settings that a search found for each student."""
-    trials = trials_of(plan)
+def _tuned(workers: Workers, trials: list[Trial], tries: int, facts: dict[str, Facts], folder: Path) -> list[Trial]:
+    """The trials with the settings that a search found for each student."""
     first: dict[tuple[str, ...], Trial] = {}
     for trial in trials:
         if trial.kind == "student":
             first.setdefault(_searched(trial), trial)
-    logger.info("Searching the settings of %d students, %d tries each.", len(first), plan.tune)
+    logger.info("Searching the settings of %d students, %d tries each.", len(first), tries)
     tasks = [
-        (search, (trial, plan.tune, folder / "tuning" / trial.key(facts[trial.dataset.name].fingerprint)))
+        (search, (trial, tries, folder / "tuning" / trial.key(facts[trial.dataset.name].fingerprint)))
         for trial in first.values()
     ]
     names, settings = list(first), {}
@@ -179,10 +195,10 @@ def _run_missing(workers: Workers, trials: Sequence[tuple[Trial, str]], folder: 
                 said = f"failed: {outcome.error}"
             else:
                 if trial.kind == "teacher" and trial.precision == "fp32":
-                    teachers[trial.dataset.name] = outcome["accuracy"]
-                said = f"accuracy {outcome['accuracy']:.1%}"
-                if trial.dataset.name in teachers:
-                    said += f", {outcome['accuracy'] / teachers[trial.dataset.name]:.1%} of the teacher"
+                    teachers[trial.dataset.name] = outcome["score"]
+                said = f"{outcome['metric'].replace('_', ' ')} {outcome['score']:.1%}"
+                if teachers.get(trial.dataset.name):
+                    said += f", {outcome['score'] / teachers[trial.dataset.name]:.1%} of the teacher"
             left = (time.monotonic() - started) / done * (len(tasks) - done)
             logger.info("%d/%d %s: %s (%s left)", done, len(tasks), trial.title, said, _duration(left))
             advance(1)

@@ -19,24 +19,31 @@ from understudy.data.datasets import (
     check_validation,
     data_fingerprint,
     ids_of,
+    is_labelled,
     is_pair,
     label_names,
     labels_of,
     load_data,
     load_unlabelled,
+    task_of,
+    texts_of,
+    word_counts_of,
 )
+from understudy.data.readers import inputs_of
 from understudy.data.sources import Columns
 from understudy.evaluation.differences import WORD, differences
-from understudy.evaluation.evaluate import Predicts, match_labels, predict_dataset
-from understudy.evaluation.metrics import agreement, classification_metrics
-from understudy.exam.baselines import StaticBaseline, TfidfBaseline
+from understudy.evaluation.evaluate import Predicts, aligned_logits, check_task, match_labels, predict_dataset
+from understudy.evaluation.metrics import agreement, task_metrics
+from understudy.exam.baselines import fit_baseline
+from understudy.exam.bootstrap import sums
 from understudy.exam.cost import open_model
 from understudy.exam.plan import DataPlan
 from understudy.exam.results import DIFFERENCES, FORMAT_VERSION, PREDICTIONS, RESULT, SHIPPED, STUDENT, TIMING, TWIN
-from understudy.exam.trials import Trial
+from understudy.exam.trials import STATIC, Trial
 from understudy.export import export_model
 from understudy.outputs import write_atomically
 from understudy.runtime.manifest import MANIFEST
+from understudy.tasks import Task
 from understudy.teachers import Teacher, label_texts
 from understudy.training.distill import DistillSettings, distill, training_steps, transfer_set
 from understudy.training.students import StudentSettings, create_student
@@ -54,13 +61,13 @@ class Facts:
         fingerprint: of the texts, their labels and the teacher.
         split: what scores are reported on.
         rows: of each split, and of `unlabelled`.
-        texts: validation texts to measure cost on.
+        texts: validation texts (of tagging lists of words) to measure cost on.
     """
 
     fingerprint: str
     split: str
     rows: dict[str, int]
-    texts: list[tuple[str, ...]]
+    texts: list[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -74,22 +81,26 @@ class Loaded:
 
     @property
     def split(self) -> str:
-        return "test" if "test" in self.data and (labels_of(self.data["test"]) >= 0).any() else "validation"
+        return "test" if "test" in self.data and is_labelled(self.data["test"]).any() else "validation"
+
+    @property
+    def task(self) -> Task:
+        return task_of(self.data["train"])
 
     @property
     def transfer(self) -> Dataset:
         return transfer_set(self.data, self.unlabelled)
 
 
-def inspect(entry: DataPlan) -> tuple[int, list[str]]:
-    """(texts in a row, label names) of a data set; loads it and its teacher.
+def inspect(entry: DataPlan) -> tuple[int, Task]:
+    """(texts in a row, task) of a data set; loads it and its teacher.
 
     Raises:
         UnderstudyError: bad input.
     """
     data = load_entry(entry).data
     check_validation(data)
-    return 2 if is_pair(data["train"]) else 1, label_names(data)
+    return 2 if is_pair(data["train"]) else 1, task_of(data["train"])
 
 
 def prepare(entry: DataPlan) -> Facts:
@@ -124,24 +135,29 @@ def sit(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
     model = open_model(folder / SHIPPED)
     order = loaded.order if trial.kind == "teacher" else None
     split = loaded.data[loaded.split]
-    split = split.select(np.flatnonzero(labels_of(split) >= 0))
-    logits, labels = _logits(model, split, order), labels_of(split)
+    split = split.select(np.flatnonzero(is_labelled(split)))
+    task, labels, lengths = loaded.task, labels_of(split), word_counts_of(split)
+    logits = _logits(model, split, order)
     theirs = label_texts(loaded.teacher, loaded.data[loaded.split]).logits(ids_of(split)).numpy()[:, loaded.order]
-    validation = loaded.data["validation"]
+    scores = task_metrics(task, logits, labels, lengths)
     row = {
         "format_version": FORMAT_VERSION,
         "key": key,
         "status": "done",
         **describe(trial),
+        "task": task.kind,
+        "metric": task.metric,
         "split": loaded.split,
         "rows": len(split),
-        **classification_metrics(logits, labels),
-        "agreement": agreement(logits, theirs),
-        "validation_accuracy": _accuracy(_logits(model, validation, order), validation),
+        "score": scores[task.metric],
+        "validation_score": _score(model, loaded.data["validation"], order),
+        **scores,
+        "agreement": agreement(task, logits, theirs),
         **about,
     }
     _write_predictions(split, logits, folder / PREDICTIONS)
-    lost = differences(_texts(split), labels, logits, theirs, label_names(loaded.data), _words(trial.dataset))
+    texts = texts_of(split) if task.is_tagging else _texts(split)
+    lost = differences(task, texts, labels, logits, theirs, _words(trial.dataset))
     write_atomically(folder / DIFFERENCES, json.dumps(lost, ensure_ascii=False))
     write_atomically(folder / TIMING, json.dumps({"trial_seconds": round(time.perf_counter() - started, 2)}))
     write_atomically(folder / RESULT, json.dumps(row, ensure_ascii=False))
@@ -173,12 +189,13 @@ def load_entry(entry: DataPlan) -> Loaded:
 @lru_cache(maxsize=4)
 def _load(entry: str) -> Loaded:
     plan = DataPlan.model_validate_json(entry)
-    data = load_data(plan.source, Columns(plan.text, plan.text_pair, plan.label))
+    data = load_data(plan.source, plan.columns)
     teacher = Teacher(plan.teacher)
     unlabelled = None
     if plan.unlabelled:
-        unlabelled = load_unlabelled(plan.unlabelled, Columns(plan.text, plan.text_pair))
+        unlabelled = load_unlabelled(plan.unlabelled, Columns(plan.text, plan.text_pair), teacher.task.is_tagging)
     validation = data["validation"]
+    check_task(task_of(validation), teacher.task, "teacher")
 
     def evidence() -> tuple[np.ndarray, np.ndarray]:
         return label_texts(teacher, validation).logits(ids_of(validation)).numpy(), labels_of(validation)
@@ -249,15 +266,13 @@ def student_settings(trial: Trial, loaded: Loaded) -> DistillSettings:
 
 def _make_baseline(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
     train = loaded.data["train"]
-    texts, labels, names = _texts(train), labels_of(train), label_names(loaded.data)
-    model: TfidfBaseline | StaticBaseline
-    if trial.model.startswith("tf-idf"):
-        model = TfidfBaseline.fit(texts, labels, names)
-    else:
-        student, tokenizer = create_student("static", loaded.teacher, loaded.transfer, names)
+    table, tokenizer = None, None
+    if trial.model == STATIC:
+        student, wrapped = create_student("static", loaded.teacher, loaded.transfer, label_names(loaded.data))
         table = cast(Any, student).embeddings.weight.detach().numpy()
-        backend = tokenizer.backend_tokenizer
-        model = StaticBaseline.fit(backend, table, texts, labels, names)
+        tokenizer = wrapped.backend_tokenizer
+    texts = texts_of(train) if loaded.task.is_tagging else _texts(train)
+    model = fit_baseline(loaded.task, texts, labels_of(train), table, tokenizer)
     shutil.rmtree(folder, ignore_errors=True)
     model.save(folder)
     embedding, rest = model.parameters
@@ -287,18 +302,17 @@ def _parameters(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, int]:
 
 def _logits(model: Predicts, rows: Dataset, order: list[int] | None) -> np.ndarray:
     """Columns in the data's label order; `order` where it is known."""
-    logits = predict_dataset(model, rows)
-    names = list(rows.features["label"].names)
-    return logits[:, order or match_labels(names, model, lambda: (logits, labels_of(rows)), None, "model")]
+    return aligned_logits(model, rows) if order is None else predict_dataset(model, rows)[:, order]
 
 
-def _accuracy(logits: np.ndarray, rows: Dataset) -> float:
-    return classification_metrics(logits, labels_of(rows))["accuracy"]
+def _score(model: Predicts, rows: Dataset, order: list[int] | None) -> float:
+    task = task_of(rows)
+    return task_metrics(task, _logits(model, rows, order), labels_of(rows), word_counts_of(rows))[task.metric]
 
 
-def _sample(rows: Dataset, count: int) -> list[tuple[str, ...]]:
+def _sample(rows: Dataset, count: int) -> list[tuple[Any, ...]]:
     chosen = rows.select(sorted(random.Random(0).sample(range(len(rows)), min(count, len(rows)))))
-    return [tuple(row[c] for c in ("text", "text_pair") if c in row) for row in chosen]
+    return [inputs_of(row) for row in chosen]
 
 
 def _texts(rows: Dataset) -> list[str]:
@@ -308,16 +322,20 @@ def _texts(rows: Dataset) -> list[str]:
 
 
 def _write_predictions(rows: Dataset, logits: np.ndarray, path: Path) -> None:
-    table = pyarrow.table(
-        {
-            "example_id": ids_of(rows),
-            "label": labels_of(rows),
-            "prediction": logits.argmax(1),
-            "logits": pyarrow.FixedSizeListArray.from_arrays(logits.ravel(), logits.shape[1]),
-        }
-    )
+    """What each text adds to the score and, where there is one for each text, label, prediction and logits."""
+    task, labels = task_of(rows), labels_of(rows)
+    added = sums(task, logits, labels, word_counts_of(rows))
+    columns = {
+        "example_id": ids_of(rows),
+        "sums": pyarrow.FixedSizeListArray.from_arrays(added.astype(np.float64).ravel(), added.shape[1]),
+    }
+    if not task.is_tagging:
+        columns["logits"] = pyarrow.FixedSizeListArray.from_arrays(logits.ravel(), logits.shape[1])
+    if task.kind in ("classification", "regression"):
+        columns["label"] = labels
+        columns["prediction"] = logits.argmax(1) if task.kind == "classification" else logits.reshape(-1)
     buffer = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(table, buffer)
+    pyarrow.parquet.write_table(pyarrow.table(columns), buffer)
     write_atomically(path, buffer.getvalue().to_pybytes())
 
 

@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from understudy.exam.plan import DataPlan, Plan, StudentPlan
-from understudy.exam.results import TWIN
+from understudy.exam.results import FORMAT_VERSION, TWIN
 
-BASELINES = ("tf-idf + LR", "static + LR")
+STATIC = "static + LR"
+BASELINES = ("tf-idf + LR", STATIC)
+TAG_BASELINES = ("word features + LR",)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Trial:
             "model": self.model if self.kind == "baseline" else "",
             "vectors": Path(self.embeddings).stat().st_size if Path(self.embeddings).is_file() else None,
             "fingerprint": fingerprint,
+            "format": FORMAT_VERSION,
         }
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:20]
 
@@ -64,17 +67,22 @@ class Trial:
         return Path(self.embeddings).name if "/" in self.embeddings else self.embeddings
 
 
-def trials_of(plan: Plan) -> list[Trial]:
-    """Teachers and baselines first, then all students with the first seed, with the second ..."""
-    return list(_everyone(plan))
+def trials_of(plan: Plan, tagging: Collection[str] = ()) -> list[Trial]:
+    """Teachers and baselines first, then all students with the first seed, with the second ...
+
+    Args:
+        tagging: names of the data sets that are, besides those that say so.
+    """
+    return list(_everyone(plan, {*tagging, *(entry.name for entry in plan.data if entry.task == "tagging")}))
 
 
-def _everyone(plan: Plan) -> Iterator[Trial]:
+def _everyone(plan: Plan, tagging: Collection[str]) -> Iterator[Trial]:
     data = [entry.model_copy(update={"teacher": entry.teacher or plan.teacher}) for entry in plan.data]
     for entry in data:
         for precision in ("fp32", "int8"):
             yield Trial(entry, "teacher", "teacher", precision)
-        for name in BASELINES if plan.baselines else ():
+        names = TAG_BASELINES if entry.name in tagging else BASELINES
+        for name in names if plan.baselines else ():
             yield Trial(entry, "baseline", name)
     recipes = list(dict.fromkeys([*plan.recipes, *([TWIN] if plan.twins else [])]))
     for seed in plan.seeds:

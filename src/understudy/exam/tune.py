@@ -20,7 +20,7 @@ OPTIONS = ("temperature", "hard_weight")
 
 
 def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
-    """The settings with the best validation accuracy in `tries` tries; goes on where it was stopped.
+    """The settings with the best validation score in `tries` tries; goes on where it was stopped.
 
     Args:
         folder: for Optuna's journal.
@@ -47,12 +47,12 @@ def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
     loaded = load_entry(trial.dataset)
     width = cast(nn.Embedding, loaded.teacher.model.get_input_embeddings()).embedding_dim
 
-    def accuracy(attempt: Any) -> float:
+    def score(attempt: Any) -> float:
         class Prune(TrainerCallback):
             """Ends a run that is behind the others."""
 
             def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
-                attempt.report(metrics["eval_accuracy"], round(state.epoch))
+                attempt.report(metrics["eval_score"], round(state.epoch))
                 if attempt.should_prune():
                     raise optuna.TrialPruned
 
@@ -60,7 +60,7 @@ def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
         settings = student_settings(apply(trial, _suggest(attempt, trial, width)), loaded)
         try:
             distill(loaded.teacher, loaded.data, out, settings, loaded.unlabelled, callbacks=[Prune()])
-            return max(float(entry["eval_accuracy"]) for entry in read_history(out) if "eval_accuracy" in entry)
+            return max(float(entry["eval_score"]) for entry in read_history(out) if "eval_score" in entry)
         finally:
             for path in (out, out.with_name(f"{out.name}.partial")):
                 shutil.rmtree(path, ignore_errors=True)
@@ -68,7 +68,7 @@ def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
     for number in range(sum(attempt.state.is_finished() for attempt in study.trials), tries):
         # A seed of its own for each try: an interrupted search does not repeat its first tries.
         study.sampler = optuna.samplers.TPESampler(seed=1000 * trial.seed + number)
-        study.optimize(accuracy, n_trials=1, catch=(UnderstudyError,))
+        study.optimize(score, n_trials=1, catch=(UnderstudyError,))
     if not any(attempt.state.name == "COMPLETE" for attempt in study.trials):
         raise UnderstudyError("no try came to an end")
     return dict(study.best_params)

@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from understudy._version import __version__
-from understudy.data.readers import read_rows
+from understudy.data.readers import inputs_of, read_rows
 from understudy.errors import ExportError
 from understudy.evaluation.classifier import Classifier
 from understudy.export.model_card import write_model_card
@@ -18,7 +18,7 @@ from understudy.models import is_student
 from understudy.models.loading import embedding_rows
 from understudy.outputs import RUN_FILE, OutputFolder
 from understudy.runtime.manifest import MODEL, TOKENIZER, Manifest
-from understudy.runtime.predictor import Predictor, softmax
+from understudy.runtime.predictor import Predictor
 from understudy.text import wrong_shape
 from understudy.training.folders import SAMPLE_FILE
 
@@ -33,7 +33,7 @@ def export_model(
     model: str | Path,
     out: str | Path,
     int8: bool = False,
-    texts: list[tuple[str, ...]] | None = None,
+    texts: list[tuple[Any, ...]] | None = None,
     min_agreement: float | None = None,
     overwrite: bool = False,
     max_length: int | None = None,
@@ -44,7 +44,8 @@ def export_model(
         model: the folder of a trained classifier.
         out: gets model.onnx, tokenizer.json, manifest.json and README.md.
         int8: quantise to int8, about a quarter of the size.
-        texts: real texts (1-tuples, or pairs) for the parity check; by default the validation sample in `model`.
+        texts: real texts (1-tuples, or pairs; of a tagger 1-tuples of lists of words) for the parity check; by default
+            the validation sample in `model`.
         min_agreement: smallest share of texts with the same label as the model's; by default 1.0, and 0.98
             with int8.
         max_length: tokens of a text that a transformer reads, where it is to be fewer than it can.
@@ -69,8 +70,9 @@ def export_model(
         names = input_names(classifier.model, classifier.tokenizer)
         logger.info("Exporting %s to ONNX (%s).", model, precision)
         write_onnx(classifier.model, names, folder / MODEL, int8)
-        _write_tokenizer(classifier, folder / TOKENIZER, cut=not pair)
+        _write_tokenizer(classifier, folder / TOKENIZER, cut=not pair and not classifier.task.is_tagging)
         manifest = Manifest(
+            task=classifier.task.kind,
             labels=classifier.label_names,
             data_labels=classifier.data_labels,
             precision=precision,
@@ -79,6 +81,8 @@ def export_model(
             pair=seconds is not None,
             self_test=[],
             tolerance=TOLERANCE[precision],
+            unknown=classifier.tokenizer.unk_token,
+            crf=_crf(classifier.model),
             understudy_version=__version__,
         )
         manifest.write(folder)
@@ -101,30 +105,34 @@ def _write_tokenizer(classifier: Classifier, path: Path, cut: bool) -> None:
     tokenizer.save(str(path), pretty=False)
 
 
-def _self_test(exported: Predictor, firsts: list[str], seconds: list[str] | None) -> list[dict[str, Any]]:
+def _crf(model: Any) -> dict[str, Any] | None:
+    """What the runtime needs to choose tags as a sequence."""
+    if not getattr(model.config, "crf", False):
+        return None
+    return {name: getattr(model.crf, name).detach().tolist() for name in ("start", "end", "transitions")}
+
+
+def _self_test(exported: Predictor, firsts: list[Any], seconds: list[str] | None) -> list[dict[str, Any]]:
     """Short texts, so that loading stays fast, and their probabilities here."""
     rows = sorted(range(len(firsts)), key=lambda row: len(firsts[row]))[: SELF_TEST_TEXTS * 4 : 4]
-    chosen = [firsts[row] for row in rows]
-    paired = [seconds[row] for row in rows] if seconds is not None else None
-    probabilities = softmax(exported.logits(chosen, paired))
-    return [
-        {
-            "text": text,
-            **({"text_pair": paired[i]} if paired is not None else {}),
-            "probabilities": [round(float(p), 6) for p in probabilities[i]],
-        }
-        for i, text in enumerate(chosen)
-    ]
+    name = "tokens" if exported.task.is_tagging else "text"
+    tests = []
+    for row in rows:
+        pair = None if seconds is None else [seconds[row]]
+        probabilities = exported.task.probabilities(exported.logits([firsts[row]], pair)).reshape(-1)
+        texts = {name: firsts[row], **({"text_pair": pair[0]} if pair else {})}
+        tests.append({**texts, "probabilities": [round(float(p), 6) for p in probabilities]})
+    return tests
 
 
-def _sample(model: Path) -> list[tuple[str, ...]]:
+def _sample(model: Path) -> list[tuple[Any, ...]]:
     path = model / SAMPLE_FILE
     if not path.is_file():
         raise ExportError(
             f"{model} has no {SAMPLE_FILE}: there are no real texts to check the exported model with. "
             "Name some with --data."
         )
-    return [tuple(row[c] for c in ("text", "text_pair") if c in row) for _, row in read_rows(path)]
+    return [inputs_of(row) for _, row in read_rows(path)]
 
 
 def _run_settings(model: Path) -> dict[str, Any]:

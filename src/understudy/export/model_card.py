@@ -8,19 +8,19 @@ from understudy.runtime.manifest import MODEL, TOKENIZER, Manifest
 
 TEMPLATE = """---
 library_name: understudy
-pipeline_tag: text-classification
+pipeline_tag: {pipeline}
 tags:
 - knowledge-distillation
 - onnx
 ---
 # {title}
 
-A text classifier with {parameters:,} parameters, exported by understudy {version}.
+{what} with {parameters:,} parameters, exported by understudy {version}.
 
 | | |
 |---|---|
 | labels | {labels} |
-| input | {input}, the first {max_length} tokens |
+| input | {input}, {length} |
 | precision | {precision} |
 | size on disk | {size:.2f} MB |
 | architecture | {architecture} |
@@ -38,8 +38,8 @@ It needs `onnxruntime`, `tokenizers` and `numpy`, not torch.
 
 ## Checks
 
-The exported model gave the same label as the original on {agreement:.2%} of {rows} validation texts; the largest
-difference of a probability was {difference:.4f}. `manifest.json` holds checksums of the files, and texts with their
+The exported model answered as the original did in {agreement:.2%} of {rows} cases on validation texts; the largest
+difference of {measure} was {difference:.4f}. `manifest.json` holds checksums of the files, and texts with their
 expected probabilities, which are checked whenever the model is loaded.
 
 ## Limits
@@ -48,22 +48,34 @@ It has learned from one teacher and one data set, and repeats their mistakes. Me
 `understudy evaluate --model {folder} --data DATA`.
 """
 
+WHAT = {
+    "classification": "A text classifier",
+    "tagging": "A tagger of words",
+    "regression": "A model that gives texts a number",
+    "multi-label": "A classifier of texts with several labels",
+    "aspects": "A classifier of texts by several aspects",
+}
+
 
 def write_model_card(
     folder: Path, name: str, manifest: Manifest, model: Any, parity: Parity, run: dict[str, Any]
 ) -> None:
     """Write README.md into `folder`, the exported model that will be called `name`."""
     size = sum((folder / file).stat().st_size for file in (MODEL, TOKENIZER)) / 1e6
+    length = manifest.max_length
     settings = "".join(
         f"| {key.replace('_', ' ')} | {value} |\n" for key, value in run.items() if value not in (None, False, [], {})
     )
     card = TEMPLATE.format(
         title=name,
+        pipeline="token-classification" if manifest.task == "tagging" else "text-classification",
+        what=WHAT[manifest.task],
+        measure="a number" if manifest.task == "regression" else "a probability",
         parameters=model.num_parameters(),
         version=manifest.understudy_version,
         labels=", ".join(manifest.labels[:50]),
-        input="two texts" if manifest.pair else "one text",
-        max_length=manifest.max_length,
+        input="two texts" if manifest.pair else "sentences" if manifest.task == "tagging" else "one text",
+        length=f"in windows of {length} tokens" if manifest.task == "tagging" else f"the first {length} tokens",
         precision=manifest.precision,
         size=size,
         architecture=type(model).__name__,

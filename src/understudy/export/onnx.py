@@ -43,7 +43,7 @@ def write_onnx(model: Any, names: list[str], path: Path, int8: bool = False) -> 
     """Export `model` to `path`.
 
     Args:
-        model: a sequence classifier in eval mode, on the CPU.
+        model: a classifier of texts or words in eval mode, on the CPU.
         names: the graph's inputs, each [batch, length] int64.
         int8: quantise weights (int8, dynamic activations) and the embedding table.
     """

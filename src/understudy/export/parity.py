@@ -7,9 +7,10 @@ import numpy as np
 
 from understudy.errors import ExportError
 from understudy.evaluation.evaluate import Predicts
-from understudy.runtime.predictor import softmax
 
 SHOWN = 5
+# Numbers this share of their standard deviation apart count as the same.
+CLOSE = 0.1
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,9 @@ class Parity:
     """How far the exported model is from the original.
 
     Args:
-        rows: texts compared.
-        agreement: share of texts with the same label.
-        difference: largest difference of a probability.
+        rows: decisions compared: texts, or words, aspects, labels of them.
+        agreement: share of them made alike; of a regression, those that differ by less than a tenth of its spread.
+        difference: largest difference of a probability, or of a number.
     """
 
     rows: int
@@ -30,7 +31,7 @@ class Parity:
 def check_parity(
     original: Predicts,
     exported: Predicts,
-    texts: list[str],
+    texts: list[Any],
     pairs: list[str] | None,
     smallest_agreement: float,
 ) -> Parity:
@@ -39,19 +40,26 @@ def check_parity(
     Raises:
         ExportError: the labels agree on fewer than `smallest_agreement` of the texts; shows some that differ.
     """
-    ours, theirs = softmax(original.logits(texts, pairs)), softmax(exported.logits(texts, pairs))
-    same = ours.argmax(1) == theirs.argmax(1)
-    parity = Parity(len(texts), float(same.mean()), float(np.abs(ours - theirs).max()))
+    task = original.task
+    logits, others = original.logits(texts, pairs), exported.logits(texts, pairs)
+    ours, theirs = task.probabilities(logits), task.probabilities(others)
+    if task.kind == "regression":
+        same = (np.abs(ours - theirs) <= CLOSE * max(float(ours.std()), 1e-9)).reshape(-1)
+    else:
+        same = task.decisions(logits).argmax(1) == task.decisions(others).argmax(1)
+    parity = Parity(len(same), float(same.mean()), float(np.abs(ours - theirs).max()))
     if parity.agreement < smallest_agreement:
         raise ExportError(
-            f"The exported model gives another label than the model on {int((~same).sum())} of {len(texts)} texts; "
+            f"The exported model answers otherwise than the model in {int((~same).sum())} of {len(same)} cases; "
             f"agreement {parity.agreement:.4f}, at least {smallest_agreement} was asked for. Nothing was exported. "
             f"Export without --int8, or lower --min-agreement.\n{_examples(texts, ours, theirs, ~same, original)}"
         )
     return parity
 
 
-def _examples(texts: list[str], ours: Any, theirs: Any, differs: Any, original: Predicts) -> str:
+def _examples(texts: list[Any], ours: Any, theirs: Any, differs: Any, original: Predicts) -> str:
+    if original.task.kind != "classification":
+        return ""
     names = original.label_names
     rows = np.flatnonzero(differs)[:SHOWN]
     return "\n".join(

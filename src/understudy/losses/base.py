@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from understudy.losses.schedules import Schedule, at
+from understudy.tasks import Task
 
 Fields = Mapping[str, Any]
 
@@ -31,10 +32,16 @@ class Loss(ABC):
         Args:
             student: the student's outputs, at least `student_fields`.
             teacher: the teacher's outputs, at least `teacher_fields`; empty where none are declared.
-            batch: the inputs; `labels` [batch], -100 = none.
+            batch: the inputs; `labels` as in `task_loss`, and the `task`. In tagging, a row is a word.
             progress: how far the training is, 0 to 1.
         """
 
     def weighted(self, student: Fields, teacher: Fields, batch: Fields, progress: float) -> Tensor:
         """The term times its weight at `progress`."""
         return at(self.weight, progress) * self(student, teacher, batch, progress)
+
+    @staticmethod
+    def task_of(batch: Fields, student: Fields) -> Task:
+        """The batch's task; classification where it says nothing."""
+        task = batch.get("task")
+        return task if task is not None else Task("classification", tuple(map(str, range(student["logits"].shape[-1]))))

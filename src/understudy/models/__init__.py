@@ -1,10 +1,12 @@
 """The students: ordinary Hugging Face models, known to the Auto classes after `import understudy.models`."""
 
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from typing import Any
 
-from understudy.models.bilstm import BiLSTMForSequenceClassification
-from understudy.models.cnn import CNNForSequenceClassification
-from understudy.models.cnn_lstm import CNNLSTMForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+from understudy.models.bilstm import BiLSTMForSequenceClassification, BiLSTMForTokenClassification
+from understudy.models.cnn import CNNForSequenceClassification, CNNForTokenClassification
+from understudy.models.cnn_lstm import CNNLSTMForSequenceClassification, CNNLSTMForTokenClassification
 from understudy.models.configuration import (
     BiLSTMConfig,
     CNNConfig,
@@ -12,8 +14,10 @@ from understudy.models.configuration import (
     StaticConfig,
     StudentConfig,
 )
-from understudy.models.heads import StudentForSequenceClassification, is_student
-from understudy.models.static import StaticForSequenceClassification
+from understudy.models.sequence import StudentForSequenceClassification
+from understudy.models.static import StaticForSequenceClassification, StaticForTokenClassification
+from understudy.models.student import Student, is_student
+from understudy.models.tokens import StudentForTokenClassification
 
 STUDENTS: dict[str, type[StudentForSequenceClassification]] = {
     "static": StaticForSequenceClassification,
@@ -21,22 +25,37 @@ STUDENTS: dict[str, type[StudentForSequenceClassification]] = {
     "bilstm": BiLSTMForSequenceClassification,
     "cnn-lstm": CNNLSTMForSequenceClassification,
 }
+TAGGERS: dict[str, type[StudentForTokenClassification]] = {
+    "static": StaticForTokenClassification,
+    "cnn": CNNForTokenClassification,
+    "bilstm": BiLSTMForTokenClassification,
+    "cnn-lstm": CNNLSTMForTokenClassification,
+}
 
-for _model in STUDENTS.values():
-    AutoConfig.register(_model.config_class.model_type, _model.config_class)
-    AutoModelForSequenceClassification.register(_model.config_class, _model)
+for _name, _model in STUDENTS.items():
+    _config: Any = _model.config_class
+    AutoConfig.register(_config.model_type, _config)
+    AutoModelForSequenceClassification.register(_config, _model)
+    AutoModelForTokenClassification.register(_config, TAGGERS[_name])
 
 __all__ = [
     "STUDENTS",
+    "TAGGERS",
     "BiLSTMConfig",
     "BiLSTMForSequenceClassification",
+    "BiLSTMForTokenClassification",
     "CNNConfig",
     "CNNForSequenceClassification",
+    "CNNForTokenClassification",
     "CNNLSTMConfig",
     "CNNLSTMForSequenceClassification",
+    "CNNLSTMForTokenClassification",
     "StaticConfig",
     "StaticForSequenceClassification",
+    "StaticForTokenClassification",
+    "Student",
     "StudentConfig",
     "StudentForSequenceClassification",
+    "StudentForTokenClassification",
     "is_student",
 ]

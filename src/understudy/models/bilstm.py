@@ -3,22 +3,33 @@
 from torch import Tensor
 
 from understudy.models.configuration import BiLSTMConfig
-from understudy.models.heads import Encoder, StudentForSequenceClassification
 from understudy.models.layers import LSTM, masked_max
+from understudy.models.sequence import StudentForSequenceClassification
+from understudy.models.student import Encoder
+from understudy.models.tokens import StudentForTokenClassification
 
 
 class BiLSTMEncoder(Encoder):
-    """The maximum over time of both directions' states (Conneau et al. 2017)."""
+    """The states of both directions; for a text, their maximum over time (Conneau et al. 2017)."""
 
-    def __init__(self, config: BiLSTMConfig) -> None:
+    def __init__(self, config: BiLSTMConfig, input_size: int) -> None:
         super().__init__()
-        self.lstm = LSTM(config.embedding_size, config.hidden_size, bidirectional=True)
+        self.lstm = LSTM(input_size, config.hidden_size, bidirectional=True)
         self.output_size = self.lstm.output_size
 
+    def states(self, x: Tensor, mask: Tensor) -> Tensor:
+        states: Tensor = self.lstm(x, mask)
+        return states
+
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return masked_max(self.lstm(x, mask), mask, lowest=-1.0)
+        return masked_max(self.states(x, mask), mask, lowest=-1.0)
 
 
 class BiLSTMForSequenceClassification(StudentForSequenceClassification):
+    config_class = BiLSTMConfig
+    encoder_class = BiLSTMEncoder
+
+
+class BiLSTMForTokenClassification(StudentForTokenClassification):
     config_class = BiLSTMConfig
     encoder_class = BiLSTMEncoder

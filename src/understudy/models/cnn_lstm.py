@@ -3,24 +3,42 @@
 from torch import Tensor
 
 from understudy.models.configuration import CNNLSTMConfig
-from understudy.models.heads import Encoder, StudentForSequenceClassification
 from understudy.models.layers import LSTM, Convolution, masked_max
+from understudy.models.sequence import StudentForSequenceClassification
+from understudy.models.student import Encoder
+from understudy.models.tokens import StudentForTokenClassification
 
 
 class CNNLSTMEncoder(Encoder):
-    """An LSTM reads the convolution's outputs; the maximum over time of its states."""
+    """An LSTM reads the convolution's outputs; for a text, the maximum over time of its states."""
 
-    def __init__(self, config: CNNLSTMConfig) -> None:
+    bidirectional = False
+
+    def __init__(self, config: CNNLSTMConfig, input_size: int) -> None:
         super().__init__()
-        self.convolution = Convolution(config.embedding_size, config.num_filters, config.kernel_sizes)
-        self.lstm = LSTM(self.convolution.output_size, config.hidden_size, bidirectional=False)
+        self.convolution = Convolution(input_size, config.num_filters, config.kernel_sizes)
+        self.lstm = LSTM(self.convolution.output_size, config.hidden_size, self.bidirectional)
         self.output_size = self.lstm.output_size
 
+    def states(self, x: Tensor, mask: Tensor) -> Tensor:
+        states: Tensor = self.lstm(self.convolution(x), mask)
+        return states
+
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        states = self.lstm(self.convolution(x), mask)
-        return masked_max(states, mask, lowest=-1.0)
+        return masked_max(self.states(x, mask), mask, lowest=-1.0)
+
+
+class BothWaysEncoder(CNNLSTMEncoder):
+    """A tag depends on what follows too."""
+
+    bidirectional = True
 
 
 class CNNLSTMForSequenceClassification(StudentForSequenceClassification):
     config_class = CNNLSTMConfig
     encoder_class = CNNLSTMEncoder
+
+
+class CNNLSTMForTokenClassification(StudentForTokenClassification):
+    config_class = CNNLSTMConfig
+    encoder_class = BothWaysEncoder

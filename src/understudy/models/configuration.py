@@ -11,9 +11,13 @@ class StudentConfig(PreTrainedConfig):
         embedding_size: dimension of the word vectors (most of a student's bytes).
         hidden_size: width of the layers above (most of its time).
         dropout: probability, on the word vectors and before the classifier.
-        max_length: tokens of a text that are read; what follows is ignored.
+        max_length: tokens of a text that are read; what follows is ignored (a tagger reads all).
         pair: whether the model compares two texts, encoded apart by the same weights.
+        char_embedding_size: dimension of a convolution over the characters of each token; 0 = none (taggers only).
+        char_vocab_size: characters it knows.
+        crf: whether tags are chosen as a sequence, by a conditional random field (taggers only).
         data_labels: what the training data called the labels, where `id2label` has better names.
+        understudy_task: what is learned, one of `understudy.tasks.KINDS`.
     """
 
     vocab_size: int = 30522
@@ -22,28 +26,39 @@ class StudentConfig(PreTrainedConfig):
     dropout: float = 0.2
     max_length: int = 256
     pair: bool = False
+    char_embedding_size: int = 0
+    char_vocab_size: int = 0
+    crf: bool = False
     pad_token_id: int = 0
     data_labels: list[str] | None = None
+    understudy_task: str = "classification"
 
 
 class StaticConfig(StudentConfig):
-    """Mean of word vectors, then one hidden layer."""
+    """Mean of word vectors, then one hidden layer; a tagger reads a window of words around each.
+
+    Args:
+        window: words on either side that a tagger reads.
+    """
 
     model_type = "understudy-static"
     hidden_size: int = 128
+    window: int = 2
 
 
 class CNNConfig(StudentConfig):
-    """Kim 2014: convolutions of several widths, maximum over time.
+    """Kim 2014: convolutions of several widths, maximum over time. A tagger stacks dilated ones (Strubell et al. 2017).
 
     Args:
         kernel_sizes: widths of the convolutions, in tokens.
         hidden_size: filters of each width.
+        dilations: of the layers a tagger stacks, each three tokens wide.
     """
 
     model_type = "understudy-cnn"
     hidden_size: int = 100
     kernel_sizes: tuple[int, ...] | list[int] = (3, 4, 5)
+    dilations: tuple[int, ...] | list[int] = (1, 2, 4, 1)
 
 
 class BiLSTMConfig(StudentConfig):

@@ -6,30 +6,46 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
 
+from understudy.data.labels import ordered_names
 from understudy.errors import ModelError
-from understudy.models.heads import is_student
+from understudy.models.student import is_student
+from understudy.tasks import Task, task_of_model
 
 logger = logging.getLogger("understudy")
 
 MAX_LENGTH = 256
+# What transformers calls our tasks, where it knows them.
+PROBLEMS = {
+    "classification": "single_label_classification",
+    "regression": "regression",
+    "multi-label": "multi_label_classification",
+}
 
 
 def load_classifier(source: str | Path) -> tuple[PreTrainedModel, Any]:
-    """A trained sequence classifier and its tokenizer, in float32 and eval mode.
+    """A trained classifier of texts or words and its tokenizer, in float32 and eval mode.
 
     Raises:
         ModelError: no such folder, no weights, another head, or a tokenizer that does not fit.
     """
     name, config = str(source), _config(source)
     architectures = config.architectures or []
-    if architectures and not any("SequenceClassification" in a for a in architectures):
+    heads = ("SequenceClassification", "TokenClassification")
+    if architectures and not any(head in architectures[0] for head in heads):
         raise ModelError(
-            f"{name} is a {architectures[0]}, expected a model for sequence classification. "
+            f"{name} is a {architectures[0]}, expected a model for sequence or token classification. "
             "Make one from it with: understudy finetune --model ... --data ... --out ..."
         )
-    model, info = _from_pretrained(AutoModelForSequenceClassification, source, output_loading_info=True)
+    auto = AutoModelForTokenClassification if task_of_config(config).is_tagging else AutoModelForSequenceClassification
+    model, info = _from_pretrained(auto, source, output_loading_info=True)
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
@@ -39,14 +55,25 @@ def load_classifier(source: str | Path) -> tuple[PreTrainedModel, Any]:
     return model.eval(), load_tokenizer(source, model)
 
 
-def load_encoder(source: str | Path, **head: Any) -> tuple[PreTrainedModel, Any]:
-    """A pretrained encoder with a new classification head, and its tokenizer, for fine-tuning.
-
-    Args:
-        head: settings of the new head, `id2label` and `label2id`.
-    """
-    model = _from_pretrained(AutoModelForSequenceClassification, source, ignore_mismatched_sizes=True, **head)
+def load_encoder(source: str | Path, task: Task) -> tuple[PreTrainedModel, Any]:
+    """A pretrained encoder with a new head for `task`, and its tokenizer, for fine-tuning."""
+    auto = AutoModelForTokenClassification if task.is_tagging else AutoModelForSequenceClassification
+    model = _from_pretrained(
+        auto,
+        source,
+        ignore_mismatched_sizes=True,
+        num_labels=len(task.labels),
+        id2label=dict(enumerate(task.labels)),
+        label2id={name: index for index, name in enumerate(task.labels)},
+        problem_type=PROBLEMS.get(task.kind),
+    )
+    model.config.understudy_task = task.kind
     return model, load_tokenizer(source, model)
+
+
+def task_of_config(config: Any) -> Task:
+    """What a model of this configuration does."""
+    return task_of_model(config, ordered_names(config.id2label or {}))
 
 
 def load_tokenizer(source: str | Path, model: PreTrainedModel) -> Any:

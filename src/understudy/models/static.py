@@ -1,18 +1,21 @@
-"""`static`: the mean of the word vectors and one hidden layer. The fastest student."""
+"""`static`: word vectors and one hidden layer. The fastest student."""
 
 import torch
 from torch import Tensor, nn
 
 from understudy.models.configuration import StaticConfig
-from understudy.models.heads import Encoder, StudentForSequenceClassification
+from understudy.models.layers import Convolution
+from understudy.models.sequence import StudentForSequenceClassification
+from understudy.models.student import Encoder
+from understudy.models.tokens import StudentForTokenClassification
 
 
 class StaticEncoder(Encoder):
     """Mean over the text, then a hidden layer with tanh."""
 
-    def __init__(self, config: StaticConfig) -> None:
+    def __init__(self, config: StaticConfig, input_size: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(config.embedding_size, config.hidden_size)
+        self.hidden = nn.Linear(input_size, config.hidden_size)
         self.output_size = config.hidden_size
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -20,6 +23,24 @@ class StaticEncoder(Encoder):
         return torch.tanh(self.hidden(mean))
 
 
+class WindowEncoder(Encoder):
+    """The word and its neighbours, then a hidden layer (Collobert et al. 2011, section 3.3.1)."""
+
+    def __init__(self, config: StaticConfig, input_size: int) -> None:
+        super().__init__()
+        self.window = Convolution(input_size, config.hidden_size, [2 * config.window + 1])
+        self.output_size = config.hidden_size
+
+    def states(self, x: Tensor, mask: Tensor) -> Tensor:
+        states: Tensor = self.window(x)
+        return states
+
+
 class StaticForSequenceClassification(StudentForSequenceClassification):
     config_class = StaticConfig
     encoder_class = StaticEncoder
+
+
+class StaticForTokenClassification(StudentForTokenClassification):
+    config_class = StaticConfig
+    encoder_class = WindowEncoder

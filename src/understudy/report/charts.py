@@ -14,7 +14,7 @@ SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 
 
 def pareto(table: pd.DataFrame) -> Any:
-    """Accuracy against latency (log axis), size as area, the front as a line.
+    """Score against latency (log axis), size as area, the front as a line.
 
     The parameters `dataset` and `recipe` (names, or "all") choose what is shown.
 
@@ -22,13 +22,13 @@ def pareto(table: pd.DataFrame) -> Any:
         table: candidates, with `front`.
     """
     columns = [
-        *("dataset", "kind", "model", "title", "recipe", "accuracy", "accuracy_std", "retention", "latency_ms"),
+        *("dataset", "kind", "model", "title", "recipe", "score", "score_std", "retention", "latency_ms"),
         *("times_faster", "megabytes", "front", "low", "high", "seeds"),
     ]
     rows = table.assign(
         megabytes=table["size_bytes"] / 1e6,
-        low=table["accuracy"] - table["accuracy_std"],
-        high=table["accuracy"] + table["accuracy_std"],
+        low=table["score"] - table["score_std"],
+        high=table["score"] + table["score_std"],
     )[columns]
     first = str(rows["dataset"].iloc[0])
     dataset = alt.param(name="dataset", value=first)
@@ -42,7 +42,7 @@ def pareto(table: pd.DataFrame) -> Any:
     x = alt.X(
         "latency_ms:Q", scale=alt.Scale(type="log", nice=False, padding=24), title="latency of one text, ms (log)"
     )
-    y = alt.Y("accuracy:Q", scale=alt.Scale(zero=False, padding=16), axis=alt.Axis(format=".0%"), title="accuracy")
+    y = alt.Y("score:Q", scale=alt.Scale(zero=False, padding=16), axis=alt.Axis(format=".0%"), title="score")
     points = base.mark_point(filled=True, opacity=0.85, stroke="black", strokeWidth=0.4).encode(
         x=x,
         y=y,
@@ -51,8 +51,8 @@ def pareto(table: pd.DataFrame) -> Any:
         shape=alt.Shape("learned:N", title="recipe", sort=learned, scale=alt.Scale(domain=learned, range=SHAPES)),
         tooltip=[
             alt.Tooltip("title:N", title="model"),
-            alt.Tooltip("accuracy:Q", format=".1%"),
-            alt.Tooltip("accuracy_std:Q", format=".2%", title="± over seeds"),
+            alt.Tooltip("score:Q", format=".1%"),
+            alt.Tooltip("score_std:Q", format=".2%", title="± over seeds"),
             alt.Tooltip("retention:Q", format=".1%"),
             alt.Tooltip("latency_ms:Q", format=".3f", title="latency, ms"),
             alt.Tooltip("times_faster:Q", format=",.1f", title="times the teacher's speed"),
@@ -65,7 +65,7 @@ def pareto(table: pd.DataFrame) -> Any:
     front = (
         base.transform_filter(alt.datum.front)
         .mark_line(interpolate="step-after", strokeDash=[5, 4], opacity=0.6, color="gray")
-        .encode(x="latency_ms:Q", y="accuracy:Q", order="latency_ms:Q")
+        .encode(x="latency_ms:Q", y="score:Q", order="latency_ms:Q")
     )
     return (
         alt.layer(front, spread, points)
@@ -75,7 +75,7 @@ def pareto(table: pd.DataFrame) -> Any:
 
 
 def learning_curves(rows: pd.DataFrame) -> Any:
-    """Validation accuracy by step; `rows` has dataset, title, model, recipe, step, accuracy."""
+    """Validation score by step; `rows` has dataset, title, model, recipe, step, score."""
     dataset = alt.param(name="dataset", value=str(rows["dataset"].iloc[0]))
     recipe = alt.param(name="recipe", value="all")
     shown = (alt.datum.dataset == dataset) & ((recipe == "all") | (alt.datum.recipe == recipe))
@@ -85,13 +85,11 @@ def learning_curves(rows: pd.DataFrame) -> Any:
         .mark_line(point=alt.OverlayMarkDef(size=18), opacity=0.85)
         .encode(
             x=alt.X("step:Q", title="step"),
-            y=alt.Y(
-                "accuracy:Q", scale=alt.Scale(zero=False), axis=alt.Axis(format=".0%"), title="validation accuracy"
-            ),
+            y=alt.Y("score:Q", scale=alt.Scale(zero=False), axis=alt.Axis(format=".0%"), title="validation score"),
             color=alt.Color("model:N", scale=_colours(list(dict.fromkeys(rows["model"]))), title="model"),
             strokeDash=alt.StrokeDash("recipe:N", title="recipe"),
             detail="title:N",
-            tooltip=["title:N", "step:Q", alt.Tooltip("accuracy:Q", format=".1%")],
+            tooltip=["title:N", "step:Q", alt.Tooltip("score:Q", format=".1%")],
         )
         .add_params(dataset, recipe)
         .properties(width="container", height=300)

@@ -33,13 +33,15 @@ TEMPLATES = Path(__file__).parent / "templates"
 # Candidates whose losses and curves are on the page; the others have their row and their point.
 MOST_DETAILS = 60
 HISTORY = "training_history.jsonl"
+# How scores are called.
+METRICS = {"span_f1": "span F1", "micro_f1": "micro F1", "pearson": "Pearson correlation"}
 
 
 def write_page(folder: str | Path, wanted: Wanted | None = None) -> Path:
     """Draw `report/index.html` of an exam from its results.
 
     Args:
-        wanted: what the student to ship must keep to; by default 97 % of the teacher's accuracy.
+        wanted: what the student to ship must keep to; by default 97 % of the teacher's score.
 
     Returns:
         The file.
@@ -104,6 +106,8 @@ def _dataset(folder: Path, table: pd.DataFrame, wanted: Wanted, best: Any, good:
     split = {"test": "the test split", "validation": "the validation split, which also chose the checkpoints"}
     return {
         "name": str(table["dataset"].iloc[0]),
+        "metric": METRICS.get(metric := str(table["metric"].iloc[0]), metric),
+        "unit": "words" if table["task"].iloc[0] == "tagging" else "texts",
         "verdict": verdict,
         "good": good,
         "scored_on": f"{int(table['rows'].iloc[0]):,} rows of {split[_split(folder, table)]}",
@@ -118,7 +122,7 @@ def _split(folder: Path, table: pd.DataFrame) -> str:
 
 def _details(folder: Path, table: pd.DataFrame) -> dict[str, Any]:
     """{id of a candidate: what it lost}, of its first seed; the front and the most accurate first."""
-    ranked = table[table["kind"] != "teacher"].sort_values(["winner", "front", "accuracy"], ascending=False)
+    ranked = table[table["kind"] != "teacher"].sort_values(["winner", "front", "score"], ascending=False)
     most = -(-MOST_DETAILS // table["dataset"].nunique())
     keys = [row[0] for row in ranked.groupby("dataset").head(most)["keys"]]
     found = {key: _json(folder / "trials" / key / DIFFERENCES) for key in keys}
@@ -127,14 +131,14 @@ def _details(folder: Path, table: pd.DataFrame) -> dict[str, Any]:
 
 def _curves(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
-    students = table[table["kind"] == "student"].sort_values("accuracy", ascending=False)
+    students = table[table["kind"] == "student"].sort_values("score", ascending=False)
     for row in students[:MOST_DETAILS].to_dict("records"):
         path = folder / "trials" / row["keys"][0] / STUDENT / HISTORY
         lines = path.read_text().splitlines() if path.is_file() else []
         for entry in map(json.loads, lines):
-            if "eval_accuracy" in entry:
+            if "eval_score" in entry:
                 named = {name: row[name] for name in ("dataset", "title", "model", "recipe")}
-                rows.append({**named, "step": entry["step"], "accuracy": entry["eval_accuracy"]})
+                rows.append({**named, "step": entry["step"], "score": entry["eval_score"]})
     return pd.DataFrame(rows)
 
 

@@ -47,8 +47,10 @@ def _renamed(card: str, name: str) -> str:
 
 def _figures(found: dict[str, Any]) -> str:
     figures = {
-        "accuracy": f"{found['accuracy']:.1%}, mean of {found['seeds']} seeds; this one is seed {found['seed']}",
-        "share of the teacher's accuracy": f"{found['retention']:.1%}",
+        found["metric"].replace(
+            "_", " "
+        ): f"{found['score']:.1%}, mean of {found['seeds']} seeds; this one is seed {found['seed']}",
+        "share of the teacher's score": f"{found['retention']:.1%}",
         "agreement with the teacher": f"{found['agreement']:.1%}",
         "latency of one text": f"{found['latency_ms']:.3f} ms, tokenisation counted in",
         "speed": f"{found['times_faster']:,.1f} times the teacher in fp32",
@@ -56,5 +58,5 @@ def _figures(found: dict[str, Any]) -> str:
     rows = "".join(f"| {name} | {value} |\n" for name, value in figures.items())
     return (
         "\n## Exam\n\nChosen by validation scores among the students of an exam.\n\n| | |\n|---|---|\n"
-        f"{rows}\n![accuracy against latency of all candidates]({CHART})\n"
+        f"{rows}\n![score against latency of all candidates]({CHART})\n"
     )

@@ -11,13 +11,13 @@ from understudy.exam.results import TWIN, Wanted, predictions
 
 
 def mark_front(table: pd.DataFrame) -> pd.Series:
-    """Whether no other candidate of the data set is as fast and more accurate, or faster and as accurate."""
+    """Whether no other candidate of the data set is as fast and better, or faster and as good."""
     front = pd.Series(False, index=table.index)
     for _, rows in table.groupby("dataset"):
         best = -np.inf
-        for index, row in rows.sort_values(["latency_ms", "accuracy"], ascending=[True, False]).iterrows():
-            if row["accuracy"] > best and np.isfinite(row["latency_ms"]):
-                front[index], best = True, row["accuracy"]
+        for index, row in rows.sort_values(["latency_ms", "score"], ascending=[True, False]).iterrows():
+            if row["score"] > best and np.isfinite(row["latency_ms"]):
+                front[index], best = True, row["score"]
     return front
 
 
@@ -34,28 +34,25 @@ def sentence(row: dict[str, Any], good: bool, wanted: Wanted) -> str:
 
 
 class Answers:
-    """Which examples each candidate got right, averaged over its seeds.
+    """What each candidate's seeds got of each text.
 
     Args:
         folder: of the exam.
-        table: candidates.
+        table: candidates of one data set.
     """
 
     def __init__(self, folder: Path, table: pd.DataFrame) -> None:
-        self._folder, self._keys = folder, table["keys"]
-        self._known: dict[Any, pd.Series] = {}
-
-    def right(self, index: Any) -> pd.Series:
-        if index not in self._known:
-            parts = []
-            for key in self._keys[index]:
-                rows = predictions(self._folder, key)
-                parts.append((rows["label"] == rows["prediction"]).astype(float))
-            self._known[index] = sum(parts[1:], parts[0]) / len(parts)
-        return self._known[index]
+        self._folder, self._keys, self._metric = folder, table["keys"], str(table["metric"].iloc[0])
+        self._known: dict[Any, list[np.ndarray]] = {}
 
     def compare(self, a: Any, b: Any) -> Comparison:
-        return compare(self.right(a).to_numpy(), self.right(b).to_numpy())
+        return compare(self._sums(a), self._sums(b), self._metric)
+
+    def _sums(self, index: Any) -> list[np.ndarray]:
+        if index not in self._known:
+            tables = (predictions(self._folder, key) for key in self._keys[index])
+            self._known[index] = [np.stack(list(table["sums"])).astype(np.float32) for table in tables]
+        return self._known[index]
 
 
 def twins(table: pd.DataFrame) -> dict[Any, Any]:

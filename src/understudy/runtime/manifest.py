@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from understudy.errors import ExportError
+from understudy.tasks import Kind
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass
@@ -19,16 +20,20 @@ class Manifest:
     """`manifest.json` of an exported folder.
 
     Args:
+        task: what it does, one of `understudy.tasks.KINDS`.
         labels: names in the order of the logits.
         data_labels: the names in the data the model was trained on, in the same order.
         precision: "fp32" or "int8".
         max_length: tokens of a text that the model reads.
         vocab_size: rows of its embedding table.
         pair: whether it takes two texts.
+        unknown: the token for words that are not known.
+        crf: scores of the first tag, the last, and of each after each (taggers that have them).
         self_test: texts with the probabilities they must give, within `tolerance`.
         sha256: checksum of each file.
     """
 
+    task: Kind
     labels: list[str]
     data_labels: list[str]
     precision: str
@@ -37,6 +42,8 @@ class Manifest:
     pair: bool
     self_test: list[dict[str, Any]]
     tolerance: float
+    unknown: str = "[UNK]"
+    crf: dict[str, Any] | None = None
     sha256: dict[str, str] = field(default_factory=dict)
     understudy_version: str = ""
     format_version: int = FORMAT_VERSION

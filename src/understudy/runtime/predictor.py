@@ -1,6 +1,7 @@
 """An exported model as a function: text in, label out, with onnxruntime, tokenizers and numpy alone."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,18 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from understudy.errors import DataError, ExportError
+from understudy.runtime.alignment import WordEncoder
+from understudy.runtime.answers import Answer, answer, answer_words
+from understudy.runtime.crf import max_marginals
 from understudy.runtime.manifest import MODEL, TOKENIZER, Manifest
 from understudy.runtime.words import FastTokenizer
-from understudy.text import clean_texts, wrong_shape
+from understudy.tasks import Task
+from understudy.text import clean_text, clean_texts, wrong_shape
 
 # The graph's inputs, and what a tokenizer's encoding calls them.
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 
 Text = str | tuple[str, str] | list[str]
-Prediction = dict[str, Any]
 
 
 class Predictor:
@@ -38,6 +42,7 @@ class Predictor:
     def __init__(self, folder: str | Path, threads: int = 1, self_test: bool = True) -> None:
         self.folder = Path(folder)
         self.manifest = Manifest.read(self.folder)
+        self.task = Task(self.manifest.task, tuple(self.manifest.labels))
         self.label_names = self.manifest.labels
         self.data_labels = self.manifest.data_labels
         self._tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))
@@ -49,7 +54,8 @@ class Predictor:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         options.log_severity_level = 3
-        self._fast = None if self.manifest.pair else FastTokenizer.of(self._tokenizer, self.manifest.max_length)
+        single = not self.manifest.pair and not self.task.is_tagging
+        self._fast = FastTokenizer.of(self._tokenizer, self.manifest.max_length) if single else None
         self._session = onnxruntime.InferenceSession(
             str(self.folder / MODEL), options, providers=["CPUExecutionProvider"]
         )
@@ -57,25 +63,44 @@ class Predictor:
         if self_test:
             self._self_test()
 
-    def __call__(self, texts: Sequence[Text]) -> list[Prediction]:
+    def __call__(self, texts: Sequence[Text]) -> list[Answer]:
         """Predict a list of texts.
 
         Args:
-            texts: strings; for a model of pairs, pairs of strings. A flat list is a batch, never a pair.
+            texts: strings; for a model of pairs, pairs of strings; for a tagger strings or lists of words. A flat
+                list is a batch, never a pair.
 
         Returns:
-            {"label": str, "score": float} for each text; the score is its probability.
+            For each text what `understudy.runtime.answers` has for the task: for classification {"label": str,
+            "score": float}, the score its probability. A tagger's places are characters of a string, or words of a
+            list.
 
         Raises:
             DataError: something else than text; names its index.
         """
         if isinstance(texts, str):
             raise DataError(f"Expected a list of texts, got the string {texts!r:.60}. Pass [text].")
+        if self.task.is_tagging:
+            return [self.tag(text) for text in texts]
         firsts, seconds = self._columns(texts)
-        return [self._named(row) for row in softmax(self.logits(firsts, seconds))]
+        return [answer(self.task, row) for row in self.logits(firsts, seconds)]
 
-    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
-        """[texts, labels] float32; raises DataError for pairs where single texts are expected, or the reverse."""
+    def tag(self, text: str | Sequence[str]) -> Answer:
+        """Tags and spans of one sentence; raises DataError where the model is no tagger."""
+        return tag(self, text)
+
+    @cached_property
+    def words(self) -> WordEncoder:
+        return WordEncoder(self._tokenizer, self.manifest.unknown)
+
+    def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
+        """[texts, labels] float32; of a tagger's lists of words [words, tags].
+
+        Raises:
+            DataError: pairs where single texts are expected, or the reverse.
+        """
+        if self.task.is_tagging:
+            return self._finite(self._tag(texts))
         if self.manifest.pair != (pairs is not None):
             raise wrong_shape(self.manifest.pair)
         result = np.empty((len(texts), len(self.label_names)), dtype=np.float32)
@@ -84,9 +109,25 @@ class Predictor:
         columns = [clean_texts(column, self.manifest.max_length) for column in (texts, pairs) if column is not None]
         for row, feed in enumerate(self._feeds(columns)):
             result[row] = self._session.run(None, feed)[0][0]
-        if not np.isfinite(result).all():
-            row = int(np.flatnonzero(~np.isfinite(result).all(1))[0])
+        return self._finite(result)
+
+    def _finite(self, logits: np.ndarray) -> np.ndarray:
+        if not np.isfinite(logits).all():
+            row = int(np.flatnonzero(~np.isfinite(logits).all(1))[0])
             raise ExportError(f"{self.folder} gave a score that is not finite for text {row}: its weights are damaged.")
+        return logits
+
+    def _tag(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
+        offsets = np.concatenate([[0], np.cumsum([len(words) for words in sentences], dtype=np.int64)])
+        result = np.zeros((int(offsets[-1]), len(self.label_names)), dtype=np.float32)
+        for window in self.words.windows(sentences, self.manifest.max_length):
+            ids = np.array([window.ids], dtype=np.int64)
+            feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+            logits = self._session.run(None, {name: feed[name] for name in self._inputs})[0][0]
+            if self.manifest.crf is not None:
+                starts = np.flatnonzero(~self.words.continues[ids[0]])[len(self.words.before) :]
+                logits[starts] = max_marginals(logits[starts], self.manifest.crf)
+            result[offsets[window.sentence] + window.words] = logits[window.positions]
         return result
 
     def _feeds(self, columns: list[list[str]]) -> Iterator[dict[str, np.ndarray]]:
@@ -111,14 +152,11 @@ class Predictor:
                 raise DataError(f"Text {index} is {pair!r:.60}, but this model compares two texts: pass (text, text).")
         return [pair[0] for pair in texts], [pair[1] for pair in texts]
 
-    def _named(self, probabilities: np.ndarray) -> Prediction:
-        best = int(probabilities.argmax())
-        return {"label": self.label_names[best], "score": float(probabilities[best])}
-
     def _self_test(self) -> None:
         for example in self.manifest.self_test:
             pairs = None if example.get("text_pair") is None else [example["text_pair"]]
-            found = softmax(self.logits([example["text"]], pairs))[0]
+            texts = [example["tokens"] if self.task.is_tagging else example["text"]]
+            found = self.task.probabilities(self.logits(texts, pairs)).reshape(-1)
             expected = np.array(example["probabilities"])
             difference = float(np.abs(found - expected).max())
             if difference > self.manifest.tolerance:
@@ -129,7 +167,19 @@ class Predictor:
                 )
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """[rows, labels] -> probabilities."""
-    shifted = np.exp(logits - logits.max(-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(-1, keepdims=True))
+def tag(model: Any, text: str | Sequence[str]) -> Answer:
+    """Tags and spans of one sentence, by a `Predictor` or a torch `Classifier`.
+
+    Args:
+        text: a string (places are then characters) or a list of words (places are words).
+    """
+    if not model.task.is_tagging:
+        raise DataError(f"This model does {model.task.describe()}, not tagging.")
+    if isinstance(text, str):
+        text = clean_text(text)
+        places = model.words.split(text)
+        words = [text[start:end] for start, end in places]
+    else:
+        words = [clean_text(word, index) for index, word in enumerate(text)]
+        places = [(index, index + 1) for index in range(len(words))]
+    return answer_words(model.task, model.logits([words]), words, places)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("understudy")
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FINGERPRINT = "fingerprint.json"
 ROWS_PER_SHARD = 4096
 TOKENS_PER_BATCH = 4096
@@ -49,23 +49,25 @@ class CachedTeacher:
         self.folder = Path(folder)
         self.fingerprint = _read_fingerprint(self.folder)
         shards = [self._open(path) for path in sorted(self.folder.glob("shard-*.safetensors"))]
-        ids = np.concatenate([ids for ids, _ in shards]) if shards else np.empty(0, np.int64)
+        ids = np.concatenate([ids for ids, _, _ in shards]) if shards else np.empty(0, np.int64)
         if len(ids) != self.fingerprint["rows"]:
             raise CacheError(
                 f"{self.folder} holds {len(ids):,} of {self.fingerprint['rows']:,} texts: it was interrupted. "
                 "Run understudy label again with the same arguments to finish it."
             )
-        self._logits = [logits for _, logits in shards]
+        self._logits = [logits for _, _, logits in shards]
+        # For each text of a shard, where its rows of logits start; one row a text, but for tagging one a word.
+        self._starts = [np.concatenate([[0], np.cumsum(lengths)]) for _, lengths, _ in shards]
         self._order = np.argsort(ids, kind="stable")
         self._ids = ids[self._order]
         self.label_names: list[str] = self.fingerprint["labels"]
 
     def __call__(self, batch: Mapping[str, Any], fields: Collection[str] = ("logits",)) -> dict[str, Any]:
-        """`logits` [batch, labels] float32 for `batch["example_id"]` [batch] int64."""
+        """`logits` float32 for `batch["example_id"]` [batch] int64: [batch, labels], for tagging [words, tags]."""
         return {"logits": self.logits(np.asarray(batch["example_id"]))}
 
     def logits(self, ids: np.ndarray) -> torch.Tensor:
-        """[rows, labels] float32 for [rows] int64 ids.
+        """[rows, labels] float32 for [rows] int64 ids; for tagging [words of all rows, tags].
 
         Raises:
             CacheError: an id that was not labelled.
@@ -78,17 +80,25 @@ class CachedTeacher:
                 "other data. Leave out --cache, or label this data."
             )
         places = self._order[found]
-        shards = places // ROWS_PER_SHARD
-        result = torch.empty(len(ids), len(self.label_names))
+        shards, rows = places // ROWS_PER_SHARD, places % ROWS_PER_SHARD
+        starts, ends = np.empty(len(ids), np.int64), np.empty(len(ids), np.int64)
         for shard in np.unique(shards):
-            rows = np.flatnonzero(shards == shard)
-            result[rows] = self._logits[shard][places[rows] % ROWS_PER_SHARD]
+            here = shards == shard
+            starts[here], ends[here] = self._starts[shard][rows[here]], self._starts[shard][rows[here] + 1]
+        owner = np.repeat(np.arange(len(ids)), ends - starts)
+        firsts = np.repeat(np.cumsum(ends - starts) - (ends - starts), ends - starts)
+        inside = np.arange(len(owner)) - firsts + starts[owner]
+        result = torch.empty(len(owner), len(self.label_names))
+        for shard in np.unique(shards):
+            chosen = np.flatnonzero(shards[owner] == shard)
+            result[chosen] = self._logits[shard][inside[chosen]]
         return result
 
     @staticmethod
-    def _open(path: Path) -> tuple[np.ndarray, torch.Tensor]:
+    def _open(path: Path) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
         with safe_open(path, framework="pt") as file:
-            return file.get_tensor("example_id").numpy(), file.get_tensor("logits")
+            ids, lengths = file.get_tensor("example_id").numpy(), file.get_tensor("lengths").numpy()
+            return ids, lengths, file.get_tensor("logits")
 
 
 def label_texts(teacher: "Teacher", dataset: "Dataset", folder: str | Path | None = None) -> CachedTeacher:
@@ -133,7 +143,7 @@ def label_texts(teacher: "Teacher", dataset: "Dataset", folder: str | Path | Non
 
 def _label_shard(teacher: "Teacher", dataset: "Dataset", rows: np.ndarray, target: Path) -> None:
     columns = dataset[rows.tolist()]
-    texts, pairs = columns["text"], columns.get("text_pair")
+    texts, pairs, words = columns["text"], columns.get("text_pair"), columns.get("tokens")
     logits = []
     start = 0
     while start < len(rows):
@@ -142,19 +152,22 @@ def _label_shard(teacher: "Teacher", dataset: "Dataset", rows: np.ndarray, targe
         tokens = min(length // CHARACTERS_PER_TOKEN + 8, teacher.max_length)
         end = start + max(1, TOKENS_PER_BATCH // tokens)
         batch = {"text": texts[start:end], "text_pair": pairs[start:end] if pairs else None}
+        if words:
+            batch["tokens"] = words[start:end]
         logits.append(teacher(batch)["logits"].cpu())
         start = end
     result = torch.cat(logits)
+    lengths = torch.tensor([len(row) for row in words] if words else [1] * len(rows))
     broken = torch.nonzero(~torch.isfinite(result).all(1))
     if len(broken):
-        row = int(broken[0])
+        row = int(torch.searchsorted(lengths.cumsum(0), int(broken[0]), right=True))
         raise ModelError(
-            f"The teacher's logits are not finite ({result[row].tolist()}) for example "
+            f"The teacher's logits are not finite ({result[int(broken[0])].tolist()[:8]}) for example "
             f"{columns['example_id'][row]}: {texts[row]!r:.80}. Its weights are damaged, or its precision is too "
             "low: try --teacher-dtype float32."
         )
     ids = torch.tensor(columns["example_id"], dtype=torch.int64)
-    write_atomically(target, save({"example_id": ids, "logits": result}))
+    write_atomically(target, save({"example_id": ids, "lengths": lengths, "logits": result}))
 
 
 def _text_lengths(dataset: "Dataset") -> np.ndarray:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,7 +13,8 @@ import torch
 from transformers import PreTrainedModel
 
 from understudy.data.labels import ordered_names
-from understudy.models.loading import MAX_LENGTH, input_length, load_classifier
+from understudy.models.loading import MAX_LENGTH, input_length, load_classifier, task_of_config
+from understudy.runtime.alignment import WordEncoder, pad
 from understudy.text import clean_texts
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ TEXTS_PER_BATCH = 64
 
 
 class Teacher:
-    """A fine-tuned classifier that teaches.
+    """A fine-tuned classifier, regressor or tagger that teaches.
 
     Args:
         source: a folder, a Hub name, or a loaded model (then with its `tokenizer`).
@@ -37,7 +39,7 @@ class Teacher:
     """
 
     fields: ClassVar[frozenset[str]] = frozenset({"logits", "hidden_states", "attentions"})
-    reads: ClassVar[tuple[str, ...]] = ("text", "text_pair")
+    reads: ClassVar[tuple[str, ...]] = ("text", "text_pair", "tokens")
 
     def __init__(
         self,
@@ -55,18 +57,22 @@ class Teacher:
         self.max_length = input_length(self.model, self.tokenizer, max_length)
         self.dtype = dtype or ("bfloat16" if has_fast_bfloat16(self.model.device) else "float32")
         self.label_names = ordered_names(self.model.config.id2label or {})
+        self.task = task_of_config(self.model.config)
         self.data_labels: list[str] = getattr(self.model.config, "data_labels", None) or self.label_names
 
     @torch.no_grad()
     def __call__(self, batch: Mapping[str, Any], fields: Collection[str] = ("logits",)) -> dict[str, Any]:
-        """Outputs for `batch["text"]` (and `text_pair`), lists of strings.
+        """Outputs for `batch["text"]` (and `text_pair`), lists of strings; for tagging `tokens`, lists of words.
 
         Args:
             fields: which outputs, out of `fields`.
 
         Returns:
-            {field: tensor or tuple of tensors}, float32; `logits` [batch, labels].
+            {field: tensor or tuple of tensors}, float32; `logits` [batch, labels], for tagging
+            [words of all sentences, tags].
         """
+        if self.task.is_tagging:
+            return {"logits": self._tag(batch["tokens"])}
         inputs = self.tokenize(batch["text"], batch.get("text_pair"))
         self.model.eval()
         if "attentions" in fields and self.model.config._attn_implementation != "eager":
@@ -79,12 +85,33 @@ class Teacher:
             )
         return {field: _to_float(output[field]) for field in fields}
 
-    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
-        """[texts, labels] float32, without the cache."""
+    @cached_property
+    def _words(self) -> WordEncoder:
+        return WordEncoder(self.tokenizer.backend_tokenizer, self.tokenizer.unk_token)
+
+    def _tag(self, sentences: Sequence[Sequence[str]]) -> torch.Tensor:
+        """[words of all sentences, tags], read at each word's first piece; long sentences in windows."""
+        self.model.eval()
+        offsets = np.concatenate([[0], np.cumsum([len(words) for words in sentences], dtype=np.int64)])
+        result = torch.zeros(int(offsets[-1]), len(self.label_names))
+        windows = list(self._words.windows(sentences, self.max_length))
+        for start in range(0, len(windows), TEXTS_PER_BATCH):
+            part = windows[start : start + TEXTS_PER_BATCH]
+            ids, mask = (torch.from_numpy(array) for array in pad(part, self.tokenizer.pad_token_id))
+            device = self.model.device
+            with self._autocast():
+                logits = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits.float().cpu()
+            for row, window in enumerate(part):
+                result[offsets[window.sentence] + window.words] = logits[row, window.positions]
+        return result
+
+    def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
+        """[texts, labels] float32, without the cache; for tagging, lists of words -> [words, tags]."""
         rows = [np.empty((0, len(self.label_names)), dtype=np.float32)]
         for start in range(0, len(texts), TEXTS_PER_BATCH):
             part = slice(start, start + TEXTS_PER_BATCH)
             batch = {"text": list(texts[part]), "text_pair": None if pairs is None else list(pairs[part])}
+            batch["tokens"] = batch["text"]
             rows.append(self(batch)["logits"].cpu().numpy())
         return np.concatenate(rows)
 
@@ -115,6 +142,7 @@ class Teacher:
             "max_length": self.max_length,
             "dtype": self.dtype,
             "labels": self.label_names,
+            "task": self.task.kind,
         }
 
     def _autocast(self) -> AbstractContextManager[Any]:

@@ -1,5 +1,6 @@
 """Settings of a training run: transformers' `TrainingArguments` with defaults for small students."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -27,7 +28,7 @@ class DistillationArguments(TrainingArguments):
     save_strategy: str = "epoch"
     save_total_limit: int | None = 2
     load_best_model_at_end: bool = True
-    metric_for_best_model: str | None = "accuracy"
+    metric_for_best_model: str | None = "score"
     greater_is_better: bool | None = True
     logging_strategy: str = "epoch"
     restore_callback_states_from_checkpoint: bool = True
@@ -39,3 +40,8 @@ class DistillationArguments(TrainingArguments):
         default=False,
         metadata={"help": "Must stay False: True would drop example_id and the teacher's columns."},
     )
+
+
+def steps_of_a_pass(arguments: DistillationArguments, rows: int) -> int:
+    """Steps of the optimiser that one pass over `rows` texts takes."""
+    return math.ceil(math.ceil(rows / arguments.train_batch_size) / arguments.gradient_accumulation_steps)

@@ -9,24 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict, Features, concatenate_datasets
+from datasets import Dataset, DatasetDict, concatenate_datasets
 from transformers import TrainerCallback, set_seed
 
 from understudy.data.datasets import (
-    UNLABELLED,
     check_validation,
     data_fingerprint,
     ids_of,
     is_pair,
     label_names,
     labels_of,
+    task_of,
+    without_labels,
 )
 from understudy.data.labels import are_generic
 from understudy.errors import DataError, ModelError
-from understudy.evaluation.evaluate import match_labels
+from understudy.evaluation.evaluate import check_task, match_labels
 from understudy.outputs import OutputFolder
 from understudy.teachers import CachedTeacher, Teacher, label_texts
-from understudy.training.arguments import DistillationArguments
+from understudy.training.arguments import DistillationArguments, steps_of_a_pass
 from understudy.training.folders import WORK, write_history, write_model_folder
 from understudy.training.recipes import RECIPES, Stage
 from understudy.training.students import StudentSettings, create_student
@@ -153,10 +154,6 @@ def training_steps(settings: DistillSettings, rows: int) -> int:
     return math.ceil(steps_of_a_pass(arguments, rows) * arguments.num_train_epochs)
 
 
-def steps_of_a_pass(arguments: DistillationArguments, rows: int) -> int:
-    return math.ceil(math.ceil(rows / arguments.train_batch_size) / arguments.gradient_accumulation_steps)
-
-
 def transfer_set(data: DatasetDict, unlabelled: Dataset | None) -> Dataset:
     """The training rows and the unlabelled texts, one schema.
 
@@ -174,9 +171,7 @@ def transfer_set(data: DatasetDict, unlabelled: Dataset | None) -> Dataset:
     rest = unlabelled if len(new) == len(unlabelled) else unlabelled.select(new)
     dropped = len(unlabelled) - len(new)
     logger.info("%s unlabelled texts (%s more were repeated, or stand in the data).", f"{len(new):,}", f"{dropped:,}")
-    feature = Features({"label": train.features["label"]})
-    labels = Dataset.from_dict({"label": np.full(len(rest), UNLABELLED)}, features=feature)
-    return concatenate_datasets([train, concatenate_datasets([rest, labels], axis=1)])
+    return concatenate_datasets([train, without_labels(rest, task_of(train))])
 
 
 def _arguments(stage: Stage, settings: DistillSettings, rows: int, work: Path) -> DistillationArguments:
@@ -197,6 +192,7 @@ def _label_order(teacher: Teacher, data: DatasetDict, label_map: dict[str, str] 
         return label_texts(teacher, validation).logits(ids_of(validation)).numpy(), labels_of(validation)
 
     names = label_names(data)
+    check_task(task_of(data["train"]), teacher.task, "teacher")
     order = match_labels(names, teacher, evidence, label_map, "teacher")
     theirs = [teacher.label_names[index] for index in order]
     if theirs != names:

@@ -1,6 +1,7 @@
 """A teacher from a pretrained encoder."""
 
 import logging
+import math
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,19 +10,20 @@ from typing import Any
 from datasets import DatasetDict
 from transformers import EarlyStoppingCallback, set_seed
 
-from understudy.data.datasets import check_validation, data_fingerprint, label_names
+from understudy.data.datasets import check_validation, data_fingerprint, label_names, task_of
 from understudy.models.loading import MAX_LENGTH, load_encoder
 from understudy.outputs import OutputFolder
 from understudy.teachers.live import has_fast_bfloat16
-from understudy.training.arguments import DistillationArguments
+from understudy.training.arguments import DistillationArguments, steps_of_a_pass
 from understudy.training.folders import WORK, write_model_folder
 from understudy.training.trainer import DistillationTrainer
 
 logger = logging.getLogger("understudy")
 
+# How long a teacher learns where nobody says: about this many steps, but no fewer and no more passes.
+STEPS, FEWEST_PASSES, MOST_PASSES = 1000, 3, 20
 # What suits a pretrained transformer (Devlin et al. 2019, appendix A.3), where students want more.
 DEFAULTS: dict[str, Any] = {
-    "num_train_epochs": 3,
     "per_device_train_batch_size": 32,
     "learning_rate": 5e-5,
     "weight_decay": 0.01,
@@ -35,15 +37,16 @@ class FinetuneSettings:
     """How a teacher is made.
 
     Args:
-        arguments: fields of `DistillationArguments`; they win over the defaults.
+        arguments: fields of `DistillationArguments`; they win over the defaults. Without `num_train_epochs`, about
+            1,000 steps, in 3 to 20 passes over the texts.
         seed: for the new head, the order and dropout.
-        patience: validations without a better accuracy after which training stops.
+        patience: validations without a better score after which training stops; by default a third of them.
         max_length: tokens of a text that are read.
     """
 
     arguments: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
-    patience: int = 2
+    patience: int | None = None
     max_length: int = MAX_LENGTH
 
 
@@ -77,25 +80,24 @@ def finetune(
     if output.is_finished:
         logger.info("%s is there already, made with the same settings.", out)
         return output.path
-    names = label_names(data)
     with output as folder:
         set_seed(settings.seed)
-        encoder, tokenizer = load_encoder(
-            model,
-            num_labels=len(names),
-            id2label=dict(enumerate(names)),
-            label2id={name: index for index, name in enumerate(names)},
-        )
+        encoder, tokenizer = load_encoder(model, task_of(data["train"]))
         tokenizer.model_max_length = min(tokenizer.model_max_length, settings.max_length)
         arguments = {**DEFAULTS, "bf16": has_fast_bfloat16(encoder.device), **settings.arguments}
+        training = DistillationArguments(output_dir=str(folder / WORK), seed=settings.seed, **arguments)
+        if not {"num_train_epochs", "max_steps"} & arguments.keys():
+            steps = steps_of_a_pass(training, len(data["train"]))
+            training.num_train_epochs = min(max(math.ceil(STEPS / steps), FEWEST_PASSES), MOST_PASSES)
+        patience = settings.patience or max(2, math.ceil(training.num_train_epochs / 3))
         trainer = DistillationTrainer(
             model=encoder,
             processing_class=tokenizer,
             train_dataset=data["train"],
             eval_dataset=data["validation"],
             max_length=settings.max_length,
-            args=DistillationArguments(output_dir=str(folder / WORK), seed=settings.seed, **arguments),
-            callbacks=[EarlyStoppingCallback(settings.patience)],
+            args=training,
+            callbacks=[EarlyStoppingCallback(patience)],
         )
         trainer.train(resume_from_checkpoint=True)
         write_model_folder(encoder, tokenizer, data["validation"], folder)

@@ -9,8 +9,6 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from understudy.data.datasets import is_pair
-
 WORK = "work"
 HISTORY = "training_history.jsonl"
 SAMPLE_FILE = "validation_sample.jsonl"
@@ -19,7 +17,7 @@ SAMPLE_ROWS = 500
 
 def write_history(history: Sequence[dict[str, Any]], folder: Path) -> None:
     """What each epoch gave, without the times: the same run writes the same file."""
-    kept = ("stage", "step", "epoch", "loss", "learning_rate", "eval_loss", "eval_accuracy")
+    kept = ("stage", "step", "epoch", "loss", "learning_rate", "eval_loss", "eval_score")
     rows = [{name: entry[name] for name in kept if name in entry} for entry in history]
     (folder / HISTORY).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
@@ -36,7 +34,7 @@ def write_model_folder(model: PreTrainedModel, tokenizer: Any, validation: Datas
     tokenizer.save_pretrained(folder)
     if validation is None:
         return
-    columns = ["text", "text_pair"] if is_pair(validation) else ["text"]
+    columns = [name for name in ("text", "text_pair", "tokens") if name in validation.column_names]
     rows = sorted(random.Random(0).sample(range(len(validation)), min(SAMPLE_ROWS, len(validation))))
     lines = (json.dumps({c: row[c] for c in columns}, ensure_ascii=False) for row in validation.select(rows))
     (folder / SAMPLE_FILE).write_text("".join(f"{line}\n" for line in lines))

@@ -10,7 +10,7 @@ from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedModel
 
-from understudy.data.datasets import is_pair
+from understudy.data.datasets import is_pair, task_of
 from understudy.data.embeddings import read_vectors, scaled, teacher_embeddings, teacher_rows
 from understudy.data.tokenization import (
     cut_tokenizer,
@@ -20,8 +20,10 @@ from understudy.data.tokenization import (
     wrap_tokenizer,
 )
 from understudy.errors import ModelError
-from understudy.models import STUDENTS
-from understudy.models.loading import MAX_LENGTH
+from understudy.models import STUDENTS, TAGGERS
+from understudy.models.characters import spell
+from understudy.models.loading import MAX_LENGTH, PROBLEMS
+from understudy.runtime.alignment import continuing
 from understudy.teachers import Teacher
 
 logger = logging.getLogger("understudy")
@@ -41,6 +43,8 @@ class StudentSettings:
         freeze_embeddings: leave the word vectors as they are.
         dropout: probability.
         max_length: tokens of a text that are read.
+        char_embedding_size: dimension of a convolution over the characters of each token; 0 = none (taggers only).
+        crf: choose tags as a sequence, by a conditional random field (taggers only).
     """
 
     architecture: str = "bilstm"
@@ -51,6 +55,8 @@ class StudentSettings:
     freeze_embeddings: bool = False
     dropout: float | None = None
     max_length: int = MAX_LENGTH
+    char_embedding_size: int = 0
+    crf: bool = False
 
 
 def create_student(
@@ -69,11 +75,15 @@ def create_student(
     """
     if isinstance(settings, str):
         settings = StudentSettings(settings)
-    data_labels = list(texts.features["label"].names)
+    task = task_of(texts)
+    data_labels = list(task.labels)
     label_names = label_names or data_labels
     if settings.architecture not in STUDENTS:
         raise ModelError(f"No student {settings.architecture!r}. Expected one of {', '.join(STUDENTS)}.")
-    model_class = STUDENTS[settings.architecture]
+    if not task.is_tagging and (settings.crf or settings.char_embedding_size):
+        raise ModelError(f"A CRF and characters are for tagging; this is {task.describe()}. Leave them out.")
+    students: dict[str, Any] = TAGGERS if task.is_tagging else STUDENTS
+    model_class = students[settings.architecture]
     width = cast(nn.Embedding, teacher.model.get_input_embeddings()).embedding_dim
     size = settings.embedding_size or min(model_class.config_class.embedding_size, width)
     if settings.embeddings in ("teacher", "random"):
@@ -83,6 +93,7 @@ def create_student(
         tokenizer, table = _words_and_vectors(settings, texts)
         size = table.shape[1]
     wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
+    spelling, characters = spell(wrapped.convert_ids_to_tokens(list(range(len(wrapped)))))
     options = {
         name: getattr(settings, name) for name in ("hidden_size", "dropout") if getattr(settings, name) is not None
     }
@@ -95,11 +106,20 @@ def create_student(
         id2label=dict(enumerate(label_names)),
         label2id={name: index for index, name in enumerate(label_names)},
         data_labels=data_labels,
+        understudy_task=task.kind,
+        problem_type=PROBLEMS.get(task.kind),
+        char_embedding_size=settings.char_embedding_size,
+        char_vocab_size=characters,
+        crf=settings.crf,
         **options,
     )
     model = model_class(config)
     if table is not None:
         _set_embeddings(model, table)
+    if task.is_tagging:
+        model.continues.copy_(torch.from_numpy(continuing(tokenizer)))
+    if settings.char_embedding_size:
+        model.characters.spelling.copy_(torch.from_numpy(spelling))
     model.embeddings.weight.requires_grad_(not settings.freeze_embeddings)
     rest = model.num_parameters() - model.embeddings.weight.numel()
     logger.info(

@@ -15,16 +15,19 @@ from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainerCallba
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
+from understudy.data.datasets import task_of
 from understudy.data.labels import match_by_name, ordered_names
 from understudy.errors import LabelError, ModelError, UnderstudyError
-from understudy.evaluation.metrics import classification_metrics
+from understudy.evaluation.metrics import task_metrics
 from understudy.losses import HardLabelLoss, Loss
 from understudy.models import is_student
 from understudy.models.loading import MAX_LENGTH, input_length
+from understudy.models.objective import task_loss
+from understudy.models.tokens import go_on
 from understudy.progress import progress
 from understudy.training.arguments import DistillationArguments
 from understudy.training.checkpoints import newest_whole, publish
-from understudy.training.encoded import EncodedTexts, LengthGroupedSampler, already_batched
+from understudy.training.encoded import EncodedTexts, LengthGroupedSampler, already_batched, encode_dataset
 from understudy.training.folders import write_model_folder
 from understudy.training.optimizer import LazyAdamW, clip_gradients, make_embeddings_sparse, sparse_parameters
 
@@ -82,6 +85,7 @@ class DistillationTrainer(Trainer):
         _check_fields(self.teacher_fields, self.losses, teacher)
         self.label_order = None if teacher is None else torch.tensor(label_order or _match(model, teacher))
         self.validation = eval_dataset
+        self.task = task_of(train_dataset)
         if args is not None and args.remove_unused_columns:
             args = replace(args, remove_unused_columns=False)  # True would drop example_id
         reads = teacher.reads if teacher is not None and self.teacher_fields else ()
@@ -90,11 +94,11 @@ class DistillationTrainer(Trainer):
             model=model,
             args=args or DistillationArguments(),
             data_collator=cast(Any, already_batched),
-            train_dataset=EncodedTexts(train_dataset, processing_class, length, cut, _texts(reads)),
-            eval_dataset=None if eval_dataset is None else EncodedTexts(eval_dataset, processing_class, length, cut),
+            train_dataset=encode_dataset(train_dataset, processing_class, length, cut, _texts(reads), inner=not cut),
+            eval_dataset=None if eval_dataset is None else encode_dataset(eval_dataset, processing_class, length, cut),
             processing_class=processing_class,
-            compute_metrics=_compute_metrics,
-            callbacks=[*(callbacks or []), ProgressCallback()],
+            compute_metrics=self._score,
+            callbacks=[*(callbacks or []), ProgressCallback(self.task.metric)],
         )
         self.remove_callback(PrinterCallback)
         # Our losses are means over the batch, whatever the model's forward accepts.
@@ -115,15 +119,50 @@ class DistillationTrainer(Trainer):
         """The weighted sum of the losses in training; outside it the plain task loss, without the teacher."""
         student_inputs = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
         if not model.training:
-            outputs = model(**student_inputs, labels=inputs["labels"])
-            return (outputs.loss, outputs) if return_outputs else outputs.loss
+            outputs = model(**student_inputs)
+            loss = task_loss(self.task, outputs.logits, inputs["labels"])
+            outputs = {"loss": loss, "logits": outputs.logits}
+            return (loss, outputs) if return_outputs else loss
+        if self._has_crf:
+            student_inputs["labels"] = inputs["labels"]
         flags = {f"output_{field}": True for field in self.student_fields - {"logits"}}
         outputs = model(**student_inputs, **flags)
-        teacher = self._ask_teacher(inputs)
+        student, teacher, batch = self._fields(outputs, self._ask_teacher(inputs), {**inputs, "task": self.task})
         progress = self.state.global_step / max(self.state.max_steps, 1)
-        terms = [loss.weighted(outputs, teacher, inputs, progress) for loss in self.losses]
+        terms = [loss.weighted(student, teacher, batch, progress) for loss in self.losses]
         total = torch.stack(terms).sum()
         return (total, outputs) if return_outputs else total
+
+    @property
+    def _has_crf(self) -> bool:
+        return bool(getattr(cast(Any, self.model).config, "crf", False))
+
+    def _fields(self, outputs: Any, teacher: dict[str, Any], batch: dict[str, Any]) -> tuple[Any, Any, Any]:
+        """What the losses see: in tagging, a row is a word that is read, wherever its sentence stands."""
+        if not self.task.is_tagging:
+            return outputs, teacher, batch
+        read = batch["words"] >= 0
+        student = {**outputs, "logits": outputs.logits[read]}
+        if self._has_crf and (batch["labels"] >= 0).any():
+            student["sequence_loss"] = outputs.loss
+        if "logits" in teacher:
+            counts = batch["word_counts"]
+            rows = (counts.cumsum(0) - counts).unsqueeze(1) + batch["words"]
+            logits = teacher["logits"][rows[read]]
+            logits = torch.where(batch["inner"][read].unsqueeze(1), go_on(logits, self.task.labels), logits)
+            # What a CRF says are log-probabilities.
+            teacher = {**teacher, "logits": logits.log_softmax(-1) if self._has_crf else logits}
+        return student, teacher, {**batch, "labels": batch["labels"][read]}
+
+    def _score(self, prediction: EvalPrediction) -> dict[str, float]:
+        """The task's metrics, and as `score` the one that chooses."""
+        logits, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+        lengths = None
+        if self.task.is_tagging:
+            read = labels != -100
+            logits, labels, lengths = logits[read], labels[read], read.sum(1)
+        scores = task_metrics(self.task, logits, labels, lengths)
+        return {**scores, "score": scores[self.task.metric]}
 
     def _ask_teacher(self, inputs: dict[str, Any]) -> dict[str, Any]:
         if self.teacher is None or not self.teacher_fields:
@@ -220,7 +259,14 @@ class DistillationTrainer(Trainer):
 
 
 class ProgressCallback(TrainerCallback):
-    """Progress in steps, one line an epoch, and an end to training on a loss that is not finite."""
+    """Progress in steps, one line an epoch, and an end to training on a loss that is not finite.
+
+    Args:
+        metric: what the score is called.
+    """
+
+    def __init__(self, metric: str) -> None:
+        self.metric = metric.replace("_", " ")
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._context = progress("training", state.max_steps - state.global_step, "steps")
@@ -239,14 +285,10 @@ class ProgressCallback(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
         if metrics and state.epoch is not None:
-            logger.info("epoch %.3g: validation accuracy %.4f", state.epoch, metrics["eval_accuracy"])
+            logger.info("epoch %.3g: validation %s %.4f", state.epoch, self.metric, metrics["eval_score"])
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._context.__exit__(None, None, None)
-
-
-def _compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    return classification_metrics(np.asarray(prediction.predictions), np.asarray(prediction.label_ids))
 
 
 def _match(model: PreTrainedModel, teacher: Teaches) -> list[int]:
@@ -265,7 +307,7 @@ def _needed(losses: Sequence[Loss], side: str) -> frozenset[str]:
 
 
 def _texts(reads: Sequence[str]) -> list[str]:
-    return [name for name in reads if name in ("text", "text_pair")]
+    return [name for name in reads if name in ("text", "text_pair", "tokens")]
 
 
 def _check_fields(needed: frozenset[str], losses: Sequence[Loss], teacher: Teaches | None) -> None:

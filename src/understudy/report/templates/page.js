@@ -14,10 +14,10 @@ const element = (tag, text = "", className = "") => {
 // [title, value to sort by, text or node to show, explanation]
 const COLUMNS = [
   ["model", (r) => r.title, modelCell],
-  ["accuracy", (r) => r.accuracy, (r) => percent(r.accuracy) + (r.accuracy_std == null ? "" : ` ± ${percent(r.accuracy_std)}`), "percent; mean and standard deviation over seeds"],
-  ["retention", (r) => r.retention, (r) => percent(r.retention), "accuracy as a share of the teacher's, percent"],
+  ["score", (r) => r.score, (r) => percent(r.score) + (r.score_std == null ? "" : ` ± ${percent(r.score_std)}`), "percent; mean and standard deviation over seeds"],
+  ["retention", (r) => r.retention, (r) => percent(r.retention), "share of the teacher's score, percent"],
   ["gain", (r) => r.gain?.difference, gainCell, "over the same student trained on the labels alone, points"],
-  ["agreement", (r) => r.agreement, (r) => percent(r.agreement), "share of texts on which it says what the teacher says, percent"],
+  ["agreement", (r) => r.agreement, (r) => percent(r.agreement), "share of answers that are the teacher's, percent"],
   ["macro F1", (r) => r.macro_f1, (r) => percent(r.macro_f1), ""],
   ["calibration error", (r) => r.calibration_error, (r) => percent(r.calibration_error), "expected calibration error, percent"],
   ["latency, ms", (r) => r.latency_ms, (r) => number(r.latency_ms, 3), "median of one text"],
@@ -123,7 +123,7 @@ function showTable() {
 
 function showDetailChoice() {
   const rows = state.dataset.rows.filter((r) => content.details[r.id]);
-  rows.sort((a, b) => b.winner - a.winner || b.accuracy - a.accuracy);
+  rows.sort((a, b) => b.winner - a.winner || b.score - a.score);
   $("detail").replaceChildren(...rows.map((r) => new Option(r.title, r.id)));
   showDetails();
 }
@@ -164,7 +164,7 @@ function showFlips() {
   $("flips").replaceChildren(
     ...visible.map((flip) => {
       const item = element("li", "", kindOf(flip));
-      const says = (who, score) => `${who} (${percent(score, 0)} % sure)`;
+      const says = (who, score) => (score == null ? who : `${who} (${percent(score, 0)} % sure)`);
       item.append(element("p", flip.text));
       const line = `label ${flip.label}; student says ${says(flip.student, flip.student_score)}, teacher ${says(flip.teacher, flip.teacher_score)}`;
       item.append(element("p", line, "quiet"));

@@ -1,0 +1,66 @@
+"""A linear-chain conditional random field over tags (Lafferty et al. 2001), vectorised over the batch."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Reduce = Callable[[Tensor, int], Tensor]
+
+
+class CRF(nn.Module):
+    """Scores of tag sequences. Masks are True for words, which come first: no gaps.
+
+    Args:
+        size: how many tags.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.start = nn.Parameter(torch.zeros(size))
+        self.end = nn.Parameter(torch.zeros(size))
+        self.transitions = nn.Parameter(torch.zeros(size, size))
+
+    def log_likelihood(self, emissions: Tensor, mask: Tensor, tags: Tensor) -> Tensor:
+        """Log-probability of `tags` [batch, words] -> [batch]; 0 for a sentence without words.
+
+        Args:
+            emissions: [batch, words, tags].
+            mask: [batch, words].
+        """
+        inside = mask.to(emissions.dtype)
+        tags = tags.masked_fill(~mask, 0)
+        scores = (emissions.gather(2, tags.unsqueeze(-1)).squeeze(-1) * inside).sum(1)
+        scores = scores + (self.transitions[tags[:, :-1], tags[:, 1:]] * inside[:, 1:]).sum(1)
+        last = tags.gather(1, (mask.sum(1, keepdim=True) - 1).clamp(min=0)).squeeze(1)
+        scores = scores + self.start[tags[:, 0]] + self.end[last]
+        total = torch.logsumexp(self._forwards(emissions, mask, torch.logsumexp)[-1] + self.end, 1)
+        return torch.where(mask[:, 0], scores - total, 0.0)
+
+    def posteriors(self, emissions: Tensor, mask: Tensor) -> Tensor:
+        """Log-probability of each tag of each word given the sentence -> [batch, words, tags]."""
+        return torch.log_softmax(self._marginals(emissions, mask, torch.logsumexp), -1)
+
+    def max_marginals(self, emissions: Tensor, mask: Tensor) -> Tensor:
+        """Score of the best sequence through each tag of each word; its argmax is the Viterbi path."""
+        return self._marginals(emissions, mask, torch.amax)
+
+    def _marginals(self, emissions: Tensor, mask: Tensor, reduce: Reduce) -> Tensor:
+        forwards = torch.stack(self._forwards(emissions, mask, reduce), 1)
+        backwards = torch.stack(self._backwards(emissions, mask, reduce), 1)
+        return forwards + backwards
+
+    def _forwards(self, emissions: Tensor, mask: Tensor, reduce: Reduce) -> list[Tensor]:
+        states = [self.start + emissions[:, 0]]
+        for place in range(1, emissions.shape[1]):
+            new = reduce(states[-1].unsqueeze(2) + self.transitions, 1) + emissions[:, place]
+            states.append(torch.where(mask[:, place, None], new, states[-1]))
+        return states
+
+    def _backwards(self, emissions: Tensor, mask: Tensor, reduce: Reduce) -> list[Tensor]:
+        end = self.end.expand(len(emissions), -1)
+        states = [end]
+        for place in range(emissions.shape[1] - 1, 0, -1):
+            new = reduce(self.transitions + (emissions[:, place] + states[-1]).unsqueeze(1), 2)
+            states.append(torch.where(mask[:, place, None], new, end))
+        return states[::-1]

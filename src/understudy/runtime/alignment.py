@@ -1,0 +1,146 @@
+"""Words <-> sub-tokens. The unit of tagging is the word: it is read at its first sub-token, by teacher and student."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from tokenizers import Tokenizer
+
+# A window leaves this share of its length to the one before, so that no word is read at an edge.
+OVERLAP = 0.25
+# Words remembered at most: about 20 MB.
+REMEMBERED = 100_000
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A sentence as sub-tokens, without special tokens.
+
+    Args:
+        ids: token ids.
+        words: [tokens] the word each belongs to.
+        first: [words] the first token of each.
+    """
+
+    ids: np.ndarray
+    words: np.ndarray
+    first: np.ndarray
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a sentence that fits into a model.
+
+    Args:
+        ids: token ids, special tokens included.
+        sentence: which one.
+        words: the words that are read here.
+        positions: the token at which each is read.
+    """
+
+    ids: list[int]
+    sentence: int
+    words: np.ndarray
+    positions: np.ndarray
+
+
+class WordEncoder:
+    """Splits words into the pieces of a tokenizer, and remembers them; every word gets at least one.
+
+    Args:
+        tokenizer: a `tokenizers.Tokenizer`.
+        unknown: the token for words that the tokenizer turns into nothing.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, unknown: str) -> None:
+        state = json.loads(tokenizer.to_str())
+        self.tokenizer = Tokenizer.from_str(json.dumps({**state, "truncation": None, "padding": None}))
+        self.unknown: tuple[int, ...] = (self.tokenizer.token_to_id(unknown) or 0,)
+        self.continues = continuing(self.tokenizer)
+        self.before, self.after = _special_ids(self.tokenizer)
+        splitter = state.get("pre_tokenizer") or {}
+        # A byte-level tokenizer marks words by the space before them.
+        self._space = " " if splitter.get("type") == "ByteLevel" and not splitter.get("add_prefix_space") else ""
+        self._known: dict[str, tuple[int, ...]] = {}
+
+    def pieces(self, sentences: Sequence[Sequence[str]]) -> list[Pieces]:
+        """Sub-tokens of each sentence."""
+        self._learn({word for words in sentences for word in words if word not in self._known})
+        return [_joined([self._known[word] for word in words]) for words in sentences]
+
+    def split(self, text: str) -> list[tuple[int, int]]:
+        """The words of a text that nobody has split: (start, end) in characters."""
+        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        words: list[tuple[int, int]] = []
+        for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            start += len(text[start:end]) - len(text[start:end].lstrip())
+            if words and self.continues[index]:
+                words[-1] = (words[-1][0], end)
+            elif start < end:
+                words.append((start, end))
+        return words
+
+    def _learn(self, words: set[str]) -> None:
+        if len(self._known) > REMEMBERED:
+            self._known.clear()
+        new = sorted(words)
+        rows = [[self._space + word] for word in new]
+        encodings = self.tokenizer.encode_batch_fast(rows, is_pretokenized=True, add_special_tokens=False)
+        for word, encoding in zip(new, encodings, strict=True):
+            self._known[word] = tuple(encoding.ids) or self.unknown
+
+    def windows(self, sentences: Sequence[Sequence[str]], max_length: int) -> Iterator[Window]:
+        """Parts of at most `max_length` tokens; neighbours overlap, and a word is read far from the edges."""
+        for number, pieces in enumerate(self.pieces(sentences)):
+            yield from self._windows(pieces, number, max_length)
+
+    def _windows(self, pieces: Pieces, number: int, max_length: int) -> Iterator[Window]:
+        room = max(max_length - len(self.before) - len(self.after), 1)
+        overlap = int(room * OVERLAP) if len(pieces.ids) > room else 0
+        starts = range(0, max(len(pieces.ids) - overlap, 1), room - overlap)
+        for start in starts:
+            end = start + room
+            left = start + overlap // 2 if start else 0
+            right = end - (overlap - overlap // 2) if start != starts[-1] else len(pieces.ids)
+            words = np.flatnonzero((pieces.first >= left) & (pieces.first < right))
+            if len(words):
+                ids = [*self.before, *pieces.ids[start:end].tolist(), *self.after]
+                yield Window(ids, number, words, pieces.first[words] - start + len(self.before))
+
+
+def pad(windows: Sequence[Window], padding: int) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids and attention mask, [windows, longest] int64, padded on the right."""
+    mask = np.arange(max(len(window.ids) for window in windows)) < np.array([[len(w.ids)] for w in windows])
+    ids = np.full(mask.shape, padding, dtype=np.int64)
+    ids[mask] = np.concatenate([window.ids for window in windows])
+    return ids, mask.astype(np.int64)
+
+
+def _joined(words: list[tuple[int, ...]]) -> Pieces:
+    lengths = np.array([len(word) for word in words], dtype=np.int64)
+    ids = np.fromiter(chain.from_iterable(words), np.int64, int(lengths.sum()))
+    return Pieces(ids, np.repeat(np.arange(len(words)), lengths), np.cumsum(lengths) - lengths)
+
+
+def _special_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """Special tokens before and behind a text."""
+    whole, inner = tokenizer.encode("a").ids, tokenizer.encode("a", add_special_tokens=False).ids
+    start = next((i for i in range(len(whole)) if whole[i : i + len(inner)] == inner), 0)
+    return whole[:start], whole[start + len(inner) :]
+
+
+def continuing(tokenizer: Tokenizer) -> np.ndarray:
+    """[vocabulary] bool: tokens that go on with a word, and never start one."""
+    state = json.loads(tokenizer.to_str())
+    kind, model = state["model"]["type"], state["model"]
+    special = {token["content"] for token in state["added_tokens"]}
+    names = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if kind == "WordPiece":
+        marks = [name.startswith(model["continuing_subword_prefix"]) for name, _ in names]
+    elif kind in ("BPE", "Unigram"):
+        marks = [not name.startswith(("\u0120", "\u2581")) for name, _ in names]
+    else:
+        marks = [False] * len(names)
+    return np.array([mark and name not in special for mark, (name, _) in zip(marks, names, strict=True)])

@@ -1,0 +1,79 @@
+"""The CRF against every sequence of small cases."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from understudy.models.crf import CRF
+from understudy.runtime.crf import max_marginals
+
+TAGS, LENGTHS = 3, (4, 1, 3, 2)
+
+
+@pytest.fixture
+def crf() -> CRF:
+    torch.manual_seed(0)
+    crf = CRF(TAGS)
+    for parameter in crf.parameters():
+        torch.nn.init.normal_(parameter)
+    return crf
+
+
+@pytest.fixture
+def emissions() -> torch.Tensor:
+    return torch.randn(len(LENGTHS), max(LENGTHS), TAGS, generator=torch.Generator().manual_seed(1))
+
+
+MASK = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS).unsqueeze(1)
+
+
+def _scores(crf: CRF, emissions: torch.Tensor) -> dict[tuple[int, ...], float]:
+    """Of every sequence of one sentence."""
+    found = {}
+    for tags in itertools.product(range(TAGS), repeat=len(emissions)):
+        total = float(crf.start[tags[0]] + crf.end[tags[-1]])
+        total += sum(float(emissions[place, tag]) for place, tag in enumerate(tags))
+        total += sum(float(crf.transitions[a, b]) for a, b in itertools.pairwise(tags))
+        found[tags] = total
+    return found
+
+
+@torch.no_grad()
+def test_likelihood_posteriors_and_best_sequence(crf: CRF, emissions: torch.Tensor) -> None:
+    posteriors, best = crf.posteriors(emissions, MASK), crf.max_marginals(emissions, MASK)
+    for row, length in enumerate(LENGTHS):
+        scores = _scores(crf, emissions[row, :length])
+        chances = np.exp(np.array(list(scores.values())))
+        chances /= chances.sum()
+        for (tags, _), chance in zip(scores.items(), chances, strict=True):
+            padded = torch.zeros(1, max(LENGTHS), dtype=torch.long)
+            padded[0, :length] = torch.tensor(tags)
+            found = crf.log_likelihood(emissions[row : row + 1], MASK[row : row + 1], padded)
+            assert float(found) == pytest.approx(np.log(chance), abs=1e-4)
+        for place, tag in itertools.product(range(length), range(TAGS)):
+            through = [c for tags, c in zip(scores, chances, strict=True) if tags[place] == tag]
+            assert float(posteriors[row, place, tag].exp()) == pytest.approx(sum(through), abs=1e-5)
+        viterbi = max(scores, key=lambda tags: scores[tags])
+        assert best[row, :length].argmax(-1).tolist() == list(viterbi)
+        assert float(best[row, 0].max()) == pytest.approx(scores[viterbi], abs=1e-4)
+
+
+@torch.no_grad()
+def test_numpy_says_what_torch_says(crf: CRF, emissions: torch.Tensor) -> None:
+    content = {name: parameter.tolist() for name, parameter in crf.named_parameters()}
+    ours = crf.max_marginals(emissions, MASK).numpy()
+    for row, length in enumerate(LENGTHS):
+        found = max_marginals(emissions[row, :length].numpy(), content)
+        np.testing.assert_allclose(found, ours[row, :length], atol=1e-5)
+
+
+def test_gradients_and_sentences_without_words(crf: CRF, emissions: torch.Tensor) -> None:
+    mask = MASK.clone()
+    mask[1] = False
+    tags = torch.zeros(len(LENGTHS), max(LENGTHS), dtype=torch.long)
+    found = crf.log_likelihood(emissions, mask, tags)
+    assert found[1] == 0
+    found.sum().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in crf.parameters() if parameter.grad is not None)

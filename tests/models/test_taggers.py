@@ -1,0 +1,215 @@
+"""Taggers: the word is the unit, whatever the tokenizers; the same answers in torch, ONNX and transformers."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tagging import sentences
+from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
+
+from understudy import Classifier, Predictor, Teacher, evaluate, export_model, load_data
+from understudy.data.datasets import labels_of, texts_of
+from understudy.evaluation.evaluate import predict_dataset
+from understudy.models.tokens import go_on
+from understudy.runtime.alignment import WordEncoder
+
+KINDS = ["static", "cnn", "bilstm", "cnn-lstm", "bilstm-crf"]
+WORDS = ["in", "st.", "ives", ",", "anna", "and", "mr.", "k", "met", "o'hara", "unseen", "7"]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def folder(request: pytest.FixtureRequest, taggers: dict[str, Path]) -> Path:
+    return taggers[request.param]
+
+
+@pytest.fixture(scope="module")
+def shipped(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("shipped") / folder.name
+    export_model(folder, out, min_agreement=1.0)
+    return out
+
+
+def test_students_learn_what_the_teacher_knows(folder: Path, tag_teacher_folder: Path, toy_tags: Path) -> None:
+    test = load_data(toy_tags)["test"]
+    found = evaluate(Classifier.load(folder), test, Classifier.load(tag_teacher_folder))
+    assert found["teacher_span_f1"] > 0.9
+    assert found["span_f1"] > 0.8
+    assert found["agreement"] > 0.9
+
+
+def test_neighbours_and_padding_change_nothing(folder: Path) -> None:
+    classifier = Classifier.load(folder)
+    alone = classifier.logits([WORDS])
+    among = classifier.logits([["rome"], WORDS, ["anna"] * 40])
+    np.testing.assert_allclose(among[1 : len(WORDS) + 1], alone, atol=1e-5)
+    ids = torch.tensor([classifier.words.before + classifier.words.pieces([WORDS])[0].ids.tolist()])
+    padded = torch.nn.functional.pad(ids, (0, 9), value=classifier.model.config.pad_token_id)
+    with torch.no_grad():
+        np.testing.assert_allclose(
+            classifier.model(padded).logits[:, : ids.shape[1]], classifier.model(ids).logits, atol=1e-5
+        )
+
+
+def test_onnx_says_what_torch_says(folder: Path, shipped: Path, toy_tags: Path) -> None:
+    classifier, predictor = Classifier.load(folder), Predictor(shipped)
+    test = load_data(toy_tags)["test"]
+    np.testing.assert_allclose(predict_dataset(predictor, test), predict_dataset(classifier, test), atol=1e-3)
+    text = "mr. k saw st. ives, and o'hara saw new york."
+    assert predictor.tag(text)["tags"] == classifier.tag(text)["tags"]
+    assert predictor([WORDS, text])[0]["tokens"] == WORDS
+
+
+def test_the_pipeline_finds_the_spans_that_predict_finds(folder: Path) -> None:
+    tagger = pipeline("token-classification", model=str(folder), aggregation_strategy="simple")
+    classifier = Classifier.load(folder)
+    for sentence in sentences(30, 500):
+        text = " ".join(word for word, _ in sentence)
+        theirs = [(span["entity_group"], span["start"], span["end"]) for span in tagger(text)]
+        ours = [(span["entity_group"], span["start"], span["end"]) for span in classifier.tag(text)["spans"]]
+        assert ours == theirs
+
+
+def test_spans_of_a_text_lie_where_they_say(shipped: Path) -> None:
+    text = "  nobody lives in New York now"
+    spans = Predictor(shipped).tag(text)["spans"]
+    assert [(span["entity_group"], text[span["start"] : span["end"]]) for span in spans] == [("LOC", "New York")]
+
+
+def test_long_sentences_are_read_in_windows(folder: Path, shipped: Path) -> None:
+    words = [word for sentence in sentences(700) for word, _ in sentence]
+    assert len(words) > 4000
+    classifier = Classifier.load(folder)
+    logits = classifier.logits([words])
+    assert logits.shape == (len(words), 5)
+    assert np.abs(logits).sum(1).min() > 0  # no word is left out
+    np.testing.assert_allclose(Predictor(shipped).logits([words]), logits, atol=1e-3)
+    gold = [tag for sentence in sentences(700) for _, tag in sentence]
+    found = [classifier.label_names[index] for index in logits.argmax(1)]
+    assert np.mean([a == b for a, b in zip(gold, found, strict=True)]) > 0.9
+
+
+def test_odd_words(folder: Path, shipped: Path) -> None:
+    words = ["", "\u200b", " ", "\x00", "🙂", "a" * 500, "\ud800", "anna"]
+    found = Predictor(shipped)([words, ""])
+    assert len(found[0]["tags"]) == len(words)
+    assert found[1] == {"tokens": [], "tags": [], "scores": [], "spans": []}
+    assert Classifier.load(folder).tag(words)["tags"] == found[0]["tags"]
+
+
+def test_int8_agrees(folder: Path, tmp_path: Path) -> None:
+    parity = export_model(folder, tmp_path / "int8", int8=True, min_agreement=0.9)
+    assert parity.rows > 200  # words
+    assert Predictor(tmp_path / "int8").manifest.precision == "int8"
+
+
+def test_auto_classes_and_labels(folder: Path) -> None:
+    model = AutoModelForTokenClassification.from_pretrained(folder)
+    assert list(model.config.id2label.values()) == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
+    inputs = AutoTokenizer.from_pretrained(folder)(["in rome", "anna"], padding=True, return_tensors="pt")
+    labels = torch.full_like(inputs["input_ids"], -100)
+    labels[:, 1] = 1
+    assert model(**inputs, labels=labels).loss > 0
+
+
+def test_a_student_of_words_learns_from_a_teacher_of_pieces(
+    tag_teacher_folder: Path, toy_tags: Path, tmp_path: Path
+) -> None:
+    """The tokenizers of the two share nothing; logits are joined by word."""
+    from understudy import DistillSettings, StudentSettings, distill
+
+    data = load_data(toy_tags)
+    words = sorted({word for part in data.values() for row in part["tokens"] for word in row})
+    vectors = np.random.default_rng(0).normal(size=(len(words), 16))
+    lines = (f"{word} {' '.join(f'{x:.4f}' for x in row)}" for word, row in zip(words, vectors, strict=True))
+    (tmp_path / "vectors.txt").write_text("\n".join(lines))
+    student = StudentSettings("bilstm", embeddings=str(tmp_path / "vectors.txt"), hidden_size=48)
+    arguments = {"num_train_epochs": 20, "per_device_train_batch_size": 16, "learning_rate": 5e-3}
+    teacher = Teacher(tag_teacher_folder, max_length=64)
+    distill(teacher, data, tmp_path / "student", DistillSettings(student, arguments=arguments))
+    scores = evaluate(Classifier.load(tmp_path / "student"), data["test"], Classifier.load(tag_teacher_folder))
+    assert scores["agreement"] > 0.9
+
+
+def test_cached_logits_are_those_of_the_words(tag_teacher_folder: Path, toy_tags: Path) -> None:
+    teacher, rows = Teacher(tag_teacher_folder, max_length=64, dtype="float32"), load_data(toy_tags)["train"]
+    cached, chosen = teacher.label(rows), [7, 3, 100]
+    found = cached({"example_id": [rows[i]["example_id"] for i in chosen]})["logits"]
+    live = teacher({"tokens": [rows[i]["tokens"] for i in chosen]})["logits"]
+    torch.testing.assert_close(found, live, atol=1e-5, rtol=1e-4)
+
+
+def test_teaching_live_is_teaching_from_the_cache(tag_teacher_folder: Path, toy_tags: Path, tmp_path: Path) -> None:
+    from understudy import DistillSettings, StudentSettings, distill
+
+    data, folders = load_data(toy_tags), []
+    for live in (False, True):
+        settings = DistillSettings(
+            StudentSettings("cnn", embedding_size=16, hidden_size=16), arguments={"max_steps": 6}, live=live
+        )
+        teacher = Teacher(tag_teacher_folder, max_length=64, dtype="float32")
+        folders.append(distill(teacher, data, tmp_path / str(live), settings))
+    cached, live_too = (predict_dataset(Classifier.load(folder), data["test"]) for folder in folders)
+    np.testing.assert_allclose(cached, live_too, atol=1e-3)
+
+
+def test_later_pieces_go_on_with_the_word() -> None:
+    logits = torch.tensor([[0.0, 3.0, 1.0, -2.0]])
+    found = go_on(logits, ["O", "B-X", "I-X", "Y"])
+    assert found.argmax(-1).item() == 2
+    assert found[0, 0] == 0
+    assert found[0, 3] == -2
+    assert found.softmax(-1)[0, 1] < 0.01
+
+
+def test_windows_cover_every_word_once(tag_teacher_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tag_teacher_folder)
+    encoder = WordEncoder(tokenizer.backend_tokenizer, tokenizer.unk_token)
+    words = [f"anna{number}" for number in range(300)]
+    for length in (8, 16, 64, 5000):
+        windows = list(encoder.windows([words], length))
+        assert [word for window in windows for word in window.words] == list(range(300))
+        assert all(len(window.ids) <= length for window in windows)
+        for window in windows:
+            pieces = [encoder.pieces([[words[word]]])[0].ids[0] for word in window.words]
+            assert [window.ids[place] for place in window.positions] == pieces
+
+
+def test_predict_reads_text_words_and_questions(
+    shipped: Path, run: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    lines = [
+        "anna went to new york .",
+        json.dumps({"tokens": ["anna", "went", "to", "rome"], "id": 7}),
+        json.dumps({"question": "who went ?", "tokens": ["anna", "went", "to", "rome"]}),
+    ]
+    (tmp_path / "in.txt").write_text("\n".join(lines) + "\n")
+    code, out, err = run("predict", "--model", shipped, tmp_path / "in.txt", "--quiet")
+    assert (code, err) == (0, "")
+    text, words, asked = (json.loads(line) for line in out.splitlines())
+    assert text["tokens"] == ["anna", "went", "to", "new", "york", "."]
+    assert {(s["entity_group"], s["word"]) for s in text["spans"]} == {("PER", "anna"), ("LOC", "new york")}
+    assert words["id"] == 7
+    assert words["spans"][0]["start"] == 0
+    assert asked["tokens"] == ["anna", "went", "to", "rome"]
+    (tmp_path / "in.txt").write_text('{"tokens": 3}\n')
+    code, _, err = run("predict", "--model", shipped, tmp_path / "in.txt")
+    assert code == 2
+    assert "in.txt:1: tokens: 3, expected a list of words" in err
+
+
+def test_labels_stand_at_first_pieces(toy_tags: Path, tag_teacher_folder: Path) -> None:
+    from understudy.training.encoded import encode_dataset
+
+    rows: Any = load_data(toy_tags)["train"].select(range(8))
+    tokenizer = AutoTokenizer.from_pretrained(tag_teacher_folder)
+    for inner in (False, True):
+        encoded = encode_dataset(rows, tokenizer, 64, True, inner=inner)
+        batch = encoded.__getitems__(list(range(8)))
+        first = (batch["words"] >= 0) & ~batch["inner"]
+        np.testing.assert_array_equal(batch["labels"][first].numpy(), labels_of(rows))
+        assert bool(batch["inner"].any()) == inner  # "mr." is two pieces that start anew
+        assert int(first.sum()) == sum(len(words) for words in texts_of(rows))
