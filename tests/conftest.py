@@ -183,10 +183,11 @@ def taggers(tmp_path_factory: pytest.TempPathFactory, tag_teacher_folder: Path, 
     root = tmp_path_factory.mktemp("taggers")
     teacher, loaded, made = Teacher(tag_teacher_folder, max_length=64), load_data(toy_tags), {}
     sizes = {"embedding_size": 16, "hidden_size": 48, "max_length": 48}
+    arguments = {**STUDENT_ARGUMENTS, "num_train_epochs": 30}
     kinds = {name: StudentSettings(name, **sizes) for name in TAGGERS}
     kinds["bilstm-crf"] = StudentSettings("bilstm", crf=True, char_embedding_size=8, **sizes)
     for name, student in kinds.items():
-        made[name] = distill(teacher, loaded, root / name, DistillSettings(student, arguments=STUDENT_ARGUMENTS))
+        made[name] = distill(teacher, loaded, root / name, DistillSettings(student, arguments=arguments))
     return made
 
 

@@ -74,7 +74,7 @@ def test_the_pipeline_finds_the_spans_that_predict_finds(folder: Path) -> None:
 
 
 def test_spans_of_a_text_lie_where_they_say(shipped: Path) -> None:
-    text = "  nobody lives in New York now"
+    text = "  nobody lives in New York now 3"
     spans = Predictor(shipped).tag(text)["spans"]
     assert [(span["entity_group"], text[span["start"] : span["end"]]) for span in spans] == [("LOC", "New York")]
 
@@ -182,7 +182,7 @@ def test_predict_reads_text_words_and_questions(
     shipped: Path, run: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     lines = [
-        "anna went to new york .",
+        "anna went to new york . 4",
         json.dumps({"tokens": ["anna", "went", "to", "rome"], "id": 7}),
         json.dumps({"question": "who went ?", "tokens": ["anna", "went", "to", "rome"]}),
     ]
@@ -190,7 +190,7 @@ def test_predict_reads_text_words_and_questions(
     code, out, err = run("predict", "--model", shipped, tmp_path / "in.txt", "--quiet")
     assert (code, err) == (0, "")
     text, words, asked = (json.loads(line) for line in out.splitlines())
-    assert text["tokens"] == ["anna", "went", "to", "new", "york", "."]
+    assert text["tokens"] == ["anna", "went", "to", "new", "york", ".", "4"]
     assert {(s["entity_group"], s["word"]) for s in text["spans"]} == {("PER", "anna"), ("LOC", "new york")}
     assert words["id"] == 7
     assert words["spans"][0]["start"] == 0

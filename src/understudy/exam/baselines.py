@@ -70,23 +70,23 @@ class WordCounts:
 
     Args:
         vocabulary: {n-gram or feature: column}.
-        idf: [columns] inverse document frequencies.
+        idf: [columns] inverse document frequencies; None in tagging.
     """
 
     FILE = "vocabulary.json"
 
-    def __init__(self, vocabulary: dict[str, int], idf: np.ndarray, tagging: bool) -> None:
+    def __init__(self, vocabulary: dict[str, int], idf: np.ndarray | None, tagging: bool) -> None:
         self._vectorizer = _vectorizer(vocabulary, tagging)
-        self._vectorizer.idf_ = idf
-        self.tagging = tagging
+        if idf is not None:
+            self._vectorizer.idf_ = idf
+        self.vocabulary, self.idf, self.tagging = vocabulary, idf, tagging
 
     def __call__(self, texts: Sequence[Any]) -> Any:
         return self._vectorizer.transform(list(_word_features(texts)) if self.tagging else texts)
 
     def save(self, folder: Path) -> dict[str, np.ndarray]:
-        vocabulary = {term: int(column) for term, column in self._vectorizer.vocabulary_.items()}
-        (folder / self.FILE).write_text(json.dumps(vocabulary))
-        return {"idf": self._vectorizer.idf_}
+        (folder / self.FILE).write_text(json.dumps(self.vocabulary))
+        return {} if self.idf is None else {"idf": self.idf}
 
 
 class MeanVectors:
@@ -127,7 +127,7 @@ def fit_baseline(
     vectorizer = _vectorizer(None, task.is_tagging)
     matrix = vectorizer.fit_transform(list(_word_features(texts)) if task.is_tagging else texts)
     vocabulary = {term: int(column) for term, column in vectorizer.vocabulary_.items()}
-    counts = WordCounts(vocabulary, vectorizer.idf_, task.is_tagging)
+    counts = WordCounts(vocabulary, None if task.is_tagging else vectorizer.idf_, task.is_tagging)
     return Baseline("counts", task, counts, *_fit(task, matrix, labels))
 
 
@@ -141,17 +141,17 @@ def load_baseline(folder: Path) -> Baseline:
     features: Features
     if about["kind"] == "counts":
         vocabulary = json.loads((folder / WordCounts.FILE).read_text())
-        features = WordCounts(vocabulary, arrays["idf"], task.is_tagging)
+        features = WordCounts(vocabulary, arrays.get("idf"), task.is_tagging)
     else:
         features = MeanVectors(Tokenizer.from_file(str(folder / TOKENIZER)), arrays["table"])
     return Baseline(about["kind"], task, features, arrays["weights"], arrays["bias"])
 
 
 def _vectorizer(vocabulary: dict[str, int] | None, tagging: bool) -> Any:
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
     if tagging:
-        return TfidfVectorizer(analyzer=_as_they_are, use_idf=False, norm=None, vocabulary=vocabulary, min_df=1)
+        return CountVectorizer(analyzer=_as_they_are, vocabulary=vocabulary)
     return TfidfVectorizer(
         ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b|[^\w\s]", vocabulary=vocabulary
     )

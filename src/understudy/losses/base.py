@@ -32,7 +32,8 @@ class Loss(ABC):
         Args:
             student: the student's outputs, at least `student_fields`.
             teacher: the teacher's outputs, at least `teacher_fields`; empty where none are declared.
-            batch: the inputs; `labels` as in `task_loss`, and the `task`. In tagging, a row is a word.
+            batch: the inputs; `labels` as in `task_loss`, and the `task`. In tagging, a row is a word, and
+                `posteriors` says that logits are log-probabilities (of a CRF).
             progress: how far the training is, 0 to 1.
         """
 

@@ -14,12 +14,15 @@ from understudy.models.objective import distributions
 class LogitMSELoss(Loss):
     """Mean squared error of raw logits, without temperature (Ba & Caruana 2014; Tang et al. 2019, eq. 2).
 
-    The mean is over classes and batch.
+    The mean is over classes and batch. A CRF has no logits but log-probabilities of tags given the sentence: they are
+    matched by Kullback-Leibler divergence instead (Wang et al. 2020, "Structure-level KD", token posteriors).
     """
 
     teacher_fields: ClassVar[frozenset[str]] = frozenset({"logits"})
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        if batch.get("posteriors"):
+            return _divergence(student["logits"], teacher["logits"])
         return F.mse_loss(student["logits"], teacher["logits"])
 
 

@@ -150,9 +150,8 @@ class DistillationTrainer(Trainer):
             rows = (counts.cumsum(0) - counts).unsqueeze(1) + batch["words"]
             logits = teacher["logits"][rows[read]]
             logits = torch.where(batch["inner"][read].unsqueeze(1), go_on(logits, self.task.labels), logits)
-            # What a CRF says are log-probabilities.
-            teacher = {**teacher, "logits": logits.log_softmax(-1) if self._has_crf else logits}
-        return student, teacher, {**batch, "labels": batch["labels"][read]}
+            teacher = {**teacher, "logits": logits}
+        return student, teacher, {**batch, "labels": batch["labels"][read], "posteriors": self._has_crf}
 
     def _score(self, prediction: EvalPrediction) -> dict[str, float]:
         """The task's metrics, and as `score` the one that chooses."""

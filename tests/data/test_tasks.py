@@ -1,0 +1,200 @@
+"""Which task a data set is, and what is refused: named by file and line."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import write_jsonl
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from tagging import sentences, write_conll
+
+from understudy import load_data
+from understudy.data.datasets import is_labelled, labels_of, load_unlabelled, task_of, texts_of, word_counts_of
+from understudy.data.sources import Columns
+from understudy.errors import DataError, LabelError
+
+
+def _folder(folder: Path, suffix: str, train: str, validation: str | None = None) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / f"train{suffix}").write_text(train)
+    (folder / f"validation{suffix}").write_text(train if validation is None else validation)
+    return folder
+
+
+CONLL = "-DOCSTART- -X- O\n\nEU NNP B-ORG\nrejects VBZ O\n\n   \nGerman JJ B-MISC\ncall NN O"
+
+
+@pytest.mark.parametrize("content", [CONLL, CONLL.replace("\n", "\r\n"), CONLL.replace(" ", "\t"), CONLL + "\n\n\n"])
+def test_conll_files_in_every_shape(content: str, tmp_path: Path) -> None:
+    train = load_data(_folder(tmp_path / "data", ".conll", content))["train"]
+    assert texts_of(train) == [["EU", "rejects"], ["German", "call"]]
+    assert task_of(train).labels == ("O", "B-MISC", "B-ORG")
+    assert labels_of(train).tolist() == [2, 0, 1, 0]
+    assert train["text"][0] == "EU rejects"
+
+
+def test_another_conll_column(tmp_path: Path) -> None:
+    data = load_data(_folder(tmp_path / "data", ".conll", CONLL), Columns(label="1"))
+    assert task_of(data["train"]).labels == ("JJ", "NN", "NNP", "VBZ")
+    assert task_of(data["train"]).metric == "accuracy"
+
+
+def test_lines_may_end_in_a_tab_and_start_with_a_comment(tmp_path: Path) -> None:
+    content = "# id 1\nIn\tO\t\nRome\tB-LOC\t\n\n#\tO\nbest\tO\n"
+    train = load_data(_folder(tmp_path / "data", ".conll", content))["train"]
+    assert texts_of(train) == [["In", "Rome"], ["#", "best"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "message"),
+    [
+        ("a O\nb\tB-X\tz\n", Columns(), r"train.conll:2: 3 columns .*the line above has 2"),
+        ("a O\nb B-X extra\n", Columns(), r"train.conll:2: 3 columns"),
+        ("a O\nb B-X\n", Columns(label="3"), r"no column '3'. It has \['0', '1'\]"),
+        ("a\nb\n", Columns(), r"one column, expected a word and at least one tag"),
+        ("a O\nb O\n", Columns(), r"Every training row has the label 'O'"),
+        ("a O\nb B-X\n", Columns(task="regression"), r"no column of text"),
+        ("a O\nb B-X\n", Columns(task="tags"), r"No task 'tags'. Expected one of classification"),
+    ],
+)
+def test_conll_files_that_are_refused(content: str, columns: Columns, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        load_data(_folder(tmp_path / "data", ".conll", content), columns)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"tokens": ["a", "b"], "tags": ["O"]}, r"train.jsonl:2: 2 words and 1 tags"),
+        ({"tokens": [], "tags": []}, r"train.jsonl:2: a sentence without words"),
+        ({"tokens": "[1, 2", "tags": ["O"]}, r"train.jsonl:2: 3 words|train.jsonl:2: .*does not parse"),
+        ({"tokens": ["a"], "tags": None}, r"train.jsonl:2: 'tags' is None, expected a list of tags"),
+        ({"tokens": [3], "tags": ["O"]}, r"train.jsonl:2: \[3\], expected a list of words"),
+    ],
+)
+def test_sentences_that_are_refused(row: dict[str, Any], message: str, tmp_path: Path) -> None:
+    rows: list[Any] = [{"tokens": ["x", "y"], "tags": ["O", "B-X"]}, row]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    with pytest.raises(DataError, match=message):
+        load_data(tmp_path)
+
+
+def test_a_tag_that_training_lacks_is_said_and_counts_as_missed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = load_data(_folder(tmp_path / "data", ".conll", "a O\nb B-X\n", "a B-Y\nb B-X\n"))
+    assert "no training sentence has the tags B-Y" in caplog.text
+    assert task_of(data["validation"]).labels == ("O", "B-X", "B-Y")
+
+
+def test_tags_that_continue_nothing_are_counted_and_repaired_on_request(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = _folder(tmp_path / "data", ".conll", "a I-X\nb I-X\nc O\nd B-X\n")
+    train = load_data(folder)["train"]
+    assert "train: 1 I- tags continue nothing, the first in sentence 1" in caplog.text
+    assert [task_of(train).labels[i] for i in labels_of(train)] == ["I-X", "I-X", "O", "B-X"]
+    train = load_data(folder, Columns(repair=True))["train"]
+    assert [task_of(train).labels[i] for i in labels_of(train)] == ["B-X", "I-X", "O", "B-X"]
+
+
+def test_bioes_is_read_as_bio(tmp_path: Path) -> None:
+    train = load_data(_folder(tmp_path / "data", ".conll", "a S-X\nb B-X\nc I-X\nd E-X\ne O\n"))["train"]
+    assert [task_of(train).labels[i] for i in labels_of(train)] == ["B-X", "B-X", "I-X", "I-X", "O"]
+
+
+def test_lists_written_as_text_and_a_question(tmp_path: Path) -> None:
+    train = "question,passage,seq_label\n\"['Who', '?']\",\"['He', 'was', 'Bo']\",\"['O', 'O', 'B']\"\n"
+    rows = load_data(_folder(tmp_path / "data", ".csv", train))["train"]
+    assert texts_of(rows) == [["Who", "?", "[SEP]", "He", "was", "Bo"]]
+    assert labels_of(rows).tolist() == [-1, -1, -1, 0, 0, 1]
+
+
+def test_tags_beside_a_label(tmp_path: Path) -> None:
+    rows: list[Any] = [
+        {"tokens": ["play", "abba", str(n)], "tags": ["O", "B-artist", "O"], "label": f"intent{n % 2}"}
+        for n in range(20)
+    ]
+    write_jsonl(tmp_path / "all.jsonl", rows)
+    assert task_of(load_data(tmp_path / "all.jsonl")["train"]).kind == "tagging"
+    data = load_data(tmp_path / "all.jsonl", Columns(task="classification"))
+    assert task_of(data["train"]).labels == ("intent0", "intent1")
+    assert data["train"][0]["text"].startswith("play abba")
+
+
+def test_scores_are_a_regression(tmp_path: Path) -> None:
+    rows: list[Any] = [{"text1": f"a{n}", "text2": "b", "score": n / 4} for n in range(20)]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    train = load_data(tmp_path)["train"]
+    assert task_of(train).kind == "regression"
+    assert set(labels_of(train).tolist()) <= {n / 4 for n in range(20)}
+    (tmp_path / "train.jsonl").write_text(json.dumps({"text": "a", "score": "much"}) + "\n")
+    with pytest.raises(LabelError, match=r"train.jsonl:1: score 'much', expected a number"):
+        load_data(tmp_path, Columns(task="regression"))
+
+
+def test_several_labels(tmp_path: Path) -> None:
+    rows: list[Any] = [
+        {"text": f"t{n}", "labels": [name for name, every in (("a", 2), ("b", 3)) if n % every == 0]} for n in range(30)
+    ]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    train = load_data(tmp_path)["train"]
+    assert task_of(train).kind == "multi-label"
+    found = dict(zip(train["text"], labels_of(train).tolist(), strict=True))
+    assert all(found[text] == [int(text[1:]) % 2 == 0, int(text[1:]) % 3 == 0] for text in found)
+    columns = "text,x,y\n" + "".join(f"t{n},{n % 2},{n % 3 == 0:d}\n" for n in range(30))
+    data = load_data(_folder(tmp_path / "columns", ".csv", columns), Columns(label="x,y"))
+    assert task_of(data["train"]).kind == "multi-label"
+    assert labels_of(data["train"])[3].tolist() == [1, 1]
+
+
+def test_aspects(tmp_path: Path) -> None:
+    header = "sentence,price,service\n"
+    content = header + "".join(f"s{n},{['low', 'high'][n % 2]},{['bad', 'good', 'none'][n % 3]}\n" for n in range(12))
+    train = load_data(_folder(tmp_path / "data", ".csv", content))["train"]
+    task = task_of(train)
+    assert task.aspects == ["price", "service"]
+    assert [task.labels[i] for i in labels_of(train)[1]] == ["price=high", "service=good"]
+    lacking = "sentence,price\ns1,low\n"
+    with pytest.raises(DataError, match=r"no column 'service'. It has \['sentence', 'price'\]"):
+        load_data(_folder(tmp_path / "lacking", ".csv", content, lacking))
+    with pytest.raises(LabelError, match=r"train.csv:2: no value of the aspect 'price'"):
+        load_data(
+            _folder(tmp_path / "empty", ".csv", header + "s1,,good\ns2,low,bad\n"), Columns(label="price,service")
+        )
+
+
+def test_a_loaded_data_set_keeps_its_tags() -> None:
+    features = Features({"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=["O", "B-X"]))})
+    rows = {"tokens": [["a", "b"], ["c"]], "ner_tags": [[0, 1], [1]]}
+    part = Dataset.from_dict(rows, features=features)
+    train = load_data(DatasetDict(train=part, validation=part))["train"]
+    assert labels_of(train).tolist() == [0, 1, 1]
+    assert word_counts_of(train.select([1])).tolist() == [1]
+    assert labels_of(train.select([1])).tolist() == [1]
+
+
+def test_unlabelled_text_for_taggers(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("Rome, in 1999.\n")
+    rows = load_unlabelled([tmp_path / "lines.txt"], tagging=True)
+    assert texts_of(rows) == [["Rome", ",", "in", "1999", "."]]
+    conll = write_conll(tmp_path / "more.conll", sentences(3))
+    assert len(load_unlabelled([conll], tagging=True)) == 3
+
+
+def test_labels_that_are_missing(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    rows: list[Any] = [{"tokens": ["a", "b"], "tags": [None, "B-X" if n % 2 else "O"]} for n in range(4)]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    caplog.set_level(logging.INFO)
+    train = load_data(_with(tmp_path, "validation.jsonl"))["train"]
+    assert labels_of(train).tolist() == [-1, 0, -1, 1, -1, 0, -1, 1]
+    assert is_labelled(train).all()
+    assert np.array_equal(word_counts_of(train), [2, 2, 2, 2])
+
+
+def _with(folder: Path, name: str) -> Path:
+    (folder / name).write_text((folder / "train.jsonl").read_text())
+    return folder
