@@ -102,15 +102,16 @@ def _dataset(folder: Path, table: pd.DataFrame, wanted: Wanted, best: Any, good:
         if best is not None and index != best:
             cells["against_winner"] = vars(answers.compare(index, best))
         rows.append(cells)
+    metric = str(table["metric"].iloc[0])
+    named = METRICS.get(metric, metric)
     verdict = "No student sat this exam." if best is None else sentence(dict(table.loc[best]), good, wanted)
     split = {"test": "the test split", "validation": "the validation split, which also chose the checkpoints"}
     return {
         "name": str(table["dataset"].iloc[0]),
-        "metric": METRICS.get(metric := str(table["metric"].iloc[0]), metric),
-        "unit": "words" if table["task"].iloc[0] == "tagging" else "texts",
+        "metric": named,
         "verdict": verdict,
         "good": good,
-        "scored_on": f"{int(table['rows'].iloc[0]):,} rows of {split[_split(folder, table)]}",
+        "scored_on": f"{named}, on {int(table['rows'].iloc[0]):,} rows of {split[_split(folder, table)]}",
         "rows": rows,
     }
 

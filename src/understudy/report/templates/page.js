@@ -11,6 +11,14 @@ const element = (tag, text = "", className = "") => {
   return made;
 };
 
+// [key, title, explanation]
+const OTHER_SCORES = [
+  ["accuracy", "accuracy", "share of texts, words, aspects or labels that are right, percent"],
+  ["macro_f1", "macro F1", "percent"],
+  ["span_macro_f1", "span macro F1", "mean over the types of spans, percent"],
+  ["spearman", "Spearman", "rank correlation, times 100"],
+];
+
 // [title, value to sort by, text or node to show, explanation]
 const COLUMNS = [
   ["model", (r) => r.title, modelCell],
@@ -18,7 +26,9 @@ const COLUMNS = [
   ["retention", (r) => r.retention, (r) => percent(r.retention), "share of the teacher's score, percent"],
   ["gain", (r) => r.gain?.difference, gainCell, "over the same student trained on the labels alone, points"],
   ["agreement", (r) => r.agreement, (r) => percent(r.agreement), "share of answers that are the teacher's, percent"],
-  ["macro F1", (r) => r.macro_f1, (r) => percent(r.macro_f1), ""],
+  ...OTHER_SCORES.filter(([key]) => content.datasets.some((d) => d.rows.some((r) => r[key] != null && r.metric !== key))).map(
+    ([key, title, what]) => [title, (r) => r[key], (r) => percent(r[key]), what],
+  ),
   ["calibration error", (r) => r.calibration_error, (r) => percent(r.calibration_error), "expected calibration error, percent"],
   ["latency, ms", (r) => r.latency_ms, (r) => number(r.latency_ms, 3), "median of one text"],
   ["p95", (r) => r.latency_p95_ms, (r) => number(r.latency_p95_ms, 3), "ms"],

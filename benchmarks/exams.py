@@ -1,0 +1,97 @@
+"""Exams on real data sets, each with a teacher of its own: one plan here, one table in docs/benchmarks.md.
+
+| plan | what it asks |
+|---|---|
+| indonlu.yaml | the twelve Indonesian sets of IndoNLU, after Nityasya et al. 2022 |
+| taggers.yaml | what a CRF, characters and a teacher bring to taggers, with all labels and with a tenth of them |
+| pairs.yaml | paraphrase, entailment and similarity, where small students fail |
+
+Fine-tunes the teachers that are missing, runs the exam, keeps its rows. It goes on where it stopped. A data set called
+NAME@10 is NAME with a tenth of its training labels; the other texts are unlabelled.
+
+    python benchmarks/exams.py indonlu --shared SHARED --work FOLDER [--jobs 2] [--only smsa nergrit]
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import yaml
+from common import machine, write_rows
+from datasets import Dataset
+
+from understudy import FinetuneSettings, finetune, load_data
+from understudy.data.datasets import task_of
+from understudy.demo import encoder_folder
+from understudy.exam.plan import read_plan
+from understudy.exam.results import read_rows
+from understudy.exam.run import run_exam
+from understudy.report import write_page
+
+HERE = Path(__file__).parent
+
+
+def _data(name: str, shared: Path, work: Path) -> Path:
+    """The folder of a data set, under the name that plans have for it."""
+    base, _, percent = name.partition("@")
+    source = next(path for path in (shared / "data" / base, shared / "data" / "indonlu" / base) if path.is_dir())
+    folder = work / "data" / name
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not percent:
+        folder.symlink_to(source.resolve())
+        return folder
+    data = load_data(source)
+    train = data.pop("train")
+    order = np.random.default_rng(0).permutation(len(train))
+    count = len(train) * int(percent) // 100
+    folder.mkdir()
+    parts = {"train": train.select(order[:count]), "unlabelled": train.select(order[count:]), **data}
+    for part, rows in parts.items():
+        (folder / f"{part}.jsonl").write_text("".join(f"{line}\n" for line in _lines(rows)))
+    return folder
+
+
+def _lines(rows: Dataset) -> list[str]:
+    names = task_of(rows).labels
+    return [json.dumps({"tokens": row["tokens"], "tags": [names[tag] for tag in row["label"]]}) for row in rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("plan", help="indonlu, taggers or pairs")
+    parser.add_argument("--shared", required=True, help="the folder with data/")
+    parser.add_argument("--work", required=True)
+    parser.add_argument("--encoder", help="a pretrained encoder; by default the demo's, which is English")
+    parser.add_argument("--steps", type=int, default=300, help="of a teacher, 16 texts each")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", nargs="*", help="names of data sets")
+    arguments = parser.parse_args()
+    shared, work = Path(arguments.shared).resolve(), Path(arguments.work).resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    plan_file = work / f"{arguments.plan}.yaml"
+    shutil.copy2(HERE / plan_file.name, plan_file)
+    steps = {"max_steps": arguments.steps, "per_device_train_batch_size": 16, "learning_rate": 2e-4}
+    often = {"eval_strategy": "steps", "eval_steps": 100, "save_strategy": "steps", "save_steps": 100}
+    for entry in yaml.safe_load(plan_file.read_text())["data"]:
+        name = Path(entry["source"]).name
+        if arguments.only and name not in arguments.only:
+            continue
+        settings = FinetuneSettings(arguments={**steps, **often}, max_length=128)
+        data = load_data(_data(name, shared, work))
+        finetune(arguments.encoder or encoder_folder(), data, work / "teachers" / name, settings)
+    plan = read_plan(plan_file)  # now that data and teachers are there
+    chosen = tuple(entry for entry in plan.data if entry.name in (arguments.only or {entry.name}))
+    folder = run_exam(plan.model_copy(update={"data": chosen}), work / f"{arguments.plan}-exam", arguments.jobs)
+    write_page(folder)
+    results = HERE / "results"
+    rows = [{**row, **machine()} for row in read_rows(folder / "results.jsonl")]
+    write_rows(results / f"{arguments.plan}.jsonl", rows)
+    shutil.copy2(folder / "costs.jsonl", results / f"{arguments.plan}_costs.jsonl")
+
+
+if __name__ == "__main__":
+    main()
