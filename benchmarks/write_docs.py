@@ -179,6 +179,68 @@ def which_student() -> str:
     return "\n\n".join(parts) + f"\n\n{where(results.iloc[0])}."
 
 
+# Wilie et al. 2020, table 5, test macro-F1: IndoBERT base (phase one), and the best transformer on fastText vectors.
+PUBLISHED = {
+    "emot": (75.48, 69.23),
+    "smsa": (87.73, 82.13),
+    "casa": (93.23, 82.20),
+    "hoasa": (92.07, 85.88),
+    "wrete": (78.55, 67.36),
+    "posp": (95.26, 94.94),
+    "bapos": (87.09, 81.77),
+    "terma": (90.73, 76.12),
+    "keps": (70.36, 56.70),
+    "nergrit": (69.87, 38.69),
+    "nerp": (75.52, 46.79),
+    "facqa": (53.45, 15.29),
+}
+
+
+def exam_table(name: str, score: str = "score") -> str:
+    """Every data set of an exam: the teacher, the linear baseline, each student on labels and on the teacher."""
+    from understudy.exam.results import FORM
+
+    results = pd.DataFrame(read_rows(RESULTS / f"{name}.jsonl"))
+    costs = pd.DataFrame(read_rows(RESULTS / f"{name}_costs.jsonl")).drop(columns=["key", "format_version"])
+    rows = results[results["status"] == "done"].merge(costs, on=FORM, how="left")
+    models = list(dict.fromkeys(rows[rows["kind"] == "student"]["model"]))
+    published = name == "indonlu"
+    lines = []
+    for dataset, own in rows.groupby("dataset", sort=False):
+        whole = own[(own["kind"] == "teacher") & (own["precision"] == "fp32")]
+        line = [f"{dataset} ({own['metric'].iloc[0].replace('_', ' ')})" if score == "score" else str(dataset)]
+        line += [spread(list(whole[score])), spread(list(own[own["kind"] == "baseline"].head(1)[score]))]
+        for model in models:
+            each = own[own["model"] == model]
+            pair = [each[each["recipe"] == recipe] for recipe in ("hard-labels", "logit-mse")]
+            line.append(" / ".join(spread(list(group[score])) for group in pair))
+        fastest = {model: own[own["model"] == model]["times_faster"].iloc[0] for model in models}
+        line.append(", ".join(f"{value:,.0f}" for value in fastest.values()))
+        line += [f"{value:.1f}" for value in PUBLISHED[str(dataset)]] if published else []
+        lines.append(line)
+    header = ["data set", "teacher", "linear baseline", *(f"`{model}`" for model in models), "times the teacher"]
+    header += ["IndoBERT base*", "fastText*"] if published else []
+    return f"{table(header, lines)}\n\n{where(results.iloc[0])}."
+
+
+def tagging_speed() -> str:
+    rows = read_rows(RESULTS / "tagging_speed.jsonl")
+    lines = [
+        [
+            r["model"],
+            f"{r['words_per_second']:,}",
+            f"{r['times_teacher']:.1f}",
+            f"{min(r['rounds']):.1f} to {max(r['rounds']):.1f}",
+        ]
+        for r in rows
+    ]
+    share = next(r["alignment_share"] for r in rows if r["alignment_share"] is not None)
+    return (
+        f"{table(['model', 'words a second', 'times the teacher', 'rounds'], lines)}\n\n"
+        f"Alignment is {share:.1%} of the time of the student in int8. {where(rows[0])}."
+    )
+
+
 def _line(name: str, group: pd.DataFrame) -> list[str]:
     first = group.iloc[0]
     return [
@@ -202,8 +264,13 @@ def main() -> None:
         ("times", times),
         ("memory", memory),
         ("exam", exam),
+        ("indonlu", lambda: exam_table("indonlu", "macro_f1")),
+        ("taggers", lambda: exam_table("taggers")),
+        ("pairs", lambda: exam_table("pairs")),
+        ("tagging speed", tagging_speed),
     ):
-        text = text.replace(f"{{{{ {name} }}}}", make())
+        if f"{{{{ {name} }}}}" in text:
+            text = text.replace(f"{{{{ {name} }}}}", make())
     TARGET.write_text(text)
 
 

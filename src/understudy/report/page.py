@@ -111,7 +111,7 @@ def _dataset(folder: Path, table: pd.DataFrame, wanted: Wanted, best: Any, good:
         "metric": named,
         "verdict": verdict,
         "good": good,
-        "scored_on": f"{named}, on {int(table['rows'].iloc[0]):,} rows of {split[_split(folder, table)]}",
+        "scored_on": f"{named} on {int(table['rows'].iloc[0]):,} rows of {split[_split(folder, table)]}",
         "rows": rows,
     }
 

@@ -212,7 +212,7 @@ function filterCharts() {
 
 function show() {
   $("verdict").textContent = state.dataset.verdict;
-  $("scored").textContent = `Scored on ${state.dataset.scored_on}.`;
+  $("scored").textContent = `Scored by ${state.dataset.scored_on}.`;
   showTable();
   showDetailChoice();
   filterCharts();
