@@ -50,7 +50,8 @@ def exam(
         str | None, typer.Option(help="Data as for distill: a folder, a file or a Hub name.", show_default=False)
     ] = None,
     student: Annotated[
-        list[Student] | None, typer.Option(help="A student that sits in. Repeatable.", show_default="all")
+        list[Student] | None,
+        typer.Option(help="A student that sits in. Repeatable.", show_default="all but bert-*"),
     ] = None,
     recipe: Annotated[
         list[str] | None, typer.Option(help="A recipe to try. Repeatable.", show_default="logit-mse")

@@ -21,6 +21,10 @@ class Student(StrEnum):
     CNN = "cnn"
     BILSTM = "bilstm"
     CNN_LSTM = "cnn-lstm"
+    BERT_TINY = "bert-tiny"
+    BERT_MINI = "bert-mini"
+    BERT_SMALL = "bert-small"
+    BERT_MEDIUM = "bert-medium"
 
 
 class Precision(StrEnum):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from understudy.data.sources import Columns
 from understudy.errors import DataError
 from understudy.models import STUDENTS
+from understudy.models.transformer import TRANSFORMERS
 from understudy.tasks import KINDS
 from understudy.training.arguments import DistillationArguments
 from understudy.training.recipes import RECIPES
@@ -101,8 +102,9 @@ class StudentPlan(_Strict):
     @field_validator("architecture")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in STUDENTS:
-            raise ValueError(f"no student {value!r}, expected one of {', '.join(STUDENTS)}")
+        known = (*STUDENTS, *TRANSFORMERS)
+        if value not in known:
+            raise ValueError(f"no student {value!r}, expected one of {', '.join(known)}")
         return value
 
     @model_validator(mode="after")

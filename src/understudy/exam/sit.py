@@ -296,8 +296,8 @@ def _parameters(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, int]:
     with safe_open(folder / STUDENT / "model.safetensors", framework="np") as file:
         for name in file.keys():  # noqa: SIM118 (not a dict)
             counts[name] = int(np.prod(file.get_slice(name).get_shape()))
-    embedding = counts.pop("embeddings.weight")
-    return {"embedding_parameters": embedding, "other_parameters": sum(counts.values())}
+    embedding = max(count for name, count in counts.items() if name.endswith("embeddings.weight"))
+    return {"embedding_parameters": embedding, "other_parameters": sum(counts.values()) - embedding}
 
 
 def _logits(model: Predicts, rows: Dataset, order: list[int] | None) -> np.ndarray:

@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 from understudy.errors import MissingExtraError, UnderstudyError
 from understudy.exam.sit import load_entry, student_settings
 from understudy.exam.trials import Trial
+from understudy.models.transformer import TRANSFORMERS
 from understudy.training.distill import distill
 from understudy.training.folders import read_history
 
@@ -92,6 +93,8 @@ def _suggest(attempt: Any, trial: Trial, width: int) -> dict[str, Any]:
         "dropout": attempt.suggest_float("dropout", 0.05, 0.5),
     }
     sizes = [size for size in EMBEDDING_SIZES if trial.embeddings == "random" or size <= width]
+    if trial.student.architecture in TRANSFORMERS:
+        return found
     if trial.student.embedding_size is None and trial.embeddings in ("teacher", "random") and sizes:
         found["embedding_size"] = attempt.suggest_categorical("embedding_size", sizes)
     if trial.student.hidden_size is None:

@@ -121,11 +121,9 @@ class Predictor:
         offsets = np.concatenate([[0], np.cumsum([len(words) for words in sentences], dtype=np.int64)])
         result = np.zeros((int(offsets[-1]), len(self.label_names)), dtype=np.float32)
         for window in self.words.windows(sentences, self.manifest.max_length):
-            ids = np.array([window.ids], dtype=np.int64)
-            feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-            logits = self._session.run(None, {name: feed[name] for name in self._inputs})[0][0]
+            logits = self._session.run(None, self._feed_ids(window.ids))[0][0]
             if self.manifest.crf is not None:
-                starts = np.flatnonzero(~self.words.continues[ids[0]])[len(self.words.before) :]
+                starts = np.flatnonzero(~self.words.continues[window.ids])[len(self.words.before) :]
                 logits[starts] = max_marginals(logits[starts], self.manifest.crf)
             result[offsets[window.sentence] + window.words] = logits[window.positions]
         return result
@@ -135,7 +133,7 @@ class Predictor:
         if self._fast is not None:
             for text in columns[0]:
                 ids = self._fast.encode(text)
-                yield self._feed(self._tokenizer.encode(text)) if ids is None else {"input_ids": np.array([ids])}
+                yield self._feed(self._tokenizer.encode(text)) if ids is None else self._feed_ids(ids)
             return
         rows: list[Any] = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
         for encoding in self._tokenizer.encode_batch_fast(rows):
@@ -143,6 +141,14 @@ class Predictor:
 
     def _feed(self, encoding: Any) -> dict[str, np.ndarray]:
         return {name: np.array([getattr(encoding, FIELDS[name])], dtype=np.int64) for name in self._inputs}
+
+    def _feed_ids(self, ids: list[int]) -> dict[str, np.ndarray]:
+        """The same for the ids of one text."""
+        row = np.array([ids], dtype=np.int64)
+        if self._inputs == ["input_ids"]:
+            return {"input_ids": row}
+        feed = {"input_ids": row, "attention_mask": np.ones_like(row), "token_type_ids": np.zeros_like(row)}
+        return {name: feed[name] for name in self._inputs}
 
     def _columns(self, texts: Sequence[Any]) -> tuple[list[Any], list[Any] | None]:
         if not self.manifest.pair:

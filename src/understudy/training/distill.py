@@ -25,6 +25,7 @@ from understudy.data.datasets import (
 from understudy.data.labels import are_generic
 from understudy.errors import DataError, ModelError
 from understudy.evaluation.evaluate import check_task, match_labels
+from understudy.models.transformer import TRANSFORMERS
 from understudy.outputs import OutputFolder
 from understudy.teachers import CachedTeacher, Teacher, label_texts
 from understudy.training.arguments import DistillationArguments, steps_of_a_pass
@@ -38,6 +39,13 @@ logger = logging.getLogger("understudy")
 
 # How long a student learns where nobody says: about this many steps, but no fewer and no more passes.
 STEPS, FEWEST_PASSES, MOST_PASSES = 4000, 4, 30
+# What suits a small transformer, where our own students want more.
+TRANSFORMER_ARGUMENTS: dict[str, Any] = {
+    "learning_rate": 5e-4,
+    "weight_decay": 0.01,
+    "warmup_steps": 0.1,
+    "max_grad_norm": 1.0,
+}
 
 
 @dataclass(frozen=True)
@@ -176,7 +184,8 @@ def transfer_set(data: DatasetDict, unlabelled: Dataset | None) -> Dataset:
 
 def _arguments(stage: Stage, settings: DistillSettings, rows: int, work: Path) -> DistillationArguments:
     """The stage's settings and the user's; passes by the number of rows where neither says."""
-    chosen = {**stage.arguments, **settings.arguments}
+    suited = TRANSFORMER_ARGUMENTS if settings.student.architecture in TRANSFORMERS else {}
+    chosen = {**suited, **stage.arguments, **settings.arguments}
     arguments = DistillationArguments(output_dir=str(work), seed=settings.seed, **chosen)
     if "num_train_epochs" not in chosen and "max_steps" not in chosen:
         steps = steps_of_a_pass(arguments, rows)

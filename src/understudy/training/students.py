@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from understudy.data.datasets import is_pair, task_of
-from understudy.data.embeddings import read_vectors, scaled, teacher_embeddings, teacher_rows
+from understudy.data.embeddings import SCALE, read_vectors, scaled, teacher_embeddings, teacher_rows
 from understudy.data.tokenization import (
     cut_tokenizer,
     token_frequencies,
@@ -23,10 +23,15 @@ from understudy.errors import ModelError
 from understudy.models import STUDENTS, TAGGERS
 from understudy.models.characters import spell
 from understudy.models.loading import MAX_LENGTH, PROBLEMS
+from understudy.models.transformer import TRANSFORMERS, new_transformer
 from understudy.runtime.alignment import continuing
+from understudy.tasks import Task
 from understudy.teachers import Teacher
 
 logger = logging.getLogger("understudy")
+
+# Standard deviation of the elements of a transformer's word vectors, beside positions of 0.02.
+TRANSFORMER_SCALE = 0.05
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class StudentSettings:
     """What a student is like; None = the architecture's default.
 
     Args:
-        architecture: static, cnn, bilstm or cnn-lstm.
+        architecture: static, cnn, bilstm, cnn-lstm; bert-tiny, bert-mini, bert-small, bert-medium.
         embeddings: where word vectors come from: "teacher" (principal components of its word table), "random", or
             a file of word vectors, which makes a word-level student.
         embedding_size: their dimension; a file decides it itself.
@@ -76,16 +81,54 @@ def create_student(
     if isinstance(settings, str):
         settings = StudentSettings(settings)
     task = task_of(texts)
-    data_labels = list(task.labels)
-    label_names = label_names or data_labels
-    if settings.architecture not in STUDENTS:
-        raise ModelError(f"No student {settings.architecture!r}. Expected one of {', '.join(STUDENTS)}.")
-    if not task.is_tagging and (settings.crf or settings.char_embedding_size):
+    _check(settings, task)
+    names = label_names or list(task.labels)
+    common = {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)},
+        "data_labels": list(task.labels),
+        "understudy_task": task.kind,
+        "problem_type": PROBLEMS.get(task.kind),
+    }
+    make = _transformer if settings.architecture in TRANSFORMERS else _student
+    model, tokenizer = make(settings, teacher, texts, task, common)
+    table = cast(nn.Embedding, model.get_input_embeddings()).weight
+    table.requires_grad_(not settings.freeze_embeddings)
+    logger.info(
+        "%s: %s words x %d, %s other parameters.",
+        settings.architecture,
+        f"{table.shape[0]:,}",
+        table.shape[1],
+        f"{model.num_parameters() - table.numel():,}",
+    )
+    return model, tokenizer
+
+
+def _check(settings: StudentSettings, task: Task) -> None:
+    known = (*STUDENTS, *TRANSFORMERS)
+    if settings.architecture not in known:
+        raise ModelError(f"No student {settings.architecture!r}. Expected one of {', '.join(known)}.")
+    taggers_only = settings.crf or settings.char_embedding_size
+    if taggers_only and not task.is_tagging:
         raise ModelError(f"A CRF and characters are for tagging; this is {task.describe()}. Leave them out.")
+    if settings.architecture not in TRANSFORMERS:
+        return
+    if taggers_only or settings.hidden_size or settings.embedding_size:
+        raise ModelError(
+            f"{settings.architecture} has its own sizes, no CRF and no characters: leave --hidden-size, "
+            "--embedding-size, --crf and --char-embedding-size out."
+        )
+    if settings.embeddings not in ("teacher", "random"):
+        raise ModelError(f"{settings.architecture} reads pieces of words: --embeddings must be teacher or random.")
+
+
+def _student(
+    settings: StudentSettings, teacher: Teacher, texts: Dataset, task: Task, common: dict[str, Any]
+) -> tuple[Any, Any]:
+    """One of our own."""
     students: dict[str, Any] = TAGGERS if task.is_tagging else STUDENTS
     model_class = students[settings.architecture]
-    width = cast(nn.Embedding, teacher.model.get_input_embeddings()).embedding_dim
-    size = settings.embedding_size or min(model_class.config_class.embedding_size, width)
+    size = settings.embedding_size or min(model_class.config_class.embedding_size, _width(teacher))
     if settings.embeddings in ("teacher", "random"):
         tokenizer = cut_tokenizer(teacher.tokenizer, texts, settings.max_length, settings.vocab_size)
         table = _teacher_table(teacher, tokenizer, texts, settings, size) if settings.embeddings == "teacher" else None
@@ -94,24 +137,18 @@ def create_student(
         size = table.shape[1]
     wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
     spelling, characters = spell(wrapped.convert_ids_to_tokens(list(range(len(wrapped)))))
-    options = {
-        name: getattr(settings, name) for name in ("hidden_size", "dropout") if getattr(settings, name) is not None
-    }
+    chosen = ("hidden_size", "dropout")
     config = model_class.config_class(
         vocab_size=len(wrapped),
         embedding_size=size,
         max_length=settings.max_length,
         pair=is_pair(texts),
         pad_token_id=wrapped.pad_token_id,
-        id2label=dict(enumerate(label_names)),
-        label2id={name: index for index, name in enumerate(label_names)},
-        data_labels=data_labels,
-        understudy_task=task.kind,
-        problem_type=PROBLEMS.get(task.kind),
         char_embedding_size=settings.char_embedding_size,
         char_vocab_size=characters,
         crf=settings.crf,
-        **options,
+        **common,
+        **{name: getattr(settings, name) for name in chosen if getattr(settings, name) is not None},
     )
     model = model_class(config)
     if table is not None:
@@ -120,22 +157,34 @@ def create_student(
         model.continues.copy_(torch.from_numpy(continuing(tokenizer)))
     if settings.char_embedding_size:
         model.characters.spelling.copy_(torch.from_numpy(spelling))
-    model.embeddings.weight.requires_grad_(not settings.freeze_embeddings)
-    rest = model.num_parameters() - model.embeddings.weight.numel()
-    logger.info(
-        "%s: %s words x %d, %s other parameters.",
-        settings.architecture,
-        f"{len(wrapped):,}",
-        size,
-        f"{rest:,}",
-    )
     return model, wrapped
 
 
+def _transformer(
+    settings: StudentSettings, teacher: Teacher, texts: Dataset, task: Task, common: dict[str, Any]
+) -> tuple[Any, Any]:
+    """A small one of the teacher's family, with the pieces that occur."""
+    size = TRANSFORMERS[settings.architecture]
+    tokenizer = cut_tokenizer(teacher.tokenizer, texts, settings.max_length, settings.vocab_size)
+    wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
+    dropout = {} if settings.dropout is None else {"hidden_dropout_prob": settings.dropout}
+    own = {"vocab_size": len(wrapped), "pad_token_id": wrapped.pad_token_id, "bos_token_id": None, "eos_token_id": None}
+    model = new_transformer(teacher.model, size, task.is_tagging, **own, **common, **dropout)
+    if settings.embeddings == "teacher" and size.hidden_size <= _width(teacher):
+        table = _teacher_table(teacher, tokenizer, texts, settings, size.hidden_size)
+        _set_embeddings(model, table * np.float32(TRANSFORMER_SCALE / SCALE))
+    return model, wrapped
+
+
+def _width(teacher: Teacher) -> int:
+    return cast(nn.Embedding, teacher.model.get_input_embeddings()).embedding_dim
+
+
 def _set_embeddings(model: Any, table: np.ndarray) -> None:
+    weight = model.get_input_embeddings().weight
     with torch.no_grad():  # after construction: post_init would overwrite it
-        model.embeddings.weight.copy_(torch.from_numpy(table))
-        model.embeddings.weight[model.config.pad_token_id].zero_()
+        weight.copy_(torch.from_numpy(table))
+        weight[model.config.pad_token_id].zero_()
 
 
 def _teacher_table(

@@ -1,0 +1,102 @@
+"""Small transformers as students."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    pipeline,
+)
+
+from understudy import (
+    Classifier,
+    DistillSettings,
+    Predictor,
+    StudentSettings,
+    Teacher,
+    create_student,
+    distill,
+    evaluate,
+    export_model,
+    load_data,
+)
+from understudy.errors import ModelError
+from understudy.models.transformer import TRANSFORMERS, new_transformer
+
+ARGUMENTS: dict[str, Any] = {"num_train_epochs": 8, "per_device_train_batch_size": 16, "learning_rate": 1e-3}
+
+
+def test_sizes_are_those_of_the_paper(teacher_folder: Path) -> None:
+    """Turc et al. 2019: 4.4, 11.2, 28.8 and 41.4 million parameters with BERT's vocabulary."""
+    teacher = BertForSequenceClassification(BertConfig())
+    millions = {}
+    for name, size in TRANSFORMERS.items():
+        model = new_transformer(teacher, size, tagging=False)
+        millions[name] = round(model.num_parameters() / 1e6, 1)
+    assert millions == {"bert-tiny": 4.4, "bert-mini": 11.2, "bert-small": 28.8, "bert-medium": 41.4}
+
+
+@pytest.mark.parametrize("tagging", [False, True])
+def test_a_small_bert_learns_and_ships(
+    tagging: bool, teacher_folder: Path, tag_teacher_folder: Path, toy_data: Path, toy_tags: Path, tmp_path: Path
+) -> None:
+    teacher = Teacher(tag_teacher_folder if tagging else teacher_folder, max_length=64)
+    data = load_data(toy_tags if tagging else toy_data)
+    settings = DistillSettings(StudentSettings("bert-tiny", max_length=48), arguments=ARGUMENTS)
+    folder = distill(teacher, data, tmp_path / "student", settings)
+    scores = evaluate(
+        Classifier.load(folder), data["test"], Classifier.load(teacher_folder if not tagging else tag_teacher_folder)
+    )
+    assert scores["agreement"] > 0.85
+    export_model(folder, tmp_path / "shipped", min_agreement=1.0)
+    predictor, classifier = Predictor(tmp_path / "shipped"), Classifier.load(folder)
+    texts: list[Any] = [["anna", "went", "to", "rome"]] if tagging else ["a great film", "", "x" * 3000]
+    np.testing.assert_allclose(predictor.logits(texts), classifier.logits(texts), atol=1e-3)
+    if not tagging:
+        assert pipeline("text-classification", model=str(folder))("a great film")[0]["label"] == "positive"
+        assert (
+            type(AutoModelForSequenceClassification.from_pretrained(folder)).__name__ == "BertForSequenceClassification"
+        )
+
+
+SMALL: list[Any] = [
+    (RobertaForSequenceClassification, RobertaConfig(vocab_size=99, hidden_size=12, num_attention_heads=2)),
+    (DistilBertForSequenceClassification, DistilBertConfig(vocab_size=99, dim=12, n_layers=1, n_heads=2)),
+]
+
+
+@pytest.mark.parametrize(("family", "config"), SMALL, ids=["roberta", "distilbert"])
+def test_other_families(family: Any, config: Any) -> None:
+    teacher = family(config)
+    model = new_transformer(teacher, TRANSFORMERS["bert-tiny"], tagging=False, vocab_size=50, pad_token_id=0)
+    assert type(model) is type(teacher)
+    assert model.get_input_embeddings().weight.shape == (50, 128)
+    assert model.config.num_hidden_layers == 2
+    ids = torch.randint(1, 50, (2, 7))
+    assert model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.shape == (2, 2)
+
+
+def test_what_has_no_layers_is_refused(teacher_folder: Path, toy_data: Path) -> None:
+    class Odd(PreTrainedModel):
+        config_class = BertConfig
+
+    odd: Any = Odd.__new__(Odd)
+    odd.config = type("Config", (), {})()
+    with pytest.raises(ModelError, match="cannot be made smaller here"):
+        new_transformer(odd, TRANSFORMERS["bert-tiny"], tagging=False)
+    texts = load_data(toy_data)["train"]
+    for wrong in ({"hidden_size": 3}, {"embedding_size": 3}):
+        with pytest.raises(ModelError, match="bert-mini has its own sizes"):
+            create_student(StudentSettings("bert-mini", **wrong), Teacher(teacher_folder), texts)
+    with pytest.raises(ModelError, match="reads pieces of words"):
+        create_student(StudentSettings("bert-mini", embeddings="v.txt"), Teacher(teacher_folder), texts)
