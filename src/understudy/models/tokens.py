@@ -67,7 +67,7 @@ class StudentForTokenClassification(Student):
         loss = None
         if self.config.crf:
             loss = None if labels is None else self._sequence_loss(logits, labels)
-            logits = self._chained(logits, input_ids, mask, labels)
+            logits = self._chained(logits, input_ids, mask)
         elif labels is not None:
             loss = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
         return TokenClassifierOutput(loss=loss, logits=logits if self.training else self._by_word(logits, input_ids))
@@ -77,12 +77,10 @@ class StudentForTokenClassification(Student):
         chosen = emissions.gather(1, places.unsqueeze(-1).expand(-1, -1, emissions.shape[-1]))
         return -self.crf.log_likelihood(chosen, mask, labels.gather(1, places)).sum() / mask.sum().clamp(min=1)
 
-    def _chained(self, emissions: Tensor, input_ids: Tensor, mask: Tensor, labels: Tensor | None) -> Tensor:
+    def _chained(self, emissions: Tensor, input_ids: Tensor, mask: Tensor) -> Tensor:
         """What the sequence says at the first piece of each word; elsewhere the emissions."""
         starts = mask & ~self.get_buffer("continues")[input_ids]
         starts[:, 0] = False  # the token that every text starts with is no word
-        if self.training and labels is not None and bool((labels != -100).any()):
-            starts = labels != -100
         places, inside = _leftmost(starts)
         index = places.unsqueeze(-1).expand(-1, -1, emissions.shape[-1])
         decide = self.crf.posteriors if self.training else self.crf.max_marginals

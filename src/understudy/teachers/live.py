@@ -32,7 +32,7 @@ class Teacher:
         source: a folder, a Hub name, or a loaded model (then with its `tokenizer`).
         max_length: tokens of a text that the teacher reads.
         dtype: precision of its matrix products: "bfloat16", "float32", or None for bfloat16 where the processor
-            has it (its logits differ in the third digit).
+            has it (its logits differ in the third digit; a regression is not rounded so).
 
     Raises:
         ModelError: the model is not a classifier, has no weights, or another model's tokenizer.
@@ -55,9 +55,10 @@ class Teacher:
         self.model.requires_grad_(False)
         self.model.eval()
         self.max_length = input_length(self.model, self.tokenizer, max_length)
-        self.dtype = dtype or ("bfloat16" if has_fast_bfloat16(self.model.device) else "float32")
         self.label_names = ordered_names(self.model.config.id2label or {})
         self.task = task_of_config(self.model.config)
+        coarse = has_fast_bfloat16(self.model.device) and self.task.kind != "regression"
+        self.dtype = dtype or ("bfloat16" if coarse else "float32")
         self.data_labels: list[str] = getattr(self.model.config, "data_labels", None) or self.label_names
 
     @torch.no_grad()
