@@ -1,5 +1,7 @@
 """What every text goes through before a tokenizer sees it, in training and in production alike."""
 
+import ast
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,6 +10,11 @@ from understudy.errors import DataError
 # A tokenizer reads the whole text before it truncates, so a text of 1 MB would cost a second.
 # No real text has 16 characters a token on average; what lies beyond can't reach the model.
 CHARACTERS_PER_TOKEN = 16
+# Between a question and the sentence it is about.
+SEPARATOR = "[SEP]"
+# A text as words, where nobody has split it: signs stand alone.
+WORD = re.compile(r"\w+|[^\w\s]")
+_NO_COMMAS = re.compile(r"""\w['"]\s+['"]\w""")
 
 
 def clean_text(text: Any, index: int = 0) -> str:
@@ -36,3 +43,35 @@ def clean_texts(texts: Iterable[Any], max_length: int) -> list[str]:
     """Clean every text and cut it to the characters that `max_length` tokens can cover."""
     limit = CHARACTERS_PER_TOKEN * max_length
     return [clean_text(text, index)[:limit] for index, text in enumerate(texts)]
+
+
+def split_words(value: Any, place: str) -> list[str]:
+    """Words of a sentence: a list, a list written as text, or a text.
+
+    Raises:
+        DataError: something else, or a list without commas, as numpy prints it; named by `place`.
+    """
+    if isinstance(value, str):
+        parsed = _written_list(value, place)
+        if parsed is None:
+            return WORD.findall(clean_text(value))
+        value = parsed
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise DataError(f"{place}: {value!r:.60}, expected a list of words.")
+    return [clean_text(word) for word in value]
+
+
+def with_question(question: list[str], words: list[str]) -> list[str]:
+    """A question and a sentence as one: what is asked, a separator, the words that get tags."""
+    return [*question, SEPARATOR, *words]
+
+
+def _written_list(value: str, place: str) -> Any:
+    if not (value.startswith("[") and value.endswith("]")):
+        return None
+    if _NO_COMMAS.search(value):
+        raise DataError(f"{place}: {value[:60]!r} is a list without commas, as numpy prints it. Write it with commas.")
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return None

@@ -70,7 +70,7 @@ def test_conll_files_that_are_refused(content: str, columns: Columns, message: s
     [
         ({"tokens": ["a", "b"], "tags": ["O"]}, r"train.jsonl:2: 2 words and 1 tags"),
         ({"tokens": [], "tags": []}, r"train.jsonl:2: a sentence without words"),
-        ({"tokens": "[1, 2", "tags": ["O"]}, r"train.jsonl:2: 3 words|train.jsonl:2: .*does not parse"),
+        ({"tokens": "[1, 2", "tags": ["O"]}, r"train.jsonl:2: 4 words and 1 tags"),
         ({"tokens": ["a"], "tags": None}, r"train.jsonl:2: 'tags' is None, expected a list of tags"),
         ({"tokens": [3], "tags": ["O"]}, r"train.jsonl:2: \[3\], expected a list of words"),
     ],
@@ -198,3 +198,49 @@ def test_labels_that_are_missing(caplog: pytest.LogCaptureFixture, tmp_path: Pat
 def _with(folder: Path, name: str) -> Path:
     (folder / name).write_text((folder / "train.jsonl").read_text())
     return folder
+
+
+def test_conll_u(tmp_path: Path) -> None:
+    lines = ["# text = Don't go", "1-2\tDon't" + "\t_" * 8]
+    words = (("Do", "AUX"), ("n't", "PART"), ("go", "VERB"))
+    lines += [f"{n}\t{word}\t_\t{tag}" + "\t_" * 6 for n, (word, tag) in enumerate(words, 1)]
+    train = load_data(_folder(tmp_path / "data", ".conllu", "\n".join(lines) + "\n"))["train"]
+    assert texts_of(train) == [["Do", "n't", "go"]]
+    assert task_of(train).labels == ("AUX", "PART", "VERB")
+
+
+def test_lists_as_numpy_prints_them_are_refused(tmp_path: Path) -> None:
+    content = "tokens,tags\n\"['EU' 'rejects']\",\"['B-ORG' 'O']\"\n"
+    with pytest.raises(DataError, match=r"train.csv:2: .* is a list without commas, as numpy prints it"):
+        load_data(_folder(tmp_path / "data", ".csv", content))
+
+
+def test_lines_that_start_with_a_bracket_are_texts(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("[Reuters] Stocks fell.\n[deleted]\n")
+    assert texts_of(load_unlabelled([tmp_path / "lines.txt"], tagging=True))[1] == ["[", "deleted", "]"]
+    (tmp_path / "bodies.csv").write_text("body\n[deleted]\nfine\n")
+    assert list(load_unlabelled([tmp_path / "bodies.csv"], Columns("body"))["text"]) == ["[deleted]", "fine"]
+
+
+def test_labels_as_lists_in_text_and_columns_of_numbers(tmp_path: Path) -> None:
+    lists = "text,labels\n" + "".join(f"t{n},\"['joy', 'anger']\"\n" if n % 2 else f"t{n},['joy']\n" for n in range(9))
+    train = load_data(_folder(tmp_path / "lists", ".csv", lists))["train"]
+    assert task_of(train).labels == ("anger", "joy")
+    assert labels_of(train)[:2].tolist() == [[0, 1], [1, 1]]
+    rows: list[Any] = [{"text": f"t{n}", "x": n % 2, "y": float(n % 3 == 0)} for n in range(9)]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    data = load_data(_with(tmp_path, "validation.jsonl"))
+    assert task_of(data["train"]).kind == "multi-label"
+    assert labels_of(data["train"])[3].tolist() == [1, 1]
+
+
+def test_repair_leaves_words_without_a_tag_alone(tmp_path: Path) -> None:
+    rows: list[Any] = [{"tokens": ["a", "b", "c"], "tags": [None, "I-X", "O"]}]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    train = load_data(_with(tmp_path, "validation.jsonl"), Columns(repair=True))["train"]
+    assert labels_of(train).tolist() == [-1, 1, 0]
+
+
+def test_bioes_is_decided_by_the_training_tags(tmp_path: Path) -> None:
+    data = load_data(_folder(tmp_path / "data", ".conll", "a S-X\nb O\nc B-X\nd E-X\n", "a S-X\n"))
+    assert labels_of(data["validation"]).tolist() == [1]

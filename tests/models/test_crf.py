@@ -77,3 +77,13 @@ def test_gradients_and_sentences_without_words(crf: CRF, emissions: torch.Tensor
     assert found[1] == 0
     found.sum().backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in crf.parameters() if parameter.grad is not None)
+
+
+@torch.no_grad()
+def test_words_without_a_tag_may_have_any(crf: CRF, emissions: torch.Tensor) -> None:
+    tags = torch.tensor([[1, -100, 2, -100]])
+    found = crf.log_likelihood(emissions[:1], MASK[:1], tags)
+    scores = _scores(crf, emissions[0])
+    chances = {path: np.exp(score) for path, score in scores.items()}
+    wanted = sum(chance for path, chance in chances.items() if path[0] == 1 and path[2] == 2)
+    assert float(found) == pytest.approx(np.log(wanted / sum(chances.values())), abs=1e-4)

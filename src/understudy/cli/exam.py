@@ -15,6 +15,7 @@ from understudy.cli.options import (
     LearningRate,
     Overwrite,
     Quiet,
+    RepairTags,
     Seed,
     Student,
     TaskName,
@@ -65,6 +66,7 @@ def exam(
     text_pair: TextPair = None,
     label: Label = None,
     task: TaskName = None,
+    repair_tags: RepairTags = False,
     tune: Annotated[
         int, typer.Option(min=0, help="Search each student's settings first, in so many tries, on validation.")
     ] = 0,
@@ -84,6 +86,8 @@ def exam(
 
     given = {"source": data, "text": text, "text_pair": text_pair, "label": label, "task": task and str(task)}
     entry: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if repair_tags:
+        entry["repair_tags"] = True
     if unlabelled:
         entry["unlabelled"] = [str(file) for file in unlabelled]
     made = _plan(

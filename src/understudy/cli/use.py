@@ -10,11 +10,13 @@ import typer
 
 from understudy.cli.options import (
     Data,
+    Kind,
     Label,
     LabelMap,
     Out,
     Overwrite,
     Quiet,
+    RepairTags,
     TaskName,
     Text,
     TextPair,
@@ -44,6 +46,7 @@ def evaluate(
     text_pair: TextPair = None,
     label: Label = None,
     task: TaskName = None,
+    repair_tags: RepairTags = False,
     label_map: LabelMap = None,
     quiet: Quiet = False,
 ) -> None:
@@ -52,7 +55,7 @@ def evaluate(
     from understudy.data.labels import parse_label_map
     from understudy.evaluation.evaluate import evaluate as run
 
-    loaded = read_data(data, text, text_pair, label, task)
+    loaded = read_data(data, text, text_pair, label, task, repair_tags)
     chosen = split or ("test" if "test" in loaded else "validation")
     if chosen not in loaded:
         raise UnderstudyError(f"{data} has no split {chosen!r}, only {', '.join(loaded)}.")
@@ -107,6 +110,8 @@ def export(
     ] = None,
     text: Text = None,
     text_pair: TextPair = None,
+    label: Label = None,
+    task: TaskName = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -114,7 +119,8 @@ def export(
     log_to_stderr(quiet)
     from understudy.export import export_model as run
 
-    parity = run(model, out, int8, _parity_texts(data, text, text_pair), min_agreement, overwrite)
+    texts = None if data is None else _parity_texts(model, data, text, text_pair, label, task)
+    parity = run(model, out, int8, texts, min_agreement, overwrite)
     logger.info(
         "Exported to %s: the same label on %.2f %% of %d texts, largest difference of a probability %.4f.",
         out,
@@ -124,17 +130,18 @@ def export(
     )
 
 
-def _parity_texts(data: str | None, text: str | None, text_pair: str | None) -> list[tuple[Any, ...]] | None:
-    if data is None:
-        return None
-    from understudy.data.datasets import load_data, load_unlabelled
+def _parity_texts(
+    model: str, data: str, text: str | None, text_pair: str | None, label: str | None, task: Kind | None
+) -> list[tuple[Any, ...]]:
+    from understudy.data.datasets import load_unlabelled
     from understudy.data.readers import inputs_of
     from understudy.data.sources import Columns
+    from understudy.models.loading import task_of_folder
 
-    columns = Columns(text, text_pair)
-    single = Path(data).is_file()
-    loaded = load_unlabelled([data], columns) if single else load_data(data, columns)["validation"]
-    return [inputs_of(row) for row in loaded]
+    tagging = task_of_folder(model).is_tagging
+    if Path(data).is_file():
+        return [inputs_of(row) for row in load_unlabelled([data], Columns(text, text_pair), tagging)]
+    return [inputs_of(row) for row in read_data(data, text, text_pair, label, task)["validation"]]
 
 
 def _predict_lines(classifier: "Predicts", lines: Any, source: str, all_scores: bool) -> None:
@@ -168,8 +175,9 @@ def _answer(classifier: "Predicts", row: dict[str, Any], all_scores: bool) -> di
 
 def _tagged(classifier: Any, row: dict[str, Any]) -> dict[str, Any]:
     """Tags of a text, or of `tokens`; with a `question`, those of the tokens that it is about."""
-    from understudy.data.rows import split_words, with_question
     from understudy.errors import DataError
+    from understudy.runtime.answers import answer_words
+    from understudy.text import split_words, with_question
 
     if row.get("tokens") is None and row.get("question") is None:
         if not isinstance(row.get("text"), str):
@@ -180,18 +188,10 @@ def _tagged(classifier: Any, row: dict[str, Any]) -> dict[str, Any]:
     if row.get("question") is None:
         asked: dict[str, Any] = classifier.tag(words)
         return asked
-    whole = with_question(split_words(row["question"], "question"), words)
-    return _from_word(classifier.tag(whole), len(whole) - len(words))
-
-
-def _from_word(answer: dict[str, Any], first: int) -> dict[str, Any]:
-    """The answer without the words before `first`."""
-    spans = [
-        {**span, "start": span["start"] - first, "end": span["end"] - first}
-        for span in answer["spans"]
-        if span["start"] >= first
-    ]
-    return {**{name: answer[name][first:] for name in ("tokens", "tags", "scores")}, "spans": spans}
+    question = split_words(row["question"], "question")
+    logits = classifier.logits([with_question(question, words)])[len(question) + 1 :]
+    places = [(index, index + 1) for index in range(len(words))]
+    return answer_words(classifier.task, logits, words, places)
 
 
 def _rounded(value: Any) -> Any:

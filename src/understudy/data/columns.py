@@ -25,6 +25,8 @@ SCORE_COLUMNS = ("score", "similarity", "similarity_score")
 WORD_COLUMNS = ("tokens", "words", "passage")
 TAG_COLUMNS = ("tags", "ner_tags", "chunk_tags", "pos_tags", "seq_label", "labels", "label")
 QUESTION_COLUMNS = ("question",)
+# Columns of a CoNLL-U file: words are the second, universal parts of speech the fourth.
+UNIVERSAL = 10
 # A column is taken for an aspect when it has at most this many values in the first rows, none long.
 ASPECT_VALUES, ASPECT_CHARACTERS = 8, 20
 
@@ -102,13 +104,9 @@ def _tagging(
     columns: Columns, names: Sequence[str], rows: Sequence[Row], source: str, labelled: bool
 ) -> Resolved | None:
     """Words and tags, where the columns are those of tagging or the task is named."""
-    is_conll = bool(names) and all(name == str(number) for number, name in enumerate(names))
-    words = columns.text or ("0" if is_conll else next((name for name in WORD_COLUMNS if name in names), None))
-    tags = columns.label or (names[-1] if is_conll else next((name for name in TAG_COLUMNS if name in names), None))
-    looks_so = bool(rows) and all(_is_list(rows[0].get(name)) for name in (words, tags) if name)
-    if columns.task is None and (words is None or (labelled and (tags is None or not looks_so))):
-        return None
-    if columns.task is None and not labelled and not looks_so:
+    usual = _usual(names)
+    words, tags = columns.text or usual[0], columns.label or usual[1]
+    if columns.task is None and not _looks_tagged(rows, words, tags, labelled):
         return None
     if words is None and not labelled:
         words = next((name for name in TEXT_COLUMNS if name in names), None)
@@ -117,10 +115,23 @@ def _tagging(
             f"{source}: tagging needs a column of words and one of tags, found {list(names)}. Expected tokens and "
             "tags; name them with --text and --label."
         )
-    if is_conll and labelled and len(names) == 1:
+    if labelled and words == tags:
         raise DataError(f"{source}: one column, expected a word and at least one tag on each line.")
     question = columns.text_pair or next((name for name in QUESTION_COLUMNS if name in names), None)
     return Resolved("tagging", words, question, (str(tags),) if labelled else (), columns.repair)
+
+
+def _usual(names: Sequence[str]) -> tuple[str | None, str | None]:
+    """Where words and tags stand by convention."""
+    if names and all(name == str(number) for number, name in enumerate(names)):  # CoNLL
+        return ("1", "3") if len(names) == UNIVERSAL else (names[0], names[-1])
+    found = (next((name for name in known if name in names), None) for known in (WORD_COLUMNS, TAG_COLUMNS))
+    return next(found), next(found)
+
+
+def _looks_tagged(rows: Sequence[Row], words: str | None, tags: str | None, labelled: bool) -> bool:
+    needed = [words, tags] if labelled else [words]
+    return bool(rows) and all(name is not None and _is_list(rows[0].get(name)) for name in needed)
 
 
 def _is_list(value: Any) -> bool:
@@ -139,7 +150,7 @@ def _found_labels(
 
 
 def _is_aspect(values: list[Any]) -> bool:
-    if not all(isinstance(value, str) and 0 < len(value) <= ASPECT_CHARACTERS for value in values):
+    if not all(isinstance(value, str | int | float) and 0 < len(str(value)) <= ASPECT_CHARACTERS for value in values):
         return False
     return len(set(values)) <= ASPECT_VALUES
 
@@ -148,9 +159,9 @@ def _task(labels: tuple[str, ...], rows: Sequence[Row]) -> str:
     """What the labels look like."""
     if len(labels) > 1:
         found = {str(row.get(name)).strip() for row in rows for name in labels}
-        return "multi-label" if found <= {"0", "1", "True", "False"} else "aspects"
+        return "multi-label" if found <= {"0", "1", "0.0", "1.0", "True", "False"} else "aspects"
     values = [row.get(labels[0]) for row in rows if row.get(labels[0]) not in (None, "")]
-    if any(isinstance(value, list) for value in values):
+    if any(_is_list(value) for value in values):
         return "multi-label"
     numbers = [_number(value) for value in values]
     if None in numbers or not numbers:

@@ -13,7 +13,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from understudy.data.readers import file_kind
 from understudy.data.rows import UNLABELLED, example_id, read_table
 from understudy.data.sources import Columns, FileRows, open_splits
-from understudy.data.targets import encode_labels, find_task, report_broken_tags, task_of, unlabelled
+from understudy.data.targets import encode_labels, find_task, has_bioes, report_broken_tags, task_of, unlabelled
 from understudy.errors import DataError, LabelError
 from understudy.tasks import Task
 
@@ -47,7 +47,8 @@ def load_data(source: str | Path | DatasetDict, columns: Columns | None = None, 
     task = find_task(resolved.task, raw, str(source))
     if task.kind != "classification":
         logger.info("%s: %s.", source, task.describe())
-    splits = {name: encode_labels(table, task, f"{source}, {name}") for name, table in raw.items()}
+    bioes = has_bioes(train, task)
+    splits = {name: encode_labels(table, task, f"{source}, {name}", bioes) for name, table in raw.items()}
     data = DatasetDict(_with_validation(splits, seed, str(source)))
     _report(data, task)
     return data
@@ -62,7 +63,7 @@ def load_unlabelled(sources: Sequence[str | Path], columns: Columns | None = Non
     Returns:
         `example_id`, `text` and, for pairs, `text_pair`.
     """
-    columns = replace(columns or Columns(), task="tagging" if tagging else None, label=None)
+    columns = replace(columns or Columns(), task="tagging" if tagging else "classification", label=None)
     parts = []
     for source in sources:
         path = Path(source)

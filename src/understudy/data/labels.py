@@ -79,6 +79,17 @@ def match_by_proof(
 
 def refuse(data_names: Sequence[str], model_names: Sequence[str], model: str) -> LabelError:
     """The error for label maps that could not be matched; shows both."""
+    ours, theirs = ({name.casefold(): name for name in names} for names in (data_names, model_names))
+    alone = [[names[key] for key in names if key not in others] for names, others in ((ours, theirs), (theirs, ours))]
+    if len(data_names) != len(model_names):
+        return LabelError(
+            f"The labels of the data and of the {model} do not fit.\n"
+            f"  data:    {_listing(data_names)}\n"
+            f"  {model + ':':<8} {_listing(model_names)}\n"
+            f"Only the data has {', '.join(alone[0][:10]) or 'none'}; only the {model} has "
+            f"{', '.join(alone[1][:10]) or 'none'}. Give both the same labels: take another {model}, or data that has "
+            "them all in its training split."
+        )
     example = ",".join(f"{theirs}={ours}" for theirs, ours in zip(model_names, data_names, strict=False))
     return LabelError(
         f"The labels of the data and of the {model} do not fit.\n"

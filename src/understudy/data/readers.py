@@ -129,17 +129,20 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
 def _conll_rows(path: Path) -> Iterator[tuple[str, Row]]:
     """Sentences of a file with a word a line; `-DOCSTART-`, comments and lines of white space are no words."""
     sentence: list[list[str]] = []
-    first = ""
+    first, width, tabs = "", 2, False
     for place, line in _lines(path):
-        fields = line.rstrip().split("\t") if "\t" in line.rstrip() else line.split()
-        is_comment = line.startswith("#") and not sentence and (len(fields) == 1 or line[1:2] == " ")
+        has_tab = "\t" in line.rstrip()
+        fields = line.rstrip().split("\t") if has_tab else line.split()
+        is_comment = line.startswith("#") and not sentence and (not has_tab if tabs else len(fields) != width)
         if not line.strip() or fields[0] == "-DOCSTART-" or is_comment:
             if sentence:
                 yield first, _as_columns(sentence)
             sentence = []
             continue
+        if path.name.endswith(".conllu") and not fields[0].isdigit():
+            continue  # a contraction, beside its parts
         if not sentence:
-            first = place
+            first, width, tabs = place, len(fields), has_tab
         elif len(fields) != len(sentence[0]):
             raise DataError(
                 f"{place}: {len(fields)} columns ({line[:60]!r}), the line above has {len(sentence[0])}. "

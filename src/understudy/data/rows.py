@@ -1,6 +1,5 @@
 """Rows as Arrow tables: clean texts, ids, labels still by name. Converted files are kept and memory-mapped."""
 
-import ast
 import hashlib
 import itertools
 import os
@@ -18,15 +17,11 @@ from understudy.errors import DataError, LabelError
 from understudy.outputs import cache_root
 from understudy.spans import repaired
 from understudy.tasks import IS
-from understudy.text import clean_text
+from understudy.text import clean_text, split_words, with_question
 
 UNLABELLED = -1
 ROWS_PER_BATCH = 20_000
 ROWS_LOOKED_AT = 200
-# Between a question and the sentence it is about; every tokenizer we make or read knows it as one token.
-SEPARATOR = "[SEP]"
-# A text as words, where nobody has split it: signs stand alone.
-WORD = re.compile(r"\w+|[^\w\s]")
 
 
 def read_table(
@@ -60,25 +55,6 @@ def example_id(text: str, text_pair: str | None = None) -> int:
     content = text if text_pair is None else f"{text}\0{text_pair}"
     digest = hashlib.blake2b(content.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
-
-
-def split_words(value: Any, place: str) -> list[str]:
-    """Words of a sentence: a list, a list written as text, or a text."""
-    if isinstance(value, str):
-        if not value.startswith("["):
-            return WORD.findall(clean_text(value))
-        try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            raise DataError(f"{place}: {value[:60]!r} starts like a list but does not parse.") from None
-    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
-        raise DataError(f"{place}: {value!r:.60}, expected a list of words.")
-    return [clean_text(word) for word in value]
-
-
-def with_question(question: list[str], words: list[str]) -> list[str]:
-    """A question and a sentence as one: what is asked, a separator, the words that get tags."""
-    return [*question, SEPARATOR, *words]
 
 
 def _schema(columns: Resolved) -> pyarrow.Schema:
@@ -126,7 +102,7 @@ def _label(place: str, row: Row, columns: Resolved) -> Any:
     if not values:
         return None
     if columns.task == "aspects":
-        named = [_label_text(value, place) for value in values]
+        named = [str(value).strip() if value == UNLABELLED else _label_text(value, place) for value in values]
         if None in named and any(named):
             raise LabelError(f"{place}: no value of the aspect {columns.labels[named.index(None)]!r}.")
         if any(named):
@@ -153,7 +129,7 @@ def _sentence(place: str, row: Row, columns: Resolved) -> dict[str, Any]:
             raise DataError(f"{place}: {len(words)} words and {len(given)} tags. Expected one tag for each word.")
         tags = [_label_text(tag, place) for tag in given]
         if columns.repair:
-            tags = list(repaired([tag or "O" for tag in tags]))
+            tags = [tag and mended for tag, mended in zip(tags, repaired([tag or "O" for tag in tags]), strict=True)]
     if columns.text_pair is not None:
         question = split_words(row.get(columns.text_pair), place)
         tags = [*[None] * (len(question) + 1), *tags]
@@ -185,9 +161,11 @@ def _score(value: Any, place: str) -> float | None:
 
 
 def _label_list(value: Any, place: str) -> list[str] | None:
-    if isinstance(value, str):
-        value = [part for part in re.split(r"[,|;]", value) if part.strip()] if value else []
-    if value is None:
+    if isinstance(value, str) and value.startswith("["):
+        value = split_words(value, place)
+    elif isinstance(value, str):
+        value = [part for part in re.split(r"[,|;]", value) if part.strip()]
+    if value is None or value in ([UNLABELLED], [str(UNLABELLED)]):
         return None
     if not isinstance(value, list):
         raise LabelError(f"{place}: labels {value!r:.60}, expected a list.")

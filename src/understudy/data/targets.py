@@ -52,9 +52,11 @@ def find_task(kind: Any, splits: dict[str, Dataset], source: str) -> Task:
         return Task("regression", (SCORE,))
     train = names["train"]
     if kind == "tagging":
-        if is_bioes(sorted(train)):
-            train = set(to_bio(sorted(train)))
-        train |= _later_tags(names, train, source)
+        bioes = is_bioes(sorted(train))
+        train = set(to_bio(sorted(train))) if bioes else train
+        train |= _later_tags(names, train, source, bioes)
+        if all(name.isdigit() for name in train):
+            logger.warning("%s: tags are numbers, so spans can't be told; give them names to score spans.", source)
     if not train:
         raise LabelError("The training split has no labels.")
     if kind == "aspects":
@@ -67,8 +69,16 @@ def find_task(kind: Any, splits: dict[str, Dataset], source: str) -> Task:
     return Task(kind, tuple(_in_order(kind, train)))
 
 
-def encode_labels(table: Dataset, task: Task, source: str) -> Dataset:
+def has_bioes(train: Dataset, task: Task) -> bool:
+    """Whether the training tags are BIOES or BILOU."""
+    return task.is_tagging and is_bioes(sorted(_names(train)))
+
+
+def encode_labels(table: Dataset, task: Task, source: str, bioes: bool = False) -> Dataset:
     """`table` with its label column as numbers.
+
+    Args:
+        bioes: read tags as BIOES (see `has_bioes`).
 
     Raises:
         LabelError: a label that does not stand in train, or rows without one; naming the first.
@@ -89,7 +99,7 @@ def encode_labels(table: Dataset, task: Task, source: str) -> Dataset:
         labels = _indices(table, column, task, source)
     else:
         feature = List(ClassLabel(names=list(task.labels)), length=len(task.aspects) or -1)
-        labels = _lists(table, column, task, source)
+        labels = _lists(table, column, task, source, bioes)
     schema = Features({"label": feature})
     encoded = Dataset(pyarrow.table({"label": labels}).cast(schema.arrow_schema), DatasetInfo(features=schema))
     return concatenate_datasets([table.remove_columns("label"), encoded], axis=1)
@@ -131,9 +141,9 @@ def _names(table: Dataset) -> set[str]:
     return {name for name in column.unique().to_pylist() if name}
 
 
-def _later_tags(names: dict[str, set[str]], train: set[str], source: str) -> set[str]:
+def _later_tags(names: dict[str, set[str]], train: set[str], source: str, bioes: bool) -> set[str]:
     later = {tag for other in names.values() for tag in other} - train
-    later = set(to_bio(sorted(later))) - train
+    later = set(to_bio(sorted(later))) - train if bioes else later
     if later:
         logger.warning(
             "%s: no training sentence has the tags %s, so no model can learn them; they count as missed.",
@@ -168,17 +178,16 @@ def _indices(table: Dataset, column: Any, task: Task, source: str) -> pyarrow.Ar
     return pyarrow.array(ids)
 
 
-def _lists(table: Dataset, column: Any, task: Task, source: str) -> pyarrow.Array:
+def _lists(table: Dataset, column: Any, task: Task, source: str, bioes: bool) -> pyarrow.Array:
     """Lists of names -> lists of ids, lengths kept; a missing list becomes -1 as often as it should be long."""
     if column.null_count:
         rows = len(table)
         return unlabelled(rows, task, np.ones(rows, np.int64)).data.column("label").combine_chunks()
     flat = column.flatten()
-    if task.is_tagging:
+    if task.is_tagging and bioes:
         present = sorted(name for name in flat.unique().to_pylist() if name)
-        if is_bioes(present):
-            bio = pyarrow.array(to_bio(present))
-            flat = bio.take(pyarrow.compute.index_in(flat, value_set=pyarrow.array(present)))
+        bio = pyarrow.array(to_bio(present))
+        flat = bio.take(pyarrow.compute.index_in(flat, value_set=pyarrow.array(present)))
     found = pyarrow.compute.index_in(flat, value_set=pyarrow.array(task.labels))
     ids = np.asarray(found.fill_null(UNLABELLED).to_numpy(zero_copy_only=False), dtype=np.int64)
     known = np.asarray(flat.is_valid())

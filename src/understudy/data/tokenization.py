@@ -26,7 +26,9 @@ def batches_of_texts(dataset: Dataset, size: int = TEXTS_PER_BATCH) -> Iterator[
         yield dataset[start : start + size]
 
 
-def cut_tokenizer(teacher: Any, texts: Dataset, max_length: int, vocab_size: int | None = None) -> Tokenizer:
+def cut_tokenizer(
+    teacher: Any, texts: Dataset, max_length: int, vocab_size: int | None = None, words: bool = False
+) -> Tokenizer:
     """The teacher's tokenizer with only the pieces that occur in `texts`.
 
     Single characters stay, so that any word can still be spelt out of pieces. Texts of the transfer set keep
@@ -35,6 +37,7 @@ def cut_tokenizer(teacher: Any, texts: Dataset, max_length: int, vocab_size: int
     Args:
         teacher: a fast Hugging Face tokenizer (WordPiece, BPE or Unigram).
         vocab_size: the largest number of tokens, special ones included.
+        words: mark the first word of a text like the others, so that all are told apart (byte-level tokenizers).
 
     Raises:
         ModelError: the tokenizer is slow, or of another kind.
@@ -51,12 +54,20 @@ def cut_tokenizer(teacher: Any, texts: Dataset, max_length: int, vocab_size: int
     if kind not in _CUTS:
         raise ModelError(f"A {kind} tokenizer cannot be cut; use --embeddings FILE for a word-level student.")
     special = _special_names(teacher)
+    if words:
+        _mark_first_word(state.get("pre_tokenizer") or {})
     cut = _CUTS[kind](state["model"], counts, special, vocab_size)
     state["model"] = cut
     state["added_tokens"] = []
     state["truncation"] = state["padding"] = state["post_processor"] = None
     tokenizer = Tokenizer.from_str(json.dumps(state))
     return _with_template(tokenizer)
+
+
+def _mark_first_word(splitter: dict[str, Any]) -> None:
+    for part in splitter.get("pretokenizers", [splitter]):
+        if part.get("type") == "ByteLevel":
+            part["add_prefix_space"] = True
 
 
 def word_tokenizer(words: Sequence[str], lowercase: bool) -> Tokenizer:

@@ -55,7 +55,8 @@ def sums(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray
         (1, x, y, x squared, y squared, x y).
     """
     if task.kind == "regression":
-        x, y = logits.reshape(-1).astype(np.float64), labels.astype(np.float64)
+        # Standardised, which changes no correlation: float32 could not tell large numbers apart.
+        x, y = _standardised(logits.reshape(-1)), _standardised(labels)
         return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], 1)
     if task.kind == "multi-label":
         found, gold = logits > 0, labels > 0
@@ -68,6 +69,11 @@ def sums(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray
     rows = np.repeat(np.arange(len(each)), each)
     counts = [np.bincount(rows, part, minlength=len(each)) for part in (right, known)]
     return np.stack(counts, 1)
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    centred = values.astype(np.float64) - values.mean(dtype=np.float64)
+    return np.asarray(centred / max(float(centred.std()), 1e-12))
 
 
 def score(metric: str, total: np.ndarray) -> np.ndarray:

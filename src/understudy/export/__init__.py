@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from understudy._version import __version__
@@ -80,7 +81,7 @@ def export_model(
             vocab_size=embedding_rows(classifier.model),
             pair=seconds is not None,
             self_test=[],
-            tolerance=TOLERANCE[precision],
+            tolerance=TOLERANCE[precision] * _scale(classifier, firsts, seconds),
             unknown=classifier.tokenizer.unk_token,
             crf=_crf(classifier.model),
             understudy_version=__version__,
@@ -103,6 +104,13 @@ def _write_tokenizer(classifier: Classifier, path: Path, cut: bool) -> None:
     else:
         tokenizer.no_truncation()  # a student of pairs cuts each text on its own
     tokenizer.save(str(path), pretty=False)
+
+
+def _scale(classifier: Classifier, firsts: list[Any], seconds: list[str] | None) -> float:
+    """Of a regression's numbers; probabilities have 1."""
+    if classifier.task.kind != "regression":
+        return 1.0
+    return max(1.0, float(np.abs(classifier.logits(firsts, seconds)).max()))
 
 
 def _crf(model: Any) -> dict[str, Any] | None:

@@ -44,7 +44,8 @@ def check_parity(
     logits, others = original.logits(texts, pairs), exported.logits(texts, pairs)
     ours, theirs = task.probabilities(logits), task.probabilities(others)
     if task.kind == "regression":
-        same = (np.abs(ours - theirs) <= CLOSE * max(float(ours.std()), 1e-9)).reshape(-1)
+        spread = max(float(ours.std()), 1e-3 * float(np.abs(ours).max()), 1e-6)
+        same = (np.abs(ours - theirs) <= CLOSE * spread).reshape(-1)
     else:
         same = task.decisions(logits).argmax(1) == task.decisions(others).argmax(1)
     parity = Parity(len(same), float(same.mean()), float(np.abs(ours - theirs).max()))

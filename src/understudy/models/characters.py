@@ -25,7 +25,8 @@ class CharacterVectors(nn.Module):
         if torch.compiler.is_exporting():
             return self.of(self.get_buffer("spelling"))[input_ids]
         unique, places = input_ids.unique(return_inverse=True)
-        return self.of(self.get_buffer("spelling")[unique])[places]
+        # Not by an index, whose gradient is added up in any order.
+        return nn.functional.embedding(places, self.of(self.get_buffer("spelling")[unique]))
 
     def of(self, spelling: Tensor) -> Tensor:
         """[tokens, characters] -> [tokens, output_size]."""

@@ -5,6 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+# The score of a tag that a word does not have.
+IMPOSSIBLE = -1e4
+
 Reduce = Callable[[Tensor, int], Tensor]
 
 
@@ -22,20 +25,19 @@ class CRF(nn.Module):
         self.transitions = nn.Parameter(torch.zeros(size, size))
 
     def log_likelihood(self, emissions: Tensor, mask: Tensor, tags: Tensor) -> Tensor:
-        """Log-probability of `tags` [batch, words] -> [batch]; 0 for a sentence without words.
+        """Log-probability of `tags` [batch, words] -> [batch]; words whose tag is below 0 may have any.
 
         Args:
             emissions: [batch, words, tags].
             mask: [batch, words].
         """
-        inside = mask.to(emissions.dtype)
-        tags = tags.masked_fill(~mask, 0)
-        scores = (emissions.gather(2, tags.unsqueeze(-1)).squeeze(-1) * inside).sum(1)
-        scores = scores + (self.transitions[tags[:, :-1], tags[:, 1:]] * inside[:, 1:]).sum(1)
-        last = tags.gather(1, (mask.sum(1, keepdim=True) - 1).clamp(min=0)).squeeze(1)
-        scores = scores + self.start[tags[:, 0]] + self.end[last]
-        total = torch.logsumexp(self._forwards(emissions, mask, torch.logsumexp)[-1] + self.end, 1)
-        return torch.where(mask[:, 0], scores - total, 0.0)
+        others = torch.arange(emissions.shape[-1], device=tags.device) != tags.unsqueeze(-1)
+        allowed = emissions.masked_fill(others & (tags >= 0).unsqueeze(-1), IMPOSSIBLE)
+        return torch.where(mask[:, 0], self._total(allowed, mask) - self._total(emissions, mask), 0.0)
+
+    def _total(self, emissions: Tensor, mask: Tensor) -> Tensor:
+        """Log of the summed scores of all sequences -> [batch]."""
+        return torch.logsumexp(self._forwards(emissions, mask, torch.logsumexp)[-1] + self.end, 1)
 
     def posteriors(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """Log-probability of each tag of each word given the sentence -> [batch, words, tags]."""

@@ -71,6 +71,11 @@ def load_encoder(source: str | Path, task: Task) -> tuple[PreTrainedModel, Any]:
     return model, load_tokenizer(source, model)
 
 
+def task_of_folder(source: str | Path) -> Task:
+    """The same for a model's folder or Hub name."""
+    return task_of_config(_config(source))
+
+
 def task_of_config(config: Any) -> Task:
     """What a model of this configuration does."""
     return task_of_model(config, ordered_names(config.id2label or {}))

@@ -1,5 +1,6 @@
 """The head for words: a tag for each, the same for all its sub-tokens."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -66,27 +67,30 @@ class StudentForTokenClassification(Student):
             return TokenClassifierOutput(logits=logits)
         loss = None
         if self.config.crf:
-            loss = None if labels is None else self._sequence_loss(logits, labels)
+            loss = None if labels is None else self._sequence_loss(logits, input_ids, mask, labels)
             logits = self._chained(logits, input_ids, mask)
         elif labels is not None:
             loss = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
         return TokenClassifierOutput(loss=loss, logits=logits if self.training else self._by_word(logits, input_ids))
 
-    def _sequence_loss(self, emissions: Tensor, labels: Tensor) -> Tensor:
-        places, mask = _leftmost(labels != -100)
-        chosen = emissions.gather(1, places.unsqueeze(-1).expand(-1, -1, emissions.shape[-1]))
-        return -self.crf.log_likelihood(chosen, mask, labels.gather(1, places)).sum() / mask.sum().clamp(min=1)
-
-    def _chained(self, emissions: Tensor, input_ids: Tensor, mask: Tensor) -> Tensor:
-        """What the sequence says at the first piece of each word; elsewhere the emissions."""
+    def _words(self, emissions: Tensor, input_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """First pieces of words, moved to the left: (places, which are any, their emissions)."""
         starts = mask & ~self.get_buffer("continues")[input_ids]
         starts[:, 0] = False  # the token that every text starts with is no word
         places, inside = _leftmost(starts)
-        index = places.unsqueeze(-1).expand(-1, -1, emissions.shape[-1])
-        decide = self.crf.posteriors if self.training else self.crf.max_marginals
-        scores = decide(emissions.gather(1, index), inside)
-        scores = torch.where(inside.unsqueeze(-1), scores, emissions.gather(1, index))
-        return emissions.scatter(1, index, scores)
+        return places, inside, emissions.gather(1, places.unsqueeze(-1).expand(-1, -1, emissions.shape[-1])).float()
+
+    def _sequence_loss(self, emissions: Tensor, input_ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+        places, inside, chosen = self._words(emissions, input_ids, mask)
+        known = labels.gather(1, places)
+        return -self.crf.log_likelihood(chosen, inside, known).sum() / (known >= 0).sum().clamp(min=1)
+
+    def _chained(self, emissions: Tensor, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """What the sequence says at the first piece of each word; elsewhere the emissions."""
+        places, inside, chosen = self._words(emissions, input_ids, mask)
+        scores = (self.crf.posteriors if self.training else self.crf.max_marginals)(chosen, inside)
+        scores = torch.where(inside.unsqueeze(-1), scores, chosen)
+        return emissions.float().scatter(1, places.unsqueeze(-1).expand_as(scores), scores)
 
     def _by_word(self, logits: Tensor, input_ids: Tensor) -> Tensor:
         """Give all pieces of a word the answer of its first."""
@@ -94,20 +98,21 @@ class StudentForTokenClassification(Student):
         positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         starts = positions.masked_fill(inner, 0).cummax(1).values
         logits = logits.gather(1, starts.unsqueeze(-1).expand_as(logits))
-        return torch.where(inner.unsqueeze(-1), go_on(logits, self.task.labels), logits)
+        return torch.where(inner.unsqueeze(-1), go_on(logits, self.task.labels, torch.maximum), logits)
 
 
-def go_on(logits: Tensor, labels: Any) -> Tensor:
+def go_on(logits: Tensor, labels: Any, join: Callable[[Tensor, Tensor], Tensor] = torch.logaddexp) -> Tensor:
     """Logits of a word -> those of its next piece: what was `B-X` is `I-X`, and `B-X` as unlikely as any tag.
 
     Args:
         logits: [..., tags].
         labels: the tags' names.
+        join: of the two logits that become one: `logaddexp` keeps probabilities, `maximum` the decision.
     """
     following = torch.from_numpy(np.asarray(continuations(labels))).to(logits.device)
     own = torch.arange(len(labels), device=logits.device)
     begins = following != own
-    both = torch.logaddexp(logits[..., begins], logits[..., following[begins]])
+    both = join(logits[..., begins], logits[..., following[begins]])
     result = logits.clone()
     result[..., following[begins]] = both
     result[..., begins] = logits.amin(-1, keepdim=True)

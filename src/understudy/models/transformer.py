@@ -25,8 +25,8 @@ TRANSFORMERS: dict[str, Size] = {
     "bert-small": Size(4, 512, 8, 2048),
     "bert-medium": Size(8, 512, 8, 2048),
 }
-# What a family calls the width of its feed-forward layer, and of its word vectors.
-FEED_FORWARD, EMBEDDING = ("intermediate_size", "hidden_dim"), ("embedding_size",)
+# What a family calls the width of its feed-forward layer, and what else is as wide as its layers.
+FEED_FORWARD, WIDTHS = ("intermediate_size", "hidden_dim"), ("embedding_size", "pooler_hidden_size")
 
 
 def new_transformer(teacher: PreTrainedModel, size: Size, tagging: bool, **settings: Any) -> PreTrainedModel:
@@ -48,7 +48,7 @@ def new_transformer(teacher: PreTrainedModel, size: Size, tagging: bool, **setti
     config.num_hidden_layers, config.hidden_size = size.layers, size.hidden_size
     config.num_attention_heads = size.heads
     setattr(config, feed_forward, size.feed_forward)
-    for name in EMBEDDING:
+    for name in WIDTHS:
         if hasattr(config, name):
             setattr(config, name, size.hidden_size)
     for name, value in settings.items():

@@ -1,6 +1,7 @@
 """Words <-> sub-tokens. The unit of tagging is the word: it is read at its first sub-token, by teacher and student."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -8,10 +9,14 @@ from itertools import chain
 import numpy as np
 from tokenizers import Tokenizer
 
+from understudy.errors import DataError
+from understudy.text import SEPARATOR
+
 # A window leaves this share of its length to the one before, so that no word is read at an edge.
 OVERLAP = 0.25
 # Words remembered at most: about 20 MB.
 REMEMBERED = 100_000
+WITHOUT_SPACE = re.compile(r"\S+")
 
 
 @dataclass(frozen=True)
@@ -61,26 +66,32 @@ class WordEncoder:
         self.continues = continuing(self.tokenizer)
         self.before, self.after = _special_ids(self.tokenizer)
         splitter = state.get("pre_tokenizer") or {}
+        parts = splitter.get("pretokenizers", [splitter])
         # A byte-level tokenizer marks words by the space before them.
-        self._space = " " if splitter.get("type") == "ByteLevel" and not splitter.get("add_prefix_space") else ""
+        marked = any(part.get("type") == "ByteLevel" and not part.get("add_prefix_space") for part in parts)
+        self._space = " " if marked else ""
         self._known: dict[str, tuple[int, ...]] = {}
 
     def pieces(self, sentences: Sequence[Sequence[str]]) -> list[Pieces]:
-        """Sub-tokens of each sentence."""
+        """Sub-tokens of each sentence; raises DataError for a text where a list of words is expected."""
+        for number, words in enumerate(sentences):
+            if isinstance(words, str):
+                raise DataError(f"Text {number} is a string ({words!r:.60}), expected a list of words.")
         self._learn({word for words in sentences for word in words if word not in self._known})
         return [_joined([self._known[word] for word in words]) for words in sentences]
 
     def split(self, text: str) -> list[tuple[int, int]]:
         """The words of a text that nobody has split: (start, end) in characters."""
         encoding = self.tokenizer.encode(text, add_special_tokens=False)
-        words: list[tuple[int, int]] = []
-        for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-            start += len(text[start:end]) - len(text[start:end].lstrip())
-            if words and self.continues[index]:
-                words[-1] = (words[-1][0], end)
-            elif start < end:
-                words.append((start, end))
-        return words
+        words: dict[int, tuple[int, int]] = {}
+        for number, (start, end) in zip(encoding.word_ids, encoding.offsets, strict=True):
+            word = -1 if number is None else number
+            words[word] = (words[word][0] if word in words else start, end)
+        return [
+            (start + part.start(), start + part.end())
+            for start, end in words.values()
+            for part in WITHOUT_SPACE.finditer(text[start:end])
+        ]
 
     def _learn(self, words: set[str]) -> None:
         if len(self._known) > REMEMBERED:
@@ -90,6 +101,8 @@ class WordEncoder:
         encodings = self.tokenizer.encode_batch_fast(rows, is_pretokenized=True, add_special_tokens=False)
         for word, encoding in zip(new, encodings, strict=True):
             self._known[word] = tuple(encoding.ids) or self.unknown
+        if SEPARATOR in words and self.tokenizer.token_to_id(SEPARATOR) is None:
+            self._known[SEPARATOR] = tuple(self.after[-1:]) or self.unknown
 
     def windows(self, sentences: Sequence[Sequence[str]], max_length: int) -> Iterator[Window]:
         """Parts of at most `max_length` tokens; neighbours overlap, and a word is read far from the edges."""

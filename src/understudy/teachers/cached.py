@@ -64,7 +64,7 @@ class CachedTeacher:
 
     def __call__(self, batch: Mapping[str, Any], fields: Collection[str] = ("logits",)) -> dict[str, Any]:
         """`logits` float32 for `batch["example_id"]` [batch] int64: [batch, labels], for tagging [words, tags]."""
-        return {"logits": self.logits(np.asarray(batch["example_id"]))}
+        return {"logits": self.logits(torch.as_tensor(batch["example_id"]).cpu().numpy())}
 
     def logits(self, ids: np.ndarray) -> torch.Tensor:
         """[rows, labels] float32 for [rows] int64 ids; for tagging [words of all rows, tags].

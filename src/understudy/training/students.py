@@ -130,7 +130,9 @@ def _student(
     model_class = students[settings.architecture]
     size = settings.embedding_size or min(model_class.config_class.embedding_size, _width(teacher))
     if settings.embeddings in ("teacher", "random"):
-        tokenizer = cut_tokenizer(teacher.tokenizer, texts, settings.max_length, settings.vocab_size)
+        tokenizer = cut_tokenizer(
+            teacher.tokenizer, texts, settings.max_length, settings.vocab_size, words=task.is_tagging
+        )
         table = _teacher_table(teacher, tokenizer, texts, settings, size) if settings.embeddings == "teacher" else None
     else:
         tokenizer, table = _words_and_vectors(settings, texts)
@@ -168,7 +170,14 @@ def _transformer(
     tokenizer = cut_tokenizer(teacher.tokenizer, texts, settings.max_length, settings.vocab_size)
     wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
     dropout = {} if settings.dropout is None else {"hidden_dropout_prob": settings.dropout}
-    own = {"vocab_size": len(wrapped), "pad_token_id": wrapped.pad_token_id, "bos_token_id": None, "eos_token_id": None}
+    own: dict[str, Any] = {
+        "vocab_size": len(wrapped),
+        "pad_token_id": wrapped.pad_token_id,
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
+    if is_pair(texts):
+        own["type_vocab_size"] = 2
     model = new_transformer(teacher.model, size, task.is_tagging, **own, **common, **dropout)
     if settings.embeddings == "teacher" and size.hidden_size <= _width(teacher):
         table = _teacher_table(teacher, tokenizer, texts, settings, size.hidden_size)

@@ -1,0 +1,60 @@
+"""Words of every kind of tokenizer."""
+
+import numpy as np
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from understudy.errors import DataError
+from understudy.runtime.alignment import WordEncoder
+
+TEXTS = ["They went to Anna in New York.", "Louis saw St. Ives, and went\nto Rome", "  a  b"] * 20
+
+
+def _byte_level(nested: bool) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    last = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    split = pre_tokenizers.Split("\n", "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, last]) if nested else last
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<unk>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    return tokenizer
+
+
+def _unigram() -> Tokenizer:
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = [AddedToken("<unk>"), AddedToken("</s>")]
+    trainer = trainers.UnigramTrainer(vocab_size=60, special_tokens=special, unk_token="<unk>", show_progress=False)
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    return tokenizer
+
+
+KINDS = {"byte-level": lambda: _byte_level(False), "nested": lambda: _byte_level(True), "unigram": _unigram}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_first_pieces_start_words(kind: str) -> None:
+    encoder = WordEncoder(KINDS[kind](), "<unk>")
+    words = ["They", "went", "to", "Anna", "zzz", ".", "\u200b"]
+    pieces = encoder.pieces([words])[0]
+    assert len(pieces.first) == len(words)
+    assert not encoder.continues[pieces.ids[pieces.first[:4]]].any()
+    assert np.array_equal(np.unique(pieces.words), np.arange(len(words)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_are_split_into_words(kind: str) -> None:
+    text = "They went to Anna in Louis\nto Rome"
+    found = [text[start:end] for start, end in WordEncoder(KINDS[kind](), "<unk>").split(text)]
+    assert [word for word in found if word.strip()] == text.split()
+
+
+def test_a_text_where_words_are_expected() -> None:
+    with pytest.raises(DataError, match="Text 0 is a string"):
+        WordEncoder(_unigram(), "<unk>").pieces(["a text"])  # type: ignore[list-item]
