@@ -1,12 +1,15 @@
 """Which part may import which, and what must not be imported at all."""
 
 import ast
+import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from understudy import export_model
 
 SOURCE = Path(__file__).parents[1] / "src" / "understudy"
 
@@ -66,6 +69,17 @@ def test_runtime_imports_no_training_library(code: str) -> None:
 def test_predicting_imports_no_torch(exported: dict[tuple[str, bool, bool], Path]) -> None:
     folder = exported["cnn", False, True]
     loaded = _modules_after(f"from understudy.serve import Predictor\nPredictor({str(folder)!r})(['a great film'])")
+    assert not loaded & {"torch", "transformers", "datasets", "pyarrow", "pandas"}
+
+
+def test_tagging_on_the_command_line_imports_no_torch(taggers: dict[str, Path], tmp_path: Path) -> None:
+    export_model(taggers["bilstm-crf"], tmp_path / "shipped")
+    line = json.dumps({"tokens": ["anna", "went"], "question": "who ?"})
+    (tmp_path / "in.txt").write_text(f"anna went to rome\n{line}\n")
+    arguments = ["predict", "--model", str(tmp_path / "shipped"), str(tmp_path / "in.txt"), "--quiet"]
+    code = f"import sys\nfrom understudy.cli import app\napp({arguments!r}, standalone_mode=False)"
+    loaded = _modules_after(code)
+    assert "onnxruntime" in loaded
     assert not loaded & {"torch", "transformers", "datasets", "pyarrow", "pandas"}
 
 
