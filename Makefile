@@ -12,7 +12,7 @@ demo: $(INSTALLED)  ## a teacher, an exam of three students and its page on buil
 	$(BIN)/understudy demo --out demo
 
 test: $(INSTALLED)  ## the fast tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(INSTALLED)  ## lint, format and types
 	$(BIN)/ruff check .

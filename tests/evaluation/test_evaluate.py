@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, concatenate_datasets
 from sklearn.metrics import f1_score
+from tagging import write_conll
 
 from understudy import Classifier, Predictor, evaluate, load_data
 from understudy.data.datasets import labels_of
@@ -62,3 +63,22 @@ def test_other_labels(students: dict[tuple[str, bool], Path], toy_pairs: Path, t
         evaluate(student, renamed)
     mapped = evaluate(student, renamed, label_map={"negative": "bad", "positive": "good"})
     assert mapped["accuracy"] > 0.9
+
+
+def test_data_that_lacks_a_label_of_the_model_can_be_scored(taggers: dict[str, Path], tmp_path: Path) -> None:
+    classifier = Classifier.load(taggers["bilstm"])
+    for name in ("train", "test"):
+        rows = [[("anna", "B-PER"), ("went", "O"), ("to", "O"), ("rome", "O"), (str(n), "O")] for n in range(20)]
+        write_conll(tmp_path / f"{name}.conll", rows)
+    test = load_data(tmp_path)["test"]
+    assert classifier.tag(["anna", "went", "to", "rome", "7"])["tags"] == ["B-PER", "O", "O", "B-LOC", "O"]
+    found = evaluate(classifier, test)
+    assert found["accuracy"] == pytest.approx(0.8)
+    assert found["span_f1"] == pytest.approx(2 / 3)
+
+
+def test_data_with_another_label_than_the_model_is_refused(taggers: dict[str, Path], tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        write_conll(tmp_path / f"{name}.conll", [[("anna", "B-PER"), (str(n), "B-GPE")] for n in range(20)])
+    with pytest.raises(LabelError, match=r"Only the data has B-GPE; only the model has O, B-LOC"):
+        evaluate(Classifier.load(taggers["bilstm"]), load_data(tmp_path)["test"])

@@ -10,6 +10,7 @@
 """
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,21 @@ def unlabelled(rows: int, task: Task, lengths: np.ndarray) -> Dataset:
         labels = [[UNLABELLED] * int(count) for count in counts]
         feature = List(ClassLabel(names=list(task.labels)), length=len(task.aspects) or -1)
     return Dataset.from_dict({"label": labels}, features=Features({"label": feature}))
+
+
+def with_labels_of(dataset: Dataset, model_names: Sequence[str]) -> Dataset:
+    """`dataset` with the labels that only the model has behind its own, where the model has all of them.
+
+    So data that lacks a label, as a small file of tags may, can be scored: that label is never right.
+    """
+    task = task_of(dataset)
+    known = {name.casefold() for name in task.labels}
+    missing = [name for name in model_names if name.casefold() not in known]
+    has_all = known <= {name.casefold() for name in model_names}
+    if task.kind in ("regression", "aspects") or not missing or not has_all:
+        return dataset
+    names = ClassLabel(names=[*task.labels, *missing])
+    return dataset.cast_column("label", names if task.kind == "classification" else List(names))
 
 
 def report_broken_tags(table: Dataset, task: Task, source: str) -> None:

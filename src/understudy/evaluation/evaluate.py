@@ -8,6 +8,7 @@ from datasets import Dataset
 
 from understudy.data.datasets import is_pair, labels_of, task_of, texts_of, word_counts_of
 from understudy.data.labels import are_generic, match_by_name, match_by_proof, refuse
+from understudy.data.targets import with_labels_of
 from understudy.errors import LabelError
 from understudy.evaluation.metrics import agreement, task_metrics
 from understudy.tasks import Task
@@ -52,6 +53,7 @@ def evaluate(
     Raises:
         LabelError: the labels of data and model do not fit.
     """
+    dataset = with_labels_of(dataset, classifier.label_names)
     task, labels, lengths = task_of(dataset), labels_of(dataset), word_counts_of(dataset)
     logits = aligned_logits(classifier, dataset, label_map, "model")
     scores: dict[str, Any] = {"rows": len(dataset), **task_metrics(task, logits, labels, lengths)}

@@ -31,6 +31,7 @@ from understudy.data.datasets import (
 )
 from understudy.data.readers import inputs_of
 from understudy.data.sources import Columns
+from understudy.data.targets import with_labels_of
 from understudy.evaluation.differences import WORD, differences
 from understudy.evaluation.evaluate import Predicts, aligned_logits, check_task, match_labels, predict_dataset
 from understudy.evaluation.metrics import agreement, task_metrics
@@ -191,6 +192,7 @@ def _load(entry: str) -> Loaded:
     plan = DataPlan.model_validate_json(entry)
     data = load_data(plan.source, plan.columns)
     teacher = Teacher(plan.teacher)
+    data = DatasetDict({name: with_labels_of(rows, teacher.label_names) for name, rows in data.items()})
     unlabelled = None
     if plan.unlabelled:
         unlabelled = load_unlabelled(plan.unlabelled, Columns(plan.text, plan.text_pair), teacher.task.is_tagging)

@@ -23,6 +23,7 @@ from understudy.data.datasets import (
     without_labels,
 )
 from understudy.data.labels import are_generic
+from understudy.data.targets import with_labels_of
 from understudy.errors import DataError, ModelError
 from understudy.evaluation.evaluate import check_task, match_labels
 from understudy.models.transformer import TRANSFORMERS
@@ -104,6 +105,7 @@ def distill(
     settings = settings or DistillSettings()
     if settings.recipe not in RECIPES:
         raise ModelError(f"No recipe {settings.recipe!r}. Expected one of {', '.join(RECIPES)}.")
+    data = DatasetDict({name: with_labels_of(rows, teacher.label_names) for name, rows in data.items()})
     transfer = transfer_set(data, unlabelled)
     check_validation(data)
     output = OutputFolder(
