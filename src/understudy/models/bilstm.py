@@ -5,11 +5,11 @@ from torch import Tensor
 from understudy.models.configuration import BiLSTMConfig
 from understudy.models.layers import LSTM, masked_max
 from understudy.models.sequence import StudentForSequenceClassification
-from understudy.models.student import Encoder
+from understudy.models.student import TextEncoder, TokenEncoder
 from understudy.models.tokens import StudentForTokenClassification
 
 
-class BiLSTMEncoder(Encoder):
+class BiLSTMEncoder(TextEncoder, TokenEncoder):
     """The states of both directions; for a text, their maximum over time (Conneau et al. 2017)."""
 
     def __init__(self, config: BiLSTMConfig, input_size: int) -> None:

@@ -5,11 +5,11 @@ from torch import Tensor, nn
 from understudy.models.configuration import CNNConfig
 from understudy.models.layers import Convolution, masked_max
 from understudy.models.sequence import StudentForSequenceClassification
-from understudy.models.student import Encoder
+from understudy.models.student import TextEncoder, TokenEncoder
 from understudy.models.tokens import StudentForTokenClassification
 
 
-class CNNEncoder(Encoder):
+class CNNEncoder(TextEncoder):
     """Convolutions of several widths, the maximum of each filter over the text."""
 
     def __init__(self, config: CNNConfig, input_size: int) -> None:
@@ -21,7 +21,7 @@ class CNNEncoder(Encoder):
         return masked_max(self.convolution(x), mask, lowest=0.0)
 
 
-class DilatedEncoder(Encoder):
+class DilatedEncoder(TokenEncoder):
     """Convolutions of width 3, each reading further apart, added up (after Strubell et al. 2017, section 4)."""
 
     def __init__(self, config: CNNConfig, input_size: int) -> None:

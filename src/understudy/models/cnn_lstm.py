@@ -5,11 +5,11 @@ from torch import Tensor
 from understudy.models.configuration import CNNLSTMConfig
 from understudy.models.layers import LSTM, Convolution, masked_max
 from understudy.models.sequence import StudentForSequenceClassification
-from understudy.models.student import Encoder
+from understudy.models.student import TextEncoder, TokenEncoder
 from understudy.models.tokens import StudentForTokenClassification
 
 
-class CNNLSTMEncoder(Encoder):
+class CNNLSTMEncoder(TextEncoder, TokenEncoder):
     """An LSTM reads the convolution's outputs; for a text, the maximum over time of its states."""
 
     bidirectional = False

@@ -7,7 +7,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from understudy.models.configuration import StudentConfig
 from understudy.models.objective import task_loss
-from understudy.models.student import Encoder, Student
+from understudy.models.student import Student, TextEncoder
 
 
 class StudentForSequenceClassification(Student):
@@ -18,7 +18,7 @@ class StudentForSequenceClassification(Student):
 
     def __init__(self, config: StudentConfig) -> None:
         super().__init__(config)
-        self.encoder: Encoder = self.encoder_class(config, config.embedding_size)
+        self.encoder: TextEncoder = self.encoder_class(config, config.embedding_size)
         size = self.encoder.output_size
         if config.pair:
             self.comparison = nn.Linear(4 * size, config.hidden_size)

@@ -6,11 +6,11 @@ from torch import Tensor, nn
 from understudy.models.configuration import StaticConfig
 from understudy.models.layers import Convolution
 from understudy.models.sequence import StudentForSequenceClassification
-from understudy.models.student import Encoder
+from understudy.models.student import TextEncoder, TokenEncoder
 from understudy.models.tokens import StudentForTokenClassification
 
 
-class StaticEncoder(Encoder):
+class StaticEncoder(TextEncoder):
     """Mean over the text, then a hidden layer with tanh."""
 
     def __init__(self, config: StaticConfig, input_size: int) -> None:
@@ -23,7 +23,7 @@ class StaticEncoder(Encoder):
         return torch.tanh(self.hidden(mean))
 
 
-class WindowEncoder(Encoder):
+class WindowEncoder(TokenEncoder):
     """The word and its neighbours, then a hidden layer (Collobert et al. 2011, section 3.3.1)."""
 
     def __init__(self, config: StaticConfig, input_size: int) -> None:

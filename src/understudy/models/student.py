@@ -1,5 +1,6 @@
 """What every student is: word vectors below, an encoder, a head above, as a Hugging Face model."""
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, cast
 
 import torch
@@ -12,18 +13,24 @@ from understudy.models.configuration import StudentConfig
 from understudy.tasks import Task, task_of_model
 
 
-class Encoder(nn.Module):
-    """Word vectors -> a state for each token, or one for the text. Subclasses set `output_size`."""
+class TextEncoder(nn.Module, ABC):
+    """Word vectors -> one vector a text. Subclasses set `output_size`."""
 
     output_size: int
 
+    @abstractmethod
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x [batch, length, input size], zeros at padding; mask [batch, length] -> [batch, output_size]."""
+
+
+class TokenEncoder(nn.Module, ABC):
+    """Word vectors -> a state for each token. Subclasses set `output_size`."""
+
+    output_size: int
+
+    @abstractmethod
     def states(self, x: Tensor, mask: Tensor) -> Tensor:
         """x [batch, length, input size], zeros at padding; mask [batch, length] -> [batch, length, output_size]."""
-        raise NotImplementedError
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """The same -> [batch, output_size]."""
-        raise NotImplementedError
 
 
 class Student(PreTrainedModel):

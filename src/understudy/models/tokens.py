@@ -11,7 +11,8 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from understudy.models.characters import CharacterVectors
 from understudy.models.configuration import StudentConfig
 from understudy.models.crf import CRF
-from understudy.models.student import Encoder, Student
+from understudy.models.objective import task_loss
+from understudy.models.student import Student, TokenEncoder
 from understudy.spans import continuations
 
 
@@ -30,7 +31,7 @@ class StudentForTokenClassification(Student):
         if config.char_embedding_size:
             self.characters = CharacterVectors(config.vocab_size, config.char_vocab_size, config.char_embedding_size)
             size += self.characters.output_size
-        self.encoder: Encoder = self.encoder_class(config, size)
+        self.encoder: TokenEncoder = self.encoder_class(config, size)
         self.classifier = nn.Linear(self.encoder.output_size, self.num_labels)
         if config.crf:
             self.crf = CRF(self.num_labels)
@@ -70,7 +71,7 @@ class StudentForTokenClassification(Student):
             loss = None if labels is None else self._sequence_loss(logits, input_ids, mask, labels)
             logits = self._chained(logits, input_ids, mask)
         elif labels is not None:
-            loss = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
+            loss = task_loss(self.task, logits, labels)
         return TokenClassifierOutput(loss=loss, logits=logits if self.training else self._by_word(logits, input_ids))
 
     def _words(self, emissions: Tensor, input_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
