@@ -23,6 +23,7 @@ ORDER = [
     "teachers",
     "losses",
     "evaluation",
+    "transfer",
     "training",
     "export",
     "exam",

@@ -17,9 +17,8 @@ from conftest import Command, toy_rows, write_jsonl
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from understudy import DistillSettings, StudentSettings, Teacher, distill, load_data, load_unlabelled
-from understudy.errors import DataError, LabelError, ModelError, OutputError
-from understudy.training.distill import transfer_set
+from understudy import DistillSettings, StudentSettings, Teacher, distill, load_data
+from understudy.errors import LabelError, ModelError, OutputError
 
 QUICK = {"num_train_epochs": 1}
 SMALL = StudentSettings("static", embedding_size=8, hidden_size=8, max_length=48)
@@ -77,18 +76,6 @@ def test_labels_that_do_not_fit(teacher: Teacher, tmp_path: Path) -> None:
     mapped = DistillSettings(SMALL, arguments=QUICK, label_map={"negative": "bad", "positive": "good"})
     out = distill(teacher, data, tmp_path / "out", mapped)
     assert AutoConfig.from_pretrained(out).id2label == {0: "bad", 1: "good"}
-
-
-def test_transfer_set(toy_data: Path, toy_pairs: Path, tmp_path: Path) -> None:
-    data = load_data(toy_data)
-    lines = [data["train"]["text"][0], data["test"]["text"][0], "something new", "something new", "another"]
-    (tmp_path / "more.txt").write_text("\n".join(lines))
-    unlabelled = load_unlabelled([tmp_path / "more.txt"])
-    transfer = transfer_set(data, unlabelled)
-    assert transfer["text"][-2:] == ["something new", "another"]
-    assert transfer["label"][-2:] == [-1, -1]
-    with pytest.raises(DataError, match="unlabelled texts are single texts, the data has pairs"):
-        transfer_set(load_data(toy_pairs), unlabelled)
 
 
 def test_word_level_student_from_a_vector_file(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from understudy import (
     load_unlabelled,
 )
 from understudy.data.datasets import is_labelled, task_of
-from understudy.training.distill import transfer_set
+from understudy.transfer import transfer_set
 
 
 @pytest.mark.parametrize("crf", [False, True])
@@ -30,7 +30,7 @@ def test_a_tagger_learns_from_unlabelled_sentences(
     data = load_data(toy_tags)
     data["train"] = data["train"].select(range(8))
     more = load_unlabelled([write_conll(tmp_path / "more.conll", sentences(160))], tagging=True)
-    transfer = transfer_set(data, more)
+    transfer = transfer_set(data, Teacher(tag_teacher_folder), more)
     assert task_of(transfer) == task_of(data["train"])
     assert int(is_labelled(transfer).sum()) == 8
     assert len(transfer) == 160
@@ -67,7 +67,7 @@ def test_other_tasks_learn_from_unlabelled_texts(kind: str, recipe: str, tiny_be
     teacher = finetune(
         tiny_bert, data, tmp_path / "teacher", FinetuneSettings({**TEACHER_ARGUMENTS, "num_train_epochs": 14})
     )
-    transfer = transfer_set(data, more)
+    transfer = transfer_set(data, Teacher(teacher), more)
     assert len(transfer) == 340
     assert int(is_labelled(transfer).sum()) == 240
     arguments = {"num_train_epochs": 8, "per_device_train_batch_size": 16, "learning_rate": 5e-3}

@@ -87,9 +87,31 @@ Cache = Annotated[
     typer.Option(help="Folder for the teacher's logits; by default found by fingerprint.", show_default=False),
 ]
 Unlabelled = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option(
-        help="More texts for the teacher to label: a file of lines, CSV, JSONL ... Repeatable.", show_default=False
+        help="More texts for the teacher to label: a file of lines, CSV, JSONL ..., a folder, a 'pattern/*.txt', or a "
+        "Hub data set. Repeatable.",
+        show_default=False,
+    ),
+]
+MostUnlabelled = Annotated[
+    int | None,
+    typer.Option(min=1, help="So many of them, those most like the training texts.", show_default="all"),
+]
+Augment = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="New texts made of the training texts, METHOD:COUNT: tang:20, neighbours:20[:VECTORS], "
+        "masked-lm:20:FOLDER, doubts:5:STUDENT. Repeatable.",
+        show_default=False,
+    ),
+]
+Select = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Which of the new texts to learn from, RULE:SHARE: confident:0.5, uncertain:0.5, "
+        "disagreement:0.5:STUDENT, same-label. Repeatable.",
+        show_default=False,
     ),
 ]
 
@@ -103,7 +125,15 @@ def read_data(
     return load_data(data, Columns(text, text_pair, label, task and str(task), repair))
 
 
-def read_unlabelled(files: list[Path] | None, data: "DatasetDict", text: str | None, text_pair: str | None) -> Any:
+def transfer_settings(augment: list[str] | None, select: list[str] | None, most: int | None) -> Any:
+    from understudy.transfer import TransferSettings
+
+    settings = TransferSettings(tuple(augment or ()), tuple(select or ()), most)
+    settings.check()
+    return settings
+
+
+def read_unlabelled(files: list[str] | None, data: "DatasetDict", text: str | None, text_pair: str | None) -> Any:
     from understudy.data.datasets import load_unlabelled, task_of
     from understudy.data.sources import Columns
 

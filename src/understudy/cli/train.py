@@ -1,11 +1,13 @@
-"""finetune, label, distill: what trains."""
+"""finetune, augment, label, distill: what trains."""
 
 import logging
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from understudy.cli.options import (
+    Augment,
     BatchSize,
     Cache,
     Data,
@@ -14,6 +16,7 @@ from understudy.cli.options import (
     LabelMap,
     LearningRate,
     MaxLength,
+    MostUnlabelled,
     Out,
     Overwrite,
     Precision,
@@ -21,6 +24,7 @@ from understudy.cli.options import (
     Recipe,
     RepairTags,
     Seed,
+    Select,
     Student,
     TaskName,
     TeacherFolder,
@@ -31,6 +35,7 @@ from understudy.cli.options import (
     read_data,
     read_unlabelled,
     training_arguments,
+    transfer_settings,
 )
 
 logger = logging.getLogger("understudy")
@@ -65,10 +70,41 @@ def finetune(
     logger.info("The teacher is in %s.", out)
 
 
+def augment(
+    teacher: TeacherFolder,
+    data: Data,
+    out: Annotated[Path, typer.Option(help="File to write, JSON lines.", show_default=False)],
+    method: Annotated[str, typer.Option(help="tang, neighbours, masked-lm or doubts.")] = "tang",
+    per_text: Annotated[int, typer.Option(min=1, help="Variants of each text.")] = 20,
+    source: Annotated[
+        str,
+        typer.Option(help="masked-lm: its folder; neighbours: a vector file; doubts: a student.", show_default=False),
+    ] = "",
+    text: Text = None,
+    text_pair: TextPair = None,
+    label: Label = None,
+    task: TaskName = None,
+    repair_tags: RepairTags = False,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Make new texts of the training texts, to look at. distill --augment does it by itself."""
+    log_to_stderr(quiet)
+    from understudy.teachers import Teacher
+    from understudy.transfer.augmentation import Augmentation, augment, write_texts
+
+    wanted = Augmentation.parse(f"{method}:{per_text}" + (f":{source}" if source else ""))
+    loaded = read_data(data, text, text_pair, label, task, repair_tags)
+    write_texts(augment(loaded["train"], wanted, Teacher(teacher), seed), loaded["train"], out)
+    logger.info("The new texts are in %s.", out)
+
+
 def label(
     teacher: TeacherFolder,
     data: Data,
     unlabelled: Unlabelled = None,
+    most_unlabelled: MostUnlabelled = None,
+    augment: Augment = None,
     cache: Cache = None,
     text: Text = None,
     text_pair: TextPair = None,
@@ -84,11 +120,13 @@ def label(
     """Compute the teacher's logits for every training text, once. distill does it by itself."""
     log_to_stderr(quiet)
     from understudy.teachers import Teacher
-    from understudy.training.distill import transfer_set
+    from understudy.transfer import transfer_set
 
+    settings = transfer_settings(augment, None, most_unlabelled)
     loaded = read_data(data, text, text_pair, label, task, repair_tags)
-    transfer = transfer_set(loaded, read_unlabelled(unlabelled, loaded, text, text_pair))
-    cached = Teacher(teacher, max_length=max_length, dtype=dtype).label(transfer, cache)
+    loaded_teacher = Teacher(teacher, max_length=max_length, dtype=dtype)
+    more = read_unlabelled(unlabelled, loaded, text, text_pair)
+    cached = loaded_teacher.label(transfer_set(loaded, loaded_teacher, more, settings), cache)
     logger.info("The logits of %s texts are in %s.", f"{cached.fingerprint['rows']:,}", cached.folder)
 
 
@@ -101,6 +139,9 @@ def distill(
         Recipe, typer.Option(help="Method; hard-labels is the baseline without a teacher.")
     ] = Recipe.LOGIT_MSE,
     unlabelled: Unlabelled = None,
+    most_unlabelled: MostUnlabelled = None,
+    augment: Augment = None,
+    select: Select = None,
     embeddings: Annotated[
         str, typer.Option(help="Word vectors: teacher, random, or a word2vec, GloVe or fastText file.")
     ] = "teacher",
@@ -145,6 +186,7 @@ def distill(
     from understudy.training.distill import distill as run
     from understudy.training.students import StudentSettings
 
+    transfer = transfer_settings(augment, select, most_unlabelled)
     loaded = read_data(data, text, text_pair, label, task, repair_tags)
     settings = DistillSettings(
         student=StudentSettings(
@@ -159,6 +201,7 @@ def distill(
             crf=crf,
         ),
         recipe=recipe,
+        transfer=transfer,
         arguments=training_arguments(epochs, batch_size, learning_rate),
         seed=seed,
         live=live,

@@ -4,15 +4,15 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from understudy.data.readers import file_kind
 from understudy.data.rows import UNLABELLED, example_id, read_table
-from understudy.data.sources import Columns, FileRows, open_splits
+from understudy.data.sources import Columns, open_splits, open_unlabelled
 from understudy.data.targets import encode_labels, find_task, has_bioes, report_broken_tags, task_of, unlabelled
 from understudy.errors import DataError, LabelError
 from understudy.tasks import Task
@@ -55,22 +55,25 @@ def load_data(source: str | Path | DatasetDict, columns: Columns | None = None, 
 
 
 def load_unlabelled(sources: Sequence[str | Path], columns: Columns | None = None, tagging: bool = False) -> Dataset:
-    """Load texts without labels from files (one text a line, CSV, TSV, JSONL, Parquet, CoNLL).
+    """Load texts without labels.
 
     Args:
+        sources: files (one text a line, CSV, TSV, JSONL, Parquet, CoNLL), folders of them, patterns such as
+            `reviews/*.txt`, or names of data sets on the Hub (their training split).
         tagging: give each text as `tokens` too; what is not split into words there is split here.
 
     Returns:
-        `example_id`, `text` and, for pairs, `text_pair`.
+        `example_id`, `text` and, for pairs, `text_pair`; converted files are kept and memory-mapped.
+
+    Raises:
+        DataError: nothing there, an empty file, or one that is no text; naming the line.
     """
     columns = replace(columns or Columns(), task="tagging" if tagging else "classification", label=None)
     parts = []
-    for source in sources:
-        path = Path(source)
-        if not path.is_file():
-            raise DataError(f"No such file of unlabelled text: {path}.")
-        lines = Columns(task=columns.task) if file_kind(path) == ".txt" else columns  # lines have no columns to name
-        table, _ = read_table(FileRows(path, lines), lines, str(path), labelled=False)
+    for rows in chain.from_iterable(open_unlabelled(source, columns) for source in sources):
+        # lines have no columns to name
+        lines = Columns(task=columns.task) if rows.columns == ["text"] else columns
+        table, _ = read_table(rows, lines, rows.name, labelled=False)
         parts.append(table.remove_columns("label"))
     return concatenate_datasets(parts)
 

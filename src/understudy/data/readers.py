@@ -11,6 +11,7 @@ from typing import IO, Any, cast
 from understudy.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".conll", ".conllu", ".iob", ".bio")
+LONGEST_LINE = 64 << 20
 CONLL = (".conll", ".conllu", ".iob", ".bio")
 
 Row = dict[str, Any]
@@ -61,7 +62,13 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     with cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else open(path, "rb")) as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
+            if len(line) == LONGEST_LINE:
+                raise DataError(
+                    f"{path}:{number}: a line of more than {LONGEST_LINE >> 20} MB. Expected one text a line; cut it."
+                )
+            if number == 1 and b"\0" in line:
+                raise DataError(f"{path} is not a text file: there are zero bytes in its first line.")
             try:
                 yield f"{path}:{number}", line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:

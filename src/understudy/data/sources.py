@@ -4,12 +4,13 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import Any
 
 from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
 
-from understudy.data.readers import Row, column_names, file_kind, read_rows
+from understudy.data.readers import SUFFIXES, Row, column_names, file_kind, read_rows
 from understudy.errors import DataError
 
 SPLIT_FILES = {
@@ -44,7 +45,7 @@ class FileRows:
     """Rows of one file, with a key for the cache of converted files."""
 
     def __init__(self, path: Path, columns: Columns) -> None:
-        self.path = path
+        self.path, self.name = path, str(path)
         self.columns = column_names(path)
         stat = path.stat()
         identity = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, columns.__dict__, FORMAT_VERSION]
@@ -106,6 +107,26 @@ def open_splits(source: str | Path | DatasetDict, columns: Columns) -> dict[str,
         raise DataError(
             f"{source!r} is neither a file nor a folder here, and could not be loaded from the Hub: {error}"
         ) from error
+
+
+def open_unlabelled(source: str | Path, columns: Columns) -> list[FileRows | LoadedRows]:
+    """The files of a file, a folder or a pattern; or the training split of a data set on the Hub.
+
+    Raises:
+        DataError: nothing is there.
+    """
+    path = Path(source)
+    found = [path] if path.is_file() else sorted(Path(match) for match in glob(str(source), recursive=True))
+    files = [file for match in found for file in (sorted(match.rglob("*")) if match.is_dir() else [match])]
+    readable = [file for file in files if file.is_file() and (file_kind(file) or file == path)]
+    if readable:
+        return [FileRows(file, columns) for file in readable]
+    if found:
+        raise DataError(f"{source}: no file of text in it, expected one of {', '.join(SUFFIXES)} (or one with .gz).")
+    splits = open_splits(source, columns)
+    if "train" not in splits:
+        raise DataError(f"{source}: no training split, found only {', '.join(splits)}.")
+    return [splits["train"]]
 
 
 def _loaded_splits(data: DatasetDict) -> dict[str, FileRows | LoadedRows]:

@@ -61,7 +61,8 @@ def cut_tokenizer(
     state["added_tokens"] = []
     state["truncation"] = state["padding"] = state["post_processor"] = None
     tokenizer = Tokenizer.from_str(json.dumps(state))
-    return _with_template(tokenizer)
+    mask = teacher.mask_token
+    return _with_template(tokenizer, [mask] if counts[mask] else [])
 
 
 def _mark_first_word(splitter: dict[str, Any]) -> None:
@@ -70,22 +71,29 @@ def _mark_first_word(splitter: dict[str, Any]) -> None:
             part["add_prefix_space"] = True
 
 
-def word_tokenizer(words: Sequence[str], lowercase: bool) -> Tokenizer:
-    """One word, one token; words are runs of letters and digits, other signs stand alone."""
+def word_tokenizer(words: Sequence[str], lowercase: bool, marks: Sequence[str] = ()) -> Tokenizer:
+    """One word, one token; words are runs of letters and digits, other signs stand alone.
+
+    Args:
+        marks: tokens that are no words, as a mask; they come last.
+    """
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys([*SPECIAL_TOKENS, *words]))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Lowercase() if lowercase else None
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return _with_template(tokenizer)
+    return _with_template(tokenizer, marks)
 
 
-def word_counts(texts: Dataset, lowercase: bool) -> Counter[str]:
-    """How often each word of `texts` occurs, most frequent first in `most_common`."""
+def word_counts(texts: Dataset, lowercase: bool, mark: str | None = None) -> Counter[str]:
+    """How often each word of `texts` occurs, most frequent first in `most_common`; `mark` counts as one word."""
     split = pre_tokenizers.BertPreTokenizer()
     counts: Counter[str] = Counter()
     for batch in batches_of_texts(texts):
         for column in ("text", "text_pair"):
             for text in batch.get(column, ()):
+                if mark and mark in text:
+                    counts[mark] += text.count(mark)
+                    text = text.replace(mark, " ")
                 counts.update(word for word, _ in split.pre_tokenize_str(text.lower() if lowercase else text))
     return counts
 
@@ -135,9 +143,9 @@ def _special_names(teacher: Any) -> dict[str, str]:
     return {str(token): token for token in teacher.all_special_tokens}
 
 
-def _with_template(tokenizer: Tokenizer) -> Tokenizer:
+def _with_template(tokenizer: Tokenizer, marks: Sequence[str] = ()) -> Tokenizer:
     # Every text starts with a token of its own, so that an empty one still has something to read.
-    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    tokenizer.add_special_tokens([*SPECIAL_TOKENS, *marks])
     start, separator = tokenizer.token_to_id(START), tokenizer.token_to_id(SEPARATOR)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{START} $A",

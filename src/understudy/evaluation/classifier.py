@@ -79,7 +79,10 @@ class Classifier:
         self.model.eval()
         for start in range(0, len(windows), TEXTS_PER_BATCH):
             part = windows[start : start + TEXTS_PER_BATCH]
-            ids, mask = (torch.from_numpy(a).to(self.model.device) for a in pad(part, self.tokenizer.pad_token_id))
+            ids, mask = (
+                torch.from_numpy(a).to(self.model.device)
+                for a in pad([window.ids for window in part], self.tokenizer.pad_token_id)
+            )
             logits = self.model(input_ids=ids, attention_mask=mask).logits.float().cpu().numpy()
             for row, window in enumerate(part):
                 result[offsets[window.sentence] + window.words] = logits[row, window.positions]

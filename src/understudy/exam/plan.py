@@ -16,6 +16,7 @@ from understudy.models.transformer import TRANSFORMERS
 from understudy.tasks import KINDS
 from understudy.training.arguments import DistillationArguments
 from understudy.training.recipes import RECIPES
+from understudy.transfer import TransferSettings
 
 # Where word vectors come from, besides files.
 VECTORS = ("teacher", "random")
@@ -37,7 +38,9 @@ class DataPlan(_Strict):
         text, text_pair, label: columns, where they do not follow the conventions.
         task: one of `understudy.tasks.KINDS`, where the columns do not tell.
         repair_tags: turn an I- tag that continues nothing into B-.
-        unlabelled: files of more texts for the teacher to label.
+        unlabelled: more texts for the teacher to label, as for `load_unlabelled`.
+        most_unlabelled, augment, select: which of them, and what is made of the training texts; see
+            `TransferSettings`.
         label_map: {teacher's label name: data's}, where they can't be matched otherwise.
     """
 
@@ -50,6 +53,9 @@ class DataPlan(_Strict):
     task: str | None = None
     repair_tags: bool = False
     unlabelled: tuple[str, ...] = ()
+    most_unlabelled: int | None = Field(default=None, ge=1)
+    augment: tuple[str, ...] = ()
+    select: tuple[str, ...] = ()
     label_map: dict[str, str] | None = None
 
     @model_validator(mode="before")
@@ -68,13 +74,21 @@ class DataPlan(_Strict):
             raise ValueError(f"no task {value!r}, expected one of {', '.join(KINDS)}")
         return value
 
-    @field_validator("unlabelled", mode="before")
+    @field_validator("unlabelled", "augment", "select", mode="before")
     @classmethod
-    def _one_file(cls, value: Any) -> Any:
+    def _one_of_them(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @property
+    def transfer(self) -> TransferSettings:
+        return TransferSettings(self.augment, self.select, self.most_unlabelled)
 
     @model_validator(mode="after")
     def _named(self) -> "DataPlan":
+        try:
+            self.transfer.check()
+        except DataError as error:
+            raise ValueError(str(error).rstrip(".")) from None
         if not self.name:
             object.__setattr__(self, "name", Path(self.source).stem)
         return self

@@ -6,7 +6,7 @@ import random
 import shutil
 import time
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -46,8 +46,9 @@ from understudy.outputs import write_atomically
 from understudy.runtime.manifest import MANIFEST
 from understudy.tasks import Task
 from understudy.teachers import Teacher, label_texts
-from understudy.training.distill import DistillSettings, distill, training_steps, transfer_set
+from understudy.training.distill import DistillSettings, distill, training_steps
 from understudy.training.students import StudentSettings, create_student
+from understudy.transfer import TransferSettings, chosen_texts, transfer_set
 
 # In an exam a model that its export changed is a result, not an error, unless it is another model altogether.
 SMALLEST_AGREEMENT = 0.8
@@ -79,6 +80,7 @@ class Loaded:
     teacher: Teacher
     unlabelled: Dataset | None
     order: list[int]
+    settings: TransferSettings
 
     @property
     def split(self) -> str:
@@ -88,9 +90,17 @@ class Loaded:
     def task(self) -> Task:
         return task_of(self.data["train"])
 
-    @property
+    @cached_property
+    def texts(self) -> Dataset:
+        """All that the teacher labels for training."""
+        return transfer_set(self.data, self.teacher, self.unlabelled, self.settings)
+
+    @cached_property
     def transfer(self) -> Dataset:
-        return transfer_set(self.data, self.unlabelled)
+        """What a student is trained on."""
+        if not self.settings.select:
+            return self.texts
+        return chosen_texts(self.texts, self.data, label_texts(self.teacher, self.texts), self.order, self.settings)
 
 
 def inspect(entry: DataPlan) -> tuple[int, Task]:
@@ -108,7 +118,7 @@ def prepare(entry: DataPlan) -> Facts:
     """Label every text once, and say what there is."""
     loaded = load_entry(entry)
     data, teacher = loaded.data, loaded.teacher
-    for rows in (loaded.transfer, data["validation"], data[loaded.split]):
+    for rows in (loaded.texts, data["validation"], data[loaded.split]):
         label_texts(teacher, rows)
     about = {"teacher": teacher.fingerprint(), "labels": label_names(data)}
     content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
@@ -118,7 +128,7 @@ def prepare(entry: DataPlan) -> Facts:
     return Facts(
         fingerprint=content.hexdigest(),
         split=loaded.split,
-        rows={**counts, "unlabelled": 0 if loaded.unlabelled is None else len(loaded.unlabelled)},
+        rows={**counts, "unlabelled": len(loaded.transfer) - len(data["train"])},
         texts=_sample(data["validation"], COST_TEXTS),
     )
 
@@ -202,9 +212,8 @@ def _load(entry: str) -> Loaded:
     def evidence() -> tuple[np.ndarray, np.ndarray]:
         return label_texts(teacher, validation).logits(ids_of(validation)).numpy(), labels_of(validation)
 
-    return Loaded(
-        data, teacher, unlabelled, match_labels(label_names(data), teacher, evidence, plan.label_map, "teacher")
-    )
+    order = match_labels(label_names(data), teacher, evidence, plan.label_map, "teacher")
+    return Loaded(data, teacher, unlabelled, order, plan.transfer)
 
 
 @lru_cache(maxsize=4)
@@ -252,11 +261,12 @@ def student_settings(trial: Trial, loaded: Loaded) -> DistillSettings:
         student=StudentSettings(embeddings=trial.embeddings, **trial.student.model_dump(exclude={"name"})),
         recipe=trial.recipe,
         recipe_options=trial.recipe_options,
+        transfer=loaded.settings,
         arguments=trial.arguments,
         seed=trial.seed,
         label_map=trial.dataset.label_map,
     )
-    if trial.recipe != TWIN or loaded.unlabelled is None:
+    if trial.recipe != TWIN or len(loaded.transfer) == len(loaded.data["train"]):
         return settings
     # As many steps and checkpoints as with the teacher, who has more text.
     rows = len(loaded.transfer)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import (
     AutoConfig,
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -69,6 +70,28 @@ def load_encoder(source: str | Path, task: Task) -> tuple[PreTrainedModel, Any]:
     )
     model.config.understudy_task = task.kind
     return model, load_tokenizer(source, model)
+
+
+def load_masked_lm(source: str | Path) -> tuple[PreTrainedModel, Any]:
+    """A masked language model and its tokenizer.
+
+    Raises:
+        ModelError: no head for masked words, no mask token, or a tokenizer that does not fit.
+    """
+    name, architectures = str(source), _config(source).architectures or ["model without a head"]
+    wrong = (
+        f"{name} is a {architectures[0]}, expected a masked language model (BertForMaskedLM, RobertaForMaskedLM ...)"
+    )
+    if "MaskedLM" not in architectures[0] and "ForPreTraining" not in architectures[0]:
+        raise ModelError(f"{wrong}. Without one, use --augment neighbours.")
+    model, info = _from_pretrained(AutoModelForMaskedLM, source, output_loading_info=True)
+    if info["missing_keys"]:
+        raise ModelError(f"{wrong}: it has no weights for {', '.join(sorted(info['missing_keys'])[:4])}.")
+    tokenizer = load_tokenizer(source, model)
+    if tokenizer.mask_token_id is None or not tokenizer.is_fast:
+        raise ModelError(f"{name}: its tokenizer has no mask token, or is a slow one; put the model's own there.")
+    model.requires_grad_(False)
+    return model.eval(), tokenizer
 
 
 def task_of_folder(source: str | Path) -> Task:

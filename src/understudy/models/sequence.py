@@ -1,5 +1,7 @@
 """The head for texts and pairs of texts."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,10 +30,11 @@ class StudentForSequenceClassification(Student):
 
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
     ) -> SequenceClassifierOutput:
         """Classify a batch of texts.
 
@@ -40,10 +43,16 @@ class StudentForSequenceClassification(Student):
             attention_mask: [batch, length], 1 = text; by default everything but the padding token.
             token_type_ids: [batch, length], 0 = first text, 1 = second; needed for pairs, else ignored.
             labels: as `understudy.models.objective.task_loss` reads them.
+            inputs_embeds: [batch, length, embedding_size] word vectors in place of `input_ids`, with an
+                attention_mask; not for pairs.
 
         Returns:
             `logits` [batch, num_labels]; `loss` where labels are given.
         """
+        if inputs_embeds is not None:
+            return self._classified(self._encoded(inputs_embeds, cast(Tensor, attention_mask) != 0), labels)
+        if input_ids is None:
+            raise ValueError("Neither input_ids nor inputs_embeds were given.")
         padding = self.config.pad_token_id
         input_ids = self.without_padding(input_ids, attention_mask)
         if self.config.pair:
@@ -56,6 +65,9 @@ class StudentForSequenceClassification(Student):
             vector = F.relu(self.comparison(self.dropout(compared)))
         else:
             vector = self.encode(input_ids)
+        return self._classified(vector, labels)
+
+    def _classified(self, vector: Tensor, labels: Tensor | None) -> SequenceClassifierOutput:
         logits = self.classifier(self.dropout(vector))
         loss = None if labels is None else task_loss(self.task, logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
@@ -63,8 +75,12 @@ class StudentForSequenceClassification(Student):
     def encode(self, input_ids: Tensor) -> Tensor:
         """[batch, length] -> [batch, encoder.output_size]."""
         input_ids = input_ids[:, : self.config.max_length]
-        x = self.dropout(self.embeddings(input_ids))
-        vector: Tensor = self.encoder(x, input_ids != self.config.pad_token_id)
+        return self._encoded(self.embeddings(input_ids), input_ids != self.config.pad_token_id)
+
+    def _encoded(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Word vectors [batch, length, size], mask [batch, length] -> [batch, encoder.output_size]."""
+        length = self.config.max_length
+        vector: Tensor = self.encoder(self.dropout(x[:, :length]), mask[:, :length])
         return vector
 
 

@@ -123,11 +123,11 @@ class WordEncoder:
                 yield Window(ids, number, words, pieces.first[words] - start + len(self.before))
 
 
-def pad(windows: Sequence[Window], padding: int) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids and attention mask, [windows, longest] int64, padded on the right."""
-    mask = np.arange(max(len(window.ids) for window in windows)) < np.array([[len(w.ids)] for w in windows])
+def pad(rows: Sequence[Sequence[int]], padding: int) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids and attention mask, [rows, longest] int64, padded on the right."""
+    mask = np.arange(max(map(len, rows))) < np.array([[len(row)] for row in rows])
     ids = np.full(mask.shape, padding, dtype=np.int64)
-    ids[mask] = np.concatenate([window.ids for window in windows])
+    ids[mask] = np.concatenate(rows)
     return ids, mask.astype(np.int64)
 
 

@@ -57,8 +57,7 @@ class Teacher:
         self.max_length = input_length(self.model, self.tokenizer, max_length)
         self.label_names = ordered_names(self.model.config.id2label or {})
         self.task = task_of_config(self.model.config)
-        coarse = has_fast_bfloat16(self.model.device) and self.task.kind != "regression"
-        self.dtype = dtype or ("bfloat16" if coarse else "float32")
+        self.dtype = dtype or ("float32" if self.task.kind == "regression" else fastest_dtype(self.model.device))
         self.data_labels: list[str] = getattr(self.model.config, "data_labels", None) or self.label_names
 
     @torch.no_grad()
@@ -78,7 +77,7 @@ class Teacher:
         self.model.eval()
         if "attentions" in fields and self.model.config._attn_implementation != "eager":
             self.model.set_attn_implementation("eager")  # any other returns an empty tuple
-        with self._autocast():
+        with autocast(self.model.device, self.dtype):
             output = self.model(
                 **inputs.to(self.model.device),
                 output_hidden_states="hidden_states" in fields,
@@ -98,9 +97,10 @@ class Teacher:
         windows = list(self._words.windows(sentences, self.max_length))
         for start in range(0, len(windows), TEXTS_PER_BATCH):
             part = windows[start : start + TEXTS_PER_BATCH]
-            ids, mask = (torch.from_numpy(array) for array in pad(part, self.tokenizer.pad_token_id))
+            rows = [window.ids for window in part]
+            ids, mask = (torch.from_numpy(array) for array in pad(rows, self.tokenizer.pad_token_id))
             device = self.model.device
-            with self._autocast():
+            with autocast(device, self.dtype):
                 logits = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits.float().cpu()
             for row, window in enumerate(part):
                 result[offsets[window.sentence] + window.words] = logits[row, window.positions]
@@ -146,11 +146,6 @@ class Teacher:
             "task": self.task.kind,
         }
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.dtype == "float32":
-            return nullcontext()
-        return torch.autocast(self.model.device.type, dtype=getattr(torch, self.dtype))
-
 
 def _without_truncation(tokenizer: str) -> str:
     """A tokenizer's state without what the last call left in it."""
@@ -160,6 +155,16 @@ def _without_truncation(tokenizer: str) -> str:
 
 def _to_float(value: Any) -> Any:
     return tuple(_to_float(v) for v in value) if isinstance(value, tuple) else value.float()
+
+
+def autocast(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
+    """Matrix products in `dtype`, "float32" or "bfloat16"."""
+    return nullcontext() if dtype == "float32" else torch.autocast(device.type, dtype=getattr(torch, dtype))
+
+
+def fastest_dtype(device: torch.device) -> str:
+    """The precision of matrix products that is fastest there."""
+    return "bfloat16" if has_fast_bfloat16(device) else "float32"
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

@@ -9,22 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict, concatenate_datasets
+from datasets import Dataset, DatasetDict
 from transformers import TrainerCallback, set_seed
 
 from understudy.data.datasets import (
     check_validation,
     data_fingerprint,
     ids_of,
-    is_pair,
     label_names,
     labels_of,
     task_of,
-    without_labels,
 )
 from understudy.data.labels import are_generic
 from understudy.data.targets import with_labels_of
-from understudy.errors import DataError, ModelError
+from understudy.errors import ModelError
 from understudy.evaluation.evaluate import check_task, match_labels
 from understudy.models.transformer import TRANSFORMERS
 from understudy.outputs import OutputFolder
@@ -34,6 +32,7 @@ from understudy.training.folders import WORK, write_history, write_model_folder
 from understudy.training.recipes import RECIPES, Stage
 from understudy.training.students import StudentSettings, create_student
 from understudy.training.trainer import DistillationTrainer
+from understudy.transfer import TransferSettings, chosen_texts, transfer_set
 
 logger = logging.getLogger("understudy")
 
@@ -57,6 +56,7 @@ class DistillSettings:
         student: what it is like.
         recipe: the method, a key of `RECIPES`.
         recipe_options: arguments of the recipe's function.
+        transfer: what the student is trained on beside the training texts.
         arguments: fields of `DistillationArguments`; they win over the recipe's. Without `num_train_epochs`, a
             student learns for about 4,000 steps, in 4 to 30 passes over the texts.
         seed: for weights, order and dropout.
@@ -67,6 +67,7 @@ class DistillSettings:
     student: StudentSettings = field(default_factory=StudentSettings)
     recipe: str = "logit-mse"
     recipe_options: dict[str, Any] = field(default_factory=dict)
+    transfer: TransferSettings = field(default_factory=TransferSettings)
     arguments: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     live: bool = False
@@ -106,8 +107,8 @@ def distill(
     if settings.recipe not in RECIPES:
         raise ModelError(f"No recipe {settings.recipe!r}. Expected one of {', '.join(RECIPES)}.")
     data = DatasetDict({name: with_labels_of(rows, teacher.label_names) for name, rows in data.items()})
-    transfer = transfer_set(data, unlabelled)
     check_validation(data)
+    texts = transfer_set(data, teacher, unlabelled, settings.transfer)
     output = OutputFolder(
         out,
         {
@@ -115,7 +116,7 @@ def distill(
             **(record or {}),
             **asdict(settings),
             "teacher_fingerprint": teacher.fingerprint(),
-            "transfer_set": data_fingerprint(transfer),
+            "transfer_set": data_fingerprint(texts),
             "validation": data_fingerprint(data["validation"]),
             "labels": label_names(data),
         },
@@ -129,21 +130,23 @@ def distill(
         names = label_names(data)
         student_names = [teacher.label_names[index] for index in order] if are_generic(names) else names
         stages = RECIPES[settings.recipe](**settings.recipe_options)
+        needs_teacher = any(stage.needs_teacher for stage in stages)
+        labelled: CachedTeacher | None = None
+        if needs_teacher and (settings.transfer.select or not settings.live):
+            labelled = label_texts(teacher, texts, cache)
+            texts = chosen_texts(texts, data, labelled, order, settings.transfer)
         set_seed(settings.seed)
-        student, tokenizer = create_student(settings.student, teacher, transfer, student_names)
-        source: Teacher | CachedTeacher | None = None
-        if any(stage.needs_teacher for stage in stages):
-            source = teacher if settings.live else label_texts(teacher, transfer, cache)
+        student, tokenizer = create_student(settings.student, teacher, texts, student_names)
         history: list[dict[str, Any]] = []
         for number, stage in enumerate(stages):
-            rows = transfer if stage.needs_teacher else data["train"]
+            rows = texts if stage.needs_teacher else data["train"]
             trainer = DistillationTrainer(
                 model=student,
                 processing_class=tokenizer,
                 train_dataset=rows,
                 eval_dataset=data["validation"],
                 losses=stage.losses,
-                teacher=source if stage.needs_teacher else None,
+                teacher=(teacher if settings.live else labelled) if stage.needs_teacher else None,
                 label_order=order,
                 args=_arguments(stage, settings, len(rows), folder / WORK / f"stage-{number}"),
                 callbacks=list(callbacks),
@@ -162,26 +165,6 @@ def training_steps(settings: DistillSettings, rows: int) -> int:
     if arguments.max_steps > 0:
         return arguments.max_steps
     return math.ceil(steps_of_a_pass(arguments, rows) * arguments.num_train_epochs)
-
-
-def transfer_set(data: DatasetDict, unlabelled: Dataset | None) -> Dataset:
-    """The training rows and the unlabelled texts, one schema.
-
-    Unlabelled texts that stand in train count once; those of validation and test are left out.
-    """
-    train = data["train"]
-    if unlabelled is None:
-        return train
-    if is_pair(train) != is_pair(unlabelled):
-        expected, found = ("pairs", "single texts") if is_pair(train) else ("single texts", "pairs")
-        raise DataError(f"The unlabelled texts are {found}, the data has {expected}. Name columns with --text.")
-    ids, first = np.unique(ids_of(unlabelled), return_index=True)
-    known = np.concatenate([ids_of(rows) for rows in data.values()])
-    new = np.sort(first[~np.isin(ids, known)])
-    rest = unlabelled if len(new) == len(unlabelled) else unlabelled.select(new)
-    dropped = len(unlabelled) - len(new)
-    logger.info("%s unlabelled texts (%s more were repeated, or stand in the data).", f"{len(new):,}", f"{dropped:,}")
-    return concatenate_datasets([train, without_labels(rest, task_of(train))])
 
 
 def _arguments(stage: Stage, settings: DistillSettings, rows: int, work: Path) -> DistillationArguments:

@@ -135,7 +135,7 @@ def _student(
         )
         table = _teacher_table(teacher, tokenizer, texts, settings, size) if settings.embeddings == "teacher" else None
     else:
-        tokenizer, table = _words_and_vectors(settings, texts)
+        tokenizer, table = _words_and_vectors(settings, texts, teacher.tokenizer.mask_token)
         size = table.shape[1]
     wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
     spelling, characters = spell(wrapped.convert_ids_to_tokens(list(range(len(wrapped)))))
@@ -205,9 +205,9 @@ def _teacher_table(
     return teacher_embeddings(table, teacher_rows(tokens, teacher.tokenizer), frequencies, size)
 
 
-def _words_and_vectors(settings: StudentSettings, texts: Dataset) -> tuple[Any, np.ndarray]:
+def _words_and_vectors(settings: StudentSettings, texts: Dataset, mask: str | None) -> tuple[Any, np.ndarray]:
     """The transfer set's words that the file knows, most frequent first."""
-    counts = word_counts(texts, lowercase=True)
+    counts = word_counts(texts, lowercase=True, mark=mask)
     words, vectors = read_vectors(settings.embeddings, counts)
     if settings.embedding_size not in (None, vectors.shape[1]):
         raise ModelError(
@@ -220,8 +220,9 @@ def _words_and_vectors(settings: StudentSettings, texts: Dataset) -> tuple[Any, 
     special = tokenizer.get_vocab_size()
     if settings.vocab_size is not None:
         order = order[: max(settings.vocab_size - special, 1)]
-    tokenizer = word_tokenizer([words[i] for i in order], lowercase=True)
+    marks = [mask] if mask and counts[mask] else []
+    tokenizer = word_tokenizer([words[i] for i in order], lowercase=True, marks=marks)
     covered = sum(counts[words[i]] for i in order) / max(sum(counts.values()), 1)
     logger.info("%s: vectors for %.1f %% of the running words.", settings.embeddings, 100 * covered)
     table = scaled(vectors[order] - vectors[order].mean(axis=0))
-    return tokenizer, np.concatenate([np.zeros((special, table.shape[1]), np.float32), table])
+    return tokenizer, np.pad(table, ((special, len(marks)), (0, 0)))

@@ -1,0 +1,281 @@
+"""New texts for the transfer set: a data set and a method -> a larger data set. The same seed gives the same rows."""
+
+import hashlib
+import json
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow
+from datasets import Dataset, concatenate_datasets
+
+from understudy.data.datasets import data_fingerprint, ids_of, task_of, without_labels
+from understudy.data.rows import example_id
+from understudy.data.tokenization import UNKNOWN
+from understudy.errors import DataError
+from understudy.outputs import cache_root, write_atomically
+from understudy.progress import progress
+from understudy.teachers import Teacher
+from understudy.transfer.doubts import Doubts
+from understudy.transfer.masked_lm import MaskedLM
+from understudy.transfer.neighbours import Neighbours, Vocabulary
+from understudy.transfer.perturb import Perturbation, count_words
+from understudy.transfer.words import Words, texts_as_words
+
+logger = logging.getLogger("understudy")
+
+FORMAT_VERSION = 1
+PER_TEXT = 20
+ROWS_PER_CHUNK = 500
+# Below this many texts, starting processes takes longer than they save.
+FEWEST_FOR_PROCESSES = 200_000
+
+
+class Method(Protocol):
+    """Makes texts of texts."""
+
+    def variants(self, texts: Sequence[Words], count: int, random: np.random.Generator) -> list[list[Words]]:
+        """For each text `count` variants, some of them perhaps alike, or like the text itself."""
+        ...
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A method, how many texts it makes of one, and what it works with.
+
+    Args:
+        method: a key of `METHODS`.
+        per_text: variants of each text; those that are alike count once.
+        source: `masked-lm`: a masked language model; `neighbours`: a file of word vectors, by default the teacher's
+            own; `doubts`: a student; `tang`: nothing.
+    """
+
+    method: str
+    per_text: int = PER_TEXT
+    source: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Augmentation":
+        """`METHOD`, `METHOD:COUNT` or `METHOD:COUNT:SOURCE`, such as `masked-lm:10:bert-base/`.
+
+        Raises:
+            DataError: an unknown method, or a number that is none.
+        """
+        method, count, source = [*text.split(":", 2), "", ""][:3]
+        if method not in METHODS:
+            raise DataError(f"--augment {text}: no method {method!r}. Expected one of {', '.join(METHODS)}.")
+        if count and (not count.isdigit() or int(count) < 1):
+            raise DataError(f"--augment {text}: {count!r} texts of each, expected a number such as {method}:20.")
+        if NEEDS_SOURCE.get(method) and not source:
+            raise DataError(f"--augment {text}: {method} needs {NEEDS_SOURCE[method]}: {method}:{count or 20}:FOLDER.")
+        return cls(method, int(count or PER_TEXT), source)
+
+    def __str__(self) -> str:
+        return ":".join([self.method, str(self.per_text), *([self.source] if self.source else [])])
+
+
+def _tang(source: str, texts: Dataset, teacher: Teacher) -> Method:
+    mask = teacher.tokenizer.mask_token or teacher.tokenizer.unk_token or UNKNOWN
+    return Perturbation(count_words(texts), mask)
+
+
+def _neighbours(source: str, texts: Dataset, teacher: Teacher) -> Method:
+    if not source:
+        return Neighbours(Vocabulary.of_model(teacher.model, teacher.tokenizer))
+    return Neighbours(Vocabulary.of_file(source))
+
+
+def _masked_lm(source: str, texts: Dataset, teacher: Teacher) -> Method:
+    return MaskedLM(source)
+
+
+def _doubts(source: str, texts: Dataset, teacher: Teacher) -> Method:
+    return Doubts(source, teacher, Vocabulary.of_model(teacher.model, teacher.tokenizer), task_of(texts))
+
+
+METHODS: dict[str, Callable[[str, Dataset, Teacher], Method]] = {
+    "tang": _tang,
+    "neighbours": _neighbours,
+    "masked-lm": _masked_lm,
+    "doubts": _doubts,
+}
+NEEDS_SOURCE = {"masked-lm": "a masked language model", "doubts": "a student"}
+
+
+def augment(
+    texts: Dataset, augmentation: Augmentation | str, teacher: Teacher, seed: int = 0, processes: int | None = None
+) -> Dataset:
+    """New texts made of `texts`, which are not among them.
+
+    Kept in the cache and memory-mapped; an interrupted call goes on where it stopped.
+
+    Args:
+        texts: as from `load_data`.
+        augmentation: a method, as in `Augmentation.parse`.
+        teacher: gives its mask token, and its word vectors.
+        seed: the same seed gives the same rows, whatever the number of processes.
+        processes: for the rule-based methods; by default all processors where there is much to do.
+
+    Returns:
+        The columns of `texts`, with labels that say nothing (of a sentence that was tagged, words that stayed keep
+        their tags), `source_id` (the `example_id` of the text it was made of) and `method`.
+
+    Raises:
+        UnderstudyError: bad input, before work starts.
+    """
+    if isinstance(augmentation, str):
+        augmentation = Augmentation.parse(augmentation)
+    if not len(texts):
+        raise DataError("There are no texts to augment.")
+    method = METHODS[augmentation.method](augmentation.source, texts, teacher)
+    folder = cache_root() / "transfer" / _key(texts, augmentation, teacher, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    chunks = [Chunk(start, folder / f"{start:09}.arrow") for start in range(0, len(texts), ROWS_PER_CHUNK)]
+    waiting = [chunk for chunk in chunks if not chunk.path.exists()]
+    jobs = ((texts[chunk.start : chunk.start + ROWS_PER_CHUNK], chunk) for chunk in waiting)
+    workers = _workers(method, len(waiting) * ROWS_PER_CHUNK * augmentation.per_text, processes)
+    with progress(str(augmentation), len(waiting) * ROWS_PER_CHUNK, "texts") as advance:
+        for _ in _run(_Maker(method, augmentation, seed), jobs, workers):
+            advance(ROWS_PER_CHUNK)
+    made = concatenate_datasets([Dataset.from_file(str(chunk.path)) for chunk in chunks])
+    ids, first = np.unique(ids_of(made), return_index=True)
+    new = made.select(np.sort(first[~np.isin(ids, ids_of(texts))]))
+    wanted = len(texts) * augmentation.per_text
+    logger.info("%s: %s new texts; the rest of %s were repeated.", augmentation, f"{len(new):,}", f"{wanted:,}")
+    if not len(new):
+        logger.warning("%s made no new text: the texts are too short, or their words unknown.", augmentation)
+    return (
+        new.cast_column("label", texts.features["label"])
+        if "label" in made.column_names
+        else without_labels(new, task_of(texts))
+    )
+
+
+class Chunk(NamedTuple):
+    """Some of the texts, and the file for what is made of them."""
+
+    start: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Writes what a method makes of a chunk."""
+
+    method: Method
+    augmentation: Augmentation
+    seed: int
+
+    def __call__(self, job: tuple[dict[str, Any], Chunk]) -> None:
+        columns, chunk = job
+        random = np.random.default_rng([self.seed, chunk.start])
+        sources = list(texts_as_words(columns))
+        sides = [self.method.variants(side, self.augmentation.per_text, random) for side in zip(*sources, strict=True)]
+        rows: dict[int, dict[str, Any]] = {}
+        for number, (source, source_id) in enumerate(zip(sources, columns["example_id"], strict=True)):
+            for variant in _paired(source, [side[number] for side in sides]):
+                row = {**_row(variant, tagging="tokens" in columns), "source_id": source_id}
+                rows.setdefault(row["example_id"], {**row, "method": self.augmentation.method})
+        schema = _schema(columns)
+        buffer = pyarrow.BufferOutputStream()
+        with pyarrow.ipc.new_stream(buffer, schema) as writer:
+            writer.write_batch(pyarrow.RecordBatch.from_pylist(list(rows.values()), schema))
+        write_atomically(chunk.path, buffer.getvalue().to_pybytes())
+
+
+def _paired(source: tuple[Words, ...], variants: Sequence[Sequence[Words]]) -> Iterator[tuple[Words, ...]]:
+    """The variants of a text; of a pair in turn another first, another second, both (Tang et al. 2019, 3.3)."""
+    if len(source) == 1:
+        yield from ((variant,) for variant in variants[0])
+        return
+    for number, (first, second) in enumerate(zip(*variants, strict=True)):
+        yield (first if number % 3 != 1 else source[0], second if number % 3 != 0 else source[1])
+
+
+def _row(texts: tuple[Words, ...], tagging: bool) -> dict[str, Any]:
+    """A row as `read_table` makes them."""
+    if tagging:
+        words = texts[0]
+        tokens = {"tokens": list(words.words), "label": list(words.tags)}
+        return {"example_id": example_id("\n".join(words.words)), "text": str(words), **tokens}
+    parts = [str(text) for text in texts]
+    return {"example_id": example_id(*parts), **dict(zip(("text", "text_pair"), parts, strict=False))}
+
+
+def _schema(columns: dict[str, Any]) -> pyarrow.Schema:
+    fields = [("example_id", pyarrow.int64()), ("text", pyarrow.string())]
+    if "tokens" in columns:
+        fields += [("tokens", pyarrow.list_(pyarrow.string())), ("label", pyarrow.list_(pyarrow.int64()))]
+    elif "text_pair" in columns:
+        fields.append(("text_pair", pyarrow.string()))
+    return pyarrow.schema([*fields, ("source_id", pyarrow.int64()), ("method", pyarrow.string())])
+
+
+def _workers(method: Method, texts: int, processes: int | None) -> int:
+    """Methods on torch use all processors by themselves."""
+    if not isinstance(method, Perturbation | Neighbours):
+        return 1
+    return processes or (1 if texts < FEWEST_FOR_PROCESSES else len(os.sched_getaffinity(0)))
+
+
+_maker: _Maker | None = None  # a worker's own
+
+
+def _start_worker(maker: _Maker) -> None:
+    global _maker
+    _maker = maker
+
+
+def _work(job: tuple[dict[str, Any], Chunk]) -> None:
+    assert _maker is not None
+    _maker(job)
+
+
+def _run(maker: _Maker, jobs: Iterator[tuple[dict[str, Any], Chunk]], workers: int) -> Iterator[None]:
+    if workers == 1:
+        yield from map(maker, jobs)
+        return
+    context = get_context("forkserver")
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(maker,)) as pool:
+        waiting = deque(pool.submit(_work, job) for job in islice(jobs, 2 * workers))
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(_work, job) for job in islice(jobs, 1))
+
+
+def _key(texts: Dataset, augmentation: Augmentation, teacher: Teacher, seed: int) -> str:
+    """Changes with whatever changes the rows."""
+    about = {
+        "format_version": FORMAT_VERSION,
+        "texts": data_fingerprint(texts),
+        "augmentation": str(augmentation),
+        "source": _identity(Path(augmentation.source)) if augmentation.source else None,
+        "teacher": teacher.fingerprint(),
+        "seed": seed,
+    }
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _identity(source: Path) -> list[Any]:
+    files = [source] if source.is_file() else sorted(source.glob("*"))
+    return [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def write_texts(made: Dataset, texts: Dataset, path: Path) -> None:
+    """What was made of `texts` as JSON lines, each beside the text it was made of; `--unlabelled` reads them too."""
+    places = {number: place for place, number in enumerate(ids_of(texts).tolist())}
+    columns = ["tokens"] if "tokens" in made.column_names else [n for n in ("text", "text_pair") if n in made.features]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        for row in made.select_columns([*columns, "method", "source_id"]):
+            source = texts[places[row["source_id"]]]["text"]
+            file.write(json.dumps({**row, "source": source}, ensure_ascii=False) + "\n")
+    temporary.replace(path)

@@ -1,0 +1,137 @@
+"""Words that a masked language model would put there (TinyBERT, Jiao et al. 2020, algorithm 1)."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from understudy.models.loading import input_length, load_masked_lm
+from understudy.runtime.alignment import Pieces, WordEncoder, pad
+from understudy.teachers.live import autocast, fastest_dtype
+from understudy.transfer.neighbours import Vocabulary, replace_words, whole_words
+from understudy.transfer.words import Words
+
+TOKENS_PER_BATCH = 8192
+MAX_LENGTH = 128
+
+
+class _Masked(NamedTuple):
+    """A text with one word masked: which text and word, token ids, and where among them the mask is."""
+
+    text: int
+    word: int
+    ids: list[int]
+    place: int
+
+
+class MaskedLM:
+    """Replaces words: those of one token by what the model predicts there, others by their static neighbours.
+
+    Args:
+        source: a folder or Hub name of a masked language model.
+        vocabulary: for words of several tokens; by default the model's own tokens and vectors.
+        probability: of a word to be replaced (the paper: 0.4).
+        size: how many predictions a word is drawn from (15).
+        dtype: precision of matrix products; None for the fastest here.
+
+    Raises:
+        ModelError: the model has no head for masked words, no mask token, or another model's tokenizer.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        vocabulary: Vocabulary | None = None,
+        probability: float = 0.4,
+        size: int = 15,
+        dtype: str | None = None,
+    ) -> None:
+        self.model, self.tokenizer = load_masked_lm(source)
+        self.vocabulary = vocabulary or Vocabulary.of_model(self.model, self.tokenizer, size)
+        self.probability, self.size = probability, size
+        self.dtype = dtype or fastest_dtype(self.model.device)
+        self.max_length = input_length(self.model, self.tokenizer, MAX_LENGTH)
+        self._words = WordEncoder(self.tokenizer.backend_tokenizer, self.tokenizer.unk_token)
+        self._names = whole_words(self.tokenizer)
+        self._is_lowercase = all(name.islower() for name in self._names)
+        rows = torch.zeros(self.model.get_output_embeddings().weight.shape[0], dtype=torch.bool)
+        rows[list(self._names.values())] = True
+        self._allowed = rows.to(self.model.device)
+        self._name_of = {row: name for name, row in self._names.items()}
+
+    def variants(self, texts: Sequence[Words], count: int, random: np.random.Generator) -> list[list[Words]]:
+        """For each text `count` variants, some of them perhaps alike."""
+        found = self.candidates(texts)
+        return [
+            replace_words(text, words, self.probability, count, random)
+            for text, words in zip(texts, found, strict=True)
+        ]
+
+    def candidates(self, texts: Sequence[Words]) -> list[list[list[str]]]:
+        """For each word of each text what may stand there instead."""
+        result: list[list[list[str]]] = [[[] for _ in text.words] for text in texts]
+        split = self._words.pieces([text.words for text in texts])
+        masked, several = [], []
+        for number, (text, pieces) in enumerate(zip(texts, split, strict=True)):
+            lengths = np.diff(pieces.first, append=len(pieces.ids))
+            for word in text.free:
+                if not text.words[word][:1].isalpha():
+                    continue
+                if lengths[word] == 1:
+                    masked.append(self._mask(number, word, pieces))
+                else:
+                    several.append((number, word))
+        self.vocabulary.learn({texts[number].words[word] for number, word in several})
+        for number, word in several:
+            result[number][word] = self.vocabulary.neighbours(texts[number].words[word])
+        for (number, word, _, _), names in self._predicted(masked):
+            result[number][word] = self._in_place_of(texts[number].words[word], names)
+        return result
+
+    def _mask(self, text: int, word: int, pieces: Pieces) -> _Masked:
+        """The word's surroundings, as far as they fit into the model."""
+        before, after = self._words.before, self._words.after
+        room = self.max_length - len(before) - len(after)
+        place = int(pieces.first[word])
+        start = max(min(place - room // 2, len(pieces.ids) - room), 0)
+        ids = [*before, *pieces.ids[start : start + room].tolist(), *after]
+        place += len(before) - start
+        ids[place] = self.tokenizer.mask_token_id
+        return _Masked(text, word, ids, place)
+
+    @torch.no_grad()
+    def _predicted(self, masked: list[_Masked]) -> Iterator[tuple[_Masked, list[str]]]:
+        """The likeliest whole words at each mask, texts of like length together."""
+        masked = sorted(masked, key=lambda item: len(item.ids))
+        start = 0
+        while start < len(masked):
+            end = start + max(1, TOKENS_PER_BATCH // len(masked[min(start + 64, len(masked) - 1)].ids))
+            batch = masked[start:end]
+            ids, mask = (
+                torch.from_numpy(array) for array in pad([item.ids for item in batch], self.tokenizer.pad_token_id)
+            )
+            logits = self._logits_at(ids, mask, torch.tensor([item.place for item in batch]))
+            found = logits.masked_fill(~self._allowed, -torch.inf).topk(self.size + 1).indices.tolist()
+            for item, rows in zip(batch, found, strict=True):
+                yield item, [self._name_of[row] for row in rows]
+            start = end
+
+    def _logits_at(self, ids: torch.Tensor, mask: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """[batch, vocabulary] at one place of each text; the others never reach the wide last layer."""
+        device = self.model.device
+        rows, places = torch.arange(len(ids), device=device), places.to(device)
+        last: Any = self.model.get_output_embeddings()
+        hook = last.register_forward_pre_hook(lambda _, inputs: (inputs[0][rows, places],))
+        try:
+            with autocast(device, self.dtype):
+                output = self.model(input_ids=ids.to(device), attention_mask=mask.to(device))
+        finally:
+            hook.remove()
+        logits: torch.Tensor = output.logits.float()
+        return logits
+
+    def _in_place_of(self, word: str, names: list[str]) -> list[str]:
+        others = [name for name in names if name.lower() != word.lower()][: self.size]
+        return [name.capitalize() for name in others] if self._is_lowercase and word[:1].isupper() else others

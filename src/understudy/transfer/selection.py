@@ -1,0 +1,115 @@
+"""Which of the new texts a student learns from, by what teacher and student say about them."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+from datasets import Dataset
+
+from understudy.data.datasets import ids_of, task_of, word_counts_of
+from understudy.errors import DataError
+from understudy.evaluation.classifier import Classifier
+from understudy.evaluation.evaluate import aligned_logits
+from understudy.tasks import Task, softmax
+from understudy.teachers import CachedTeacher
+
+logger = logging.getLogger("understudy")
+
+RULES = {
+    "confident": "those that the teacher is surest about",
+    "uncertain": "those that the teacher is least sure about",
+    "disagreement": "those on which a student is furthest from the teacher",
+    "same-label": "variants whose label the teacher leaves as it was",
+}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A rule, and how many of the new texts it keeps.
+
+    Args:
+        rule: a key of `RULES`.
+        share: of the new texts, above 0 to 1.
+        student: a folder; `disagreement` needs it.
+    """
+
+    rule: str
+    share: float = 0.5
+    student: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Selection":
+        """`RULE`, `RULE:SHARE` or `RULE:SHARE:STUDENT`.
+
+        Raises:
+            DataError: an unknown rule, a share that is none, a missing student.
+        """
+        rule, share, student = [*text.split(":", 2), "", ""][:3]
+        if rule not in RULES:
+            raise DataError(f"--select {text}: no rule {rule!r}. Expected one of {', '.join(RULES)}.")
+        try:
+            number = float(share or 0.5)
+        except ValueError:
+            number = 0.0
+        if not 0 < number <= 1:
+            raise DataError(f"--select {text}: a share of {share!r}, expected a number above 0 and up to 1.")
+        if rule == "disagreement" and not student:
+            raise DataError(f"--select {text}: needs a student: disagreement:{number:g}:FOLDER.")
+        return cls(rule, number, student)
+
+
+def select(texts: Dataset, train: Dataset, labelled: CachedTeacher, order: list[int], selection: Selection) -> Dataset:
+    """`texts` with all of its training texts, and of the others those that the rule keeps.
+
+    Args:
+        texts: the transfer set; begins with `train`.
+        labelled: the teacher's logits of all of them.
+        order: for each label of the data, the teacher's output for it.
+
+    Raises:
+        DataError: the task has no probabilities, as a regression.
+    """
+    task, new = task_of(texts), np.arange(len(train), len(texts))
+    if not len(new):
+        raise DataError(f"--select {selection.rule} chooses among new texts: give --unlabelled or --augment.")
+    rows = texts.select(new)
+    theirs = labelled.logits(ids_of(rows)).numpy()[:, order]
+    if selection.rule == "same-label":
+        kept = _has_label_of_source(task, rows, theirs, labelled, order)
+    else:
+        scores = _scores(selection, task, rows, theirs)
+        count = max(round(selection.share * len(new)), 1)
+        kept = np.zeros(len(new), dtype=bool)
+        kept[np.argsort(-scores, kind="stable")[:count]] = True
+    logger.info("--select %s keeps %s of %s new texts.", selection.rule, f"{int(kept.sum()):,}", f"{len(new):,}")
+    return texts.select(np.concatenate([np.arange(len(train)), new[kept]]))
+
+
+def _scores(selection: Selection, task: Task, rows: Dataset, theirs: np.ndarray) -> np.ndarray:
+    """[rows] the higher, the sooner a text is kept."""
+    lengths = word_counts_of(rows)
+    if selection.rule == "disagreement":
+        ours = aligned_logits(Classifier.load(selection.student), rows)
+        return _mean_of_rows(np.abs(task.probabilities(ours) - task.probabilities(theirs)).sum(1), lengths)
+    if task.kind == "regression":
+        raise DataError(f"--select {selection.rule} needs probabilities, which a regression has not.")
+    decisions = softmax(task.decisions(theirs)).max(1)
+    per_row = np.repeat(lengths, len(task.groups)) if not task.is_tagging else lengths
+    sureness = _mean_of_rows(decisions, per_row if task.is_tagging else np.full(len(rows), len(task.groups)))
+    return sureness if selection.rule == "confident" else -sureness
+
+
+def _mean_of_rows(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    starts = np.cumsum(lengths) - lengths
+    return np.asarray(np.add.reduceat(values, starts) / lengths)
+
+
+def _has_label_of_source(
+    task: Task, rows: Dataset, theirs: np.ndarray, labelled: CachedTeacher, order: list[int]
+) -> np.ndarray:
+    """[rows] bool: whether the teacher decides as for the text it was made of; unlabelled texts count as kept."""
+    if task.kind == "regression" or task.is_tagging:
+        raise DataError(f"--select same-label is for texts with labels, not for {task.describe()}.")
+    sources = labelled.logits(np.asarray(rows["source_id"], dtype=np.int64)).numpy()[:, order]
+    same = task.decisions(theirs).argmax(1) == task.decisions(sources).argmax(1)
+    return np.asarray(same.reshape(len(rows), -1).all(1))

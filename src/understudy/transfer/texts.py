@@ -1,0 +1,100 @@
+"""All the texts of a training: the training rows, unlabelled ones, and those made of the training rows."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from datasets import Dataset, DatasetDict, Value, concatenate_datasets
+
+from understudy.data.datasets import ids_of, task_of, without_labels
+from understudy.teachers import CachedTeacher, Teacher
+from understudy.transfer.augmentation import Augmentation, augment
+from understudy.transfer.selection import Selection, select
+from understudy.transfer.unlabelled import most_alike, new_texts
+
+logger = logging.getLogger("understudy")
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """What a student is trained on, beside the training texts.
+
+    Args:
+        augment: methods that make new texts of the training texts, such as "tang:20"; see `Augmentation`.
+        select: rules that choose among the new texts, such as "uncertain:0.5"; see `Selection`.
+        most_unlabelled: so many of the unlabelled texts, those most like the training texts; None = all.
+        seed: of the augmentation.
+    """
+
+    augment: tuple[str, ...] = ()
+    select: tuple[str, ...] = ()
+    most_unlabelled: int | None = None
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raises DataError for what can't be meant, before work starts."""
+        for text in self.augment:
+            Augmentation.parse(text)
+        for text in self.select:
+            Selection.parse(text)
+
+
+def transfer_set(
+    data: DatasetDict, teacher: Teacher, unlabelled: Dataset | None = None, settings: TransferSettings | None = None
+) -> Dataset:
+    """The training rows, the unlabelled texts that are new, and what is made of the training rows; one schema.
+
+    Beside the columns of `data`, `method` says how a text came there ("" = training text) and `source_id` which
+    text it was made of (an unlabelled one of itself).
+    """
+    settings = settings or TransferSettings()
+    settings.check()
+    train = data["train"]
+    parts = []
+    if unlabelled is not None:
+        texts = new_texts(unlabelled, data)
+        if settings.most_unlabelled is not None:
+            texts = most_alike(texts, train, settings.most_unlabelled)
+        parts.append(_with_origin(without_labels(texts, task_of(train)), "unlabelled"))
+    parts += [augment(train, text, teacher, settings.seed) for text in settings.augment]
+    if not parts:
+        return train
+    everything = concatenate_datasets([_with_origin(train, ""), *parts])
+    texts = everything.select(_first_of_each(everything, data))
+    logger.info("Transfer set: %s.", ", ".join(f"{count:,} {name}" for name, count in counts_of(texts).items()))
+    return texts
+
+
+def chosen_texts(
+    texts: Dataset, data: DatasetDict, labelled: CachedTeacher, order: Sequence[int], settings: TransferSettings
+) -> Dataset:
+    """What the rules of `settings` keep of the transfer set."""
+    for rule in settings.select:
+        texts = select(texts, data["train"], labelled, list(order), Selection.parse(rule))
+    return texts
+
+
+def counts_of(texts: Dataset) -> dict[str, int]:
+    """How many texts came from where."""
+    if "method" not in texts.column_names:
+        return {"train": len(texts)}
+    methods, counts = np.unique(np.asarray(texts["method"], dtype=str), return_counts=True)
+    return {method or "train": int(count) for method, count in zip(methods, counts, strict=True)}
+
+
+def _with_origin(texts: Dataset, method: str) -> Dataset:
+    origin = Dataset.from_dict({"source_id": ids_of(texts), "method": np.full(len(texts), method)})
+    return concatenate_datasets([texts, origin.cast_column("method", Value("string"))], axis=1)
+
+
+def _first_of_each(texts: Dataset, data: DatasetDict) -> np.ndarray:
+    """Rows of train, then each other text once, without those of validation and test."""
+    ids, rows = ids_of(texts), len(data["train"])
+    held_out = np.concatenate([ids_of(part) for name, part in data.items() if name != "train"])
+    _, first = np.unique(ids, return_index=True)
+    keep = np.zeros(len(texts), dtype=bool)
+    keep[first] = True
+    keep &= ~np.isin(ids, held_out)
+    keep[:rows] = True
+    return np.flatnonzero(keep)

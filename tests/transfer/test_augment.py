@@ -1,0 +1,295 @@
+"""New texts of old ones: what each method makes, and that the same seed makes the same."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_jsonl
+from transformers import BertConfig, BertForMaskedLM, BertModel, set_seed
+
+from understudy import Classifier, DistillSettings, StudentSettings, Teacher, distill, evaluate, load_data
+from understudy.data.datasets import ids_of, labels_of, word_counts_of
+from understudy.errors import DataError, ModelError
+from understudy.text import SEPARATOR
+from understudy.transfer import Augmentation, TransferSettings, augment, transfer_set
+from understudy.transfer.doubts import Doubts
+from understudy.transfer.masked_lm import MaskedLM
+from understudy.transfer.neighbours import Vocabulary
+from understudy.transfer.perturb import Perturbation, count_words, shape_class
+from understudy.transfer.words import sentence, split_text
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNDERSTUDY_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def teacher(teacher_folder: Path) -> Teacher:
+    return Teacher(teacher_folder, max_length=64)
+
+
+@pytest.fixture(scope="module")
+def masked_lm(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, teacher: Teacher) -> Path:
+    """`tiny_bert`'s shape with a head for masked words, trained on nothing."""
+    folder = tmp_path_factory.mktemp("masked-lm")
+    set_seed(0)
+    BertForMaskedLM(BertConfig.from_pretrained(tiny_bert)).save_pretrained(folder)
+    teacher.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "text", ["A man's film , well-made (3.5 stars)!", "私は映画が好きです。", "ab\t cd", "ผมชอบหนัง", "x"]
+)
+def test_words_of_a_text_spell_it_again(text: str) -> None:
+    assert str(split_text(text)) == text
+
+
+def test_scripts_without_spaces_are_split_into_signs() -> None:
+    assert len(split_text("映画が好き")) == 5
+    assert len(split_text("good film")) == 2
+
+
+def test_perturbation_masks_swaps_and_cuts(toy_data: Path) -> None:
+    counts = count_words(load_data(toy_data)["train"])
+    text = split_text("the film was lovely and the plot was great")
+    always = {"mask_probability": 0.0, "swap_probability": 0.0, "ngram_probability": 0.0}
+
+    def variants(**changed: float) -> list[Any]:
+        return Perturbation(counts, "[MASK]", **{**always, **changed}).variants([text], 50, np.random.default_rng(0))[0]
+
+    assert {str(variant) for variant in variants()} == {str(text)}
+    masked = variants(mask_probability=0.3)
+    share = np.mean([variant.words.count("[MASK]") / len(text) for variant in masked])
+    assert 0.2 < share < 0.4
+    cut = variants(ngram_probability=1.0)
+    assert {len(variant) for variant in cut} == {1, 2, 3, 4, 5}
+    assert all(str(variant) in str(text) for variant in cut)
+    for variant in variants(swap_probability=1.0):
+        pairs = [(a, b) for a, b in zip(text.words, variant.words, strict=True) if a in counts]
+        assert all(shape_class(a, counts[a]) == shape_class(b, counts[b]) for a, b in pairs)
+
+
+def test_same_seed_same_rows_whatever_the_processes(
+    teacher: Teacher, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = load_data(toy_data)["train"]
+    monkeypatch.setattr("understudy.transfer.augmentation.ROWS_PER_CHUNK", 50)
+    rows = {}
+    for name, seed, processes in (("one", 1, 1), ("two", 1, 2), ("other", 2, 1)):
+        monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / name))
+        rows[name] = augment(train, "tang:5", teacher, seed=seed, processes=processes)
+    assert rows["one"]["text"] == rows["two"]["text"]
+    assert rows["one"]["text"] != rows["other"]["text"]
+    made = rows["one"]
+    assert len(set(made["example_id"])) == len(made)
+    assert not np.isin(ids_of(made), ids_of(train)).any()
+    assert np.isin(made["source_id"], ids_of(train)).all()
+    assert set(made["method"]) == {"tang"}
+    assert (labels_of(made) == -1).all()
+
+
+def test_an_interrupted_augmentation_goes_on(
+    teacher: Teacher, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = load_data(toy_data)["train"]
+    monkeypatch.setattr("understudy.transfer.augmentation.ROWS_PER_CHUNK", 50)
+    monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path))
+    whole = augment(train, "tang:3", teacher)["text"]
+    chunks = sorted((tmp_path / "transfer").rglob("*.arrow"))
+    times = {path: path.stat().st_mtime_ns for path in chunks[1:]}
+    chunks[0].unlink()
+    assert augment(train, "tang:3", teacher)["text"] == whole
+    assert chunks[0].exists()
+    assert {path: path.stat().st_mtime_ns for path in chunks[1:]} == times
+
+
+def test_pairs_change_one_side_or_both(pair_teacher_folder: Path, toy_pairs: Path) -> None:
+    train = load_data(toy_pairs)["train"].select(range(40))
+    made = augment(train, "tang:6", Teacher(pair_teacher_folder))
+    sources = {row["example_id"]: row for row in train}
+    changed = {tuple(row[side] != sources[row["source_id"]][side] for side in ("text", "text_pair")) for row in made}
+    assert changed == {(True, False), (False, True), (True, True)}
+
+
+def test_tags_stay_with_their_words(tag_teacher_folder: Path, toy_tags: Path) -> None:
+    train = load_data(toy_tags)["train"]
+    made = augment(train, "tang:4", Teacher(tag_teacher_folder, max_length=64))
+    assert made.features["label"] == train.features["label"]
+    assert len(labels_of(made)) == word_counts_of(made).sum()
+    sources = {row["example_id"]: dict(zip(row["tokens"], row["label"], strict=True)) for row in train}
+    kept = 0
+    for row in made:
+        for word, tag in zip(row["tokens"], row["label"], strict=True):
+            if tag >= 0:
+                kept += 1
+                assert sources[row["source_id"]][word] == tag
+    assert 0.5 < kept / word_counts_of(made).sum() < 0.95
+
+
+def test_a_question_stays_whole() -> None:
+    text = sentence(["who", "sang", SEPARATOR, "he", "sang", "it", "well"], [-1, -1, -1, 1, 0, 0, 0])
+    rules = Perturbation(count_words_of(text.words), "[MASK]", 0.5, 0.5, 1.0)
+    for variant in rules.variants([text], 30, np.random.default_rng(0))[0]:
+        assert variant.words[:3] == text.words[:3]
+        assert len(variant.tags) == len(variant)
+
+
+def count_words_of(words: tuple[str, ...]) -> Any:
+    from collections import Counter
+
+    return Counter(words)
+
+
+def test_neighbours_are_the_nearest_by_cosine() -> None:
+    words = ["good", "great", "bad", "awful", "table"]
+    vectors = np.array([[1, 0.1], [2, 0.3], [-1, 0.1], [-3, 0.2], [0, 1]], dtype=np.float32)
+    vocabulary = Vocabulary(words, vectors, size=2)
+    assert vocabulary.neighbours("good") == ["great", "table"]
+    assert vocabulary.neighbours("Good") == ["Great", "Table"]
+    assert vocabulary.neighbours("unheard") == []
+
+
+def test_masked_lm_predicts_what_the_model_does(masked_lm: Path) -> None:
+    method = MaskedLM(masked_lm, size=5, dtype="float32")
+    texts = [split_text("the film was lovely"), split_text("awful film of the year , and boring")]
+    found = method.candidates(texts)
+    tokenizer = method.tokenizer
+    for text, candidates in zip(texts, found, strict=True):
+        for place, names in enumerate(candidates):
+            words = list(text.words)
+            if len(tokenizer.tokenize(words[place])) > 1 or not words[place].isalpha():
+                continue
+            expected_text = " ".join([*words[:place], "[MASK]", *words[place + 1 :]])
+            inputs = tokenizer(expected_text, return_tensors="pt")
+            mask = int((inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero())
+            logits = method.model(input_ids=inputs["input_ids"]).logits[0, mask]
+            ranked = [tokenizer.convert_ids_to_tokens(int(i)) for i in logits.argsort(descending=True)]
+            expected = [n for n in ranked if n.isalpha() and len(n) > 1 and n != words[place].lower()][:5]
+            assert names == expected
+    assert any(names for names in found[0])
+
+
+def test_masked_lm_needs_a_head_and_its_own_tokenizer(
+    tiny_bert: Path, masked_lm: Path, teacher_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="BertModel, expected a masked language model"):
+        MaskedLM(tiny_bert)
+    with pytest.raises(ModelError, match="BertForSequenceClassification, expected a masked"):
+        MaskedLM(teacher_folder)
+    config = BertConfig.from_pretrained(tiny_bert)
+    config.vocab_size = 40
+    BertForMaskedLM(config).save_pretrained(tmp_path)
+    Teacher(teacher_folder).tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="belong to different models"):
+        MaskedLM(tmp_path)
+    set_seed(0)
+    BertModel(BertConfig.from_pretrained(tiny_bert)).save_pretrained(tmp_path / "headless")
+    config = json.loads((tmp_path / "headless" / "config.json").read_text())
+    (tmp_path / "headless" / "config.json").write_text(json.dumps({**config, "architectures": ["BertForMaskedLM"]}))
+    with pytest.raises(ModelError, match="no weights for cls"):
+        MaskedLM(tmp_path / "headless")
+
+
+def test_doubts_choose_what_widens_the_gap(
+    teacher: Teacher, toy_data: Path, students: dict[tuple[str, bool], Path], tmp_path: Path
+) -> None:
+    """Over many texts, the words that the gradient chooses part student and teacher more than any neighbours do."""
+    data = load_data(toy_data)
+    task_texts = data["train"].select(range(60))
+    student = Classifier.load(students["cnn", False])
+    vocabulary = Vocabulary.of_model(teacher.model, teacher.tokenizer, size=15)
+
+    def gap(texts: list[str]) -> float:
+        theirs = torch.from_numpy(teacher.logits(texts)).softmax(1)
+        ours = torch.from_numpy(student.logits(texts)).softmax(1)
+        return float((ours - theirs).square().sum(1).mean())
+
+    from understudy.data.datasets import task_of
+    from understudy.transfer.neighbours import Neighbours
+
+    words = [split_text(text) for text in task_texts["text"]]
+    doubts = Doubts(students["cnn", False], teacher, vocabulary, task_of(task_texts), probability=0.4, best=1)
+    chosen = doubts.variants(words, 1, np.random.default_rng(0))
+    anyhow = Neighbours(vocabulary, 0.4).variants(words, 1, np.random.default_rng(0))
+    assert gap([str(v[0]) for v in chosen]) > gap([str(v[0]) for v in anyhow])
+
+
+def test_doubts_refuse_pairs(
+    pair_teacher_folder: Path, students: dict[tuple[str, bool], Path], toy_pairs: Path
+) -> None:
+    train = load_data(toy_pairs)["train"]
+    with pytest.raises(ModelError, match="doubts is for single texts"):
+        augment(train, f"doubts:1:{students['cnn', True]}", Teacher(pair_teacher_folder))
+
+
+def test_one_word_and_no_news_are_said(teacher: Teacher, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"text": word, "label": label} for word, label in (("zzz", "good"), ("qqq", "bad"))] * 20
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / f"{split}.jsonl", rows)
+    train = load_data(tmp_path)["train"]
+    with caplog.at_level("INFO", "understudy"):
+        made = augment(train, "neighbours:20", teacher)
+    assert len(made) == 0
+    assert "made no new text" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tong:20", "no method 'tong'. Expected one of tang, neighbours"),
+        ("tang:many", "'many' texts of each, expected a number"),
+        ("masked-lm:5", "masked-lm needs a masked language model: masked-lm:5:FOLDER"),
+    ],
+)
+def test_augmentations_that_are_none(text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Augmentation.parse(text)
+
+
+def test_a_student_learns_from_masked_texts(teacher: Teacher, toy_data: Path, masked_lm: Path, tmp_path: Path) -> None:
+    """The teacher's mask token is one token of the student too, in every kind of student."""
+    data = load_data(toy_data)
+    data["train"] = data["train"].select(range(40))
+    (tmp_path / "v.txt").write_text(
+        "".join(f"{w} {len(w)} {i % 5} 1\n" for i, w in enumerate(["the", "film", "was", "great", "awful", "and"]))
+    )
+    settings = TransferSettings(augment=("tang:10", f"masked-lm:2:{masked_lm}"))
+    texts = transfer_set(data, teacher, None, settings)
+    assert set(texts["method"]) == {"", "tang", "masked-lm"}
+    assert texts["example_id"][:40] == data["train"]["example_id"]
+    arguments = {"max_steps": 60, "per_device_train_batch_size": 32, "learning_rate": 5e-3}
+    for embeddings in ("teacher", str(tmp_path / "v.txt")):
+        student = StudentSettings("cnn", embeddings, hidden_size=16)
+        made = DistillSettings(student, arguments=arguments, transfer=settings)
+        folder = distill(teacher, data, tmp_path / Path(embeddings).stem, made)
+        classifier = Classifier.load(folder)
+        ids = classifier.tokenizer("the [MASK] film")["input_ids"]
+        assert len(ids) == 4
+        assert classifier.tokenizer.convert_ids_to_tokens(ids)[2] == "[MASK]"
+        if embeddings == "teacher":
+            assert evaluate(classifier, data["validation"])["accuracy"] > 0.6
+
+
+def test_command(
+    run: Callable[..., tuple[int, str, str]], teacher_folder: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new.jsonl"
+    code, _, err = run(
+        *("augment", "--teacher", teacher_folder, "--data", toy_data, "--out", out, "--per-text", 2, "-q")
+    )
+    assert code == 0, err
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert rows[0].keys() == {"text", "method", "source_id", "source"}
+    code, _, err = run(
+        "augment", "--teacher", teacher_folder, "--data", toy_data, "--out", out, "--method", "masked-lm"
+    )
+    assert code == 2
+    assert "needs a masked language model" in err

@@ -1,0 +1,159 @@
+"""Which texts come into the transfer set, and which do not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import toy_rows, write_jsonl
+
+from understudy import Teacher, load_data, load_unlabelled
+from understudy.data.datasets import ids_of, task_of
+from understudy.data.labels import match_by_name
+from understudy.errors import DataError
+from understudy.teachers import label_texts
+from understudy.transfer import Selection, TransferSettings, chosen_texts, most_alike, new_texts, transfer_set
+from understudy.transfer.unlabelled import are_near_duplicates, near_keys
+
+
+@pytest.fixture(scope="module")
+def teacher(teacher_folder: Path) -> Teacher:
+    return Teacher(teacher_folder, max_length=64)
+
+
+def lines(path: Path, texts: list[str]) -> Path:
+    path.write_text("\n".join(texts), encoding="utf-8")
+    return path
+
+
+def test_what_is_known_is_left_out(
+    toy_data: Path, toy_pairs: Path, teacher: Teacher, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = load_data(toy_data)
+    known = data["train"]["text"][0], data["test"]["text"][0]
+    news = [
+        "something new",
+        "something new",
+        "another",
+        "a review of the long and winding tale that nobody had seen before",
+    ]
+    nearly = "A review of the long and winding tale, that nobody had seen before!"
+    unlabelled = load_unlabelled([lines(tmp_path / "more.txt", [*known, *news, nearly])])
+    with caplog.at_level("INFO", "understudy"):
+        texts = transfer_set(data, teacher, unlabelled)
+    assert texts["text"][-3:] == ["something new", "another", news[-1]]
+    assert texts["label"][-3:] == [-1, -1, -1]
+    assert texts["method"][-3:] == ["unlabelled"] * 3
+    assert texts["source_id"] == texts["example_id"]
+    assert "1 repeated, 1 in train, 1 in test, 1 nearly like another" in caplog.text
+    with pytest.raises(DataError, match="unlabelled texts are single texts, the data has pairs"):
+        new_texts(unlabelled, load_data(toy_pairs))
+    with pytest.raises(DataError, match=r"No unlabelled text is left: .*in test"):
+        new_texts(load_unlabelled([lines(tmp_path / "test.txt", data["test"]["text"])]), data)
+
+
+def test_near_duplicates_are_found_by_their_overlap(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    words = [f"w{number}" for number in range(3000)]
+    texts = [" ".join(random.choice(words, 60)) for _ in range(200)]
+    changed = [text.replace(text.split()[30], "other") for text in texts]  # 54 of 58 runs of three words stay
+    half = [" ".join([*text.split()[:30], *random.choice(words, 30)]) for text in texts]
+    keys = {
+        name: near_keys(load_unlabelled([lines(tmp_path / f"{name}.txt", rows)]))
+        for name, rows in (("texts", texts), ("changed", changed), ("half", half))
+    }
+    assert not are_near_duplicates(keys["texts"][:0], keys["texts"]).any()
+    assert are_near_duplicates(keys["texts"], keys["changed"]).mean() > 0.85
+    assert are_near_duplicates(keys["texts"], keys["half"]).mean() < 0.1
+
+
+def test_texts_like_the_training_texts_come_first(toy_data: Path, tmp_path: Path) -> None:
+    train = load_data(toy_data)["train"]
+    alike = [row["text"].replace("was", "is") for row in toy_rows(300, 5000)]
+    random = np.random.default_rng(0)
+    other = [" ".join(random.choice(["stock", "bond", "market", "was", "rates", "the"], 7)) for _ in range(300)]
+    unlabelled = load_unlabelled([lines(tmp_path / "more.txt", [*other, *alike])])
+    chosen = most_alike(unlabelled, train, 100)
+    assert len(chosen) == 100
+    assert np.mean([text in alike for text in chosen["text"]]) > 0.85
+
+
+def test_rules_choose_by_what_the_teacher_says(
+    teacher: Teacher, toy_data: Path, students: dict[tuple[str, bool], Path], tmp_path: Path
+) -> None:
+    data = load_data(toy_data)
+    data["train"] = data["train"].select(range(50))
+    texts = transfer_set(data, teacher, None, TransferSettings(augment=("tang:10",)))
+    labelled = label_texts(teacher, texts)
+    order = match_by_name(list(task_of(texts).labels), teacher.label_names) or []
+    student = students["static", False]
+
+    def chosen(*rules: str) -> np.ndarray:
+        rows = chosen_texts(texts, data, labelled, order, TransferSettings(select=rules))
+        assert rows["example_id"][:50] == data["train"]["example_id"]
+        logits = labelled.logits(ids_of(rows)[50:])
+        return np.asarray(logits.softmax(1).amax(1))
+
+    everything = chosen("confident:1")
+    assert chosen("confident:0.3").min() >= chosen("uncertain:0.7").max()
+    assert len(chosen("uncertain:0.5")) == round(len(everything) / 2)
+    assert len(chosen(f"disagreement:0.2:{student}")) == round(len(everything) / 5)
+    assert len(chosen("same-label", "uncertain:0.5")) < len(chosen("uncertain:0.5"))
+    kept = chosen_texts(texts, data, labelled, order, TransferSettings(select=("same-label",)))
+    theirs = labelled.logits(ids_of(kept)).argmax(1)
+    sources = labelled.logits(np.asarray(kept["source_id"])).argmax(1)
+    assert (theirs == sources).all()
+    assert len(kept) < len(texts)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("sure", "no rule 'sure'. Expected one of confident"),
+        ("uncertain:2", "a share of '2', expected a number above 0"),
+        ("disagreement:0.5", "needs a student: disagreement:0.5:FOLDER"),
+    ],
+)
+def test_rules_that_are_none(rule: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Selection.parse(rule)
+
+
+def test_select_needs_new_texts(teacher: Teacher, toy_data: Path) -> None:
+    data = load_data(toy_data)
+    with pytest.raises(DataError, match="give --unlabelled or --augment"):
+        chosen_texts(
+            data["train"], data, label_texts(teacher, data["train"]), [0, 1], TransferSettings(select=("uncertain",))
+        )
+
+
+def test_files_folders_and_patterns(tmp_path: Path) -> None:
+    folder = tmp_path / "reviews"
+    (folder / "deep").mkdir(parents=True)
+    lines(folder / "a.txt", ["one", "two"])
+    write_jsonl(folder / "deep" / "b.jsonl", [{"text": "three"}])
+    (folder / "notes.md").write_text("not a text file that is read")
+    assert load_unlabelled([folder])["text"] == ["one", "two", "three"]
+    assert load_unlabelled([f"{folder}/*.txt"])["text"] == ["one", "two"]
+    assert load_unlabelled([f"{folder}/**/*.jsonl"])["text"] == ["three"]
+    with pytest.raises(DataError, match=r"nothing\*.txt: no such file, folder or pattern|No such file"):
+        load_unlabelled([f"{folder}/nothing*.txt"])
+
+
+def test_files_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(DataError, match=r"empty.txt has no rows"):
+        load_unlabelled([tmp_path / "empty.txt"])
+    (tmp_path / "binary.txt").write_bytes(b"PK\x03\x04\x00\x00\x08")
+    with pytest.raises(DataError, match="not a text file"):
+        load_unlabelled([tmp_path / "binary.txt"])
+    (tmp_path / "latin.txt").write_bytes("schön\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"latin.txt:1: byte 4 of the line is not valid UTF-8"):
+        load_unlabelled([tmp_path / "latin.txt"])
+    monkeypatch.setattr("understudy.data.readers.LONGEST_LINE", 1000)
+    (tmp_path / "long.txt").write_text("short\n" + "word " * 400)
+    with pytest.raises(DataError, match=r"long.txt:2: a line of more than"):
+        load_unlabelled([tmp_path / "long.txt"])
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "x.bin").write_bytes(b"x")
+    with pytest.raises(DataError, match="no file of text in it"):
+        load_unlabelled([tmp_path / "sub"])
