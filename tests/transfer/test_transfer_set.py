@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from conftest import toy_rows, write_jsonl
 
-from understudy import Teacher, load_data, load_unlabelled
+from understudy import Classifier, Teacher, load_data, load_unlabelled
 from understudy.data.datasets import ids_of, task_of
 from understudy.data.labels import match_by_name
 from understudy.errors import DataError
 from understudy.teachers import label_texts
 from understudy.transfer import Selection, TransferSettings, chosen_texts, most_alike, new_texts, transfer_set
+from understudy.transfer.learned import LearnedSelector
 from understudy.transfer.unlabelled import are_near_duplicates, near_keys
 
 
@@ -103,6 +104,21 @@ def test_rules_choose_by_what_the_teacher_says(
     sources = labelled.logits(np.asarray(kept["source_id"])).argmax(1)
     assert (theirs == sources).all()
     assert len(kept) < len(texts)
+
+
+def test_a_selector_learns_to_leave_out_what_harms(
+    teacher: Teacher, toy_data: Path, students: dict[tuple[str, bool], Path], tmp_path: Path
+) -> None:
+    """Half of the new texts are taught the wrong way round."""
+    data = load_data(toy_data)
+    rows = transfer_set(data, teacher, None, TransferSettings(augment=("tang:3",))).select(range(240, 640))
+    theirs = label_texts(teacher, rows).logits(ids_of(rows)).numpy()
+    wrong = np.arange(len(rows)) % 2 == 0
+    rows = rows.remove_columns("method").add_column("method", np.where(wrong, "wrong", "right").tolist())
+    theirs = np.where(wrong[:, None], -theirs, theirs)
+    student = Classifier.load(students["static", False])
+    scores = LearnedSelector(rounds=120).scores(rows, theirs, student, data["validation"])
+    assert scores[~wrong].mean() > scores[wrong].mean()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
     from understudy.evaluation.evaluate import Predicts
+    from understudy.transfer import TransferSettings
 
 logger = logging.getLogger("understudy")
 
@@ -110,7 +111,7 @@ Select = Annotated[
     list[str] | None,
     typer.Option(
         help="Which of the new texts to learn from, RULE:SHARE: confident:0.5, uncertain:0.5, "
-        "disagreement:0.5:STUDENT, same-label. Repeatable.",
+        "disagreement:0.5:STUDENT, learned:0.5:STUDENT, same-label. Repeatable.",
         show_default=False,
     ),
 ]
@@ -125,10 +126,16 @@ def read_data(
     return load_data(data, Columns(text, text_pair, label, task and str(task), repair))
 
 
-def transfer_settings(augment: list[str] | None, select: list[str] | None, most: int | None) -> Any:
+def transfer_settings(
+    augment: list[str] | None,
+    select: list[str] | None = None,
+    most: int | None = None,
+    mixup: float = 0.0,
+    smoothing: str = "",
+) -> "TransferSettings":
     from understudy.transfer import TransferSettings
 
-    settings = TransferSettings(tuple(augment or ()), tuple(select or ()), most)
+    settings = TransferSettings(tuple(augment or ()), tuple(select or ()), most, mixup, smoothing)
     settings.check()
     return settings
 

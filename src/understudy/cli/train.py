@@ -122,7 +122,7 @@ def label(
     from understudy.teachers import Teacher
     from understudy.transfer import transfer_set
 
-    settings = transfer_settings(augment, None, most_unlabelled)
+    settings = transfer_settings(augment, most=most_unlabelled)
     loaded = read_data(data, text, text_pair, label, task, repair_tags)
     loaded_teacher = Teacher(teacher, max_length=max_length, dtype=dtype)
     more = read_unlabelled(unlabelled, loaded, text, text_pair)
@@ -142,6 +142,12 @@ def distill(
     most_unlabelled: MostUnlabelled = None,
     augment: Augment = None,
     select: Select = None,
+    mixup: Annotated[
+        float, typer.Option(min=0.0, help="Mix the word vectors of two texts, shares from Beta(MIXUP, MIXUP); 0 = no.")
+    ] = 0.0,
+    smoothing: Annotated[
+        str, typer.Option(help="Smooth texts by this masked language model (slow).", show_default=False)
+    ] = "",
     embeddings: Annotated[
         str, typer.Option(help="Word vectors: teacher, random, or a word2vec, GloVe or fastText file.")
     ] = "teacher",
@@ -186,7 +192,7 @@ def distill(
     from understudy.training.distill import distill as run
     from understudy.training.students import StudentSettings
 
-    transfer = transfer_settings(augment, select, most_unlabelled)
+    transfer = transfer_settings(augment, select, most_unlabelled, mixup, smoothing)
     loaded = read_data(data, text, text_pair, label, task, repair_tags)
     settings = DistillSettings(
         student=StudentSettings(

@@ -39,8 +39,8 @@ class DataPlan(_Strict):
         task: one of `understudy.tasks.KINDS`, where the columns do not tell.
         repair_tags: turn an I- tag that continues nothing into B-.
         unlabelled: more texts for the teacher to label, as for `load_unlabelled`.
-        most_unlabelled, augment, select: which of them, and what is made of the training texts; see
-            `TransferSettings`.
+        most_unlabelled, augment, select, mixup, smoothing: which of them, and what is made of the training texts;
+            see `TransferSettings`.
         label_map: {teacher's label name: data's}, where they can't be matched otherwise.
     """
 
@@ -56,6 +56,8 @@ class DataPlan(_Strict):
     most_unlabelled: int | None = Field(default=None, ge=1)
     augment: tuple[str, ...] = ()
     select: tuple[str, ...] = ()
+    mixup: float = Field(default=0.0, ge=0)
+    smoothing: str = ""
     label_map: dict[str, str] | None = None
 
     @model_validator(mode="before")
@@ -81,7 +83,7 @@ class DataPlan(_Strict):
 
     @property
     def transfer(self) -> TransferSettings:
-        return TransferSettings(self.augment, self.select, self.most_unlabelled)
+        return TransferSettings(self.augment, self.select, self.most_unlabelled, self.mixup, self.smoothing)
 
     @model_validator(mode="after")
     def _named(self) -> "DataPlan":

@@ -150,6 +150,7 @@ def distill(
                 label_order=order,
                 args=_arguments(stage, settings, len(rows), folder / WORK / f"stage-{number}"),
                 callbacks=list(callbacks),
+                blend=settings.transfer.blend(teacher, tokenizer, order) if stage.needs_teacher else None,
             )
             trainer.train(resume_from_checkpoint=True)
             history += [{"stage": number, **entry} for entry in trainer.state.log_history]

@@ -15,7 +15,7 @@ from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainerCallba
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
-from understudy.data.datasets import task_of
+from understudy.data.datasets import is_pair, task_of
 from understudy.data.labels import match_by_name, ordered_names
 from understudy.errors import LabelError, ModelError, UnderstudyError
 from understudy.evaluation.metrics import task_metrics
@@ -25,11 +25,13 @@ from understudy.models.loading import MAX_LENGTH, input_length
 from understudy.models.objective import task_loss
 from understudy.models.tokens import go_on
 from understudy.progress import progress
+from understudy.tasks import Task
 from understudy.training.arguments import DistillationArguments
 from understudy.training.checkpoints import newest_whole, publish
 from understudy.training.encoded import EncodedTexts, LengthGroupedSampler, already_batched, encode_dataset
 from understudy.training.folders import write_model_folder
 from understudy.training.optimizer import LazyAdamW, clip_gradients, make_embeddings_sparse, sparse_parameters
+from understudy.transfer.blending import Blend
 
 logger = logging.getLogger("understudy")
 
@@ -59,6 +61,7 @@ class DistillationTrainer(Trainer):
         train_dataset, eval_dataset: as from `load_data`; rows with label -1 are unlabelled.
         callbacks: as in transformers.
         max_length: tokens of a text that are read; a student has its own number.
+        blend: makes of each batch what the student reads; see `understudy.transfer.blending`.
 
     Raises:
         ModelError: a loss needs what student or teacher can't give; says which.
@@ -77,6 +80,7 @@ class DistillationTrainer(Trainer):
         args: TrainingArguments | None = None,
         callbacks: list[TrainerCallback] | None = None,
         max_length: int = MAX_LENGTH,
+        blend: Blend | None = None,
     ) -> None:
         self.losses = list(losses) if losses is not None else [HardLabelLoss()]
         self.teacher = teacher
@@ -86,9 +90,15 @@ class DistillationTrainer(Trainer):
         self.label_order = None if teacher is None else torch.tensor(label_order or _match(model, teacher))
         self.validation = eval_dataset
         self.task = task_of(train_dataset)
+        self.blend = blend
+        if blend is not None:
+            _check_blend(self.task, is_pair(train_dataset), self.student_fields | self.teacher_fields)
         if args is not None and args.remove_unused_columns:
             args = replace(args, remove_unused_columns=False)  # True would drop example_id
-        reads = teacher.reads if teacher is not None and self.teacher_fields else ()
+        reads = (
+            *(teacher.reads if teacher is not None and self.teacher_fields else ()),
+            *(blend.reads if blend else ()),
+        )
         length, cut = input_length(model, processing_class, max_length), not is_student(model)
         super().__init__(
             model=model,
@@ -125,13 +135,20 @@ class DistillationTrainer(Trainer):
             return (loss, outputs) if return_outputs else loss
         if self._has_crf:
             student_inputs["labels"] = inputs["labels"]
+        batch = {**inputs, "task": self.task}
+        terms: list[Any] = [(1.0, self._ask_teacher(inputs), batch)]
+        if self.blend is not None:
+            table = cast(Any, self.model).get_input_embeddings()
+            student_inputs, terms = self.blend(batch, terms[0][1], table)
         flags = {f"output_{field}": True for field in self.student_fields - {"logits"}}
         outputs = model(**student_inputs, **flags)
-        student, teacher, batch = self._fields(outputs, self._ask_teacher(inputs), {**inputs, "task": self.task})
-        progress = self.state.global_step / max(self.state.max_steps, 1)
-        terms = [loss.weighted(student, teacher, batch, progress) for loss in self.losses]
-        total = torch.stack(terms).sum()
+        total = torch.stack([weight * self._objective(outputs, *fields) for weight, *fields in terms]).sum()
         return (total, outputs) if return_outputs else total
+
+    def _objective(self, outputs: Any, teacher: dict[str, Any], batch: dict[str, Any]) -> Tensor:
+        student, teacher, batch = self._fields(outputs, teacher, batch)
+        progress = self.state.global_step / max(self.state.max_steps, 1)
+        return torch.stack([loss.weighted(student, teacher, batch, progress) for loss in self.losses]).sum()
 
     @property
     def _has_crf(self) -> bool:
@@ -319,6 +336,14 @@ def _check_fields(needed: frozenset[str], losses: Sequence[Loss], teacher: Teach
         f"{', '.join(asking)} needs {', '.join(sorted(missing))} from the teacher, but {source}. "
         "Pass a live Teacher, or leave the loss out."
     )
+
+
+def _check_blend(task: Task, pair: bool, fields: frozenset[str]) -> None:
+    if task.is_tagging or pair:
+        raise ModelError("Mixup and smoothing are for single texts, not for pairs or the words of a tagger.")
+    others = sorted(fields - {"logits"})
+    if others:
+        raise ModelError(f"Mixup and smoothing blend logits, but a loss reads {', '.join(others)}. Leave one out.")
 
 
 def _is_full_disk(error: BaseException | None) -> bool:

@@ -4,14 +4,16 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from understudy.data.datasets import ids_of, task_of, word_counts_of
+from understudy.data.labels import match_by_name
 from understudy.errors import DataError
 from understudy.evaluation.classifier import Classifier
 from understudy.evaluation.evaluate import aligned_logits
 from understudy.tasks import Task, softmax
 from understudy.teachers import CachedTeacher
+from understudy.transfer.learned import LearnedSelector
 
 logger = logging.getLogger("understudy")
 
@@ -19,6 +21,7 @@ RULES = {
     "confident": "those that the teacher is surest about",
     "uncertain": "those that the teacher is least sure about",
     "disagreement": "those on which a student is furthest from the teacher",
+    "learned": "those that a policy learned to keep, by how much a student gained from them (classification)",
     "same-label": "variants whose label the teacher leaves as it was",
 }
 
@@ -30,7 +33,7 @@ class Selection:
     Args:
         rule: a key of `RULES`.
         share: of the new texts, above 0 to 1.
-        student: a folder; `disagreement` needs it.
+        student: a folder; `disagreement` and `learned` need it.
     """
 
     rule: str
@@ -53,22 +56,26 @@ class Selection:
             number = 0.0
         if not 0 < number <= 1:
             raise DataError(f"--select {text}: a share of {share!r}, expected a number above 0 and up to 1.")
-        if rule == "disagreement" and not student:
-            raise DataError(f"--select {text}: needs a student: disagreement:{number:g}:FOLDER.")
+        if rule in ("disagreement", "learned") and not student:
+            raise DataError(f"--select {text}: needs a student: {rule}:{number:g}:FOLDER.")
         return cls(rule, number, student)
 
 
-def select(texts: Dataset, train: Dataset, labelled: CachedTeacher, order: list[int], selection: Selection) -> Dataset:
+def select(
+    texts: Dataset, data: DatasetDict, labelled: CachedTeacher, order: list[int], selection: Selection
+) -> Dataset:
     """`texts` with all of its training texts, and of the others those that the rule keeps.
 
     Args:
-        texts: the transfer set; begins with `train`.
+        texts: the transfer set; begins with the training texts.
+        data: the splits; `learned` is rewarded on validation.
         labelled: the teacher's logits of all of them.
         order: for each label of the data, the teacher's output for it.
 
     Raises:
         DataError: the task has no probabilities, as a regression.
     """
+    train = np.arange(len(data["train"]))
     task, new = task_of(texts), np.arange(len(train), len(texts))
     if not len(new):
         raise DataError(f"--select {selection.rule} chooses among new texts: give --unlabelled or --augment.")
@@ -77,26 +84,36 @@ def select(texts: Dataset, train: Dataset, labelled: CachedTeacher, order: list[
     if selection.rule == "same-label":
         kept = _has_label_of_source(task, rows, theirs, labelled, order)
     else:
-        scores = _scores(selection, task, rows, theirs)
+        scores = _scores(selection, task, rows, theirs, data["validation"])
         count = max(round(selection.share * len(new)), 1)
         kept = np.zeros(len(new), dtype=bool)
         kept[np.argsort(-scores, kind="stable")[:count]] = True
     logger.info("--select %s keeps %s of %s new texts.", selection.rule, f"{int(kept.sum()):,}", f"{len(new):,}")
-    return texts.select(np.concatenate([np.arange(len(train)), new[kept]]))
+    return texts.select(np.concatenate([train, new[kept]]))
 
 
-def _scores(selection: Selection, task: Task, rows: Dataset, theirs: np.ndarray) -> np.ndarray:
+def _scores(selection: Selection, task: Task, rows: Dataset, theirs: np.ndarray, validation: Dataset) -> np.ndarray:
     """[rows] the higher, the sooner a text is kept."""
     lengths = word_counts_of(rows)
+    if selection.rule == "learned":
+        return _learned(Classifier.load(selection.student), task, rows, theirs, validation)
     if selection.rule == "disagreement":
         ours = aligned_logits(Classifier.load(selection.student), rows)
         return _mean_of_rows(np.abs(task.probabilities(ours) - task.probabilities(theirs)).sum(1), lengths)
     if task.kind == "regression":
         raise DataError(f"--select {selection.rule} needs probabilities, which a regression has not.")
     decisions = softmax(task.decisions(theirs)).max(1)
-    per_row = np.repeat(lengths, len(task.groups)) if not task.is_tagging else lengths
-    sureness = _mean_of_rows(decisions, per_row if task.is_tagging else np.full(len(rows), len(task.groups)))
+    sureness = _mean_of_rows(decisions, lengths if task.is_tagging else np.full(len(rows), len(task.groups)))
     return sureness if selection.rule == "confident" else -sureness
+
+
+def _learned(student: Classifier, task: Task, rows: Dataset, theirs: np.ndarray, validation: Dataset) -> np.ndarray:
+    if task.kind != "classification":
+        raise DataError(f"--select learned is for classification, not for {task.describe()}.")
+    own = match_by_name(list(task.labels), student.data_labels)
+    if own != list(range(len(task.labels))):
+        raise DataError(f"--select learned: the student's labels are {student.data_labels}, the data's {task.labels}.")
+    return LearnedSelector().scores(rows, theirs, student, validation)
 
 
 def _mean_of_rows(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:

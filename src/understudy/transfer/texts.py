@@ -3,13 +3,16 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets
 
 from understudy.data.datasets import ids_of, task_of, without_labels
+from understudy.errors import DataError
 from understudy.teachers import CachedTeacher, Teacher
 from understudy.transfer.augmentation import Augmentation, augment
+from understudy.transfer.blending import Blend, Mixup, Smoothing
 from understudy.transfer.selection import Selection, select
 from understudy.transfer.unlabelled import most_alike, new_texts
 
@@ -24,12 +27,16 @@ class TransferSettings:
         augment: methods that make new texts of the training texts, such as "tang:20"; see `Augmentation`.
         select: rules that choose among the new texts, such as "uncertain:0.5"; see `Selection`.
         most_unlabelled: so many of the unlabelled texts, those most like the training texts; None = all.
+        mixup: mix the word vectors of each text with another's; the strength of `Mixup`, 0 = no.
+        smoothing: a masked language model, for `Smoothing`.
         seed: of the augmentation.
     """
 
     augment: tuple[str, ...] = ()
     select: tuple[str, ...] = ()
     most_unlabelled: int | None = None
+    mixup: float = 0.0
+    smoothing: str = ""
     seed: int = 0
 
     def check(self) -> None:
@@ -38,6 +45,14 @@ class TransferSettings:
             Augmentation.parse(text)
         for text in self.select:
             Selection.parse(text)
+        if self.mixup and self.smoothing:
+            raise DataError("--mixup and --smoothing both change what is read in a step: choose one.")
+
+    def blend(self, teacher: Teacher, tokenizer: Any, order: Sequence[int]) -> Blend | None:
+        """What the student's batches go through; `order` is, for each label, the teacher's output for it."""
+        if self.smoothing:
+            return Smoothing(self.smoothing, teacher, tokenizer, order)
+        return Mixup(self.mixup) if self.mixup else None
 
 
 def transfer_set(
@@ -71,7 +86,7 @@ def chosen_texts(
 ) -> Dataset:
     """What the rules of `settings` keep of the transfer set."""
     for rule in settings.select:
-        texts = select(texts, data["train"], labelled, list(order), Selection.parse(rule))
+        texts = select(texts, data, labelled, list(order), Selection.parse(rule))
     return texts
 
 

@@ -1,0 +1,118 @@
+"""What a student reads between texts, and what it is told about them."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import STUDENT_ARGUMENTS
+from transformers import BertConfig, BertForMaskedLM, set_seed
+
+from understudy import (
+    Classifier,
+    DistillSettings,
+    StudentSettings,
+    Teacher,
+    create_student,
+    distill,
+    evaluate,
+    load_data,
+)
+from understudy.errors import DataError, ModelError
+from understudy.losses import LogitMSELoss, SoftTargetLoss
+from understudy.training.trainer import DistillationTrainer
+from understudy.transfer import TransferSettings
+from understudy.transfer.blending import Mixup, Smoothing
+
+
+@pytest.fixture(scope="module")
+def teacher(teacher_folder: Path) -> Teacher:
+    return Teacher(teacher_folder, max_length=64, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def masked_lm(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, teacher: Teacher) -> Path:
+    folder = tmp_path_factory.mktemp("masked-lm")
+    set_seed(0)
+    BertForMaskedLM(BertConfig.from_pretrained(tiny_bert)).save_pretrained(folder)
+    teacher.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_mixup_is_the_objective_with_mixed_targets() -> None:
+    torch.manual_seed(0)
+    ids, mask = torch.randint(1, 9, (6, 5)), torch.ones(6, 5)
+    mask[0, 3:] = 0
+    batch, teacher = {"input_ids": ids, "attention_mask": mask, "labels": torch.zeros(6)}, {"logits": torch.randn(6, 3)}
+    table = torch.nn.Embedding(9, 4)
+    inputs, terms = Mixup(1.0)(batch, teacher, table)
+    (share, own, _), (rest, other, _) = terms
+    assert share + rest == pytest.approx(1.0)
+    assert share >= 0.5
+    order = [int((teacher["logits"] == row).all(1).nonzero()) for row in other["logits"]]
+    vectors = table(ids) * mask.unsqueeze(-1)
+    torch.testing.assert_close(inputs["inputs_embeds"], share * vectors + rest * vectors[order])
+    logits = torch.randn(6, 3, requires_grad=True)
+    mixed = share * own["logits"] + rest * other["logits"]
+    for loss in (LogitMSELoss(), SoftTargetLoss()):
+        both = share * loss({"logits": logits}, own, batch) + rest * loss({"logits": logits}, other, batch)
+        target = mixed
+        if isinstance(loss, SoftTargetLoss):  # there the predictions are mixed, not the logits
+            target = (share * (own["logits"] / 2).softmax(1) + rest * (other["logits"] / 2).softmax(1)).log() * 2
+        once = loss({"logits": logits}, {"logits": target}, batch)
+        gradients = [torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (both, once)]
+        torch.testing.assert_close(*gradients)
+
+
+def test_smoothing_without_a_share_of_others_is_the_text_itself(
+    teacher: Teacher, masked_lm: Path, toy_data: Path
+) -> None:
+    """Student and teacher then answer as for the plain text; in between, as for the expected vectors."""
+    train = load_data(toy_data)["train"]
+    student, tokenizer = create_student(StudentSettings("cnn", embedding_size=8, hidden_size=8), teacher, train)
+    student.eval()
+    texts = train["text"][:7]
+    table = student.get_input_embeddings()
+    plain = tokenizer(texts, padding=True, return_tensors="pt")
+    expected = student(plain["input_ids"], plain["attention_mask"]).logits
+    itself = Smoothing(masked_lm, teacher, tokenizer, [0, 1], share=1.0)
+    inputs, [(_, theirs, _)] = itself({"text": texts}, {}, table)
+    torch.testing.assert_close(student(**inputs).logits, expected)
+    np.testing.assert_allclose(theirs["logits"].numpy(), teacher.logits(texts), atol=1e-4)
+    half = Smoothing(masked_lm, teacher, tokenizer, [1, 0], share=0.5, size=len(tokenizer))
+    inputs, [(_, theirs, _)] = half({"text": texts}, {}, table)
+    assert not torch.allclose(student(**inputs).logits, expected)
+    assert not np.allclose(theirs["logits"][:, [1, 0]].numpy(), teacher.logits(texts), atol=1e-4)
+
+
+def test_smoothing_needs_the_teachers_vocabulary(teacher: Teacher, masked_lm: Path, tmp_path: Path) -> None:
+    shutil.copytree(masked_lm, tmp_path / "other")
+    file = tmp_path / "other" / "tokenizer.json"
+    file.write_text(file.read_text().replace('"film"', '"movie"'))
+    with pytest.raises(ModelError, match="another vocabulary than the teacher"):
+        Smoothing(tmp_path / "other", teacher, teacher.tokenizer, [0, 1])
+
+
+@pytest.mark.parametrize("architecture", ["bilstm", "bert-tiny"])
+@pytest.mark.parametrize("kind", ["mixup", "smoothing"])
+def test_students_learn_from_blended_texts(
+    kind: str, architecture: str, teacher: Teacher, masked_lm: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    data = load_data(toy_data)
+    transfer = TransferSettings(mixup=0.4) if kind == "mixup" else TransferSettings(smoothing=str(masked_lm))
+    student = StudentSettings(architecture, max_length=48)
+    arguments = {**STUDENT_ARGUMENTS, "num_train_epochs": 12}
+    settings = DistillSettings(student, arguments=arguments, transfer=transfer)
+    folder = distill(teacher, data, tmp_path / "student", settings)
+    assert evaluate(Classifier.load(folder), data["test"])["accuracy"] > 0.8
+
+
+def test_what_can_not_be_blended(toy_pairs: Path, pair_teacher_folder: Path, toy_data: Path, teacher: Teacher) -> None:
+    data = load_data(toy_pairs)
+    pair_teacher = Teacher(pair_teacher_folder)
+    student, tokenizer = create_student("static", pair_teacher, data["train"])
+    with pytest.raises(ModelError, match="single texts, not for pairs"):
+        DistillationTrainer(student, tokenizer, data["train"], teacher=pair_teacher, blend=Mixup())
+    with pytest.raises(DataError, match="choose one"):
+        TransferSettings(mixup=0.4, smoothing="folder").check()
