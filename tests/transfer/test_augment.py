@@ -1,6 +1,7 @@
 """New texts of old ones: what each method makes, and that the same seed makes the same."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from understudy.text import SEPARATOR
 from understudy.transfer import Augmentation, TransferSettings, augment, transfer_set
 from understudy.transfer.doubts import Doubts
 from understudy.transfer.masked_lm import MaskedLM
-from understudy.transfer.neighbours import Vocabulary
+from understudy.transfer.neighbours import Vocabulary, whole_words
 from understudy.transfer.perturb import Perturbation, count_words, shape_class
 from understudy.transfer.words import sentence, split_text
 
@@ -43,6 +44,51 @@ def masked_lm(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, teacher
     BertForMaskedLM(BertConfig.from_pretrained(tiny_bert)).save_pretrained(folder)
     teacher.tokenizer.save_pretrained(folder)
     return folder
+
+
+def test_marks_belong_to_their_letters() -> None:
+    assert [len(split_text(text)) for text in ("हिन्दी भाषा", "déjà vu", "தமிழ் மொழி")] == [2, 2, 2]
+
+
+def test_whole_words_of_a_byte_level_tokenizer() -> None:
+    """Of pieces that start a word only those count that are words of the texts, and letters are letters."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    texts = ["voilà le film", "voilà un bon film", "un drame", "un dramaturge dramatique"] * 5
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=330, special_tokens=["<unk>"]))
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+    starting = {fast.convert_tokens_to_string([token]).strip() for token in fast.get_vocab() if token.startswith("Ġ")}
+    assert "dram" in starting
+    words = whole_words(fast, {word for text in texts for word in text.split()})
+    assert "voilà" in words
+    assert "dram" not in words
+    assert set(words) <= set(" ".join(texts).split())
+
+
+def test_a_word_stays_in_its_script(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"我喜欢这部电影好", "the", "film", "new", "very", "good"]
+    tokenizer = Tokenizer(models.WordPiece({token: place for place, token in enumerate(tokens)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token="[MASK]", **names).save_pretrained(tmp_path)
+    set_seed(0)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    BertForMaskedLM(BertConfig(vocab_size=len(tokens), **sizes)).save_pretrained(tmp_path)
+    chinese, english = MaskedLM(tmp_path, (), size=3).candidates(
+        [split_text("我喜欢电影"), split_text("the good film")]
+    )
+    assert all(len(word) == 1 for words in chinese for word in words)
+    assert all(word.isascii() for words in english for word in words)
+    assert chinese[0]
+    assert english[0]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +204,7 @@ def test_neighbours_are_the_nearest_by_cosine() -> None:
 
 
 def test_masked_lm_predicts_what_the_model_does(masked_lm: Path) -> None:
-    method = MaskedLM(masked_lm, size=5, dtype="float32")
+    method = MaskedLM(masked_lm, (), size=5, dtype="float32")
     texts = [split_text("the film was lovely"), split_text("awful film of the year , and boring")]
     found = method.candidates(texts)
     tokenizer = method.tokenizer
@@ -181,21 +227,21 @@ def test_masked_lm_needs_a_head_and_its_own_tokenizer(
     tiny_bert: Path, masked_lm: Path, teacher_folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelError, match="BertModel, expected a masked language model"):
-        MaskedLM(tiny_bert)
+        MaskedLM(tiny_bert, ())
     with pytest.raises(ModelError, match="BertForSequenceClassification, expected a masked"):
-        MaskedLM(teacher_folder)
+        MaskedLM(teacher_folder, ())
     config = BertConfig.from_pretrained(tiny_bert)
     config.vocab_size = 40
     BertForMaskedLM(config).save_pretrained(tmp_path)
     Teacher(teacher_folder).tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="belong to different models"):
-        MaskedLM(tmp_path)
+        MaskedLM(tmp_path, ())
     set_seed(0)
     BertModel(BertConfig.from_pretrained(tiny_bert)).save_pretrained(tmp_path / "headless")
     config = json.loads((tmp_path / "headless" / "config.json").read_text())
     (tmp_path / "headless" / "config.json").write_text(json.dumps({**config, "architectures": ["BertForMaskedLM"]}))
     with pytest.raises(ModelError, match="no weights for cls"):
-        MaskedLM(tmp_path / "headless")
+        MaskedLM(tmp_path / "headless", ())
 
 
 def test_doubts_choose_what_widens_the_gap(
@@ -205,21 +251,34 @@ def test_doubts_choose_what_widens_the_gap(
     data = load_data(toy_data)
     task_texts = data["train"].select(range(60))
     student = Classifier.load(students["cnn", False])
-    vocabulary = Vocabulary.of_model(teacher.model, teacher.tokenizer, size=15)
+    vocabulary = Vocabulary.of_model(teacher.model, teacher.tokenizer, (), size=15)
 
     def gap(texts: list[str]) -> float:
         theirs = torch.from_numpy(teacher.logits(texts)).softmax(1)
         ours = torch.from_numpy(student.logits(texts)).softmax(1)
         return float((ours - theirs).square().sum(1).mean())
 
-    from understudy.data.datasets import task_of
     from understudy.transfer.neighbours import Neighbours
 
     words = [split_text(text) for text in task_texts["text"]]
-    doubts = Doubts(students["cnn", False], teacher, vocabulary, task_of(task_texts), probability=0.4, best=1)
+    doubts = Doubts(students["cnn", False], teacher, vocabulary, probability=0.4, best=1)
     chosen = doubts.variants(words, 1, np.random.default_rng(0))
     anyhow = Neighbours(vocabulary, 0.4).variants(words, 1, np.random.default_rng(0))
     assert gap([str(v[0]) for v in chosen]) > gap([str(v[0]) for v in anyhow])
+
+
+def test_doubts_of_a_student_with_other_label_names(
+    teacher_folder: Path, students: dict[tuple[str, bool], Path], toy_data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(teacher_folder, tmp_path / "teacher")
+    config = json.loads((tmp_path / "teacher" / "config.json").read_text())
+    config |= {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "label2id": {"LABEL_0": 0, "LABEL_1": 1}}
+    (tmp_path / "teacher" / "config.json").write_text(json.dumps(config))
+    teacher, train = Teacher(tmp_path / "teacher", max_length=64), load_data(toy_data)["train"].select(range(10))
+    spec = f"doubts:1:{students['cnn', False]}"
+    with pytest.raises(ModelError, match="has the labels"):
+        augment(train, spec, teacher)
+    assert len(augment(train, spec, teacher, order=[0, 1])) > 0
 
 
 def test_doubts_refuse_pairs(
@@ -246,6 +305,7 @@ def test_one_word_and_no_news_are_said(teacher: Teacher, tmp_path: Path, caplog:
     [
         ("tong:20", "no method 'tong'. Expected one of tang, neighbours"),
         ("tang:many", "'many' texts of each, expected a number"),
+        ("tang:5:folder", "tang works with nothing else; leave 'folder' out"),
         ("masked-lm:5", "masked-lm needs a masked language model: masked-lm:5:FOLDER"),
     ],
 )

@@ -20,7 +20,7 @@ from understudy import (
     load_data,
 )
 from understudy.errors import DataError, ModelError
-from understudy.losses import LogitMSELoss, SoftTargetLoss
+from understudy.losses import HiddenStateLoss, LogitMSELoss, SoftTargetLoss
 from understudy.training.trainer import DistillationTrainer
 from understudy.transfer import TransferSettings
 from understudy.transfer.blending import Mixup, Smoothing
@@ -77,13 +77,33 @@ def test_smoothing_without_a_share_of_others_is_the_text_itself(
     plain = tokenizer(texts, padding=True, return_tensors="pt")
     expected = student(plain["input_ids"], plain["attention_mask"]).logits
     itself = Smoothing(masked_lm, teacher, tokenizer, [0, 1], share=1.0)
-    inputs, [(_, theirs, _)] = itself({"text": texts}, {}, table)
+    inputs, [(_, theirs, _)] = itself({"text": texts, "input_ids": plain["input_ids"]}, {}, table)
     torch.testing.assert_close(student(**inputs).logits, expected)
     np.testing.assert_allclose(theirs["logits"].numpy(), teacher.logits(texts), atol=1e-4)
-    half = Smoothing(masked_lm, teacher, tokenizer, [1, 0], share=0.5, size=len(tokenizer))
-    inputs, [(_, theirs, _)] = half({"text": texts}, {}, table)
-    assert not torch.allclose(student(**inputs).logits, expected)
-    assert not np.allclose(theirs["logits"][:, [1, 0]].numpy(), teacher.logits(texts), atol=1e-4)
+    # Half of each word's vector is its own, half is expected under the masked language model.
+    half = Smoothing(masked_lm, teacher, tokenizer, [1, 0], share=0.5, size=len(teacher.tokenizer))
+    half.dtype = "float32"
+    inputs, [(_, theirs, _)] = half({"text": texts[:1], "input_ids": plain["input_ids"]}, {}, table)
+    tokens = teacher.tokenize(texts[:1])
+    chances = half.model(**tokens).logits.softmax(-1)
+    known = half.student_ids >= 0
+    for place in range(1, tokens["input_ids"].shape[1] - 1):
+        own = table(half.student_ids[tokens["input_ids"][0, place]])
+        weights = chances[0, place, known]
+        others = weights @ table(half.student_ids[known])
+        expected_vector = (0.5 * own + 0.5 * others) / (0.5 + 0.5 * weights.sum())
+        torch.testing.assert_close(inputs["inputs_embeds"][0, place], expected_vector, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(inputs["inputs_embeds"][0, 0], table(torch.tensor(tokenizer.cls_token_id)))
+    np.testing.assert_allclose(theirs["logits"][:, [1, 0]].numpy(), teacher.logits(texts[:1]), atol=0.5)
+
+
+def test_smoothing_needs_the_teachers_pieces(teacher: Teacher, masked_lm: Path, toy_data: Path) -> None:
+    train = load_data(toy_data)["train"]
+    student, tokenizer = create_student(StudentSettings("cnn", vocab_size=30), teacher, train)
+    smoothing = Smoothing(masked_lm, teacher, tokenizer, [0, 1])
+    batch = {"text": train["text"][:20], "input_ids": torch.zeros(20, 1)}
+    with pytest.raises(ModelError, match="leave --vocab-size out"):
+        smoothing(batch, {}, student.get_input_embeddings())
 
 
 def test_smoothing_needs_the_teachers_vocabulary(teacher: Teacher, masked_lm: Path, tmp_path: Path) -> None:
@@ -114,5 +134,16 @@ def test_what_can_not_be_blended(toy_pairs: Path, pair_teacher_folder: Path, toy
     student, tokenizer = create_student("static", pair_teacher, data["train"])
     with pytest.raises(ModelError, match="single texts, not for pairs"):
         DistillationTrainer(student, tokenizer, data["train"], teacher=pair_teacher, blend=Mixup())
+    texts = load_data(toy_data)["train"]
+    single, its_tokenizer = create_student(StudentSettings("bert", layers=1), teacher, texts)
+    with pytest.raises(ModelError, match="blend logits, but a loss reads hidden_states"):
+        DistillationTrainer(
+            single,
+            its_tokenizer,
+            load_data(toy_data)["train"],
+            losses=[HiddenStateLoss()],
+            teacher=teacher,
+            blend=Mixup(),
+        )
     with pytest.raises(DataError, match="choose one"):
         TransferSettings(mixup=0.4, smoothing="folder").check()

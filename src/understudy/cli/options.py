@@ -26,6 +26,9 @@ class Student(StrEnum):
     BERT_MINI = "bert-mini"
     BERT_SMALL = "bert-small"
     BERT_MEDIUM = "bert-medium"
+    TINYBERT_4L = "tinybert-4l"
+    BERT_6L = "bert-6l"
+    BERT = "bert"
 
 
 class Precision(StrEnum):
@@ -37,6 +40,22 @@ class Recipe(StrEnum):
     HARD_LABELS = "hard-labels"
     LOGIT_MSE = "logit-mse"
     SOFT_TARGETS = "soft-targets"
+    ANNEALING = "annealing"
+    CONTINUATION = "continuation"
+    ADAKD = "adakd"
+    DKD = "dkd"
+    DIST = "dist"
+    PATIENT_SKIP = "patient-skip"
+    PATIENT_LAST = "patient-last"
+    ALP_KD = "alp-kd"
+    RAIL_KD = "rail-kd"
+    TINYBERT = "tinybert"
+    BERT_EMD = "bert-emd"
+    DISTILBERT = "distilbert"
+    MINILM = "minilm"
+    MINILMV2 = "minilmv2"
+    MLKD = "mlkd"
+    SIMKD = "simkd"
 
 
 class Kind(StrEnum):

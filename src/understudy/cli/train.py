@@ -86,6 +86,7 @@ def augment(
     task: TaskName = None,
     repair_tags: RepairTags = False,
     seed: Seed = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes, for methods without a model.")] = 1,
     quiet: Quiet = False,
 ) -> None:
     """Make new texts of the training texts, to look at. distill --augment does it by itself."""
@@ -95,7 +96,7 @@ def augment(
 
     wanted = Augmentation.parse(f"{method}:{per_text}" + (f":{source}" if source else ""))
     loaded = read_data(data, text, text_pair, label, task, repair_tags)
-    write_texts(augment(loaded["train"], wanted, Teacher(teacher), seed), loaded["train"], out)
+    write_texts(augment(loaded["train"], wanted, Teacher(teacher), seed, processes=jobs), loaded["train"], out)
     logger.info("The new texts are in %s.", out)
 
 
@@ -164,6 +165,21 @@ def distill(
         int, typer.Option(min=0, help="Taggers: dimension of a convolution over characters; 0 = none.")
     ] = 0,
     crf: Annotated[bool, typer.Option("--crf", help="Taggers: choose tags as a sequence.")] = False,
+    layers: Annotated[int | None, typer.Option(min=1, help="Transformers: layers.", show_default="by student")] = None,
+    heads: Annotated[
+        int | None, typer.Option(min=1, help="Transformers: attention heads.", show_default="by student")
+    ] = None,
+    ffn: Annotated[
+        int | None,
+        typer.Option(min=1, help="Transformers: width of the feed-forward layer.", show_default="by student"),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="Transformers: random, or the teacher's layers: first, last, skip, or 1,3,5.",
+            show_default="first if as wide as the teacher",
+        ),
+    ] = None,
     freeze_embeddings: Annotated[bool, typer.Option("--freeze-embeddings", help="Do not train word vectors.")] = False,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -205,6 +221,10 @@ def distill(
             max_length=max_length,
             char_embedding_size=char_embedding_size,
             crf=crf,
+            layers=layers,
+            heads=heads,
+            feed_forward=ffn,
+            start=start,
         ),
         recipe=recipe,
         transfer=transfer,

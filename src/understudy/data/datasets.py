@@ -75,6 +75,8 @@ def load_unlabelled(sources: Sequence[str | Path], columns: Columns | None = Non
         lines = Columns(task=columns.task) if rows.columns == ["text"] else columns
         table, _ = read_table(rows, lines, rows.name, labelled=False)
         parts.append(table.remove_columns("label"))
+        if parts[0].column_names != parts[-1].column_names:
+            raise DataError(f"{rows.name} has {parts[-1].column_names[1:]}, other files {parts[0].column_names[1:]}.")
     return concatenate_datasets(parts)
 
 

@@ -1,5 +1,6 @@
 """Rows of a data file, one at a time, each with the place it came from for error messages."""
 
+import codecs
 import csv
 import gzip
 import json
@@ -67,7 +68,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
                 raise DataError(
                     f"{path}:{number}: a line of more than {LONGEST_LINE >> 20} MB. Expected one text a line; cut it."
                 )
-            if number == 1 and b"\0" in line:
+            if number == 1 and b"\0" in line and not line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                 raise DataError(f"{path} is not a text file: there are zero bytes in its first line.")
             try:
                 yield f"{path}:{number}", line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")

@@ -116,16 +116,16 @@ def open_unlabelled(source: str | Path, columns: Columns) -> list[FileRows | Loa
         DataError: nothing is there.
     """
     path = Path(source)
-    found = [path] if path.is_file() else sorted(Path(match) for match in glob(str(source), recursive=True))
-    files = [file for match in found for file in (sorted(match.rglob("*")) if match.is_dir() else [match])]
-    readable = [file for file in files if file.is_file() and (file_kind(file) or file == path)]
+    found = [path] if path.exists() else sorted(Path(match) for match in glob(str(source), recursive=True))
+    files = dict.fromkeys(file for match in found for file in (sorted(match.rglob("*")) if match.is_dir() else [match]))
+    readable = [file for file in files if file.is_file() and (file_kind(file) or file == path) and file.name[0] != "."]
     if readable:
         return [FileRows(file, columns) for file in readable]
     if found:
         raise DataError(f"{source}: no file of text in it, expected one of {', '.join(SUFFIXES)} (or one with .gz).")
     splits = open_splits(source, columns)
     if "train" not in splits:
-        raise DataError(f"{source}: no training split, found only {', '.join(splits)}.")
+        raise DataError(f"{source}: no training split, found only {', '.join(splits) or 'splits of other names'}.")
     return [splits["train"]]
 
 

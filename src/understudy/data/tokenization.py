@@ -27,7 +27,12 @@ def batches_of_texts(dataset: Dataset, size: int = TEXTS_PER_BATCH) -> Iterator[
 
 
 def cut_tokenizer(
-    teacher: Any, texts: Dataset, max_length: int, vocab_size: int | None = None, words: bool = False
+    teacher: Any,
+    texts: Dataset,
+    max_length: int,
+    vocab_size: int | None = None,
+    words: bool = False,
+    same_places: bool = False,
 ) -> Tokenizer:
     """The teacher's tokenizer with only the pieces that occur in `texts`.
 
@@ -37,6 +42,7 @@ def cut_tokenizer(
     Args:
         teacher: a fast Hugging Face tokenizer (WordPiece, BPE or Unigram).
         vocab_size: the largest number of tokens, special ones included.
+        same_places: put special tokens where the teacher does, so that token i of both is the same.
         words: mark the first word of a text like the others, so that all are told apart (byte-level tokenizers).
 
     Raises:
@@ -56,13 +62,14 @@ def cut_tokenizer(
     special = _special_names(teacher)
     if words:
         _mark_first_word(state.get("pre_tokenizer") or {})
-    cut = _CUTS[kind](state["model"], counts, special, vocab_size)
+    marks = [teacher.mask_token] if counts[teacher.mask_token] else []
+    cut = _CUTS[kind](state["model"], counts, special, vocab_size and vocab_size - len(marks))
     state["model"] = cut
     state["added_tokens"] = []
     state["truncation"] = state["padding"] = state["post_processor"] = None
     tokenizer = Tokenizer.from_str(json.dumps(state))
-    mask = teacher.mask_token
-    return _with_template(tokenizer, [mask] if counts[mask] else [])
+    tokenizer = _with_template(tokenizer, marks)
+    return _with_places_of(tokenizer, teacher) if same_places else tokenizer
 
 
 def _mark_first_word(splitter: dict[str, Any]) -> None:
@@ -153,6 +160,37 @@ def _with_template(tokenizer: Tokenizer, marks: Sequence[str] = ()) -> Tokenizer
         special_tokens=[(START, start), (SEPARATOR, separator)],
     )
     return tokenizer
+
+
+def _with_places_of(tokenizer: Tokenizer, teacher: Any) -> Tokenizer:
+    """Special tokens as the teacher puts them, under the student's names."""
+    names = student_names(teacher)
+    texts = {"single": (["a"],), "pair": (["a"], ["a"])}
+    templates = {}
+    for kind, sides in texts.items():
+        encoding = teacher(*sides, is_split_into_words=False)
+        ids, types = encoding["input_ids"][0], encoding.encodings[0].type_ids
+        parts: list[str] = []
+        for token, kind_of_text, side in zip(ids, types, encoding.sequence_ids(0), strict=True):
+            name = f"{'$A' if side == 0 else '$B'}" if side is not None else names[teacher.convert_ids_to_tokens(token)]
+            part = f"{name}:{kind_of_text}"
+            if not parts or parts[-1] != part or side is None:
+                parts.append(part)
+        templates[kind] = " ".join(parts)
+    special = [(name, tokenizer.token_to_id(name)) for name in (START, SEPARATOR)]
+    tokenizer.post_processor = processors.TemplateProcessing(**templates, special_tokens=special)
+    return tokenizer
+
+
+def student_names(teacher: Any) -> dict[str, str]:
+    """The teacher's special tokens -> what a student calls them."""
+    pairs = {
+        START: (teacher.cls_token, teacher.bos_token),
+        SEPARATOR: (teacher.sep_token, teacher.eos_token),
+        PAD: (teacher.pad_token,),
+        UNKNOWN: (teacher.unk_token,),
+    }
+    return {theirs: ours for ours, several in pairs.items() for theirs in several if theirs}
 
 
 # --- cutting: (model as in tokenizer.json, counts, special tokens, size) -> model -------------------------

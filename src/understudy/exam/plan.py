@@ -3,6 +3,7 @@
 import difflib
 import json
 from dataclasses import fields
+from glob import glob
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,6 +110,10 @@ class StudentPlan(_Strict):
     max_length: int = Field(default=256, ge=2)
     char_embedding_size: int = Field(default=0, ge=0)
     crf: bool = False
+    layers: int | None = Field(default=None, ge=1)
+    heads: int | None = Field(default=None, ge=1)
+    feed_forward: int | None = Field(default=None, ge=1)
+    start: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -125,8 +130,10 @@ class StudentPlan(_Strict):
 
     @model_validator(mode="after")
     def _named(self) -> "StudentPlan":
-        sizes = (("e", self.embedding_size), ("h", self.hidden_size), ("v", self.vocab_size))
+        sizes = [("e", self.embedding_size), ("h", self.hidden_size), ("v", self.vocab_size), ("l", self.layers)]
+        sizes += [("a", self.heads), ("f", self.feed_forward)]
         marks = [f"{letter}{size}" for letter, size in sizes if size] + ["frozen"] * self.freeze_embeddings
+        marks += [self.start] if self.start else []
         marks += [f"c{self.char_embedding_size}"] * bool(self.char_embedding_size) + ["crf"] * self.crf
         if not self.name:
             object.__setattr__(self, "name", "-".join([self.architecture, *marks]))
@@ -292,15 +299,22 @@ def _with_paths_from(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
 
     def moved(value: Any) -> Any:
         path = folder / value if isinstance(value, str) else None
-        return str(path.resolve()) if path is not None and value and path.exists() else value
+        there = path is not None and bool(value) and (path.exists() or bool(glob(str(path), recursive=True)))
+        return str(path.resolve()) if path is not None and there else value
+
+    def moved_source(value: Any) -> Any:
+        """The third part of METHOD:COUNT:SOURCE."""
+        parts = value.split(":", 2) if isinstance(value, str) else []
+        return ":".join([*parts[:2], moved(parts[2])]) if len(parts) == 3 else value
 
     def moved_data(entry: Any) -> Any:
         if not isinstance(entry, dict):
             return moved(entry)
-        given = entry.get("unlabelled") or ()
-        unlabelled = [moved(file) for file in ([given] if isinstance(given, str) else given)]
-        paths = {key: moved(entry[key]) for key in ("source", "teacher") if key in entry}
-        return {**entry, **paths, **({"unlabelled": unlabelled} if unlabelled else {})}
+        paths = {key: moved(entry[key]) for key in ("source", "teacher", "smoothing") if key in entry}
+        for key, move in (("unlabelled", moved), ("augment", moved_source), ("select", moved_source)):
+            if entry.get(key):
+                paths[key] = [move(part) for part in ([entry[key]] if isinstance(entry[key], str) else entry[key])]
+        return {**entry, **paths}
 
     result = dict(content)
     if "teacher" in result:

@@ -49,6 +49,7 @@ from understudy.teachers import Teacher, label_texts
 from understudy.training.distill import DistillSettings, distill, training_steps
 from understudy.training.students import StudentSettings, create_student
 from understudy.transfer import TransferSettings, chosen_texts, transfer_set
+from understudy.transfer.texts import counts_of
 
 # In an exam a model that its export changed is a result, not an error, unless it is another model altogether.
 SMALLEST_AGREEMENT = 0.8
@@ -62,7 +63,7 @@ class Facts:
     Args:
         fingerprint: of the texts, their labels and the teacher.
         split: what scores are reported on.
-        rows: of each split, and of `unlabelled`.
+        rows: of each split, and of the transfer set by where they came from.
         texts: validation texts (of tagging lists of words) to measure cost on.
     """
 
@@ -93,7 +94,7 @@ class Loaded:
     @cached_property
     def texts(self) -> Dataset:
         """All that the teacher labels for training."""
-        return transfer_set(self.data, self.teacher, self.unlabelled, self.settings)
+        return transfer_set(self.data, self.teacher, self.unlabelled, self.settings, self.order)
 
     @cached_property
     def transfer(self) -> Dataset:
@@ -128,7 +129,7 @@ def prepare(entry: DataPlan) -> Facts:
     return Facts(
         fingerprint=content.hexdigest(),
         split=loaded.split,
-        rows={**counts, "unlabelled": len(loaded.transfer) - len(data["train"])},
+        rows={**counts, "unlabelled": 0, **counts_of(loaded.transfer)},
         texts=_sample(data["validation"], COST_TEXTS),
     )
 

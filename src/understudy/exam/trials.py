@@ -50,6 +50,7 @@ class Trial:
             "student": self.student and {**self.student.model_dump(), "name": ""},
             "model": self.model if self.kind == "baseline" else "",
             "vectors": Path(self.embeddings).stat().st_size if Path(self.embeddings).is_file() else None,
+            "sources": self.dataset.transfer.sources(),
             "fingerprint": fingerprint,
             "format": FORMAT_VERSION,
         }

@@ -1,8 +1,64 @@
 """Terms of the objective: one class each, in the file of its kind."""
 
 from understudy.losses import schedules
+from understudy.losses.attentions import AttentionLoss, MiniLMLoss, MiniLMv2Loss
 from understudy.losses.base import Loss
+from understudy.losses.hidden_states import (
+    CKALoss,
+    ContrastiveLoss,
+    CosineHiddenLoss,
+    EmbeddingLoss,
+    HiddenStateLoss,
+    LastStateLoss,
+    PatientLoss,
+    RelationLoss,
+    SampleRelationLoss,
+)
 from understudy.losses.labels import HardLabelLoss
-from understudy.losses.logits import LogitMSELoss, SoftTargetLoss
+from understudy.losses.layer_mapping import MAPPINGS, EarthMovers
+from understudy.losses.logits import (
+    AdaptiveLoss,
+    AnnealedMSELoss,
+    ContinuationLoss,
+    CosineLogitLoss,
+    DecoupledLoss,
+    HuberLogitLoss,
+    JensenShannonLoss,
+    LogitMSELoss,
+    PearsonLoss,
+    SoftCrossEntropyLoss,
+    SoftTargetLoss,
+    StandardisedLoss,
+)
 
-__all__ = ["HardLabelLoss", "LogitMSELoss", "Loss", "SoftTargetLoss", "schedules"]
+__all__ = [
+    "MAPPINGS",
+    "AdaptiveLoss",
+    "AnnealedMSELoss",
+    "AttentionLoss",
+    "CKALoss",
+    "ContinuationLoss",
+    "ContrastiveLoss",
+    "CosineHiddenLoss",
+    "CosineLogitLoss",
+    "DecoupledLoss",
+    "EarthMovers",
+    "EmbeddingLoss",
+    "HardLabelLoss",
+    "HiddenStateLoss",
+    "HuberLogitLoss",
+    "JensenShannonLoss",
+    "LastStateLoss",
+    "LogitMSELoss",
+    "Loss",
+    "MiniLMLoss",
+    "MiniLMv2Loss",
+    "PatientLoss",
+    "PearsonLoss",
+    "RelationLoss",
+    "SampleRelationLoss",
+    "SoftCrossEntropyLoss",
+    "SoftTargetLoss",
+    "StandardisedLoss",
+    "schedules",
+]

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from understudy.losses.schedules import Schedule, at
 from understudy.tasks import Task
@@ -21,9 +21,18 @@ class Loss(ABC):
 
     student_fields: ClassVar[frozenset[str]] = frozenset({"logits"})
     teacher_fields: ClassVar[frozenset[str]] = frozenset()
+    # Learned with the student and left behind when it is done.
+    projection: nn.Module | None = None
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
         self.weight = weight
+
+    def prepare(self, student: Any, teacher: Any) -> None:  # noqa: B027 (most losses have nothing to prepare)
+        """Look at the configurations of both models before training.
+
+        Raises:
+            ModelError: they do not fit.
+        """
 
     @abstractmethod
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:

@@ -1,7 +1,5 @@
 """The head for texts and pairs of texts."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -50,7 +48,9 @@ class StudentForSequenceClassification(Student):
             `logits` [batch, num_labels]; `loss` where labels are given.
         """
         if inputs_embeds is not None:
-            return self._classified(self._encoded(inputs_embeds, cast(Tensor, attention_mask) != 0), labels)
+            if attention_mask is None or self.config.pair:
+                raise ValueError("inputs_embeds need an attention_mask, and a student of single texts.")
+            return self._classified(self._encoded(inputs_embeds, attention_mask != 0), labels)
         if input_ids is None:
             raise ValueError("Neither input_ids nor inputs_embeds were given.")
         padding = self.config.pad_token_id

@@ -1,9 +1,12 @@
 """Small transformers of the teacher's own family: BERT-Tiny to BERT-Medium (Turc et al. 2019, table 1)."""
 
 import copy
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, PreTrainedModel
 
 from understudy.errors import ModelError
@@ -11,12 +14,16 @@ from understudy.errors import ModelError
 
 @dataclass(frozen=True)
 class Size:
-    """Layers, width, attention heads and width of the feed-forward layer."""
+    """Layers, width, attention heads and width of the feed-forward layer; None = as the teacher."""
 
-    layers: int
-    hidden_size: int
-    heads: int
-    feed_forward: int
+    layers: int | None = None
+    hidden_size: int | None = None
+    heads: int | None = None
+    feed_forward: int | None = None
+
+    def with_own(self, **sizes: int | None) -> "Size":
+        """With other sizes, as far as they are given."""
+        return replace(self, **{name: size for name, size in sizes.items() if size is not None})
 
 
 TRANSFORMERS: dict[str, Size] = {
@@ -24,9 +31,20 @@ TRANSFORMERS: dict[str, Size] = {
     "bert-mini": Size(4, 256, 4, 1024),
     "bert-small": Size(4, 512, 8, 2048),
     "bert-medium": Size(8, 512, 8, 2048),
+    "tinybert-4l": Size(4, 312, 12, 1200),
+    "bert-6l": Size(6),
+    "bert": Size(),
 }
 # What a family calls the width of its feed-forward layer, and what else is as wide as its layers.
 FEED_FORWARD, WIDTHS = ("intermediate_size", "hidden_dim"), ("embedding_size", "pooler_hidden_size")
+# A layer's number in the name of a parameter.
+_LAYER = re.compile(r"(?<=\.layer\.)\d+(?=\.)|(?<=\.layers\.)\d+(?=\.)")
+
+STARTS: dict[str, Callable[[int, int], list[int]]] = {
+    "first": lambda ours, theirs: list(range(1, ours + 1)),
+    "last": lambda ours, theirs: list(range(theirs - ours + 1, theirs + 1)),
+    "skip": lambda ours, theirs: [round((number + 1) * theirs / ours) for number in range(ours)],
+}
 
 
 def new_transformer(teacher: PreTrainedModel, size: Size, tagging: bool, **settings: Any) -> PreTrainedModel:
@@ -36,7 +54,7 @@ def new_transformer(teacher: PreTrainedModel, size: Size, tagging: bool, **setti
         settings: fields of its configuration.
 
     Raises:
-        ModelError: the teacher is no transformer, or of a family whose sizes are called otherwise.
+        ModelError: the teacher is no transformer, of a family whose sizes are called otherwise, or sizes do not fit.
     """
     config = copy.deepcopy(teacher.config)
     feed_forward = next((name for name in FEED_FORWARD if hasattr(config, name)), None)
@@ -45,14 +63,81 @@ def new_transformer(teacher: PreTrainedModel, size: Size, tagging: bool, **setti
             f"A student like {type(teacher).__name__} cannot be made smaller here: its configuration names no layers. "
             "Choose static, cnn, bilstm or cnn-lstm."
         )
-    config.num_hidden_layers, config.hidden_size = size.layers, size.hidden_size
-    config.num_attention_heads = size.heads
-    setattr(config, feed_forward, size.feed_forward)
+    width = size.hidden_size or config.hidden_size
+    heads = size.heads or config.num_attention_heads
+    if width % heads:
+        raise ModelError(
+            f"A width of {width} can't be cut into {heads} heads. Choose --heads that divide --hidden-size."
+        )
+    config.num_hidden_layers = size.layers or config.num_hidden_layers
+    config.hidden_size, config.num_attention_heads = width, heads
+    if size.feed_forward:
+        setattr(config, feed_forward, size.feed_forward)
     for name in WIDTHS:
-        if hasattr(config, name):
-            setattr(config, name, size.hidden_size)
+        if hasattr(config, name) and size.hidden_size:
+            setattr(config, name, width)
     for name, value in settings.items():
         setattr(config, name, value)
     auto: Any = AutoModelForTokenClassification if tagging else AutoModelForSequenceClassification
     model: PreTrainedModel = auto.from_config(config).float()
     return model
+
+
+def chosen_layers(start: str, student_layers: int, teacher_layers: int) -> list[int]:
+    """The teacher's layers that the student starts from, counted from 1.
+
+    Args:
+        start: "first", "last", "skip" (every n-th, the last among them), or numbers such as "1,3,5".
+
+    Raises:
+        ModelError: no such start, or other than one layer for each of the student's.
+    """
+    if start in STARTS:
+        layers = STARTS[start](student_layers, teacher_layers)
+    elif re.fullmatch(r"\d+(,\d+)*", start):
+        layers = [int(number) for number in start.split(",")]
+    else:
+        raise ModelError(f"No start {start!r}. Expected one of random, {', '.join(STARTS)}, or layers such as 1,3,5.")
+    if len(layers) != student_layers or not all(1 <= layer <= teacher_layers for layer in layers):
+        raise ModelError(
+            f"--start {start} is {layers}: expected {student_layers} of the teacher's layers 1 to {teacher_layers}, "
+            "one for each of the student's. Change --start or --layers."
+        )
+    return layers
+
+
+@torch.no_grad()
+def copy_layers(
+    student: PreTrainedModel, teacher: PreTrainedModel, layers: Sequence[int], rows: Sequence[Sequence[int]], head: bool
+) -> None:
+    """Start the student as the teacher's embeddings, some of its layers, and what lies above them.
+
+    Args:
+        layers: of the teacher, counted from 1, one for each of the student's.
+        rows: for each token of the student, the teacher's tokens whose vectors' mean it gets.
+        head: whether the last layer, with the labels, is copied too.
+
+    Raises:
+        ModelError: the student is of another width. Parameters of another shape stay random: a feed-forward layer of
+            another width, more positions.
+    """
+    if student.config.hidden_size != teacher.config.hidden_size:
+        raise ModelError(
+            f"The student is {student.config.hidden_size} wide, the teacher {teacher.config.hidden_size}: a student of "
+            "other widths can't start from the teacher's layers. Use --start random."
+        )
+    theirs, words = teacher.state_dict(), "word_embeddings.weight"
+    for name, value in student.state_dict().items():
+        source = theirs.get(_LAYER.sub(lambda match: str(layers[int(match.group())] - 1), name))
+        if source is None or (not head and name.startswith("classifier.")):
+            continue
+        if name.endswith(words):
+            table = torch.stack([source[list(row)].mean(0) if row else source.mean(0) for row in rows])
+            value.copy_(table)
+            value[student.config.pad_token_id] = 0.0
+        elif name.endswith("position_embeddings.weight") and "roberta" in teacher.config.model_type:
+            # RoBERTa's positions start behind the padding id, which is another in the student.
+            shift = teacher.config.pad_token_id - student.config.pad_token_id
+            value[: len(value) - shift] = source[shift : len(value)]
+        elif value.shape == source.shape:
+            value.copy_(source)

@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from understudy.data.labels import ordered_names
+from understudy.models.inside import PROJECTIONS, capture
 from understudy.models.loading import MAX_LENGTH, input_length, load_classifier, task_of_config
 from understudy.runtime.alignment import WordEncoder, pad
 from understudy.text import clean_texts
@@ -38,7 +39,7 @@ class Teacher:
         ModelError: the model is not a classifier, has no weights, or another model's tokenizer.
     """
 
-    fields: ClassVar[frozenset[str]] = frozenset({"logits", "hidden_states", "attentions"})
+    fields: ClassVar[frozenset[str]] = frozenset({"logits", "hidden_states", "attentions", *PROJECTIONS})
     reads: ClassVar[tuple[str, ...]] = ("text", "text_pair", "tokens")
 
     def __init__(
@@ -69,7 +70,8 @@ class Teacher:
 
         Returns:
             {field: tensor or tuple of tensors}, float32; `logits` [batch, labels], for tagging
-            [words of all sentences, tags].
+            [words of all sentences, tags]. Where more than logits is asked for, the `attention_mask` of the tokens and
+            the number of attention `heads` as well.
         """
         if self.task.is_tagging:
             return {"logits": self._tag(batch["tokens"])}
@@ -77,13 +79,17 @@ class Teacher:
         self.model.eval()
         if "attentions" in fields and self.model.config._attn_implementation != "eager":
             self.model.set_attn_implementation("eager")  # any other returns an empty tuple
-        with autocast(self.model.device, self.dtype):
+        with autocast(self.model.device, self.dtype), capture(self.model, fields) as inside:
             output = self.model(
                 **inputs.to(self.model.device),
                 output_hidden_states="hidden_states" in fields,
                 output_attentions="attentions" in fields,
             )
-        return {field: _to_float(output[field]) for field in fields}
+        outputs = {field: _to_float(tuple(inside[field]) if field in inside else output[field]) for field in fields}
+        if outputs.keys() - {"logits"}:
+            outputs["attention_mask"] = inputs["attention_mask"]
+            outputs["heads"] = getattr(self.model.config, "num_attention_heads", None)
+        return outputs
 
     @cached_property
     def _words(self) -> WordEncoder:

@@ -16,6 +16,7 @@ from understudy.data.datasets import (
     check_validation,
     data_fingerprint,
     ids_of,
+    is_pair,
     label_names,
     labels_of,
     task_of,
@@ -108,7 +109,9 @@ def distill(
         raise ModelError(f"No recipe {settings.recipe!r}. Expected one of {', '.join(RECIPES)}.")
     data = DatasetDict({name: with_labels_of(rows, teacher.label_names) for name, rows in data.items()})
     check_validation(data)
-    texts = transfer_set(data, teacher, unlabelled, settings.transfer)
+    settings.transfer.check(task_of(data["train"]), is_pair(data["train"]))
+    order = _label_order(teacher, data, settings.label_map)
+    texts = transfer_set(data, teacher, unlabelled, settings.transfer, order)
     output = OutputFolder(
         out,
         {
@@ -117,6 +120,7 @@ def distill(
             **asdict(settings),
             "teacher_fingerprint": teacher.fingerprint(),
             "transfer_set": data_fingerprint(texts),
+            "transfer_sources": settings.transfer.sources(),
             "validation": data_fingerprint(data["validation"]),
             "labels": label_names(data),
         },
@@ -126,13 +130,13 @@ def distill(
         logger.info("%s is there already, made with the same settings.", out)
         return output.path
     with output as folder:
-        order = _label_order(teacher, data, settings.label_map)
         names = label_names(data)
         student_names = [teacher.label_names[index] for index in order] if are_generic(names) else names
         stages = RECIPES[settings.recipe](**settings.recipe_options)
-        needs_teacher = any(stage.needs_teacher for stage in stages)
+        asks_logits = any(stage.needs_teacher and not stage.needs_layers for stage in stages)
+        asks_logits = asks_logits and not settings.live and not settings.transfer.smoothing
         labelled: CachedTeacher | None = None
-        if needs_teacher and (settings.transfer.select or not settings.live):
+        if asks_logits or settings.transfer.select:
             labelled = label_texts(teacher, texts, cache)
             texts = chosen_texts(texts, data, labelled, order, settings.transfer)
         set_seed(settings.seed)
@@ -140,17 +144,20 @@ def distill(
         history: list[dict[str, Any]] = []
         for number, stage in enumerate(stages):
             rows = texts if stage.needs_teacher else data["train"]
+            for name, parameter in student.named_parameters():
+                if name.startswith(stage.frozen or "\0"):
+                    parameter.requires_grad_(False)
             trainer = DistillationTrainer(
                 model=student,
                 processing_class=tokenizer,
                 train_dataset=rows,
                 eval_dataset=data["validation"],
                 losses=stage.losses,
-                teacher=(teacher if settings.live else labelled) if stage.needs_teacher else None,
+                teacher=_source(stage, teacher, None if settings.live else labelled),
                 label_order=order,
                 args=_arguments(stage, settings, len(rows), folder / WORK / f"stage-{number}"),
                 callbacks=list(callbacks),
-                blend=settings.transfer.blend(teacher, tokenizer, order) if stage.needs_teacher else None,
+                blend=settings.transfer.blend(teacher, tokenizer, order, stage.needs_teacher),
             )
             trainer.train(resume_from_checkpoint=True)
             history += [{"stage": number, **entry} for entry in trainer.state.log_history]
@@ -166,6 +173,13 @@ def training_steps(settings: DistillSettings, rows: int) -> int:
     if arguments.max_steps > 0:
         return arguments.max_steps
     return math.ceil(steps_of_a_pass(arguments, rows) * arguments.num_train_epochs)
+
+
+def _source(stage: Stage, teacher: Teacher, labelled: CachedTeacher | None) -> Teacher | CachedTeacher | None:
+    """What a stage asks: nobody, the logits on disk, or the teacher itself."""
+    if not stage.needs_teacher:
+        return None
+    return teacher if stage.needs_layers or labelled is None else labelled
 
 
 def _arguments(stage: Stage, settings: DistillSettings, rows: int, work: Path) -> DistillationArguments:

@@ -14,6 +14,7 @@ from understudy.data.datasets import is_pair, task_of
 from understudy.data.embeddings import SCALE, read_vectors, scaled, teacher_embeddings, teacher_rows
 from understudy.data.tokenization import (
     cut_tokenizer,
+    student_names,
     token_frequencies,
     word_counts,
     word_tokenizer,
@@ -23,7 +24,7 @@ from understudy.errors import ModelError
 from understudy.models import STUDENTS, TAGGERS
 from understudy.models.characters import spell
 from understudy.models.loading import MAX_LENGTH, PROBLEMS
-from understudy.models.transformer import TRANSFORMERS, new_transformer
+from understudy.models.transformer import TRANSFORMERS, chosen_layers, copy_layers, new_transformer
 from understudy.runtime.alignment import continuing
 from understudy.tasks import Task
 from understudy.teachers import Teacher
@@ -39,7 +40,8 @@ class StudentSettings:
     """What a student is like; None = the architecture's default.
 
     Args:
-        architecture: static, cnn, bilstm, cnn-lstm; bert-tiny, bert-mini, bert-small, bert-medium.
+        architecture: static, cnn, bilstm, cnn-lstm; or a transformer of the teacher's family: bert-tiny, bert-mini,
+            bert-small, bert-medium, tinybert-4l, bert-6l, and bert, which has the teacher's own sizes.
         embeddings: where word vectors come from: "teacher" (principal components of its word table), "random", or
             a file of word vectors, which makes a word-level student.
         embedding_size: their dimension; a file decides it itself.
@@ -50,6 +52,9 @@ class StudentSettings:
         max_length: tokens of a text that are read.
         char_embedding_size: dimension of a convolution over the characters of each token; 0 = none (taggers only).
         crf: choose tags as a sequence, by a conditional random field (taggers only).
+        layers, heads, feed_forward: sizes of a transformer, where they are not the architecture's.
+        start: what a transformer starts from: "random", or layers of the teacher: "first", "last", "skip", or numbers
+            such as "1,3,5"; by default the first ones where it is as wide as the teacher, else random.
     """
 
     architecture: str = "bilstm"
@@ -62,6 +67,10 @@ class StudentSettings:
     max_length: int = MAX_LENGTH
     char_embedding_size: int = 0
     crf: bool = False
+    layers: int | None = None
+    heads: int | None = None
+    feed_forward: int | None = None
+    start: str | None = None
 
 
 def create_student(
@@ -112,10 +121,14 @@ def _check(settings: StudentSettings, task: Task) -> None:
     if taggers_only and not task.is_tagging:
         raise ModelError(f"A CRF and characters are for tagging; this is {task.describe()}. Leave them out.")
     if settings.architecture not in TRANSFORMERS:
+        if settings.layers or settings.heads or settings.feed_forward or settings.start:
+            raise ModelError(
+                f"{settings.architecture} is no transformer: leave --layers, --heads, --ffn and --start out."
+            )
         return
-    if taggers_only or settings.hidden_size or settings.embedding_size:
+    if taggers_only or settings.embedding_size:
         raise ModelError(
-            f"{settings.architecture} has its own sizes, no CRF and no characters: leave --hidden-size, "
+            f"{settings.architecture} has no CRF, no characters, and word vectors as wide as its layers: leave "
             "--embedding-size, --crf and --char-embedding-size out."
         )
     if settings.embeddings not in ("teacher", "random"):
@@ -165,10 +178,18 @@ def _student(
 def _transformer(
     settings: StudentSettings, teacher: Teacher, texts: Dataset, task: Task, common: dict[str, Any]
 ) -> tuple[Any, Any]:
-    """A small one of the teacher's family, with the pieces that occur."""
-    size = TRANSFORMERS[settings.architecture]
-    tokenizer = cut_tokenizer(teacher.tokenizer, texts, settings.max_length, settings.vocab_size)
+    """One of the teacher's family, with the pieces that occur; its tokens are where the teacher's are."""
+    size = TRANSFORMERS[settings.architecture].with_own(
+        layers=settings.layers,
+        hidden_size=settings.hidden_size,
+        heads=settings.heads,
+        feed_forward=settings.feed_forward,
+    )
+    tokenizer = cut_tokenizer(
+        teacher.tokenizer, texts, settings.max_length, settings.vocab_size, words=task.is_tagging, same_places=True
+    )
     wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
+    wrapped.model_max_length = settings.max_length  # of both texts of a pair, as the teacher counts
     dropout = {} if settings.dropout is None else {"hidden_dropout_prob": settings.dropout}
     own: dict[str, Any] = {
         "vocab_size": len(wrapped),
@@ -176,13 +197,32 @@ def _transformer(
         "bos_token_id": None,
         "eos_token_id": None,
     }
-    if is_pair(texts):
+    if is_pair(texts) and not teacher.model.config.model_type.endswith("roberta"):
         own["type_vocab_size"] = 2
     model = new_transformer(teacher.model, size, task.is_tagging, **own, **common, **dropout)
-    if settings.embeddings == "teacher" and size.hidden_size <= _width(teacher):
-        table = _teacher_table(teacher, tokenizer, texts, settings, size.hidden_size)
+    as_wide = model.config.hidden_size == teacher.model.config.hidden_size
+    start = settings.start or ("first" if as_wide and settings.embeddings == "teacher" else "random")
+    if start != "random":
+        layers = chosen_layers(start, model.config.num_hidden_layers, teacher.model.config.num_hidden_layers)
+        same_labels = [name.casefold() for name in common["id2label"].values()] == [
+            name.casefold() for name in teacher.label_names
+        ]
+        copy_layers(model, teacher.model, layers, _rows_of_tokens(teacher, tokenizer), head=same_labels)
+        logger.info("It starts from layers %s of the teacher.", ", ".join(map(str, layers)))
+    elif settings.embeddings == "teacher" and model.config.hidden_size <= _width(teacher):
+        table = _teacher_table(teacher, tokenizer, texts, settings, model.config.hidden_size)
         _set_embeddings(model, table * np.float32(TRANSFORMER_SCALE / SCALE))
     return model, wrapped
+
+
+def _rows_of_tokens(teacher: Teacher, tokenizer: Any) -> list[list[int]]:
+    """For each student token the teacher's, special ones by what they are for."""
+    tokens = [tokenizer.id_to_token(index) for index in range(tokenizer.get_vocab_size())]
+    rows = teacher_rows(tokens, teacher.tokenizer)
+    vocabulary = teacher.tokenizer.get_vocab()
+    special = {ours: vocabulary[theirs] for theirs, ours in student_names(teacher.tokenizer).items()}
+    special[teacher.tokenizer.mask_token] = teacher.tokenizer.mask_token_id
+    return [[special[token]] if token in special else row for token, row in zip(tokens, rows, strict=True)]
 
 
 def _width(teacher: Teacher) -> int:
@@ -208,7 +248,8 @@ def _teacher_table(
 def _words_and_vectors(settings: StudentSettings, texts: Dataset, mask: str | None) -> tuple[Any, np.ndarray]:
     """The transfer set's words that the file knows, most frequent first."""
     counts = word_counts(texts, lowercase=True, mark=mask)
-    words, vectors = read_vectors(settings.embeddings, counts)
+    marks = [mask] if mask and counts[mask] else []
+    words, vectors = read_vectors(settings.embeddings, counts.keys() - marks)
     if settings.embedding_size not in (None, vectors.shape[1]):
         raise ModelError(
             f"{settings.embeddings} has {vectors.shape[1]} dimensions, --embedding-size asks for "
@@ -219,8 +260,7 @@ def _words_and_vectors(settings: StudentSettings, texts: Dataset, mask: str | No
     tokenizer = word_tokenizer([], lowercase=True)
     special = tokenizer.get_vocab_size()
     if settings.vocab_size is not None:
-        order = order[: max(settings.vocab_size - special, 1)]
-    marks = [mask] if mask and counts[mask] else []
+        order = order[: max(settings.vocab_size - special - len(marks), 1)]
     tokenizer = word_tokenizer([words[i] for i in order], lowercase=True, marks=marks)
     covered = sum(counts[words[i]] for i in order) / max(sum(counts.values()), 1)
     logger.info("%s: vectors for %.1f %% of the running words.", settings.embeddings, 100 * covered)

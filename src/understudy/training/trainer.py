@@ -21,6 +21,7 @@ from understudy.errors import LabelError, ModelError, UnderstudyError
 from understudy.evaluation.metrics import task_metrics
 from understudy.losses import HardLabelLoss, Loss
 from understudy.models import is_student
+from understudy.models.inside import capture
 from understudy.models.loading import MAX_LENGTH, input_length
 from understudy.models.objective import task_loss
 from understudy.models.tokens import go_on
@@ -31,10 +32,12 @@ from understudy.training.checkpoints import newest_whole, publish
 from understudy.training.encoded import EncodedTexts, LengthGroupedSampler, already_batched, encode_dataset
 from understudy.training.folders import write_model_folder
 from understudy.training.optimizer import LazyAdamW, clip_gradients, make_embeddings_sparse, sparse_parameters
-from understudy.transfer.blending import Blend
+from understudy.transfer.blending import Blend, check_blend
 
 logger = logging.getLogger("understudy")
 
+# The name under which the student carries them while it learns.
+PROJECTIONS_OF_LOSSES = "projections_of_losses"
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -90,9 +93,12 @@ class DistillationTrainer(Trainer):
         self.label_order = None if teacher is None else torch.tensor(label_order or _match(model, teacher))
         self.validation = eval_dataset
         self.task = task_of(train_dataset)
+        if self.teacher_fields - {"logits"}:
+            _prepare(self.losses, model, teacher, self.task)
         self.blend = blend
         if blend is not None:
-            _check_blend(self.task, is_pair(train_dataset), self.student_fields | self.teacher_fields)
+            check_blend(self.task, is_pair(train_dataset))
+            _check_blended_fields(self.student_fields | self.teacher_fields)
         if args is not None and args.remove_unused_columns:
             args = replace(args, remove_unused_columns=False)  # True would drop example_id
         reads = (
@@ -136,17 +142,19 @@ class DistillationTrainer(Trainer):
         if self._has_crf:
             student_inputs["labels"] = inputs["labels"]
         batch = {**inputs, "task": self.task}
-        terms: list[Any] = [(1.0, self._ask_teacher(inputs), batch)]
+        teacher = {} if self.blend is not None and self.blend.brings_teacher else self._ask_teacher(inputs)
+        terms: list[Any] = [(1.0, teacher, batch)]
         if self.blend is not None:
-            table = cast(Any, self.model).get_input_embeddings()
-            student_inputs, terms = self.blend(batch, terms[0][1], table)
-        flags = {f"output_{field}": True for field in self.student_fields - {"logits"}}
-        outputs = model(**student_inputs, **flags)
-        total = torch.stack([weight * self._objective(outputs, *fields) for weight, *fields in terms]).sum()
+            student_inputs, terms = self.blend(batch, teacher, cast(Any, self.model).get_input_embeddings())
+        flags = {"output_hidden_states": True} if "hidden_states" in self.student_fields else {}
+        with capture(model, self.student_fields) as inside:
+            outputs = model(**student_inputs, **flags)
+        student = {**outputs, **inside, "heads": getattr(cast(Any, self.model).config, "num_attention_heads", None)}
+        total = torch.stack([weight * self._objective(student, *fields) for weight, *fields in terms]).sum()
         return (total, outputs) if return_outputs else total
 
-    def _objective(self, outputs: Any, teacher: dict[str, Any], batch: dict[str, Any]) -> Tensor:
-        student, teacher, batch = self._fields(outputs, teacher, batch)
+    def _objective(self, student: Any, teacher: dict[str, Any], batch: dict[str, Any]) -> Tensor:
+        student, teacher, batch = self._fields(student, teacher, batch)
         progress = self.state.global_step / max(self.state.max_steps, 1)
         return torch.stack([loss.weighted(student, teacher, batch, progress) for loss in self.losses]).sum()
 
@@ -154,14 +162,13 @@ class DistillationTrainer(Trainer):
     def _has_crf(self) -> bool:
         return bool(getattr(cast(Any, self.model).config, "crf", False))
 
-    def _fields(self, outputs: Any, teacher: dict[str, Any], batch: dict[str, Any]) -> tuple[Any, Any, Any]:
+    def _fields(self, student: Any, teacher: dict[str, Any], batch: dict[str, Any]) -> tuple[Any, Any, Any]:
         """What the losses see: in tagging, a row is a word that is read, wherever its sentence stands."""
         if not self.task.is_tagging:
-            return outputs, teacher, batch
+            return student, teacher, batch
         read = batch["words"] >= 0
-        student = {**outputs, "logits": outputs.logits[read]}
-        if self._has_crf and (batch["labels"] >= 0).any():
-            student["sequence_loss"] = outputs.loss
+        sequence = {"sequence_loss": student.get("loss")} if self._has_crf and (batch["labels"] >= 0).any() else {}
+        student = {**student, "logits": student["logits"][read], **sequence}
         if "logits" in teacher:
             counts = batch["word_counts"]
             rows = (counts.cumsum(0) - counts).unsqueeze(1) + batch["words"]
@@ -186,8 +193,9 @@ class DistillationTrainer(Trainer):
         outputs = self.teacher(inputs, self.teacher_fields)
         if self.label_order is not None and "logits" in outputs:
             outputs["logits"] = outputs["logits"][:, self.label_order]
-        device = self.args.device
-        return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in outputs.items()}
+        if "attention_mask" in outputs:
+            _check_same_tokens(inputs["attention_mask"], outputs["attention_mask"])
+        return {name: _to_device(value, self.args.device) for name, value in outputs.items()}
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
@@ -225,7 +233,10 @@ class DistillationTrainer(Trainer):
             if found is not None:
                 logger.info("Going on from %s.", found.name)
             resume_from_checkpoint = None if found is None else str(found)
-        return super().train(resume_from_checkpoint, *args, **options)
+        result = super().train(resume_from_checkpoint, *args, **options)
+        if hasattr(self.model, PROJECTIONS_OF_LOSSES):
+            delattr(self.model, PROJECTIONS_OF_LOSSES)  # what only the losses needed
+        return result
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write model, tokenizer and, for parity checks, a sample of the validation texts."""
@@ -338,9 +349,38 @@ def _check_fields(needed: frozenset[str], losses: Sequence[Loss], teacher: Teach
     )
 
 
-def _check_blend(task: Task, pair: bool, fields: frozenset[str]) -> None:
-    if task.is_tagging or pair:
-        raise ModelError("Mixup and smoothing are for single texts, not for pairs or the words of a tagger.")
+def _prepare(losses: Sequence[Loss], model: PreTrainedModel, teacher: Any, task: Task) -> None:
+    """Let losses look at both models; what they learn with the student goes through its optimiser and checkpoints."""
+    if task.is_tagging:
+        raise ModelError("Losses over layers compare whole texts; for tagging, choose a recipe that reads logits.")
+    if is_student(model):
+        raise ModelError(
+            f"{type(model).__name__} has no layers like the teacher's. Choose a transformer, such as --student "
+            "bert-tiny, or a recipe that reads logits."
+        )
+    for loss in losses:
+        loss.prepare(model.config, teacher.model.config)
+    learned = [loss.projection for loss in losses if loss.projection is not None]
+    if learned:
+        model.add_module(PROJECTIONS_OF_LOSSES, nn.ModuleList(learned))
+
+
+def _check_same_tokens(ours: Tensor, theirs: Tensor) -> None:
+    if ours.shape != theirs.shape or bool((ours.bool() != theirs.to(ours.device).bool()).any()):
+        raise ModelError(
+            f"Student and teacher read a batch as {list(ours.shape)} and {list(theirs.shape)} tokens that do not lie "
+            "on each other, so their layers can't be compared. Give both the same --max-length, leave --vocab-size "
+            "out, and make the student with create_student from this teacher."
+        )
+
+
+def _to_device(value: Any, device: torch.device) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_to_device(part, device) for part in value)
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
+def _check_blended_fields(fields: frozenset[str]) -> None:
     others = sorted(fields - {"logits"})
     if others:
         raise ModelError(f"Mixup and smoothing blend logits, but a loss reads {', '.join(others)}. Leave one out.")

@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow
 from datasets import Dataset, concatenate_datasets
 
-from understudy.data.datasets import data_fingerprint, ids_of, task_of, without_labels
+from understudy.data.datasets import data_fingerprint, ids_of, is_pair, task_of, without_labels
 from understudy.data.rows import example_id
 from understudy.data.tokenization import UNKNOWN
-from understudy.errors import DataError
+from understudy.errors import DataError, ModelError
 from understudy.outputs import cache_root, write_atomically
 from understudy.progress import progress
 from understudy.teachers import Teacher
@@ -35,8 +35,6 @@ logger = logging.getLogger("understudy")
 FORMAT_VERSION = 1
 PER_TEXT = 20
 ROWS_PER_CHUNK = 500
-# Below this many texts, starting processes takes longer than they save.
-FEWEST_FOR_PROCESSES = 200_000
 
 
 class Method(Protocol):
@@ -72,36 +70,41 @@ class Augmentation:
         method, count, source = [*text.split(":", 2), "", ""][:3]
         if method not in METHODS:
             raise DataError(f"--augment {text}: no method {method!r}. Expected one of {', '.join(METHODS)}.")
-        if count and (not count.isdigit() or int(count) < 1):
+        if count and (not count.isdecimal() or int(count) < 1):
             raise DataError(f"--augment {text}: {count!r} texts of each, expected a number such as {method}:20.")
         if NEEDS_SOURCE.get(method) and not source:
             raise DataError(f"--augment {text}: {method} needs {NEEDS_SOURCE[method]}: {method}:{count or 20}:FOLDER.")
+        if source and method == "tang":
+            raise DataError(f"--augment {text}: tang works with nothing else; leave {source!r} out.")
         return cls(method, int(count or PER_TEXT), source)
 
     def __str__(self) -> str:
         return ":".join([self.method, str(self.per_text), *([self.source] if self.source else [])])
 
 
-def _tang(source: str, texts: Dataset, teacher: Teacher) -> Method:
+def _tang(source: str, texts: Dataset, teacher: Teacher, order: Sequence[int] | None) -> Method:
     mask = teacher.tokenizer.mask_token or teacher.tokenizer.unk_token or UNKNOWN
     return Perturbation(count_words(texts), mask)
 
 
-def _neighbours(source: str, texts: Dataset, teacher: Teacher) -> Method:
-    if not source:
-        return Neighbours(Vocabulary.of_model(teacher.model, teacher.tokenizer))
-    return Neighbours(Vocabulary.of_file(source))
+def _neighbours(source: str, texts: Dataset, teacher: Teacher, order: Sequence[int] | None) -> Method:
+    if source:
+        return Neighbours(Vocabulary.of_file(source))
+    return Neighbours(Vocabulary.of_model(teacher.model, teacher.tokenizer, count_words(texts)))
 
 
-def _masked_lm(source: str, texts: Dataset, teacher: Teacher) -> Method:
-    return MaskedLM(source)
+def _masked_lm(source: str, texts: Dataset, teacher: Teacher, order: Sequence[int] | None) -> Method:
+    return MaskedLM(source, count_words(texts))
 
 
-def _doubts(source: str, texts: Dataset, teacher: Teacher) -> Method:
-    return Doubts(source, teacher, Vocabulary.of_model(teacher.model, teacher.tokenizer), task_of(texts))
+def _doubts(source: str, texts: Dataset, teacher: Teacher, order: Sequence[int] | None) -> Method:
+    if task_of(texts).is_tagging or is_pair(texts):
+        raise ModelError("doubts is for single texts, not for pairs or tags. Use masked-lm, neighbours or tang.")
+    vocabulary = Vocabulary.of_model(teacher.model, teacher.tokenizer, count_words(texts))
+    return Doubts(source, teacher, vocabulary, order)
 
 
-METHODS: dict[str, Callable[[str, Dataset, Teacher], Method]] = {
+METHODS: dict[str, Callable[[str, Dataset, Teacher, Sequence[int] | None], Method]] = {
     "tang": _tang,
     "neighbours": _neighbours,
     "masked-lm": _masked_lm,
@@ -111,7 +114,12 @@ NEEDS_SOURCE = {"masked-lm": "a masked language model", "doubts": "a student"}
 
 
 def augment(
-    texts: Dataset, augmentation: Augmentation | str, teacher: Teacher, seed: int = 0, processes: int | None = None
+    texts: Dataset,
+    augmentation: Augmentation | str,
+    teacher: Teacher,
+    seed: int = 0,
+    order: Sequence[int] | None = None,
+    processes: int = 1,
 ) -> Dataset:
     """New texts made of `texts`, which are not among them.
 
@@ -122,7 +130,9 @@ def augment(
         augmentation: a method, as in `Augmentation.parse`.
         teacher: gives its mask token, and its word vectors.
         seed: the same seed gives the same rows, whatever the number of processes.
-        processes: for the rule-based methods; by default all processors where there is much to do.
+        order: for each label of the data, the teacher's output for it; by default matched by name.
+        processes: for the methods without a model. More than one needs a script that runs under
+            `if __name__ == "__main__"`.
 
     Returns:
         The columns of `texts`, with labels that say nothing (of a sentence that was tagged, words that stayed keep
@@ -135,16 +145,18 @@ def augment(
         augmentation = Augmentation.parse(augmentation)
     if not len(texts):
         raise DataError("There are no texts to augment.")
-    method = METHODS[augmentation.method](augmentation.source, texts, teacher)
     folder = cache_root() / "transfer" / _key(texts, augmentation, teacher, seed)
     folder.mkdir(parents=True, exist_ok=True)
     chunks = [Chunk(start, folder / f"{start:09}.arrow") for start in range(0, len(texts), ROWS_PER_CHUNK)]
     waiting = [chunk for chunk in chunks if not chunk.path.exists()]
+    rows = sum(min(ROWS_PER_CHUNK, len(texts) - chunk.start) for chunk in waiting)
     jobs = ((texts[chunk.start : chunk.start + ROWS_PER_CHUNK], chunk) for chunk in waiting)
-    workers = _workers(method, len(waiting) * ROWS_PER_CHUNK * augmentation.per_text, processes)
-    with progress(str(augmentation), len(waiting) * ROWS_PER_CHUNK, "texts") as advance:
-        for _ in _run(_Maker(method, augmentation, seed), jobs, workers):
-            advance(ROWS_PER_CHUNK)
+    if waiting:
+        method = METHODS[augmentation.method](augmentation.source, texts, teacher, order)
+        workers = processes if isinstance(method, Perturbation | Neighbours) else 1
+        with progress(str(augmentation), rows, "texts") as advance:
+            for count in _run(_Maker(method, augmentation, seed), jobs, workers):
+                advance(count)
     made = concatenate_datasets([Dataset.from_file(str(chunk.path)) for chunk in chunks])
     ids, first = np.unique(ids_of(made), return_index=True)
     new = made.select(np.sort(first[~np.isin(ids, ids_of(texts))]))
@@ -174,7 +186,8 @@ class _Maker:
     augmentation: Augmentation
     seed: int
 
-    def __call__(self, job: tuple[dict[str, Any], Chunk]) -> None:
+    def __call__(self, job: tuple[dict[str, Any], Chunk]) -> int:
+        """Returns the number of texts."""
         columns, chunk = job
         random = np.random.default_rng([self.seed, chunk.start])
         sources = list(texts_as_words(columns))
@@ -189,6 +202,7 @@ class _Maker:
         with pyarrow.ipc.new_stream(buffer, schema) as writer:
             writer.write_batch(pyarrow.RecordBatch.from_pylist(list(rows.values()), schema))
         write_atomically(chunk.path, buffer.getvalue().to_pybytes())
+        return len(sources)
 
 
 def _paired(source: tuple[Words, ...], variants: Sequence[Sequence[Words]]) -> Iterator[tuple[Words, ...]]:
@@ -219,13 +233,6 @@ def _schema(columns: dict[str, Any]) -> pyarrow.Schema:
     return pyarrow.schema([*fields, ("source_id", pyarrow.int64()), ("method", pyarrow.string())])
 
 
-def _workers(method: Method, texts: int, processes: int | None) -> int:
-    """Methods on torch use all processors by themselves."""
-    if not isinstance(method, Perturbation | Neighbours):
-        return 1
-    return processes or (1 if texts < FEWEST_FOR_PROCESSES else len(os.sched_getaffinity(0)))
-
-
 _maker: _Maker | None = None  # a worker's own
 
 
@@ -234,12 +241,12 @@ def _start_worker(maker: _Maker) -> None:
     _maker = maker
 
 
-def _work(job: tuple[dict[str, Any], Chunk]) -> None:
+def _work(job: tuple[dict[str, Any], Chunk]) -> int:
     assert _maker is not None
-    _maker(job)
+    return _maker(job)
 
 
-def _run(maker: _Maker, jobs: Iterator[tuple[dict[str, Any], Chunk]], workers: int) -> Iterator[None]:
+def _run(maker: _Maker, jobs: Iterator[tuple[dict[str, Any], Chunk]], workers: int) -> Iterator[int]:
     if workers == 1:
         yield from map(maker, jobs)
         return
@@ -257,15 +264,17 @@ def _key(texts: Dataset, augmentation: Augmentation, teacher: Teacher, seed: int
         "format_version": FORMAT_VERSION,
         "texts": data_fingerprint(texts),
         "augmentation": str(augmentation),
-        "source": _identity(Path(augmentation.source)) if augmentation.source else None,
+        "source": identity(augmentation.source),
         "teacher": teacher.fingerprint(),
         "seed": seed,
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _identity(source: Path) -> list[Any]:
-    files = [source] if source.is_file() else sorted(source.glob("*"))
+def identity(source: str) -> list[Any]:
+    """What changes when a file or a folder changes; nothing for a Hub name."""
+    path = Path(source)
+    files = [path] if path.is_file() else sorted(path.glob("*")) if source else []
     return [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 

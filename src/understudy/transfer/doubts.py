@@ -12,7 +12,6 @@ from understudy.data.labels import match_by_name, ordered_names
 from understudy.errors import ModelError
 from understudy.models.loading import input_length, load_classifier
 from understudy.runtime.alignment import WordEncoder, pad
-from understudy.tasks import Task
 from understudy.teachers import Teacher
 from understudy.transfer.neighbours import Vocabulary, replace_words
 from understudy.transfer.words import Words
@@ -31,11 +30,12 @@ class Doubts:
     Args:
         student: a folder, distilled from the teacher.
         vocabulary: words that may stand for others.
+        order: for each output of the student, the teacher's; by default matched by name.
         probability: of a word to be replaced.
         best: how many of a word's neighbours are drawn from.
 
     Raises:
-        ModelError: pairs or tags, whose texts are not compared as a whole; other labels.
+        ModelError: the labels are not the teacher's.
     """
 
     def __init__(
@@ -43,18 +43,16 @@ class Doubts:
         student: str | Path,
         teacher: Teacher,
         vocabulary: Vocabulary,
-        task: Task,
+        order: Sequence[int] | None = None,
         probability: float = 0.3,
         best: int = 3,
     ) -> None:
         model, tokenizer = load_classifier(student)
-        if task.is_tagging or getattr(model.config, "pair", False):
-            raise ModelError("doubts is for single texts, not for pairs or tags. Use masked-lm, neighbours or tang.")
         names = ordered_names(model.config.id2label or {})
-        order = match_by_name(names, teacher.label_names)
-        if order is None:
+        order = match_by_name(names, teacher.label_names) if order is None else order
+        if order is None or len(order) != len(names):
             raise ModelError(f"{student} has the labels {names}, the teacher {teacher.label_names}.")
-        self.order, self.vocabulary, self.probability, self.best = order, vocabulary, probability, best
+        self.order, self.vocabulary, self.probability, self.best = list(order), vocabulary, probability, best
         self.models = [_Inside(model, tokenizer), _Inside(teacher.model, teacher.tokenizer)]
 
     def variants(self, texts: Sequence[Words], count: int, random: np.random.Generator) -> list[list[Words]]:
@@ -88,9 +86,9 @@ class Doubts:
         student, teacher = (
             m.model(inputs_embeds=x, attention_mask=k).logits for m, (x, k) in zip(self.models, inputs, strict=True)
         )
-        gap = (student - teacher[:, self.order]).square().sum()
+        gap = (student - teacher[:, self.order].to(student.device)).square().sum()
         gradients = torch.autograd.grad(gap, [vectors for vectors, _ in inputs])
-        by_word = [m.by_word(g.numpy(), sentences) for m, g in zip(self.models, gradients, strict=True)]
+        by_word = [m.by_word(g.float().cpu().numpy(), sentences) for m, g in zip(self.models, gradients, strict=True)]
         return [list(pair) for pair in zip(*by_word, strict=True)]
 
 
@@ -109,7 +107,7 @@ class _Inside:
         """Word vectors [batch, length, size] that take a gradient, and the attention mask."""
         before, after = self.words.before, self.words.after
         rows = [[*before, *pieces.ids[: self.room].tolist(), *after] for pieces in self.words.pieces(sentences)]
-        ids, mask = (torch.from_numpy(array) for array in pad(rows, self.padding))
+        ids, mask = (torch.from_numpy(array).to(self.table.weight.device) for array in pad(rows, self.padding))
         return self.table(ids).detach().requires_grad_(), mask
 
     def by_word(self, gradient: np.ndarray, sentences: Sequence[Sequence[str]]) -> list[np.ndarray]:
@@ -127,4 +125,4 @@ class _Inside:
     def vectors(self, words: Sequence[str]) -> np.ndarray:
         """[words, size]: the mean of each word's pieces."""
         pieces = self.words.pieces([[word] for word in words])
-        return np.stack([self.table.weight[p.ids].mean(0).numpy() for p in pieces])
+        return np.stack([self.table.weight[p.ids].mean(0).float().cpu().numpy() for p in pieces])

@@ -46,19 +46,25 @@ class LearnedSelector:
             student: is trained on, in memory.
             validation: labelled texts.
         """
-        task, random = task_of(rows), np.random.default_rng(seed)
-        features = torch.from_numpy(_features(task, rows, theirs, _logits(student, rows)))
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return self._scores(rows, theirs, student, validation, np.random.default_rng(seed))
+
+    def _scores(
+        self, rows: Dataset, theirs: np.ndarray, student: Classifier, validation: Dataset, random: np.random.Generator
+    ) -> np.ndarray:
+        task = task_of(rows)
+        features = torch.from_numpy(_features(rows, theirs, _logits(student, rows)))
         weights = torch.zeros(features.shape[1], requires_grad=True)
         policy = torch.optim.Adam([weights], lr=self.policy_rate)
         learner = torch.optim.Adam(student.model.parameters(), lr=self.student_rate)
         held_out = validation.select(np.flatnonzero(is_labelled(validation)))
         checks = self._checks(held_out, random)
-        generator = torch.Generator().manual_seed(seed)
         usual: float | None = None
         for _ in range(self.rounds):
             places = random.integers(0, len(rows), min(self.batch_size, len(rows)))
             chances = torch.sigmoid(features[places] @ weights)
-            kept = torch.bernoulli(chances.detach(), generator=generator)
+            kept = torch.bernoulli(chances.detach())
             check = next(checks)
             before = self._loss(task, student, check)
             self._learn(student, learner, rows, places[kept.bool().numpy()], theirs)
@@ -87,7 +93,8 @@ class LearnedSelector:
         if not len(places):
             return
         student.model.train()
-        loss = F.mse_loss(_forward(student, rows.select(places)), torch.from_numpy(theirs[places]))
+        logits = _forward(student, rows.select(places))
+        loss = F.mse_loss(logits, torch.from_numpy(theirs[places]).to(logits.device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -99,7 +106,7 @@ def _forward(student: Classifier, rows: Dataset) -> Tensor:
     inputs: Any = student.tokenizer(
         *columns, padding=True, truncation=True, max_length=student.max_length, return_tensors="pt"
     )
-    logits: Tensor = student.model(**inputs).logits
+    logits: Tensor = student.model(**inputs.to(student.model.device)).logits
     return logits
 
 
@@ -107,7 +114,7 @@ def _logits(student: Classifier, rows: Dataset) -> np.ndarray:
     return student.logits(rows["text"], rows["text_pair"] if "text_pair" in rows.features else None)
 
 
-def _features(task: Task, rows: Dataset, theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
+def _features(rows: Dataset, theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
     """[rows, features] float32, each of mean 0 and deviation 1, and a constant.
 
     The teacher's surest probability and entropy, the student's distance, the text's length, how it was made.

@@ -1,6 +1,6 @@
 """Words that a masked language model would put there (TinyBERT, Jiao et al. 2020, algorithm 1)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,19 +11,21 @@ from understudy.models.loading import input_length, load_masked_lm
 from understudy.runtime.alignment import Pieces, WordEncoder, pad
 from understudy.teachers.live import autocast, fastest_dtype
 from understudy.transfer.neighbours import Vocabulary, replace_words, whole_words
-from understudy.transfer.words import Words
+from understudy.transfer.words import Words, is_dense
 
 TOKENS_PER_BATCH = 8192
+LOGITS_PER_BATCH = 20_000_000
 MAX_LENGTH = 128
 
 
 class _Masked(NamedTuple):
-    """A text with one word masked: which text and word, token ids, and where among them the mask is."""
+    """A text with one word masked: which text and word, token ids, where among them the mask is, of which script."""
 
     text: int
     word: int
     ids: list[int]
     place: int
+    dense: bool
 
 
 class MaskedLM:
@@ -31,7 +33,7 @@ class MaskedLM:
 
     Args:
         source: a folder or Hub name of a masked language model.
-        vocabulary: for words of several tokens; by default the model's own tokens and vectors.
+        known: words that occur, see `whole_words`.
         probability: of a word to be replaced (the paper: 0.4).
         size: how many predictions a word is drawn from (15).
         dtype: precision of matrix products; None for the fastest here.
@@ -43,23 +45,25 @@ class MaskedLM:
     def __init__(
         self,
         source: str | Path,
-        vocabulary: Vocabulary | None = None,
+        known: Collection[str],
         probability: float = 0.4,
         size: int = 15,
         dtype: str | None = None,
     ) -> None:
         self.model, self.tokenizer = load_masked_lm(source)
-        self.vocabulary = vocabulary or Vocabulary.of_model(self.model, self.tokenizer, size)
+        self.vocabulary = Vocabulary.of_model(self.model, self.tokenizer, known, size)
         self.probability, self.size = probability, size
         self.dtype = dtype or fastest_dtype(self.model.device)
         self.max_length = input_length(self.model, self.tokenizer, MAX_LENGTH)
         self._words = WordEncoder(self.tokenizer.backend_tokenizer, self.tokenizer.unk_token)
-        self._names = whole_words(self.tokenizer)
-        self._is_lowercase = all(name.islower() for name in self._names)
-        rows = torch.zeros(self.model.get_output_embeddings().weight.shape[0], dtype=torch.bool)
-        rows[list(self._names.values())] = True
-        self._allowed = rows.to(self.model.device)
-        self._name_of = {row: name for name, row in self._names.items()}
+        names = whole_words(self.tokenizer, known)
+        self._is_lowercase = not any(name != name.lower() for name in names)
+        self._name_of = {row: name for name, row in names.items()}
+        # What may stand for a word of a script without spaces, and for others.
+        self._allowed = torch.zeros(2, self.model.get_output_embeddings().weight.shape[0], dtype=torch.bool)
+        for name, row in names.items():
+            self._allowed[int(is_dense(name)), row] = True
+        self._allowed = self._allowed.to(self.model.device)
 
     def variants(self, texts: Sequence[Words], count: int, random: np.random.Generator) -> list[list[Words]]:
         """For each text `count` variants, some of them perhaps alike."""
@@ -80,17 +84,17 @@ class MaskedLM:
                 if not text.words[word][:1].isalpha():
                     continue
                 if lengths[word] == 1:
-                    masked.append(self._mask(number, word, pieces))
+                    masked.append(self._mask(number, word, pieces, is_dense(text.words[word])))
                 else:
                     several.append((number, word))
         self.vocabulary.learn({texts[number].words[word] for number, word in several})
         for number, word in several:
             result[number][word] = self.vocabulary.neighbours(texts[number].words[word])
-        for (number, word, _, _), names in self._predicted(masked):
+        for (number, word, *_), names in self._predicted(masked):
             result[number][word] = self._in_place_of(texts[number].words[word], names)
         return result
 
-    def _mask(self, text: int, word: int, pieces: Pieces) -> _Masked:
+    def _mask(self, text: int, word: int, pieces: Pieces, dense: bool) -> _Masked:
         """The word's surroundings, as far as they fit into the model."""
         before, after = self._words.before, self._words.after
         room = self.max_length - len(before) - len(after)
@@ -99,7 +103,7 @@ class MaskedLM:
         ids = [*before, *pieces.ids[start : start + room].tolist(), *after]
         place += len(before) - start
         ids[place] = self.tokenizer.mask_token_id
-        return _Masked(text, word, ids, place)
+        return _Masked(text, word, ids, place, dense)
 
     @torch.no_grad()
     def _predicted(self, masked: list[_Masked]) -> Iterator[tuple[_Masked, list[str]]]:
@@ -107,15 +111,17 @@ class MaskedLM:
         masked = sorted(masked, key=lambda item: len(item.ids))
         start = 0
         while start < len(masked):
-            end = start + max(1, TOKENS_PER_BATCH // len(masked[min(start + 64, len(masked) - 1)].ids))
+            tokens = len(masked[min(start + 64, len(masked) - 1)].ids)
+            end = start + max(1, min(TOKENS_PER_BATCH // tokens, LOGITS_PER_BATCH // self._allowed.shape[1]))
             batch = masked[start:end]
             ids, mask = (
                 torch.from_numpy(array) for array in pad([item.ids for item in batch], self.tokenizer.pad_token_id)
             )
             logits = self._logits_at(ids, mask, torch.tensor([item.place for item in batch]))
-            found = logits.masked_fill(~self._allowed, -torch.inf).topk(self.size + 1).indices.tolist()
+            allowed = self._allowed[torch.tensor([int(item.dense) for item in batch], device=logits.device)]
+            found = logits.masked_fill(~allowed, -torch.inf).topk(self.size + 1).indices.tolist()
             for item, rows in zip(batch, found, strict=True):
-                yield item, [self._name_of[row] for row in rows]
+                yield item, [self._name_of[row] for row in rows if row in self._name_of]
             start = end
 
     def _logits_at(self, ids: torch.Tensor, mask: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

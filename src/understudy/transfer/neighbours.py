@@ -1,5 +1,7 @@
 """Words of like meaning, by their static vectors."""
 
+import json
+import unicodedata
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -10,10 +12,10 @@ from torch import nn
 from understudy.data.embeddings import read_vectors
 from understudy.errors import DataError, ModelError
 from understudy.runtime.alignment import continuing
-from understudy.transfer.words import Words
+from understudy.transfer.words import Words, is_dense
 
-# Words compared at a time: about 60 MB of similarities for 30,000 words.
-WORDS_PER_BATCH = 512
+# Similarities computed at a time: about 160 MB with what sorting them needs.
+SIMILARITIES = 10_000_000
 
 
 class Vocabulary:
@@ -33,10 +35,10 @@ class Vocabulary:
         self._known: dict[str, list[str]] = {}
 
     @classmethod
-    def of_model(cls, model: Any, tokenizer: Any, size: int = 15) -> "Vocabulary":
-        """The whole words among a model's tokens, with its input vectors."""
+    def of_model(cls, model: Any, tokenizer: Any, known: Collection[str], size: int = 15) -> "Vocabulary":
+        """The whole words among a model's tokens (see `whole_words`), with its input vectors."""
         table = cast(nn.Embedding, model.get_input_embeddings()).weight.detach().float().cpu().numpy()
-        words = whole_words(tokenizer)
+        words = whole_words(tokenizer, known)
         if len(words) <= size:
             raise ModelError(f"The tokenizer has {len(words)} whole words, too few for neighbours: give a vector file.")
         return cls(list(words), table[list(words.values())], size)
@@ -63,8 +65,9 @@ class Vocabulary:
         """Find the neighbours of many words at once."""
         candidates = {w if w in self._index else w.lower() for w in words}
         rows = sorted(self._index[word] for word in candidates if word in self._index and word not in self._known)
-        for start in range(0, len(rows), WORDS_PER_BATCH):
-            part = rows[start : start + WORDS_PER_BATCH]
+        size = max(SIMILARITIES // len(self.words), 1)
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
             similar = self._vectors[part] @ self._vectors.T
             similar[np.arange(len(part)), part] = -2.0  # not the word itself
             nearest = np.argpartition(-similar, self.size, 1)[:, : self.size]
@@ -93,16 +96,28 @@ class Neighbours:
         ]
 
 
-def whole_words(tokenizer: Any) -> dict[str, int]:
-    """The tokens that are a word by themselves, and their ids; one letter is none."""
+def whole_words(tokenizer: Any, known: Collection[str]) -> dict[str, int]:
+    """The tokens that are a word by themselves, and their ids; one letter is none, but of a script without spaces.
+
+    Args:
+        known: words that occur. A tokenizer without a mark for what continues a word has pieces that start one and look
+            like one: of those only known words count.
+    """
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    starts = ~continuing(tokenizer.backend_tokenizer)
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    marked = state["model"]["type"] == "WordPiece"
+    lower = {word.casefold() for word in known}
     words: dict[str, int] = {}
-    for row in np.flatnonzero(starts).tolist():
-        word = tokens[row].lstrip("\u0120\u2581")
-        if word.isalpha() and len(word) > 1:
+    for row in np.flatnonzero(~continuing(tokenizer.backend_tokenizer)).tolist():
+        word = tokens[row] if marked else tokenizer.convert_tokens_to_string([tokens[row]]).strip()
+        if _is_word(word) and (len(word) > 1 or is_dense(word)) and (marked or word.casefold() in lower):
             words.setdefault(word, row)
     return words
+
+
+def _is_word(word: str) -> bool:
+    """Letters, and the marks that belong to them."""
+    return bool(word) and all(sign.isalpha() or unicodedata.category(sign) in ("Mn", "Mc") for sign in word)
 
 
 def replace_words(

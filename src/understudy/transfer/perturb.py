@@ -59,7 +59,9 @@ class Perturbation:
             if draws[place] < self.mask_probability:
                 chosen[place] = self.mask
             elif draws[place] < changing:
-                chosen[place] = self._swap(text.words[place], random)
+                other = self._swap(text.words[place], random)
+                if other != text.words[place]:
+                    chosen[place] = other
         variant = text.replaced(chosen) if chosen else text
         if random.random() < self.ngram_probability:
             length = int(random.integers(1, MOST_GRAMS + 1))

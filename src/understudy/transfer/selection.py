@@ -11,6 +11,7 @@ from understudy.data.labels import match_by_name
 from understudy.errors import DataError
 from understudy.evaluation.classifier import Classifier
 from understudy.evaluation.evaluate import aligned_logits
+from understudy.models.loading import task_of_folder
 from understudy.tasks import Task, softmax
 from understudy.teachers import CachedTeacher
 from understudy.transfer.learned import LearnedSelector
@@ -50,6 +51,8 @@ class Selection:
         rule, share, student = [*text.split(":", 2), "", ""][:3]
         if rule not in RULES:
             raise DataError(f"--select {text}: no rule {rule!r}. Expected one of {', '.join(RULES)}.")
+        if rule == "same-label" and share:
+            raise DataError(f"--select {text}: same-label keeps all that have it, and takes no share.")
         try:
             number = float(share or 0.5)
         except ValueError:
@@ -59,6 +62,19 @@ class Selection:
         if rule in ("disagreement", "learned") and not student:
             raise DataError(f"--select {text}: needs a student: {rule}:{number:g}:FOLDER.")
         return cls(rule, number, student)
+
+    def check(self, task: Task) -> None:
+        """Raises UnderstudyError where the rule says nothing of such a task, or its student is not there."""
+        known = {
+            "confident": task.kind != "regression",
+            "uncertain": task.kind != "regression",
+            "learned": task.kind == "classification",
+            "same-label": not (task.is_tagging or task.kind == "regression"),
+        }
+        if not known.get(self.rule, True):
+            raise DataError(f"--select {self.rule} is not for {task.describe()}.")
+        if self.student:
+            task_of_folder(self.student)
 
 
 def select(
@@ -73,7 +89,7 @@ def select(
         order: for each label of the data, the teacher's output for it.
 
     Raises:
-        DataError: the task has no probabilities, as a regression.
+        DataError: there are no new texts.
     """
     train = np.arange(len(data["train"]))
     task, new = task_of(texts), np.arange(len(train), len(texts))
@@ -100,16 +116,12 @@ def _scores(selection: Selection, task: Task, rows: Dataset, theirs: np.ndarray,
     if selection.rule == "disagreement":
         ours = aligned_logits(Classifier.load(selection.student), rows)
         return _mean_of_rows(np.abs(task.probabilities(ours) - task.probabilities(theirs)).sum(1), lengths)
-    if task.kind == "regression":
-        raise DataError(f"--select {selection.rule} needs probabilities, which a regression has not.")
     decisions = softmax(task.decisions(theirs)).max(1)
     sureness = _mean_of_rows(decisions, lengths if task.is_tagging else np.full(len(rows), len(task.groups)))
     return sureness if selection.rule == "confident" else -sureness
 
 
 def _learned(student: Classifier, task: Task, rows: Dataset, theirs: np.ndarray, validation: Dataset) -> np.ndarray:
-    if task.kind != "classification":
-        raise DataError(f"--select learned is for classification, not for {task.describe()}.")
     own = match_by_name(list(task.labels), student.data_labels)
     if own != list(range(len(task.labels))):
         raise DataError(f"--select learned: the student's labels are {student.data_labels}, the data's {task.labels}.")
@@ -125,8 +137,6 @@ def _has_label_of_source(
     task: Task, rows: Dataset, theirs: np.ndarray, labelled: CachedTeacher, order: list[int]
 ) -> np.ndarray:
     """[rows] bool: whether the teacher decides as for the text it was made of; unlabelled texts count as kept."""
-    if task.kind == "regression" or task.is_tagging:
-        raise DataError(f"--select same-label is for texts with labels, not for {task.describe()}.")
     sources = labelled.logits(np.asarray(rows["source_id"], dtype=np.int64)).numpy()[:, order]
     same = task.decisions(theirs).argmax(1) == task.decisions(sources).argmax(1)
     return np.asarray(same.reshape(len(rows), -1).all(1))

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets
 
-from understudy.data.datasets import ids_of, task_of, without_labels
+from understudy.data.datasets import ids_of, is_pair, task_of, without_labels
 from understudy.errors import DataError
+from understudy.tasks import Task
 from understudy.teachers import CachedTeacher, Teacher
-from understudy.transfer.augmentation import Augmentation, augment
-from understudy.transfer.blending import Blend, Mixup, Smoothing
+from understudy.transfer.augmentation import Augmentation, augment, identity
+from understudy.transfer.blending import Blend, Mixup, Smoothing, check_blend
 from understudy.transfer.selection import Selection, select
 from understudy.transfer.unlabelled import most_alike, new_texts
 
@@ -39,32 +40,54 @@ class TransferSettings:
     smoothing: str = ""
     seed: int = 0
 
-    def check(self) -> None:
-        """Raises DataError for what can't be meant, before work starts."""
+    def check(self, task: Task | None = None, pair: bool = False) -> None:
+        """Raises UnderstudyError for what can't be meant, before work starts."""
         for text in self.augment:
             Augmentation.parse(text)
         for text in self.select:
-            Selection.parse(text)
+            selection = Selection.parse(text)
+            if task is not None:
+                selection.check(task)
         if self.mixup and self.smoothing:
             raise DataError("--mixup and --smoothing both change what is read in a step: choose one.")
+        if task is not None and (self.mixup or self.smoothing):
+            check_blend(task, pair)
 
-    def blend(self, teacher: Teacher, tokenizer: Any, order: Sequence[int]) -> Blend | None:
-        """What the student's batches go through; `order` is, for each label, the teacher's output for it."""
-        if self.smoothing:
+    def sources(self) -> dict[str, Any]:
+        """The models and files it names, each with what changes when they change."""
+        named = [Augmentation.parse(text).source for text in self.augment]
+        named += [Selection.parse(text).student for text in self.select] + [self.smoothing]
+        return {name: identity(name) for name in named if name}
+
+    def blend(self, teacher: Teacher, tokenizer: Any, order: Sequence[int], teaches: bool) -> Blend | None:
+        """What the student's batches go through.
+
+        Args:
+            order: for each label, the teacher's output for it.
+            teaches: whether the teacher is asked at all; labels alone can't be smoothed.
+        """
+        if self.smoothing and teaches:
             return Smoothing(self.smoothing, teacher, tokenizer, order)
         return Mixup(self.mixup) if self.mixup else None
 
 
 def transfer_set(
-    data: DatasetDict, teacher: Teacher, unlabelled: Dataset | None = None, settings: TransferSettings | None = None
+    data: DatasetDict,
+    teacher: Teacher,
+    unlabelled: Dataset | None = None,
+    settings: TransferSettings | None = None,
+    order: Sequence[int] | None = None,
 ) -> Dataset:
     """The training rows, the unlabelled texts that are new, and what is made of the training rows; one schema.
 
     Beside the columns of `data`, `method` says how a text came there ("" = training text) and `source_id` which
     text it was made of (an unlabelled one of itself).
+
+    Args:
+        order: for each label of the data, the teacher's output for it; by default matched by name.
     """
     settings = settings or TransferSettings()
-    settings.check()
+    settings.check(task_of(data["train"]), is_pair(data["train"]))
     train = data["train"]
     parts = []
     if unlabelled is not None:
@@ -72,7 +95,7 @@ def transfer_set(
         if settings.most_unlabelled is not None:
             texts = most_alike(texts, train, settings.most_unlabelled)
         parts.append(_with_origin(without_labels(texts, task_of(train)), "unlabelled"))
-    parts += [augment(train, text, teacher, settings.seed) for text in settings.augment]
+    parts += [augment(train, text, teacher, settings.seed, order) for text in settings.augment]
     if not parts:
         return train
     everything = concatenate_datasets([_with_origin(train, ""), *parts])

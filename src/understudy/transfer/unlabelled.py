@@ -12,6 +12,7 @@ from datasets import Dataset, DatasetDict
 from understudy.data.datasets import ids_of, is_pair
 from understudy.data.tokenization import batches_of_texts
 from understudy.errors import DataError
+from understudy.text import SEPARATOR
 
 logger = logging.getLogger("understudy")
 
@@ -29,7 +30,7 @@ def new_texts(unlabelled: Dataset, data: DatasetDict, near: bool = True) -> Data
 
     Args:
         near: leave out near-duplicates as well: texts that share most of their runs of three words with one before,
-            or with one of `data`.
+            or with one of `data`. Of pairs, and of questions about a sentence, many share one side: those are kept.
 
     Raises:
         DataError: single texts for pairs, or the reverse; nothing is left.
@@ -45,7 +46,7 @@ def new_texts(unlabelled: Dataset, data: DatasetDict, near: bool = True) -> Data
         dropped[f"in {name}"] = int(found_here.sum())
         ids, first = ids[~found_here], first[~found_here]
     kept = np.sort(first)
-    if near and len(kept):
+    if near and len(kept) and not (is_pair(train) or _asks(train)):
         known = np.concatenate([near_keys(rows) for rows in data.values()])
         repeated = are_near_duplicates(known, near_keys(unlabelled.select(kept)))
         dropped["nearly like another"] = int(repeated.sum())
@@ -57,6 +58,11 @@ def new_texts(unlabelled: Dataset, data: DatasetDict, near: bool = True) -> Data
     return unlabelled if len(kept) == len(unlabelled) else unlabelled.select(kept)
 
 
+def _asks(texts: Dataset) -> bool:
+    """Whether the rows are questions about a sentence."""
+    return "tokens" in texts.column_names and any(SEPARATOR in tokens for tokens in texts["tokens"])
+
+
 def near_keys(texts: Dataset) -> np.ndarray:
     """[rows, bands] uint64: texts with a key in common are nearly the same (MinHash, Broder 1997)."""
     random = np.random.default_rng(0)
@@ -65,8 +71,8 @@ def near_keys(texts: Dataset) -> np.ndarray:
     shifts = random.integers(0, 2**63, size, dtype=np.uint64)
     mixing = random.integers(1, 2**63, ROWS_PER_BAND, dtype=np.uint64) | np.uint64(1)
     keys = [np.empty((0, BANDS), np.uint64)]
-    for batch in batches_of_texts(texts, 1000):
-        grams = [_grams(" | ".join(sides)) for sides in zip(*(batch[n] for n in _columns(batch)), strict=True)]
+    for batch in batches_of_texts(texts, 500):
+        grams = [_grams(text) for text in batch["text"]]
         flat = np.concatenate(grams)[:, None]
         starts = np.cumsum([0, *map(len, grams[:-1])])
         hashes = np.minimum.reduceat(_scrambled(flat * factors + shifts), starts)
@@ -86,7 +92,10 @@ def are_near_duplicates(known: np.ndarray, keys: np.ndarray) -> np.ndarray:
 
 def _grams(text: str) -> np.ndarray:
     """Hashes of the runs of three words, uint64; of a shorter text, of what is there."""
-    words = np.array([zlib.crc32(word.encode()) for word in _WORD.findall(text.casefold())] or [0], dtype=np.uint64)
+    found = _WORD.findall(text.casefold())
+    if len(found) < GRAM:
+        found = [text]  # too little to be nearly alike: signs count
+    words = np.array([zlib.crc32(word.encode()) for word in found], dtype=np.uint64)
     if len(words) < GRAM:
         words = np.concatenate([words, np.zeros(GRAM - len(words), np.uint64)])
     windows = np.lib.stride_tricks.sliding_window_view(words, GRAM)

@@ -1,8 +1,10 @@
 """A text as words that can be replaced, with the white space between them kept."""
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from understudy.data.rows import UNLABELLED
@@ -10,8 +12,21 @@ from understudy.text import SEPARATOR
 
 # Scripts that put no space between words: Thai, Lao, Burmese, Khmer, kana, Chinese characters. One sign is one word.
 _DENSE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(r"(\s*)(\w+(?:['\u2019-]\w+)*|[^\w\s])")
-_DENSE_WORD = re.compile(rf"(\s*)([{_DENSE}]|(?:(?![{_DENSE}])\w)+(?:['\u2019-]\w+)*|[^\w\s])")
+_IS_DENSE = re.compile(f"[{_DENSE}]")
+_ASCII_WORD = re.compile(r"(\s*)(\w+(?:['-]\w+)*|[^\w\s])")
+
+
+@cache
+def _any_word() -> re.Pattern[str]:
+    """A word or sign of any script, with the marks that follow its letters, as accents and vowel signs."""
+    marks = "".join(c for c in map(chr, range(0x300, 0xFFFF)) if unicodedata.category(c) in ("Mn", "Mc"))
+    letter = rf"(?:(?![{_DENSE}])[\w{marks}])"
+    return re.compile(rf"(\s*)([{_DENSE}][{marks}]*|{letter}+(?:['\u2019-]{letter}+)*|[^\w\s])")
+
+
+def is_dense(word: str) -> bool:
+    """Whether a word is of a script without spaces."""
+    return bool(_IS_DENSE.match(word))
 
 
 @dataclass(frozen=True)
@@ -60,7 +75,7 @@ class Words:
 
 def split_text(text: str) -> Words:
     """A text as words and signs; joined again it is the same text, but for white space at its ends."""
-    found = (_WORD if text.isascii() else _DENSE_WORD).findall(text)
+    found = (_ASCII_WORD if text.isascii() else _any_word()).findall(text)
     return Words(tuple(word for _, word in found), tuple(space for space, _ in found))
 
 

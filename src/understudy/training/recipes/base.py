@@ -14,11 +14,18 @@ class Stage:
     Args:
         losses: the terms of the objective.
         arguments: fields of `DistillationArguments` this stage sets; what the user sets wins.
+        frozen: parameters that stay as they are, by how their names begin.
     """
 
     losses: Sequence[Loss]
     arguments: dict[str, Any] = field(default_factory=dict)
+    frozen: tuple[str, ...] = ()
 
     @property
     def needs_teacher(self) -> bool:
         return any(loss.teacher_fields for loss in self.losses)
+
+    @property
+    def needs_layers(self) -> bool:
+        """Whether the teacher must run in every step: logits can be kept, layers are too large."""
+        return any(loss.teacher_fields - {"logits"} for loss in self.losses)

@@ -1,6 +1,16 @@
 """Recipes that need the teacher's logits only, or nothing of it."""
 
-from understudy.losses import HardLabelLoss, LogitMSELoss, SoftTargetLoss
+from understudy.losses import (
+    AdaptiveLoss,
+    AnnealedMSELoss,
+    ContinuationLoss,
+    DecoupledLoss,
+    HardLabelLoss,
+    LogitMSELoss,
+    PearsonLoss,
+    SoftTargetLoss,
+)
+from understudy.losses.schedules import annealing, linear
 from understudy.training.recipes.base import Stage
 
 
@@ -17,3 +27,29 @@ def logit_mse() -> list[Stage]:
 def soft_targets(temperature: float = 2.0, hard_weight: float = 0.1) -> list[Stage]:
     """Softened predictions of the teacher and, with a small weight, the labels (Hinton et al. 2015, section 2)."""
     return [Stage(losses=[SoftTargetLoss(temperature), HardLabelLoss(weight=hard_weight)])]
+
+
+def annealing_kd(highest: int = 7) -> list[Stage]:
+    """Logits that grow to the teacher's in steps, then the labels (Annealing-KD, Jafari et al. 2021)."""
+    return [Stage([AnnealedMSELoss(annealing(highest))]), Stage([HardLabelLoss()])]
+
+
+def continuation(highest: int = 7, margin: float = 1.0) -> list[Stage]:
+    """From annealed logits, with a margin, over to the labels (Continuation-KD, Jafari et al. 2022)."""
+    soft = ContinuationLoss(annealing(highest), margin, weight=linear(1.0, 0.0))
+    return [Stage([soft, HardLabelLoss(weight=linear(0.0, 1.0))])]
+
+
+def adakd(temperature: float = 2.0) -> list[Stage]:
+    """Teacher or labels, text by text, by how hard it is for the teacher (AdaKD, Ganguly et al. 2024)."""
+    return [Stage([AdaptiveLoss(temperature)])]
+
+
+def dkd(temperature: float = 2.0, target_weight: float = 1.0, rest_weight: float = 4.0) -> list[Stage]:
+    """The target class and the others taught apart (DKD, Zhao et al. 2022)."""
+    return [Stage([DecoupledLoss(temperature, target_weight, rest_weight), HardLabelLoss()])]
+
+
+def dist(temperature: float = 1.0, weight: float = 2.0) -> list[Stage]:
+    """Correlation with the teacher's predictions, and the labels (DIST, Huang et al. 2022)."""
+    return [Stage([PearsonLoss(temperature, weight=weight), HardLabelLoss()])]

@@ -1,0 +1,188 @@
+"""Losses against the teacher's hidden states.
+
+Student and teacher read the same tokens. `hidden_states` is a tuple of [batch, length, size], 0 = embeddings. Where the
+student is narrower, a learned linear projection, the same for all layers, brings it to the teacher's size.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from understudy.errors import ModelError
+from understudy.losses.base import Fields, Loss
+from understudy.losses.layer_mapping import LayerMapping, Pairs, layer_mapping, mapped_distance, normalised
+from understudy.losses.schedules import Schedule
+
+
+class HiddenStateLoss(Loss):
+    """Mean squared error of mapped layers over all tokens (TinyBERT, Jiao et al. 2020, eq. 8).
+
+    Args:
+        mapping: which layer learns from which; see `layer_mapping`.
+    """
+
+    student_fields: ClassVar[frozenset[str]] = frozenset({"hidden_states"})
+    teacher_fields: ClassVar[frozenset[str]] = frozenset({"hidden_states"})
+
+    def __init__(self, mapping: str | LayerMapping | Pairs = "uniform", weight: float | Schedule = 1.0) -> None:
+        super().__init__(weight)
+        self.mapping = layer_mapping(mapping)
+
+    def prepare(self, student: Any, teacher: Any) -> None:
+        """A projection, where the configurations `student` and `teacher` differ in `hidden_size`."""
+        if self.projection is None and student.hidden_size != teacher.hidden_size:
+            self.projection = nn.Linear(student.hidden_size, teacher.hidden_size)
+
+    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        mask = batch["attention_mask"].bool()
+
+        def distance(ours: Tensor, theirs: Tensor) -> Tensor:
+            return self.distance(ours, theirs, mask)
+
+        ours = [self.seen(self.projected(states)) for states in student["hidden_states"][1:]]
+        theirs = [self.seen(states) for states in teacher["hidden_states"][1:]]
+        return mapped_distance(ours, theirs, self.mapping, distance)
+
+    def projected(self, states: Tensor) -> Tensor:
+        """In the teacher's size."""
+        return states if self.projection is None else self.projection(states)
+
+    def seen(self, states: Tensor) -> Tensor:
+        """What of a layer's states is compared."""
+        return states
+
+    def distance(self, ours: Tensor, theirs: Tensor, mask: Tensor) -> Tensor:
+        """Between two layers' states; `mask` [batch, length] is False at padding."""
+        return masked_mean((ours - theirs).square().mean(-1), mask)
+
+
+class EmbeddingLoss(HiddenStateLoss):
+    """Mean squared error of what the embeddings put out (TinyBERT, eq. 9)."""
+
+    def __init__(self, weight: float | Schedule = 1.0) -> None:
+        super().__init__("uniform", weight)
+
+    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        ours, theirs = student["hidden_states"][0], teacher["hidden_states"][0]
+        return self.distance(self.projected(ours), theirs, batch["attention_mask"].bool())
+
+
+class PatientLoss(HiddenStateLoss):
+    """Squared error of the first token's states, each of length 1 (Patient KD, Sun et al. 2019, eq. 7).
+
+    The mean is over the states' elements as in the authors' code, so its scale falls with the size.
+
+    Args:
+        normalise: give the states length 1; ALP-KD does not.
+    """
+
+    def __init__(
+        self, mapping: str | LayerMapping | Pairs = "skip", normalise: bool = True, weight: float | Schedule = 1.0
+    ) -> None:
+        super().__init__(mapping, weight)
+        self.normalise = normalise
+
+    def seen(self, states: Tensor) -> Tensor:
+        return normalised(states[:, 0]) if self.normalise else states[:, 0]
+
+    def distance(self, ours: Tensor, theirs: Tensor, mask: Tensor) -> Tensor:
+        return F.mse_loss(ours, theirs)
+
+
+class LastStateLoss(HiddenStateLoss):
+    """Squared error of the last layer's first token: what a reused head reads (SimKD, Chen et al. 2022, eq. 4)."""
+
+    def __init__(self, weight: float | Schedule = 1.0) -> None:
+        super().__init__("uniform", weight)
+
+    def prepare(self, student: Any, teacher: Any) -> None:
+        """Raises ModelError for a narrower student, which can't carry the teacher's head."""
+        if student.hidden_size != teacher.hidden_size:
+            raise ModelError(
+                f"simkd gives the student the teacher's head, which reads {teacher.hidden_size} numbers; the student's "
+                f"layers are {student.hidden_size} wide. Use --student bert with --layers."
+            )
+
+    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        return F.mse_loss(student["hidden_states"][-1][:, 0], teacher["hidden_states"][-1][:, 0])
+
+
+class CosineHiddenLoss(HiddenStateLoss):
+    """One minus the cosine of mapped layers' states, mean over tokens (DistilBERT, Sanh et al. 2019)."""
+
+    def distance(self, ours: Tensor, theirs: Tensor, mask: Tensor) -> Tensor:
+        return masked_mean(1 - F.cosine_similarity(ours, theirs, dim=-1), mask)
+
+
+class RelationLoss(HiddenStateLoss):
+    """Squared error of the cosines between a text's tokens: no projection, any size (MLKD-BERT, Zhang et al. 2024)."""
+
+    def prepare(self, student: Any, teacher: Any) -> None:
+        pass
+
+    def distance(self, ours: Tensor, theirs: Tensor, mask: Tensor) -> Tensor:
+        pairs = mask.unsqueeze(1) & mask.unsqueeze(2)
+        return masked_mean((_cosines(ours) - _cosines(theirs)).square(), pairs)
+
+
+class CKALoss(HiddenStateLoss):
+    """One minus the linear centred kernel alignment of mapped layers' tokens (Kornblith et al. 2019, eq. 5).
+
+    Any sizes, without a projection.
+    """
+
+    def prepare(self, student: Any, teacher: Any) -> None:
+        pass
+
+    def distance(self, ours: Tensor, theirs: Tensor, mask: Tensor) -> Tensor:
+        ours, theirs = ours[mask], theirs[mask]
+        ours, theirs = ours - ours.mean(0), theirs - theirs.mean(0)
+        across = (theirs.T @ ours).square().sum()
+        own = (ours.T @ ours).norm() * (theirs.T @ theirs).norm()
+        alignment: Tensor = across / own.clamp(min=1e-12)
+        return 1 - alignment
+
+
+class ContrastiveLoss(HiddenStateLoss):
+    """Each text's first token should be nearer to the teacher's for it than to those for other texts (InfoNCE).
+
+    The sample-contrastive term of MLKD-BERT's second stage (Zhang et al. 2024), on the last layer.
+
+    Args:
+        temperature: of the cosines.
+    """
+
+    def __init__(self, temperature: float = 0.1, weight: float | Schedule = 1.0) -> None:
+        super().__init__("uniform", weight)
+        self.temperature = temperature
+
+    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        ours = normalised(self.projected(student["hidden_states"][-1][:, 0]))
+        theirs = normalised(teacher["hidden_states"][-1][:, 0])
+        return F.cross_entropy(ours @ theirs.T / self.temperature, torch.arange(len(ours), device=ours.device))
+
+
+class SampleRelationLoss(HiddenStateLoss):
+    """Squared error of the cosines between the texts of a batch, on the last layer's first token (MLKD-BERT)."""
+
+    def __init__(self, weight: float | Schedule = 1.0) -> None:
+        super().__init__("uniform", weight)
+
+    def prepare(self, student: Any, teacher: Any) -> None:
+        pass
+
+    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        ours, theirs = student["hidden_states"][-1][:, 0], teacher["hidden_states"][-1][:, 0]
+        return F.mse_loss(_cosines(ours), _cosines(theirs))
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of `values` where `mask` is True; both of one shape."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def _cosines(states: Tensor) -> Tensor:
+    unit = normalised(states)
+    return unit @ unit.transpose(-1, -2)

@@ -1,0 +1,105 @@
+"""Recipes that look inside the teacher. The student is a transformer of its family."""
+
+from typing import Any
+
+from understudy.losses import (
+    AttentionLoss,
+    ContrastiveLoss,
+    CosineHiddenLoss,
+    EarthMovers,
+    EmbeddingLoss,
+    HardLabelLoss,
+    HiddenStateLoss,
+    LastStateLoss,
+    LogitMSELoss,
+    Loss,
+    MiniLMLoss,
+    MiniLMv2Loss,
+    PatientLoss,
+    RelationLoss,
+    SampleRelationLoss,
+    SoftCrossEntropyLoss,
+    SoftTargetLoss,
+)
+from understudy.training.recipes.base import Stage
+
+# A stage that does not teach labels has no best checkpoint: it ends with its last.
+NO_BEST: dict[str, Any] = {"load_best_model_at_end": False}
+
+
+def _patient(mapping: Any, temperature: float, hard_weight: float, patient_weight: float, normalise: bool) -> Stage:
+    losses: list[Loss] = [
+        HardLabelLoss(weight=hard_weight),
+        SoftTargetLoss(temperature, weight=1 - hard_weight),
+        PatientLoss(mapping, normalise, weight=patient_weight),
+    ]
+    return Stage(losses)
+
+
+def patient_skip(temperature: float = 10.0, hard_weight: float = 0.5, patient_weight: float = 100.0) -> list[Stage]:
+    """Labels, soft targets and every n-th layer's first token (Patient KD, Sun et al. 2019, PKD-Skip)."""
+    return [_patient("skip", temperature, hard_weight, patient_weight, normalise=True)]
+
+
+def patient_last(temperature: float = 10.0, hard_weight: float = 0.5, patient_weight: float = 100.0) -> list[Stage]:
+    """The same with the teacher's last layers (PKD-Last)."""
+    return [_patient("last", temperature, hard_weight, patient_weight, normalise=True)]
+
+
+def alp_kd(temperature: float = 2.0, hard_weight: float = 0.5, layer_weight: float = 1.0) -> list[Stage]:
+    """Each layer learns a mean of all the teacher's, weighted by attention (ALP-KD, Passban et al. 2021)."""
+    return [_patient("attention", temperature, hard_weight, layer_weight, normalise=False)]
+
+
+def rail_kd(temperature: float = 2.0, hard_weight: float = 0.5, layer_weight: float = 100.0) -> list[Stage]:
+    """Layers of the teacher drawn at random in every step (RAIL-KD, Haidar et al. 2022)."""
+    return [_patient("random", temperature, hard_weight, layer_weight, normalise=True)]
+
+
+def tinybert(
+    mapping: Any = "uniform", attention_weight: float = 1.0, hidden_weight: float = 1.0, temperature: float = 1.0
+) -> list[Stage]:
+    """First embeddings, hidden states and attention scores, then predictions (TinyBERT, Jiao et al. 2020)."""
+    inner: list[Loss] = [
+        EmbeddingLoss(),
+        HiddenStateLoss(mapping, weight=hidden_weight),
+        AttentionLoss("scores", mapping, weight=attention_weight),
+    ]
+    return [Stage(inner, NO_BEST), Stage([SoftCrossEntropyLoss(temperature)])]
+
+
+def bert_emd(temperature: float = 1.0) -> list[Stage]:
+    """TinyBERT's losses over all pairs of layers, weighted by an earth mover (BERT-EMD, Li et al. 2020)."""
+    inner: list[Loss] = [
+        EmbeddingLoss(),
+        HiddenStateLoss(EarthMovers(temperature)),
+        AttentionLoss("scores", EarthMovers(temperature)),
+    ]
+    return [Stage(inner, NO_BEST), Stage([SoftCrossEntropyLoss()])]
+
+
+def distilbert(temperature: float = 2.0) -> list[Stage]:
+    """Soft targets, labels and the cosine of the last layers (DistilBERT, Sanh et al. 2019), on the task itself."""
+    return [Stage([SoftTargetLoss(temperature, weight=5.0), HardLabelLoss(weight=2.0), CosineHiddenLoss("final")])]
+
+
+def minilm() -> list[Stage]:
+    """The last layer's attention and value relation, then logits (MiniLM, Wang et al. 2020)."""
+    return [Stage([MiniLMLoss()], NO_BEST), Stage([LogitMSELoss()])]
+
+
+def minilmv2(heads: int = 12, teacher_layer: int = -1) -> list[Stage]:
+    """Relations of queries, keys and values, then logits (MiniLMv2, Wang et al. 2021)."""
+    return [Stage([MiniLMv2Loss(heads, teacher_layer)], NO_BEST), Stage([LogitMSELoss()])]
+
+
+def mlkd(heads: int = 12, temperature: float = 2.0) -> list[Stage]:
+    """Relations of tokens and attention, then of samples, with soft targets (MLKD-BERT, Zhang et al. 2024)."""
+    tokens: list[Loss] = [RelationLoss("uniform"), MiniLMv2Loss(heads)]
+    samples: list[Loss] = [SampleRelationLoss(), ContrastiveLoss(), SoftTargetLoss(temperature)]
+    return [Stage(tokens, NO_BEST), Stage(samples)]
+
+
+def simkd() -> list[Stage]:
+    """The teacher's own head, frozen, on a student that learns what it reads (SimKD, Chen et al. 2022)."""
+    return [Stage([LastStateLoss()], frozen=("classifier.", "bert.pooler.", "roberta.pooler."))]

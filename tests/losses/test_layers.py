@@ -1,0 +1,230 @@
+"""Losses over layers against values worked out the slow way, and what must hold for all of them."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import ot
+import pytest
+import torch
+from torch import Tensor
+
+from understudy.errors import ModelError
+from understudy.losses import (
+    AttentionLoss,
+    CKALoss,
+    ContrastiveLoss,
+    CosineHiddenLoss,
+    EmbeddingLoss,
+    HiddenStateLoss,
+    LastStateLoss,
+    Loss,
+    MiniLMLoss,
+    MiniLMv2Loss,
+    PatientLoss,
+    RelationLoss,
+    SampleRelationLoss,
+)
+from understudy.losses.layer_mapping import MAPPINGS, EarthMovers, final, first, last, layer_mapping, skip, top, uniform
+
+BATCH, LENGTH, HEADS = 3, 5, 2
+LENGTHS = [5, 3, 2]
+
+
+def fields(layers: int, size: int, seed: int, spread: float = 1.0) -> dict[str, Any]:
+    random = torch.Generator().manual_seed(seed)
+
+    def states(count: int) -> tuple[Tensor, ...]:
+        shape = (BATCH, LENGTH, size)
+        return tuple((spread * torch.randn(shape, generator=random)).requires_grad_() for _ in range(count))
+
+    inside = {name: states(layers) for name in ("queries", "keys", "values")}
+    return {"hidden_states": states(layers + 1), "heads": HEADS, **inside}
+
+
+MASK = torch.tensor([[place < length for place in range(LENGTH)] for length in LENGTHS])
+BATCH_FIELDS = {"attention_mask": MASK}
+MAKERS: dict[str, Callable[[], Loss]] = {
+    "hidden": HiddenStateLoss,
+    "embedding": EmbeddingLoss,
+    "patient": PatientLoss,
+    "cosine": CosineHiddenLoss,
+    "relation": RelationLoss,
+    "cka": CKALoss,
+    "samples": SampleRelationLoss,
+    "last": LastStateLoss,
+    "scores": lambda: AttentionLoss("scores"),
+    "probabilities": lambda: AttentionLoss("probabilities"),
+    "divergence": lambda: AttentionLoss("divergence"),
+    "minilm": MiniLMLoss,
+    "minilmv2": lambda: MiniLMv2Loss(heads=4),
+}
+
+
+def test_pairs_of_the_papers() -> None:
+    assert uniform(4, 12) == [(1, 3), (2, 6), (3, 9), (4, 12)]
+    assert skip(6, 12) == [(1, 2), (2, 4), (3, 6), (4, 8), (5, 10)]
+    assert last(6, 12) == [(1, 7), (2, 8), (3, 9), (4, 10), (5, 11)]
+    assert first(2, 6) == [(1, 1), (2, 2)]
+    assert top(4, 12) == [(1, 9), (2, 10), (3, 11), (4, 12)]
+    assert final(4, 12) == [(4, 12)]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_nothing_to_learn_from_oneself_and_padding_changes_nothing(name: str) -> None:
+    loss, own, other = MAKERS[name](), fields(3, 8, 0), fields(3, 8, 1)
+    assert float(loss(own, own, BATCH_FIELDS).detach()) == pytest.approx(0.0, abs=1e-6)
+    value = loss(own, other, BATCH_FIELDS)
+    assert float(value.detach()) > 1e-3
+    padded = [_with_padding(both) for both in (own, other)]
+    longer = {"attention_mask": torch.cat([MASK, torch.zeros(BATCH, 4, dtype=torch.bool)], 1)}
+    torch.testing.assert_close(loss(*padded, longer), value)
+
+
+def _with_padding(given: dict[str, Any]) -> dict[str, Any]:
+    noise = torch.full((BATCH, 4, 8), 7.0)
+
+    def longer(states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(torch.cat([torch.where(MASK.unsqueeze(-1), s, 3.0), noise], 1) for s in states)
+
+    return {name: longer(value) if isinstance(value, tuple) else value for name, value in given.items()}
+
+
+@pytest.mark.parametrize("name", [*MAKERS, "contrastive"])
+def test_gradients_reach_the_student_alone(name: str) -> None:
+    loss = {**MAKERS, "contrastive": ContrastiveLoss}[name]()
+    student, teacher = fields(3, 8, 0), fields(3, 8, 1)
+    frozen = {k: tuple(s.detach() for s in v) if isinstance(v, tuple) else v for k, v in teacher.items()}
+    loss(student, frozen, BATCH_FIELDS).backward()
+    reached = [s.grad is not None for field in loss.student_fields for s in student[field]]
+    assert any(reached)
+    assert all(s.grad is None for value in teacher.values() if isinstance(value, tuple) for s in value)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().numpy()
+
+
+def test_hidden_states_by_hand() -> None:
+    student, teacher = fields(2, 8, 0), fields(6, 8, 1)
+    expected = []
+    for ours, theirs in ((1, 3), (2, 6)):
+        errors = [
+            (
+                (_array(student["hidden_states"][ours])[b, t] - _array(teacher["hidden_states"][theirs])[b, t]) ** 2
+            ).mean()
+            for b in range(BATCH)
+            for t in range(LENGTHS[b])
+        ]
+        expected.append(np.mean(errors))
+    found = HiddenStateLoss()(student, teacher, BATCH_FIELDS).detach()
+    assert float(found) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_patient_by_hand() -> None:
+    student, teacher = fields(3, 8, 0), fields(6, 8, 1)
+    errors = []
+    for ours, theirs in ((1, 2), (2, 4)):
+        a, b = (_array(f["hidden_states"][place])[:, 0] for f, place in ((student, ours), (teacher, theirs)))
+        a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+        errors.append(((a - b) ** 2).mean())
+    found = PatientLoss("skip")(student, teacher, BATCH_FIELDS).detach()
+    assert float(found) == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return np.asarray(e / e.sum(-1, keepdims=True))
+
+
+def _naive_divergence(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor], heads: int) -> float:
+    """KL of row distributions of a[0] a[1]^T and b[0] b[1]^T, head by head, token by token."""
+    found = []
+    for text, length in enumerate(LENGTHS):
+        for head in range(heads):
+            rows = []
+            for first_states, second_states in (a, b):
+                size = first_states.shape[-1] // heads
+                part = slice(head * size, (head + 1) * size)
+                left, right = (_array(x)[text, :length, part] for x in (first_states, second_states))
+                rows.append(_softmax(left @ right.T / np.sqrt(size)))
+            found += [float((q * np.log(q / p)).sum()) for p, q in zip(*rows, strict=True)]
+    return float(np.mean(found))
+
+
+def test_attention_and_relations_by_a_naive_loop() -> None:
+    student, teacher = fields(2, 8, 0), fields(2, 12, 1)
+    ours, theirs = ({n: f[n][-1] for n in ("queries", "keys", "values")} for f in (student, teacher))
+    attention = _naive_divergence((ours["queries"], ours["keys"]), (theirs["queries"], theirs["keys"]), HEADS)
+    values = _naive_divergence((ours["values"],) * 2, (theirs["values"],) * 2, HEADS)
+    assert float(MiniLMLoss()(student, teacher, BATCH_FIELDS).detach()) == pytest.approx(attention + values, rel=1e-4)
+    relations = sum(_naive_divergence((ours[n],) * 2, (theirs[n],) * 2, 4) for n in ours)
+    assert float(MiniLMv2Loss(heads=4)(student, teacher, BATCH_FIELDS).detach()) == pytest.approx(relations, rel=1e-4)
+    divergence = AttentionLoss("divergence", "final")(student, teacher, BATCH_FIELDS)
+    assert float(divergence.detach()) == pytest.approx(attention, rel=1e-4)
+
+
+def test_attention_loss_needs_as_many_heads() -> None:
+    student, teacher = (SimpleNamespace(num_attention_heads=heads, hidden_size=8) for heads in (2, 12))
+    with pytest.raises(ModelError, match=r"the student has 2 heads and the teacher 12. Give the student as many"):
+        AttentionLoss().prepare(student, teacher)
+
+
+@pytest.mark.parametrize("name", MAPPINGS)
+def test_every_mapping_goes_with_hidden_states(name: str) -> None:
+    torch.manual_seed(0)
+    student, teacher = fields(2, 8, 0), fields(4, 8, 1)
+    for loss in (HiddenStateLoss(name), PatientLoss(name)):
+        value = loss(student, teacher, BATCH_FIELDS)
+        assert 0 < float(value.detach()) < 10
+        value.backward()
+
+
+def test_earth_movers_move_as_pot_says() -> None:
+    student, teacher = fields(2, 8, 0), fields(3, 8, 1)
+    ours, theirs = student["hidden_states"][1:], teacher["hidden_states"][1:]
+
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        return (a - b).square().mean()
+
+    costs = np.array([[float(distance(a, b).detach()) for b in theirs] for a in ours])
+    least = ot.emd2(np.full(2, 1 / 2), np.full(3, 1 / 3), costs)
+    found = sum(
+        weight * float(distance(ours[place], t).detach()) for place, t, weight in EarthMovers()(ours, theirs, distance)
+    )
+    assert found == pytest.approx(float(least), rel=1e-5)
+    attentive = EarthMovers(temperature=1.0)
+    flows = [[w for _, _, w in attentive(ours, theirs, distance)] for _ in range(2)]
+    assert flows[0] != flows[1]
+    assert sum(flows[1]) == pytest.approx(1.0)
+
+
+def test_attentive_mapping_is_a_weighted_mean() -> None:
+    student, teacher = fields(1, 8, 0), fields(3, 8, 1)
+    query = _array(student["hidden_states"][1])[:, 0]
+    layers = np.stack([_array(s) for s in teacher["hidden_states"][1:]], 1)
+    weights = _softmax(np.einsum("bh,blh->bl", query, layers[:, :, 0]))
+    target = np.einsum("bl,blth->bth", weights, layers)
+    [(_, found, _)] = layer_mapping("attention")(
+        student["hidden_states"][1:], teacher["hidden_states"][1:], lambda a, b: a
+    )
+    np.testing.assert_allclose(_array(found), target, atol=1e-5)
+
+
+def test_mappings_that_are_none() -> None:
+    with pytest.raises(ModelError, match=r"No layer mapping 'diagonal'. Expected one of uniform"):
+        HiddenStateLoss("diagonal")
+    with pytest.raises(ModelError, match=r"pair \(3, 1\), but there are 2 layers in the student and 4"):
+        HiddenStateLoss([(3, 1)])(fields(2, 8, 0), fields(4, 8, 1), BATCH_FIELDS)
+
+
+def test_a_narrow_student_learns_a_projection() -> None:
+    student, teacher = fields(2, 4, 0), fields(2, 8, 1)
+    loss = HiddenStateLoss()
+    loss.prepare(SimpleNamespace(hidden_size=4), SimpleNamespace(hidden_size=8))
+    assert loss.projection is not None
+    loss(student, teacher, BATCH_FIELDS).backward()
+    assert all(parameter.grad is not None for parameter in loss.projection.parameters())
+    with pytest.raises(ModelError, match="simkd gives the student the teacher's head"):
+        LastStateLoss().prepare(SimpleNamespace(hidden_size=4), SimpleNamespace(hidden_size=8))

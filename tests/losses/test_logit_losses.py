@@ -1,0 +1,124 @@
+"""Losses of logits against values worked out the slow way."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from understudy.losses import (
+    AdaptiveLoss,
+    AnnealedMSELoss,
+    ContinuationLoss,
+    CosineLogitLoss,
+    DecoupledLoss,
+    HuberLogitLoss,
+    JensenShannonLoss,
+    Loss,
+    PearsonLoss,
+    SoftCrossEntropyLoss,
+    SoftTargetLoss,
+    StandardisedLoss,
+    schedules,
+)
+
+random = np.random.default_rng(0)
+OURS, THEIRS = random.normal(size=(2, 7, 4)) * 2
+LABELS = random.integers(0, 4, 7)
+LABELS[2] = -100
+
+
+def value(loss: Loss, ours: Any = OURS, theirs: Any = THEIRS, progress: float = 0.0) -> float:
+    batch = {"labels": torch.from_numpy(LABELS)}
+    return float(loss({"logits": torch.tensor(ours)}, {"logits": torch.tensor(theirs)}, batch, progress))
+
+
+def soft(logits: np.ndarray) -> np.ndarray:
+    e = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(e / e.sum(-1, keepdims=True))
+
+
+def kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return np.asarray((p * np.log(p / q)).sum(-1))
+
+
+ZERO_AT_HOME = [
+    JensenShannonLoss(), CosineLogitLoss(), HuberLogitLoss(), DecoupledLoss(), PearsonLoss(), StandardisedLoss(),
+    AnnealedMSELoss(1.0), ContinuationLoss(1.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", ZERO_AT_HOME, ids=lambda loss: type(loss).__name__)
+def test_nothing_to_learn_from_oneself(loss: Loss) -> None:
+    assert value(loss, THEIRS, THEIRS) == pytest.approx(0.0, abs=1e-6)
+    assert value(loss) > 0
+
+
+def test_soft_cross_entropy_by_hand() -> None:
+    p, q = soft(THEIRS / 3), soft(OURS / 3)
+    assert value(SoftCrossEntropyLoss(3.0)) == pytest.approx(-(p * np.log(q)).sum(1).mean())
+
+
+def test_jensen_shannon_by_hand() -> None:
+    p, q = soft(THEIRS), soft(OURS)
+    middle = (p + q) / 2
+    assert value(JensenShannonLoss()) == pytest.approx(((kl(p, middle) + kl(q, middle)) / 2).mean())
+    far = np.eye(4)[:3] * 100
+    assert value(JensenShannonLoss(), far, far[[1, 2, 0]]) == pytest.approx(np.log(2))
+
+
+def test_decoupled_parts_make_the_whole() -> None:
+    """DKD's identity (eq. 6): KL = target part + (1 - p of the target) * the rest's part."""
+    label = np.where(LABELS >= 0, LABELS, THEIRS.argmax(1))
+    p, q = soft(THEIRS), soft(OURS)
+    rows = np.arange(7)
+    parts = []
+    for r in rows:
+        others = np.arange(4) != label[r]
+        target = kl(np.array([p[r, label[r]], p[r, others].sum()]), np.array([q[r, label[r]], q[r, others].sum()]))
+        rest = kl(p[r, others] / p[r, others].sum(), q[r, others] / q[r, others].sum())
+        assert target + p[r, others].sum() * rest == pytest.approx(kl(p[r], q[r]))
+        parts.append((target, rest))
+    expected = np.mean([target + 4 * rest for target, rest in parts])
+    assert value(DecoupledLoss(temperature=1.0)) == pytest.approx(expected, rel=1e-5)
+    halves = [value(DecoupledLoss(1.0, *weights)) for weights in ((1.0, 0.0), (0.0, 4.0))]
+    assert sum(halves) == pytest.approx(expected, rel=1e-5)
+
+
+def test_pearson_by_hand() -> None:
+    p, q = soft(THEIRS), soft(OURS)
+    between = np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(p, q, strict=True)])
+    within = np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(p.T, q.T, strict=True)])
+    assert value(PearsonLoss(class_weight=0.5)) == pytest.approx(between + 0.5 * within)
+
+
+def test_standardised_logits_have_no_scale() -> None:
+    assert value(StandardisedLoss(), 5 * OURS + 3, 0.1 * THEIRS - 1) == pytest.approx(value(StandardisedLoss()))
+    scaled = [(x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True) for x in (OURS, THEIRS)]
+    assert value(StandardisedLoss(2.0)) == pytest.approx(value(SoftTargetLoss(2.0), *scaled))
+
+
+def test_annealing_grows_to_the_teacher() -> None:
+    factor = schedules.annealing(4)
+    assert [factor(progress) for progress in (0.0, 0.26, 0.6, 0.99, 1.0)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert value(AnnealedMSELoss(factor)) == pytest.approx(((OURS - 0.25 * THEIRS) ** 2).mean())
+    assert value(AnnealedMSELoss(factor), progress=1.0) == pytest.approx(((OURS - THEIRS) ** 2).mean())
+
+
+def test_continuation_leaves_a_margin() -> None:
+    errors = ((OURS - 0.5 * THEIRS) ** 2).sum(1)
+    assert value(ContinuationLoss(0.5, margin=20)) == pytest.approx(np.maximum(errors - 10, 0).mean())
+
+
+def test_adaptive_weights_by_hand() -> None:
+    p, q = soft(THEIRS / 2), soft(OURS / 2)
+    expected = []
+    for row in range(7):
+        divergence = kl(p[row], q[row]) * 4
+        if LABELS[row] < 0:
+            expected.append(divergence)
+            continue
+        difficulty = -np.log(soft(THEIRS)[row, LABELS[row]])
+        share = np.exp(-1 / np.sqrt(difficulty))
+        expected.append(share * divergence - (1 - share) * np.log(soft(OURS)[row, LABELS[row]]))
+    assert value(AdaptiveLoss(2.0)) == pytest.approx(np.mean(expected), rel=1e-5)

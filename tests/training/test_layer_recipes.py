@@ -1,0 +1,183 @@
+"""Recipes that look inside the teacher: each trains a student, on the tokens that the teacher reads."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from understudy import (
+    RECIPES,
+    Classifier,
+    DistillSettings,
+    StudentSettings,
+    Teacher,
+    create_student,
+    distill,
+    evaluate,
+    load_data,
+)
+from understudy.errors import ModelError
+from understudy.losses import AttentionLoss, HiddenStateLoss, LogitMSELoss
+from understudy.models.inside import capture
+from understudy.models.transformer import chosen_layers
+from understudy.training.trainer import DistillationTrainer
+
+QUICK: dict[str, Any] = {
+    "max_steps": 4,
+    "per_device_train_batch_size": 16,
+    "eval_strategy": "no",
+    "save_strategy": "no",
+}
+QUICK |= {"load_best_model_at_end": False}
+
+
+@pytest.fixture(scope="module")
+def teacher(teacher_folder: Path) -> Teacher:
+    return Teacher(teacher_folder, max_length=48, dtype="float32")
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_every_recipe_trains_a_transformer(recipe: str, teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    student = StudentSettings("bert", layers=2, max_length=48)
+    folder = distill(teacher, load_data(toy_data), tmp_path / "out", DistillSettings(student, recipe, arguments=QUICK))
+    with safe_open(folder / "model.safetensors", framework="np") as file:
+        names = set(file.keys())
+    assert not any("projections" in name for name in names)
+    assert Classifier.load(folder).logits(["a great film"]).shape == (1, 2)
+
+
+def test_a_narrow_student_learns_the_teachers_inside(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    data = load_data(toy_data)
+    student = StudentSettings("bert", layers=2, hidden_size=16, feed_forward=32, max_length=48)
+    arguments = {"num_train_epochs": 10, "per_device_train_batch_size": 16, "learning_rate": 2e-3}
+    folder = distill(teacher, data, tmp_path / "out", DistillSettings(student, "tinybert", arguments=arguments))
+    assert evaluate(Classifier.load(folder), data["test"])["accuracy"] > 0.85
+
+
+@pytest.mark.parametrize("start", ["first", "last", "skip", "2,1"])
+def test_a_student_starts_from_the_teachers_layers(start: str, teacher: Teacher, toy_data: Path) -> None:
+    data = load_data(toy_data)
+    student, tokenizer = create_student(StudentSettings("bert", max_length=48, start=start), teacher, data["train"])
+    texts = data["test"]["text"][:5]
+    inputs = tokenizer(texts, padding=True, return_tensors="pt")
+    theirs = teacher.tokenize(texts)
+    assert inputs["input_ids"].shape == theirs["input_ids"].shape
+    student.eval()
+    with torch.no_grad():
+        ours = student(**{name: inputs[name] for name in ("input_ids", "attention_mask")}).logits.numpy()
+    same = start != "2,1"  # all layers, in their order: the teacher itself
+    assert np.allclose(ours, teacher.logits(texts), atol=1e-5) == same
+
+
+def test_starts_that_are_none(teacher: Teacher, toy_data: Path) -> None:
+    train = load_data(toy_data)["train"]
+    assert chosen_layers("skip", 3, 12) == [4, 8, 12]
+    assert chosen_layers("last", 3, 12) == [10, 11, 12]
+    with pytest.raises(ModelError, match=r"No start 'middle'. Expected one of random, first, last, skip"):
+        create_student(StudentSettings("bert", start="middle"), teacher, train)
+    with pytest.raises(ModelError, match=r"is \[1, 9\]: expected 2 of the teacher's layers 1 to 2"):
+        create_student(StudentSettings("bert", start="1,9"), teacher, train)
+    with pytest.raises(ModelError, match="other widths can't start from the teacher's layers"):
+        create_student(StudentSettings("bert", hidden_size=16, start="first"), teacher, train)
+    with pytest.raises(ModelError, match="can't be cut into 3 heads"):
+        create_student(StudentSettings("bert", heads=3), teacher, train)
+    with pytest.raises(ModelError, match="cnn is no transformer"):
+        create_student(StudentSettings("cnn", layers=2), teacher, train)
+
+
+def test_nothing_is_computed_that_no_loss_asked_for(teacher: Teacher) -> None:
+    batch = {"text": ["a great film"]}
+    assert teacher(batch).keys() == {"logits"}
+    assert teacher(batch, ("hidden_states",)).keys() == {"hidden_states", "attention_mask", "heads"}
+    found = teacher(batch, ("queries", "values"))
+    assert found.keys() == {"queries", "values", "attention_mask", "heads"}
+    assert len(found["queries"]) == teacher.model.config.num_hidden_layers
+    projections = [module for module in teacher.model.modules() if isinstance(module, torch.nn.Linear)]
+    assert not any(module._forward_hooks for module in projections)
+
+
+def test_captured_queries_and_keys_make_the_models_attention(teacher: Teacher) -> None:
+    """Against what transformers itself returns with its eager attention."""
+    inputs = teacher.tokenize(["a great film", "awful"])
+    before = teacher.model.config._attn_implementation
+    teacher.model.set_attn_implementation("eager")
+    with torch.no_grad(), capture(teacher.model, ("queries", "keys")) as inside:
+        expected = teacher.model(**inputs, output_attentions=True).attentions
+    teacher.model.set_attn_implementation(before)
+    heads = teacher.model.config.num_attention_heads
+    for layer, attention in enumerate(expected):
+        q, k = (inside[n][layer].unflatten(-1, (heads, -1)).transpose(1, 2) for n in ("queries", "keys"))
+        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        scores = scores.masked_fill(inputs["attention_mask"][:, None, None, :] == 0, -1e9)
+        torch.testing.assert_close(scores.softmax(-1), attention)
+
+
+def test_what_has_no_layers_is_refused(
+    teacher: Teacher, toy_data: Path, tag_teacher_folder: Path, toy_tags: Path, tmp_path: Path
+) -> None:
+    data = load_data(toy_data)
+    with pytest.raises(ModelError, match="CNNForSequenceClassification has no layers like the teacher's"):
+        distill(teacher, data, tmp_path / "a", DistillSettings(StudentSettings("cnn"), "tinybert", arguments=QUICK))
+    with pytest.raises(ModelError, match="for tagging, choose a recipe that reads logits"):
+        distill(
+            Teacher(tag_teacher_folder, max_length=64),
+            load_data(toy_tags),
+            tmp_path / "b",
+            DistillSettings(StudentSettings("bert", layers=1), "tinybert", arguments=QUICK),
+        )
+    student, tokenizer = create_student(StudentSettings("bert", layers=1), teacher, data["train"])
+    with pytest.raises(ModelError, match="HiddenStateLoss needs hidden_states from the teacher"):
+        DistillationTrainer(
+            student, tokenizer, data["train"], losses=[HiddenStateLoss()], teacher=teacher.label(data["train"])
+        )
+
+
+def test_tokens_that_do_not_lie_on_each_other(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    student = StudentSettings("bert", layers=1, max_length=4)
+    with pytest.raises(ModelError, match=r"tokens that do not lie on each other.*same --max-length"):
+        distill(teacher, load_data(toy_data), tmp_path / "a", DistillSettings(student, "tinybert", arguments=QUICK))
+
+
+def test_an_interrupted_projection_goes_on(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    """What losses learn with the student is in its checkpoints: the same weights as without the interruption."""
+    data = load_data(toy_data)
+    student = StudentSettings("bert", layers=1, hidden_size=16, feed_forward=32, max_length=48)
+
+    def trained(folder: Path, stop: int | None) -> dict[str, torch.Tensor]:
+        from transformers import set_seed
+
+        set_seed(0)
+        model, tokenizer = create_student(student, teacher, data["train"])
+        arguments = {"output_dir": str(folder), "max_steps": 12, "eval_strategy": "steps", "eval_steps": 4}
+        arguments |= {"save_strategy": "steps", "save_steps": 4, "load_best_model_at_end": False, "seed": 0}
+        from transformers import TrainerCallback
+
+        from understudy import DistillationArguments
+
+        class Stop(TrainerCallback):
+            def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                if state.global_step == stop:
+                    raise KeyboardInterrupt
+
+        trainer = DistillationTrainer(
+            model,
+            tokenizer,
+            data["train"],
+            data["validation"],
+            losses=[LogitMSELoss(), HiddenStateLoss(), AttentionLoss("probabilities")],
+            teacher=teacher,
+            args=DistillationArguments(**arguments),  # type: ignore[arg-type]
+            callbacks=[Stop()],
+        )
+        trainer.train(resume_from_checkpoint=True)
+        return {name: value.clone() for name, value in model.state_dict().items()}
+
+    undisturbed = trained(tmp_path / "a", None)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "b", 9)
+    resumed = trained(tmp_path / "b", None)
+    assert undisturbed.keys() == resumed.keys()
+    assert all(torch.equal(undisturbed[name], resumed[name]) for name in undisturbed)
