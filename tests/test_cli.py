@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import Command, toy_rows, write_jsonl
 
+from understudy import RECIPES
+from understudy.cli.options import Recipe
+
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -187,3 +190,15 @@ def test_report_and_best(exam: Path, tmp_path: Path, run: Run) -> None:
     code, _, err = run("best", exam, "--max-latency-ms", 0)
     assert code == 2
     assert "On validation, no student reaches 97% of the teacher within 0 ms" in err
+
+
+def test_recipes_are_listed_with_what_they_read(run: Run) -> None:
+    code, out, _ = run("recipes", "--json")
+    assert code == 0
+    rows = json.loads(out)
+    assert rows.keys() == RECIPES.keys()
+    assert rows["hard-labels"]["reads"] == []
+    assert rows["tinybert"]["reads"] == ["hidden_states", "keys", "logits", "queries"]
+    assert rows["tinybert"]["students"] == "transformers"
+    assert {recipe.value for recipe in Recipe} == RECIPES.keys()
+    assert "Jiao et al. 2020" in run("recipes")[1]

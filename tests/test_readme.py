@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from understudy import RECIPES
+
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -48,3 +50,18 @@ def test_demo_data_is_what_it_says() -> None:
     ids = [set(ids_of(part).tolist()) for part in data.values()]
     assert sum(map(len, data.values())) == sum(map(len, ids)) == len(set.union(*ids))
     assert f"{sum(map(len, ids)):,} English review sentences" in (DATA / "README.md").read_text()
+
+
+def test_the_page_on_adding_a_loss_runs(
+    tmp_path: Path, toy_data: Path, teacher_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (README.parent / "docs" / "how-to" / "add-a-loss.md").read_text()
+    snippet = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert snippet is not None
+    code = snippet.group(1)
+    assert len(code.splitlines()) < 30
+    for name, value in (("DATA", toy_data), ("TEACHER", teacher_folder), ("OUT", tmp_path / "out")):
+        code = code.replace(f'"{name}"', repr(str(value)))
+    exec(compile(code, "add-a-loss.md", "exec"), {})
+    RECIPES.pop("margin")
+    assert (tmp_path / "out" / "model.safetensors").is_file()

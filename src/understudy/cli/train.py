@@ -1,8 +1,8 @@
-"""finetune, augment, label, distill: what trains."""
+"""finetune, augment, label, distill: what trains; recipes: how."""
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -244,3 +244,26 @@ def distill(
         record={"teacher": teacher, "source": data},
     )
     logger.info("The student is in %s.", out)
+
+
+def recipes(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """List the recipes: what each does, its paper, what it reads of the teacher, which students it is for."""
+    import json
+
+    from understudy.training.recipes import RECIPES
+
+    rows: dict[str, Any] = {}
+    for name, recipe in RECIPES.items():
+        stages = recipe()
+        fields = sorted(frozenset().union(*(stage.teacher_fields for stage in stages)))
+        about = (recipe.__doc__ or "").strip().splitlines()[0]
+        students = "transformers" if any(stage.needs_layers for stage in stages) else "all"
+        rows[name] = {"about": about, "stages": len(stages), "reads": fields, "students": students}
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    for name, row in rows.items():
+        print(f"{name:<14}{row['about']}")
+        print(f"{'':<14}  reads {', '.join(row['reads']) or 'nothing'} of the teacher; students: {row['students']}")

@@ -118,7 +118,7 @@ def counts_of(texts: Dataset) -> dict[str, int]:
     if "method" not in texts.column_names:
         return {"train": len(texts)}
     methods, counts = np.unique(np.asarray(texts["method"], dtype=str), return_counts=True)
-    return {method or "train": int(count) for method, count in zip(methods, counts, strict=True)}
+    return {str(method) or "train": int(count) for method, count in zip(methods, counts, strict=True)}
 
 
 def _with_origin(texts: Dataset, method: str) -> Dataset:

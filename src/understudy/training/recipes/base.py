@@ -23,9 +23,14 @@ class Stage:
 
     @property
     def needs_teacher(self) -> bool:
-        return any(loss.teacher_fields for loss in self.losses)
+        return bool(self.teacher_fields)
+
+    @property
+    def teacher_fields(self) -> frozenset[str]:
+        """What the teacher must give."""
+        return frozenset().union(*(loss.teacher_fields for loss in self.losses))
 
     @property
     def needs_layers(self) -> bool:
         """Whether the teacher must run in every step: logits can be kept, layers are too large."""
-        return any(loss.teacher_fields - {"logits"} for loss in self.losses)
+        return bool(self.teacher_fields - {"logits"})
