@@ -4,6 +4,7 @@
 |---|---|
 | indonlu.yaml | the twelve Indonesian sets of IndoNLU, after Nityasya et al. 2022 |
 | taggers.yaml | what a CRF, characters and a teacher bring to taggers, with all labels and with a tenth of them |
+| layers.yaml | which recipe over layers, which mapping, which weights, after Dankar et al. 2023 |
 | pairs.yaml | paraphrase, entailment and similarity, where small students fail |
 
 Fine-tunes the teachers that are missing, runs the exam, keeps its rows. It goes on where it stopped. A data set called
@@ -62,7 +63,7 @@ def _lines(rows: Dataset) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("plan", help="indonlu, taggers or pairs")
+    parser.add_argument("plan", help="indonlu, taggers, layers or pairs")
     parser.add_argument("--shared", required=True, help="the folder with data/")
     parser.add_argument("--work", required=True)
     parser.add_argument("--encoder", help="a pretrained encoder; by default the demo's, which is English")

@@ -6,7 +6,7 @@
 | smsa | all of SmSA's | Indonesian news and manuals |
 | kitchen, electronics | 200 reviews, beside 5,100 of the other domains | the rest of the domain, without labels |
 
-Of each task, a tenth of the training texts validates (of kitchen and electronics their own validation split), and the
+Of SST-2, a tenth of the training texts validates (of the others their own validation split), and the
 score is that of the test split. A teacher has seen the labels that its task has, no more. Rows already there are kept;
 a row is one training. --masked-lm is the model that masked_lm.py makes.
 
@@ -20,7 +20,7 @@ import json
 import os
 import re
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -35,7 +35,7 @@ DOMAINS = ("books", "dvd", "electronics", "kitchen")
 FEW = 200
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
 # Texts of the unlabelled set: so many times the training texts, but no fewer and no more.
-TIMES, FEWEST, MOST = 15, 20_000, 100_000
+TIMES, FEWEST, MOST = 10, 20_000, 40_000
 NONE, UNLABELLED, MIXUP, SMOOTHING, DOUBTS = "none", "unlabelled", "mixup", "smoothing", "doubts"
 VARIANTS = (NONE, MIXUP, "tang:20", "neighbours:20", UNLABELLED, f"{UNLABELLED}+tang:20")
 
@@ -199,16 +199,18 @@ def main() -> None:
     done = read_rows(arguments.out)
     waiting = [job for job in jobs if not any(row.items() >= job.items() for row in done)]
     with ProcessPoolExecutor(arguments.jobs, get_context("forkserver"), max_tasks_per_child=8) as pool:
-        running = []
+
+        def keep(future: Future[dict[str, Any]]) -> None:
+            row = future.result()
+            append_row(arguments.out, row)
+            print(*(row[name] for name in (*names, "accuracy", "train_seconds")), flush=True)
+
         for (task, _, _, variant), group in itertools.groupby(waiting, lambda j: tuple(j[n] for n in names[:4])):
             several = list(group)
             about = Texts.of(several[0], work).label()  # here, with all threads, while the workers train
             print(f"{task} {variant}: {about}", flush=True)
-            running += [pool.submit(run, job, about, work) for job in several]
-        for future in as_completed(running):
-            row = future.result()
-            append_row(arguments.out, row)
-            print(*(row[name] for name in (*names, "accuracy", "train_seconds")), flush=True)
+            for job in several:
+                pool.submit(run, job, about, work).add_done_callback(keep)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import toy_rows
 from safetensors import safe_open
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    set_seed,
+)
 
 from understudy import (
     RECIPES,
@@ -23,6 +33,8 @@ from understudy.errors import ModelError
 from understudy.losses import AttentionLoss, HiddenStateLoss, LogitMSELoss
 from understudy.models.inside import capture
 from understudy.models.transformer import chosen_layers
+from understudy.training.distill import training_steps
+from understudy.training.recipes import make_stages, parse_recipe
 from understudy.training.trainer import DistillationTrainer
 
 QUICK: dict[str, Any] = {
@@ -181,3 +193,74 @@ def test_an_interrupted_projection_goes_on(teacher: Teacher, toy_data: Path, tmp
     resumed = trained(tmp_path / "b", None)
     assert undisturbed.keys() == resumed.keys()
     assert all(torch.equal(undisturbed[name], resumed[name]) for name in undisturbed)
+
+
+def test_stages_share_the_steps() -> None:
+    steps = {"max_steps": 100}
+    assert training_steps(DistillSettings(recipe="tinybert", arguments=steps), 640) == 100
+    assert training_steps(DistillSettings(recipe="logit-mse", arguments={"num_train_epochs": 3}), 640) == 30
+    assert training_steps(DistillSettings(recipe="minilm", arguments={"num_train_epochs": 3}), 640) == 30
+
+
+def test_options_of_a_recipe() -> None:
+    assert parse_recipe("tinybert mapping=top attention_weight=0.5") == (
+        "tinybert",
+        {"mapping": "top", "attention_weight": 0.5},
+    )
+    inner = make_stages(*parse_recipe("tinybert attention_weight=0.5 hidden_weight=2"))[0]
+    assert [loss.weight for loss in inner.losses] == [1.0, 2, 0.5]
+    with pytest.raises(ModelError, match=r"tinybert has no option 'maping'. It has mapping, attention_weight"):
+        make_stages("tinybert", {"maping": "top"})
+    with pytest.raises(ModelError, match="expected OPTION=VALUE"):
+        parse_recipe("tinybert top")
+
+
+def _roberta() -> tuple[Any, Any]:
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    texts = [row["text"] for row in toy_rows(300)]
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=400, special_tokens=special))
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    names = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "mask_token": "<mask>"}
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        **names,
+        model_max_length=40,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 20}
+    config = RobertaConfig(vocab_size=len(fast), max_position_embeddings=42, type_vocab_size=1, pad_token_id=1, **sizes)
+    return RobertaForSequenceClassification(config), fast
+
+
+def _distilbert(tokenizer: Any) -> tuple[Any, Any]:
+    sizes = {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 20}
+    config = DistilBertConfig(vocab_size=len(tokenizer), max_position_embeddings=40, **sizes)
+    return DistilBertForSequenceClassification(config), tokenizer
+
+
+@pytest.mark.parametrize("pair", [False, True])
+@pytest.mark.parametrize("family", ["roberta", "distilbert"])
+def test_a_student_of_another_family_is_its_teacher_at_the_start(
+    family: str, pair: bool, teacher: Teacher, toy_data: Path, toy_pairs: Path, tmp_path: Path
+) -> None:
+    """With all layers copied: its tokens, positions and special tokens are where the teacher's are."""
+    set_seed(0)
+    model, tokenizer = _roberta() if family == "roberta" else _distilbert(teacher.tokenizer)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    names = ["disliked", "liked"] if pair else ["negative", "positive"]
+    model.config.id2label = dict(enumerate(names))
+    other = Teacher(model, tokenizer, max_length=40, dtype="float32")
+    data = load_data(toy_pairs if pair else toy_data)
+    student, its_tokenizer = create_student(StudentSettings("bert", max_length=40), other, data["train"], names)
+    classifier = Classifier(student, its_tokenizer)
+    texts = data["validation"]["text"][:6]
+    pairs = data["validation"]["text_pair"][:6] if pair else None
+    np.testing.assert_allclose(classifier.logits(texts, pairs), other.logits(texts, pairs), atol=1e-4)
+    settings = DistillSettings(StudentSettings("bert", layers=1, max_length=40), "minilmv2", arguments=QUICK)
+    distill(other, data, tmp_path / "student", settings)

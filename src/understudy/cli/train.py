@@ -139,6 +139,10 @@ def distill(
     recipe: Annotated[
         Recipe, typer.Option(help="Method; hard-labels is the baseline without a teacher.")
     ] = Recipe.LOGIT_MSE,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the recipe, NAME=VALUE: mapping=top, temperature=4. Repeatable.", show_default=False),
+    ] = None,
     unlabelled: Unlabelled = None,
     most_unlabelled: MostUnlabelled = None,
     augment: Augment = None,
@@ -206,8 +210,11 @@ def distill(
     from understudy.teachers import Teacher
     from understudy.training.distill import DistillSettings
     from understudy.training.distill import distill as run
+    from understudy.training.recipes import make_stages, parse_recipe
     from understudy.training.students import StudentSettings
 
+    _, options = parse_recipe(" ".join([recipe, *(option or ())]))
+    make_stages(recipe, options)
     transfer = transfer_settings(augment, select, most_unlabelled, mixup, smoothing)
     loaded = read_data(data, text, text_pair, label, task, repair_tags)
     settings = DistillSettings(
@@ -227,6 +234,7 @@ def distill(
             start=start,
         ),
         recipe=recipe,
+        recipe_options=options,
         transfer=transfer,
         arguments=training_arguments(epochs, batch_size, learning_rate),
         seed=seed,

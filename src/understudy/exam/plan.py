@@ -11,12 +11,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from understudy.data.sources import Columns
-from understudy.errors import DataError
+from understudy.errors import DataError, ModelError
 from understudy.models import STUDENTS
 from understudy.models.transformer import TRANSFORMERS
 from understudy.tasks import KINDS
 from understudy.training.arguments import DistillationArguments
-from understudy.training.recipes import RECIPES
+from understudy.training.recipes import RECIPES, make_stages, parse_recipe
 from understudy.transfer import TransferSettings
 
 # Where word vectors come from, besides files.
@@ -155,7 +155,7 @@ class Plan(_Strict):
         data: data sets; a path, a `DataPlan`, or a list of them.
         teacher: for data sets that name none.
         students: architectures, with sizes.
-        recipes: methods, keys of `RECIPES`.
+        recipes: methods, keys of `RECIPES`; with options `tinybert mapping=top`, or `{recipe: tinybert, mapping: top}`.
         embeddings: where word vectors come from: "teacher", "random", files of vectors.
         seeds: each student is trained once with each.
         precision: what students are exported, scored and timed in.
@@ -186,12 +186,30 @@ class Plan(_Strict):
             return {**value, "data": [value["data"]]}
         return value
 
+    @field_validator("recipes", mode="before")
+    @classmethod
+    def _written_out(cls, value: Any) -> Any:
+        """`{recipe: tinybert, mapping: top}` as `tinybert mapping=top`."""
+        if not isinstance(value, list | tuple):
+            return value
+        return [
+            " ".join([str(part.get("recipe")), *(f"{k}={v}" for k, v in part.items() if k != "recipe")])
+            if isinstance(part, dict)
+            else part
+            for part in value
+        ]
+
     @field_validator("recipes")
     @classmethod
     def _known_recipes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
+        for text in value:
+            name, options = parse_recipe(text)
             if name not in RECIPES:
                 raise ValueError(f"no recipe {name!r}, expected one of {', '.join(RECIPES)}")
+            try:
+                make_stages(name, options)
+            except ModelError as error:
+                raise ValueError(str(error).rstrip(".")) from None
         return value
 
     @field_validator("embeddings")

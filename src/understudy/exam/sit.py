@@ -47,6 +47,7 @@ from understudy.runtime.manifest import MANIFEST
 from understudy.tasks import Task
 from understudy.teachers import Teacher, label_texts
 from understudy.training.distill import DistillSettings, distill, training_steps
+from understudy.training.recipes import parse_recipe
 from understudy.training.students import StudentSettings, create_student
 from understudy.transfer import TransferSettings, chosen_texts, transfer_set
 from understudy.transfer.texts import counts_of
@@ -258,10 +259,11 @@ def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
 
 def student_settings(trial: Trial, loaded: Loaded) -> DistillSettings:
     assert trial.student is not None
+    name, options = parse_recipe(trial.recipe)
     settings = DistillSettings(
         student=StudentSettings(embeddings=trial.embeddings, **trial.student.model_dump(exclude={"name"})),
-        recipe=trial.recipe,
-        recipe_options=trial.recipe_options,
+        recipe=name,
+        recipe_options={**options, **trial.recipe_options},
         transfer=loaded.settings,
         arguments=trial.arguments,
         seed=trial.seed,

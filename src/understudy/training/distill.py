@@ -23,14 +23,13 @@ from understudy.data.datasets import (
 )
 from understudy.data.labels import are_generic
 from understudy.data.targets import with_labels_of
-from understudy.errors import ModelError
 from understudy.evaluation.evaluate import check_task, match_labels
 from understudy.models.transformer import TRANSFORMERS
 from understudy.outputs import OutputFolder
 from understudy.teachers import CachedTeacher, Teacher, label_texts
 from understudy.training.arguments import DistillationArguments, steps_of_a_pass
 from understudy.training.folders import WORK, write_history, write_model_folder
-from understudy.training.recipes import RECIPES, Stage
+from understudy.training.recipes import Stage, make_stages
 from understudy.training.students import StudentSettings, create_student
 from understudy.training.trainer import DistillationTrainer
 from understudy.transfer import TransferSettings, chosen_texts, transfer_set
@@ -40,6 +39,8 @@ logger = logging.getLogger("understudy")
 
 # How long a student learns where nobody says: about this many steps, but no fewer and no more passes.
 STEPS, FEWEST_PASSES, MOST_PASSES = 4000, 4, 30
+# With so many labels the mean over them hides the few that matter: see docs/which-student.md.
+MANY_LABELS = 20
 # What suits a small transformer, where our own students want more.
 TRANSFORMER_ARGUMENTS: dict[str, Any] = {
     "learning_rate": 5e-4,
@@ -105,8 +106,7 @@ def distill(
         UnderstudyError: bad input, said before any training step.
     """
     settings = settings or DistillSettings()
-    if settings.recipe not in RECIPES:
-        raise ModelError(f"No recipe {settings.recipe!r}. Expected one of {', '.join(RECIPES)}.")
+    stages = make_stages(settings.recipe, settings.recipe_options)
     data = DatasetDict({name: with_labels_of(rows, teacher.label_names) for name, rows in data.items()})
     check_validation(data)
     settings.transfer.check(task_of(data["train"]), is_pair(data["train"]))
@@ -132,13 +132,14 @@ def distill(
     with output as folder:
         names = label_names(data)
         student_names = [teacher.label_names[index] for index in order] if are_generic(names) else names
-        stages = RECIPES[settings.recipe](**settings.recipe_options)
         asks_logits = any(stage.needs_teacher and not stage.needs_layers for stage in stages)
         asks_logits = asks_logits and not settings.live and not settings.transfer.smoothing
         labelled: CachedTeacher | None = None
         if asks_logits or settings.transfer.select:
             labelled = label_texts(teacher, texts, cache)
             texts = chosen_texts(texts, data, labelled, order, settings.transfer)
+        if settings.recipe == "logit-mse" and len(names) > MANY_LABELS:
+            logger.info("Raw logits of %d labels are learned slowly; try --recipe dist as well.", len(names))
         set_seed(settings.seed)
         student, tokenizer = create_student(settings.student, teacher, texts, student_names)
         history: list[dict[str, Any]] = []
@@ -155,7 +156,7 @@ def distill(
                 losses=stage.losses,
                 teacher=_source(stage, teacher, None if settings.live else labelled),
                 label_order=order,
-                args=_arguments(stage, settings, len(rows), folder / WORK / f"stage-{number}"),
+                args=_arguments(stage, settings, len(rows), folder / WORK / f"stage-{number}", len(stages)),
                 callbacks=list(callbacks),
                 blend=settings.transfer.blend(teacher, tokenizer, order, stage.needs_teacher),
             )
@@ -168,11 +169,14 @@ def distill(
 
 
 def training_steps(settings: DistillSettings, rows: int) -> int:
-    """How many steps the recipe's first stage takes over `rows` texts."""
-    arguments = _arguments(RECIPES[settings.recipe](**settings.recipe_options)[0], settings, rows, Path(WORK))
-    if arguments.max_steps > 0:
-        return arguments.max_steps
-    return math.ceil(steps_of_a_pass(arguments, rows) * arguments.num_train_epochs)
+    """How many steps the recipe's stages take over `rows` texts, together."""
+    stages = make_stages(settings.recipe, settings.recipe_options)
+    total = 0
+    for stage in stages:
+        arguments = _arguments(stage, settings, rows, Path(WORK), len(stages))
+        passes = math.ceil(steps_of_a_pass(arguments, rows) * arguments.num_train_epochs)
+        total += arguments.max_steps if arguments.max_steps > 0 else passes
+    return total
 
 
 def _source(stage: Stage, teacher: Teacher, labelled: CachedTeacher | None) -> Teacher | CachedTeacher | None:
@@ -182,14 +186,21 @@ def _source(stage: Stage, teacher: Teacher, labelled: CachedTeacher | None) -> T
     return teacher if stage.needs_layers or labelled is None else labelled
 
 
-def _arguments(stage: Stage, settings: DistillSettings, rows: int, work: Path) -> DistillationArguments:
-    """The stage's settings and the user's; passes by the number of rows where neither says."""
+def _arguments(stage: Stage, settings: DistillSettings, rows: int, work: Path, stages: int) -> DistillationArguments:
+    """The stage's settings and the user's; passes by the number of rows where neither says.
+
+    Steps and passes are those of the whole training, of which each of `stages` has its share.
+    """
     suited = TRANSFORMER_ARGUMENTS if settings.student.architecture in TRANSFORMERS else {}
     chosen = {**suited, **stage.arguments, **settings.arguments}
     arguments = DistillationArguments(output_dir=str(work), seed=settings.seed, **chosen)
     if "num_train_epochs" not in chosen and "max_steps" not in chosen:
         steps = steps_of_a_pass(arguments, rows)
         arguments.num_train_epochs = min(max(math.ceil(STEPS / steps), FEWEST_PASSES), MOST_PASSES)
+    share = stage.share or 1 / stages
+    arguments.num_train_epochs *= share
+    if arguments.max_steps > 0:
+        arguments.max_steps = max(round(arguments.max_steps * share), 1)
     return arguments
 
 

@@ -1,7 +1,10 @@
 """Published methods, as functions that return the stages of a training."""
 
+import inspect
 from collections.abc import Callable
+from typing import Any
 
+from understudy.errors import ModelError
 from understudy.training.recipes.base import Stage
 from understudy.training.recipes.layers import (
     alp_kd,
@@ -49,4 +52,45 @@ RECIPES: dict[str, Callable[..., list[Stage]]] = {
     "simkd": simkd,
 }
 
-__all__ = ["RECIPES", "Stage", "hard_labels", "logit_mse", "soft_targets"]
+
+def make_stages(name: str, options: dict[str, Any] | None = None) -> list[Stage]:
+    """The stages of a recipe.
+
+    Args:
+        options: arguments of the recipe's function.
+
+    Raises:
+        ModelError: no such recipe, or it has no such option.
+    """
+    if name not in RECIPES:
+        raise ModelError(f"No recipe {name!r}. Expected one of {', '.join(RECIPES)}.")
+    known = inspect.signature(RECIPES[name]).parameters
+    unknown = sorted(options.keys() - known.keys()) if options else []
+    if unknown:
+        has = f"It has {', '.join(known)}" if known else "It has none"
+        raise ModelError(f"The recipe {name} has no option {unknown[0]!r}. {has}.")
+    return RECIPES[name](**(options or {}))
+
+
+def parse_recipe(text: str) -> tuple[str, dict[str, Any]]:
+    """`NAME` or `NAME OPTION=VALUE ...`, such as `tinybert mapping=top attention_weight=0.1`: (name, options)."""
+    name, *given = text.split()
+    options = {}
+    for part in given:
+        key, found, value = part.partition("=")
+        if not found:
+            raise ModelError(f"Recipe {text!r}: {part!r}, expected OPTION=VALUE.")
+        options[key] = _number(value)
+    return name, options
+
+
+def _number(value: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
+__all__ = ["RECIPES", "Stage", "hard_labels", "logit_mse", "make_stages", "parse_recipe", "soft_targets"]

@@ -14,11 +14,13 @@ class Stage:
     Args:
         losses: the terms of the objective.
         arguments: fields of `DistillationArguments` this stage sets; what the user sets wins.
+        share: of the training's steps; by default all stages have the same.
         frozen: parameters that stay as they are, by how their names begin.
     """
 
     losses: Sequence[Loss]
     arguments: dict[str, Any] = field(default_factory=dict)
+    share: float | None = None
     frozen: tuple[str, ...] = ()
 
     @property
