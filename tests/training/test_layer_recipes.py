@@ -92,8 +92,8 @@ def test_starts_that_are_none(teacher: Teacher, toy_data: Path) -> None:
         create_student(StudentSettings("bert", start="middle"), teacher, train)
     with pytest.raises(ModelError, match=r"is \[1, 9\]: expected 2 of the teacher's layers 1 to 2"):
         create_student(StudentSettings("bert", start="1,9"), teacher, train)
-    with pytest.raises(ModelError, match="other widths can't start from the teacher's layers"):
-        create_student(StudentSettings("bert", hidden_size=16, start="first"), teacher, train)
+    with pytest.raises(ModelError, match="a wider student can't start from its layers"):
+        create_student(StudentSettings("bert", hidden_size=64, start="first"), teacher, train)
     with pytest.raises(ModelError, match="can't be cut into 3 heads"):
         create_student(StudentSettings("bert", heads=3), teacher, train)
     with pytest.raises(ModelError, match="cnn is no transformer"):
@@ -264,3 +264,27 @@ def test_a_student_of_another_family_is_its_teacher_at_the_start(
     np.testing.assert_allclose(classifier.logits(texts, pairs), other.logits(texts, pairs), atol=1e-4)
     settings = DistillSettings(StudentSettings("bert", layers=1, max_length=40), "minilmv2", arguments=QUICK)
     distill(other, data, tmp_path / "student", settings)
+
+
+def test_a_narrower_student_starts_near_its_teacher(teacher: Teacher, toy_data: Path) -> None:
+    """Projected layers answer nearly as the teacher does before any training; the labels may be in another order."""
+    data = load_data(toy_data)
+    texts = data["test"]["text"]
+    theirs = teacher.logits(texts)
+    agreement = {}
+    for start, names, order in (
+        ("skip", ["negative", "positive"], None),
+        ("skip", ["good", "bad"], [1, 0]),
+        ("random", ["negative", "positive"], None),
+    ):
+        settings = StudentSettings("bert", hidden_size=24, feed_forward=48, max_length=48, start=start)
+        set_seed(0)
+        student = Classifier(*create_student(settings, teacher, data["train"], names, order))
+        ours = student.logits(texts)[:, order or [0, 1]]
+        agreement[start, names[0]] = float((ours.argmax(1) == theirs.argmax(1)).mean())
+    assert agreement["skip", "negative"] > 0.85
+    assert agreement["skip", "good"] > 0.85
+    assert agreement["random", "negative"] < 0.7
+    settings = StudentSettings("bert", layers=1, hidden_size=16, heads=4, start="last")
+    few = create_student(settings, teacher, data["train"])
+    assert few[0].config.num_attention_heads == 4

@@ -37,6 +37,8 @@ TRANSFORMERS: dict[str, Size] = {
 }
 # What a family calls the width of its feed-forward layer, and what else is as wide as its layers.
 FEED_FORWARD, WIDTHS = ("intermediate_size", "hidden_dim"), ("embedding_size", "pooler_hidden_size")
+# The last layer, with an output for each label.
+LAST_LAYER = tuple(f"classifier.{layer}{kind}" for layer in ("", "out_proj.") for kind in ("weight", "bias"))
 # A layer's number in the name of a parameter.
 _LAYER = re.compile(r"(?<=\.layer\.)\d+(?=\.)|(?<=\.layers\.)\d+(?=\.)")
 
@@ -108,14 +110,18 @@ def chosen_layers(start: str, student_layers: int, teacher_layers: int) -> list[
 
 @torch.no_grad()
 def copy_layers(
-    student: PreTrainedModel, teacher: PreTrainedModel, layers: Sequence[int], rows: Sequence[Sequence[int]], head: bool
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    layers: Sequence[int],
+    rows: Sequence[Sequence[int]],
+    order: Sequence[int] | None,
 ) -> None:
     """Start the student as the teacher's embeddings, some of its layers, and what lies above them.
 
     Args:
         layers: of the teacher, counted from 1, one for each of the student's.
         rows: for each token of the student, the teacher's tokens whose vectors' mean it gets.
-        head: whether the last layer, with the labels, is copied too.
+        order: for each label of the student the teacher's output for it; without it, the last layer stays random.
 
     Raises:
         ModelError: the student is of another width. Parameters of another shape stay random: a feed-forward layer of
@@ -129,7 +135,11 @@ def copy_layers(
     theirs, words = teacher.state_dict(), "word_embeddings.weight"
     for name, value in student.state_dict().items():
         source = theirs.get(_LAYER.sub(lambda match: str(layers[int(match.group())] - 1), name))
-        if source is None or (not head and name.startswith("classifier.")):
+        if source is None:
+            continue
+        if name in LAST_LAYER:
+            if order is not None:
+                value.copy_(source[list(order)])
             continue
         if name.endswith(words):
             table = torch.stack([source[list(row)].mean(0) if row else source.mean(0) for row in rows])

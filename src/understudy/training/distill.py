@@ -141,7 +141,7 @@ def distill(
         if settings.recipe == "logit-mse" and len(names) > MANY_LABELS:
             logger.info("Raw logits of %d labels are learned slowly; try --recipe dist as well.", len(names))
         set_seed(settings.seed)
-        student, tokenizer = create_student(settings.student, teacher, texts, student_names)
+        student, tokenizer = create_student(settings.student, teacher, texts, student_names, order)
         history: list[dict[str, Any]] = []
         for number, stage in enumerate(stages):
             rows = texts if stage.needs_teacher else data["train"]

@@ -1,6 +1,7 @@
 """A new student for a teacher and a transfer set: its vocabulary, its word vectors, its labels."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel
 
 from understudy.data.datasets import is_pair, task_of
 from understudy.data.embeddings import SCALE, read_vectors, scaled, teacher_embeddings, teacher_rows
+from understudy.data.labels import match_by_name
 from understudy.data.tokenization import (
     cut_tokenizer,
     student_names,
@@ -24,6 +26,7 @@ from understudy.errors import ModelError
 from understudy.models import STUDENTS, TAGGERS
 from understudy.models.characters import spell
 from understudy.models.loading import MAX_LENGTH, PROBLEMS
+from understudy.models.projection import project_layers
 from understudy.models.transformer import TRANSFORMERS, chosen_layers, copy_layers, new_transformer
 from understudy.runtime.alignment import continuing
 from understudy.tasks import Task
@@ -31,6 +34,8 @@ from understudy.teachers import Teacher
 
 logger = logging.getLogger("understudy")
 
+# Texts on which a narrower student is fitted to its teacher.
+SAMPLE_TEXTS = 256
 # Standard deviation of the elements of a transformer's word vectors, beside positions of 0.02.
 TRANSFORMER_SCALE = 0.05
 
@@ -54,7 +59,8 @@ class StudentSettings:
         crf: choose tags as a sequence, by a conditional random field (taggers only).
         layers, heads, feed_forward: sizes of a transformer, where they are not the architecture's.
         start: what a transformer starts from: "random", or layers of the teacher: "first", "last", "skip", or numbers
-            such as "1,3,5"; by default the first ones where it is as wide as the teacher, else random.
+            such as "1,3,5"; by default the first ones where it is as wide as the teacher, else random. A narrower one
+            starts from a projection of them.
     """
 
     architecture: str = "bilstm"
@@ -74,7 +80,11 @@ class StudentSettings:
 
 
 def create_student(
-    settings: StudentSettings | str, teacher: Teacher, texts: Dataset, label_names: list[str] | None = None
+    settings: StudentSettings | str,
+    teacher: Teacher,
+    texts: Dataset,
+    label_names: list[str] | None = None,
+    label_order: Sequence[int] | None = None,
 ) -> tuple[PreTrainedModel, Any]:
     """A student with fresh weights, and its tokenizer.
 
@@ -83,6 +93,8 @@ def create_student(
         teacher: gives its tokenizer and its word table.
         texts: the transfer set; decides the vocabulary and, by its feature `label`, the labels.
         label_names: what the student calls the labels, in the order of the data's; by default as the data does.
+        label_order: for each label of the student, the teacher's output for it, so that it can start from the
+            teacher's last layer too; by default matched by name.
 
     Raises:
         ModelError: an unknown architecture, or sizes that do not fit.
@@ -99,8 +111,11 @@ def create_student(
         "understudy_task": task.kind,
         "problem_type": PROBLEMS.get(task.kind),
     }
-    make = _transformer if settings.architecture in TRANSFORMERS else _student
-    model, tokenizer = make(settings, teacher, texts, task, common)
+    if settings.architecture in TRANSFORMERS:
+        order = label_order or match_by_name(names, teacher.label_names)
+        model, tokenizer = _transformer(settings, teacher, texts, task, common, order)
+    else:
+        model, tokenizer = _student(settings, teacher, texts, task, common)
     table = cast(nn.Embedding, model.get_input_embeddings()).weight
     table.requires_grad_(not settings.freeze_embeddings)
     logger.info(
@@ -176,7 +191,12 @@ def _student(
 
 
 def _transformer(
-    settings: StudentSettings, teacher: Teacher, texts: Dataset, task: Task, common: dict[str, Any]
+    settings: StudentSettings,
+    teacher: Teacher,
+    texts: Dataset,
+    task: Task,
+    common: dict[str, Any],
+    order: Sequence[int] | None,
 ) -> tuple[Any, Any]:
     """One of the teacher's family, with the pieces that occur; its tokens are where the teacher's are."""
     size = TRANSFORMERS[settings.architecture].with_own(
@@ -204,10 +224,13 @@ def _transformer(
     start = settings.start or ("first" if as_wide and settings.embeddings == "teacher" else "random")
     if start != "random":
         layers = chosen_layers(start, model.config.num_hidden_layers, teacher.model.config.num_hidden_layers)
-        same_labels = [name.casefold() for name in common["id2label"].values()] == [
-            name.casefold() for name in teacher.label_names
-        ]
-        copy_layers(model, teacher.model, layers, _rows_of_tokens(teacher, tokenizer), head=same_labels)
+        rows = _rows_of_tokens(teacher, tokenizer)
+        if as_wide:
+            copy_layers(model, teacher.model, layers, rows, order)
+        else:
+            pairs = texts["text_pair"][:SAMPLE_TEXTS] if is_pair(texts) else None
+            sample = teacher.tokenize(texts["text"][:SAMPLE_TEXTS], pairs).to(teacher.model.device)
+            project_layers(model, teacher.model, layers, rows, order, sample)
         logger.info("It starts from layers %s of the teacher.", ", ".join(map(str, layers)))
     elif settings.embeddings == "teacher" and model.config.hidden_size <= _width(teacher):
         table = _teacher_table(teacher, tokenizer, texts, settings, model.config.hidden_size)
