@@ -223,6 +223,52 @@ def exam_table(name: str, score: str = "score") -> str:
     return f"{table(header, lines)}\n\n{where(results.iloc[0])}."
 
 
+def transfer() -> str:
+    """What each transfer set brings, beside the same steps on the training texts alone."""
+    rows = pd.DataFrame(read_rows(RESULTS / "transfer_set.jsonl"))
+    order = {variant: place for place, variant in enumerate(dict.fromkeys(rows["variant"]))}
+    lines = []
+    for (task, student, variant), own in sorted(
+        rows.groupby(["task", "student", "variant"], sort=False), key=lambda item: (*item[0][:2], order[item[0][2]])
+    ):
+        plain = rows[(rows["task"] == task) & (rows["student"] == student) & (rows["variant"] == "none")]
+        base = dict(zip(plain["seed"], plain["accuracy"], strict=True))
+        gains = [row.accuracy - base[row.seed] for row in own.itertuples() if row.seed in base]
+        error = f" ± {100 * np.std(gains, ddof=1) / len(gains) ** 0.5:.1f}" if len(gains) > 1 else ""
+        texts = own["texts"].iloc[0]
+        lines.append(
+            [
+                str(task),
+                f"`{student}`",
+                str(variant),
+                f"{sum(texts.values()) / texts['train']:.1f}",
+                spread(list(own["accuracy"])),
+                "" if variant == "none" else f"{100 * np.mean(gains):+.1f}{error}",
+                spread(list(own["agreement"])),
+                f"{100 * own['teacher_accuracy'].iloc[0]:.1f}",
+                str(len(own)),
+            ]
+        )
+    header = ["data", "student", "transfer set", "times the texts", "accuracy", "against none", "agreement", "teacher"]
+    return f"{table([*header, 'seeds'], lines)}\n\n{rows['steps'].iloc[0]:,} steps of 64 texts. {where(rows.iloc[-1])}."
+
+
+def layers() -> str:
+    """Each recipe at the same steps, beside logit-mse."""
+    rows = pd.DataFrame(read_rows(RESULTS / "layers.jsonl"))
+    rows = rows[(rows["status"] == "done") & (rows["kind"] == "student")]
+    parts = []
+    for dataset, own in rows.groupby("dataset", sort=False):
+        plain = own[own["recipe"] == "logit-mse"].set_index("seed")["score"]
+        lines = []
+        for recipe, group in own.groupby("recipe", sort=False):
+            gains = [row.score - plain[row.seed] for row in group.itertuples()]
+            lines.append([f"`{recipe}`", spread(list(group["score"])), f"{100 * np.mean(gains):+.1f}", str(len(group))])
+        header = ["recipe", "accuracy", "against logit-mse", "seeds"]
+        parts.append(f"**{dataset}**, {own['rows'].iloc[0]} test rows\n\n{table(header, lines)}")
+    return "\n\n".join([*parts, f"{where(rows.iloc[0])}."])
+
+
 def tagging_speed() -> str:
     rows = read_rows(RESULTS / "tagging_speed.jsonl")
     lines = [
@@ -268,6 +314,8 @@ def main() -> None:
         ("taggers", lambda: exam_table("taggers")),
         ("pairs", lambda: exam_table("pairs")),
         ("tagging speed", tagging_speed),
+        ("transfer", transfer),
+        ("layers", layers),
     ):
         if f"{{{{ {name} }}}}" in text:
             text = text.replace(f"{{{{ {name} }}}}", make())

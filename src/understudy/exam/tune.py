@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,10 +15,20 @@ from understudy.exam.trials import Trial
 from understudy.models.transformer import TRANSFORMERS
 from understudy.training.distill import distill
 from understudy.training.folders import read_history
+from understudy.training.recipes import RECIPES, parse_recipe
 
 EMBEDDING_SIZES, HIDDEN_SIZES = [64, 128, 192], [64, 100, 150, 200]
 SIZES = ("embedding_size", "hidden_size")
-OPTIONS = ("temperature", "hard_weight")
+# Options of recipes, where a recipe has them and the plan does not set them: from, to, on a logarithmic scale.
+OPTIONS = {
+    "temperature": (1.0, 8.0, False),
+    "hard_weight": (0.0, 0.5, False),
+    "attention_weight": (0.01, 10.0, True),
+    "hidden_weight": (0.01, 10.0, True),
+    "patient_weight": (1.0, 1000.0, True),
+    "layer_weight": (0.01, 100.0, True),
+}
+RATES, TRANSFORMER_RATES = (3e-4, 6e-3), (5e-5, 1e-3)
 
 
 def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
@@ -53,6 +64,8 @@ def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
             """Ends a run that is behind the others."""
 
             def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+                if not args.load_best_model_at_end:
+                    return  # a stage that does not teach the labels yet
                 attempt.report(metrics["eval_score"], round(state.epoch))
                 if attempt.should_prune():
                     raise optuna.TrialPruned
@@ -81,25 +94,33 @@ def apply(trial: Trial, found: dict[str, Any]) -> Trial:
         return trial
     rate = {"learning_rate": found["learning_rate"]}
     student = trial.student.model_copy(update={n: found[n] for n in ("dropout", *SIZES) if n in found})
-    options = {name: found[name] for name in OPTIONS if name in found and trial.recipe == "soft-targets"}
+    options = {name: found[name] for name in _open_options(trial.recipe) if name in found}
     return replace(trial, student=student, recipe_options=options, arguments={**trial.arguments, **rate})
 
 
 def _suggest(attempt: Any, trial: Trial, width: int) -> dict[str, Any]:
     """A try: sizes that the plan has fixed are left alone; the teacher's table has `width` dimensions."""
     assert trial.student is not None
+    is_transformer = trial.student.architecture in TRANSFORMERS
+    lowest, highest = TRANSFORMER_RATES if is_transformer else RATES
     found = {
-        "learning_rate": attempt.suggest_float("learning_rate", 3e-4, 6e-3, log=True),
+        "learning_rate": attempt.suggest_float("learning_rate", lowest, highest, log=True),
         "dropout": attempt.suggest_float("dropout", 0.05, 0.5),
     }
-    sizes = [size for size in EMBEDDING_SIZES if trial.embeddings == "random" or size <= width]
-    if trial.student.architecture in TRANSFORMERS:
+    for name in _open_options(trial.recipe):
+        start, end, log = OPTIONS[name]
+        found[name] = attempt.suggest_float(name, start, end, log=log)
+    if is_transformer:
         return found
+    sizes = [size for size in EMBEDDING_SIZES if trial.embeddings == "random" or size <= width]
     if trial.student.embedding_size is None and trial.embeddings in ("teacher", "random") and sizes:
         found["embedding_size"] = attempt.suggest_categorical("embedding_size", sizes)
     if trial.student.hidden_size is None:
         found["hidden_size"] = attempt.suggest_categorical("hidden_size", HIDDEN_SIZES)
-    if trial.recipe == "soft-targets":
-        found["temperature"] = attempt.suggest_float("temperature", 1.0, 8.0)
-        found["hard_weight"] = attempt.suggest_float("hard_weight", 0.0, 0.5)
     return found
+
+
+def _open_options(recipe: str) -> list[str]:
+    """Those of `OPTIONS` that the recipe has and that nobody has set."""
+    name, given = parse_recipe(recipe)
+    return [option for option in signature(RECIPES[name]).parameters if option in OPTIONS and option not in given]

@@ -130,42 +130,82 @@ def distill(
         logger.info("%s is there already, made with the same settings.", out)
         return output.path
     with output as folder:
+        lesson = _Lesson.of(teacher, data, order, settings, stages, texts, cache)
         names = label_names(data)
         student_names = [teacher.label_names[index] for index in order] if are_generic(names) else names
-        asks_logits = any(stage.needs_teacher and not stage.needs_layers for stage in stages)
-        asks_logits = asks_logits and not settings.live and not settings.transfer.smoothing
-        labelled: CachedTeacher | None = None
-        if asks_logits or settings.transfer.select:
-            labelled = label_texts(teacher, texts, cache)
-            texts = chosen_texts(texts, data, labelled, order, settings.transfer)
-        if settings.recipe == "logit-mse" and len(names) > MANY_LABELS:
-            logger.info("Raw logits of %d labels are learned slowly; try --recipe dist as well.", len(names))
         set_seed(settings.seed)
-        student, tokenizer = create_student(settings.student, teacher, texts, student_names, order)
+        student, tokenizer = create_student(settings.student, teacher, lesson.texts, student_names, order)
         history: list[dict[str, Any]] = []
         for number, stage in enumerate(stages):
-            rows = texts if stage.needs_teacher else data["train"]
-            for name, parameter in student.named_parameters():
-                if name.startswith(stage.frozen or "\0"):
-                    parameter.requires_grad_(False)
-            trainer = DistillationTrainer(
-                model=student,
-                processing_class=tokenizer,
-                train_dataset=rows,
-                eval_dataset=data["validation"],
-                losses=stage.losses,
-                teacher=_source(stage, teacher, None if settings.live else labelled),
-                label_order=order,
-                args=_arguments(stage, settings, len(rows), folder / WORK / f"stage-{number}", len(stages)),
-                callbacks=list(callbacks),
-                blend=settings.transfer.blend(teacher, tokenizer, order, stage.needs_teacher),
-            )
+            work = folder / WORK / f"stage-{number}"
+            trainer = lesson.trainer(student, tokenizer, stage, work, len(stages), callbacks)
             trainer.train(resume_from_checkpoint=True)
             history += [{"stage": number, **entry} for entry in trainer.state.log_history]
         write_model_folder(student, tokenizer, data["validation"], folder)
         write_history(history, folder)
         shutil.rmtree(folder / WORK)  # the checkpoints
     return output.path
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What all stages share: who teaches what, `texts`, and their logits where they are kept."""
+
+    teacher: Teacher
+    data: DatasetDict
+    order: list[int]
+    settings: DistillSettings
+    texts: Dataset
+    labelled: CachedTeacher | None
+
+    @classmethod
+    def of(
+        cls,
+        teacher: Teacher,
+        data: DatasetDict,
+        order: list[int],
+        settings: DistillSettings,
+        stages: Sequence[Stage],
+        texts: Dataset,
+        cache: str | Path | None,
+    ) -> "_Lesson":
+        """Label the texts, where a stage or a selection asks for logits alone, and choose among them."""
+        if settings.recipe == "logit-mse" and len(label_names(data)) > MANY_LABELS:
+            logger.info("Raw logits of %d labels are learned slowly; try --recipe dist.", len(label_names(data)))
+        asks = any(stage.needs_teacher and not stage.needs_layers for stage in stages)
+        live = settings.live or bool(settings.transfer.smoothing)
+        if not settings.transfer.select and (live or not asks):
+            return cls(teacher, data, order, settings, texts, None)
+        labelled = label_texts(teacher, texts, cache)
+        chosen = chosen_texts(texts, data, labelled, order, settings.transfer)
+        return cls(teacher, data, order, settings, chosen, labelled)
+
+    def trainer(
+        self, student: Any, tokenizer: Any, stage: Stage, work: Path, stages: int, callbacks: Sequence[TrainerCallback]
+    ) -> DistillationTrainer:
+        """For one of `stages`."""
+        rows = self.texts if stage.needs_teacher else self.data["train"]
+        for name, parameter in student.named_parameters():
+            if stage.frozen and name.startswith(stage.frozen):
+                parameter.requires_grad_(False)
+        return DistillationTrainer(
+            model=student,
+            processing_class=tokenizer,
+            train_dataset=rows,
+            eval_dataset=self.data["validation"],
+            losses=stage.losses,
+            teacher=self._asked(stage),
+            label_order=self.order,
+            args=_arguments(stage, self.settings, len(rows), work, stages),
+            callbacks=list(callbacks),
+            blend=self.settings.transfer.blend(self.teacher, tokenizer, self.order, stage.needs_teacher),
+        )
+
+    def _asked(self, stage: Stage) -> Teacher | CachedTeacher | None:
+        """Nobody, the logits on disk, or the teacher itself."""
+        if not stage.needs_teacher:
+            return None
+        return self.teacher if self.settings.live or stage.needs_layers or self.labelled is None else self.labelled
 
 
 def training_steps(settings: DistillSettings, rows: int) -> int:
@@ -177,13 +217,6 @@ def training_steps(settings: DistillSettings, rows: int) -> int:
         passes = math.ceil(steps_of_a_pass(arguments, rows) * arguments.num_train_epochs)
         total += arguments.max_steps if arguments.max_steps > 0 else passes
     return total
-
-
-def _source(stage: Stage, teacher: Teacher, labelled: CachedTeacher | None) -> Teacher | CachedTeacher | None:
-    """What a stage asks: nobody, the logits on disk, or the teacher itself."""
-    if not stage.needs_teacher:
-        return None
-    return teacher if stage.needs_layers or labelled is None else labelled
 
 
 def _arguments(stage: Stage, settings: DistillSettings, rows: int, work: Path, stages: int) -> DistillationArguments:
