@@ -35,7 +35,7 @@ DOMAINS = ("books", "dvd", "electronics", "kitchen")
 FEW = 200
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
 # Texts of the unlabelled set: so many times the training texts, but no fewer and no more.
-TIMES, FEWEST, MOST = 10, 20_000, 40_000
+TIMES, FEWEST, MOST = 10, 10_000, 20_000
 NONE, UNLABELLED, MIXUP, SMOOTHING, DOUBTS = "none", "unlabelled", "mixup", "smoothing", "doubts"
 VARIANTS = (NONE, MIXUP, "tang:20", "neighbours:20", UNLABELLED, f"{UNLABELLED}+tang:20")
 
