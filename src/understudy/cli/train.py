@@ -137,8 +137,12 @@ def distill(
     out: Out,
     student: Annotated[Student, typer.Option(help="Architecture of the student.")] = Student.BILSTM,
     recipe: Annotated[
-        Recipe, typer.Option(help="Method; hard-labels is the baseline without a teacher.")
-    ] = Recipe.LOGIT_MSE,
+        Recipe | None,
+        typer.Option(
+            help="Method; hard-labels is the baseline without a teacher. understudy recipes lists them.",
+            show_default="logit-mse, or dist for more than 20 classes",
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(help="Of the recipe, NAME=VALUE: mapping=top, temperature=4. Repeatable.", show_default=False),
@@ -213,8 +217,9 @@ def distill(
     from understudy.training.recipes import make_stages, parse_recipe
     from understudy.training.students import StudentSettings
 
-    _, options = parse_recipe(" ".join([recipe, *(option or ())]))
-    make_stages(recipe, options)
+    _, options = parse_recipe(" ".join([recipe or "default", *(option or ())]))
+    if recipe:
+        make_stages(recipe, options)
     transfer = transfer_settings(augment, select, most_unlabelled, mixup, smoothing)
     loaded = read_data(data, text, text_pair, label, task, repair_tags)
     settings = DistillSettings(
@@ -233,7 +238,7 @@ def distill(
             feed_forward=ffn,
             start=start,
         ),
-        recipe=recipe,
+        recipe=recipe or "",
         recipe_options=options,
         transfer=transfer,
         arguments=training_arguments(epochs, batch_size, learning_rate),

@@ -4,7 +4,7 @@ import logging
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from understudy.data.targets import with_labels_of
 from understudy.evaluation.evaluate import check_task, match_labels
 from understudy.models.transformer import TRANSFORMERS
 from understudy.outputs import OutputFolder
+from understudy.tasks import Task
 from understudy.teachers import CachedTeacher, Teacher, label_texts
 from understudy.training.arguments import DistillationArguments, steps_of_a_pass
 from understudy.training.folders import WORK, write_history, write_model_folder
@@ -39,7 +40,7 @@ logger = logging.getLogger("understudy")
 
 # How long a student learns where nobody says: about this many steps, but no fewer and no more passes.
 STEPS, FEWEST_PASSES, MOST_PASSES = 4000, 4, 30
-# With so many labels the mean over them hides the few that matter: see docs/which-student.md.
+# Of more classes raw logits are learned slowly, and correlation with the teacher is better: see docs/which-student.md.
 MANY_LABELS = 20
 # What suits a small transformer, where our own students want more.
 TRANSFORMER_ARGUMENTS: dict[str, Any] = {
@@ -56,7 +57,7 @@ class DistillSettings:
 
     Args:
         student: what it is like.
-        recipe: the method, a key of `RECIPES`.
+        recipe: the method, a key of `RECIPES`; by default logit-mse, and dist for more than 20 classes.
         recipe_options: arguments of the recipe's function.
         transfer: what the student is trained on beside the training texts.
         arguments: fields of `DistillationArguments`; they win over the recipe's. Without `num_train_epochs`, a
@@ -67,7 +68,7 @@ class DistillSettings:
     """
 
     student: StudentSettings = field(default_factory=StudentSettings)
-    recipe: str = "logit-mse"
+    recipe: str = ""
     recipe_options: dict[str, Any] = field(default_factory=dict)
     transfer: TransferSettings = field(default_factory=TransferSettings)
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -105,7 +106,7 @@ def distill(
     Raises:
         UnderstudyError: bad input, said before any training step.
     """
-    settings = settings or DistillSettings()
+    settings = _with_recipe(settings or DistillSettings(), task_of(data["train"]))
     stages = make_stages(settings.recipe, settings.recipe_options)
     data = DatasetDict({name: with_labels_of(rows, teacher.label_names) for name, rows in data.items()})
     check_validation(data)
@@ -170,8 +171,6 @@ class _Lesson:
         cache: str | Path | None,
     ) -> "_Lesson":
         """Label the texts, where a stage or a selection asks for logits alone, and choose among them."""
-        if settings.recipe == "logit-mse" and len(label_names(data)) > MANY_LABELS:
-            logger.info("Raw logits of %d labels are learned slowly; try --recipe dist.", len(label_names(data)))
         asks = any(stage.needs_teacher and not stage.needs_layers for stage in stages)
         live = settings.live or bool(settings.transfer.smoothing)
         if not settings.transfer.select and (live or not asks):
@@ -206,6 +205,11 @@ class _Lesson:
         if not stage.needs_teacher:
             return None
         return self.teacher if self.settings.live or stage.needs_layers or self.labelled is None else self.labelled
+
+
+def _with_recipe(settings: DistillSettings, task: Task) -> DistillSettings:
+    many = task.kind == "classification" and len(task.labels) > MANY_LABELS
+    return settings if settings.recipe else replace(settings, recipe="dist" if many else "logit-mse")
 
 
 def training_steps(settings: DistillSettings, rows: int) -> int:
