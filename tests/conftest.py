@@ -178,6 +178,18 @@ def tag_teacher_folder(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path
 
 
 @pytest.fixture(scope="session")
+def masked_lm(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
+    """A masked language model of `tiny_bert`'s shape and vocabulary, trained on nothing."""
+    from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, set_seed
+
+    folder = tmp_path_factory.mktemp("masked-lm")
+    set_seed(0)
+    BertForMaskedLM(BertConfig.from_pretrained(tiny_bert)).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def taggers(tmp_path_factory: pytest.TempPathFactory, tag_teacher_folder: Path, toy_tags: Path) -> dict[str, Path]:
     """Each architecture distilled to tag, and a bilstm with characters and a CRF."""
     from understudy import TAGGERS, DistillSettings, StudentSettings, Teacher, distill, load_data

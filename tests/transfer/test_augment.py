@@ -36,16 +36,6 @@ def teacher(teacher_folder: Path) -> Teacher:
     return Teacher(teacher_folder, max_length=64)
 
 
-@pytest.fixture(scope="module")
-def masked_lm(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, teacher: Teacher) -> Path:
-    """`tiny_bert`'s shape with a head for masked words, trained on nothing."""
-    folder = tmp_path_factory.mktemp("masked-lm")
-    set_seed(0)
-    BertForMaskedLM(BertConfig.from_pretrained(tiny_bert)).save_pretrained(folder)
-    teacher.tokenizer.save_pretrained(folder)
-    return folder
-
-
 def test_marks_belong_to_their_letters() -> None:
     assert [len(split_text(text)) for text in ("हिन्दी भाषा", "déjà vu", "தமிழ் மொழி")] == [2, 2, 2]
 

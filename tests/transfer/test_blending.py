@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import STUDENT_ARGUMENTS
-from transformers import BertConfig, BertForMaskedLM, set_seed
 
 from understudy import (
     Classifier,
@@ -29,15 +28,6 @@ from understudy.transfer.blending import Mixup, Smoothing
 @pytest.fixture(scope="module")
 def teacher(teacher_folder: Path) -> Teacher:
     return Teacher(teacher_folder, max_length=64, dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def masked_lm(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, teacher: Teacher) -> Path:
-    folder = tmp_path_factory.mktemp("masked-lm")
-    set_seed(0)
-    BertForMaskedLM(BertConfig.from_pretrained(tiny_bert)).save_pretrained(folder)
-    teacher.tokenizer.save_pretrained(folder)
-    return folder
 
 
 def test_mixup_is_the_objective_with_mixed_targets() -> None:
