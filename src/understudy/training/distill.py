@@ -49,6 +49,8 @@ TRANSFORMER_ARGUMENTS: dict[str, Any] = {
     "warmup_steps": 0.1,
     "max_grad_norm": 1.0,
 }
+# Layers that were the teacher's know something already.
+COPIED_LEARNING_RATE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,9 @@ def _arguments(stage: Stage, settings: DistillSettings, rows: int, work: Path, s
 
     Steps and passes are those of the whole training, of which each of `stages` has its share.
     """
-    suited = TRANSFORMER_ARGUMENTS if settings.student.architecture in TRANSFORMERS else {}
+    suited = dict(TRANSFORMER_ARGUMENTS) if settings.student.architecture in TRANSFORMERS else {}
+    if suited and settings.student.copies_layers:
+        suited["learning_rate"] = COPIED_LEARNING_RATE
     chosen = {**suited, **stage.arguments, **settings.arguments}
     arguments = DistillationArguments(output_dir=str(work), seed=settings.seed, **chosen)
     if "num_train_epochs" not in chosen and "max_steps" not in chosen:

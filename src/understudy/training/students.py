@@ -78,6 +78,13 @@ class StudentSettings:
     feed_forward: int | None = None
     start: str | None = None
 
+    @property
+    def copies_layers(self) -> bool:
+        """Whether a transformer of these settings is as wide as its teacher and starts from its layers."""
+        size = TRANSFORMERS.get(self.architecture)
+        as_wide = size is not None and (self.hidden_size or size.hidden_size) is None
+        return as_wide and self.start != "random" and (self.start is not None or self.embeddings == "teacher")
+
 
 def create_student(
     settings: StudentSettings | str,
