@@ -26,7 +26,7 @@ from datasets import Dataset
 from understudy import FinetuneSettings, finetune, load_data
 from understudy.data.datasets import task_of
 from understudy.demo import encoder_folder
-from understudy.exam.plan import read_plan
+from understudy.exam.plan_file import read_plan
 from understudy.exam.results import read_rows
 from understudy.exam.run import run_exam
 from understudy.report import write_page

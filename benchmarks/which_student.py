@@ -15,7 +15,7 @@ from common import machine, write_rows
 from understudy import FinetuneSettings, finetune, load_data
 from understudy.demo import encoder_folder
 from understudy.exam import load
-from understudy.exam.plan import read_plan
+from understudy.exam.plan_file import read_plan
 from understudy.exam.results import candidates, read_rows
 from understudy.exam.run import run_exam
 from understudy.report import write_page

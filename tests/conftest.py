@@ -247,7 +247,7 @@ def exported(
 @pytest.fixture(scope="session")
 def plan(teacher_folder: Path, toy_data: Path) -> "Plan":
     """Teacher in two precisions, two baselines, two students with a twin each: eight trials."""
-    from understudy.exam.plan import make_plan
+    from understudy.exam.plan_file import make_plan
 
     return make_plan(data=str(toy_data), teacher=str(teacher_folder), **SMALL_EXAM)
 

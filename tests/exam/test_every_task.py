@@ -12,7 +12,7 @@ from conftest import SMALL_EXAM, TEACHER_ARGUMENTS, toy_rows, write_jsonl
 from understudy import FinetuneSettings, Predictor, finetune, load_data
 from understudy.exam import load
 from understudy.exam.best import find_best
-from understudy.exam.plan import make_plan
+from understudy.exam.plan_file import make_plan
 from understudy.exam.results import Wanted, candidates
 from understudy.exam.run import run_exam
 from understudy.report import ship, write_page

@@ -15,7 +15,8 @@ from conftest import SMALL_EXAM, Command
 from understudy.errors import DataError, OutputError, UnderstudyError
 from understudy.exam import load
 from understudy.exam.best import find_best
-from understudy.exam.plan import Plan, make_plan, to_yaml
+from understudy.exam.plan import Plan
+from understudy.exam.plan_file import make_plan, to_yaml
 from understudy.exam.results import COSTS, RESULT, RESULTS, Wanted, candidates, read_rows
 from understudy.exam.run import run_exam
 from understudy.exam.workers import Failure, LocalWorker, LocalWorkers, Task

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from understudy.errors import DataError
-from understudy.exam.plan import make_plan, read_plan, to_yaml
+from understudy.exam.plan_file import make_plan, read_plan, to_yaml
 from understudy.exam.trials import trials_of
 
 PLAN = """\

@@ -5,7 +5,7 @@ import pytest
 from conftest import SMALL_EXAM
 
 from understudy.exam import load
-from understudy.exam.plan import make_plan
+from understudy.exam.plan_file import make_plan
 from understudy.exam.run import run_exam
 from understudy.exam.trials import trials_of
 from understudy.exam.tune import apply

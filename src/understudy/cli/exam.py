@@ -175,7 +175,7 @@ def demo(
 
 
 def _plan(path: Path | None, **fields: Any) -> "Plan":
-    from understudy.exam.plan import make_plan, read_plan
+    from understudy.exam.plan_file import make_plan, read_plan
 
     given = {name: value for name, value in fields.items() if value is not None}
     if path is None:

@@ -11,7 +11,7 @@ from rich.table import Table
 from understudy.data.datasets import load_data
 from understudy.errors import MissingExtraError
 from understudy.exam.best import best_row
-from understudy.exam.plan import make_plan
+from understudy.exam.plan_file import make_plan
 from understudy.exam.results import candidates, load
 from understudy.exam.run import run_exam
 from understudy.report import ship, write_page

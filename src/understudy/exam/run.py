@@ -14,7 +14,8 @@ from understudy._version import __version__
 from understudy.data.datasets import load_data, task_of
 from understudy.errors import DataError, OutputError, UnderstudyError
 from understudy.exam.cost import machine, measure_costs
-from understudy.exam.plan import DataPlan, Plan, to_yaml
+from understudy.exam.plan import DataPlan, Plan
+from understudy.exam.plan_file import to_yaml
 from understudy.exam.results import (
     COSTS,
     FAILURE,

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,8 +16,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from understudy.data.datasets import is_pair, task_of
-from understudy.data.labels import match_by_name, ordered_names
-from understudy.errors import LabelError, ModelError, UnderstudyError
+from understudy.errors import UnderstudyError
 from understudy.evaluation.metrics import task_metrics
 from understudy.losses import HardLabelLoss, Loss
 from understudy.models import is_student
@@ -25,10 +24,18 @@ from understudy.models.inside import capture
 from understudy.models.loading import MAX_LENGTH, input_length
 from understudy.models.objective import task_loss
 from understudy.models.tokens import go_on
-from understudy.progress import progress
-from understudy.tasks import Task
 from understudy.training.arguments import DistillationArguments
+from understudy.training.callbacks import ProgressCallback
 from understudy.training.checkpoints import newest_whole, publish
+from understudy.training.checks import (
+    PROJECTIONS_OF_LOSSES,
+    Teaches,
+    check_blended_fields,
+    check_fields,
+    check_same_tokens,
+    match_labels_by_name,
+    prepare_losses,
+)
 from understudy.training.encoded import EncodedTexts, LengthGroupedSampler, already_batched, encode_dataset
 from understudy.training.folders import write_model_folder
 from understudy.training.optimizer import LazyAdamW, clip_gradients, make_embeddings_sparse, sparse_parameters
@@ -36,19 +43,7 @@ from understudy.transfer.blending import Blend, check_blend
 
 logger = logging.getLogger("understudy")
 
-# The name under which the student carries them while it learns.
-PROJECTIONS_OF_LOSSES = "projections_of_losses"
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-
-
-class Teaches(Protocol):
-    """A live or cached teacher."""
-
-    fields: ClassVar[frozenset[str]]
-    reads: ClassVar[tuple[str, ...]]
-    label_names: list[str]
-
-    def __call__(self, batch: Any, fields: Any = ...) -> dict[str, Any]: ...
 
 
 class DistillationTrainer(Trainer):
@@ -89,16 +84,18 @@ class DistillationTrainer(Trainer):
         self.teacher = teacher
         self.teacher_fields = _needed(self.losses, "teacher_fields")
         self.student_fields = _needed(self.losses, "student_fields")
-        _check_fields(self.teacher_fields, self.losses, teacher)
-        self.label_order = None if teacher is None else torch.tensor(label_order or _match(model, teacher))
+        check_fields(self.teacher_fields, self.losses, teacher)
+        self.label_order = (
+            None if teacher is None else torch.tensor(label_order or match_labels_by_name(model, teacher))
+        )
         self.validation = eval_dataset
         self.task = task_of(train_dataset)
         if self.teacher_fields - {"logits"}:
-            _prepare(self.losses, model, teacher, self.task)
+            prepare_losses(self.losses, model, teacher, self.task)
         self.blend = blend
         if blend is not None:
             check_blend(self.task, is_pair(train_dataset))
-            _check_blended_fields(self.student_fields | self.teacher_fields)
+            check_blended_fields(self.student_fields | self.teacher_fields)
         if args is not None and args.remove_unused_columns:
             args = replace(args, remove_unused_columns=False)  # True would drop example_id
         reads = (
@@ -194,7 +191,7 @@ class DistillationTrainer(Trainer):
         if self.label_order is not None and "logits" in outputs:
             outputs["logits"] = outputs["logits"][:, self.label_order]
         if "attention_mask" in outputs:
-            _check_same_tokens(inputs["attention_mask"], outputs["attention_mask"])
+            check_same_tokens(inputs["attention_mask"], outputs["attention_mask"])
         return {name: _to_device(value, self.args.device) for name, value in outputs.items()}
 
     def prediction_step(
@@ -285,50 +282,6 @@ class DistillationTrainer(Trainer):
         )
 
 
-class ProgressCallback(TrainerCallback):
-    """Progress in steps, one line an epoch, and an end to training on a loss that is not finite.
-
-    Args:
-        metric: what the score is called.
-    """
-
-    def __init__(self, metric: str) -> None:
-        self.metric = metric.replace("_", " ")
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._context = progress("training", state.max_steps - state.global_step, "steps")
-        self._advance = self._context.__enter__()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._advance(1)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        loss = (logs or {}).get("loss")
-        if loss is not None and not np.isfinite(loss):
-            raise ModelError(
-                f"The loss became {loss} by step {state.global_step}: training diverged. The last checkpoint is kept; "
-                "try a lower --learning-rate."
-            )
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
-        if metrics and state.epoch is not None:
-            logger.info("epoch %.3g: validation %s %.4f", state.epoch, self.metric, metrics["eval_score"])
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._context.__exit__(None, None, None)
-
-
-def _match(model: PreTrainedModel, teacher: Teaches) -> list[int]:
-    names = ordered_names(model.config.id2label or {})
-    order = match_by_name(names, teacher.label_names)
-    if order is None:
-        raise LabelError(
-            f"The student's labels are {names}, the teacher's {teacher.label_names}. Give the student the teacher's "
-            "names (create_student's label_names), or say which is which with label_order."
-        )
-    return order
-
-
 def _needed(losses: Sequence[Loss], side: str) -> frozenset[str]:
     return frozenset().union(*(getattr(loss, side) for loss in losses))
 
@@ -337,53 +290,10 @@ def _texts(reads: Sequence[str]) -> list[str]:
     return [name for name in reads if name in ("text", "text_pair", "tokens")]
 
 
-def _check_fields(needed: frozenset[str], losses: Sequence[Loss], teacher: Teaches | None) -> None:
-    missing = needed - (teacher.fields if teacher is not None else frozenset())
-    if not missing:
-        return
-    asking = sorted({type(loss).__name__ for loss in losses if loss.teacher_fields & missing})
-    source = "there is no teacher" if teacher is None else f"a {type(teacher).__name__} gives {sorted(teacher.fields)}"
-    raise ModelError(
-        f"{', '.join(asking)} needs {', '.join(sorted(missing))} from the teacher, but {source}. "
-        "Pass a live Teacher, or leave the loss out."
-    )
-
-
-def _prepare(losses: Sequence[Loss], model: PreTrainedModel, teacher: Any, task: Task) -> None:
-    """Let losses look at both models; what they learn with the student goes through its optimiser and checkpoints."""
-    if task.is_tagging:
-        raise ModelError("Losses over layers compare whole texts; for tagging, choose a recipe that reads logits.")
-    if is_student(model):
-        raise ModelError(
-            f"{type(model).__name__} has no layers like the teacher's. Choose a transformer, such as --student "
-            "bert-tiny, or a recipe that reads logits."
-        )
-    for loss in losses:
-        loss.prepare(model.config, teacher.model.config)
-    learned = [loss.projection for loss in losses if loss.projection is not None]
-    if learned:
-        model.add_module(PROJECTIONS_OF_LOSSES, nn.ModuleList(learned))
-
-
-def _check_same_tokens(ours: Tensor, theirs: Tensor) -> None:
-    if ours.shape != theirs.shape or bool((ours.bool() != theirs.to(ours.device).bool()).any()):
-        raise ModelError(
-            f"Student and teacher read a batch as {list(ours.shape)} and {list(theirs.shape)} tokens that do not lie "
-            "on each other, so their layers can't be compared. Give both the same --max-length, leave --vocab-size "
-            "out, and make the student with create_student from this teacher."
-        )
-
-
 def _to_device(value: Any, device: torch.device) -> Any:
     if isinstance(value, tuple):
         return tuple(_to_device(part, device) for part in value)
     return value.to(device) if isinstance(value, Tensor) else value
-
-
-def _check_blended_fields(fields: frozenset[str]) -> None:
-    others = sorted(fields - {"logits"})
-    if others:
-        raise ModelError(f"Mixup and smoothing blend logits, but a loss reads {', '.join(others)}. Leave one out.")
 
 
 def _is_full_disk(error: BaseException | None) -> bool:

@@ -1,0 +1,80 @@
+"""What is refused before a training step: losses, teacher and student that do not fit."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from understudy.data.labels import match_by_name, ordered_names
+from understudy.errors import LabelError, ModelError
+from understudy.losses import Loss
+from understudy.models import is_student
+from understudy.tasks import Task
+
+# The name under which the student carries, while it learns, what its losses learn with it.
+PROJECTIONS_OF_LOSSES = "projections_of_losses"
+
+
+class Teaches(Protocol):
+    """A live or cached teacher."""
+
+    fields: ClassVar[frozenset[str]]
+    reads: ClassVar[tuple[str, ...]]
+    label_names: list[str]
+
+    def __call__(self, batch: Any, fields: Any = ...) -> dict[str, Any]: ...
+
+
+def match_labels_by_name(model: PreTrainedModel, teacher: Teaches) -> list[int]:
+    names = ordered_names(model.config.id2label or {})
+    order = match_by_name(names, teacher.label_names)
+    if order is None:
+        raise LabelError(
+            f"The student's labels are {names}, the teacher's {teacher.label_names}. Give the student the teacher's "
+            "names (create_student's label_names), or say which is which with label_order."
+        )
+    return order
+
+
+def check_fields(needed: frozenset[str], losses: Sequence[Loss], teacher: Teaches | None) -> None:
+    missing = needed - (teacher.fields if teacher is not None else frozenset())
+    if not missing:
+        return
+    asking = sorted({type(loss).__name__ for loss in losses if loss.teacher_fields & missing})
+    source = "there is no teacher" if teacher is None else f"a {type(teacher).__name__} gives {sorted(teacher.fields)}"
+    raise ModelError(
+        f"{', '.join(asking)} needs {', '.join(sorted(missing))} from the teacher, but {source}. "
+        "Pass a live Teacher, or leave the loss out."
+    )
+
+
+def prepare_losses(losses: Sequence[Loss], model: PreTrainedModel, teacher: Any, task: Task) -> None:
+    """Let losses look at both models; what they learn with the student goes through its optimiser and checkpoints."""
+    if task.is_tagging:
+        raise ModelError("Losses over layers compare whole texts; for tagging, choose a recipe that reads logits.")
+    if is_student(model):
+        raise ModelError(
+            f"{type(model).__name__} has no layers like the teacher's. Choose a transformer, such as --student "
+            "bert-tiny, or a recipe that reads logits."
+        )
+    for loss in losses:
+        loss.prepare(model.config, teacher.model.config)
+    learned = [loss.projection for loss in losses if loss.projection is not None]
+    if learned:
+        model.add_module(PROJECTIONS_OF_LOSSES, nn.ModuleList(learned))
+
+
+def check_same_tokens(ours: Tensor, theirs: Tensor) -> None:
+    if ours.shape != theirs.shape or bool((ours.bool() != theirs.to(ours.device).bool()).any()):
+        raise ModelError(
+            f"Student and teacher read a batch as {list(ours.shape)} and {list(theirs.shape)} tokens that do not lie "
+            "on each other, so their layers can't be compared. Give both the same --max-length, leave --vocab-size "
+            "out, and make the student with create_student from this teacher."
+        )
+
+
+def check_blended_fields(fields: frozenset[str]) -> None:
+    others = sorted(fields - {"logits"})
+    if others:
+        raise ModelError(f"Mixup and smoothing blend logits, but a loss reads {', '.join(others)}. Leave one out.")
