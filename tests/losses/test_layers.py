@@ -166,7 +166,9 @@ def test_attention_and_relations_by_a_naive_loop() -> None:
 
 
 def test_attention_loss_needs_as_many_heads() -> None:
-    student, teacher = (SimpleNamespace(num_attention_heads=heads, hidden_size=8) for heads in (2, 12))
+    student, teacher = (
+        SimpleNamespace(num_attention_heads=heads, hidden_size=8, model_type="bert") for heads in (2, 12)
+    )
     with pytest.raises(ModelError, match=r"the student has 2 heads and the teacher 12. Give the student as many"):
         AttentionLoss().prepare(student, teacher)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from understudy.losses import HardLabelLoss, LogitMSELoss, Loss, SoftTargetLoss, schedules
+from understudy.losses import HardLabelLoss, LearnedWeights, LogitMSELoss, Loss, SoftTargetLoss, schedules
 
 STUDENT = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.3, -2.0], [1.0, 1.0, 1.0]], requires_grad=True)
 TEACHER = torch.tensor([[3.0, -2.0, 0.0], [-1.0, 2.0, 0.0], [0.5, 0.0, 1.5]])
@@ -66,3 +66,21 @@ def test_weights_and_temperatures_follow_schedules() -> None:
     assert value(warm, 1.0) == pytest.approx(value(SoftTargetLoss(1.0)))
     assert schedules.cosine(2.0, 1.0)(0.5) == pytest.approx(1.5)
     assert schedules.cosine(2.0, 1.0)(1.0) == pytest.approx(1.0)
+
+
+def test_learned_weights_by_hand() -> None:
+    """exp(-s) * term + s for each term; at the best s of a term that stays as it is, its weight is one over it."""
+    batch, student = {"labels": torch.tensor([0, 1])}, {"logits": torch.tensor([[1.0, 0.0], [0.5, 0.0]])}
+    teacher = {"logits": torch.tensor([[3.0, 0.0], [0.0, 3.0]])}
+    terms = [HardLabelLoss(), LogitMSELoss(weight=2.0)]
+    loss = LearnedWeights(terms)
+    assert loss.teacher_fields == {"logits"}
+    values = [float(term.weighted(student, teacher, batch, 0.0)) for term in terms]
+    assert loss(student, teacher, batch).item() == pytest.approx(sum(values))
+    optimizer = torch.optim.SGD(loss.projection.parameters(), lr=0.05)
+    for _ in range(2000):
+        optimizer.zero_grad()
+        loss(student, teacher, batch).backward()
+        optimizer.step()
+    learned = torch.exp(-loss.learned.log_variances).tolist()
+    assert learned == pytest.approx([1 / value for value in values], rel=1e-2)

@@ -12,6 +12,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import (
     DistilBertConfig,
     DistilBertForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
@@ -72,7 +74,7 @@ def test_a_narrow_student_learns_the_teachers_inside(teacher: Teacher, toy_data:
 @pytest.mark.parametrize("start", ["first", "last", "skip", "2,1"])
 def test_a_student_starts_from_the_teachers_layers(start: str, teacher: Teacher, toy_data: Path) -> None:
     data = load_data(toy_data)
-    student, tokenizer = create_student(StudentSettings("bert", max_length=48, start=start), teacher, data["train"])
+    student, tokenizer = create_student(StudentSettings("bert", max_length=48, init=start), teacher, data["train"])
     texts = data["test"]["text"][:5]
     inputs = tokenizer(texts, padding=True, return_tensors="pt")
     theirs = teacher.tokenize(texts)
@@ -88,16 +90,35 @@ def test_starts_that_are_none(teacher: Teacher, toy_data: Path) -> None:
     train = load_data(toy_data)["train"]
     assert chosen_layers("skip", 3, 12) == [4, 8, 12]
     assert chosen_layers("last", 3, 12) == [10, 11, 12]
-    with pytest.raises(ModelError, match=r"No start 'middle'. Expected one of random, first, last, skip"):
-        create_student(StudentSettings("bert", start="middle"), teacher, train)
+    with pytest.raises(ModelError, match=r"No init 'middle'. Expected random, first, last, skip"):
+        create_student(StudentSettings("bert", init="middle"), teacher, train)
     with pytest.raises(ModelError, match=r"is \[1, 9\]: expected 2 of the teacher's layers 1 to 2"):
-        create_student(StudentSettings("bert", start="1,9"), teacher, train)
+        create_student(StudentSettings("bert", init="1,9"), teacher, train)
     with pytest.raises(ModelError, match="a wider student can't start from its layers"):
-        create_student(StudentSettings("bert", hidden_size=64, start="first"), teacher, train)
+        create_student(StudentSettings("bert", hidden_size=64, init="first"), teacher, train)
     with pytest.raises(ModelError, match="can't be cut into 3 heads"):
         create_student(StudentSettings("bert", heads=3), teacher, train)
     with pytest.raises(ModelError, match="cnn is no transformer"):
         create_student(StudentSettings("cnn", layers=2), teacher, train)
+
+
+def test_a_student_starts_from_a_pretrained_folder(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    """Another model's first layers and word vectors, below a new head."""
+    data = load_data(toy_data)
+    arguments = {**QUICK, "max_steps": 60, "learning_rate": 1e-3}
+    general = DistillSettings(StudentSettings("bert", hidden_size=16, heads=2, max_length=48), arguments=arguments)
+    folder = distill(teacher, data, tmp_path / "general", general)
+    theirs = Classifier.load(folder).model
+    settings = StudentSettings("bert", layers=1, max_length=48, init=str(folder))
+    student, _ = create_student(settings, teacher, data["train"])
+    assert (student.config.num_hidden_layers, student.config.hidden_size) == (1, 16)
+    query = "bert.encoder.layer.0.attention.self.query.weight"
+    assert torch.equal(student.state_dict()[query], theirs.state_dict()[query])
+    assert settings.copies_layers
+    out = distill(teacher, data, tmp_path / "out", DistillSettings(settings, "patient-skip", arguments=QUICK))
+    assert Classifier.load(out).logits(["a great film"]).shape == (1, 2)
+    with pytest.raises(ModelError, match=r"expected a model folder|No init"):
+        create_student(StudentSettings("bert", init=str(tmp_path / "none")), teacher, data["train"])
 
 
 def test_nothing_is_computed_that_no_loss_asked_for(teacher: Teacher) -> None:
@@ -215,7 +236,7 @@ def test_options_of_a_recipe() -> None:
         parse_recipe("tinybert top")
 
 
-def _roberta() -> tuple[Any, Any]:
+def _roberta(_: Any) -> tuple[Any, Any]:
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -243,14 +264,25 @@ def _distilbert(tokenizer: Any) -> tuple[Any, Any]:
     return DistilBertForSequenceClassification(config), tokenizer
 
 
+def _modernbert(tokenizer: Any) -> tuple[Any, Any]:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 20}
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "cls", "sep")}
+    ends = {"bos_token_id": tokenizer.cls_token_id, "eos_token_id": tokenizer.sep_token_id}
+    config = ModernBertConfig(vocab_size=len(tokenizer), max_position_embeddings=40, **sizes, **special, **ends)
+    return ModernBertForSequenceClassification(config), tokenizer
+
+
+FAMILIES: dict[str, Any] = {"roberta": _roberta, "distilbert": _distilbert, "modernbert": _modernbert}
+
+
 @pytest.mark.parametrize("pair", [False, True])
-@pytest.mark.parametrize("family", ["roberta", "distilbert"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_student_of_another_family_is_its_teacher_at_the_start(
     family: str, pair: bool, teacher: Teacher, toy_data: Path, toy_pairs: Path, tmp_path: Path
 ) -> None:
     """With all layers copied: its tokens, positions and special tokens are where the teacher's are."""
     set_seed(0)
-    model, tokenizer = _roberta() if family == "roberta" else _distilbert(teacher.tokenizer)
+    model, tokenizer = FAMILIES[family](teacher.tokenizer)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     names = ["disliked", "liked"] if pair else ["negative", "positive"]
@@ -277,7 +309,7 @@ def test_a_narrower_student_starts_near_its_teacher(teacher: Teacher, toy_data: 
         ("skip", ["good", "bad"], [1, 0]),
         ("random", ["negative", "positive"], None),
     ):
-        settings = StudentSettings("bert", hidden_size=24, feed_forward=48, max_length=48, start=start)
+        settings = StudentSettings("bert", hidden_size=24, feed_forward=48, max_length=48, init=start)
         set_seed(0)
         student = Classifier(*create_student(settings, teacher, data["train"], names, order))
         ours = student.logits(texts)[:, order or [0, 1]]
@@ -285,6 +317,6 @@ def test_a_narrower_student_starts_near_its_teacher(teacher: Teacher, toy_data: 
     assert agreement["skip", "negative"] > 0.85
     assert agreement["skip", "good"] > 0.85
     assert agreement["random", "negative"] < 0.7
-    settings = StudentSettings("bert", layers=1, hidden_size=16, heads=4, start="last")
+    settings = StudentSettings("bert", layers=1, hidden_size=16, heads=4, init="last")
     few = create_student(settings, teacher, data["train"])
     assert few[0].config.num_attention_heads == 4

@@ -181,10 +181,10 @@ def distill(
         int | None,
         typer.Option(min=1, help="Transformers: width of the feed-forward layer.", show_default="by student"),
     ] = None,
-    start: Annotated[
+    init: Annotated[
         str | None,
         typer.Option(
-            help="Transformers: random, or the teacher's layers: first, last, skip, or 1,3,5.",
+            help="Transformers: random, the teacher's layers (first, last, skip, or 1,3,5), or a pretrained folder.",
             show_default="first if as wide as the teacher",
         ),
     ] = None,
@@ -236,7 +236,7 @@ def distill(
             layers=layers,
             heads=heads,
             feed_forward=ffn,
-            start=start,
+            init=init,
         ),
         recipe=recipe or "",
         recipe_options=options,

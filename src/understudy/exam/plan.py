@@ -110,7 +110,7 @@ class StudentPlan(_Strict):
     layers: int | None = Field(default=None, ge=1)
     heads: int | None = Field(default=None, ge=1)
     feed_forward: int | None = Field(default=None, ge=1)
-    start: str | None = None
+    init: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -130,7 +130,7 @@ class StudentPlan(_Strict):
         sizes = [("e", self.embedding_size), ("h", self.hidden_size), ("v", self.vocab_size), ("l", self.layers)]
         sizes += [("a", self.heads), ("f", self.feed_forward)]
         marks = [f"{letter}{size}" for letter, size in sizes if size] + ["frozen"] * self.freeze_embeddings
-        marks += [self.start] if self.start else []
+        marks += [Path(self.init).name] if self.init else []
         marks += [f"c{self.char_embedding_size}"] * bool(self.char_embedding_size) + ["crf"] * self.crf
         if not self.name:
             object.__setattr__(self, "name", "-".join([self.architecture, *marks]))

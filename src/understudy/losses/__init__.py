@@ -2,6 +2,7 @@
 
 from understudy.losses import schedules
 from understudy.losses.attentions import AttentionLoss, MiniLMLoss, MiniLMv2Loss
+from understudy.losses.attributions import AttributionLoss
 from understudy.losses.base import Loss
 from understudy.losses.hidden_states import (
     CKALoss,
@@ -30,12 +31,14 @@ from understudy.losses.logits import (
     SoftTargetLoss,
     StandardisedLoss,
 )
+from understudy.losses.weights import LearnedWeights
 
 __all__ = [
     "MAPPINGS",
     "AdaptiveLoss",
     "AnnealedMSELoss",
     "AttentionLoss",
+    "AttributionLoss",
     "CKALoss",
     "ContinuationLoss",
     "ContrastiveLoss",
@@ -49,6 +52,7 @@ __all__ = [
     "HuberLogitLoss",
     "JensenShannonLoss",
     "LastStateLoss",
+    "LearnedWeights",
     "LogitMSELoss",
     "Loss",
     "MiniLMLoss",

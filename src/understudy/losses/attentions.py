@@ -6,7 +6,7 @@ is into how many heads each is cut. Attention is computed from them, so the mode
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from understudy.losses.base import Fields, Loss
 from understudy.losses.hidden_states import masked_mean
 from understudy.losses.layer_mapping import LayerMapping, Pairs, layer_mapping, mapped_distance
 from understudy.losses.schedules import Schedule
+from understudy.models.inside import check_attention
 
 # Lower than any score, and finite in bfloat16.
 CLOSED = -1e9
@@ -31,8 +32,8 @@ class AttentionLoss(Loss):
         mapping: which layer learns from which.
     """
 
-    student_fields: ClassVar[frozenset[str]] = frozenset({"queries", "keys"})
-    teacher_fields: ClassVar[frozenset[str]] = frozenset({"queries", "keys"})
+    student_fields: frozenset[str] = frozenset({"queries", "keys"})
+    teacher_fields: frozenset[str] = frozenset({"queries", "keys"})
 
     def __init__(
         self,
@@ -44,7 +45,8 @@ class AttentionLoss(Loss):
         self.of, self.mapping = of, layer_mapping(mapping)
 
     def prepare(self, student: Any, teacher: Any) -> None:
-        """Raises ModelError where the numbers of heads differ."""
+        """Raises ModelError where the numbers of heads differ, or attention is more than queries times keys."""
+        check_attention(teacher)
         if student.num_attention_heads != teacher.num_attention_heads:
             raise ModelError(
                 f"AttentionLoss compares head by head, but the student has {student.num_attention_heads} heads and the "
@@ -70,8 +72,8 @@ class MiniLMLoss(Loss):
     The numbers of heads must be the same.
     """
 
-    student_fields: ClassVar[frozenset[str]] = frozenset({"queries", "keys", "values"})
-    teacher_fields: ClassVar[frozenset[str]] = frozenset({"queries", "keys", "values"})
+    student_fields: frozenset[str] = frozenset({"queries", "keys", "values"})
+    teacher_fields: frozenset[str] = frozenset({"queries", "keys", "values"})
     prepare = AttentionLoss.prepare
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
@@ -90,8 +92,8 @@ class MiniLMv2Loss(Loss):
         teacher_layer: counted from 1, or from the end with negative numbers: -1 = the last.
     """
 
-    student_fields: ClassVar[frozenset[str]] = frozenset({"queries", "keys", "values"})
-    teacher_fields: ClassVar[frozenset[str]] = frozenset({"queries", "keys", "values"})
+    student_fields: frozenset[str] = frozenset({"queries", "keys", "values"})
+    teacher_fields: frozenset[str] = frozenset({"queries", "keys", "values"})
 
     def __init__(self, heads: int = 12, teacher_layer: int = -1, weight: float | Schedule = 1.0) -> None:
         super().__init__(weight)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -19,8 +19,8 @@ class Loss(ABC):
         weight: a number, or a schedule (progress of the training, 0 to 1 -> number).
     """
 
-    student_fields: ClassVar[frozenset[str]] = frozenset({"logits"})
-    teacher_fields: ClassVar[frozenset[str]] = frozenset()
+    student_fields: frozenset[str] = frozenset({"logits"})
+    teacher_fields: frozenset[str] = frozenset()
     # Learned with the student and left behind when it is done.
     projection: nn.Module | None = None
 

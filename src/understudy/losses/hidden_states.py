@@ -4,7 +4,7 @@ Student and teacher read the same tokens. `hidden_states` is a tuple of [batch, 
 student is narrower, a learned linear projection, the same for all layers, brings it to the teacher's size.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,8 @@ class HiddenStateLoss(Loss):
         mapping: which layer learns from which; see `layer_mapping`.
     """
 
-    student_fields: ClassVar[frozenset[str]] = frozenset({"hidden_states"})
-    teacher_fields: ClassVar[frozenset[str]] = frozenset({"hidden_states"})
+    student_fields: frozenset[str] = frozenset({"hidden_states"})
+    teacher_fields: frozenset[str] = frozenset({"hidden_states"})
 
     def __init__(self, mapping: str | LayerMapping | Pairs = "uniform", weight: float | Schedule = 1.0) -> None:
         super().__init__(weight)

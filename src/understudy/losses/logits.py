@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ class LogitMSELoss(Loss):
     matched by Kullback-Leibler divergence instead (Wang et al. 2020, "Structure-level KD", token posteriors).
     """
 
-    teacher_fields: ClassVar[frozenset[str]] = frozenset({"logits"})
+    teacher_fields: frozenset[str] = frozenset({"logits"})
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         if batch.get("posteriors"):
@@ -35,7 +34,7 @@ class LogitMSELoss(Loss):
 class _DistributionLoss(Loss):
     """Compares, for every decision about a text, the two distributions over its choices."""
 
-    teacher_fields: ClassVar[frozenset[str]] = frozenset({"logits"})
+    teacher_fields: frozenset[str] = frozenset({"logits"})
 
     def _mean(
         self, student: Fields, teacher: Fields, batch: Fields, distance: Callable[[Tensor, Tensor], Tensor]
@@ -106,7 +105,7 @@ class CosineLogitLoss(_DistributionLoss):
 class HuberLogitLoss(Loss):
     """Squared error of raw logits up to `delta`, absolute error beyond (Huber 1964)."""
 
-    teacher_fields: ClassVar[frozenset[str]] = frozenset({"logits"})
+    teacher_fields: frozenset[str] = frozenset({"logits"})
 
     def __init__(self, delta: float = 1.0, weight: float | Schedule = 1.0) -> None:
         super().__init__(weight)
@@ -197,7 +196,7 @@ class AnnealedMSELoss(Loss):
         factor: a schedule; `schedules.annealing(highest)` is the paper's.
     """
 
-    teacher_fields: ClassVar[frozenset[str]] = frozenset({"logits"})
+    teacher_fields: frozenset[str] = frozenset({"logits"})
 
     def __init__(self, factor: float | Schedule, weight: float | Schedule = 1.0) -> None:
         super().__init__(weight)

@@ -16,6 +16,11 @@ def cosine(start: float, end: float) -> Schedule:
     return lambda progress: end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
+def capped(schedule: Schedule, highest: float) -> Schedule:
+    """`schedule`, but never above `highest`."""
+    return lambda progress: min(schedule(progress), highest)
+
+
 def steps(values: Sequence[float]) -> Schedule:
     """Each of `values` for an equal part of the training."""
     return lambda progress: values[min(int(progress * len(values)), len(values) - 1)]

@@ -40,13 +40,13 @@ def project_layers(
     """
     if not hasattr(teacher.base_model, "encoder") or not _of(teacher, "embeddings.LayerNorm"):
         raise ModelError(
-            f"{type(teacher).__name__} can't be projected: its layers are not called as BERT's. Use --start random."
+            f"{type(teacher).__name__} can't be projected: its layers are not called as BERT's. Use --init random."
         )
     width = student.config.hidden_size
     if width > teacher.config.hidden_size:
         raise ModelError(
             f"The student is {width} wide, the teacher {teacher.config.hidden_size}: a wider student can't start from "
-            "its layers. Use --start random."
+            "its layers. Use --init random."
         )
     seen, states = _run(teacher, inputs)
     basis = torch.linalg.eigh(states.T @ states).eigenvectors[:, -width:].flip(1)  # [teacher's width, student's]

@@ -49,29 +49,33 @@ STARTS: dict[str, Callable[[int, int], list[int]]] = {
 }
 
 
-def new_transformer(teacher: PreTrainedModel, size: Size, tagging: bool, **settings: Any) -> PreTrainedModel:
+def new_transformer(
+    teacher: PreTrainedModel, size: Size, tagging: bool, layers: Sequence[int] | None = None, **settings: Any
+) -> PreTrainedModel:
     """A model of the teacher's family with random weights.
 
     Args:
+        layers: of the teacher, counted from 1, that it will start from; where a family has layers of several kinds
+            (ModernBERT), it gets theirs.
         settings: fields of its configuration.
 
     Raises:
         ModelError: the teacher is no transformer, of a family whose sizes are called otherwise, or sizes do not fit.
     """
+    check_family(teacher)
     config = copy.deepcopy(teacher.config)
-    feed_forward = next((name for name in FEED_FORWARD if hasattr(config, name)), None)
-    if feed_forward is None or not hasattr(config, "num_hidden_layers"):
-        raise ModelError(
-            f"A student like {type(teacher).__name__} cannot be made smaller here: its configuration names no layers. "
-            "Choose static, cnn, bilstm or cnn-lstm."
-        )
+    feed_forward = next(name for name in FEED_FORWARD if hasattr(config, name))
     width = size.hidden_size or config.hidden_size
     heads = size.heads or config.num_attention_heads
     if width % heads:
         raise ModelError(
             f"A width of {width} can't be cut into {heads} heads. Choose --heads that divide --hidden-size."
         )
-    config.num_hidden_layers = size.layers or config.num_hidden_layers
+    count = size.layers or config.num_hidden_layers
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        config.layer_types = [kinds[layer - 1] for layer in layers] if layers else kinds[:count]
+    config.num_hidden_layers = count
     config.hidden_size, config.num_attention_heads = width, heads
     if size.feed_forward:
         setattr(config, feed_forward, size.feed_forward)
@@ -83,6 +87,16 @@ def new_transformer(teacher: PreTrainedModel, size: Size, tagging: bool, **setti
     auto: Any = AutoModelForTokenClassification if tagging else AutoModelForSequenceClassification
     model: PreTrainedModel = auto.from_config(config).float()
     return model
+
+
+def check_family(teacher: PreTrainedModel) -> None:
+    """Raises ModelError where the teacher is no transformer, or of a family whose sizes are called otherwise."""
+    config = teacher.config
+    if not hasattr(config, "num_hidden_layers") or not any(hasattr(config, name) for name in FEED_FORWARD):
+        raise ModelError(
+            f"A student like {type(teacher).__name__} cannot be made smaller here: its configuration names no layers. "
+            "Choose static, cnn, bilstm or cnn-lstm."
+        )
 
 
 def chosen_layers(start: str, student_layers: int, teacher_layers: int) -> list[int]:
@@ -99,11 +113,13 @@ def chosen_layers(start: str, student_layers: int, teacher_layers: int) -> list[
     elif re.fullmatch(r"\d+(,\d+)*", start):
         layers = [int(number) for number in start.split(",")]
     else:
-        raise ModelError(f"No start {start!r}. Expected one of random, {', '.join(STARTS)}, or layers such as 1,3,5.")
+        raise ModelError(
+            f"No init {start!r}. Expected random, {', '.join(STARTS)}, layers such as 1,3,5, or a model's folder."
+        )
     if len(layers) != student_layers or not all(1 <= layer <= teacher_layers for layer in layers):
         raise ModelError(
-            f"--start {start} is {layers}: expected {student_layers} of the teacher's layers 1 to {teacher_layers}, "
-            "one for each of the student's. Change --start or --layers."
+            f"--init {start} is {layers}: expected {student_layers} of the teacher's layers 1 to {teacher_layers}, "
+            "one for each of the student's. Change --init or --layers."
         )
     return layers
 
@@ -130,9 +146,11 @@ def copy_layers(
     if student.config.hidden_size != teacher.config.hidden_size:
         raise ModelError(
             f"The student is {student.config.hidden_size} wide, the teacher {teacher.config.hidden_size}: a student of "
-            "other widths can't start from the teacher's layers. Use --start random."
+            "other widths can't start from the teacher's layers. Use --init random."
         )
-    theirs, words = teacher.state_dict(), "word_embeddings.weight"
+    theirs = teacher.state_dict()
+    table: Any = student.get_input_embeddings()
+    words = next(name for name, parameter in student.named_parameters() if parameter is table.weight)
     for name, value in student.state_dict().items():
         source = theirs.get(_LAYER.sub(lambda match: str(layers[int(match.group())] - 1), name))
         if source is None:
@@ -141,9 +159,8 @@ def copy_layers(
             if order is not None:
                 value.copy_(source[list(order)])
             continue
-        if name.endswith(words):
-            table = torch.stack([source[list(row)].mean(0) if row else source.mean(0) for row in rows])
-            value.copy_(table)
+        if name == words:
+            value.copy_(torch.stack([source[list(row)].mean(0) if row else source.mean(0) for row in rows]))
             value[student.config.pad_token_id] = 0.0
         elif name.endswith("position_embeddings.weight") and "roberta" in teacher.config.model_type:
             # RoBERTa's positions start behind the padding id, which is another in the student.

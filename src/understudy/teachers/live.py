@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from understudy.data.labels import ordered_names
-from understudy.models.inside import PROJECTIONS, capture
+from understudy.models.inside import ATTRIBUTIONS, FIELDS, run
 from understudy.models.loading import MAX_LENGTH, input_length, load_classifier, task_of_config
 from understudy.runtime.alignment import WordEncoder, pad
 from understudy.text import clean_texts
@@ -39,7 +39,7 @@ class Teacher:
         ModelError: the model is not a classifier, has no weights, or another model's tokenizer.
     """
 
-    fields: ClassVar[frozenset[str]] = frozenset({"logits", "hidden_states", "attentions", *PROJECTIONS})
+    fields: ClassVar[frozenset[str]] = FIELDS
     reads: ClassVar[tuple[str, ...]] = ("text", "text_pair", "tokens")
 
     def __init__(
@@ -77,18 +77,12 @@ class Teacher:
             return {"logits": self._tag(batch["tokens"])}
         inputs = self.tokenize(batch["text"], batch.get("text_pair"))
         self.model.eval()
-        if "attentions" in fields and self.model.config._attn_implementation != "eager":
-            self.model.set_attn_implementation("eager")  # any other returns an empty tuple
-        with autocast(self.model.device, self.dtype), capture(self.model, fields) as inside:
-            output = self.model(
-                **inputs.to(self.model.device),
-                output_hidden_states="hidden_states" in fields,
-                output_attentions="attentions" in fields,
-            )
-        outputs = {field: _to_float(tuple(inside[field]) if field in inside else output[field]) for field in fields}
+        # Attributions are gradients by the word vectors, the weights stay as they are.
+        with autocast(self.model.device, self.dtype), torch.set_grad_enabled(ATTRIBUTIONS in fields):
+            found = run(self.model, inputs.to(self.model.device), fields)
+        outputs = {field: _to_float(found[field]) for field in fields}
         if outputs.keys() - {"logits"}:
-            outputs["attention_mask"] = inputs["attention_mask"]
-            outputs["heads"] = getattr(self.model.config, "num_attention_heads", None)
+            outputs |= {"attention_mask": inputs["attention_mask"], "heads": found["heads"]}
         return outputs
 
     @cached_property
@@ -160,7 +154,7 @@ def _without_truncation(tokenizer: str) -> str:
 
 
 def _to_float(value: Any) -> Any:
-    return tuple(_to_float(v) for v in value) if isinstance(value, tuple) else value.float()
+    return tuple(map(_to_float, value)) if isinstance(value, tuple | list) else value.detach().float()
 
 
 def autocast(device: torch.device, dtype: str) -> AbstractContextManager[Any]:

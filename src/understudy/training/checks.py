@@ -51,14 +51,15 @@ def check_fields(needed: frozenset[str], losses: Sequence[Loss], teacher: Teache
 
 def prepare_losses(losses: Sequence[Loss], model: PreTrainedModel, teacher: Any, task: Task) -> None:
     """Let losses look at both models; what they learn with the student goes through its optimiser and checkpoints."""
-    if task.is_tagging:
+    over_layers = [loss for loss in losses if loss.teacher_fields - {"logits"}]
+    if over_layers and task.is_tagging:
         raise ModelError("Losses over layers compare whole texts; for tagging, choose a recipe that reads logits.")
-    if is_student(model):
+    if over_layers and is_student(model):
         raise ModelError(
             f"{type(model).__name__} has no layers like the teacher's. Choose a transformer, such as --student "
             "bert-tiny, or a recipe that reads logits."
         )
-    for loss in losses:
+    for loss in over_layers:
         loss.prepare(model.config, teacher.model.config)
     learned = [loss.projection for loss in losses if loss.projection is not None]
     if learned:

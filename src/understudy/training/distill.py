@@ -32,6 +32,7 @@ from understudy.training.arguments import DistillationArguments, steps_of_a_pass
 from understudy.training.folders import WORK, write_history, write_model_folder
 from understudy.training.recipes import Stage, make_stages
 from understudy.training.students import StudentSettings, create_student
+from understudy.training.theseus import Replacing
 from understudy.training.trainer import DistillationTrainer
 from understudy.transfer import TransferSettings, chosen_texts, transfer_set
 
@@ -187,8 +188,9 @@ class _Lesson:
         """For one of `stages`."""
         rows = self.texts if stage.needs_teacher else self.data["train"]
         for name, parameter in student.named_parameters():
-            if stage.frozen and name.startswith(stage.frozen):
+            if not set(stage.frozen).isdisjoint(name.split(".")):
                 parameter.requires_grad_(False)
+        replacing = [Replacing(student, self.teacher.model, stage.replacing)] if stage.replacing else []
         return DistillationTrainer(
             model=student,
             processing_class=tokenizer,
@@ -198,7 +200,7 @@ class _Lesson:
             teacher=self._asked(stage),
             label_order=self.order,
             args=_arguments(stage, self.settings, len(rows), work, stages),
-            callbacks=list(callbacks),
+            callbacks=[*callbacks, *replacing],
             blend=self.settings.transfer.blend(self.teacher, tokenizer, self.order, stage.needs_teacher),
         )
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -25,9 +26,9 @@ from understudy.data.tokenization import (
 from understudy.errors import ModelError
 from understudy.models import STUDENTS, TAGGERS
 from understudy.models.characters import spell
-from understudy.models.loading import MAX_LENGTH, PROBLEMS
+from understudy.models.loading import MAX_LENGTH, PROBLEMS, load_encoder
 from understudy.models.projection import project_layers
-from understudy.models.transformer import TRANSFORMERS, chosen_layers, copy_layers, new_transformer
+from understudy.models.transformer import TRANSFORMERS, check_family, chosen_layers, copy_layers, new_transformer
 from understudy.runtime.alignment import continuing
 from understudy.tasks import Task
 from understudy.teachers import Teacher
@@ -58,9 +59,9 @@ class StudentSettings:
         char_embedding_size: dimension of a convolution over the characters of each token; 0 = none (taggers only).
         crf: choose tags as a sequence, by a conditional random field (taggers only).
         layers, heads, feed_forward: sizes of a transformer, where they are not the architecture's.
-        start: what a transformer starts from: "random", or layers of the teacher: "first", "last", "skip", or numbers
+        init: what a transformer starts from: "random", or layers of the teacher: "first", "last", "skip", or numbers
             such as "1,3,5"; by default the first ones where it is as wide as the teacher, else random. A narrower one
-            starts from a projection of them.
+            starts from a projection of them. Or the folder of a pretrained model, whose first layers it takes.
     """
 
     architecture: str = "bilstm"
@@ -76,14 +77,16 @@ class StudentSettings:
     layers: int | None = None
     heads: int | None = None
     feed_forward: int | None = None
-    start: str | None = None
+    init: str | None = None
 
     @property
     def copies_layers(self) -> bool:
-        """Whether a transformer of these settings is as wide as its teacher and starts from its layers."""
+        """Whether a transformer of these settings starts from layers that know something already."""
         size = TRANSFORMERS.get(self.architecture)
+        if size is not None and is_folder(self.init):
+            return True
         as_wide = size is not None and (self.hidden_size or size.hidden_size) is None
-        return as_wide and self.start != "random" and (self.start is not None or self.embeddings == "teacher")
+        return as_wide and self.init != "random" and (self.init is not None or self.embeddings == "teacher")
 
 
 def create_student(
@@ -135,6 +138,11 @@ def create_student(
     return model, tokenizer
 
 
+def is_folder(init: str | None) -> bool:
+    """Whether `init` is a model's folder, or a name on the Hub, and no choice of the teacher's layers."""
+    return init is not None and ("/" in init or Path(init).is_dir())
+
+
 def _check(settings: StudentSettings, task: Task) -> None:
     known = (*STUDENTS, *TRANSFORMERS)
     if settings.architecture not in known:
@@ -143,9 +151,9 @@ def _check(settings: StudentSettings, task: Task) -> None:
     if taggers_only and not task.is_tagging:
         raise ModelError(f"A CRF and characters are for tagging; this is {task.describe()}. Leave them out.")
     if settings.architecture not in TRANSFORMERS:
-        if settings.layers or settings.heads or settings.feed_forward or settings.start:
+        if settings.layers or settings.heads or settings.feed_forward or settings.init:
             raise ModelError(
-                f"{settings.architecture} is no transformer: leave --layers, --heads, --ffn and --start out."
+                f"{settings.architecture} is no transformer: leave --layers, --heads, --ffn and --init out."
             )
         return
     if taggers_only or settings.embedding_size:
@@ -206,6 +214,9 @@ def _transformer(
     order: Sequence[int] | None,
 ) -> tuple[Any, Any]:
     """One of the teacher's family, with the pieces that occur; its tokens are where the teacher's are."""
+    pretrained = is_folder(settings.init)
+    origin: Any = load_encoder(str(settings.init), task) if pretrained else (teacher.model, teacher.tokenizer)
+    original, original_tokenizer = origin
     size = TRANSFORMERS[settings.architecture].with_own(
         layers=settings.layers,
         hidden_size=settings.hidden_size,
@@ -213,7 +224,7 @@ def _transformer(
         feed_forward=settings.feed_forward,
     )
     tokenizer = cut_tokenizer(
-        teacher.tokenizer, texts, settings.max_length, settings.vocab_size, words=task.is_tagging, same_places=True
+        original_tokenizer, texts, settings.max_length, settings.vocab_size, words=task.is_tagging, same_places=True
     )
     wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
     wrapped.model_max_length = settings.max_length  # of both texts of a pair, as the teacher counts
@@ -224,34 +235,39 @@ def _transformer(
         "bos_token_id": None,
         "eos_token_id": None,
     }
-    if is_pair(texts) and not teacher.model.config.model_type.endswith("roberta"):
+    if is_pair(texts) and not original.config.model_type.endswith("roberta"):
         own["type_vocab_size"] = 2
-    model = new_transformer(teacher.model, size, task.is_tagging, **own, **common, **dropout)
-    as_wide = model.config.hidden_size == teacher.model.config.hidden_size
-    start = settings.start or ("first" if as_wide and settings.embeddings == "teacher" else "random")
-    if start != "random":
-        layers = chosen_layers(start, model.config.num_hidden_layers, teacher.model.config.num_hidden_layers)
-        rows = _rows_of_tokens(teacher, tokenizer)
-        if as_wide:
-            copy_layers(model, teacher.model, layers, rows, order)
+    check_family(original)
+    as_wide = size.hidden_size in (None, original.config.hidden_size)
+    init = settings.init or ("first" if as_wide and settings.embeddings == "teacher" else "random")
+    layers = None
+    if init != "random":
+        theirs = original.config.num_hidden_layers
+        layers = chosen_layers("first" if pretrained else init, size.layers or theirs, theirs)
+    model = new_transformer(original, size, task.is_tagging, layers, **own, **common, **dropout)
+    if layers is not None:
+        rows = _rows_of_tokens(original_tokenizer, tokenizer)
+        if as_wide or pretrained:
+            copy_layers(model, original, layers, rows, None if pretrained else order)
         else:
             pairs = texts["text_pair"][:SAMPLE_TEXTS] if is_pair(texts) else None
             sample = teacher.tokenize(texts["text"][:SAMPLE_TEXTS], pairs).to(teacher.model.device)
             project_layers(model, teacher.model, layers, rows, order, sample)
-        logger.info("It starts from layers %s of the teacher.", ", ".join(map(str, layers)))
+        whose = settings.init if pretrained else "the teacher"
+        logger.info("It starts from layers %s of %s.", ", ".join(map(str, layers)), whose)
     elif settings.embeddings == "teacher" and model.config.hidden_size <= _width(teacher):
         table = _teacher_table(teacher, tokenizer, texts, settings, model.config.hidden_size)
         _set_embeddings(model, table * np.float32(TRANSFORMER_SCALE / SCALE))
     return model, wrapped
 
 
-def _rows_of_tokens(teacher: Teacher, tokenizer: Any) -> list[list[int]]:
-    """For each student token the teacher's, special ones by what they are for."""
+def _rows_of_tokens(original: Any, tokenizer: Any) -> list[list[int]]:
+    """For each student token those of the `original` tokenizer, special ones by what they are for."""
     tokens = [tokenizer.id_to_token(index) for index in range(tokenizer.get_vocab_size())]
-    rows = teacher_rows(tokens, teacher.tokenizer)
-    vocabulary = teacher.tokenizer.get_vocab()
-    special = {ours: vocabulary[theirs] for theirs, ours in student_names(teacher.tokenizer).items()}
-    special[teacher.tokenizer.mask_token] = teacher.tokenizer.mask_token_id
+    rows = teacher_rows(tokens, original)
+    vocabulary = original.get_vocab()
+    special = {ours: vocabulary[theirs] for theirs, ours in student_names(original).items()}
+    special[original.mask_token] = original.mask_token_id
     return [[special[token]] if token in special else row for token, row in zip(tokens, rows, strict=True)]
 
 

@@ -20,7 +20,7 @@ from understudy.errors import UnderstudyError
 from understudy.evaluation.metrics import task_metrics
 from understudy.losses import HardLabelLoss, Loss
 from understudy.models import is_student
-from understudy.models.inside import capture
+from understudy.models.inside import run
 from understudy.models.loading import MAX_LENGTH, input_length
 from understudy.models.objective import task_loss
 from understudy.models.tokens import go_on
@@ -90,8 +90,7 @@ class DistillationTrainer(Trainer):
         )
         self.validation = eval_dataset
         self.task = task_of(train_dataset)
-        if self.teacher_fields - {"logits"}:
-            prepare_losses(self.losses, model, teacher, self.task)
+        prepare_losses(self.losses, model, teacher, self.task)
         self.blend = blend
         if blend is not None:
             check_blend(self.task, is_pair(train_dataset))
@@ -143,12 +142,9 @@ class DistillationTrainer(Trainer):
         terms: list[Any] = [(1.0, teacher, batch)]
         if self.blend is not None:
             student_inputs, terms = self.blend(batch, teacher, cast(Any, self.model).get_input_embeddings())
-        flags = {"output_hidden_states": True} if "hidden_states" in self.student_fields else {}
-        with capture(model, self.student_fields) as inside:
-            outputs = model(**student_inputs, **flags)
-        student = {**outputs, **inside, "heads": getattr(cast(Any, self.model).config, "num_attention_heads", None)}
+        student = run(model, student_inputs, self.student_fields, create_graph=True)
         total = torch.stack([weight * self._objective(student, *fields) for weight, *fields in terms]).sum()
-        return (total, outputs) if return_outputs else total
+        return (total, student) if return_outputs else total
 
     def _objective(self, student: Any, teacher: dict[str, Any], batch: dict[str, Any]) -> Tensor:
         student, teacher, batch = self._fields(student, teacher, batch)
@@ -188,8 +184,8 @@ class DistillationTrainer(Trainer):
         if self.teacher is None or not self.teacher_fields:
             return {}
         outputs = self.teacher(inputs, self.teacher_fields)
-        if self.label_order is not None and "logits" in outputs:
-            outputs["logits"] = outputs["logits"][:, self.label_order]
+        for name in {"logits", "attributions"} & outputs.keys():
+            outputs[name] = outputs[name][:, self.label_order]
         if "attention_mask" in outputs:
             check_same_tokens(inputs["attention_mask"], outputs["attention_mask"])
         return {name: _to_device(value, self.args.device) for name, value in outputs.items()}

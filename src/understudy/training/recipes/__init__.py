@@ -2,11 +2,14 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from understudy.errors import ModelError
+from understudy.losses import LearnedWeights
 from understudy.training.recipes.base import Stage
 from understudy.training.recipes.layers import (
+    ad_kd,
     alp_kd,
     bert_emd,
     distilbert,
@@ -17,6 +20,7 @@ from understudy.training.recipes.layers import (
     patient_skip,
     rail_kd,
     simkd,
+    theseus,
     tinybert,
 )
 from understudy.training.recipes.logits import (
@@ -50,14 +54,20 @@ RECIPES: dict[str, Callable[..., list[Stage]]] = {
     "minilmv2": minilmv2,
     "mlkd": mlkd,
     "simkd": simkd,
+    "ad-kd": ad_kd,
+    "theseus": theseus,
 }
+
+
+# An option of every recipe: learned = the weights of its terms are learned.
+WEIGHTS = "weights"
 
 
 def make_stages(name: str, options: dict[str, Any] | None = None) -> list[Stage]:
     """The stages of a recipe.
 
     Args:
-        options: arguments of the recipe's function.
+        options: arguments of the recipe's function; or `weights="learned"`, for any of them.
 
     Raises:
         ModelError: no such recipe, or it has no such option.
@@ -65,11 +75,19 @@ def make_stages(name: str, options: dict[str, Any] | None = None) -> list[Stage]
     if name not in RECIPES:
         raise ModelError(f"No recipe {name!r}. Expected one of {', '.join(RECIPES)}.")
     known = inspect.signature(RECIPES[name]).parameters
-    unknown = sorted(options.keys() - known.keys()) if options else []
+    options = dict(options or {})
+    weights = options.pop(WEIGHTS, "fixed")
+    if weights not in ("fixed", "learned"):
+        raise ModelError(f"The recipe {name}: weights={weights}, expected fixed or learned.")
+    unknown = sorted(options.keys() - known.keys())
     if unknown:
-        has = f"It has {', '.join(known)}" if known else "It has none"
-        raise ModelError(f"The recipe {name} has no option {unknown[0]!r}. {has}.")
-    return RECIPES[name](**(options or {}))
+        raise ModelError(f"The recipe {name} has no option {unknown[0]!r}. It has {', '.join([*known, WEIGHTS])}.")
+    stages = RECIPES[name](**options)
+    return stages if weights == "fixed" else [_learned(stage) for stage in stages]
+
+
+def _learned(stage: Stage) -> Stage:
+    return replace(stage, losses=[LearnedWeights(stage.losses)]) if len(stage.losses) > 1 else stage
 
 
 def parse_recipe(text: str) -> tuple[str, dict[str, Any]]:

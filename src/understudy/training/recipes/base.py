@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from understudy.losses import Loss
+from understudy.losses.schedules import Schedule
 
 
 @dataclass(frozen=True)
@@ -15,13 +16,15 @@ class Stage:
         losses: the terms of the objective.
         arguments: fields of `DistillationArguments` this stage sets; what the user sets wins.
         share: of the training's steps; by default all stages have the same.
-        frozen: parameters that stay as they are, by how their names begin.
+        frozen: modules whose parameters stay as they are.
+        replacing: how often the student's layers are used in place of the teacher's; see `understudy.training.theseus`.
     """
 
     losses: Sequence[Loss]
     arguments: dict[str, Any] = field(default_factory=dict)
     share: float | None = None
     frozen: tuple[str, ...] = ()
+    replacing: Schedule | None = None
 
     @property
     def needs_teacher(self) -> bool:
@@ -35,4 +38,4 @@ class Stage:
     @property
     def needs_layers(self) -> bool:
         """Whether the teacher must run in every step: logits can be kept, layers are too large."""
-        return bool(self.teacher_fields - {"logits"})
+        return bool(self.teacher_fields - {"logits"}) or self.replacing is not None

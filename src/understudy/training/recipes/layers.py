@@ -4,6 +4,7 @@ from typing import Any
 
 from understudy.losses import (
     AttentionLoss,
+    AttributionLoss,
     ContrastiveLoss,
     CosineHiddenLoss,
     EarthMovers,
@@ -21,8 +22,11 @@ from understudy.losses import (
     SoftCrossEntropyLoss,
     SoftTargetLoss,
 )
+from understudy.losses.schedules import capped, linear
 from understudy.training.recipes.base import Stage
 
+# What lies above the layers, by family.
+HEAD = ("classifier", "pooler", "pre_classifier", "head")
 # A stage that does not teach labels has no best checkpoint: it ends with its last.
 NO_BEST: dict[str, Any] = {"load_best_model_at_end": False}
 
@@ -102,4 +106,22 @@ def mlkd(heads: int = 12, temperature: float = 2.0) -> list[Stage]:
 
 def simkd() -> list[Stage]:
     """The teacher's own head, frozen, on a student that learns what it reads (SimKD, Chen et al. 2022)."""
-    return [Stage([LastStateLoss()], frozen=("classifier.", "bert.pooler.", "roberta.pooler."))]
+    return [Stage([LastStateLoss()], frozen=HEAD)]
+
+
+def ad_kd(
+    temperature: float = 2.0, hard_weight: float = 0.2, attribution_weight: float = 1.0, dimensions: int | None = None
+) -> list[Stage]:
+    """What the teacher's predictions rest on, with soft targets and labels (AD-KD, Wu et al. 2023)."""
+    losses: list[Loss] = [
+        HardLabelLoss(weight=hard_weight),
+        SoftTargetLoss(temperature, weight=1 - hard_weight),
+        AttributionLoss(dimensions, weight=attribution_weight),
+    ]
+    return [Stage(losses)]
+
+
+def theseus(rate: float = 0.3, alone_from: float = 0.5) -> list[Stage]:
+    """Layers among the teacher's, ever more of them, learn from labels alone (BERT-of-Theseus, Xu et al. 2020)."""
+    growing = capped(linear(rate, rate + (1 - rate) / alone_from), 1.0)
+    return [Stage([HardLabelLoss()], frozen=("embeddings", *HEAD), replacing=growing)]

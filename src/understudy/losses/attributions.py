@@ -1,0 +1,39 @@
+"""Losses against what the teacher's predictions rest on, token by token."""
+
+from torch import Tensor
+
+from understudy.losses.base import Fields, Loss
+from understudy.losses.hidden_states import masked_mean
+from understudy.losses.layer_mapping import normalised
+from understudy.losses.schedules import Schedule
+
+
+class AttributionLoss(Loss):
+    """Squared error of attribution maps, each of length 1 over its text (AD-KD, Wu et al. 2023, eq. 5 to 8).
+
+    A token's attribution is the length of its gradient times input, [batch, labels, length, size]; there is a map for
+    each label, and a step costs a pass back through both models for each of them.
+
+    Args:
+        dimensions: of the teacher's, how many with the largest values count; None = all.
+    """
+
+    student_fields: frozenset[str] = frozenset({"logits", "attributions"})
+    teacher_fields: frozenset[str] = frozenset({"attributions"})
+
+    def __init__(self, dimensions: int | None = None, weight: float | Schedule = 1.0) -> None:
+        super().__init__(weight)
+        self.dimensions = dimensions
+
+    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        mask = batch["attention_mask"].unsqueeze(1).bool()
+        theirs = teacher["attributions"].abs()
+        if self.dimensions is not None and self.dimensions < theirs.shape[-1]:
+            theirs = theirs.topk(self.dimensions, -1).values
+        ours, theirs = (normalised(self._length(values) * mask) for values in (student["attributions"], theirs))
+        return masked_mean((ours - theirs).square(), mask.expand_as(ours))
+
+    @staticmethod
+    def _length(values: Tensor) -> Tensor:
+        # The root has no slope at zero, where padding is.
+        return (values.float().square().sum(-1) + 1e-24).sqrt()

@@ -1,0 +1,45 @@
+"""Weights that are learned instead of chosen."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from understudy.losses.base import Fields, Loss
+
+
+class LearnedWeights(Loss):
+    """The sum of exp(-s) * term + s, with a learned s for each term (Kendall et al. 2018, section 3.2).
+
+    s is the logarithm of the term's variance: a term that can't be brought down loses its weight.
+
+    Args:
+        losses: the terms; their own weights still count.
+    """
+
+    def __init__(self, losses: Sequence[Loss]) -> None:
+        super().__init__()
+        self.losses = list(losses)
+        self.student_fields = frozenset().union(*(loss.student_fields for loss in losses))
+        self.teacher_fields = frozenset().union(*(loss.teacher_fields for loss in losses))
+        self.projection = self.learned = _Learned(len(self.losses))
+
+    def prepare(self, student: Any, teacher: Any) -> None:
+        for number, loss in enumerate(self.losses):
+            loss.prepare(student, teacher)
+            if loss.projection is not None:
+                self.learned.add_module(str(number), loss.projection)
+
+    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        terms = torch.stack([loss.weighted(student, teacher, batch, progress) for loss in self.losses])
+        log_variances = self.learned.log_variances
+        return (torch.exp(-log_variances) * terms + log_variances).sum()
+
+
+class _Learned(nn.Module):
+    """The logarithms of the terms' variances, and below them what the terms learn themselves."""
+
+    def __init__(self, terms: int) -> None:
+        super().__init__()
+        self.log_variances = nn.Parameter(torch.zeros(terms))
