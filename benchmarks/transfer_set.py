@@ -198,7 +198,7 @@ def main() -> None:
     jobs = [{**dict(zip(names, values, strict=True)), "steps": arguments.steps} for values in itertools.product(*lists)]
     done = read_rows(arguments.out)
     waiting = [job for job in jobs if not any(row.items() >= job.items() for row in done)]
-    with ProcessPoolExecutor(arguments.jobs, get_context("forkserver"), max_tasks_per_child=8) as pool:
+    with ProcessPoolExecutor(arguments.jobs, get_context("forkserver")) as pool:
 
         def keep(future: Future[dict[str, Any]]) -> None:
             row = future.result()

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from understudy._version import __version__
-from understudy.cli import exam, train, use
+from understudy.cli import ensemble, exam, train, use
 from understudy.errors import UnderstudyError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 COMMANDS: list[Callable[..., None]] = [
     *(train.finetune, train.augment, train.label, train.distill, train.recipes),
+    *(ensemble.join, ensemble.prune_ensemble),
     *(exam.exam, exam.report, exam.best),
     *(use.evaluate, use.predict, use.export, exam.demo),
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from understudy.cli.options import (
+    STUDENTS,
     BatchSize,
     Epochs,
     Label,
@@ -17,7 +18,6 @@ from understudy.cli.options import (
     Quiet,
     RepairTags,
     Seed,
-    Student,
     TaskName,
     Text,
     TextPair,
@@ -51,8 +51,8 @@ def exam(
         str | None, typer.Option(help="Data as for distill: a folder, a file or a Hub name.", show_default=False)
     ] = None,
     student: Annotated[
-        list[Student] | None,
-        typer.Option(help="A student that sits in. Repeatable.", show_default="all but bert-*"),
+        list[str] | None,
+        typer.Option(help=f"A student that sits in: {STUDENTS}. Repeatable.", show_default="static to cnn-lstm"),
     ] = None,
     recipe: Annotated[
         list[str] | None, typer.Option(help="A recipe to try. Repeatable.", show_default="logit-mse")
@@ -94,7 +94,7 @@ def exam(
         plan,
         data=[entry] if entry else None,
         teacher=teacher,
-        students=[str(name) for name in student] if student else None,
+        students=student or None,
         recipes=recipe or None,
         seeds=list(range(seeds)) if seeds else None,
         arguments=training_arguments(epochs, batch_size, learning_rate) or None,

@@ -17,18 +17,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("understudy")
 
 
-class Student(StrEnum):
-    STATIC = "static"
-    CNN = "cnn"
-    BILSTM = "bilstm"
-    CNN_LSTM = "cnn-lstm"
-    BERT_TINY = "bert-tiny"
-    BERT_MINI = "bert-mini"
-    BERT_SMALL = "bert-small"
-    BERT_MEDIUM = "bert-medium"
-    TINYBERT_4L = "tinybert-4l"
-    BERT_6L = "bert-6l"
-    BERT = "bert"
+STUDENTS = (
+    "static, cnn, bilstm, cnn-lstm, ensemble:cnn,bilstm,cnn-lstm, bert-tiny, bert-mini, bert-small, bert-medium, \
+tinybert-4l, bert-6l, bert"
+)
 
 
 class Precision(StrEnum):
@@ -56,6 +48,8 @@ class Recipe(StrEnum):
     MINILMV2 = "minilmv2"
     MLKD = "mlkd"
     SIMKD = "simkd"
+    AD_KD = "ad-kd"
+    THESEUS = "theseus"
 
 
 class Kind(StrEnum):
@@ -66,6 +60,7 @@ class Kind(StrEnum):
     ASPECTS = "aspects"
 
 
+Combination = Annotated[str, typer.Option(help="Of an ensemble's members: logits, probabilities or weights.")]
 Data = Annotated[
     str,
     typer.Option(

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from understudy.cli.options import (
+    STUDENTS,
     Augment,
     BatchSize,
     Cache,
+    Combination,
     Data,
     Epochs,
     Label,
@@ -25,7 +27,6 @@ from understudy.cli.options import (
     RepairTags,
     Seed,
     Select,
-    Student,
     TaskName,
     TeacherFolder,
     Text,
@@ -135,7 +136,7 @@ def distill(
     teacher: TeacherFolder,
     data: Data,
     out: Out,
-    student: Annotated[Student, typer.Option(help="Architecture of the student.")] = Student.BILSTM,
+    student: Annotated[str, typer.Option(help=STUDENTS)] = "bilstm",
     recipe: Annotated[
         Recipe | None,
         typer.Option(
@@ -188,6 +189,7 @@ def distill(
             show_default="first if as wide as the teacher",
         ),
     ] = None,
+    combination: Combination = "logits",
     freeze_embeddings: Annotated[bool, typer.Option("--freeze-embeddings", help="Do not train word vectors.")] = False,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -215,8 +217,9 @@ def distill(
     from understudy.training.distill import DistillSettings
     from understudy.training.distill import distill as run
     from understudy.training.recipes import make_stages, parse_recipe
-    from understudy.training.students import StudentSettings
+    from understudy.training.students import StudentSettings, check_architecture
 
+    check_architecture(student)
     _, options = parse_recipe(" ".join([recipe or "default", *(option or ())]))
     if recipe:
         make_stages(recipe, options)
@@ -237,6 +240,7 @@ def distill(
             heads=heads,
             feed_forward=ffn,
             init=init,
+            combination=combination,
         ),
         recipe=recipe or "",
         recipe_options=options,

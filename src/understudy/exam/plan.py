@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from understudy.data.sources import Columns
 from understudy.errors import DataError, ModelError
 from understudy.models import STUDENTS
-from understudy.models.transformer import TRANSFORMERS
 from understudy.tasks import KINDS
 from understudy.training.arguments import DistillationArguments
 from understudy.training.recipes import RECIPES, make_stages, parse_recipe
+from understudy.training.students import check_architecture
 from understudy.transfer import TransferSettings
 
 # Where word vectors come from, besides files.
@@ -111,6 +111,7 @@ class StudentPlan(_Strict):
     heads: int | None = Field(default=None, ge=1)
     feed_forward: int | None = Field(default=None, ge=1)
     init: str | None = None
+    combination: str = "logits"
 
     @model_validator(mode="before")
     @classmethod
@@ -120,9 +121,10 @@ class StudentPlan(_Strict):
     @field_validator("architecture")
     @classmethod
     def _known(cls, value: str) -> str:
-        known = (*STUDENTS, *TRANSFORMERS)
-        if value not in known:
-            raise ValueError(f"no student {value!r}, expected one of {', '.join(known)}")
+        try:
+            check_architecture(value)
+        except ModelError as error:
+            raise ValueError(str(error).rstrip(".")) from None
         return value
 
     @model_validator(mode="after")
@@ -131,6 +133,7 @@ class StudentPlan(_Strict):
         sizes += [("a", self.heads), ("f", self.feed_forward)]
         marks = [f"{letter}{size}" for letter, size in sizes if size] + ["frozen"] * self.freeze_embeddings
         marks += [Path(self.init).name] if self.init else []
+        marks += [self.combination] if self.combination != "logits" else []
         marks += [f"c{self.char_embedding_size}"] * bool(self.char_embedding_size) + ["crf"] * self.crf
         if not self.name:
             object.__setattr__(self, "name", "-".join([self.architecture, *marks]))

@@ -31,6 +31,7 @@ from understudy.losses.logits import (
     SoftTargetLoss,
     StandardisedLoss,
 )
+from understudy.losses.members import DiversityLoss, MutualLoss
 from understudy.losses.weights import LearnedWeights
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "CosineHiddenLoss",
     "CosineLogitLoss",
     "DecoupledLoss",
+    "DiversityLoss",
     "EarthMovers",
     "EmbeddingLoss",
     "HardLabelLoss",
@@ -57,6 +59,7 @@ __all__ = [
     "Loss",
     "MiniLMLoss",
     "MiniLMv2Loss",
+    "MutualLoss",
     "PatientLoss",
     "PearsonLoss",
     "RelationLoss",

@@ -11,20 +11,17 @@ from understudy.models.configuration import (
     BiLSTMConfig,
     CNNConfig,
     CNNLSTMConfig,
+    EnsembleConfig,
     StaticConfig,
     StudentConfig,
 )
+from understudy.models.ensemble import ENSEMBLE, MEMBERS, EnsembleForSequenceClassification, member_names
 from understudy.models.sequence import StudentForSequenceClassification
 from understudy.models.static import StaticForSequenceClassification, StaticForTokenClassification
 from understudy.models.student import Student, is_student
 from understudy.models.tokens import StudentForTokenClassification
 
-STUDENTS: dict[str, type[StudentForSequenceClassification]] = {
-    "static": StaticForSequenceClassification,
-    "cnn": CNNForSequenceClassification,
-    "bilstm": BiLSTMForSequenceClassification,
-    "cnn-lstm": CNNLSTMForSequenceClassification,
-}
+STUDENTS: dict[str, type[StudentForSequenceClassification]] = MEMBERS
 TAGGERS: dict[str, type[StudentForTokenClassification]] = {
     "static": StaticForTokenClassification,
     "cnn": CNNForTokenClassification,
@@ -37,8 +34,11 @@ for _name, _model in STUDENTS.items():
     AutoConfig.register(_config.model_type, _config)
     AutoModelForSequenceClassification.register(_config, _model)
     AutoModelForTokenClassification.register(_config, TAGGERS[_name])
+AutoConfig.register(EnsembleConfig.model_type, EnsembleConfig)
+AutoModelForSequenceClassification.register(EnsembleConfig, EnsembleForSequenceClassification)
 
 __all__ = [
+    "ENSEMBLE",
     "STUDENTS",
     "TAGGERS",
     "BiLSTMConfig",
@@ -50,6 +50,8 @@ __all__ = [
     "CNNLSTMConfig",
     "CNNLSTMForSequenceClassification",
     "CNNLSTMForTokenClassification",
+    "EnsembleConfig",
+    "EnsembleForSequenceClassification",
     "StaticConfig",
     "StaticForSequenceClassification",
     "StaticForTokenClassification",
@@ -58,4 +60,5 @@ __all__ = [
     "StudentForSequenceClassification",
     "StudentForTokenClassification",
     "is_student",
+    "member_names",
 ]

@@ -78,3 +78,20 @@ class CNNLSTMConfig(StudentConfig):
     model_type = "understudy-cnn-lstm"
     kernel_sizes: tuple[int, ...] | list[int] = (3,)
     num_filters: int = 150
+
+
+class EnsembleConfig(StudentConfig):
+    """Several students over one table of word vectors (Lin et al. 2024).
+
+    Args:
+        members: their architectures.
+        hidden_size: width of each member's layers; 0 = each architecture's own.
+        combination: "logits" or "probabilities" = their mean; "weights" = a mean of logits with weights that were
+            fitted on validation texts.
+    """
+
+    model_type = "understudy-ensemble"
+    embedding_size: int = 100
+    hidden_size: int = 0
+    members: tuple[str, ...] | list[str] = ("cnn", "bilstm", "cnn-lstm")
+    combination: str = "logits"

@@ -1,4 +1,7 @@
-"""The head for texts and pairs of texts."""
+"""Students of texts and pairs of texts: what is read, and the head above an encoder."""
+
+from abc import abstractmethod
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -10,21 +13,35 @@ from understudy.models.objective import task_loss
 from understudy.models.student import Student, TextEncoder
 
 
-class StudentForSequenceClassification(Student):
-    """A student that gives each text, or each pair of texts, its label, labels, aspects or number.
+class TextHead(nn.Module):
+    """An encoder and what lies above it: word vectors -> logits.
 
     Pairs are encoded apart by the same weights and compared as [u; v; |u - v|; u * v] (Tang et al. 2019).
     """
 
-    def __init__(self, config: StudentConfig) -> None:
-        super().__init__(config)
-        self.encoder: TextEncoder = self.encoder_class(config, config.embedding_size)
-        size = self.encoder.output_size
+    def __init__(self, encoder: TextEncoder, config: StudentConfig, labels: int) -> None:
+        super().__init__()
+        self.encoder, self.pair = encoder, config.pair
+        size = encoder.output_size
         if config.pair:
             self.comparison = nn.Linear(4 * size, config.hidden_size)
             size = config.hidden_size
-        self.classifier = nn.Linear(size, self.num_labels)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.classifier = nn.Linear(size, labels)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x [texts, length, size], mask [texts, length] -> [batch, labels]; of pairs, all second texts come last."""
+        vector: Tensor = self.encoder(self.dropout(x), mask)
+        if self.pair:
+            u, v = vector.view(2, -1, vector.shape[-1]).unbind()
+            compared = torch.cat([u, v, (u - v).abs(), u * v], -1)
+            vector = F.relu(self.comparison(self.dropout(compared)))
+        logits: Tensor = self.classifier(self.dropout(vector))
+        return logits
+
+
+class TextStudent(Student):
+    """A student that gives each text, or each pair of texts, its label, labels, aspects or number."""
 
     def forward(
         self,
@@ -50,38 +67,43 @@ class StudentForSequenceClassification(Student):
         if inputs_embeds is not None:
             if attention_mask is None or self.config.pair:
                 raise ValueError("inputs_embeds need an attention_mask, and a student of single texts.")
-            return self._classified(self._encoded(inputs_embeds, attention_mask != 0), labels)
-        if input_ids is None:
+            output = self.answer(*self._cut(inputs_embeds, attention_mask != 0))
+        elif input_ids is None:
             raise ValueError("Neither input_ids nor inputs_embeds were given.")
+        else:
+            output = self.answer(*self.read(self.without_padding(input_ids, attention_mask), token_type_ids))
+        if labels is not None:
+            output["loss"] = task_loss(self.task, cast(Tensor, output.logits), labels)
+        return output
+
+    @abstractmethod
+    def answer(self, x: Tensor, mask: Tensor) -> SequenceClassifierOutput:
+        """From what `read` gives."""
+
+    def read(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Word vectors [texts, length, size] and what is no padding; of pairs, all second texts come last."""
         padding = self.config.pad_token_id
-        input_ids = self.without_padding(input_ids, attention_mask)
         if self.config.pair:
             if token_type_ids is None:
                 raise ValueError("This student compares two texts: token_type_ids must say which is which.")
-            first, second = _split_pair(input_ids, token_type_ids, padding)
-            both = self.encode(torch.cat([first, second]))
-            u, v = both.view(2, -1, both.shape[-1]).unbind()
-            compared = torch.cat([u, v, (u - v).abs(), u * v], -1)
-            vector = F.relu(self.comparison(self.dropout(compared)))
-        else:
-            vector = self.encode(input_ids)
-        return self._classified(vector, labels)
-
-    def _classified(self, vector: Tensor, labels: Tensor | None) -> SequenceClassifierOutput:
-        logits = self.classifier(self.dropout(vector))
-        loss = None if labels is None else task_loss(self.task, logits, labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
-
-    def encode(self, input_ids: Tensor) -> Tensor:
-        """[batch, length] -> [batch, encoder.output_size]."""
+            input_ids = torch.cat(_split_pair(input_ids, token_type_ids, padding))
         input_ids = input_ids[:, : self.config.max_length]
-        return self._encoded(self.embeddings(input_ids), input_ids != self.config.pad_token_id)
+        return self.embeddings(input_ids), input_ids != padding
 
-    def _encoded(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Word vectors [batch, length, size], mask [batch, length] -> [batch, encoder.output_size]."""
-        length = self.config.max_length
-        vector: Tensor = self.encoder(self.dropout(x[:, :length]), mask[:, :length])
-        return vector
+    def _cut(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return x[:, : self.config.max_length], mask[:, : self.config.max_length]
+
+
+class StudentForSequenceClassification(TextStudent):
+    """One encoder and its head."""
+
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__(config)
+        self.head = TextHead(self.encoder_class(config, config.embedding_size), config, self.num_labels)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def answer(self, x: Tensor, mask: Tensor) -> SequenceClassifierOutput:
+        return SequenceClassifierOutput(logits=self.head(x, mask))
 
 
 def _split_pair(input_ids: Tensor, token_type_ids: Tensor, padding: int) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from understudy.data.labels import match_by_name, ordered_names
 from understudy.errors import LabelError, ModelError
 from understudy.losses import Loss
-from understudy.models import is_student
+from understudy.models import EnsembleForSequenceClassification, is_student
 from understudy.tasks import Task
 
 # The name under which the student carries, while it learns, what its losses learn with it.
@@ -64,6 +64,15 @@ def prepare_losses(losses: Sequence[Loss], model: PreTrainedModel, teacher: Any,
     learned = [loss.projection for loss in losses if loss.projection is not None]
     if learned:
         model.add_module(PROJECTIONS_OF_LOSSES, nn.ModuleList(learned))
+
+
+def check_members(losses: Sequence[Loss], model: PreTrainedModel) -> None:
+    between = [type(loss).__name__ for loss in losses if "member_logits" in loss.student_fields]
+    if between and not isinstance(model, EnsembleForSequenceClassification):
+        raise ModelError(
+            f"{between[0]} is between the members of an ensemble, but this is one {type(model).__name__}. Choose "
+            "--student ensemble:cnn,bilstm,cnn-lstm, or leave the options mutual and diversity out."
+        )
 
 
 def check_same_tokens(ours: Tensor, theirs: Tensor) -> None:

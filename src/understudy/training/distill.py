@@ -24,14 +24,16 @@ from understudy.data.datasets import (
 from understudy.data.labels import are_generic
 from understudy.data.targets import with_labels_of
 from understudy.evaluation.evaluate import check_task, match_labels
+from understudy.models import EnsembleForSequenceClassification
 from understudy.models.transformer import TRANSFORMERS
 from understudy.outputs import OutputFolder
 from understudy.tasks import Task
 from understudy.teachers import CachedTeacher, Teacher, label_texts
 from understudy.training.arguments import DistillationArguments, steps_of_a_pass
+from understudy.training.ensembles import finish
 from understudy.training.folders import WORK, write_history, write_model_folder
 from understudy.training.recipes import Stage, make_stages
-from understudy.training.students import StudentSettings, create_student
+from understudy.training.students import StudentSettings, check_student, create_student
 from understudy.training.theseus import Replacing
 from understudy.training.trainer import DistillationTrainer
 from understudy.transfer import TransferSettings, chosen_texts, transfer_set
@@ -113,6 +115,7 @@ def distill(
     stages = make_stages(settings.recipe, settings.recipe_options)
     data = DatasetDict({name: with_labels_of(rows, teacher.label_names) for name, rows in data.items()})
     check_validation(data)
+    check_student(settings.student, task_of(data["train"]))
     settings.transfer.check(task_of(data["train"]), is_pair(data["train"]))
     order = _label_order(teacher, data, settings.label_map)
     texts = transfer_set(data, teacher, unlabelled, settings.transfer, order)
@@ -145,6 +148,8 @@ def distill(
             trainer = lesson.trainer(student, tokenizer, stage, work, len(stages), callbacks)
             trainer.train(resume_from_checkpoint=True)
             history += [{"stage": number, **entry} for entry in trainer.state.log_history]
+        if isinstance(student, EnsembleForSequenceClassification):
+            student = finish(student, tokenizer, data["validation"])
         write_model_folder(student, tokenizer, data["validation"], folder)
         write_history(history, folder)
         shutil.rmtree(folder / WORK)  # the checkpoints

@@ -24,8 +24,9 @@ from understudy.data.tokenization import (
     wrap_tokenizer,
 )
 from understudy.errors import ModelError
-from understudy.models import STUDENTS, TAGGERS
+from understudy.models import ENSEMBLE, STUDENTS, TAGGERS, EnsembleForSequenceClassification, member_names
 from understudy.models.characters import spell
+from understudy.models.ensemble import COMBINATIONS, LOGITS
 from understudy.models.loading import MAX_LENGTH, PROBLEMS, load_encoder
 from understudy.models.projection import project_layers
 from understudy.models.transformer import TRANSFORMERS, check_family, chosen_layers, copy_layers, new_transformer
@@ -46,7 +47,8 @@ class StudentSettings:
     """What a student is like; None = the architecture's default.
 
     Args:
-        architecture: static, cnn, bilstm, cnn-lstm; or a transformer of the teacher's family: bert-tiny, bert-mini,
+        architecture: static, cnn, bilstm, cnn-lstm; ensemble:cnn,bilstm,cnn-lstm (some of them over one table of word
+            vectors); or a transformer of the teacher's family: bert-tiny, bert-mini,
             bert-small, bert-medium, tinybert-4l, bert-6l, and bert, which has the teacher's own sizes.
         embeddings: where word vectors come from: "teacher" (principal components of its word table), "random", or
             a file of word vectors, which makes a word-level student.
@@ -78,6 +80,11 @@ class StudentSettings:
     heads: int | None = None
     feed_forward: int | None = None
     init: str | None = None
+    combination: str = LOGITS
+
+    @property
+    def is_ensemble(self) -> bool:
+        return self.architecture.startswith(f"{ENSEMBLE}:")
 
     @property
     def copies_layers(self) -> bool:
@@ -112,7 +119,7 @@ def create_student(
     if isinstance(settings, str):
         settings = StudentSettings(settings)
     task = task_of(texts)
-    _check(settings, task)
+    check_student(settings, task)
     names = label_names or list(task.labels)
     common = {
         "id2label": dict(enumerate(names)),
@@ -138,15 +145,30 @@ def create_student(
     return model, tokenizer
 
 
+def check_architecture(name: str) -> None:
+    """Raises ModelError where there is no such student."""
+    if name.partition(":")[0] == ENSEMBLE:
+        member_names(name)
+        return
+    known = (*STUDENTS, *TRANSFORMERS)
+    if name not in known:
+        raise ModelError(f"No student {name!r}. Expected one of {', '.join(known)}, or {ENSEMBLE}:cnn,bilstm,cnn-lstm.")
+
+
 def is_folder(init: str | None) -> bool:
     """Whether `init` is a model's folder, or a name on the Hub, and no choice of the teacher's layers."""
     return init is not None and ("/" in init or Path(init).is_dir())
 
 
-def _check(settings: StudentSettings, task: Task) -> None:
-    known = (*STUDENTS, *TRANSFORMERS)
-    if settings.architecture not in known:
-        raise ModelError(f"No student {settings.architecture!r}. Expected one of {', '.join(known)}.")
+def check_student(settings: StudentSettings, task: Task) -> None:
+    """Raises ModelError where there is no such student for `task`."""
+    check_architecture(settings.architecture)
+    if settings.combination not in COMBINATIONS:
+        raise ModelError(f"No combination {settings.combination!r}. Expected one of {', '.join(COMBINATIONS)}.")
+    if settings.combination != LOGITS and not settings.is_ensemble:
+        raise ModelError(f"{settings.architecture} is one model: leave --combination out.")
+    if settings.is_ensemble and task.is_tagging:
+        raise ModelError("Ensembles are for texts and pairs; for tagging, choose cnn, bilstm or cnn-lstm.")
     taggers_only = settings.crf or settings.char_embedding_size
     if taggers_only and not task.is_tagging:
         raise ModelError(f"A CRF and characters are for tagging; this is {task.describe()}. Leave them out.")
@@ -169,8 +191,11 @@ def _student(
     settings: StudentSettings, teacher: Teacher, texts: Dataset, task: Task, common: dict[str, Any]
 ) -> tuple[Any, Any]:
     """One of our own."""
-    students: dict[str, Any] = TAGGERS if task.is_tagging else STUDENTS
-    model_class = students[settings.architecture]
+    model_class: Any = (TAGGERS if task.is_tagging else STUDENTS).get(settings.architecture)
+    ensemble: dict[str, Any] = {}
+    if settings.is_ensemble:
+        model_class = EnsembleForSequenceClassification
+        ensemble = {"members": member_names(settings.architecture), "combination": settings.combination}
     size = settings.embedding_size or min(model_class.config_class.embedding_size, _width(teacher))
     if settings.embeddings in ("teacher", "random"):
         tokenizer = cut_tokenizer(
@@ -192,6 +217,7 @@ def _student(
         char_embedding_size=settings.char_embedding_size,
         char_vocab_size=characters,
         crf=settings.crf,
+        **ensemble,
         **common,
         **{name: getattr(settings, name) for name in chosen if getattr(settings, name) is not None},
     )

@@ -32,6 +32,7 @@ from understudy.training.checks import (
     Teaches,
     check_blended_fields,
     check_fields,
+    check_members,
     check_same_tokens,
     match_labels_by_name,
     prepare_losses,
@@ -43,6 +44,7 @@ from understudy.transfer.blending import Blend, check_blend
 
 logger = logging.getLogger("understudy")
 
+MEMBER_LOGITS = "member_logits"
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -91,6 +93,7 @@ class DistillationTrainer(Trainer):
         self.validation = eval_dataset
         self.task = task_of(train_dataset)
         prepare_losses(self.losses, model, teacher, self.task)
+        check_members(self.losses, model)
         self.blend = blend
         if blend is not None:
             check_blend(self.task, is_pair(train_dataset))
@@ -149,7 +152,14 @@ class DistillationTrainer(Trainer):
     def _objective(self, student: Any, teacher: dict[str, Any], batch: dict[str, Any]) -> Tensor:
         student, teacher, batch = self._fields(student, teacher, batch)
         progress = self.state.global_step / max(self.state.max_steps, 1)
-        return torch.stack([loss.weighted(student, teacher, batch, progress) for loss in self.losses]).sum()
+        members = student.get(MEMBER_LOGITS)
+        each = [student] if members is None else [{**student, "logits": logits} for logits in members]
+        total = torch.zeros((), device=self.args.device)
+        for loss in self.losses:
+            # An ensemble's members are taught one by one; only losses between them see all at once.
+            taught = [student] if MEMBER_LOGITS in loss.student_fields else each
+            total = total + sum(loss.weighted(one, teacher, batch, progress) for one in taught) / len(taught)
+        return total
 
     @property
     def _has_crf(self) -> bool:

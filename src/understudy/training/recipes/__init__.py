@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from understudy.errors import ModelError
-from understudy.losses import LearnedWeights
+from understudy.losses import DiversityLoss, LearnedWeights, Loss, MutualLoss
 from understudy.training.recipes.base import Stage
 from understudy.training.recipes.layers import (
     ad_kd,
@@ -59,15 +59,17 @@ RECIPES: dict[str, Callable[..., list[Stage]]] = {
 }
 
 
-# An option of every recipe: learned = the weights of its terms are learned.
-WEIGHTS = "weights"
+# Options of every recipe, and what they are where nobody says.
+COMMON: dict[str, Any] = {"weights": "fixed", "mutual": 0.0, "diversity": 0.0}
 
 
 def make_stages(name: str, options: dict[str, Any] | None = None) -> list[Stage]:
     """The stages of a recipe.
 
     Args:
-        options: arguments of the recipe's function; or `weights="learned"`, for any of them.
+        options: arguments of the recipe's function. And for any recipe: `weights="learned"`, weights of a stage's
+            terms that are learned; `mutual` and `diversity`, weights of what an ensemble's members learn from each
+            other and of how much they should differ.
 
     Raises:
         ModelError: no such recipe, or it has no such option.
@@ -76,18 +78,24 @@ def make_stages(name: str, options: dict[str, Any] | None = None) -> list[Stage]
         raise ModelError(f"No recipe {name!r}. Expected one of {', '.join(RECIPES)}.")
     known = inspect.signature(RECIPES[name]).parameters
     options = dict(options or {})
-    weights = options.pop(WEIGHTS, "fixed")
-    if weights not in ("fixed", "learned"):
-        raise ModelError(f"The recipe {name}: weights={weights}, expected fixed or learned.")
+    common = {option: options.pop(option, default) for option, default in COMMON.items()}
     unknown = sorted(options.keys() - known.keys())
     if unknown:
-        raise ModelError(f"The recipe {name} has no option {unknown[0]!r}. It has {', '.join([*known, WEIGHTS])}.")
-    stages = RECIPES[name](**options)
-    return stages if weights == "fixed" else [_learned(stage) for stage in stages]
+        raise ModelError(f"The recipe {name} has no option {unknown[0]!r}. It has {', '.join([*known, *COMMON])}.")
+    return [_with_common(stage, **common) for stage in RECIPES[name](**options)]
 
 
-def _learned(stage: Stage) -> Stage:
-    return replace(stage, losses=[LearnedWeights(stage.losses)]) if len(stage.losses) > 1 else stage
+def _with_common(stage: Stage, weights: str, mutual: float, diversity: float) -> Stage:
+    if weights not in ("fixed", "learned"):
+        raise ModelError(f"weights={weights}, expected fixed or learned.")
+    losses: list[Loss] = list(stage.losses)
+    if weights == "learned" and len(losses) > 1:
+        losses = [LearnedWeights(losses)]
+    if mutual:
+        losses.append(MutualLoss(weight=mutual))
+    if diversity:
+        losses.append(DiversityLoss(weight=diversity))
+    return replace(stage, losses=losses)
 
 
 def parse_recipe(text: str) -> tuple[str, dict[str, Any]]:

@@ -1,0 +1,154 @@
+"""Ensembles from a teacher to int8: trained together, trained apart and joined, made smaller."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import STUDENT_ARGUMENTS
+
+from understudy import (
+    Classifier,
+    DistillSettings,
+    Predictor,
+    StudentSettings,
+    Teacher,
+    distill,
+    evaluate,
+    export_model,
+    load_data,
+)
+from understudy.errors import ModelError
+from understudy.training.ensembles import join, prune_ensemble
+
+SIZES = {"embedding_size": 16, "hidden_size": 24, "max_length": 48}
+
+
+@pytest.fixture(scope="module")
+def teacher(teacher_folder: Path) -> Teacher:
+    return Teacher(teacher_folder, max_length=64)
+
+
+@pytest.fixture(scope="module")
+def ensemble(teacher: Teacher, toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    student = StudentSettings("ensemble:cnn,bilstm,cnn-lstm", combination="weights", **SIZES)  # type: ignore[arg-type]
+    settings = DistillSettings(student, recipe_options={"mutual": 0.5, "diversity": 0.1}, arguments=STUDENT_ARGUMENTS)
+    return distill(teacher, load_data(toy_data), tmp_path_factory.mktemp("ensemble") / "ens", settings)
+
+
+@pytest.fixture(scope="module")
+def apart(teacher: Teacher, toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root, data = tmp_path_factory.mktemp("apart"), load_data(toy_data)
+    made = []
+    for name in ("static", "cnn"):
+        student = StudentSettings(name, freeze_embeddings=True, **SIZES)  # type: ignore[arg-type]
+        made.append(distill(teacher, data, root / name, DistillSettings(student, arguments=STUDENT_ARGUMENTS)))
+    return made
+
+
+def test_members_learn_together(ensemble: Path, toy_data: Path) -> None:
+    classifier, test = Classifier.load(ensemble), load_data(toy_data)["test"]
+    weights = classifier.model.get_buffer("weights")
+    assert float(weights.sum()) == pytest.approx(1.0)
+    assert not torch.allclose(weights, torch.full((3,), 1 / 3))
+    assert evaluate(classifier, test)["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_ships_as_one_graph(ensemble: Path, toy_data: Path, tmp_path: Path, int8: bool) -> None:
+    export_model(ensemble, tmp_path / "shipped", int8=int8, min_agreement=0.9)
+    texts = load_data(toy_data)["test"]["text"][:50]
+    ours, shipped = Classifier.load(ensemble).logits(texts), Predictor(tmp_path / "shipped").logits(texts)
+    assert len(list((tmp_path / "shipped").glob("*.onnx"))) == 1
+    if not int8:
+        np.testing.assert_allclose(ours, shipped, atol=1e-4)
+    alone = Predictor(tmp_path / "shipped").logits(texts[:1])
+    np.testing.assert_allclose(alone[0], shipped[0], atol=0.2 if int8 else 1e-4)
+
+
+def test_pairs_learn_together(pair_teacher_folder: Path, toy_pairs: Path, tmp_path: Path) -> None:
+    student = StudentSettings("ensemble:cnn,static", combination="probabilities", **SIZES)  # type: ignore[arg-type]
+    data = load_data(toy_pairs)
+    settings = DistillSettings(
+        student, "soft-targets", {"mutual": 1.0, "weights": "learned"}, arguments=STUDENT_ARGUMENTS
+    )
+    folder = distill(Teacher(pair_teacher_folder, max_length=64), data, tmp_path / "s", settings)
+    assert evaluate(Classifier.load(folder), data["validation"])["accuracy"] > 0.8
+
+
+def test_joined_members_answer_as_they_did(apart: list[Path], toy_data: Path, tmp_path: Path) -> None:
+    texts = load_data(toy_data)["test"]["text"][:20]
+    joined = Classifier.load(join(apart, tmp_path / "joined"))
+    mean = np.mean([Classifier.load(folder).logits(texts) for folder in apart], 0)
+    np.testing.assert_allclose(joined.logits(texts), mean, atol=1e-5)
+
+
+def test_what_can_not_be_joined(
+    apart: list[Path], teacher: Teacher, teacher_folder: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    data = load_data(toy_data)
+
+    def trained(name: str, **settings: object) -> Path:
+        student = StudentSettings("static", **{**SIZES, **settings})  # type: ignore[arg-type]
+        quick = {"max_steps": 2, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+        return distill(teacher, data, tmp_path / name, DistillSettings(student, arguments=quick))
+
+    with pytest.raises(ModelError, match="two or more members, got 1"):
+        join(apart[:1], tmp_path / "x")
+    with pytest.raises(ModelError, match=r"other word vectors than .*--freeze-embeddings"):
+        join([apart[0], trained("learned")], tmp_path / "x")
+    with pytest.raises(ModelError, match="another vocabulary"):
+        join([apart[0], trained("few", vocab_size=60)], tmp_path / "x")
+    with pytest.raises(ModelError, match="24, 12 wide"):
+        join([apart[0], trained("narrow", hidden_size=12, freeze_embeddings=True)], tmp_path / "x")
+    with pytest.raises(ModelError, match="BertForSequenceClassification, expected one of static"):
+        join([apart[0], teacher_folder], tmp_path / "x")
+    with pytest.raises(ModelError, match="fitted on validation texts: give --data"):
+        join(apart, tmp_path / "x", "weights")
+    other = trained("other", freeze_embeddings=True)
+    config = json.loads((other / "config.json").read_text())
+    config["id2label"] = {"0": "bad", "1": "good"}
+    (other / "config.json").write_text(json.dumps({**config, "label2id": {"bad": 0, "good": 1}}))
+    with pytest.raises(ModelError, match=r"has the labels \['bad', 'good'\]"):
+        join([apart[0], other], tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_fewest_members_that_keep_the_score(
+    ensemble: Path, teacher_folder: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    rows = load_data(toy_data)["validation"]
+    chosen, *others = prune_ensemble(ensemble, rows, tmp_path / "small", tolerance=0.05)
+    assert len(others) == 6
+    whole = next(found for found in (chosen, *others) if len(found.members) == 3)
+    assert chosen.score >= whole.score - 0.05
+    cheaper = [found for found in others if found.parameters < chosen.parameters]
+    assert all(found.score < whole.score - 0.05 for found in cheaper)
+    small = Classifier.load(tmp_path / "small")
+    assert evaluate(small, rows)["accuracy"] == pytest.approx(chosen.score)
+    with pytest.raises(ModelError, match="BertForSequenceClassification, expected an ensemble"):
+        prune_ensemble(teacher_folder, rows, tmp_path / "y")
+
+
+def test_options_between_members_need_members(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    data = load_data(toy_data)
+    with pytest.raises(ModelError, match="MutualLoss is between the members of an ensemble"):
+        distill(teacher, data, tmp_path / "a", DistillSettings(StudentSettings("cnn"), recipe_options={"mutual": 1.0}))
+    with pytest.raises(ModelError, match="cnn is one model: leave --combination out"):
+        distill(teacher, data, tmp_path / "b", DistillSettings(StudentSettings("cnn", combination="weights")))
+
+
+def test_from_the_command_line(ensemble: Path, apart: list[Path], toy_data: Path, tmp_path: Path, run: Any) -> None:
+    members = [part for folder in apart for part in ("--member", folder)]
+    code, _, _ = run("join", *members, "--combination", "weights", "--data", toy_data, "--out", tmp_path / "j")
+    assert code == 0
+    code, out, _ = run("prune-ensemble", "--model", tmp_path / "j", "--data", toy_data, "--out", tmp_path / "p")
+    assert code == 0
+    assert out.startswith("* ")
+    assert len(out.splitlines()) == 3
+    given = ("--teacher", ensemble, "--data", toy_data, "--student", "ensemble:cnn", "--out", tmp_path / "o")
+    code, _, err = run("distill", *given)
+    assert code == 2
+    assert "expected two or more" in err
