@@ -93,7 +93,13 @@ def prepare(task: str, shared: Path, work: Path) -> Path:
     return folder
 
 
-def _teacher(task: str, folder: Path, work: Path) -> Path:
+def _teacher(task: str, folder: Path, shared: Path, work: Path) -> Path:
+    if task == "sst2@100":  # trained on all of its labels already
+        ours = work / "teachers" / task
+        if not ours.exists():
+            ours.parent.mkdir(parents=True, exist_ok=True)
+            ours.symlink_to(shared / "models" / "minilm-sst2")
+        return ours
     from understudy import FinetuneSettings, finetune, load_data
     from understudy.demo import encoder_folder
 
@@ -192,7 +198,7 @@ def main() -> None:
     arguments = parser.parse_args()
     shared, work = Path(arguments.shared).resolve(), Path(arguments.work).resolve()
     for task in arguments.tasks:
-        _teacher(task, prepare(task, shared, work), work)
+        _teacher(task, prepare(task, shared, work), shared, work)
     names = ("task", "student", "recipe", "variant", "seed")
     lists = (arguments.tasks, arguments.students, arguments.recipes, arguments.variants, arguments.seeds)
     jobs = [{**dict(zip(names, values, strict=True)), "steps": arguments.steps} for values in itertools.product(*lists)]

@@ -8,12 +8,13 @@ written once, for decisions.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
-Kind = Literal["classification", "tagging", "regression", "multi-label", "aspects"]
-KINDS: tuple[str, ...] = get_args(Kind)
+Kind = Literal["classification", "tagging", "regression", "multi-label", "aspects", "vectors"]
+# What data can be labelled for; a text's vector is its teacher's alone.
+KINDS: tuple[str, ...] = get_args(Kind)[:-1]
 # What one output stands for, in the names of a multi-aspect model: "service=positive".
 IS = "="
 # A choice that is not open in a decision.
@@ -26,8 +27,9 @@ class Task:
 
     Args:
         kind: classification (one label a text), tagging (one a word), regression (a number), multi-label (any number
-            of labels), aspects (one value for each of several aspects).
-        labels: names of the outputs; of aspects `aspect=value`, of regression one.
+            of labels), aspects (one value for each of several aspects), vectors (a point for each text).
+        labels: names of the outputs; of aspects `aspect=value`, of regression one, of vectors their dimensions (of
+            data none).
     """
 
     kind: Kind
@@ -42,7 +44,12 @@ class Task:
         """The score that compares models, chooses checkpoints and decides exams."""
         if self.kind == "tagging":
             return "span_f1" if has_spans(self.labels) else "accuracy"
-        return {"regression": "pearson", "multi-label": "micro_f1"}.get(self.kind, "accuracy")
+        return {"regression": "pearson", "multi-label": "micro_f1", "vectors": "cosine"}.get(self.kind, "accuracy")
+
+    @property
+    def decides(self) -> bool:
+        """Whether its outputs choose something; a regression's and a vector's are numbers to come near to."""
+        return self.kind not in ("regression", "vectors")
 
     @cached_property
     def choices(self) -> tuple[str, ...]:
@@ -55,7 +62,7 @@ class Task:
     def groups(self) -> list[list[int]]:
         """For each decision about a text (or a word), the columns of `decisions` that are open in it."""
         size = len(self.labels)
-        if self.kind == "regression":
+        if not self.decides:
             return []
         if self.kind == "multi-label":
             return [[column, size + column] for column in range(size)]
@@ -89,8 +96,8 @@ class Task:
         return labels.reshape(-1)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """[rows, outputs] -> the same shape: softmax over each decision's choices; a regression's value itself."""
-        if self.kind == "regression":
+        """[rows, outputs] -> the same shape: softmax over each decision's choices; numbers themselves."""
+        if not self.decides:
             return logits
         if self.kind == "multi-label":
             return np.asarray(1 / (1 + np.exp(-logits)))
@@ -102,8 +109,8 @@ class Task:
     def describe(self) -> str:
         """In words, for messages."""
         count = len(self.aspects) if self.kind == "aspects" else len(self.labels)
-        unit = {"regression": "number", "tagging": "tags", "aspects": "aspects"}.get(self.kind, "labels")
-        return f"{self.kind} ({count} {unit})"
+        units = {"regression": "number", "tagging": "tags", "aspects": "aspects", "vectors": "dimensions"}
+        return f"{self.kind} ({count} {units.get(self.kind, 'labels')})"
 
 
 def has_spans(tags: Sequence[str]) -> bool:
@@ -116,8 +123,8 @@ def task_of_model(config: Any, labels: Sequence[str]) -> Task:
     known = getattr(config, "understudy_task", None)
     heads = " ".join(getattr(config, "architectures", None) or [])
     problem = getattr(config, "problem_type", None)
-    if known in KINDS:
-        return Task(known, tuple(labels))
+    if known in get_args(Kind):
+        return Task(cast(Kind, known), tuple(labels))
     if "TokenClassification" in heads:
         return Task("tagging", tuple(labels))
     if problem == "regression" or len(labels) == 1:

@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 COMMANDS: list[Callable[..., None]] = [
-    *(train.finetune, train.augment, train.label, train.distill, train.recipes),
+    *(train.finetune, train.pretrain_student, train.augment, train.label, train.distill, train.recipes),
     *(ensemble.join, ensemble.prune_ensemble),
     *(exam.exam, exam.report, exam.best),
     *(use.evaluate, use.predict, use.export, exam.demo),

@@ -37,6 +37,7 @@ class Recipe(StrEnum):
     ADAKD = "adakd"
     DKD = "dkd"
     DIST = "dist"
+    SRA = "sra"
     PATIENT_SKIP = "patient-skip"
     PATIENT_LAST = "patient-last"
     ALP_KD = "alp-kd"
@@ -61,6 +62,34 @@ class Kind(StrEnum):
 
 
 Combination = Annotated[str, typer.Option(help="Of an ensemble's members: logits, probabilities or weights.")]
+RecipeOptions = Annotated[
+    list[str] | None,
+    typer.Option(help="Of the recipe, NAME=VALUE: mapping=top, temperature=4. Repeatable.", show_default=False),
+]
+Embeddings = Annotated[str, typer.Option(help="Word vectors: teacher, random, or a word2vec, GloVe or fastText file.")]
+EmbeddingSize = Annotated[int | None, typer.Option(min=1, help="Dimension of the word vectors.", show_default="128")]
+HiddenSize = Annotated[
+    int | None, typer.Option(min=1, help="Units of the LSTM, filters of a width.", show_default="by student")
+]
+VocabSize = Annotated[
+    int | None, typer.Option(min=1, help="Largest number of tokens.", show_default="all in the texts")
+]
+Layers = Annotated[int | None, typer.Option(min=1, help="Transformers: layers.", show_default="by student")]
+Heads = Annotated[int | None, typer.Option(min=1, help="Transformers: attention heads.", show_default="by student")]
+FeedForward = Annotated[
+    int | None,
+    typer.Option(min=1, help="Transformers: width of the feed-forward layer.", show_default="by student"),
+]
+Init = Annotated[
+    str | None,
+    typer.Option(
+        help="A pretrained folder; transformers: random, or the teacher's layers: first, last, skip, 1,3,5.",
+        show_default="first if as wide as the teacher",
+    ),
+]
+TeacherDtype = Annotated[
+    Precision | None, typer.Option("--teacher-dtype", help="float32 or bfloat16.", show_default="fastest here")
+]
 Data = Annotated[
     str,
     typer.Option(

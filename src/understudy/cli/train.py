@@ -13,25 +13,34 @@ from understudy.cli.options import (
     Cache,
     Combination,
     Data,
+    Embeddings,
+    EmbeddingSize,
     Epochs,
+    FeedForward,
+    Heads,
+    HiddenSize,
+    Init,
     Label,
     LabelMap,
+    Layers,
     LearningRate,
     MaxLength,
     MostUnlabelled,
     Out,
     Overwrite,
-    Precision,
     Quiet,
     Recipe,
+    RecipeOptions,
     RepairTags,
     Seed,
     Select,
     TaskName,
+    TeacherDtype,
     TeacherFolder,
     Text,
     TextPair,
     Unlabelled,
+    VocabSize,
     log_to_stderr,
     read_data,
     read_unlabelled,
@@ -69,6 +78,78 @@ def finetune(
     settings = FinetuneSettings(arguments=arguments, seed=seed, max_length=max_length)
     run(model, loaded, out, settings, overwrite, record={"source": str(data)})
     logger.info("The teacher is in %s.", out)
+
+
+def pretrain_student(
+    teacher: Annotated[str, typer.Option(help="Pretrained encoder: a folder or a Hub name.", show_default=False)],
+    text_files: Annotated[
+        list[str],
+        typer.Option("--text", help="Files of lines, JSONL, Parquet, folders, patterns, Hub sets. Repeatable."),
+    ],
+    out: Out,
+    student: Annotated[str, typer.Option(help=STUDENTS)] = "bilstm",
+    recipe: Annotated[
+        Recipe, typer.Option(help="sra: sentence vectors; for transformers also tinybert, minilm, minilmv2.")
+    ] = Recipe.SRA,
+    option: RecipeOptions = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(help="The teacher's vector: mean or cls.", show_default="its folder's, else mean"),
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="Column of the texts.", show_default="found")] = None,
+    embeddings: Embeddings = "teacher",
+    embedding_size: EmbeddingSize = None,
+    hidden_size: HiddenSize = None,
+    vocab_size: VocabSize = None,
+    layers: Layers = None,
+    heads: Heads = None,
+    ffn: FeedForward = None,
+    init: Init = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    max_length: MaxLength = 128,
+    cache: Cache = None,
+    dtype: TeacherDtype = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Teach a student a pretrained encoder's sentence vectors, before any task: finetune it, or start from it."""
+    log_to_stderr(quiet)
+    from understudy.data.datasets import load_unlabelled
+    from understudy.data.sources import Columns
+    from understudy.teachers import Encoder
+    from understudy.training.distill import DistillSettings
+    from understudy.training.pretrain import pretrain_student as run
+    from understudy.training.recipes import make_stages, parse_recipe
+    from understudy.training.students import StudentSettings, check_architecture
+
+    check_architecture(student)
+    _, options = parse_recipe(" ".join([recipe, *(option or ())]))
+    make_stages(recipe, options)
+    settings = DistillSettings(
+        student=StudentSettings(
+            architecture=student,
+            embeddings=embeddings,
+            embedding_size=embedding_size,
+            hidden_size=hidden_size,
+            vocab_size=vocab_size,
+            max_length=max_length,
+            layers=layers,
+            heads=heads,
+            feed_forward=ffn,
+            init=init,
+        ),
+        recipe=recipe,
+        recipe_options=options,
+        arguments=training_arguments(epochs, batch_size, learning_rate),
+        seed=seed,
+    )
+    texts = load_unlabelled(text_files, Columns(text=column))
+    encoder = Encoder(teacher, pooling=pooling, max_length=max_length, dtype=dtype)  # type: ignore[arg-type]
+    run(encoder, texts, out, settings, cache, overwrite, record={"teacher": teacher, "source": text_files})
+    logger.info("The student is in %s.", out)
 
 
 def augment(
@@ -114,9 +195,7 @@ def label(
     task: TaskName = None,
     repair_tags: RepairTags = False,
     max_length: MaxLength = 256,
-    dtype: Annotated[
-        Precision | None, typer.Option("--teacher-dtype", help="float32 or bfloat16.", show_default="fastest here")
-    ] = None,
+    dtype: TeacherDtype = None,
     quiet: Quiet = False,
 ) -> None:
     """Compute the teacher's logits for every training text, once. distill does it by itself."""
@@ -144,10 +223,7 @@ def distill(
             show_default="logit-mse, or dist for more than 20 classes",
         ),
     ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(help="Of the recipe, NAME=VALUE: mapping=top, temperature=4. Repeatable.", show_default=False),
-    ] = None,
+    option: RecipeOptions = None,
     unlabelled: Unlabelled = None,
     most_unlabelled: MostUnlabelled = None,
     augment: Augment = None,
@@ -158,37 +234,18 @@ def distill(
     smoothing: Annotated[
         str, typer.Option(help="Smooth texts by this masked language model (slow).", show_default=False)
     ] = "",
-    embeddings: Annotated[
-        str, typer.Option(help="Word vectors: teacher, random, or a word2vec, GloVe or fastText file.")
-    ] = "teacher",
-    embedding_size: Annotated[
-        int | None, typer.Option(min=1, help="Dimension of the word vectors.", show_default="128")
-    ] = None,
-    hidden_size: Annotated[
-        int | None, typer.Option(min=1, help="Units of the LSTM, filters of a width.", show_default="by student")
-    ] = None,
-    vocab_size: Annotated[
-        int | None, typer.Option(min=1, help="Largest number of tokens.", show_default="all in the texts")
-    ] = None,
+    embeddings: Embeddings = "teacher",
+    embedding_size: EmbeddingSize = None,
+    hidden_size: HiddenSize = None,
+    vocab_size: VocabSize = None,
     char_embedding_size: Annotated[
         int, typer.Option(min=0, help="Taggers: dimension of a convolution over characters; 0 = none.")
     ] = 0,
     crf: Annotated[bool, typer.Option("--crf", help="Taggers: choose tags as a sequence.")] = False,
-    layers: Annotated[int | None, typer.Option(min=1, help="Transformers: layers.", show_default="by student")] = None,
-    heads: Annotated[
-        int | None, typer.Option(min=1, help="Transformers: attention heads.", show_default="by student")
-    ] = None,
-    ffn: Annotated[
-        int | None,
-        typer.Option(min=1, help="Transformers: width of the feed-forward layer.", show_default="by student"),
-    ] = None,
-    init: Annotated[
-        str | None,
-        typer.Option(
-            help="Transformers: random, the teacher's layers (first, last, skip, or 1,3,5), or a pretrained folder.",
-            show_default="first if as wide as the teacher",
-        ),
-    ] = None,
+    layers: Layers = None,
+    heads: Heads = None,
+    ffn: FeedForward = None,
+    init: Init = None,
     combination: Combination = "logits",
     freeze_embeddings: Annotated[bool, typer.Option("--freeze-embeddings", help="Do not train word vectors.")] = False,
     epochs: Epochs = None,
@@ -202,9 +259,7 @@ def distill(
     repair_tags: RepairTags = False,
     label_map: LabelMap = None,
     cache: Cache = None,
-    dtype: Annotated[
-        Precision | None, typer.Option("--teacher-dtype", help="float32 or bfloat16.", show_default="fastest here")
-    ] = None,
+    dtype: TeacherDtype = None,
     live: Annotated[bool, typer.Option("--live", help="Ask the teacher in every step (slow).")] = False,
     seed: Seed = 0,
     overwrite: Overwrite = False,

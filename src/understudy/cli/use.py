@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("understudy")
 
+SIMILARITY = "sts"
+
 
 def evaluate(
     model: Annotated[str, typer.Option(help="Student, teacher or exported folder.", show_default=False)],
@@ -45,7 +47,10 @@ def evaluate(
     text: Text = None,
     text_pair: TextPair = None,
     label: Label = None,
-    task: TaskName = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="What is learned; sts: how alike the vectors of two texts are.", show_default="found"),
+    ] = None,
     repair_tags: RepairTags = False,
     label_map: LabelMap = None,
     quiet: Quiet = False,
@@ -54,13 +59,24 @@ def evaluate(
     log_to_stderr(quiet)
     from understudy.data.labels import parse_label_map
     from understudy.evaluation.evaluate import evaluate as run
+    from understudy.evaluation.similarity import evaluate_similarity
+    from understudy.teachers import Encoder
 
-    loaded = read_data(data, text, text_pair, label, task, repair_tags)
+    kinds = [SIMILARITY, *Kind]
+    if task not in (None, *kinds):
+        raise UnderstudyError(f"No task {task!r}. Expected one of {', '.join(kinds)}.")
+    alike = task == SIMILARITY
+    kind = Kind.REGRESSION if alike else Kind(task) if task else None
+    loaded = read_data(data, text, text_pair, label, kind, repair_tags)
     chosen = split or ("test" if "test" in loaded else "validation")
     if chosen not in loaded:
         raise UnderstudyError(f"{data} has no split {chosen!r}, only {', '.join(loaded)}.")
-    other = open_classifier(teacher) if teacher else None
-    scores = run(open_classifier(model), loaded[chosen], other, parse_label_map(label_map) if label_map else None)
+    classifier = open_classifier(model)
+    if alike or classifier.task.kind == "vectors":
+        scores = evaluate_similarity(classifier, loaded[chosen], Encoder(teacher) if teacher else None)
+    else:
+        other = open_classifier(teacher) if teacher else None
+        scores = run(classifier, loaded[chosen], other, parse_label_map(label_map) if label_map else None)
     scores = {"model": model, "split": chosen, **scores}
     if as_json:
         print(json.dumps(scores))

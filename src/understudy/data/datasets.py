@@ -108,13 +108,16 @@ def labels_of(dataset: Dataset) -> np.ndarray:
 
     Returns:
         classification [rows] int, tagging [words of all rows] int, regression [rows] float, multi-label
-        [rows, labels] 0 or 1, aspects [rows, aspects] int. Unlabelled: -1, of regression NaN.
+        [rows, labels] 0 or 1, aspects [rows, aspects] int, vectors [rows, dimensions] float. Unlabelled: -1, of
+        regression NaN, of vectors no dimension.
     """
     task = task_of(dataset)
     if task.kind in ("classification", "regression"):
         values = dataset.with_format("numpy")["label"][:]
         return np.asarray(values, dtype=np.int64 if task.kind == "classification" else np.float32)
     flat, lengths = _lists(dataset, "label")
+    if task.kind == "vectors":
+        return np.asarray(flat, dtype=np.float32).reshape(len(dataset), int(lengths.max(initial=0)))
     if task.kind == "tagging":
         return flat
     if task.kind == "aspects":
@@ -133,6 +136,8 @@ def is_labelled(dataset: Dataset) -> np.ndarray:
         rows = np.repeat(np.arange(len(dataset)), word_counts_of(dataset))
         return np.bincount(rows, labels >= 0, minlength=len(dataset)) > 0
     known: np.ndarray = np.isfinite(labels) if labels.dtype.kind == "f" else np.asarray(labels >= 0)
+    if not labels[:1].size:
+        return np.zeros(len(dataset), dtype=bool)
     return known if known.ndim == 1 else np.asarray(known.all(1))
 
 

@@ -7,6 +7,7 @@
 | regression | float | NaN |
 | multi-label | list of ClassLabel, those that are there | [-1] |
 | aspects | list of ClassLabel of a fixed length, `aspect=value` | -1 |
+| vectors | list of float, the teacher's vector | [] |
 """
 
 import logging
@@ -36,6 +37,8 @@ def task_of(dataset: Dataset) -> Task:
         return Task("classification", tuple(feature.names))
     if isinstance(feature, Value):
         return Task("regression", (SCORE,))
+    if isinstance(feature.feature, Value):
+        return Task("vectors", ())
     kind: Kind = "tagging" if "tokens" in dataset.column_names else "multi-label" if feature.length < 0 else "aspects"
     return Task(kind, tuple(feature.feature.names))
 

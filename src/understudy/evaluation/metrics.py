@@ -24,13 +24,15 @@ def task_metrics(
     Returns:
         classification, aspects: accuracy, macro_f1 (of aspects the mean), matthews, calibration_error; tagging the
         same by word, and span_f1 and span_macro_f1; multi-label: micro_f1, macro_f1, accuracy of its decisions,
-        calibration_error; regression: pearson, spearman, mean_squared_error.
+        calibration_error; regression: pearson, spearman, mean_squared_error; vectors: cosine, its mean.
 
     Raises:
         DataError: no row is labelled.
     """
     if task.kind == "regression":
         return regression_metrics(logits.reshape(-1), labels)
+    if task.kind == "vectors":
+        return {"cosine": float(cosines(logits, labels).mean())}
     decided = task.decided(labels)
     scores = classification_metrics(task.decisions(logits), decided)
     if task.kind == "tagging" and has_spans(task.labels):
@@ -121,7 +123,15 @@ def agreement(task: Task, logits: np.ndarray, teacher_logits: np.ndarray) -> flo
     Pearson's correlation of the two."""
     if task.kind == "regression":
         return regression_metrics(logits.reshape(-1), teacher_logits.reshape(-1))["pearson"]
+    if task.kind == "vectors":
+        return float(cosines(logits, teacher_logits).mean())
     return float((task.decisions(logits).argmax(1) == task.decisions(teacher_logits).argmax(1)).mean())
+
+
+def cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """[rows] cosine of each row [rows, dimensions] with the other's; of a vector of zeros 0."""
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    return np.asarray((ours * theirs).sum(1) / np.maximum(lengths, 1e-12))
 
 
 def _labelled(logits: np.ndarray, labels: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -107,8 +107,8 @@ def _write_tokenizer(classifier: Classifier, path: Path, cut: bool) -> None:
 
 
 def _scale(classifier: Classifier, firsts: list[Any], seconds: list[str] | None) -> float:
-    """Of a regression's numbers; probabilities have 1."""
-    if classifier.task.kind != "regression":
+    """Of numbers; probabilities have 1."""
+    if classifier.task.decides:
         return 1.0
     return max(1.0, float(np.abs(classifier.logits(firsts, seconds)).max()))
 

@@ -48,12 +48,14 @@ It has learned from one teacher and one data set, and repeats their mistakes. Me
 `understudy evaluate --model {folder} --data DATA`.
 """
 
+PIPELINES = {"tagging": "token-classification", "vectors": "feature-extraction"}
 WHAT = {
     "classification": "A text classifier",
     "tagging": "A tagger of words",
     "regression": "A model that gives texts a number",
     "multi-label": "A classifier of texts with several labels",
     "aspects": "A classifier of texts by several aspects",
+    "vectors": "An encoder of sentences",
 }
 
 
@@ -68,12 +70,12 @@ def write_model_card(
     )
     card = TEMPLATE.format(
         title=name,
-        pipeline="token-classification" if manifest.task == "tagging" else "text-classification",
+        pipeline=PIPELINES.get(manifest.task, "text-classification"),
         what=WHAT[manifest.task],
-        measure="a number" if manifest.task == "regression" else "a probability",
+        measure="a number" if manifest.task in ("regression", "vectors") else "a probability",
         parameters=model.num_parameters(),
         version=manifest.understudy_version,
-        labels=", ".join(manifest.labels[:50]),
+        labels=", ".join(manifest.labels[:50]) if manifest.task != "vectors" else f"{len(manifest.labels)} dimensions",
         input="two texts" if manifest.pair else "sentences" if manifest.task == "tagging" else "one text",
         length=f"in windows of {length} tokens" if manifest.task == "tagging" else f"the first {length} tokens",
         precision=manifest.precision,

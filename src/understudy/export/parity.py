@@ -7,10 +7,13 @@ import numpy as np
 
 from understudy.errors import ExportError
 from understudy.evaluation.evaluate import Predicts
+from understudy.evaluation.metrics import cosines
 
 SHOWN = 5
 # Numbers this share of their standard deviation apart count as the same.
 CLOSE = 0.1
+# Vectors with this cosine do.
+ALIKE = 0.99
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,8 @@ class Parity:
 
     Args:
         rows: decisions compared: texts, or words, aspects, labels of them.
-        agreement: share of them made alike; of a regression, those that differ by less than a tenth of its spread.
+        agreement: share of them made alike; of a regression, those that differ by less than a tenth of its spread; of
+            vectors, those with a cosine of 0.99.
         difference: largest difference of a probability, or of a number.
     """
 
@@ -46,6 +50,8 @@ def check_parity(
     if task.kind == "regression":
         spread = max(float(ours.std()), 1e-3 * float(np.abs(ours).max()), 1e-6)
         same = (np.abs(ours - theirs) <= CLOSE * spread).reshape(-1)
+    elif task.kind == "vectors":
+        same = cosines(ours, theirs) >= ALIKE
     else:
         same = task.decisions(logits).argmax(1) == task.decisions(others).argmax(1)
     parity = Parity(len(same), float(same.mean()), float(np.abs(ours - theirs).max()))

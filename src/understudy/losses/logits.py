@@ -94,12 +94,16 @@ class JensenShannonLoss(_DistributionLoss):
 
 
 class CosineLogitLoss(_DistributionLoss):
-    """One minus the cosine of the logits: their direction, not their length."""
+    """One minus the cosine of the logits, or of sentence vectors: their direction, not their length."""
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
-        return self._mean(
-            student, teacher, batch, lambda ours, theirs: (1 - F.cosine_similarity(ours, theirs, dim=-1)).mean()
-        )
+        if self.task_of(batch, student).kind == "vectors":
+            return _angle(student["logits"], teacher["logits"])
+        return self._mean(student, teacher, batch, _angle)
+
+
+def _angle(ours: Tensor, theirs: Tensor) -> Tensor:
+    return (1 - F.cosine_similarity(ours, theirs, dim=-1)).mean()
 
 
 class HuberLogitLoss(Loss):

@@ -89,7 +89,7 @@ def combine(task: Task, members: Tensor, weights: Tensor, combination: str) -> T
         [batch, labels].
     """
     shares = weights[:, None, None]
-    if combination != PROBABILITIES or task.kind == "regression":
+    if combination != PROBABILITIES or not task.decides:
         return (members * shares).sum(0)
     if task.kind == "multi-label":
         return torch.logit((members.sigmoid() * shares).sum(0), eps=1e-6)

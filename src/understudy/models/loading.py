@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -16,6 +17,7 @@ from transformers import (
 )
 
 from understudy.data.labels import ordered_names
+from understudy.data.tokenization import wrap_tokenizer
 from understudy.errors import ModelError
 from understudy.models.student import is_student
 from understudy.tasks import Task, task_of_model
@@ -56,8 +58,27 @@ def load_classifier(source: str | Path) -> tuple[PreTrainedModel, Any]:
     return model.eval(), load_tokenizer(source, model)
 
 
-def load_encoder(source: str | Path, task: Task) -> tuple[PreTrainedModel, Any]:
-    """A pretrained encoder with a new head for `task`, and its tokenizer, for fine-tuning."""
+def load_body(source: str | Path) -> tuple[PreTrainedModel, Any]:
+    """A pretrained encoder without a head, and its tokenizer, in eval mode."""
+    model, info = _from_pretrained(AutoModel, source, output_loading_info=True)
+    missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise ModelError(f"{source} has no weights for {', '.join(missing[:4])}: it is no pretrained encoder.")
+    return model.eval(), load_tokenizer(source, model)
+
+
+def load_encoder(source: str | Path, task: Task, pair: bool = False) -> tuple[PreTrainedModel, Any]:
+    """A pretrained encoder with a new head for `task`, and its tokenizer, for fine-tuning.
+
+    Args:
+        pair: whether the texts are pairs.
+
+    Raises:
+        ModelError: no such model; a student of texts, for tagging.
+    """
+    student = _config(source).model_type.startswith("understudy-")
+    if student and task.is_tagging:
+        raise ModelError(f"{source} is a student that reads whole texts: it can't be fine-tuned for tagging.")
     auto = AutoModelForTokenClassification if task.is_tagging else AutoModelForSequenceClassification
     model = _from_pretrained(
         auto,
@@ -67,9 +88,11 @@ def load_encoder(source: str | Path, task: Task) -> tuple[PreTrainedModel, Any]:
         id2label=dict(enumerate(task.labels)),
         label2id={name: index for index, name in enumerate(task.labels)},
         problem_type=PROBLEMS.get(task.kind),
+        **({"pair": pair, "data_labels": list(task.labels), "understudy_task": task.kind} if student else {}),
     )
     model.config.understudy_task = task.kind
-    return model, load_tokenizer(source, model)
+    tokenizer = load_tokenizer(source, model)
+    return model, wrap_tokenizer(tokenizer.backend_tokenizer, model.config.max_length, pair) if student else tokenizer
 
 
 def load_masked_lm(source: str | Path) -> tuple[PreTrainedModel, Any]:

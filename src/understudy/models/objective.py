@@ -13,15 +13,17 @@ def task_loss(task: Task, logits: Tensor, labels: Tensor) -> Tensor:
     Args:
         logits: [rows, outputs], for tagging [..., tags].
         labels: classification, tagging [...] int; aspects [rows, aspects] int, all -100 = none; regression [rows]
-            float, NaN = none; multi-label [rows, labels] 0 or 1, below 0 = none.
+            float, NaN = none; multi-label [rows, labels] 0 or 1, below 0 = none; vectors [rows, outputs] float.
 
     Returns:
-        Cross-entropy (over every aspect), mean squared error, or binary cross-entropy; a scalar.
+        Cross-entropy (over every aspect), mean squared error, binary cross-entropy, or one minus the cosine; a scalar.
     """
     if task.kind == "regression":
         known = torch.isfinite(labels)
         error = torch.where(known, logits.view(-1) - labels.nan_to_num(), 0.0) ** 2
         return error.sum() / known.sum().clamp(min=1)
+    if task.kind == "vectors":
+        return 1 - F.cosine_similarity(logits, labels, dim=-1).mean()
     if task.kind == "multi-label":
         mask = (labels >= 0).to(logits.dtype)
         loss = F.binary_cross_entropy_with_logits(logits, labels.clamp(min=0).to(logits.dtype), mask, reduction="sum")
@@ -43,9 +45,9 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def distributions(task: Task, logits: Tensor) -> list[Tensor]:
     """Logits of each decision's choices, [rows, choices] each: softmax over them is what the model believes.
 
-    Multi-label gives one [rows, labels, 2], absent and there; regression none.
+    Multi-label gives one [rows, labels, 2], absent and there; regression and vectors none.
     """
-    if task.kind == "regression":
+    if not task.decides:
         return []
     if task.kind == "multi-label":
         return [torch.stack([torch.zeros_like(logits), logits], -1)]

@@ -50,6 +50,7 @@ class TextStudent(Student):
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        return_dict: bool | None = None,
     ) -> SequenceClassifierOutput:
         """Classify a batch of texts.
 
@@ -60,6 +61,7 @@ class TextStudent(Student):
             labels: as `understudy.models.objective.task_loss` reads them.
             inputs_embeds: [batch, length, embedding_size] word vectors in place of `input_ids`, with an
                 attention_mask; not for pairs.
+            return_dict: always so; as transformers' own models accept it.
 
         Returns:
             `logits` [batch, num_labels]; `loss` where labels are given.

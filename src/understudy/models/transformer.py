@@ -148,7 +148,7 @@ def copy_layers(
             f"The student is {student.config.hidden_size} wide, the teacher {teacher.config.hidden_size}: a student of "
             "other widths can't start from the teacher's layers. Use --init random."
         )
-    theirs = teacher.state_dict()
+    theirs = teacher.base_model.state_dict(prefix=f"{student.base_model_prefix}.") | teacher.state_dict()
     table: Any = student.get_input_embeddings()
     words = next(name for name, parameter in student.named_parameters() if parameter is table.weight)
     for name, value in student.state_dict().items():

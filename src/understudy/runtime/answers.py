@@ -19,8 +19,10 @@ def answer(task: Task, logits: np.ndarray) -> Answer:
 
     Returns:
         classification: label, score (its probability); regression: score; multi-label: labels, scores (of each);
-        aspects: aspects {aspect: {label, score}}.
+        aspects: aspects {aspect: {label, score}}; vectors: vector.
     """
+    if task.kind == "vectors":
+        return {"vector": [float(value) for value in logits]}
     if task.kind == "regression":
         return {"score": float(logits[0])}
     chances = task.probabilities(logits[None])[0]

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from understudy.data.labels import ordered_names
 from understudy.models.inside import ATTRIBUTIONS, FIELDS, run
 from understudy.models.loading import MAX_LENGTH, input_length, load_classifier, task_of_config
 from understudy.runtime.alignment import WordEncoder, pad
+from understudy.tasks import Task
 from understudy.text import clean_texts
 
 if TYPE_CHECKING:
@@ -49,17 +49,16 @@ class Teacher:
         max_length: int = MAX_LENGTH,
         dtype: str | None = None,
     ) -> None:
-        if isinstance(source, PreTrainedModel):
-            self.model, self.tokenizer = source, tokenizer
-        else:
-            self.model, self.tokenizer = load_classifier(source)
-        self.model.requires_grad_(False)
-        self.model.eval()
-        self.max_length = input_length(self.model, self.tokenizer, max_length)
-        self.label_names = ordered_names(self.model.config.id2label or {})
-        self.task = task_of_config(self.model.config)
-        self.dtype = dtype or ("float32" if self.task.kind == "regression" else fastest_dtype(self.model.device))
+        model, tokenizer = (source, tokenizer) if isinstance(source, PreTrainedModel) else load_classifier(source)
+        self._freeze(model, tokenizer, task_of_config(model.config), max_length, dtype)
         self.data_labels: list[str] = getattr(self.model.config, "data_labels", None) or self.label_names
+
+    def _freeze(self, model: PreTrainedModel, tokenizer: Any, task: Task, max_length: int, dtype: str | None) -> None:
+        self.model, self.tokenizer, self.task = model.requires_grad_(False), tokenizer, task
+        self.model.train(False)
+        self.max_length = input_length(self.model, self.tokenizer, max_length)
+        self.label_names = list(task.labels)
+        self.dtype = dtype or ("float32" if task.kind == "regression" else fastest_dtype(self.model.device))
 
     @torch.no_grad()
     def __call__(self, batch: Mapping[str, Any], fields: Collection[str] = ("logits",)) -> dict[str, Any]:
@@ -79,11 +78,14 @@ class Teacher:
         self.model.eval()
         # Attributions are gradients by the word vectors, the weights stay as they are.
         with autocast(self.model.device, self.dtype), torch.set_grad_enabled(ATTRIBUTIONS in fields):
-            found = run(self.model, inputs.to(self.model.device), fields)
+            found = self._run(inputs.to(self.model.device), fields)
         outputs = {field: _to_float(found[field]) for field in fields}
         if outputs.keys() - {"logits"}:
             outputs |= {"attention_mask": inputs["attention_mask"], "heads": found["heads"]}
         return outputs
+
+    def _run(self, inputs: Mapping[str, torch.Tensor], fields: Collection[str]) -> dict[str, Any]:
+        return run(self.model, inputs, fields)
 
     @cached_property
     def _words(self) -> WordEncoder:

@@ -137,27 +137,15 @@ def distill(
         logger.info("%s is there already, made with the same settings.", out)
         return output.path
     with output as folder:
-        lesson = _Lesson.of(teacher, data, order, settings, stages, texts, cache)
+        lesson = Lesson.of(teacher, data, order, settings, stages, texts, cache)
         names = label_names(data)
         student_names = [teacher.label_names[index] for index in order] if are_generic(names) else names
-        set_seed(settings.seed)
-        student, tokenizer = create_student(settings.student, teacher, lesson.texts, student_names, order)
-        history: list[dict[str, Any]] = []
-        for number, stage in enumerate(stages):
-            work = folder / WORK / f"stage-{number}"
-            trainer = lesson.trainer(student, tokenizer, stage, work, len(stages), callbacks)
-            trainer.train(resume_from_checkpoint=True)
-            history += [{"stage": number, **entry} for entry in trainer.state.log_history]
-        if isinstance(student, EnsembleForSequenceClassification):
-            student = finish(student, tokenizer, data["validation"])
-        write_model_folder(student, tokenizer, data["validation"], folder)
-        write_history(history, folder)
-        shutil.rmtree(folder / WORK)  # the checkpoints
+        lesson.teach(stages, student_names, folder, callbacks)
     return output.path
 
 
 @dataclass(frozen=True)
-class _Lesson:
+class Lesson:
     """What all stages share: who teaches what, `texts`, and their logits where they are kept."""
 
     teacher: Teacher
@@ -177,7 +165,7 @@ class _Lesson:
         stages: Sequence[Stage],
         texts: Dataset,
         cache: str | Path | None,
-    ) -> "_Lesson":
+    ) -> "Lesson":
         """Label the texts, where a stage or a selection asks for logits alone, and choose among them."""
         asks = any(stage.needs_teacher and not stage.needs_layers for stage in stages)
         live = settings.live or bool(settings.transfer.smoothing)
@@ -186,6 +174,25 @@ class _Lesson:
         labelled = label_texts(teacher, texts, cache)
         chosen = chosen_texts(texts, data, labelled, order, settings.transfer)
         return cls(teacher, data, order, settings, chosen, labelled)
+
+    def teach(
+        self, stages: Sequence[Stage], names: list[str], folder: Path, callbacks: Sequence[TrainerCallback]
+    ) -> None:
+        """Train a new student, who calls the labels `names`, through `stages`; write it to `folder`."""
+        set_seed(self.settings.seed)
+        student, tokenizer = create_student(self.settings.student, self.teacher, self.texts, names, self.order)
+        history: list[dict[str, Any]] = []
+        for number, stage in enumerate(stages):
+            work = folder / WORK / f"stage-{number}"
+            trainer = self.trainer(student, tokenizer, stage, work, len(stages), callbacks)
+            trainer.train(resume_from_checkpoint=True)
+            history += [{"stage": number, **entry} for entry in trainer.state.log_history]
+        validation = self.data["validation"]
+        if isinstance(student, EnsembleForSequenceClassification):
+            student = finish(student, tokenizer, validation)
+        write_model_folder(student, tokenizer, validation, folder)
+        write_history(history, folder)
+        shutil.rmtree(folder / WORK)  # the checkpoints
 
     def trainer(
         self, student: Any, tokenizer: Any, stage: Stage, work: Path, stages: int, callbacks: Sequence[TrainerCallback]

@@ -69,7 +69,7 @@ class EncodedTexts(TorchDataset[Any]):
         self.ids, self.lengths = np.concatenate(ids), np.concatenate(lengths)
         self.second = np.concatenate(second) if second else None
         labels = labels_of(dataset)
-        self.labels = labels if self.task.kind == "regression" else np.where(labels < 0, -100, labels)
+        self.labels = np.where(labels < 0, -100, labels) if self.task.decides else labels
 
     def __len__(self) -> int:
         return len(self.lengths)

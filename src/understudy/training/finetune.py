@@ -10,7 +10,8 @@ from typing import Any
 from datasets import DatasetDict
 from transformers import EarlyStoppingCallback, set_seed
 
-from understudy.data.datasets import check_validation, data_fingerprint, label_names, task_of
+from understudy.data.datasets import check_validation, data_fingerprint, is_pair, label_names, task_of
+from understudy.models import is_student
 from understudy.models.loading import MAX_LENGTH, load_encoder
 from understudy.outputs import OutputFolder
 from understudy.teachers.live import has_fast_bfloat16
@@ -82,9 +83,12 @@ def finetune(
         return output.path
     with output as folder:
         set_seed(settings.seed)
-        encoder, tokenizer = load_encoder(model, task_of(data["train"]))
-        tokenizer.model_max_length = min(tokenizer.model_max_length, settings.max_length)
-        arguments = {**DEFAULTS, "bf16": has_fast_bfloat16(encoder.device), **settings.arguments}
+        encoder, tokenizer = load_encoder(model, task_of(data["train"]), is_pair(data["train"]))
+        suited: dict[str, Any] = {}
+        if not is_student(encoder):
+            tokenizer.model_max_length = min(tokenizer.model_max_length, settings.max_length)
+            suited = {**DEFAULTS, "bf16": has_fast_bfloat16(encoder.device)}
+        arguments = {**suited, **settings.arguments}
         training = DistillationArguments(output_dir=str(folder / WORK), seed=settings.seed, **arguments)
         if not {"num_train_epochs", "max_steps"} & arguments.keys():
             steps = steps_of_a_pass(training, len(data["train"]))

@@ -27,7 +27,7 @@ from understudy.errors import ModelError
 from understudy.models import ENSEMBLE, STUDENTS, TAGGERS, EnsembleForSequenceClassification, member_names
 from understudy.models.characters import spell
 from understudy.models.ensemble import COMBINATIONS, LOGITS
-from understudy.models.loading import MAX_LENGTH, PROBLEMS, load_encoder
+from understudy.models.loading import MAX_LENGTH, PROBLEMS, load_classifier, load_encoder
 from understudy.models.projection import project_layers
 from understudy.models.transformer import TRANSFORMERS, check_family, chosen_layers, copy_layers, new_transformer
 from understudy.runtime.alignment import continuing
@@ -63,7 +63,8 @@ class StudentSettings:
         layers, heads, feed_forward: sizes of a transformer, where they are not the architecture's.
         init: what a transformer starts from: "random", or layers of the teacher: "first", "last", "skip", or numbers
             such as "1,3,5"; by default the first ones where it is as wide as the teacher, else random. A narrower one
-            starts from a projection of them. Or the folder of a pretrained model, whose first layers it takes.
+            starts from a projection of them. Or the folder of a pretrained model, whose first layers it takes; for
+            the other students, the folder of one that was pretrained.
     """
 
     architecture: str = "bilstm"
@@ -173,10 +174,15 @@ def check_student(settings: StudentSettings, task: Task) -> None:
     if taggers_only and not task.is_tagging:
         raise ModelError(f"A CRF and characters are for tagging; this is {task.describe()}. Leave them out.")
     if settings.architecture not in TRANSFORMERS:
-        if settings.layers or settings.heads or settings.feed_forward or settings.init:
+        if settings.layers or settings.heads or settings.feed_forward:
+            raise ModelError(f"{settings.architecture} is no transformer: leave --layers, --heads and --ffn out.")
+        if settings.init and not is_folder(settings.init):
             raise ModelError(
-                f"{settings.architecture} is no transformer: leave --layers, --heads, --ffn and --init out."
+                f"{settings.architecture} starts from no layers of the teacher: --init must be the folder of a "
+                "pretrained student, or be left out."
             )
+        if settings.init and (settings.is_ensemble or task.is_tagging):
+            raise ModelError("Ensembles and taggers can't start from a pretrained student: leave --init out.")
         return
     if taggers_only or settings.embedding_size:
         raise ModelError(
@@ -191,6 +197,8 @@ def _student(
     settings: StudentSettings, teacher: Teacher, texts: Dataset, task: Task, common: dict[str, Any]
 ) -> tuple[Any, Any]:
     """One of our own."""
+    if settings.init:
+        return _pretrained(settings, str(settings.init), texts, common)
     model_class: Any = (TAGGERS if task.is_tagging else STUDENTS).get(settings.architecture)
     ensemble: dict[str, Any] = {}
     if settings.is_ensemble:
@@ -228,6 +236,32 @@ def _student(
         model.continues.copy_(torch.from_numpy(continuing(tokenizer)))
     if settings.char_embedding_size:
         model.characters.spelling.copy_(torch.from_numpy(spelling))
+    return model, wrapped
+
+
+def _pretrained(settings: StudentSettings, folder: str, texts: Dataset, common: dict[str, Any]) -> tuple[Any, Any]:
+    """A student's word vectors, as far as they occur, and its encoder, below a new head."""
+    original, original_tokenizer = cast(Any, load_classifier(folder))
+    kind = STUDENTS[settings.architecture]
+    if type(original) is not kind:
+        raise ModelError(
+            f"{folder} is a {type(original).__name__}, which can't become {settings.architecture}. Choose its own "
+            "architecture with --student."
+        )
+    for name in ("embedding_size", "hidden_size"):
+        wanted, found = getattr(settings, name), getattr(original.config, name)
+        if wanted not in (None, found):
+            raise ModelError(f"{folder} has {name} {found}, not {wanted}. Leave it out: a pretrained student's stays.")
+    tokenizer = cut_tokenizer(original_tokenizer, texts, settings.max_length, settings.vocab_size)
+    wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
+    chosen: dict[str, Any] = {} if settings.dropout is None else {"dropout": settings.dropout}
+    own = {"vocab_size": len(wrapped), "max_length": settings.max_length, "pair": is_pair(texts), **chosen, **common}
+    config = kind.config_class.from_dict({**original.config.to_dict(), "pad_token_id": wrapped.pad_token_id, **own})
+    model = kind(config)
+    table = original.embeddings.weight.detach().numpy()
+    rows = _rows_of_tokens(original_tokenizer, tokenizer)
+    _set_embeddings(model, np.stack([table[row].mean(0) if row else table.mean(0) for row in rows]))
+    model.head.encoder.load_state_dict(original.head.encoder.state_dict())
     return model, wrapped
 
 

@@ -32,6 +32,7 @@ from understudy.training.recipes.logits import (
     hard_labels,
     logit_mse,
     soft_targets,
+    sra,
 )
 
 RECIPES: dict[str, Callable[..., list[Stage]]] = {
@@ -43,6 +44,7 @@ RECIPES: dict[str, Callable[..., list[Stage]]] = {
     "adakd": adakd,
     "dkd": dkd,
     "dist": dist,
+    "sra": sra,
     "patient-skip": patient_skip,
     "patient-last": patient_last,
     "alp-kd": alp_kd,

@@ -4,6 +4,7 @@ from understudy.losses import (
     AdaptiveLoss,
     AnnealedMSELoss,
     ContinuationLoss,
+    CosineLogitLoss,
     DecoupledLoss,
     HardLabelLoss,
     LogitMSELoss,
@@ -53,3 +54,8 @@ def dkd(temperature: float = 2.0, target_weight: float = 1.0, rest_weight: float
 def dist(temperature: float = 1.0, weight: float = 2.0) -> list[Stage]:
     """Correlation with the teacher's predictions, and the labels (DIST, Huang et al. 2022)."""
     return [Stage([PearsonLoss(temperature, weight=weight), HardLabelLoss()])]
+
+
+def sra(cosine_weight: float = 1.0, mse_weight: float = 1.0) -> list[Stage]:
+    """Direction and values of the teacher's sentence vectors (SRA, Wu et al. 2020), for pretrain-student."""
+    return [Stage([CosineLogitLoss(weight=cosine_weight), LogitMSELoss(weight=mse_weight)])]

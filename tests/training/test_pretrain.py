@@ -1,0 +1,243 @@
+"""A student of sentence vectors: pretrained, fine-tuned, started from, loaded by sentence-transformers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import toy_rows, write_jsonl
+from transformers import BertModel
+
+from understudy import (
+    Classifier,
+    DistillSettings,
+    FinetuneSettings,
+    Predictor,
+    StudentSettings,
+    Teacher,
+    create_student,
+    distill,
+    evaluate,
+    export_model,
+    finetune,
+    load_data,
+    load_unlabelled,
+)
+from understudy.errors import DataError, ModelError
+from understudy.evaluation.metrics import cosines
+from understudy.evaluation.similarity import evaluate_similarity
+from understudy.teachers import Encoder
+from understudy.teachers.encoder import pooled
+from understudy.training.pretrain import pretrain_student
+
+SIZES: dict[str, Any] = {"embedding_size": 16, "hidden_size": 24, "max_length": 48}
+ARGUMENTS: dict[str, Any] = {"num_train_epochs": 30, "per_device_train_batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_bert: Path) -> Encoder:
+    return Encoder(tiny_bert, max_length=48, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("lines") / "lines.txt"
+    path.write_text("\n".join(dict.fromkeys(row["text"] for row in toy_rows(400))) + "\n\n\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def general(encoder: Encoder, lines: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = DistillSettings(StudentSettings("cnn", **SIZES), arguments=ARGUMENTS)
+    return pretrain_student(encoder, load_unlabelled([lines]), tmp_path_factory.mktemp("general") / "g", settings)
+
+
+def test_student_gives_its_teachers_vectors(general: Path, encoder: Encoder) -> None:
+    texts = [row["text"] for row in toy_rows(440)[400:]]
+    ours, theirs = Classifier.load(general).logits(texts), encoder.logits(texts)
+    assert ours.shape == theirs.shape == (len(texts), encoder.model.config.hidden_size)
+    others = np.roll(theirs, 1, axis=0)
+    centre = theirs.mean(0)
+    near, far = (cosines(ours - centre, vectors - centre).mean() for vectors in (theirs, others))
+    assert near > 0.4
+    assert near > far + 0.4
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_vectors_are_pooled_over_the_text_alone(pooling: Any, tiny_bert: Path) -> None:
+    encoder = Encoder(tiny_bert, pooling=pooling, max_length=48, dtype="float32")
+    inputs = encoder.tokenize(["a great film"])
+    with torch.no_grad():
+        states = BertModel.from_pretrained(tiny_bert)(**inputs).last_hidden_state[0]
+    expected = states.mean(0) if pooling == "mean" else states[0]
+    both = encoder.logits(["a great film", "a film that is longer than the other one"])
+    np.testing.assert_allclose(both[0], expected.detach().numpy(), atol=1e-5)
+    assert pooled(torch.ones(1, 2, 3), torch.zeros(1, 2), "mean").abs().max() == 0
+
+
+def test_pooling_is_the_folders(tiny_bert: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = Path(shutil.copytree(tiny_bert, tmp_path / "encoder"))
+    assert Encoder(folder).pooling == "mean"
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
+    assert Encoder(folder).pooling == "cls"
+    with pytest.raises(ModelError, match="No pooling 'max'"):
+        Encoder(folder, pooling="max")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_it_is_fine_tuned_like_an_encoder(
+    pair: bool, general: Path, toy_data: Path, toy_pairs: Path, tmp_path: Path
+) -> None:
+    data = load_data(toy_pairs if pair else toy_data)
+    settings = FinetuneSettings(arguments={"num_train_epochs": 20, "per_device_train_batch_size": 16})
+    folder = finetune(general, data, tmp_path / "tuned", settings)
+    tuned = Classifier.load(folder)
+    assert tuned.task.kind == "classification"
+    assert tuned.pair is pair
+    assert evaluate(tuned, data["validation"])["accuracy"] > 0.8
+    export_model(folder, tmp_path / "shipped", int8=True, min_agreement=0.9)
+    row = data["validation"][0]
+    texts = ([row["text"]], [row["text_pair"]]) if pair else ([row["text"]],)
+    assert Predictor(tmp_path / "shipped").logits(*texts).shape == (1, 2)
+
+
+def test_students_start_from_it(general: Path, teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+    teacher, data = Teacher(teacher_folder, max_length=48), load_data(toy_data)
+    settings = StudentSettings("cnn", init=str(general), max_length=48)
+    student, tokenizer = create_student(settings, teacher, data["train"])
+    theirs = Classifier.load(general)
+    assert len(tokenizer) <= len(theirs.tokenizer)
+    ours, whole = (dict(model.named_parameters()) for model in (student, theirs.model))
+    kernel = "head.encoder.convolution.kernels.0.weight"
+    assert torch.equal(ours[kernel], whole[kernel])
+    token = tokenizer.convert_ids_to_tokens(20)
+    there = theirs.tokenizer.convert_tokens_to_ids(token)
+    assert torch.equal(ours["embeddings.weight"][20], whole["embeddings.weight"][there])
+    quick = {"max_steps": 2, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    out = distill(teacher, data, tmp_path / "s", DistillSettings(settings, arguments=quick))
+    assert Classifier.load(out).task.kind == "classification"
+
+
+def test_starts_that_do_not_fit(general: Path, teacher_folder: Path, toy_data: Path, toy_tags: Path) -> None:
+    teacher, train = Teacher(teacher_folder, max_length=48), load_data(toy_data)["train"]
+    with pytest.raises(ModelError, match=r"is a CNNForSequenceClassification, which can't become bilstm"):
+        create_student(StudentSettings("bilstm", init=str(general)), teacher, train)
+    with pytest.raises(ModelError, match="has hidden_size 24, not 50"):
+        create_student(StudentSettings("cnn", init=str(general), hidden_size=50), teacher, train)
+    with pytest.raises(ModelError, match="must be the folder of a pretrained student"):
+        create_student(StudentSettings("cnn", init="first"), teacher, train)
+    with pytest.raises(ModelError, match="Ensembles and taggers can't start"):
+        create_student(StudentSettings("ensemble:cnn,cnn", init=str(general)), teacher, train)
+    with pytest.raises(ModelError, match="can't be fine-tuned for tagging"):
+        finetune(general, load_data(toy_tags), general.parent / "x")
+
+
+@pytest.mark.parametrize("recipe", ["tinybert", "minilmv2"])
+def test_layers_are_taught_before_any_task(
+    recipe: str, encoder: Encoder, lines: Path, teacher_folder: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    """TinyBERT's general stage, then a student of a task that starts from it."""
+    settings = DistillSettings(StudentSettings("bert", layers=1, max_length=48), recipe, arguments={"max_steps": 6})
+    folder = pretrain_student(encoder, load_unlabelled([lines]), tmp_path / "g", settings)
+    student = StudentSettings("bert", init=str(folder), max_length=48)
+    quick = {"max_steps": 4, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    out = distill(
+        Teacher(teacher_folder, max_length=48),
+        load_data(toy_data),
+        tmp_path / "s",
+        DistillSettings(student, recipe, arguments=quick),
+    )
+    assert Classifier.load(out).model.config.num_hidden_layers == 1
+
+
+def test_what_can_not_be_learned_from(encoder: Encoder, lines: Path, toy_pairs: Path, tmp_path: Path) -> None:
+    texts = load_unlabelled([lines])
+    with pytest.raises(ModelError, match=r"logit-mse teaches a task's labels\. Without a task: sra"):
+        pretrain_student(encoder, texts, tmp_path / "a", DistillSettings(StudentSettings("cnn"), "logit-mse"))
+    few = tmp_path / "few.txt"
+    few.write_text("one text\nanother one\n" * 20)
+    with pytest.raises(DataError, match="2 different texts are too few"):
+        pretrain_student(encoder, load_unlabelled([few]), tmp_path / "b")
+    pairs = write_jsonl(tmp_path / "pairs.jsonl", [{"text1": f"a {n}", "text2": "b"} for n in range(30)])
+    with pytest.raises(DataError, match="reads single texts, got pairs"):
+        pretrain_student(encoder, load_unlabelled([pairs]), tmp_path / "c")
+    dull = Encoder(encoder.model, encoder.tokenizer, max_length=48, dtype="float32")
+    dull._run = lambda inputs, fields: {"logits": torch.ones(len(inputs["input_ids"]), 32)}  # type: ignore[method-assign, assignment]
+    with pytest.raises(ModelError, match="different texts the same vector"):
+        pretrain_student(dull, texts, tmp_path / "d")
+    broken = tmp_path / "broken.txt"
+    broken.write_bytes(b"a good line\n\ncaf\xe9 in another encoding\n")
+    with pytest.raises(DataError, match=r"broken.txt:3: .*not valid UTF-8"):
+        load_unlabelled([broken])
+    assert not list(tmp_path.glob("[abcd]"))
+
+
+def test_an_interrupted_pretraining_goes_on(encoder: Encoder, lines: Path, tmp_path: Path) -> None:
+    from transformers import TrainerCallback
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 30:
+                raise KeyboardInterrupt
+
+    texts = load_unlabelled([lines])
+    settings = DistillSettings(StudentSettings("static", **SIZES), arguments={**ARGUMENTS, "num_train_epochs": 3})
+    whole = pretrain_student(encoder, texts, tmp_path / "a", settings)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain_student(encoder, texts, tmp_path / "b", settings, callbacks=[Stop()])
+    again = pretrain_student(encoder, texts, tmp_path / "b", settings)
+    assert (whole / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
+
+
+def test_similarity_of_pairs(general: Path, encoder: Encoder, tmp_path: Path, run: Any) -> None:
+    rows = [row["text"] for row in toy_rows(500)[440:]]
+    vectors = encoder.logits(rows)
+    scores = cosines(vectors[:30], vectors[30:])
+    pairs = [{"text1": a, "text2": b, "score": float(s)} for a, b, s in zip(rows[:30], rows[30:], scores, strict=True)]
+    path = tmp_path / "data"
+    path.mkdir()
+    for split in ("train", "validation", "test"):
+        write_jsonl(path / f"{split}.jsonl", pairs)
+    data = load_data(path)
+    assert evaluate_similarity(encoder, data["test"])["spearman"] == pytest.approx(1.0)
+    code, out, err = run("evaluate", "--model", general, "--data", path, "--task", "sts", "--json", "--quiet")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["spearman"] > 0.2
+    assert found["rows"] == 30
+    with pytest.raises(DataError, match="scored on pairs of texts with a number"):
+        evaluate_similarity(encoder, load_unlabelled_rows(tmp_path))
+
+
+def load_unlabelled_rows(folder: Path) -> Any:
+    rows = [{"text": f"text {n}", "label": str(n % 2)} for n in range(40)]
+    return load_data(write_jsonl(folder / "single.jsonl", rows))["train"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_sentence_transformers_loads_it(general: Path, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    texts = ["a great film", "awful", ""]
+    model = SentenceTransformer(str(general), device="cpu")
+    np.testing.assert_allclose(model.encode(texts), Classifier.load(general).logits(texts), atol=1e-5)
+    model.save_pretrained(str(tmp_path / "saved"))
+    again = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
+    np.testing.assert_allclose(again.encode(texts), model.encode(texts), atol=1e-6)
+
+
+def test_from_the_command_line(tiny_bert: Path, lines: Path, tmp_path: Path, run: Any) -> None:
+    general, shipped = tmp_path / "g", tmp_path / "s"
+    sizes = ("--student", "static", "--epochs", 2, "--quiet")
+    code, _, err = run("pretrain-student", "--teacher", tiny_bert, "--text", lines, "--out", general, *sizes)
+    assert code == 0, err
+    code, _, err = run("export", "--model", general, "--out", shipped, "--int8", "--quiet")
+    assert code == 0, err
+    code, out, _ = run("predict", "--model", shipped, write_jsonl(tmp_path / "t.jsonl", ["a great film"]))
+    vector = np.array(json.loads(out)["vector"])
+    assert cosines(vector[None], Classifier.load(general).logits(["a great film"]))[0] > 0.98
