@@ -5,6 +5,7 @@
 | indonlu.yaml | the twelve Indonesian sets of IndoNLU, after Nityasya et al. 2022 |
 | taggers.yaml | what a CRF, characters and a teacher bring to taggers, with all labels and with a tenth of them |
 | layers.yaml | which recipe over layers, which mapping, which weights, after Dankar et al. 2023 |
+| ensembles.yaml | several kinds of students over one table of word vectors, after Lin et al. 2024 |
 | pairs.yaml | paraphrase, entailment and similarity, where small students fail |
 
 Fine-tunes the teachers that are missing, runs the exam, keeps its rows. It goes on where it stopped. A data set called
@@ -63,7 +64,7 @@ def _lines(rows: Dataset) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("plan", help="indonlu, taggers, layers or pairs")
+    parser.add_argument("plan", help="indonlu, taggers, layers, ensembles or pairs")
     parser.add_argument("--shared", required=True, help="the folder with data/")
     parser.add_argument("--work", required=True)
     parser.add_argument("--encoder", help="a pretrained encoder; by default the demo's, which is English")
@@ -78,11 +79,12 @@ def main() -> None:
     steps = {"max_steps": arguments.steps, "per_device_train_batch_size": 16, "learning_rate": 2e-4}
     often = {"eval_strategy": "steps", "eval_steps": 100, "save_strategy": "steps", "save_steps": 100}
     for entry in yaml.safe_load(plan_file.read_text())["data"]:
-        name = Path(entry["source"]).name
+        name = entry.get("name") or Path(entry["source"]).name
         if arguments.only and name not in arguments.only:
             continue
         settings = FinetuneSettings(arguments={**steps, **often}, max_length=128)
-        data = load_data(_data(name, shared, work))
+        _data(name, shared, work)
+        data = load_data(work / entry["source"])
         finetune(arguments.encoder or encoder_folder(), data, work / "teachers" / name, settings)
     plan = read_plan(plan_file)  # now that data and teachers are there
     chosen = tuple(entry for entry in plan.data if entry.name in (arguments.only or {entry.name}))

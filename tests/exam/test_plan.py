@@ -69,7 +69,7 @@ def test_names_do_not_change_a_trial(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "said"),
     [
-        ("[static,", "[statik,", 5, "no student 'statik', expected one of static, cnn, bilstm, cnn-lstm"),
+        ("[static,", "[statik,", 5, "No student 'statik'. Expected one of static, cnn, bilstm, cnn-lstm"),
         ("recipes:", "recepies:", 6, "unknown key, expected one of data, teacher, students, recipes"),
         ("hidden_size: 75", "hiden_size: 75", 5, "unknown key, expected one of architecture, name"),
         ("soft-targets", "softer", 6, "no recipe 'softer', expected one of hard-labels"),
@@ -100,3 +100,22 @@ def test_a_plan_that_is_none(tmp_path: Path) -> None:
         read_plan(_write(tmp_path, "- a\n"))
     with pytest.raises(DataError, match=r"seeds: 1 is given twice"):
         make_plan(data="x", teacher="y", seeds=[1, 1])
+
+
+def test_recipes_sit_with_the_students_they_can_teach(tmp_path: Path) -> None:
+    text = PLAN.replace("[static, {architecture: bilstm, hidden_size: 75}]", "[cnn, 'ensemble:cnn,static', bert-tiny]")
+    text = text.replace("[logit-mse, soft-targets]", "[logit-mse, {recipe: logit-mse, mutual: 1.0}, minilmv2]")
+    trials = [trial for trial in trials_of(read_plan(_write(tmp_path, text))) if trial.kind == "student"]
+    taught = {(trial.model, trial.recipe) for trial in trials}
+    assert taught == {
+        *(
+            (name, recipe)
+            for name in ("cnn", "ensemble:cnn,static", "bert-tiny")
+            for recipe in ("logit-mse", "hard-labels")
+        ),
+        ("ensemble:cnn,static", "logit-mse mutual=1.0"),
+        ("bert-tiny", "minilmv2"),
+    }
+    alone = text.replace("[cnn, 'ensemble:cnn,static', bert-tiny]", "[cnn]")
+    with pytest.raises(DataError, match=r"logit-mse mutual=1.0 can teach none of the students cnn"):
+        read_plan(_write(tmp_path, alone))

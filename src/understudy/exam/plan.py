@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from understudy.data.sources import Columns
 from understudy.errors import DataError, ModelError
-from understudy.models import STUDENTS
+from understudy.models import ENSEMBLE, STUDENTS
+from understudy.models.transformer import TRANSFORMERS
 from understudy.tasks import KINDS
 from understudy.training.arguments import DistillationArguments
 from understudy.training.recipes import RECIPES, make_stages, parse_recipe
@@ -140,6 +141,15 @@ class StudentPlan(_Strict):
         return self
 
 
+def fits(student: StudentPlan, recipe: str) -> bool:
+    """Whether the recipe can teach the student: some need a transformer's layers, some an ensemble's members."""
+    stages = make_stages(*parse_recipe(recipe))
+    if any(stage.needs_layers for stage in stages):
+        return student.architecture in TRANSFORMERS
+    between = any("member_logits" in loss.student_fields for stage in stages for loss in stage.losses)
+    return not between or student.architecture.startswith(f"{ENSEMBLE}:")
+
+
 class CostPlan(_Strict):
     """How cost is measured: on `texts` validation texts, `rounds` times, with `threads` threads."""
 
@@ -155,7 +165,8 @@ class Plan(_Strict):
         data: data sets; a path, a `DataPlan`, or a list of them.
         teacher: for data sets that name none.
         students: architectures, with sizes.
-        recipes: methods, keys of `RECIPES`; with options `tinybert mapping=top`, or `{recipe: tinybert, mapping: top}`.
+        recipes: methods, keys of `RECIPES`, each for the students that it can teach; with options
+            `tinybert mapping=top`, or `{recipe: tinybert, mapping: top}`.
         embeddings: where word vectors come from: "teacher", "random", files of vectors.
         seeds: each student is trained once with each.
         precision: what students are exported, scored and timed in.
@@ -249,6 +260,9 @@ class Plan(_Strict):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"two {part} are called {', '.join(twice)}: give them names")
+        for recipe in self.recipes:
+            if not any(fits(student, recipe) for student in self.students):
+                raise ValueError(f"{recipe} can teach none of the students {', '.join(s.name for s in self.students)}")
         for entry in self.data:
             if not (entry.teacher or self.teacher):
                 raise ValueError(f"data set {entry.name} has no teacher: name one for it, or for the plan")

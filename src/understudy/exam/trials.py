@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from understudy.exam.plan import DataPlan, Plan, StudentPlan
+from understudy.exam.plan import DataPlan, Plan, StudentPlan, fits
 from understudy.exam.results import FORMAT_VERSION, TWIN
 
 STATIC = "static + LR"
@@ -90,7 +90,7 @@ def _everyone(plan: Plan, tagging: Collection[str]) -> Iterator[Trial]:
         for entry in data:
             for student in plan.students:
                 for embeddings in plan.embeddings:
-                    for recipe in recipes:
+                    for recipe in (name for name in recipes if fits(student, name)):
                         yield Trial(
                             entry,
                             "student",

@@ -84,7 +84,6 @@ def load_encoder(source: str | Path, task: Task, pair: bool = False) -> tuple[Pr
         auto,
         source,
         ignore_mismatched_sizes=True,
-        num_labels=len(task.labels),
         id2label=dict(enumerate(task.labels)),
         label2id={name: index for index, name in enumerate(task.labels)},
         problem_type=PROBLEMS.get(task.kind),
