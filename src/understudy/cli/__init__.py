@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from understudy._version import __version__
-from understudy.cli import ensemble, exam, train, use
+from understudy.cli import ensemble, exam, serve, train, use
 from understudy.errors import UnderstudyError
 
 app = typer.Typer(
@@ -23,7 +23,7 @@ COMMANDS: list[Callable[..., None]] = [
     *(train.finetune, train.pretrain_student, train.augment, train.label, train.distill, train.recipes),
     *(ensemble.join, ensemble.prune_ensemble),
     *(exam.exam, exam.report, exam.best),
-    *(use.evaluate, use.predict, use.export, exam.demo),
+    *(use.evaluate, use.predict, use.export, serve.serve, exam.demo),
 ]
 for command in COMMANDS:
     app.command()(command)

@@ -1,0 +1,126 @@
+"""The models that a server has: loaded from folders, replaced when their folders change."""
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from understudy.errors import ExportError, UnderstudyError
+from understudy.runtime.manifest import MANIFEST
+from understudy.runtime.predictor import Predictor
+
+logger = logging.getLogger("understudy")
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A version of a model, ready to answer.
+
+    Args:
+        stamp: of its manifest when it was read; another one means that the folder was replaced.
+    """
+
+    name: str
+    version: str
+    predictor: Predictor
+    stamp: tuple[int, int, int]
+
+    def describe(self) -> dict[str, object]:
+        """What clients may know."""
+        manifest = self.predictor.manifest
+        return {
+            "name": self.name,
+            "version": self.version,
+            "task": manifest.task,
+            "labels": manifest.labels if manifest.task != "vectors" else [],
+            "pair": manifest.pair,
+            "precision": manifest.precision,
+            "max_length": manifest.max_length,
+        }
+
+
+class Models:
+    """Every folder of `sources` with its versions: an exported folder, or one of exported folders called 1, 2, 3 ...
+
+    A model is called as its folder; the highest version answers where none is named.
+
+    Raises:
+        ExportError: a folder holds no model, or a damaged one; two have one name.
+    """
+
+    def __init__(self, sources: Sequence[str | Path]) -> None:
+        self.sources: dict[str, Path] = {}
+        for source in sources:
+            path = Path(source).resolve()
+            name = path.name
+            if not NAME.fullmatch(name):
+                raise ExportError(f"{source}: a model's folder is called with letters, digits, dots and dashes.")
+            if name in self.sources:
+                raise ExportError(f"Two models are called {name}: {self.sources[name]} and {path}. Rename a folder.")
+            self.sources[name] = path
+        self._loaded = {key: _load(*key, path) for key, path in self._folders().items()}
+        self._failed: dict[tuple[str, str], tuple[int, int, int]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.sources)
+
+    def versions(self, name: str) -> list[str]:
+        """From the oldest; empty where there is no such model."""
+        return sorted((version for known, version in self._loaded if known == name), key=int)
+
+    def get(self, name: str | None = None, version: str | None = None) -> Model | None:
+        """The model; without a name the first one, without a version the newest."""
+        name = name or next(iter(self.sources))
+        versions = self.versions(name)
+        return self._loaded.get((name, version or (versions[-1] if versions else "")))
+
+    def refresh(self) -> list[str]:
+        """Load what is new or has changed, forget versions that are gone; returns what happened, in words.
+
+        A folder that can't be loaded leaves the model that is there in place.
+        """
+        events = []
+        folders = self._folders()
+        for key, folder in folders.items():
+            stamp, known = _stamp(folder), self._loaded.get(key)
+            if stamp is None or (known is not None and known.stamp == stamp) or self._failed.get(key) == stamp:
+                continue
+            try:
+                self._loaded[key] = _load(*key, folder)
+                events.append(f"{key[0]} version {key[1]} was loaded")
+            except (UnderstudyError, OSError, ValueError, RuntimeError) as error:
+                self._failed[key] = stamp
+                kept = "the one before stays" if known is not None else "it is left out"
+                events.append(f"{key[0]} version {key[1]} can't be loaded, {kept}: {type(error).__name__}")
+        for key in [key for key in self._loaded if key not in folders and len(self.versions(key[0])) > 1]:
+            del self._loaded[key]
+            events.append(f"{key[0]} version {key[1]} is gone")
+        return events
+
+    def _folders(self) -> dict[tuple[str, str], Path]:
+        found = {}
+        for name, path in self.sources.items():
+            numbered = [child for child in path.iterdir() if child.name.isdecimal()] if path.is_dir() else []
+            if (path / MANIFEST).exists() or not numbered:
+                found[name, "1"] = path
+            found |= {(name, child.name): child for child in numbered if (child / MANIFEST).exists()}
+        return found
+
+
+def _load(name: str, version: str, folder: Path) -> Model:
+    stamp = _stamp(folder)
+    predictor = Predictor(folder)  # says what is wrong with the folder
+    assert stamp is not None
+    return Model(name, version, predictor, stamp)
+
+
+def _stamp(folder: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = (folder / MANIFEST).stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size

@@ -1,0 +1,208 @@
+"""The server as a process: deadlines, overload, its end, its key, the page in a browser."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@contextmanager
+def serving(*arguments: object, **environment: str) -> Iterator[tuple[int, "subprocess.Popen[bytes]", Path]]:
+    """A server of its own: its port, its process, its log."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    command = [sys.executable, "-m", "understudy", "serve", *map(str, arguments), "--port", str(port)]
+    with tempfile.NamedTemporaryFile(prefix="serve-", suffix=".log", delete=False) as log:
+        process = subprocess.Popen(command, stderr=log, env={**os.environ, **environment})
+    path = Path(log.name)
+    try:
+        for _ in range(300):
+            try:
+                ask(port, "/health")
+                break
+            except OSError:
+                assert process.poll() is None, path.read_text()
+                time.sleep(0.1)
+        yield port, process, path
+    finally:
+        process.kill()
+        process.wait()
+        path.unlink()
+
+
+def ask(port: int, path: str, content: Any = None, **headers: str) -> tuple[int, Any]:
+    body = None if content is None else json.dumps(content).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers)
+    if body is not None:
+        request.add_header("Content-Type", "application/json")
+    try:
+        with urllib.request.urlopen(request, timeout=20) as response:
+            text = response.read().decode()
+            return response.status, json.loads(text) if "json" in response.headers["content-type"] else text
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read() or b"null")
+
+
+@pytest.fixture(scope="module")
+def folder(exported: dict[tuple[str, bool, bool], Path]) -> Path:
+    return exported["cnn", False, True]
+
+
+def test_slow_and_rude_clients_end_in_time_and_others_are_served(folder: Path) -> None:
+    with serving(folder, "--timeout", 1.0) as (port, _, _):
+        rude = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
+        for place, one in enumerate(rude):
+            one.settimeout(10)
+            if place % 2:
+                one.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 90\r\n\r\n{")
+        gone = socket.create_connection(("127.0.0.1", port))
+        gone.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 90\r\n\r\n{")
+        gone.close()
+        started = time.monotonic()
+        assert ask(port, "/predict", {"inputs": "a great film"})[0] == 200
+        assert time.monotonic() - started < 1.0
+        for one in rude:
+            while one.recv(1000):
+                pass  # until the server closes
+            one.close()
+        assert time.monotonic() - started < 5.0
+        assert ask(port, "/predict", {"inputs": "a great film"})[0] == 200
+
+
+def test_too_many_at_once_are_turned_away_and_the_others_answered(folder: Path) -> None:
+    text = "a great film " * 300
+    with serving(folder, "--most-waiting", 2) as (port, _, _):
+        expected = ask(port, "/predict", {"inputs": text})[1]
+        found: list[tuple[int, Any]] = []
+
+        def client() -> None:
+            found.extend(ask(port, "/predict", {"inputs": [text] * 50}) for _ in range(10))
+
+        clients = [threading.Thread(target=client) for _ in range(12)]
+        for one in clients:
+            one.start()
+        for one in clients:
+            one.join()
+        statuses = {status for status, _ in found}
+        assert statuses == {200, 503}
+        assert all(answer == [expected] * 50 for status, answer in found if status == 200)
+        assert ask(port, "/predict", {"inputs": text}) == (200, expected)
+
+
+def test_a_request_that_has_begun_is_answered_before_the_end(folder: Path) -> None:
+    with serving(folder, "--most-bytes", 10_000_000) as (port, process, _):
+        answers: list[tuple[int, Any]] = []
+        texts = ["a great film " * 250] * 250
+        client = threading.Thread(target=lambda: answers.append(ask(port, "/predict", {"inputs": texts})))
+        client.start()
+        time.sleep(0.15)
+        process.send_signal(signal.SIGTERM)
+        client.join()
+        assert process.wait(20) in (0, 143, -signal.SIGTERM)
+        assert [status for status, _ in answers] == [200]
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), 1)
+
+
+def test_key_comes_from_the_environment_and_is_never_logged(folder: Path) -> None:
+    with serving(folder, UNDERSTUDY_API_KEY="geheim") as (port, process, path):
+        assert ask(port, "/predict", {"inputs": "sehr vertraulich"})[0] == 401
+        assert ask(port, "/predict", {"inputs": "sehr vertraulich"}, Authorization="Bearer geheim")[0] == 200
+        assert ask(port, "/health")[0] == 200
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+        log = path.read_text()
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    assert {"/predict", "/health"} <= {line["route"] for line in lines}
+    assert "geheim" not in log
+    assert "vertraulich" not in log
+
+
+def test_two_workers_share_port_and_counts(folder: Path) -> None:
+    with serving(folder, "--workers", 2) as (port, _, _):
+        for _ in range(20):
+            assert ask(port, "/predict", {"inputs": "a great film"})[0] == 200
+        _, text = ask(port, "/metrics")
+        counted = [line for line in text.splitlines() if line.startswith("understudy_texts_total")]
+        assert sum(float(line.rsplit(" ", 1)[1]) for line in counted) == 20
+
+
+def test_what_can_not_be_served_is_told_before_the_start(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "understudy", "serve", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert "is not an exported model" in ended.stderr
+
+
+def test_the_server_needs_no_torch(folder: Path) -> None:
+    code = f"""
+import sys
+from starlette.testclient import TestClient
+from understudy.serve.app import create_app
+with TestClient(create_app([{str(folder)!r}])) as client:
+    assert client.post("/predict", json={{"inputs": "a great film"}}).status_code == 200
+assert not {{"torch", "transformers", "pandas", "datasets"}} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_page_in_a_browser(folder: Path, taggers: dict[str, Path], tmp_path: Path) -> None:
+    """Typing, the keyboard, spans in colour, errors, light and dark, a phone's width; nothing from elsewhere."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium here (apt-get install chromium)")
+    from understudy import export_model
+
+    export_model(taggers["static"], tmp_path / "tags", min_agreement=0.5)
+    with serving(folder, tmp_path / "tags") as (port, _, _), playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
+        problems: list[str] = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.wait_for_function("document.getElementById('model').options.length === 2")
+        assert not page.is_visible("#key-row")
+        page.keyboard.type("a great film\nawful <b>bold</b>")
+        page.keyboard.press("Control+Enter")
+        page.wait_for_selector("#answers .bar")
+        assert page.locator("#answers p.text").all_inner_texts() == ["a great film", "awful <b>bold</b>"]
+        _, expected = ask(port, "/predict", {"inputs": "a great film"})
+        assert page.locator("#answers .bar .name").first.inner_text() == expected[0]["label"]
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        page.emulate_media(color_scheme="light")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+        page.select_option("#model", label="tags")
+        page.fill("#text", "\U0001f600 anna lives in berlin")
+        page.click("#go")
+        page.wait_for_selector("#answers mark")
+        _, spans = ask(port, "/predict", {"inputs": "\U0001f600 anna lives in berlin", "model": "tags"})
+        shown = page.locator("#answers mark").all_inner_texts()
+        assert len(shown) == len(spans) > 0
+        for text, span in zip(shown, spans, strict=True):
+            assert text.startswith(f"{span['word']}{span['entity_group']}")
+        page.fill("#text", "")
+        page.click("#go")
+        assert "Type a text first" in page.inner_text("#error")
+        browser.close()
+    assert problems == []
+    assert all(url.startswith((f"http://127.0.0.1:{port}/", "data:")) for url in asked)

@@ -1,0 +1,290 @@
+"""The server's answers, in this process: both protocols, every task, bad requests."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from understudy import Predictor
+from understudy.errors import ExportError
+from understudy.serve.app import Server, create_app
+from understudy.serve.models import Models
+from understudy.serve.payloads import Limits
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def folders(exported: dict[tuple[str, bool, bool], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("served")
+    single, pair = exported["cnn", False, True], exported["static", True, False]
+    return {
+        "films": Path(shutil.copytree(single, root / "films")),
+        "pairs": Path(shutil.copytree(pair, root / "pairs")),
+    }
+
+
+@pytest.fixture(scope="module")
+def client(folders: dict[str, Path]) -> Iterator[TestClient]:
+    limits = Limits(body_bytes=20_000, texts=8, characters=5_000)
+    with TestClient(create_app(list(folders.values()), limits), raise_server_exceptions=False) as client:
+        yield client
+
+
+def test_answers_are_the_predictors(client: TestClient, folders: dict[str, Path]) -> None:
+    texts = ["a great film", "awful", ""]
+    expected = Predictor(folders["films"])(texts)
+    found = client.post("/predict", json={"inputs": texts}).json()
+    assert [row[0]["label"] for row in found] == [row["label"] for row in expected]
+    assert [row[0]["score"] for row in found] == pytest.approx([row["score"] for row in expected])
+    assert sum(answer["score"] for answer in found[0]) == pytest.approx(1.0)
+    assert client.post("/predict", json={"inputs": texts[0]}).json() == found[0]
+    assert client.post("/predict", json={"inputs": {"text": texts[0]}}).json() == found[0]
+    top = client.post("/predict", json={"inputs": texts, "parameters": {"top_k": 1}}).json()
+    assert top == [row[:1] for row in found]
+    assert client.post("/predict", json={"inputs": []}).json() == []
+
+
+def test_pairs_and_other_models_by_name(client: TestClient, folders: dict[str, Path]) -> None:
+    expected = Predictor(folders["pairs"])([("a great film", "awful")])[0]
+    for row in ({"text": "a great film", "text_pair": "awful"}, ["a great film", "awful"]):
+        found = client.post("/predict", json={"inputs": [row], "model": "pairs"}).json()[0]
+        assert found[0]["label"] == expected["label"]
+    flat = client.post("/predict", json={"inputs": ["a great film", "awful"], "model": "pairs"})
+    assert flat.status_code == 422
+    assert "inputs[0] is a string; this model compares two texts" in flat.json()["error"]
+    assert client.post("/predict", json={"inputs": "x", "model": "none"}).status_code == 404
+    assert [model["name"] for model in client.get("/models").json()["models"]] == ["films", "pairs"]
+
+
+def test_taggers_answer_with_spans(taggers: dict[str, Path], tmp_path: Path) -> None:
+    from understudy import export_model
+
+    folder = tmp_path / "tags"
+    export_model(taggers["static"], folder, min_agreement=0.5)
+    with TestClient(create_app([folder])) as client:
+        text = "anna lives in berlin"
+        expected = Predictor(folder).tag(text)["spans"]
+        assert client.post("/predict", json={"inputs": text}).json() == expected
+        words = client.post("/predict", json={"inputs": {"tokens": text.split()}}).json()
+        assert [span["entity_group"] for span in words] == [span["entity_group"] for span in expected]
+        tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [text]}
+        found = client.post("/v2/models/tags/infer", json={"inputs": [tensor]}).json()["outputs"][0]
+        assert json.loads(found["data"][0]) == expected
+
+
+def test_open_inference_protocol(client: TestClient, folders: dict[str, Path]) -> None:
+    assert client.get("/v2").json()["name"] == "understudy"
+    for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/films/ready", "/v2/models/films/versions/1/ready"):
+        assert client.get(path).status_code == 200
+    about = client.get("/v2/models/films").json()
+    assert about["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+    assert [output["name"] for output in about["outputs"]] == ["label", "score", "probabilities"]
+    texts = ["a great film", "awful"]
+    tensor = {"name": "text", "shape": [2], "datatype": "BYTES", "data": texts}
+    found = client.post("/v2/models/films/versions/1/infer", json={"id": "7", "inputs": [tensor]}).json()
+    assert (found["model_name"], found["model_version"], found["id"]) == ("films", "1", "7")
+    outputs = {output["name"]: output for output in found["outputs"]}
+    predictor = Predictor(folders["films"])
+    expected = predictor.task.probabilities(predictor.logits(texts))
+    assert outputs["probabilities"]["shape"] == [2, 2]
+    np.testing.assert_allclose(np.reshape(outputs["probabilities"]["data"], (2, 2)), expected, atol=1e-6)
+    assert outputs["label"]["data"] == [predictor.label_names[column] for column in expected.argmax(1)]
+    assert client.get("/v2/models/none").status_code == 404
+    assert client.get("/v2/models/films/versions/9").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        (b"{", 400, "not valid JSON"),
+        (b'{"inputs": "caf\xe9"}', 400, "not valid JSON in UTF-8"),
+        (b"[" * 5000 + b"]" * 5000, 400, "not valid JSON"),
+        (b'{"inputs": ' + b"9" * 6000 + b"}", 400, "not valid JSON"),
+        (b"[]", 422, "Expected a JSON object, got a list"),
+        (b"{}", 422, "'inputs' is missing"),
+        (b'{"inputs": null}', 422, "inputs is null, expected a string"),
+        (b'{"inputs": ["a", 3]}', 422, "inputs[1] is a number, expected a string"),
+        (b'{"inputs": [["a"]]}', 422, "inputs[0] is a list"),
+        (b'{"inputs": true}', 422, "inputs is a truth value"),
+        (b'{"inputs": "a", "parameters": {"top_k": 0}}', 422, "'top_k' is a whole number"),
+        (b'{"inputs": "a", "parameters": {"top_k": true}}', 422, "'top_k' is a whole number"),
+        (b'{"inputs": "a", "parameters": 3}', 422, "'parameters' is an object"),
+        (b'{"inputs": "a", "other": 3}', 422, "Unknown field 'other'"),
+        (b'{"inputs": "a", "model": 3}', 422, "'model' is a string"),
+        (b'{"inputs": [' + b'"a",' * 8 + b'"a"]}', 413, "9 texts in one request, at most 8"),
+        (b'{"inputs": "' + b"a" * 5001 + b'"}', 413, "more than 5,000 characters"),
+        (b'{"inputs": "' + b"a" * 20_000 + b'"}', 413, "larger than 20,000 bytes"),
+    ],
+)
+def test_bad_requests_are_told_why(client: TestClient, body: bytes, status: int, says: str) -> None:
+    response = client.post("/predict", content=body, headers=JSON)
+    assert response.status_code == status
+    assert says in response.json()["error"]
+    assert "Traceback" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        (3, "'inputs' is a list of tensors"),
+        ([3], "A tensor is an object"),
+        ([{"name": "x", "shape": [1], "datatype": "BYTES", "data": ["a"]}], "Expected the tensors text"),
+        ([{"name": "text", "shape": [1], "datatype": "FP32", "data": [1.0]}], "datatype is BYTES"),
+        ([{"name": "text", "shape": [2], "datatype": "BYTES", "data": ["a"]}], "the shape of its data is [1]"),
+        ([{"name": "text", "shape": [True], "datatype": "BYTES", "data": ["a"]}], "the shape of its data is [1]"),
+        ([{"name": "text", "shape": [1], "datatype": "BYTES", "data": [1]}], "text[0] is a number"),
+    ],
+)
+def test_bad_tensors_are_told_why(client: TestClient, inputs: Any, says: str) -> None:
+    response = client.post("/v2/models/films/infer", json={"inputs": inputs})
+    assert response.status_code == 422
+    assert says in response.json()["error"]
+
+
+def test_odd_texts_are_answered(client: TestClient) -> None:
+    odd = ["\ud800", "\x00", " ", "a" * 4000, "e\u0301" * 50, "\U0001f600"]
+    body = json.dumps({"inputs": odd}).encode()
+    response = client.post("/predict", content=body, headers=JSON)
+    assert response.status_code == 200
+    assert len(response.json()) == len(odd)
+
+
+def test_other_methods_paths_and_types(client: TestClient) -> None:
+    assert client.get("/predict").status_code == 405
+    assert client.get("/nothing").json() == {"error": "Not Found"}
+    assert client.get("/v2/models/..%2f..%2fetc").status_code == 404
+    assert client.post("/predict", content=b"inputs=a").status_code in (400, 415)
+    form = client.post("/predict", content=b"inputs=a", headers={"content-type": "application/x-www-form-urlencoded"})
+    assert form.status_code == 415
+    assert client.get("/").headers["content-security-policy"].startswith("default-src 'self'")
+
+
+def test_key_is_asked_for(folders: dict[str, Path]) -> None:
+    with TestClient(create_app([folders["films"]], api_key="geheim")) as client:
+        question = {"json": {"inputs": "a great film"}}
+        assert client.post("/predict", **question).status_code == 401  # type: ignore[arg-type]
+        assert client.get("/metrics").status_code == 401
+        assert client.get("/health").status_code == 200
+        for headers in ({"authorization": "Bearer geheim"}, {"x-api-key": "geheim"}):
+            assert client.post("/predict", **question, headers=headers).status_code == 200  # type: ignore[arg-type]
+        for name, value in (
+            ("authorization", b"Bearer geheimer"),
+            ("authorization", b"Basic geheim"),
+            ("x-api-key", b"\xfc"),
+        ):
+            response = client.post("/predict", **question, headers=[(name.encode(), value)])  # type: ignore[arg-type]
+            assert response.status_code == 401
+
+
+def test_counts(client: TestClient) -> None:
+    def texts() -> float:
+        lines = client.get("/metrics").text.splitlines()
+        found = [line for line in lines if line.startswith('understudy_texts_total{model="films"')]
+        return float(found[0].rsplit(" ", 1)[1]) if found else 0.0
+
+    before = texts()
+    client.post("/predict", json={"inputs": ["a", "b", "c"]})
+    assert texts() == before + 3
+
+
+def test_versions_and_changed_folders(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
+    root = tmp_path / "films"
+    shutil.copytree(exported["cnn", False, False], root / "1")
+    models = Models([root])
+    assert models.versions("films") == ["1"]
+    shutil.copytree(exported["static", False, False], root / "2")
+    assert models.refresh() == ["films version 2 was loaded"]
+    newest = models.get("films")
+    assert newest is not None
+    assert newest.version == "2"
+    assert models.refresh() == []
+    (root / "2" / "manifest.json").write_text("{")
+    assert models.refresh() == ["films version 2 can't be loaded, the one before stays: ExportError"]
+    assert models.refresh() == []
+    assert models.get("films") is newest
+    shutil.rmtree(root / "2")
+    assert models.refresh() == ["films version 2 is gone"]
+    assert models.get("films", "2") is None
+
+
+def test_what_can_not_be_served(folders: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="is not an exported model"):
+        Models([tmp_path])
+    other = Path(shutil.copytree(folders["films"], tmp_path / "films"))
+    with pytest.raises(ExportError, match="Two models are called films"):
+        Models([folders["films"], other])
+    with pytest.raises(ExportError, match="called with letters, digits"):
+        Models([tmp_path / "a b"])
+
+
+def test_failure_tells_nothing_of_the_inside(folders: dict[str, Path]) -> None:
+    server = Server(Models([folders["films"]]))
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret path /etc")
+
+    model = server.models.get()
+    assert model is not None
+    model.predictor.logits = broken  # type: ignore[method-assign, assignment]
+    with TestClient(server.app(), raise_server_exceptions=False) as client:
+        response = client.post("/predict", json={"inputs": "a"})
+    assert response.status_code == 500
+    assert response.json() == {"error": "The server failed to answer.", "code": "RuntimeError"}
+
+
+def test_slow_answers_end_in_time(folders: dict[str, Path]) -> None:
+    import time
+
+    server = Server(Models([folders["films"]]), Limits(answer_seconds=0.3))
+    server.seconds_per_character = 1.0  # so that a thread answers
+    model = server.models.get()
+    assert model is not None
+    quick = model.predictor.logits
+
+    def slow(*arguments: Any) -> np.ndarray:
+        time.sleep(1.0)
+        return quick(*arguments)
+
+    model.predictor.logits = slow  # type: ignore[method-assign]
+    with TestClient(server.app()) as client:
+        started = time.monotonic()
+        response = client.post("/predict", json={"inputs": "a great film"})
+        assert time.monotonic() - started < 0.9
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("name", ["films", "pairs"])
+def test_document_tells_the_truth(name: str, folders: dict[str, Path]) -> None:
+    """schemathesis makes requests of the OpenAPI document, good and bad, and compares the answers with it."""
+    import schemathesis
+    from hypothesis import HealthCheck, Phase, given, settings
+    from schemathesis.checks import CHECKS
+
+    schema = schemathesis.openapi.from_asgi("/openapi.json", create_app([folders[name]]))
+    thorough = settings(
+        max_examples=20,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    # That a tensor's shape is that of its data is more than a schema can say.
+    (of_good_data,) = CHECKS.get_by_names(["positive_data_acceptance"])
+    for operation in (found.ok() for found in schema.get_all_operations()):
+        excluded = [of_good_data] if operation.path.endswith("infer") else []
+        thorough(given(case=operation.as_strategy())(_valid(excluded)))()
+
+
+def _valid(excluded: list[Any]) -> Any:
+    def check(case: Any) -> None:
+        case.call_and_validate(excluded_checks=excluded)
+
+    return check
