@@ -17,6 +17,7 @@ NAME@10 is NAME with a tenth of its training labels; the other texts are unlabel
 import argparse
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +28,15 @@ from datasets import Dataset
 from understudy import FinetuneSettings, finetune, load_data
 from understudy.data.datasets import task_of
 from understudy.demo import encoder_folder
+from understudy.exam import load
+from understudy.exam.bootstrap import compare
 from understudy.exam.plan_file import read_plan
-from understudy.exam.results import read_rows
+from understudy.exam.results import predictions, read_rows
 from understudy.exam.run import run_exam
 from understudy.report import write_page
 
 HERE = Path(__file__).parent
+MEMBERS = ("cnn-e100", "bilstm-e100", "cnn-lstm-e100")
 
 
 def _data(name: str, shared: Path, work: Path) -> Path:
@@ -60,6 +64,28 @@ def _data(name: str, shared: Path, work: Path) -> Path:
 def _lines(rows: Dataset) -> list[str]:
     names = task_of(rows).labels
     return [json.dumps({"tokens": row["tokens"], "tags": [names[tag] for tag in row["label"]]}) for row in rows]
+
+
+def compared(folder: Path) -> list[dict]:
+    """Every ensemble against its best member and against the teacher: paired bootstrap over the test texts."""
+    table = load(folder)
+    table = table[table["status"] == "done"]
+    rows = []
+    for dataset, own in table.groupby("dataset", sort=False):
+        sums = {
+            key: [np.stack(predictions(folder, one)["sums"]) for one in group["key"]]
+            for key, group in own.groupby(["model", "recipe", "precision"], sort=False)
+        }
+        members = {
+            key: np.mean([part[:, 0].mean() for part in parts]) for key, parts in sums.items() if key[0] in MEMBERS
+        }
+        teacher, best = ("teacher", "", "fp32"), max(members, key=members.get)
+        for key in (key for key in sums if key[0].startswith("ensemble")):
+            for other in (best, teacher):
+                found = asdict(compare(sums[key], sums[other], own["metric"].iloc[0]))
+                names = {"model": key[0], "recipe": key[1], "other": other[0]}
+                rows.append({"dataset": dataset, **names, **found})
+    return rows
 
 
 def main() -> None:
@@ -94,6 +120,8 @@ def main() -> None:
     rows = [{**row, **machine()} for row in read_rows(folder / "results.jsonl")]
     write_rows(results / f"{arguments.plan}.jsonl", rows)
     shutil.copy2(folder / "costs.jsonl", results / f"{arguments.plan}_costs.jsonl")
+    if arguments.plan == "ensembles":
+        write_rows(results / "ensembles_compared.jsonl", compared(folder))
 
 
 if __name__ == "__main__":

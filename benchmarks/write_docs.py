@@ -5,6 +5,7 @@ python benchmarks/write_docs.py
 
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -269,6 +270,85 @@ def layers() -> str:
     return "\n\n".join([*parts, f"{where(rows.iloc[0])}."])
 
 
+def ensembles() -> str:
+    """Members alone, and together: score, against the best member and the teacher, and what it costs."""
+    from understudy.exam.results import FORM
+
+    results = pd.DataFrame(read_rows(RESULTS / "ensembles.jsonl"))
+    costs = pd.DataFrame(read_rows(RESULTS / "ensembles_costs.jsonl")).drop(columns=["key", "format_version"])
+    rows = results[results["status"] == "done"].merge(costs, on=FORM, how="left")
+    compared = pd.DataFrame(read_rows(RESULTS / "ensembles_compared.jsonl"))
+    lines = []
+    for dataset, own in rows.groupby("dataset", sort=False):
+        teacher = own[(own["kind"] == "teacher") & (own["precision"] == "fp32")]
+        lines.append([str(dataset), "teacher", spread(list(teacher["score"])), "", "", "1", ""])
+        for (model, recipe), group in own[own["kind"] == "student"].groupby(["model", "recipe"], sort=False):
+            against = compared[
+                (compared["dataset"] == dataset) & (compared["model"] == model) & (compared["recipe"] == recipe)
+            ]
+            gaps = [_gap(row) for row in against.itertuples()]
+            name = f"`{model}`{', mutual' if 'mutual' in recipe else ''}"
+            first = group.iloc[0]
+            cost = [f"{first['times_faster']:,.0f}", f"{first['size_bytes'] / 1e6:.2f}"]
+            lines.append(["", name, spread(list(group["score"])), *(gaps or ["", ""]), *cost])
+    header = ["data", "model", "accuracy", "against the best member", "against the teacher", "times as fast", "MB"]
+    return f"{table(header, lines)}\n\n{where(results.iloc[0])}."
+
+
+def _gap(row: Any) -> str:
+    return f"{100 * row.difference:+.1f} ({100 * row.low:+.1f} to {100 * row.high:+.1f})"
+
+
+def sentence_vectors() -> str:
+    """A student of sentence vectors: as an encoder, and where labels are few."""
+    rows = pd.DataFrame(read_rows(RESULTS / "sentence_vectors.jsonl"))
+    encoders = rows[rows["kind"] == "similarity"]
+    base = encoders["sentences_per_second"].iloc[0]
+    lines = [
+        [row.encoder, f"{100 * row.spearman:.1f}", f"{row.dimensions:.0f}", f"{row.sentences_per_second / base:.1f}"]
+        for row in encoders.itertuples()
+    ]
+    first = table(["encoder", "STS-B test, Spearman", "dimensions", "times the teacher's sentences a second"], lines)
+    few = rows[rows["kind"] == "labels"]
+    ways = list(dict.fromkeys(few["way"]))
+    lines = []
+    for (data, labels), group in few.groupby(["data", "labels"], sort=False):
+        scores = [spread(list(group[group["way"] == way]["accuracy"])) for way in ways]
+        lines.append([str(data), f"{labels:.0f}" if labels else "all", *scores, str(group["seed"].nunique())])
+    names = {"scratch": "from scratch", "kd": "distilled", "sra": "SRA, fine-tuned", "sra+kd": "SRA, distilled"}
+    second = table(["data", "labels", *(names[way] for way in ways), "seeds"], lines)
+    about = few.iloc[0]
+    read = f"The student read {about['lines']:,.0f} lines {about['epochs']:.0f} times"
+    learned = f"{read}; {about['steps']:,.0f} steps after that"
+    return f"{first}\n\n{second}\n\n{learned}. {where(rows.iloc[0])}."
+
+
+def serving() -> str:
+    rows = read_rows(RESULTS / "serving.jsonl")
+    lines = [[row["server"], f"{row['rate']:,.0f}", f"{row['start_seconds']:.2f}"] for row in rows if "rate" in row]
+    half, double = (next(row for row in rows if row.get("load") == load) for load in ("half", "double"))
+    refused = f"{double['refused'] / double['sent']:.0%} of {double['sent']:,} requests were turned away with 503"
+    wrong = f"{double['other']} answered otherwise, {double['wrong']} answers wrong"
+    memory = f"memory went from {double['rss_before'] / 1e6:.0f} to {double['rss_after'] / 1e6:.0f} MB"
+    soon = f"{double['recovered_seconds']:.2f} s later an answer took less than 5 ms again"
+    return (
+        f"{table(['server', 'requests a second', 'seconds from start to first answer'], lines)}\n\n"
+        f"At half of that rate p50 is {half['p50_ms']:.2f} ms and p99 {half['p99_ms']:.2f} ms, {half['refused']} refused. "
+        f"At twice of it {refused}, {wrong}; {memory}, and {soon}. "
+        f"At rest the process has {half['rest_bytes'] / 1e6:.0f} MB. {where(rows[0])}."
+    )
+
+
+def recipe_cost() -> str:
+    rows = read_rows(RESULTS / "recipe_cost.jsonl")
+    lines = [[f"`{row['recipe']}`", f"{row['cost']:.2f}"] for row in rows if "of" not in row]
+    inner = next(row for row in rows if "of" in row)
+    return (
+        f"{table(['recipe', 'a step, in steps of hard-labels'], lines)}\n\nA step of TinyBERT's inner stage costs "
+        f"{inner['cost']:.2f} times the teacher's forward pass and a step of hard-labels together. {where(rows[0])}."
+    )
+
+
 def tagging_speed() -> str:
     rows = read_rows(RESULTS / "tagging_speed.jsonl")
     lines = [
@@ -316,6 +396,10 @@ def main() -> None:
         ("tagging speed", tagging_speed),
         ("transfer", transfer),
         ("layers", layers),
+        ("ensembles", ensembles),
+        ("sentence vectors", sentence_vectors),
+        ("serving", serving),
+        ("recipe cost", recipe_cost),
     ):
         if f"{{{{ {name} }}}}" in text:
             text = text.replace(f"{{{{ {name} }}}}", make())

@@ -321,21 +321,26 @@ def distill(
 def recipes(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the recipes: what each does, its paper, what it reads of the teacher, which students it is for."""
+    """List the recipes: what each does, its paper, what it reads of the teacher, for which students, at what cost."""
     import json
 
-    from understudy.training.recipes import RECIPES
+    from understudy.training.recipes import RECIPES, measured_costs
 
     rows: dict[str, Any] = {}
+    costs = measured_costs()
     for name, recipe in RECIPES.items():
         stages = recipe()
         fields = sorted(frozenset().union(*(stage.teacher_fields for stage in stages)))
         about = (recipe.__doc__ or "").strip().splitlines()[0]
         students = "transformers" if any(stage.needs_layers for stage in stages) else "all"
         rows[name] = {"about": about, "stages": len(stages), "reads": fields, "students": students}
+        rows[name]["cost_per_step"] = costs.get(name)
     if as_json:
         print(json.dumps(rows, indent=2))
         return
     for name, row in rows.items():
         print(f"{name:<14}{row['about']}")
-        print(f"{'':<14}  reads {', '.join(row['reads']) or 'nothing'} of the teacher; students: {row['students']}")
+        cost = f"; a step costs {row['cost_per_step']} of hard-labels'" if row["cost_per_step"] else ""
+        print(
+            f"{'':<14}  reads {', '.join(row['reads']) or 'nothing'} of the teacher; students: {row['students']}{cost}"
+        )

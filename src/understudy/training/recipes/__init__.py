@@ -1,8 +1,10 @@
 """Published methods, as functions that return the stages of a training."""
 
 import inspect
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from understudy.errors import ModelError
@@ -61,6 +63,8 @@ RECIPES: dict[str, Callable[..., list[Stage]]] = {
 }
 
 
+# A step of each recipe in steps of hard-labels: what benchmarks/recipe_cost.py measured.
+COSTS = Path(__file__).parent / "costs.json"
 # Options of every recipe, and what they are where nobody says.
 COMMON: dict[str, Any] = {"weights": "fixed", "mutual": 0.0, "diversity": 0.0}
 
@@ -98,6 +102,12 @@ def _with_common(stage: Stage, weights: str, mutual: float, diversity: float) ->
     if diversity:
         losses.append(DiversityLoss(weight=diversity))
     return replace(stage, losses=losses)
+
+
+def measured_costs() -> dict[str, float]:
+    """What a step of each recipe costs, in steps of hard-labels, with a student of two of the teacher's six layers."""
+    costs: dict[str, float] = json.loads(COSTS.read_text())
+    return costs
 
 
 def parse_recipe(text: str) -> tuple[str, dict[str, Any]]:

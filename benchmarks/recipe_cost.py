@@ -1,0 +1,105 @@
+"""What a step of each recipe costs, in steps of hard-labels: the same student, teacher and batches, in turns.
+
+The student is two of the teacher's six layers, the teacher runs in every step where a recipe reads its layers (its
+logits are on disk, as in `distill`). For tinybert's inner stage also: the step against teacher forward + student step.
+Writes the rows, and the ratios that `understudy recipes` shows.
+
+    python benchmarks/recipe_cost.py --data DATA --teacher TEACHER
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import machine, write_rows
+from transformers import TrainerCallback, set_seed
+
+from understudy import RECIPES, DistillationArguments, DistillationTrainer, StudentSettings, Teacher, load_data
+from understudy.data.datasets import label_names
+from understudy.training.recipes import COSTS, Stage, make_stages
+from understudy.training.students import create_student
+from understudy.training.theseus import Replacing
+
+ROWS, BATCH, STEPS, WARM = 640, 32, 14, 4
+
+
+class StepTimes(TrainerCallback):
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.ends.append(time.perf_counter())
+
+    @property
+    def seconds(self) -> float:
+        times = [b - a for a, b in zip(self.ends, self.ends[1:], strict=False)]
+        return statistics.median(times[WARM:])
+
+
+def seconds(stage: Stage, teacher: Teacher, cached: Any, data: Any) -> float:
+    """A step of `stage`."""
+    set_seed(0)
+    model, tokenizer = create_student(StudentSettings("bert", layers=2, max_length=64), teacher, data["train"])
+    times = StepTimes()
+    callbacks: list[Any] = [times]
+    if stage.replacing:
+        callbacks.append(Replacing(model, teacher.model, stage.replacing))
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = DistillationArguments(
+            folder,
+            max_steps=STEPS,
+            per_device_train_batch_size=BATCH,
+            eval_strategy="no",
+            save_strategy="no",
+            load_best_model_at_end=False,
+        )
+        source = None if not stage.needs_teacher else teacher if stage.needs_layers else cached
+        options = {"teacher": source, "args": arguments, "callbacks": callbacks}
+        DistillationTrainer(model, tokenizer, data["train"], losses=stage.losses, **options).train()
+    return times.seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--teacher", required=True)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--out", default="benchmarks/results/recipe_cost.jsonl")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    data, teacher = load_data(arguments.data), Teacher(arguments.teacher, max_length=64)
+    data["train"] = data["train"].select(range(ROWS))
+    assert label_names(data)
+    cached = teacher.label(data["train"])
+    rows = []
+    for name in RECIPES:
+        ratios = []
+        for _ in range(arguments.rounds):
+            hard = seconds(make_stages("hard-labels")[0], teacher, cached, data)
+            stages = make_stages(name)
+            ratios.append(statistics.fmean(seconds(stage, teacher, cached, data) for stage in stages) / hard)
+        rows.append({"recipe": name, "cost": round(statistics.median(ratios), 2), "ratios": ratios, **machine()})
+        print(name, rows[-1]["cost"], flush=True)
+    forward = []
+    for start in range(0, 320, BATCH):
+        began = time.perf_counter()
+        teacher({"text": data["train"]["text"][start : start + BATCH]})
+        forward.append(time.perf_counter() - began)
+    hard = seconds(make_stages("hard-labels")[0], teacher, cached, data)
+    inner = seconds(make_stages("tinybert")[0], teacher, cached, data)
+    ratio = inner / (statistics.median(forward) + hard)
+    rows.append(
+        {"recipe": "tinybert, layers", "cost": round(ratio, 2), "of": "teacher forward + student step", **machine()}
+    )
+    write_rows(arguments.out, rows)
+    costs = {row["recipe"]: row["cost"] for row in rows if row["recipe"] in RECIPES}
+    Path(COSTS).write_text(json.dumps(costs, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
