@@ -333,8 +333,8 @@ def serving() -> str:
     soon = f"{double['recovered_seconds']:.2f} s later an answer took less than 5 ms again"
     return (
         f"{table(['server', 'requests a second', 'seconds from start to first answer'], lines)}\n\n"
-        f"At half of that rate p50 is {half['p50_ms']:.2f} ms and p99 {half['p99_ms']:.2f} ms, {half['refused']} refused. "
-        f"At twice of it {refused}, {wrong}; {memory}, and {soon}. "
+        f"At half of that rate p50 is {half['p50_ms']:.2f} ms and p99 {half['p99_ms']:.2f} ms, "
+        f"{half['refused']} refused. At twice of it {refused}, {wrong}; {memory}, and {soon}. "
         f"At rest the process has {half['rest_bytes'] / 1e6:.0f} MB. {where(rows[0])}."
     )
 

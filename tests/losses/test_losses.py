@@ -82,5 +82,5 @@ def test_learned_weights_by_hand() -> None:
         optimizer.zero_grad()
         loss(student, teacher, batch).backward()
         optimizer.step()
-    learned = torch.exp(-loss.learned.log_variances).tolist()
+    learned = torch.exp(-loss.projection.log_variances).tolist()
     assert learned == pytest.approx([1 / value for value in values], rel=1e-2)

@@ -174,8 +174,9 @@ def test_tokens_that_do_not_lie_on_each_other(teacher: Teacher, toy_data: Path, 
         distill(teacher, load_data(toy_data), tmp_path / "a", DistillSettings(student, "tinybert", arguments=QUICK))
 
 
-def test_an_interrupted_projection_goes_on(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
-    """What losses learn with the student is in its checkpoints: the same weights as without the interruption."""
+@pytest.mark.parametrize("mapping", ["uniform", "earth-movers"])
+def test_an_interrupted_projection_goes_on(mapping: str, teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    """What losses learn with the student, and remember, is in its checkpoints: the same weights as without the interruption."""
     data = load_data(toy_data)
     student = StudentSettings("bert", layers=1, hidden_size=16, feed_forward=32, max_length=48)
 
@@ -200,7 +201,7 @@ def test_an_interrupted_projection_goes_on(teacher: Teacher, toy_data: Path, tmp
             tokenizer,
             data["train"],
             data["validation"],
-            losses=[LogitMSELoss(), HiddenStateLoss(), AttentionLoss("probabilities")],
+            losses=[LogitMSELoss(), HiddenStateLoss(mapping), AttentionLoss("probabilities")],
             teacher=teacher,
             args=DistillationArguments(**arguments),  # type: ignore[arg-type]
             callbacks=[Stop()],

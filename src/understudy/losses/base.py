@@ -34,6 +34,12 @@ class Loss(ABC):
             ModelError: they do not fit.
         """
 
+    @property
+    def learned(self) -> list[nn.Module]:
+        """What it learns with the student, or remembers from step to step: kept in the student's checkpoints."""
+        mapping = getattr(self, "mapping", None)
+        return [module for module in (self.projection, mapping) if isinstance(module, nn.Module)]
+
     @abstractmethod
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         """The unweighted term, a scalar.

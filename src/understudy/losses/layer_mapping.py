@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from understudy.errors import ModelError
@@ -127,35 +127,40 @@ class RandomLayers:
             yield layer, teacher[theirs], 1.0
 
 
-class EarthMovers:
+class EarthMovers(nn.Module):
     """All pairs, weighted by the cheapest transport between the layers (BERT-EMD, Li et al. 2020, section 3).
 
-    Solved exactly by POT. With cost attention, layers that are cheap to match weigh more from step to step.
+    Solved exactly by POT. With cost attention, layers that are cheap to match weigh more from step to step; the weights
+    are buffers, so that they are in a training's checkpoints.
 
     Args:
         temperature: of the cost attention; None leaves all layers the same weight.
     """
 
     def __init__(self, temperature: float | None = None) -> None:
+        super().__init__()
         self.temperature = temperature
-        self._weights: tuple[np.ndarray, np.ndarray] | None = None
+        self.prepare(0, 0)
 
-    def __call__(
+    def prepare(self, student_layers: int, teacher_layers: int) -> None:
+        """The same weight for every layer."""
+        for name, layers in (("student_weights", student_layers), ("teacher_weights", teacher_layers)):
+            self.register_buffer(name, torch.full((layers,), 1 / max(layers, 1), dtype=torch.float64))
+
+    def forward(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], distance: Distance
     ) -> Iterable[tuple[int, Tensor, float]]:
         with torch.no_grad():
             costs = np.array([[float(distance(ours, theirs)) for theirs in teacher] for ours in student])
-        ours, theirs = self._weights or (
-            np.full(len(student), 1 / len(student)),
-            np.full(len(teacher), 1 / len(teacher)),
-        )
+        if len(self.get_buffer("student_weights")) != len(student):
+            self.prepare(len(student), len(teacher))
+        weights = [self.get_buffer(f"{side}_weights") for side in ("student", "teacher")]
+        ours, theirs = (weight.cpu().numpy().copy() for weight in weights)
         flow = _transport(ours, theirs, costs)
         if self.temperature is not None:
             moved = flow * costs
-            self._weights = (
-                _attention(moved.sum(1) / ours, self.temperature),
-                _attention(moved.sum(0) / theirs, self.temperature),
-            )
+            for weight, cost in zip(weights, (moved.sum(1) / ours, moved.sum(0) / theirs), strict=True):
+                weight.copy_(torch.from_numpy(_attention(cost, self.temperature)))
         for layer, row in enumerate(flow):
             for place in np.flatnonzero(row > 0).tolist():
                 yield layer, teacher[place], float(row[place])

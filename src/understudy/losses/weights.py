@@ -23,17 +23,16 @@ class LearnedWeights(Loss):
         self.losses = list(losses)
         self.student_fields = frozenset().union(*(loss.student_fields for loss in losses))
         self.teacher_fields = frozenset().union(*(loss.teacher_fields for loss in losses))
-        self.projection = self.learned = _Learned(len(self.losses))
+        self.projection: _Learned = _Learned(len(self.losses))
 
     def prepare(self, student: Any, teacher: Any) -> None:
         for number, loss in enumerate(self.losses):
             loss.prepare(student, teacher)
-            if loss.projection is not None:
-                self.learned.add_module(str(number), loss.projection)
+            self.projection.add_module(str(number), nn.ModuleList(loss.learned))
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         terms = torch.stack([loss.weighted(student, teacher, batch, progress) for loss in self.losses])
-        log_variances = self.learned.log_variances
+        log_variances = self.projection.log_variances
         return (torch.exp(-log_variances) * terms + log_variances).sum()
 
 

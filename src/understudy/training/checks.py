@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from understudy.data.labels import match_by_name, ordered_names
 from understudy.errors import LabelError, ModelError
-from understudy.losses import Loss
+from understudy.losses import EarthMovers, Loss
 from understudy.models import EnsembleForSequenceClassification, is_student
 from understudy.tasks import Task
 
@@ -61,7 +61,9 @@ def prepare_losses(losses: Sequence[Loss], model: PreTrainedModel, teacher: Any,
         )
     for loss in over_layers:
         loss.prepare(model.config, teacher.model.config)
-    learned = [loss.projection for loss in losses if loss.projection is not None]
+    learned = [module for loss in losses for module in loss.learned]
+    for mapping in (part for module in learned for part in module.modules() if isinstance(part, EarthMovers)):
+        mapping.prepare(model.config.num_hidden_layers, teacher.model.config.num_hidden_layers)
     if learned:
         model.add_module(PROJECTIONS_OF_LOSSES, nn.ModuleList(learned))
 
