@@ -22,6 +22,7 @@ from understudy.exam.run import run_exam
 from understudy.exam.workers import Failure, LocalWorker, LocalWorkers, Task
 from understudy.report import ship
 from understudy.serve import Predictor
+from understudy.serve.models import Models
 
 
 def _written(exam: Path) -> dict[str, int]:
@@ -94,6 +95,12 @@ def test_best_ships_what_the_results_show(exam: Path, tmp_path: Path) -> None:
     assert "# shipped\n" in card
     assert "![score against latency" in card
     assert (out / "exam.svg").read_text().startswith("<svg")
+    served = Models([out]).get()
+    assert served is not None
+    verdict = served.describe()["exam"]
+    assert isinstance(verdict, dict)
+    assert verdict["retention"] >= 0.5
+    assert verdict["metric"] == "accuracy"
     assert f"{found['retention']:.1%}" in card
 
 

@@ -176,7 +176,7 @@ def test_tokens_that_do_not_lie_on_each_other(teacher: Teacher, toy_data: Path, 
 
 @pytest.mark.parametrize("mapping", ["uniform", "earth-movers"])
 def test_an_interrupted_projection_goes_on(mapping: str, teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
-    """What losses learn with the student, and remember, is in its checkpoints: the same weights as without the interruption."""
+    """What losses learn with the student, and remember, is in its checkpoints: the same weights at the end."""
     data = load_data(toy_data)
     student = StudentSettings("bert", layers=1, hidden_size=16, feed_forward=32, max_length=48)
 

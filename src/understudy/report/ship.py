@@ -1,5 +1,6 @@
 """A student of an exam, copied to where it is needed."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from understudy.exam.results import SHIPPED, candidates, load
 from understudy.outputs import RUN_FILE, OutputFolder
 from understudy.report.charts import as_file, pareto
 from understudy.report.verdict import mark_front
+from understudy.runtime.manifest import EXAM
 
 CHART = "exam.svg"
+# What the exam found, for the server's page.
+VERDICT = ("metric", "score", "retention", "agreement", "latency_ms", "times_faster", "seeds")
 
 
 def ship(folder: str | Path, found: dict[str, Any], out: str | Path, overwrite: bool = False) -> Path:
@@ -27,6 +31,8 @@ def ship(folder: str | Path, found: dict[str, Any], out: str | Path, overwrite: 
             if file.name != RUN_FILE:
                 shutil.copy2(file, partial / file.name)
         as_file(pareto(_of_dataset(folder, found["dataset"])), partial / CHART)
+        verdict = {name: found[name] for name in VERDICT}
+        (partial / EXAM).write_text(json.dumps(verdict, indent=2) + "\n")
         card = partial / "README.md"
         card.write_text(_renamed(card.read_text(), Path(out).name) + _figures(found))
     return output.path

@@ -12,6 +12,8 @@ from understudy.tasks import Kind
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
+# What an exam found about it, where it was chosen by one.
+EXAM = "exam.json"
 FORMAT_VERSION = 2
 
 

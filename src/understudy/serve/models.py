@@ -1,5 +1,6 @@
 """The models that a server has: loaded from folders, replaced when their folders change."""
 
+import json
 import logging
 import re
 from collections.abc import Sequence
@@ -7,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from understudy.errors import ExportError, UnderstudyError
-from understudy.runtime.manifest import MANIFEST
+from understudy.runtime.manifest import EXAM, MANIFEST
 from understudy.runtime.predictor import Predictor
 
 logger = logging.getLogger("understudy")
 
+EXAM_FIELDS = ("metric", "score", "retention", "agreement", "latency_ms", "times_faster")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -39,7 +41,17 @@ class Model:
             "pair": manifest.pair,
             "precision": manifest.precision,
             "max_length": manifest.max_length,
+            "exam": self._exam(),
         }
+
+    def _exam(self) -> dict[str, object]:
+        """The figures of the exam that chose it; empty where there was none."""
+        try:
+            found = json.loads((self.predictor.folder / EXAM).read_text())
+        except (OSError, ValueError):
+            return {}
+        figures = found.items() if isinstance(found, dict) else ()
+        return {name: value for name, value in figures if isinstance(value, int | float | str) and name in EXAM_FIELDS}
 
 
 class Models:
