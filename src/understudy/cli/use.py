@@ -124,6 +124,11 @@ def export(
         float | None,
         typer.Option(help="Smallest share of equal labels.", show_default="1.0, with --int8 0.98"),
     ] = None,
+    web: Annotated[bool, typer.Option("--web", help="Also a folder web/ that runs in the browser.")] = False,
+    web_runtime: Annotated[
+        Path | None,
+        typer.Option(help="dist of the npm package onnxruntime-web, to copy into web/.", show_default=False),
+    ] = None,
     text: Text = None,
     text_pair: TextPair = None,
     label: Label = None,
@@ -136,7 +141,9 @@ def export(
     from understudy.export import export_model as run
 
     texts = None if data is None else _parity_texts(model, data, text, text_pair, label, task)
-    parity = run(model, out, int8, texts, min_agreement, overwrite)
+    if web_runtime is not None and not web:
+        raise UnderstudyError("--web-runtime is for --web: give both, or neither.")
+    parity = run(model, out, int8, texts, min_agreement, overwrite, web=web, web_runtime=web_runtime)
     logger.info(
         "Exported to %s: the same label on %.2f %% of %d texts, largest difference of a probability %.4f.",
         out,

@@ -15,6 +15,7 @@ from understudy.evaluation.classifier import Classifier
 from understudy.export.model_card import write_model_card
 from understudy.export.onnx import input_names, write_onnx
 from understudy.export.parity import Parity, check_parity
+from understudy.export.web import write_web
 from understudy.models import is_student
 from understudy.models.loading import embedding_rows
 from understudy.outputs import RUN_FILE, OutputFolder
@@ -38,6 +39,8 @@ def export_model(
     min_agreement: float | None = None,
     overwrite: bool = False,
     max_length: int | None = None,
+    web: bool = False,
+    web_runtime: Path | None = None,
 ) -> Parity:
     """Export a student or teacher folder to ONNX.
 
@@ -50,6 +53,8 @@ def export_model(
         min_agreement: smallest share of texts with the same label as the model's; by default 1.0, and 0.98
             with int8.
         max_length: tokens of a text that a transformer reads, where it is to be fewer than it can.
+        web: also write a folder `web` that runs in the browser; see `understudy.export.web`.
+        web_runtime: the folder `dist` of the npm package onnxruntime-web, to be copied into it.
 
     Returns:
         How close the exported model is.
@@ -92,6 +97,8 @@ def export_model(
         parity = check_parity(classifier, exported, firsts, seconds, smallest)
         manifest.self_test = _self_test(exported, firsts, seconds)
         manifest.write(folder)
+        if web:
+            write_web(folder, web_runtime)
         write_model_card(folder, Path(out).name, manifest, classifier.model, parity, _run_settings(Path(model)))
     return parity
 

@@ -36,7 +36,7 @@ from understudy.serve.payloads import (
 
 logger = logging.getLogger("understudy.serve")
 
-PAGE = Path(__file__).parent / "page" / "index.html"
+PAGE = Path(__file__).parents[1] / "runtime" / "web" / "index.html"
 # What is expected to take longer goes to a thread, so that other requests are not held up.
 INLINE_SECONDS = 0.005
 # How much of the newest measure goes into the estimate.

@@ -1,0 +1,83 @@
+"""An exported student as a folder that runs in the browser: onnxruntime-web, and the tokenizer in JavaScript."""
+
+import json
+import shutil
+from pathlib import Path
+
+from understudy.errors import ExportError
+from understudy.runtime.manifest import MANIFEST, MODEL, TOKENIZER, Manifest
+
+SOURCES = Path(__file__).parents[1] / "runtime" / "web"
+WEB, RUNTIME = "web", "ort"
+# What the page needs of onnxruntime-web's folder `dist`.
+RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+# Before the page's own script: it asks this in place of a server.
+LOCAL = '<script>window.localBackend = import("./understudy.js").then((module) => module.load("."));</script>\n<script>'
+README = """# A student in the browser
+
+Open `index.html` through any static web server, such as `python -m http.server`. Nothing is sent anywhere: the model,
+its tokenizer and the page are files of this folder.
+
+The folder `ort` holds onnxruntime-web: {files}, from `dist` of the npm package
+`onnxruntime-web`. Where it is missing, run here:
+
+    npm pack onnxruntime-web && tar -xzf onnxruntime-web-*.tgz && mkdir ort
+    cp {copies} ort/
+
+In your own page:
+
+    import {{ load }} from "./understudy.js";
+    const student = await load(".");
+    console.log(await student.predict(["some text"]));
+"""
+
+
+def write_web(folder: Path, runtime: Path | None = None) -> Path:
+    """Write `folder`/web beside an exported model.
+
+    Args:
+        runtime: the folder `dist` of the npm package onnxruntime-web, whose files are copied; else the README of the
+            new folder says how to get them.
+
+    Raises:
+        ExportError: a tagger, a tokenizer that JavaScript does not have, or `runtime` without the files.
+    """
+    manifest = Manifest.read(folder)
+    _check(manifest, json.loads((folder / TOKENIZER).read_text()), runtime)
+    target = folder / WEB
+    target.mkdir()
+    shutil.copy2(folder / MODEL, target)
+    shutil.copy2(folder / TOKENIZER, target)
+    shutil.copy2(SOURCES / "understudy.js", target)
+    content = json.loads((folder / MANIFEST).read_text())
+    (target / MANIFEST).write_text(json.dumps({**content, "name": folder.name, "self_test": []}, ensure_ascii=False))
+    page = (SOURCES / "index.html").read_text(encoding="utf-8")
+    (target / "index.html").write_text(page.replace("<script>", LOCAL, 1), encoding="utf-8")
+    copies = " ".join(f"package/dist/{name}" for name in RUNTIME_FILES)
+    (target / "README.md").write_text(README.format(files=", ".join(RUNTIME_FILES), copies=copies))
+    if runtime is not None:
+        (target / RUNTIME).mkdir()
+        for name in RUNTIME_FILES:
+            shutil.copy2(runtime / name, target / RUNTIME)
+    return target
+
+
+def _check(manifest: Manifest, tokenizer: dict[str, dict[str, object]], runtime: Path | None) -> None:
+    if manifest.task == "tagging":
+        raise ExportError(
+            "--web is for texts and pairs: taggers read windows of words, which JavaScript does not do yet."
+        )
+    kind = str(tokenizer["model"]["type"])
+    normalizer = (tokenizer.get("normalizer") or {}).get("type")
+    splits = (tokenizer.get("pre_tokenizer") or {}).get("type") == "BertPreTokenizer"
+    if kind not in ("WordPiece", "WordLevel") or not splits or normalizer not in (None, "BertNormalizer", "Lowercase"):
+        raise ExportError(
+            f"--web reads WordPiece tokenizers as BERT has them, and word-level ones; this one is {kind}. Distil from "
+            "a BERT-type teacher, or with --embeddings FILE."
+        )
+    missing = [name for name in RUNTIME_FILES if runtime is not None and not (runtime / name).is_file()]
+    if missing:
+        raise ExportError(
+            f"{runtime} has no {missing[0]}: expected the folder dist of the npm package onnxruntime-web "
+            "(npm pack onnxruntime-web)."
+        )

@@ -1,0 +1,137 @@
+"""The student in the browser says what it says in Python. Needs Chromium; the graph's part needs onnxruntime-web:
+`npm pack onnxruntime-web`, unpack it, and set UNDERSTUDY_ORT_WEB to its folder package/dist."""
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import toy_rows
+from tokenizers import Tokenizer
+
+from understudy import Predictor, export_model
+from understudy.errors import ExportError
+from understudy.export.web import RUNTIME_FILES, write_web
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ODD = ["", " ", "a [CLS] b[SEP]c", "ΣΑΣ Σ", "İstanbul", "a" * 130, "e\u0301 x\u200dy", "\u00a0a\u2003b\ufeffc"]
+ODD += ["日本語 text 漢字", "\U0001f600 great", "a\x00b\x7fc", "don't stop-me_now!", "straße ŒUVRE ﬁ", "\ud800 lone"]
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript", ".wasm": "application/wasm"}
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def browsing(folder: Path) -> Iterator[tuple[Any, list[str]]]:
+    """A page on a static server of `folder`, and all that it asked for."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here (apt-get install chromium)")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with playwright.sync_playwright() as p:
+            browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            page, asked = browser.new_page(), []
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+            yield page, asked
+            browser.close()
+        assert all(url.startswith((f"http://127.0.0.1:{server.server_port}/", "data:")) for url in asked)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Path:
+    folder = Path(os.environ.get("UNDERSTUDY_ORT_WEB", ""))
+    if not os.environ.get("UNDERSTUDY_ORT_WEB") or not all((folder / name).is_file() for name in RUNTIME_FILES):
+        pytest.skip("no onnxruntime-web here (set UNDERSTUDY_ORT_WEB to its folder dist)")
+    return folder
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_tokens_are_the_same(pair: bool, exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported["cnn", pair, True], tmp_path / "films"))
+    web = write_web(folder)
+    texts = [row["text"] for row in toy_rows(300)] + [text for text in ODD if "\ud800" not in text]
+    rows = [[text, texts[-place]] if pair else [text] for place, text in enumerate(texts)]
+    code = """async (rows) => {
+        const { Tokenizer } = await import("./understudy.js");
+        const tokenizer = new Tokenizer(await (await fetch("tokenizer.json")).json());
+        return rows.map((row) => { const { ids, types } = tokenizer.encode(...row); return [ids, types]; });
+    }"""
+    with browsing(web) as (page, _):
+        found = page.evaluate(code, rows)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    expected = [tokenizer.encode(*row) for row in rows]
+    assert found == [[encoding.ids, encoding.type_ids] for encoding in expected]
+
+
+@pytest.mark.parametrize(("name", "int8"), [("cnn", True), ("bilstm", True), ("cnn-lstm", False), ("static", False)])
+def test_answers_are_the_same(
+    name: str, int8: bool, runtime: Path, exported: dict[tuple[str, bool, bool], Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(exported[name, False, int8], tmp_path / "films"))
+    web = write_web(folder, runtime)
+    texts = [row["text"] for row in toy_rows(1000)] + ODD
+    with browsing(web) as (page, _):
+        page.wait_for_function("document.getElementById('about').textContent.startsWith('films')")
+        sent = json.dumps(texts)  # with a lone surrogate, which a page's arguments can't have
+        found = page.evaluate(
+            """async (sent) => {
+            const student = await window.localBackend, all = [];
+            for (const text of JSON.parse(sent)) all.push(await student.logits(text));
+            return all;
+        }""",
+            sent,
+        )
+        page.fill("#text", "a great film")
+        page.click("#go")
+        page.wait_for_selector("#answers .bar")
+        shown = page.locator("#answers .bar .name").first.inner_text()
+    predictor = Predictor(folder)
+    expected = predictor.logits(texts)
+    assert (np.argmax(found, 1) == expected.argmax(1)).mean() >= (0.99 if int8 else 1.0)
+    np.testing.assert_allclose(found, expected, atol=0.3 if int8 else 1e-3)
+    assert shown == predictor(["a great film"])[0]["label"]
+
+
+def test_without_the_runtime_the_page_says_so(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
+    web = write_web(Path(shutil.copytree(exported["cnn", False, True], tmp_path / "films")))
+    with browsing(web) as (page, _):
+        page.wait_for_function("document.getElementById('about').textContent.includes('onnxruntime-web is missing')")
+    assert "npm pack onnxruntime-web" in (web / "README.md").read_text()
+
+
+def test_export_writes_it_too(students: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
+    out = tmp_path / "shipped"
+    export_model(students["cnn", False], out, int8=True, min_agreement=0.9, web=True)
+    size = sum(file.stat().st_size for file in (out / "web").iterdir())
+    assert size < 3_000_000
+    assert Predictor(out)(["a great film"])  # the folder is whole beside it
+
+
+def test_what_does_not_run_there(
+    taggers: dict[str, Path], exported: dict[tuple[str, bool, bool], Path], tmp_path: Path
+) -> None:
+    export_model(taggers["static"], tmp_path / "tags", min_agreement=0.5)
+    with pytest.raises(ExportError, match="--web is for texts and pairs"):
+        write_web(tmp_path / "tags")
+    folder = Path(shutil.copytree(exported["cnn", False, True], tmp_path / "films"))
+    with pytest.raises(ExportError, match=r"has no ort.wasm.min.mjs: expected the folder dist"):
+        write_web(folder, tmp_path)
+    assert not (folder / "web").exists()
