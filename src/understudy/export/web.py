@@ -64,9 +64,7 @@ def write_web(folder: Path, runtime: Path | None = None) -> Path:
 
 def _check(manifest: Manifest, tokenizer: dict[str, dict[str, object]], runtime: Path | None) -> None:
     if manifest.task == "tagging":
-        raise ExportError(
-            "--web is for texts and pairs: taggers read windows of words, which JavaScript does not do yet."
-        )
+        raise ExportError("--web is for texts and pairs: the windows of words that taggers read are not in JavaScript.")
     kind = str(tokenizer["model"]["type"])
     normalizer = (tokenizer.get("normalizer") or {}).get("type")
     splits = (tokenizer.get("pre_tokenizer") or {}).get("type") == "BertPreTokenizer"
