@@ -84,6 +84,9 @@ def test_a_member_that_diverges_is_named_and_left_out(caplog: pytest.LogCaptureF
     assert "bilstm, member 2, diverged" in caplog.text
     assert output.member_logits.shape[0] == 2
     assert bool(output.logits.isfinite().all())
+    again = _model()
+    again.load_state_dict(model.state_dict())  # as from a checkpoint
+    assert again.left_out == {1}
     model.eval()
     with torch.no_grad():
         assert bool(model(_ids()).logits.isfinite().all())

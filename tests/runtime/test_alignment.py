@@ -1,5 +1,7 @@
 """Words of every kind of tokenizer."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -58,3 +60,16 @@ def test_texts_are_split_into_words(kind: str) -> None:
 def test_a_text_where_words_are_expected() -> None:
     with pytest.raises(DataError, match="Text 0 is a string"):
         WordEncoder(_unigram(), "<unk>").pieces(["a text"])  # type: ignore[list-item]
+
+
+def test_more_words_than_are_remembered(teacher_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the memory is full it starts anew, and words that were known are read all the same."""
+    from understudy.runtime import alignment
+
+    monkeypatch.setattr(alignment, "REMEMBERED", 3)
+    tokenizer = Tokenizer.from_file(str(teacher_folder / "tokenizer.json"))
+    expected = [pieces.ids.tolist() for pieces in WordEncoder(tokenizer, "[UNK]").pieces([["a", "great", "film"]])]
+    encoder = WordEncoder(tokenizer, "[UNK]")
+    for words in (["a", "great"], ["awful", "film", "boring"], ["a", "great", "film"], ["a", "great", "film"]):
+        found = encoder.pieces([words])[0].ids.tolist()
+    assert [found] == expected

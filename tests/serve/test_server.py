@@ -155,6 +155,16 @@ def test_odd_texts_are_answered(client: TestClient) -> None:
     assert len(response.json()) == len(odd)
 
 
+def test_many_words_are_refused(taggers: dict[str, Path], tmp_path: Path) -> None:
+    from understudy import export_model
+
+    export_model(taggers["static"], tmp_path / "tags", min_agreement=0.5)
+    with TestClient(create_app([tmp_path / "tags"], Limits(words=100))) as client:
+        response = client.post("/predict", json={"inputs": {"tokens": [""] * 101}})
+        assert response.status_code == 413
+        assert client.post("/predict", json={"inputs": {"tokens": [""] * 50}}).status_code == 200
+
+
 def test_other_methods_paths_and_types(client: TestClient) -> None:
     assert client.get("/predict").status_code == 405
     assert client.get("/nothing").json() == {"error": "Not Found"}
@@ -211,6 +221,9 @@ def test_versions_and_changed_folders(exported: dict[tuple[str, bool, bool], Pat
     shutil.rmtree(root / "2")
     assert models.refresh() == ["films version 2 is gone"]
     assert models.get("films", "2") is None
+    root.rename(tmp_path / "away")
+    assert models.refresh() == []  # as between two renames
+    assert models.get("films") is not None
 
 
 def test_what_can_not_be_served(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -235,7 +248,7 @@ def test_failure_tells_nothing_of_the_inside(folders: dict[str, Path]) -> None:
     with TestClient(server.app(), raise_server_exceptions=False) as client:
         response = client.post("/predict", json={"inputs": "a"})
     assert response.status_code == 500
-    assert response.json() == {"error": "The server failed to answer.", "code": "RuntimeError"}
+    assert response.json() == {"error": "The server failed to answer."}
 
 
 def test_slow_answers_end_in_time(folders: dict[str, Path]) -> None:

@@ -99,6 +99,8 @@ def test_what_can_not_be_joined(
         join(apart[:1], tmp_path / "x")
     with pytest.raises(ModelError, match=r"other word vectors than .*--freeze-embeddings"):
         join([apart[0], trained("learned")], tmp_path / "x")
+    with pytest.raises(ModelError, match=r"has max_length 20, .* 48: members read the same texts"):
+        join([apart[0], trained("short", max_length=20, freeze_embeddings=True)], tmp_path / "x")
     with pytest.raises(ModelError, match="another vocabulary"):
         join([apart[0], trained("few", vocab_size=60)], tmp_path / "x")
     with pytest.raises(ModelError, match="24, 12 wide"):

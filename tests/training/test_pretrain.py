@@ -65,6 +65,15 @@ def test_student_gives_its_teachers_vectors(general: Path, encoder: Encoder) -> 
     assert near > far + 0.4
 
 
+def test_checkpoints_are_chosen_by_the_vectors(general: Path, encoder: Encoder) -> None:
+    """The scores of validation are cosines with the teacher's vectors, not with what is left of them as integers."""
+    history = [json.loads(line) for line in (general / "training_history.jsonl").read_text().splitlines()]
+    best = max(entry["eval_score"] for entry in history if "eval_score" in entry)
+    texts = [json.loads(line)["text"] for line in (general / "validation_sample.jsonl").read_text().splitlines()]
+    scores = cosines(Classifier.load(general).logits(texts), encoder.logits(texts))
+    assert best == pytest.approx(float(scores.mean()), abs=1e-3)
+
+
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_vectors_are_pooled_over_the_text_alone(pooling: Any, tiny_bert: Path) -> None:
     encoder = Encoder(tiny_bert, pooling=pooling, max_length=48, dtype="float32")
@@ -85,6 +94,9 @@ def test_pooling_is_the_folders(tiny_bert: Path, tmp_path: Path) -> None:
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
     assert Encoder(folder).pooling == "cls"
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_max_tokens": True}))
+    with pytest.raises(ModelError, match="pools by max_tokens; here it is mean or cls"):
+        Encoder(folder)
     with pytest.raises(ModelError, match="No pooling 'max'"):
         Encoder(folder, pooling="max")  # type: ignore[arg-type]
 
@@ -131,6 +143,15 @@ def test_starts_that_do_not_fit(general: Path, teacher_folder: Path, toy_data: P
         create_student(StudentSettings("cnn", init=str(general), hidden_size=50), teacher, train)
     with pytest.raises(ModelError, match="must be the folder of a pretrained student"):
         create_student(StudentSettings("cnn", init="first"), teacher, train)
+    with pytest.raises(ModelError, match="leave --embeddings or --init out"):
+        create_student(StudentSettings("cnn", init=str(general), embeddings="random"), teacher, train)
+    with pytest.raises(ModelError, match="simkd leaves the student's head as it is"):
+        distill(
+            teacher,
+            load_data(toy_data),
+            general.parent / "y",
+            DistillSettings(StudentSettings("bert", init="random"), "simkd"),
+        )
     with pytest.raises(ModelError, match="Ensembles and taggers can't start"):
         create_student(StudentSettings("ensemble:cnn,cnn", init=str(general)), teacher, train)
     with pytest.raises(ModelError, match="can't be fine-tuned for tagging"):
@@ -139,9 +160,11 @@ def test_starts_that_do_not_fit(general: Path, teacher_folder: Path, toy_data: P
 
 @pytest.mark.parametrize("recipe", ["tinybert", "minilmv2"])
 def test_layers_are_taught_before_any_task(
-    recipe: str, encoder: Encoder, lines: Path, teacher_folder: Path, toy_data: Path, tmp_path: Path
+    recipe: str, encoder: Encoder, teacher_folder: Path, toy_data: Path, tmp_path: Path
 ) -> None:
-    """TinyBERT's general stage, then a student of a task that starts from it."""
+    """TinyBERT's general stage on other texts, then a student of a task that starts from it."""
+    lines = tmp_path / "lines.txt"
+    lines.write_text("".join(f"a great film {number}\n" for number in range(60)))
     settings = DistillSettings(StudentSettings("bert", layers=1, max_length=48), recipe, arguments={"max_steps": 6})
     folder = pretrain_student(encoder, load_unlabelled([lines]), tmp_path / "g", settings)
     student = StudentSettings("bert", init=str(folder), max_length=48)
@@ -152,7 +175,11 @@ def test_layers_are_taught_before_any_task(
         tmp_path / "s",
         DistillSettings(student, recipe, arguments=quick),
     )
-    assert Classifier.load(out).model.config.num_hidden_layers == 1
+    made = Classifier.load(out)
+    assert made.model.config.num_hidden_layers == 1
+    assert not (folder / "modules.json").exists()  # its head says nothing
+    known = set(Classifier.load(folder).tokenizer.get_vocab())
+    assert set(made.tokenizer.get_vocab()) - known  # pieces that only the task's texts have
 
 
 def test_what_can_not_be_learned_from(encoder: Encoder, lines: Path, toy_pairs: Path, tmp_path: Path) -> None:

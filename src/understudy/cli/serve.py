@@ -1,5 +1,7 @@
 """serve: exported models behind HTTP."""
 
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +39,7 @@ def serve(
         raise MissingExtraError(
             f"The server needs {error.name}. Install it with: pip install 'understudy[serve]'"
         ) from None
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the server's own end: nothing is to go on
     limits = Limits(
         body_bytes=most_bytes,
         texts=most_texts,

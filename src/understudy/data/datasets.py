@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from understudy.data.rows import UNLABELLED, example_id, read_table
@@ -175,7 +176,8 @@ def _lists(dataset: Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:
         else np.full(len(values), values.type.list_size)
     )
     flat = values.flatten()
-    return (np.asarray(flat, dtype=np.int64) if column == "label" else np.empty(0)), lengths.astype(np.int64)
+    kind = np.int64 if pyarrow.types.is_integer(flat.type) else np.float32
+    return (np.asarray(flat, dtype=kind) if column == "label" else np.empty(0)), lengths.astype(np.int64)
 
 
 # --- splits ----------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 
 from understudy.exam.plan import DataPlan, Plan, StudentPlan, fits
 from understudy.exam.results import FORMAT_VERSION, TWIN
+from understudy.transfer.augmentation import identity
 
 STATIC = "static + LR"
 BASELINES = ("tf-idf + LR", STATIC)
@@ -51,6 +52,7 @@ class Trial:
             "model": self.model if self.kind == "baseline" else "",
             "vectors": Path(self.embeddings).stat().st_size if Path(self.embeddings).is_file() else None,
             "sources": self.dataset.transfer.sources(),
+            "init": identity((self.student and self.student.init) or ""),
             "fingerprint": fingerprint,
             "format": FORMAT_VERSION,
         }

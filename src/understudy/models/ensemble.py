@@ -53,11 +53,12 @@ class EnsembleForSequenceClassification(TextStudent):
         self.members = nn.ModuleList(_member(name, config, self.num_labels) for name in config.members)
         count = len(config.members)
         self.register_buffer("weights", torch.full((count,), 1 / count))
-        self.left_out: set[int] = set()
+        self.register_buffer("is_left_out", torch.zeros(count, dtype=torch.bool))
         self.post_init()  # type: ignore[no-untyped-call]
 
     def answer(self, x: Tensor, mask: Tensor) -> EnsembleOutput:
-        logits = {place: head(x, mask) for place, head in enumerate(self.members) if place not in self.left_out}
+        left_out = () if torch.compiler.is_exporting() else self.left_out
+        logits = {place: head(x, mask) for place, head in enumerate(self.members) if place not in left_out}
         if self.training:
             logits = self._sound(logits)
         places = list(logits)
@@ -66,11 +67,17 @@ class EnsembleForSequenceClassification(TextStudent):
         combined = combine(self.task, members, weights / weights.sum(), self.config.combination)
         return EnsembleOutput(logits=combined, member_logits=members)
 
+    @property
+    def left_out(self) -> set[int]:
+        """Members that diverged; a buffer, so that a training that goes on knows them."""
+        return set(self.get_buffer("is_left_out").nonzero().flatten().tolist())
+
     def _sound(self, logits: dict[int, Tensor]) -> dict[int, Tensor]:
-        bad = {place for place, own in logits.items() if not bool(own.detach().abs().max() < DIVERGED)}
+        most = DIVERGED if self.task.decides else float("inf")  # numbers may be large
+        bad = {place for place, own in logits.items() if not bool(own.detach().abs().max() < most)}
         for place in bad:
             logger.warning("%s, member %d, diverged and is left out.", self.config.members[place], place + 1)
-        self.left_out |= bad
+            self.get_buffer("is_left_out")[place] = True
         if bad and bad == logits.keys():
             raise ModelError("All members diverged. Lower --learning-rate.")
         return {place: own for place, own in logits.items() if place not in bad}

@@ -79,7 +79,8 @@ def project_layers(
             (layer.output.LayerNorm, source.output.LayerNorm),
         ):
             _fit_norm(norm, seen[original], basis)
-    if order is not None and getattr(ours, "pooler", None) is not None and isinstance(student.classifier, nn.Linear):
+    both = isinstance(student.classifier, nn.Linear) and hasattr(teacher, "classifier")
+    if order is not None and getattr(ours, "pooler", None) is not None and both:
         kept = teacher.classifier.weight.norm(dim=0).topk(width)
         _set(
             ours.pooler.dense, theirs.pooler.dense.weight[kept.indices] @ basis, theirs.pooler.dense.bias[kept.indices]

@@ -77,8 +77,8 @@ class WordEncoder:
         for number, words in enumerate(sentences):
             if isinstance(words, str):
                 raise DataError(f"Text {number} is a string ({words!r:.60}), expected a list of words.")
-        self._learn({word for words in sentences for word in words if word not in self._known})
-        return [_joined([self._known[word] for word in words]) for words in sentences]
+        known = self._with({word for words in sentences for word in words})
+        return [_joined([known[word] for word in words]) for words in sentences]
 
     def split(self, text: str) -> list[tuple[int, int]]:
         """The words of a text that nobody has split: (start, end) in characters."""
@@ -93,16 +93,19 @@ class WordEncoder:
             for part in WITHOUT_SPACE.finditer(text[start:end])
         ]
 
-    def _learn(self, words: set[str]) -> None:
+    def _with(self, words: set[str]) -> dict[str, tuple[int, ...]]:
+        """What is remembered, with the sub-tokens of `words`; when it is full, it starts anew."""
         if len(self._known) > REMEMBERED:
-            self._known.clear()
-        new = sorted(words)
+            self._known = {}
+        known = self._known
+        new = sorted(words - known.keys())
         rows = [[self._space + word] for word in new]
         encodings = self.tokenizer.encode_batch_fast(rows, is_pretokenized=True, add_special_tokens=False)
         for word, encoding in zip(new, encodings, strict=True):
-            self._known[word] = tuple(encoding.ids) or self.unknown
+            known[word] = tuple(encoding.ids) or self.unknown
         if SEPARATOR in words and self.tokenizer.token_to_id(SEPARATOR) is None:
-            self._known[SEPARATOR] = tuple(self.after[-1:]) or self.unknown
+            known[SEPARATOR] = tuple(self.after[-1:]) or self.unknown
+        return known
 
     def windows(self, sentences: Sequence[Sequence[str]], max_length: int) -> Iterator[Window]:
         """Parts of at most `max_length` tokens; neighbours overlap, and a word is read far from the edges."""

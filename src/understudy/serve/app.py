@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import json
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,10 +27,12 @@ from understudy.serve.payloads import (
     Limits,
     Question,
     RequestError,
+    Stop,
     answers,
     parse_json,
     read_question,
     read_tensors,
+    size_of,
     tensors,
     tensors_of,
 )
@@ -49,6 +52,7 @@ HEADERS = {
     "referrer-policy": "no-referrer",
 }
 Handler = Callable[[Request], Awaitable[Response]]
+Answering = Callable[[Model, Question, Stop], Any]
 
 
 class Server:
@@ -159,44 +163,43 @@ class Server:
             parts.append(part)
         return b"".join(parts)
 
-    async def _run(
-        self, request: Request, function: Callable[[Model, Question], Any], model: Model, question: Question
-    ) -> Any:
+    async def _run(self, request: Request, function: Answering, model: Model, question: Question) -> Any:
         """The answer, computed here where that is quick, else in a thread; nothing for clients that have left."""
-        characters = sum(len(text) if isinstance(text, str) else sum(map(len, text)) for text in question.texts)
-        expected = (characters + 50 * len(question.texts)) * self.seconds_per_character
-        started = time.perf_counter()
-        if expected <= INLINE_SECONDS:
-            result = function(model, question)
+        size = sum(map(size_of, question.texts))
+        if size * self.seconds_per_character <= INLINE_SECONDS:
+            started = time.perf_counter()
+            result = function(model, question, lambda: False)
             taken = time.perf_counter() - started
         else:
             taken, result = await self._in_thread(request, function, model, question)
-        measured = taken / max(characters + 50 * len(question.texts), 1)
-        self.seconds_per_character += NEWEST * (measured - self.seconds_per_character)
+        self.seconds_per_character += NEWEST * (taken / max(size, 1) - self.seconds_per_character)
         self.metrics.texts.labels(model.name, model.version).inc(len(question.texts))
         return result
 
     async def _in_thread(
-        self, request: Request, function: Callable[[Model, Question], Any], model: Model, question: Question
+        self, request: Request, function: Answering, model: Model, question: Question
     ) -> tuple[float, Any]:
+        stopped = threading.Event()
+
         def timed() -> tuple[float, Any]:
             started = time.perf_counter()
-            result = function(model, question)
+            result = function(model, question, stopped.is_set)
             return time.perf_counter() - started, result
 
         future = asyncio.get_running_loop().run_in_executor(self._thread, timed)
         end = time.monotonic() + self.limits.answer_seconds
-        while not future.done():
-            await asyncio.wait([future], timeout=min(0.1, max(end - time.monotonic(), 0.001)))
-            if future.done():
-                break
-            if time.monotonic() >= end:
-                future.cancel()  # dropped where it has not begun
-                raise _overloaded("The answer took too long.")
-            if await request.is_disconnected():
-                future.cancel()
-                raise ClientDisconnect
-        return future.result()
+        try:
+            while True:
+                await asyncio.wait([future], timeout=min(0.1, max(end - time.monotonic(), 0.001)))
+                if future.done():
+                    return future.result()
+                if time.monotonic() >= end:
+                    raise _overloaded("The answer took too long.")
+                if await request.is_disconnected():
+                    raise ClientDisconnect
+        finally:
+            stopped.set()  # what has begun ends with the text it is at
+            future.cancel()
 
     def _model(self, name: str | None, version: str | None) -> Model:
         model = self.models.get(name, version)
@@ -246,14 +249,14 @@ class Server:
             return Response(status_code=499)
         except Exception as error:  # whatever it is, the client learns nothing of our insides
             logger.error("%s while answering %s", type(error).__name__, request.scope["route"].path)
-            return _json({"error": "The server failed to answer.", "code": type(error).__name__}, 500)
+            return _json({"error": "The server failed to answer."}, 500)
 
     def _has_key(self, request: Request) -> bool:
         if self.api_key is None:
             return True
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         given = given if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
-        return hmac.compare_digest(given.encode(), self.api_key.encode())
+        return hmac.compare_digest(given.encode("latin-1"), self.api_key.encode())  # the bytes that came
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -269,8 +272,11 @@ class Server:
         """Replace models whose folders have changed; requests that have begun keep theirs."""
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
-            for event in await asyncio.to_thread(self.models.refresh):
-                _log(event=event)
+            try:
+                for event in await asyncio.to_thread(self.models.refresh):
+                    _log(event=event)
+            except Exception as error:  # whatever a folder held, the next look may find better
+                _log(event=f"the folders could not be looked at: {type(error).__name__}")
 
 
 def create_app(folders: Sequence[str | Path], limits: Limits | None = None, api_key: str | None = None) -> Starlette:
@@ -307,6 +313,7 @@ def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    _log(method=request.method, status=error.status_code)
     response = JSONResponse({"error": HTTPStatus(error.status_code).phrase}, error.status_code, error.headers)
     response.headers.update(HEADERS)
     return response

@@ -1,32 +1,57 @@
-"""A deadline for a request to arrive whole. Middleware would be too late: it is called when the headers are there."""
+"""Deadlines and sizes of requests as they arrive. Middleware would be too late: it is called behind the headers."""
 
 import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+MOST_HEADER_BYTES = 64 * 1024
+
 
 class DeadlineProtocol(HttpToolsProtocol):
-    """Closes a connection whose request takes longer than `read_seconds` to arrive, byte by byte or not at all."""
+    """Closes a connection whose request takes longer than `read_seconds` to arrive, byte by byte or not at all.
+
+    Also one whose headers and path are longer than 64 KB.
+    """
 
     read_seconds = 10.0
     _timer: asyncio.TimerHandle | None = None
+    _header_bytes = 0
+    _in_headers = True
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._wait()
 
+    def data_received(self, data: bytes) -> None:
+        if self._in_headers:
+            self._header_bytes += len(data)
+        super().data_received(data)
+        if self._in_headers and self._header_bytes > MOST_HEADER_BYTES:
+            self.transport.abort()
+        elif self._timer is None and not self._is_answering and not self.transport.is_closing():
+            self._wait()  # bytes that begin no request, or the first ones of the next
+
     def on_message_begin(self) -> None:
         self._wait()
         super().on_message_begin()
 
+    def on_headers_complete(self) -> None:
+        self._in_headers = False
+        super().on_headers_complete()
+
     def on_message_complete(self) -> None:
         self._arrived()
+        self._in_headers, self._header_bytes = True, 0
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._arrived()
         super().connection_lost(exc)
+
+    @property
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _wait(self) -> None:
         self._arrived()
@@ -38,5 +63,6 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _expired(self) -> None:
+        self._timer = None
         if not self.transport.is_closing():
-            self.transport.close()
+            self.transport.abort()

@@ -2,18 +2,20 @@
 
 import json
 import logging
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from understudy.errors import ExportError, UnderstudyError
-from understudy.runtime.manifest import EXAM, MANIFEST
+from understudy.runtime.manifest import EXAM, MANIFEST, MODEL, TOKENIZER
 from understudy.runtime.predictor import Predictor
 
 logger = logging.getLogger("understudy")
 
 EXAM_FIELDS = ("metric", "score", "retention", "agreement", "latency_ms", "times_faster")
+Stamp = tuple[tuple[int, int, int], ...]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -22,13 +24,13 @@ class Model:
     """A version of a model, ready to answer.
 
     Args:
-        stamp: of its manifest when it was read; another one means that the folder was replaced.
+        stamp: of its files when they were read; another one means that the folder was replaced.
     """
 
     name: str
     version: str
     predictor: Predictor
-    stamp: tuple[int, int, int]
+    stamp: Stamp
 
     def describe(self) -> dict[str, object]:
         """What clients may know."""
@@ -50,8 +52,10 @@ class Model:
             found = json.loads((self.predictor.folder / EXAM).read_text())
         except (OSError, ValueError):
             return {}
-        figures = found.items() if isinstance(found, dict) else ()
-        return {name: value for name, value in figures if isinstance(value, int | float | str) and name in EXAM_FIELDS}
+        figures = found if isinstance(found, dict) else {}
+        numbers = [figures.get(name) for name in EXAM_FIELDS[1:]]
+        whole = all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+        return {name: figures[name] for name in EXAM_FIELDS} if whole and isinstance(figures.get("metric"), str) else {}
 
 
 class Models:
@@ -73,8 +77,11 @@ class Models:
             if name in self.sources:
                 raise ExportError(f"Two models are called {name}: {self.sources[name]} and {path}. Rename a folder.")
             self.sources[name] = path
-        self._loaded = {key: _load(*key, path) for key, path in self._folders().items()}
-        self._failed: dict[tuple[str, str], tuple[int, int, int]] = {}
+        folders = self._folders()
+        for name in [name for name in self.sources if not any(name == known for known, _ in folders)]:
+            folders[name, "1"] = self.sources[name]  # the error says what is missing there
+        self._loaded = {key: _load(*key, path) for key, path in folders.items()}
+        self._failed: dict[tuple[str, str], Stamp] = {}
 
     @property
     def names(self) -> list[str]:
@@ -93,46 +100,54 @@ class Models:
     def refresh(self) -> list[str]:
         """Load what is new or has changed, forget versions that are gone; returns what happened, in words.
 
-        A folder that can't be loaded leaves the model that is there in place.
+        A folder that can't be loaded leaves the model that is there in place, and so does one that is gone with no
+        other version beside it.
         """
-        events = []
-        folders = self._folders()
+        events, loaded, folders = [], dict(self._loaded), self._folders()
         for key, folder in folders.items():
-            stamp, known = _stamp(folder), self._loaded.get(key)
+            stamp, known = _stamp(folder), loaded.get(key)
             if stamp is None or (known is not None and known.stamp == stamp) or self._failed.get(key) == stamp:
                 continue
             try:
-                self._loaded[key] = _load(*key, folder)
+                loaded[key] = _load(*key, folder)
                 events.append(f"{key[0]} version {key[1]} was loaded")
-            except (UnderstudyError, OSError, ValueError, RuntimeError) as error:
+            except Exception as error:  # onnxruntime and tokenizers have errors of their own
                 self._failed[key] = stamp
                 kept = "the one before stays" if known is not None else "it is left out"
                 events.append(f"{key[0]} version {key[1]} can't be loaded, {kept}: {type(error).__name__}")
-        for key in [key for key in self._loaded if key not in folders and len(self.versions(key[0])) > 1]:
-            del self._loaded[key]
-            events.append(f"{key[0]} version {key[1]} is gone")
+        for key in [key for key in loaded if key not in folders]:
+            if any(name == key[0] for name, _ in folders):
+                del loaded[key]
+                events.append(f"{key[0]} version {key[1]} is gone")
+        self._loaded = loaded  # at once: requests look while this runs in a thread
         return events
 
     def _folders(self) -> dict[tuple[str, str], Path]:
         found = {}
         for name, path in self.sources.items():
             numbered = [child for child in path.iterdir() if child.name.isdecimal()] if path.is_dir() else []
-            if (path / MANIFEST).exists() or not numbered:
+            numbered = [child for child in numbered if (child / MANIFEST).exists()]
+            if (path / MANIFEST).exists():
                 found[name, "1"] = path
-            found |= {(name, child.name): child for child in numbered if (child / MANIFEST).exists()}
+            found |= {(name, child.name): child for child in numbered}
         return found
 
 
 def _load(name: str, version: str, folder: Path) -> Model:
     stamp = _stamp(folder)
-    predictor = Predictor(folder)  # says what is wrong with the folder
-    assert stamp is not None
-    return Model(name, version, predictor, stamp)
-
-
-def _stamp(folder: Path) -> tuple[int, int, int] | None:
     try:
-        stat = (folder / MANIFEST).stat()
+        predictor = Predictor(folder)
+    except (UnderstudyError, OSError):
+        raise
+    except Exception as error:  # onnxruntime and tokenizers have errors of their own
+        raise ExportError(f"{folder} can't be loaded ({type(error).__name__}). Export the model again.") from error
+    return Model(name, version, predictor, stamp or ())
+
+
+def _stamp(folder: Path) -> Stamp | None:
+    """Of the files that are read; None while one is missing."""
+    try:
+        stats = [(folder / name).stat() for name in (MANIFEST, MODEL, TOKENIZER)]
     except OSError:
         return None
-    return stat.st_mtime_ns, stat.st_ino, stat.st_size
+    return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)

@@ -1,6 +1,7 @@
 """What clients send and get: the shapes of Hugging Face's inference and of the Open Inference Protocol v2."""
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -11,6 +12,8 @@ from understudy.runtime.answers import answer
 from understudy.serve.models import Model
 
 Text = str | tuple[str, str] | list[str]
+# Whether to stop: nobody waits any more.
+Stop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Limits:
         body_bytes: of a request's body.
         texts: in one request.
         characters: of one text.
+        words: of one sentence that comes in words.
         waiting: requests at once, in one worker; others are turned away.
         read_seconds: for a request to arrive whole.
         answer_seconds: for its answer.
@@ -29,6 +33,7 @@ class Limits:
     body_bytes: int = 1_000_000
     texts: int = 256
     characters: int = 100_000
+    words: int = 20_000
     waiting: int = 64
     read_seconds: float = 10.0
     answer_seconds: float = 10.0
@@ -121,9 +126,12 @@ def read_text(row: Any, where: str, model: Model, limits: Limits) -> Text:
     if tagging and isinstance(row, dict) and row.keys() == {"tokens"}:
         row = row["tokens"]
     if tagging and isinstance(row, list):
+        if len(row) > limits.words:
+            raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{where} has more than {limits.words:,} words.")
         words = [_string(word, f"{where}, word {index}", limits) for index, word in enumerate(row)]
         if sum(map(len, words)) > limits.characters:
-            raise bad(f"{where} has more than {limits.characters:,} characters.")
+            message = f"{where} has more than {limits.characters:,} characters."
+            raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
         return words
     return _string(row, where, limits)
 
@@ -135,10 +143,23 @@ def check_count(count: int, limits: Limits) -> None:
         )
 
 
-def answers(model: Model, question: Question) -> Any:
+def size_of(text: Text) -> int:
+    """How much work a text is, in characters: a word or a text is some by itself."""
+    return 50 + (len(text) if isinstance(text, str) else sum(10 + len(part) for part in text))
+
+
+def answers(model: Model, question: Question, stop: Stop) -> Any:
     """For each text its answers, the likeliest first; for one text alone, its answers."""
-    found = [_answers(model, text, question.top_k) for text in question.texts]
+    found = [_answers(model, text, question.top_k) for text in _until(stop, question.texts)]
     return found[0] if question.single else found
+
+
+def _until(stop: Stop, texts: list[Text]) -> Iterator[Text]:
+    """The texts, until nobody waits for their answers any more."""
+    for text in texts:
+        if stop():
+            raise TimeoutError
+        yield text
 
 
 def _answers(model: Model, text: Text, top_k: int | None) -> Any:
@@ -191,14 +212,16 @@ def read_tensors(content: dict[str, Any], model: Model, limits: Limits) -> Quest
     return Question(list(zip(*(columns[name] for name in expected), strict=True)) if pair else columns["text"])
 
 
-def tensors(model: Model, question: Question) -> list[dict[str, Any]]:
+def tensors(model: Model, question: Question, stop: Stop) -> list[dict[str, Any]]:
     """Output tensors: label, score and probabilities; score; vector; or, where an answer is more, JSON in `answer`."""
     task, count = model.predictor.task, len(question.texts)
     if task.kind in ("tagging", "aspects", "multi-label"):
-        data = [json.dumps(_answers(model, text, None), ensure_ascii=False) for text in question.texts]
+        texts = _until(stop, question.texts)
+        data = [json.dumps(_answers(model, text, None), ensure_ascii=False) for text in texts]
         return [_tensor("answer", "BYTES", [count], data)]
     size = len(task.labels)
-    logits = np.array([_logits(model, text) for text in question.texts], np.float32).reshape(count, size)
+    rows = [_logits(model, text) for text in _until(stop, question.texts)]
+    logits = np.array(rows, np.float32).reshape(count, size)
     if task.kind == "regression":
         return [_tensor("score", "FP32", [count], logits[:, 0].tolist())]
     if task.kind == "vectors":

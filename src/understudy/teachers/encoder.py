@@ -5,11 +5,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from understudy.data.datasets import ids_of
 from understudy.errors import ModelError
 from understudy.models.inside import ATTRIBUTIONS, FIELDS
 from understudy.models.loading import MAX_LENGTH, load_body
@@ -63,7 +65,8 @@ class Encoder(Teacher):
 
     def check(self, texts: Dataset) -> None:
         """Raises ModelError where all of `texts` get one vector: there is nothing to learn from."""
-        sample = list(dict.fromkeys(texts[:LOOKED_AT]["text"]))
+        _, first = np.unique(ids_of(texts), return_index=True)
+        sample = texts.select(first[:LOOKED_AT])["text"][:]
         vectors = torch.from_numpy(self.logits(sample))
         spread = float(vectors.std(0).max()) if len(sample) > 1 else 0.0
         if not spread >= LEAST_SPREAD:
@@ -86,4 +89,10 @@ def _own_pooling(source: Any) -> Pooling:
     if path is None or not path.is_file():
         return "mean"
     settings = json.loads(path.read_text())
-    return "cls" if settings.get("pooling_mode_cls_token") or settings.get("pooling_mode") == "cls" else "mean"
+    modes = [name.removeprefix("pooling_mode_") for name, value in settings.items() if value is True]
+    modes = [settings["pooling_mode"]] if isinstance(settings.get("pooling_mode"), str) else modes
+    known = {"mean_tokens": "mean", "cls_token": "cls", "mean": "mean", "cls": "cls"}
+    found = [known.get(mode) for mode in modes if mode != "include_prompt"]
+    if found not in (["mean"], ["cls"]):
+        raise ModelError(f"{path} pools by {', '.join(modes)}; here it is mean or cls. Choose one with --pooling.")
+    return "mean" if found == ["mean"] else "cls"

@@ -59,6 +59,8 @@ def prepare_losses(losses: Sequence[Loss], model: PreTrainedModel, teacher: Any,
             f"{type(model).__name__} has no layers like the teacher's. Choose a transformer, such as --student "
             "bert-tiny, or a recipe that reads logits."
         )
+    if any("attributions" in loss.teacher_fields for loss in losses) and task.kind in ("multi-label", "aspects"):
+        raise ModelError(f"Attributions are of one decision a text; this is {task.describe()}. Choose another recipe.")
     for loss in over_layers:
         loss.prepare(model.config, teacher.model.config)
     learned = [module for loss in losses for module in loss.learned]

@@ -23,6 +23,7 @@ from understudy.data.datasets import (
 )
 from understudy.data.labels import are_generic
 from understudy.data.targets import with_labels_of
+from understudy.errors import ModelError
 from understudy.evaluation.evaluate import check_task, match_labels
 from understudy.models import EnsembleForSequenceClassification
 from understudy.models.transformer import TRANSFORMERS
@@ -33,10 +34,11 @@ from understudy.training.arguments import DistillationArguments, steps_of_a_pass
 from understudy.training.ensembles import finish
 from understudy.training.folders import WORK, write_history, write_model_folder
 from understudy.training.recipes import Stage, make_stages
-from understudy.training.students import StudentSettings, check_student, create_student
+from understudy.training.students import StudentSettings, check_student, create_student, is_folder
 from understudy.training.theseus import Replacing
 from understudy.training.trainer import DistillationTrainer
 from understudy.transfer import TransferSettings, chosen_texts, transfer_set
+from understudy.transfer.augmentation import identity
 
 logger = logging.getLogger("understudy")
 
@@ -116,6 +118,7 @@ def distill(
     data = DatasetDict({name: with_labels_of(rows, teacher.label_names) for name, rows in data.items()})
     check_validation(data)
     check_student(settings.student, task_of(data["train"]))
+    _check_start(settings, stages)
     settings.transfer.check(task_of(data["train"]), is_pair(data["train"]))
     order = _label_order(teacher, data, settings.label_map)
     texts = transfer_set(data, teacher, unlabelled, settings.transfer, order)
@@ -128,6 +131,7 @@ def distill(
             "teacher_fingerprint": teacher.fingerprint(),
             "transfer_set": data_fingerprint(texts),
             "transfer_sources": settings.transfer.sources(),
+            "init": identity(settings.student.init or ""),
             "validation": data_fingerprint(data["validation"]),
             "labels": label_names(data),
         },
@@ -221,6 +225,16 @@ class Lesson:
         if not stage.needs_teacher:
             return None
         return self.teacher if self.settings.live or stage.needs_layers or self.labelled is None else self.labelled
+
+
+def _check_start(settings: DistillSettings, stages: Sequence[Stage]) -> None:
+    """Raises ModelError where a head stays as it is that was never the teacher's."""
+    init = settings.student.init
+    if any(stage.frozen for stage in stages) and (init == "random" or is_folder(init)):
+        raise ModelError(
+            f"{settings.recipe} leaves the student's head as it is, so it must be the teacher's: --init {init} makes "
+            "another one. Choose layers of the teacher, or another recipe."
+        )
 
 
 def _with_recipe(settings: DistillSettings, task: Task) -> DistillSettings:

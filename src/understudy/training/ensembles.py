@@ -9,11 +9,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
 
-from understudy.data.datasets import labels_of, task_of
+from understudy.data.datasets import data_fingerprint, is_labelled, labels_of, task_of
 from understudy.errors import ModelError
 from understudy.evaluation.classifier import Classifier
 from understudy.evaluation.evaluate import aligned_logits
@@ -31,6 +32,7 @@ from understudy.models.ensemble import (
 from understudy.models.objective import task_loss
 from understudy.outputs import OutputFolder
 from understudy.training.folders import SAMPLE_FILE, write_model_folder
+from understudy.transfer.augmentation import identity
 
 logger = logging.getLogger("understudy")
 
@@ -58,6 +60,7 @@ def finish(model: EnsembleForSequenceClassification, tokenizer: Any, validation:
 
 def fit_weights(model: EnsembleForSequenceClassification, tokenizer: Any, rows: Dataset) -> None:
     """Set the members' weights, all above 0 and their sum 1, to the lowest loss on `rows`."""
+    rows = rows.select(np.flatnonzero(is_labelled(rows)))
     task, labels = task_of(rows), torch.from_numpy(labels_of(rows))
     logits = member_logits(model, tokenizer, rows)
     raw = torch.zeros(len(logits), requires_grad=True)
@@ -99,7 +102,12 @@ def prune_ensemble(
         raise ModelError(f"{folder} is a {type(model).__name__}, expected an ensemble to take members from.")
     output = OutputFolder(
         out,
-        {"command": "prune-ensemble", "model": str(folder), "rows": len(rows), "tolerance": tolerance},
+        {
+            "command": "prune-ensemble",
+            "model": [str(folder), identity(str(folder))],
+            "rows": data_fingerprint(rows),
+            "tolerance": tolerance,
+        },
         overwrite,
         resumable=False,
     )
@@ -149,7 +157,12 @@ def join(
     for head, part in zip(model.members, parts, strict=True):
         head.load_state_dict(cast(Any, part.model).head.state_dict())
     model.train(False)
-    settings = {"command": "join", "members": [str(folder) for folder in folders], "combination": combination}
+    settings = {
+        "command": "join",
+        "members": [[str(folder), identity(str(folder))] for folder in folders],
+        "combination": combination,
+        "rows": data_fingerprint(rows) if rows is not None and combination == WEIGHTS else None,
+    }
     output = OutputFolder(out, settings, overwrite, resumable=False)
     if output.is_finished:
         return output.path
@@ -192,6 +205,10 @@ def _check_alike(parts: Sequence[Classifier], folders: Sequence[str | Path]) -> 
                 f"{folder} has another vocabulary than {folders[0]}: members read the same tokens. Train both from the "
                 "same teacher on the same texts."
             )
+        for name in ("pair", "max_length"):
+            ours, theirs = (getattr(one.model.config, name) for one in (part, first))
+            if ours != theirs:
+                raise ModelError(f"{folder} has {name} {ours}, {folders[0]} {theirs}: members read the same texts.")
         if part.label_names != first.label_names or part.task != first.task:
             raise ModelError(
                 f"{folder} has the labels {part.label_names}, {folders[0]} {first.label_names}. Members answer the "

@@ -18,6 +18,7 @@ from understudy.teachers.live import has_fast_bfloat16
 from understudy.training.arguments import DistillationArguments, steps_of_a_pass
 from understudy.training.folders import WORK, write_model_folder
 from understudy.training.trainer import DistillationTrainer
+from understudy.transfer.augmentation import identity
 
 logger = logging.getLogger("understudy")
 
@@ -76,6 +77,7 @@ def finetune(
         **asdict(settings),
         "data": [data_fingerprint(data[name]) for name in ("train", "validation")],
         "labels": label_names(data),
+        "model_files": identity(str(model)),
     }
     output = OutputFolder(out, {"command": "finetune", "model": str(model), **(record or {}), **described}, overwrite)
     if output.is_finished:

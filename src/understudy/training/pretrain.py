@@ -89,15 +89,17 @@ def pretrain_student(
         order = list(range(len(teacher.label_names)))
         lesson = Lesson.of(teacher, data, order, settings, stages, data["train"], cache)
         lesson.teach(stages, teacher.label_names, folder, callbacks)
-        for name, content in SENTENCE_TRANSFORMERS.items():
-            (folder / name).write_text(json.dumps(content, indent=2))
+        if settings.recipe == SRA:  # others teach layers, and their head says nothing
+            for name, content in SENTENCE_TRANSFORMERS.items():
+                (folder / name).write_text(json.dumps(content, indent=2))
     return output.path
 
 
 def _stages(settings: DistillSettings) -> list[Stage]:
     """Those of the recipe that need no task."""
     stages = make_stages(settings.recipe, settings.recipe_options)
-    free = [stage for stage in stages if stage.needs_teacher and "logits" not in stage.teacher_fields]
+    free = [stage for stage in stages if stage.needs_teacher and not stage.frozen]
+    free = [stage for stage in free if "logits" not in stage.teacher_fields]
     chosen = stages if settings.recipe == SRA else free
     if not chosen:
         raise ModelError(
@@ -110,7 +112,7 @@ def _stages(settings: DistillSettings) -> list[Stage]:
 def _split(texts: Dataset, seed: int) -> DatasetDict:
     """Each text once; some of them to validate. `label` says nothing yet."""
     if is_pair(texts):
-        raise DataError("A sentence encoder reads single texts, got pairs. Name one column with --text.")
+        raise DataError("A sentence encoder reads single texts, got pairs. Name one column with --column.")
     _, first = np.unique(ids_of(texts), return_index=True)
     rows = np.random.default_rng(seed).permutation(first)
     count = min(len(rows) // VALIDATION_SHARE, MOST_VALIDATION)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,7 +29,14 @@ from understudy.models.characters import spell
 from understudy.models.ensemble import COMBINATIONS, LOGITS
 from understudy.models.loading import MAX_LENGTH, PROBLEMS, load_classifier, load_encoder
 from understudy.models.projection import project_layers
-from understudy.models.transformer import TRANSFORMERS, check_family, chosen_layers, copy_layers, new_transformer
+from understudy.models.transformer import (
+    FEED_FORWARD,
+    TRANSFORMERS,
+    check_family,
+    chosen_layers,
+    copy_layers,
+    new_transformer,
+)
 from understudy.runtime.alignment import continuing
 from understudy.tasks import Task
 from understudy.teachers import Teacher
@@ -181,6 +188,8 @@ def check_student(settings: StudentSettings, task: Task) -> None:
                 f"{settings.architecture} starts from no layers of the teacher: --init must be the folder of a "
                 "pretrained student, or be left out."
             )
+        if settings.init and settings.embeddings != "teacher":
+            raise ModelError("A pretrained student has word vectors of its own: leave --embeddings or --init out.")
         if settings.init and (settings.is_ensemble or task.is_tagging):
             raise ModelError("Ensembles and taggers can't start from a pretrained student: leave --init out.")
         return
@@ -283,8 +292,13 @@ def _transformer(
         heads=settings.heads,
         feed_forward=settings.feed_forward,
     )
+    if pretrained:  # its layers are as they are
+        own_sizes = {"heads": settings.heads, "feed_forward": settings.feed_forward}
+        _check_sizes(str(settings.init), original.config, own_sizes)
+        size = replace(size, **own_sizes)
+    # Of the teacher's pieces also where it starts from another model: both read the same tokens.
     tokenizer = cut_tokenizer(
-        original_tokenizer, texts, settings.max_length, settings.vocab_size, words=task.is_tagging, same_places=True
+        teacher.tokenizer, texts, settings.max_length, settings.vocab_size, words=task.is_tagging, same_places=True
     )
     wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
     wrapped.model_max_length = settings.max_length  # of both texts of a pair, as the teacher counts
@@ -319,6 +333,17 @@ def _transformer(
         table = _teacher_table(teacher, tokenizer, texts, settings, model.config.hidden_size)
         _set_embeddings(model, table * np.float32(TRANSFORMER_SCALE / SCALE))
     return model, wrapped
+
+
+def _check_sizes(folder: str, config: Any, wanted: dict[str, int | None]) -> None:
+    feed_forward = next((getattr(config, name) for name in FEED_FORWARD if hasattr(config, name)), None)
+    found = {"heads": config.num_attention_heads, "feed_forward": feed_forward}
+    for name, size in wanted.items():
+        if size not in (None, found[name]):
+            raise ModelError(
+                f"{folder} has {name.replace('_', '-')} {found[name]}, not {size}. Leave --heads and --ffn out: a "
+                "pretrained model's stay."
+            )
 
 
 def _rows_of_tokens(original: Any, tokenizer: Any) -> list[list[int]]:

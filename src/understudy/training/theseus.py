@@ -38,11 +38,19 @@ class Replacing(TrainerCallback):
                 f"{len(self.layers)} do not divide them. Change --layers."
             )
         self.blocks = [replaced[start : start + times] for start in range(0, len(replaced), times)]
+        if len(set(getattr(teacher.config, "layer_types", None) or ())) > 1:
+            raise ModelError(
+                f"{teacher.config.model_type} has layers of several kinds, which can't stand in for each other. Choose "
+                "another recipe."
+            )
         self.rate = rate
         self.own = [True] * len(self.layers)  # which layers are the student's in this step
         self.hooks: list[Any] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        device = next(self.layers.parameters()).device
+        for block in self.blocks:
+            block.to(device)
         self.hooks = [
             layer.register_forward_hook(self._give_way(place), with_kwargs=True)
             for place, layer in enumerate(self.layers)

@@ -88,7 +88,10 @@ def make_stages(name: str, options: dict[str, Any] | None = None) -> list[Stage]
     unknown = sorted(options.keys() - known.keys())
     if unknown:
         raise ModelError(f"The recipe {name} has no option {unknown[0]!r}. It has {', '.join([*known, *COMMON])}.")
-    return [_with_common(stage, **common) for stage in RECIPES[name](**options)]
+    stages = RECIPES[name](**options)
+    if common["weights"] == "learned" and all(len(stage.losses) == 1 for stage in stages):
+        raise ModelError(f"The recipe {name} has one term at a time: there are no weights to learn. Leave weights out.")
+    return [_with_common(stage, **common) for stage in stages]
 
 
 def _with_common(stage: Stage, weights: str, mutual: float, diversity: float) -> Stage:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from understudy.errors import ModelError
 from understudy.losses import (
     AttentionLoss,
     AttributionLoss,
@@ -123,5 +124,7 @@ def ad_kd(
 
 def theseus(rate: float = 0.3, alone_from: float = 0.5) -> list[Stage]:
     """Layers among the teacher's, ever more of them, learn from labels alone (BERT-of-Theseus, Xu et al. 2020)."""
+    if not 0 < alone_from <= 1:
+        raise ModelError(f"theseus: alone_from={alone_from}, expected a share of the training above 0, at most 1.")
     growing = capped(linear(rate, rate + (1 - rate) / alone_from), 1.0)
     return [Stage([HardLabelLoss()], frozen=("embeddings", *HEAD), replacing=growing)]
