@@ -4,6 +4,7 @@
 |---|---|---|
 | sst2@100, sst2@10, sst2@1 | all of SST-2's training phrases, a tenth, a hundredth | sentences of IMDB's reviews |
 | smsa | all of SmSA's | Indonesian news and manuals |
+| trec, sst5 | all | none |
 | kitchen, electronics | 200 reviews, beside 5,100 of the other domains | the rest of the domain, without labels |
 
 Of SST-2, a tenth of the training texts validates (of the others their own validation split), and the
@@ -30,7 +31,7 @@ import numpy as np
 from common import append_row, machine, read_rows, write_rows
 
 HERE = Path(__file__).parent
-TASKS = ("sst2@100", "sst2@10", "sst2@1", "smsa", "kitchen", "electronics")
+TASKS = ("sst2@100", "sst2@10", "sst2@1", "smsa", "trec", "sst5", "kitchen", "electronics")
 DOMAINS = ("books", "dvd", "electronics", "kitchen")
 FEW = 200
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
@@ -75,6 +76,14 @@ def prepare(task: str, shared: Path, work: Path) -> Path:
             _write(making / f"{split}.jsonl", read_rows(data / "indonlu" / "smsa" / f"{split}.jsonl"))
         texts = [line for path in sorted((data / "text-id").glob("*.txt")) for line in path.read_text().splitlines()]
         (making / "unlabelled.txt").write_text("\n".join(texts))
+    elif task in ("trec", "sst5"):
+        splits = {path.stem: read_rows(path) for path in (data / task).glob("*.jsonl")}
+        if "validation" not in splits:
+            order = random.permutation(len(splits["train"]))
+            splits["validation"] = [splits["train"][i] for i in order[:500]]
+            splits["train"] = [splits["train"][i] for i in order[500:]]
+        for split, rows in splits.items():
+            _write(making / f"{split}.jsonl", rows)
     else:
         domain = {name: data / "reviews-by-domain" / name for name in DOMAINS}
         own = read_rows(domain[task] / "train.jsonl")

@@ -247,11 +247,12 @@ def transfer() -> str:
                 "" if variant == "none" else f"{100 * np.mean(gains):+.1f}{error}",
                 spread(list(own["agreement"])),
                 f"{100 * own['teacher_accuracy'].iloc[0]:.1f}",
+                f"{own['steps'].iloc[0]:,}",
                 str(len(own)),
             ]
         )
     header = ["data", "student", "transfer set", "times the texts", "accuracy", "against none", "agreement", "teacher"]
-    return f"{table([*header, 'seeds'], lines)}\n\n{rows['steps'].iloc[0]:,} steps of 64 texts. {where(rows.iloc[-1])}."
+    return f"{table([*header, 'steps', 'seeds'], lines)}\n\nA step has 64 texts. {where(rows.iloc[0])}."
 
 
 def layers() -> str:
@@ -321,6 +322,12 @@ def sentence_vectors() -> str:
     read = f"The student read {about['lines']:,.0f} lines {about['epochs']:.0f} times"
     learned = f"{read}; {about['steps']:,.0f} steps after that"
     return f"{first}\n\n{second}\n\n{learned}. {where(rows.iloc[0])}."
+
+
+def augmentation_speed() -> str:
+    rows = read_rows(RESULTS / "augmentation_speed.jsonl")
+    each = [f"`{row['method']}` makes {row['per_second']:,.0f} new texts a second on one core" for row in rows]
+    return f"{', '.join(each)}. {where(rows[0])}."
 
 
 def serving() -> str:
@@ -399,6 +406,7 @@ def main() -> None:
         ("ensembles", ensembles),
         ("sentence vectors", sentence_vectors),
         ("serving", serving),
+        ("augmentation speed", augmentation_speed),
         ("recipe cost", recipe_cost),
     ):
         if f"{{{{ {name} }}}}" in text:

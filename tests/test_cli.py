@@ -21,7 +21,8 @@ def test_the_whole_way(tiny_bert: Path, toy_data: Path, tmp_path: Path, run: Run
     code, out, err = run("finetune", "--model", tiny_bert, "--data", toy_data, "--out", teacher, *options)
     assert (code, out, err) == (0, "", "")
     code, _, err = run("label", "--teacher", teacher, "--data", toy_data)
-    assert "The logits of 240 texts are in" in err
+    assert "also learns from new texts made of the training texts (--augment neighbours:10)" in err
+    assert "The logits of" in err
     sizes = ("--student", "cnn", "--epochs", 20, "--batch-size", 8)
     code, _, err = run("distill", "--teacher", teacher, "--data", toy_data, "--out", student, *sizes)
     assert code == 0

@@ -190,3 +190,17 @@ def test_files_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "sub" / "x.bin").write_bytes(b"x")
     with pytest.raises(DataError, match="no file of text in it"):
         load_unlabelled([tmp_path / "sub"])
+
+
+def test_what_is_augmented_by_where_nobody_says(
+    toy_data: Path, toy_pairs: Path, toy_tags: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from understudy.transfer import texts
+
+    films = load_data(toy_data)
+    assert texts.default_augment(films, more_text=False) == ("neighbours:10",)
+    assert texts.default_augment(films, more_text=True) == ()
+    assert texts.default_augment(load_data(toy_pairs), more_text=False) == ()
+    assert texts.default_augment(load_data(toy_tags), more_text=False) == ()
+    monkeypatch.setattr(texts, "FEW_TEXTS", 10)
+    assert texts.default_augment(films, more_text=False) == ()

@@ -146,8 +146,8 @@ Augment = Annotated[
     list[str] | None,
     typer.Option(
         help="New texts made of the training texts, METHOD:COUNT: tang:20, neighbours:20[:VECTORS], "
-        "masked-lm:20:FOLDER, doubts:5:STUDENT. Repeatable.",
-        show_default=False,
+        "masked-lm:20:FOLDER, doubts:5:STUDENT; none. Repeatable.",
+        show_default="neighbours:10 for up to 10,000 single texts of a classification, else none",
     ),
 ]
 Select = Annotated[
@@ -169,6 +169,26 @@ def read_data(
     return load_data(data, Columns(text, text_pair, label, task and str(task), repair))
 
 
+def with_default_augment(
+    settings: "TransferSettings", augment: list[str] | None, data: "DatasetDict", more_text: bool, recipe: str = ""
+) -> "TransferSettings":
+    """`settings` with what is augmented by where nobody says; it says so."""
+    from dataclasses import replace
+
+    from understudy.transfer.texts import default_augment
+
+    if augment is not None or recipe == Recipe.HARD_LABELS or settings.mixup or settings.smoothing:
+        return settings
+    chosen = default_augment(data, more_text)
+    if chosen:
+        logging.getLogger("understudy").info(
+            "The student also learns from new texts made of the training texts (--augment %s); --augment none leaves "
+            "them out.",
+            " ".join(chosen),
+        )
+    return replace(settings, augment=chosen)
+
+
 def transfer_settings(
     augment: list[str] | None,
     select: list[str] | None = None,
@@ -178,7 +198,8 @@ def transfer_settings(
 ) -> "TransferSettings":
     from understudy.transfer import TransferSettings
 
-    settings = TransferSettings(tuple(augment or ()), tuple(select or ()), most, mixup, smoothing)
+    methods = tuple(method for method in augment or () if method != "none")
+    settings = TransferSettings(methods, tuple(select or ()), most, mixup, smoothing)
     settings.check()
     return settings
 

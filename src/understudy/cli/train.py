@@ -46,6 +46,7 @@ from understudy.cli.options import (
     read_unlabelled,
     training_arguments,
     transfer_settings,
+    with_default_augment,
 )
 
 logger = logging.getLogger("understudy")
@@ -205,6 +206,7 @@ def label(
 
     settings = transfer_settings(augment, most=most_unlabelled)
     loaded = read_data(data, text, text_pair, label, task, repair_tags)
+    settings = with_default_augment(settings, augment, loaded, bool(unlabelled))
     loaded_teacher = Teacher(teacher, max_length=max_length, dtype=dtype)
     more = read_unlabelled(unlabelled, loaded, text, text_pair)
     cached = loaded_teacher.label(transfer_set(loaded, loaded_teacher, more, settings), cache)
@@ -280,6 +282,7 @@ def distill(
         make_stages(recipe, options)
     transfer = transfer_settings(augment, select, most_unlabelled, mixup, smoothing)
     loaded = read_data(data, text, text_pair, label, task, repair_tags)
+    transfer = with_default_augment(transfer, augment, loaded, bool(unlabelled), recipe or "")
     settings = DistillSettings(
         student=StudentSettings(
             architecture=student,

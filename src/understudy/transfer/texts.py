@@ -19,6 +19,10 @@ from understudy.transfer.unlabelled import most_alike, new_texts
 
 logger = logging.getLogger("understudy")
 
+# So many training texts are few.
+FEW_TEXTS = 10_000
+DEFAULT_AUGMENT = ("neighbours:10",)
+
 
 @dataclass(frozen=True)
 class TransferSettings:
@@ -69,6 +73,17 @@ class TransferSettings:
         if self.smoothing and teaches:
             return Smoothing(self.smoothing, teacher, tokenizer, order)
         return Mixup(self.mixup) if self.mixup else None
+
+
+def default_augment(data: DatasetDict, more_text: bool) -> tuple[str, ...]:
+    """What the commands augment by where nobody says: see docs/transfer.md for the figures.
+
+    Neighbours for classification with few training texts, and nothing else: not where unlabelled text is given
+    (`more_text`), nor for the tasks and sizes that were not measured.
+    """
+    train = data["train"]
+    few = len(train) <= FEW_TEXTS and task_of(train).kind == "classification" and not is_pair(train)
+    return DEFAULT_AUGMENT if few and not more_text else ()
 
 
 def transfer_set(
