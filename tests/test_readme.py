@@ -38,7 +38,7 @@ def test_every_command_in_the_readme_exists() -> None:
     from understudy.cli import app
 
     known = set(get_command(app).commands)  # type: ignore[attr-defined]
-    named = set(re.findall(r"^understudy (\w+)", README.read_text(), re.MULTILINE))
+    named = set(re.findall(r"^understudy ([\w-]+)", README.read_text(), re.MULTILINE))
     assert named == known
 
 

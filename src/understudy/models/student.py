@@ -47,7 +47,6 @@ class Student(PreTrainedModel):
         self.num_labels: int = config.num_labels or 2
         self.task: Task = task_of_model(config, ordered_names(config.id2label or {}))
         self.embeddings = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
-        self.dropout = nn.Dropout(config.dropout)
 
     def without_padding(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         """`input_ids` with the padding token wherever `attention_mask` is 0."""

@@ -33,6 +33,7 @@ class StudentForTokenClassification(Student):
             size += self.characters.output_size
         self.encoder: TokenEncoder = self.encoder_class(config, size)
         self.classifier = nn.Linear(self.encoder.output_size, self.num_labels)
+        self.dropout = nn.Dropout(config.dropout)
         if config.crf:
             self.crf = CRF(self.num_labels)
         self.register_buffer("continues", torch.zeros(config.vocab_size, dtype=torch.bool))

@@ -101,6 +101,8 @@ def read_question(content: dict[str, Any], model: Model, limits: Limits) -> Ques
     if not isinstance(parameters, dict) or parameters.keys() - {"top_k"}:
         raise bad("'parameters' is an object with top_k.")
     top_k = parameters.get("top_k")
+    if isinstance(top_k, float) and top_k.is_integer():
+        top_k = int(top_k)  # JSON knows one kind of number
     if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
         raise bad("'top_k' is a whole number, 1 or more.")
     inputs = content["inputs"]
