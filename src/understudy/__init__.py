@@ -24,7 +24,8 @@ _HOMES = {
     "understudy.training.distill": ["DistillSettings", "distill"],
     "understudy.training.finetune": ["FinetuneSettings", "finetune"],
     "understudy.training.recipes": ["RECIPES", "Stage"],
-    "understudy.training.students": ["StudentSettings", "create_student"],
+    "understudy.training.student_settings": ["StudentSettings"],
+    "understudy.training.students": ["create_student"],
     "understudy.training.trainer": ["DistillationTrainer"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -124,7 +124,7 @@ def pretrain_student(
     from understudy.training.distill import DistillSettings
     from understudy.training.pretrain import pretrain_student as run
     from understudy.training.recipes import make_stages, parse_recipe
-    from understudy.training.students import StudentSettings, check_architecture
+    from understudy.training.student_settings import StudentSettings, check_architecture
 
     check_architecture(student)
     _, options = parse_recipe(" ".join([recipe, *(option or ())]))
@@ -274,7 +274,7 @@ def distill(
     from understudy.training.distill import DistillSettings
     from understudy.training.distill import distill as run
     from understudy.training.recipes import make_stages, parse_recipe
-    from understudy.training.students import StudentSettings, check_architecture
+    from understudy.training.student_settings import StudentSettings, check_architecture
 
     check_architecture(student)
     _, options = parse_recipe(" ".join([recipe or "default", *(option or ())]))

@@ -14,7 +14,7 @@ from understudy.models.transformer import TRANSFORMERS
 from understudy.tasks import KINDS
 from understudy.training.arguments import DistillationArguments
 from understudy.training.recipes import RECIPES, make_stages, parse_recipe
-from understudy.training.students import check_architecture
+from understudy.training.student_settings import check_architecture
 from understudy.transfer import TransferSettings
 
 # Where word vectors come from, besides files.

@@ -14,6 +14,7 @@ from understudy._version import __version__
 from understudy.data.datasets import load_data, task_of
 from understudy.errors import DataError, OutputError, UnderstudyError
 from understudy.exam.cost import machine, measure_costs
+from understudy.exam.entries import Facts, inspect, prepare
 from understudy.exam.plan import DataPlan, Plan
 from understudy.exam.plan_file import to_yaml
 from understudy.exam.results import (
@@ -28,7 +29,7 @@ from understudy.exam.results import (
     SHIPPED,
     read_rows,
 )
-from understudy.exam.sit import Facts, describe, inspect, prepare, sit
+from understudy.exam.sit import describe, sit
 from understudy.exam.trials import Trial, trials_of
 from understudy.exam.tune import apply, search
 from understudy.exam.workers import Failure, LocalWorker, LocalWorkers, RayWorkers, Workers

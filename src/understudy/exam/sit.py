@@ -1,138 +1,47 @@
 """One trial, in a process of its own: make the model, ship it, score what was shipped."""
 
-import hashlib
 import json
-import random
 import shutil
 import time
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 
 from understudy.data.datasets import (
-    check_validation,
-    data_fingerprint,
     ids_of,
     is_labelled,
-    is_pair,
     label_names,
     labels_of,
-    load_data,
-    load_unlabelled,
     task_of,
     texts_of,
     word_counts_of,
 )
-from understudy.data.readers import inputs_of
-from understudy.data.sources import Columns
-from understudy.data.targets import with_labels_of
-from understudy.evaluation.differences import WORD, differences
-from understudy.evaluation.evaluate import Predicts, aligned_logits, check_task, match_labels, predict_dataset
+from understudy.evaluation.differences import differences
+from understudy.evaluation.evaluate import Predicts, aligned_logits, predict_dataset
 from understudy.evaluation.metrics import agreement, task_metrics
 from understudy.exam.baselines import fit_baseline
 from understudy.exam.bootstrap import sums
 from understudy.exam.cost import open_model
-from understudy.exam.plan import DataPlan
+from understudy.exam.entries import Loaded, known_words, load_entry, sample, written_texts
 from understudy.exam.results import DIFFERENCES, FORMAT_VERSION, PREDICTIONS, RESULT, SHIPPED, STUDENT, TIMING, TWIN
 from understudy.exam.trials import STATIC, Trial
 from understudy.export import export_model
 from understudy.outputs import write_atomically
 from understudy.runtime.manifest import MANIFEST
-from understudy.tasks import Task
-from understudy.teachers import Teacher, label_texts
+from understudy.teachers import label_texts
 from understudy.training.distill import DistillSettings, distill, training_steps
 from understudy.training.recipes import parse_recipe
-from understudy.training.students import StudentSettings, create_student
-from understudy.transfer import TransferSettings, chosen_texts, transfer_set
-from understudy.transfer.texts import counts_of
+from understudy.training.student_settings import StudentSettings
+from understudy.training.students import create_student
 
 # In an exam a model that its export changed is a result, not an error, unless it is another model altogether.
 SMALLEST_AGREEMENT = 0.8
-COST_TEXTS, PARITY_TEXTS = 1000, 500
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the trials of one data set share.
-
-    Args:
-        fingerprint: of the texts, their labels and the teacher.
-        split: what scores are reported on.
-        rows: of each split, and of the transfer set by where they came from.
-        texts: validation texts (of tagging lists of words) to measure cost on.
-    """
-
-    fingerprint: str
-    split: str
-    rows: dict[str, int]
-    texts: list[tuple[Any, ...]]
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A data set, its teacher, and for each label the teacher's output for it."""
-
-    data: DatasetDict
-    teacher: Teacher
-    unlabelled: Dataset | None
-    order: list[int]
-    settings: TransferSettings
-
-    @property
-    def split(self) -> str:
-        return "test" if "test" in self.data and is_labelled(self.data["test"]).any() else "validation"
-
-    @property
-    def task(self) -> Task:
-        return task_of(self.data["train"])
-
-    @cached_property
-    def texts(self) -> Dataset:
-        """All that the teacher labels for training."""
-        return transfer_set(self.data, self.teacher, self.unlabelled, self.settings, self.order)
-
-    @cached_property
-    def transfer(self) -> Dataset:
-        """What a student is trained on."""
-        if not self.settings.select:
-            return self.texts
-        return chosen_texts(self.texts, self.data, label_texts(self.teacher, self.texts), self.order, self.settings)
-
-
-def inspect(entry: DataPlan) -> tuple[int, Task]:
-    """(texts in a row, task) of a data set; loads it and its teacher.
-
-    Raises:
-        UnderstudyError: bad input.
-    """
-    data = load_entry(entry).data
-    check_validation(data)
-    return 2 if is_pair(data["train"]) else 1, task_of(data["train"])
-
-
-def prepare(entry: DataPlan) -> Facts:
-    """Label every text once, and say what there is."""
-    loaded = load_entry(entry)
-    data, teacher = loaded.data, loaded.teacher
-    for rows in (loaded.texts, data["validation"], data[loaded.split]):
-        label_texts(teacher, rows)
-    about = {"teacher": teacher.fingerprint(), "labels": label_names(data)}
-    content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for rows in (loaded.transfer, data["validation"], data[loaded.split]):
-        content.update(data_fingerprint(rows).encode())
-    counts = {name: len(rows) for name, rows in data.items()}
-    return Facts(
-        fingerprint=content.hexdigest(),
-        split=loaded.split,
-        rows={**counts, "unlabelled": 0, **counts_of(loaded.transfer)},
-        texts=_sample(data["validation"], COST_TEXTS),
-    )
+PARITY_TEXTS = 500
 
 
 def sit(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
@@ -169,8 +78,8 @@ def sit(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
         **about,
     }
     _write_predictions(split, logits, folder / PREDICTIONS)
-    texts = texts_of(split) if task.is_tagging else _texts(split)
-    lost = differences(task, texts, labels, logits, theirs, _words(trial.dataset))
+    texts = texts_of(split) if task.is_tagging else written_texts(split)
+    lost = differences(task, texts, labels, logits, theirs, known_words(trial.dataset))
     write_atomically(folder / DIFFERENCES, json.dumps(lost, ensure_ascii=False))
     write_atomically(folder / TIMING, json.dumps({"trial_seconds": round(time.perf_counter() - started, 2)}))
     write_atomically(folder / RESULT, json.dumps(row, ensure_ascii=False))
@@ -194,40 +103,6 @@ def describe(trial: Trial) -> dict[str, Any]:
     }
 
 
-def load_entry(entry: DataPlan) -> Loaded:
-    """Kept in memory between trials."""
-    return _load(entry.model_dump_json())
-
-
-@lru_cache(maxsize=4)
-def _load(entry: str) -> Loaded:
-    plan = DataPlan.model_validate_json(entry)
-    data = load_data(plan.source, plan.columns)
-    teacher = Teacher(plan.teacher)
-    data = DatasetDict({name: with_labels_of(rows, teacher.label_names) for name, rows in data.items()})
-    unlabelled = None
-    if plan.unlabelled:
-        unlabelled = load_unlabelled(plan.unlabelled, Columns(plan.text, plan.text_pair), teacher.task.is_tagging)
-    validation = data["validation"]
-    check_task(task_of(validation), teacher.task, "teacher")
-
-    def evidence() -> tuple[np.ndarray, np.ndarray]:
-        return label_texts(teacher, validation).logits(ids_of(validation)).numpy(), labels_of(validation)
-
-    order = match_labels(label_names(data), teacher, evidence, plan.label_map, "teacher")
-    return Loaded(data, teacher, unlabelled, order, plan.transfer)
-
-
-@lru_cache(maxsize=4)
-def _known_words(entry: str) -> frozenset[str]:
-    loaded = _load(entry)
-    return frozenset(word for text in _texts(loaded.transfer) for word in WORD.findall(text.lower()))
-
-
-def _words(entry: DataPlan) -> frozenset[str]:
-    return _known_words(entry.model_dump_json())
-
-
 def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
     """Make the model and write its runnable form to `folder / SHIPPED`; says how big it is."""
     if trial.kind == "baseline":
@@ -239,7 +114,7 @@ def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
         steps = training_steps(settings, len(loaded.transfer if settings.recipe != TWIN else loaded.data["train"]))
         source = distill(loaded.teacher, loaded.data, folder / STUDENT, settings, loaded.unlabelled)
     validation = loaded.data["validation"]
-    texts = _sample(validation, PARITY_TEXTS)
+    texts = sample(validation, PARITY_TEXTS)
     parity = export_model(
         source,
         folder / SHIPPED,
@@ -286,7 +161,7 @@ def _make_baseline(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]
         student, wrapped = create_student("static", loaded.teacher, loaded.transfer, label_names(loaded.data))
         table = cast(Any, student).embeddings.weight.detach().numpy()
         tokenizer = wrapped.backend_tokenizer
-    texts = texts_of(train) if loaded.task.is_tagging else _texts(train)
+    texts = texts_of(train) if loaded.task.is_tagging else written_texts(train)
     model = fit_baseline(loaded.task, texts, labels_of(train), table, tokenizer)
     shutil.rmtree(folder, ignore_errors=True)
     model.save(folder)
@@ -323,17 +198,6 @@ def _logits(model: Predicts, rows: Dataset, order: list[int] | None) -> np.ndarr
 def _score(model: Predicts, rows: Dataset, order: list[int] | None) -> float:
     task = task_of(rows)
     return task_metrics(task, _logits(model, rows, order), labels_of(rows), word_counts_of(rows))[task.metric]
-
-
-def _sample(rows: Dataset, count: int) -> list[tuple[Any, ...]]:
-    chosen = rows.select(sorted(random.Random(0).sample(range(len(rows)), min(count, len(rows)))))
-    return [inputs_of(row) for row in chosen]
-
-
-def _texts(rows: Dataset) -> list[str]:
-    if not is_pair(rows):
-        return list(rows["text"])
-    return [f"{a} | {b}" for a, b in zip(rows["text"], rows["text_pair"], strict=True)]
 
 
 def _write_predictions(rows: Dataset, logits: np.ndarray, path: Path) -> None:

@@ -10,7 +10,8 @@ from torch import nn
 from transformers import TrainerCallback
 
 from understudy.errors import MissingExtraError, UnderstudyError
-from understudy.exam.sit import load_entry, student_settings
+from understudy.exam.entries import load_entry
+from understudy.exam.sit import student_settings
 from understudy.exam.trials import Trial
 from understudy.models.transformer import TRANSFORMERS
 from understudy.training.distill import distill

@@ -34,7 +34,8 @@ from understudy.training.arguments import DistillationArguments, steps_of_a_pass
 from understudy.training.ensembles import finish
 from understudy.training.folders import WORK, write_history, write_model_folder
 from understudy.training.recipes import Stage, make_stages
-from understudy.training.students import StudentSettings, check_student, create_student, is_folder
+from understudy.training.student_settings import StudentSettings, check_student, is_folder
+from understudy.training.students import create_student
 from understudy.training.theseus import Replacing
 from understudy.training.trainer import DistillationTrainer
 from understudy.transfer import TransferSettings, chosen_texts, transfer_set

@@ -17,7 +17,7 @@ from understudy.outputs import OutputFolder
 from understudy.teachers import Encoder, label_texts
 from understudy.training.distill import DistillSettings, Lesson
 from understudy.training.recipes import Stage, make_stages
-from understudy.training.students import check_student
+from understudy.training.student_settings import check_student
 
 logger = logging.getLogger("understudy")
 
