@@ -1,15 +1,18 @@
 """The questions of Nityasya et al. 2022 on three of our data sets: which loss, which word vectors, which student?
 
-Fine-tunes the teachers that are missing, then runs the exam of which_student.yaml, and keeps its rows and charts. It
-goes on where it stopped. SST-2's validation sentences are its test split here; a tenth of train validates.
+Fine-tunes the teachers that are missing, then runs the exam of a plan, and keeps its rows and charts in place of the
+earlier ones of the same data sets. It goes on where it stopped. SST-2's validation sentences are its test split here;
+a tenth of train validates.
 
-    python benchmarks/which_student.py --shared SHARED --work FOLDER [--jobs 2]
+    python benchmarks/which_student.py --shared SHARED --work FOLDER [--jobs 2] [--plan which_student_long.yaml]
 """
 
 import argparse
 import shutil
 from pathlib import Path
 
+import common
+import yaml
 from common import machine, write_rows
 
 from understudy import FinetuneSettings, finetune, load_data
@@ -54,21 +57,24 @@ def main() -> None:
     parser.add_argument("--ray", help="address of a Ray cluster")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--only", nargs="*", help="names of data sets")
-    parser.add_argument("--plan", default=str(HERE / "which_student.yaml"))
+    parser.add_argument("--plan", default="which_student.yaml")
     arguments = parser.parse_args()
     shared, work = Path(arguments.shared).resolve(), Path(arguments.work).resolve()
-    names = arguments.only or list(DATA)
+    plan_file = HERE / arguments.plan
+    listed = [entry["name"] for entry in yaml.safe_load(plan_file.read_text())["data"]]
+    names = [name for name in listed if name in (arguments.only or listed)]
     for name in names:
         _prepare(name, shared, work)
-    shutil.copy2(arguments.plan, work / "plan.yaml")
-    plan = read_plan(work / "plan.yaml")
+    shutil.copy2(plan_file, work / "plan.yaml")
+    plan = read_plan(work / "plan.yaml")  # now that data and teachers are there
     chosen = tuple(entry for entry in plan.data if entry.name in names)
     plan = plan.model_copy(update={"data": chosen, "seeds": tuple(arguments.seeds)})
     folder = run_exam(plan, work / "exam", arguments.jobs, arguments.ray)
     write_page(folder)
-    results = HERE / "results"
-    write_rows(results / "which_student.jsonl", [{**row, **machine()} for row in read_rows(folder / "results.jsonl")])
-    shutil.copy2(folder / "costs.jsonl", results / "which_student_costs.jsonl")
+    for name, kept, about in (("results", "which_student", machine()), ("costs", "which_student_costs", {})):
+        path = HERE / "results" / f"{kept}.jsonl"
+        others = [row for row in common.read_rows(path) if row["dataset"] not in names]
+        write_rows(path, others + [{**row, **about} for row in read_rows(folder / f"{name}.jsonl")])
     table = candidates(load(folder))
     table["front"] = mark_front(table)
     images = HERE.parent / "docs" / "images"
