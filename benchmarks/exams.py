@@ -110,8 +110,9 @@ def main() -> None:
             continue
         settings = FinetuneSettings(arguments={**steps, **often}, max_length=128)
         _data(name, shared, work)
-        data = load_data(work / entry["source"])
-        finetune(arguments.encoder or encoder_folder(), data, work / "teachers" / name, settings)
+        teacher, data = work / "teachers" / name, load_data(work / entry["source"])
+        if not teacher.exists():
+            finetune(arguments.encoder or encoder_folder(), data, teacher, settings)
     plan = read_plan(plan_file)  # now that data and teachers are there
     chosen = tuple(entry for entry in plan.data if entry.name in (arguments.only or {entry.name}))
     folder = run_exam(plan.model_copy(update={"data": chosen}), work / f"{arguments.plan}-exam", arguments.jobs)

@@ -41,9 +41,10 @@ def _prepare(name: str, shared: Path, work: Path) -> None:
         if file.stem in ("train", "validation", "test"):
             stem = "test" if (name, file.stem) == ("SST-2", "validation") else file.stem
             shutil.copy2(file, data / f"{stem}{file.suffix}")
+    if teacher.exists():
+        return
     if epochs is None:
-        if not teacher.exists():
-            teacher.symlink_to(shared / "models" / "minilm-sst2")
+        teacher.symlink_to(shared / "models" / "minilm-sst2")
         return
     settings = FinetuneSettings(arguments={"num_train_epochs": epochs, "learning_rate": 5e-5})
     finetune(encoder_folder(), load_data(data), teacher, settings)

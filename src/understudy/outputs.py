@@ -144,4 +144,9 @@ class OutputFolder:
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    return "; ".join(f"{key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in keys)
+    return "; ".join(f"{key}: {_short(old.get(key))} there, {_short(new.get(key))} now" for key in keys)
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:80]}..."

@@ -321,3 +321,35 @@ def test_a_narrower_student_starts_near_its_teacher(teacher: Teacher, toy_data: 
     settings = StudentSettings("bert", layers=1, hidden_size=16, heads=4, init="last")
     few = create_student(settings, teacher, data["train"])
     assert few[0].config.num_attention_heads == 4
+
+
+@pytest.fixture(scope="module")
+def tag_teacher(tag_teacher_folder: Path) -> Teacher:
+    return Teacher(tag_teacher_folder, max_length=48, dtype="float32")
+
+
+@pytest.mark.parametrize("recipe", ["tinybert", "minilm", "distilbert", "bert-emd", "theseus"])
+def test_a_tagger_learns_from_layers(recipe: str, tag_teacher: Teacher, toy_tags: Path, tmp_path: Path) -> None:
+    student = StudentSettings("bert", layers=1, max_length=48)
+    arguments = {**QUICK, "max_steps": 120, "learning_rate": 1e-3}
+    settings = DistillSettings(student, recipe, arguments=arguments)
+    folder = distill(tag_teacher, load_data(toy_tags), tmp_path / "out", settings)
+    scores = evaluate(Classifier.load(folder), load_data(toy_tags)["test"])
+    assert scores["accuracy"] > 0.9
+
+
+def test_what_a_tagging_teacher_shows_of_its_inside(tag_teacher: Teacher) -> None:
+    sentences = [["anna", "went", "to", "new", "york"], ["rome"], ["st.", "ives"] * 40]
+    found = tag_teacher({"tokens": sentences}, ("logits", "hidden_states"))
+    apart = tag_teacher({"tokens": sentences[:2]})["logits"]
+    torch.testing.assert_close(found["logits"][:6], apart)
+    assert found["hidden_states"][-1].shape[:2] == found["attention_mask"].shape == (3, 48)
+    assert found["logits"].shape == (86, apart.shape[1])
+    assert (found["logits"][-1] == 0).all()  # behind the last token
+    assert (found["logits"][10] != 0).any()
+
+
+def test_losses_of_whole_texts_are_refused_for_taggers(tag_teacher: Teacher, toy_tags: Path, tmp_path: Path) -> None:
+    settings = DistillSettings(StudentSettings("bert", layers=1, max_length=48), "patient-skip", arguments=QUICK)
+    with pytest.raises(ModelError, match="PatientLoss compares whole texts, and a tagger reads words"):
+        distill(tag_teacher, load_data(toy_tags), tmp_path / "out", settings)

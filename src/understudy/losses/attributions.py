@@ -20,6 +20,7 @@ class AttributionLoss(Loss):
 
     student_fields: frozenset[str] = frozenset({"logits", "attributions"})
     teacher_fields: frozenset[str] = frozenset({"attributions"})
+    of_whole_texts = True
 
     def __init__(self, dimensions: int | None = None, weight: float | Schedule = 1.0) -> None:
         super().__init__(weight)

@@ -21,6 +21,8 @@ class Loss(ABC):
 
     student_fields: frozenset[str] = frozenset({"logits"})
     teacher_fields: frozenset[str] = frozenset()
+    # Whether it compares one vector of each text, which taggers don't have.
+    of_whole_texts = False
     # Learned with the student and left behind when it is done.
     projection: nn.Module | None = None
 

@@ -78,6 +78,8 @@ class PatientLoss(HiddenStateLoss):
         normalise: give the states length 1; ALP-KD does not.
     """
 
+    of_whole_texts = True
+
     def __init__(
         self, mapping: str | LayerMapping | Pairs = "skip", normalise: bool = True, weight: float | Schedule = 1.0
     ) -> None:
@@ -93,6 +95,8 @@ class PatientLoss(HiddenStateLoss):
 
 class LastStateLoss(HiddenStateLoss):
     """Squared error of the last layer's first token: what a reused head reads (SimKD, Chen et al. 2022, eq. 4)."""
+
+    of_whole_texts = True
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
         super().__init__("uniform", weight)
@@ -154,6 +158,8 @@ class ContrastiveLoss(HiddenStateLoss):
         temperature: of the cosines.
     """
 
+    of_whole_texts = True
+
     def __init__(self, temperature: float = 0.1, weight: float | Schedule = 1.0) -> None:
         super().__init__("uniform", weight)
         self.temperature = temperature
@@ -166,6 +172,8 @@ class ContrastiveLoss(HiddenStateLoss):
 
 class SampleRelationLoss(HiddenStateLoss):
     """Squared error of the cosines between the texts of a batch, on the last layer's first token (MLKD-BERT)."""
+
+    of_whole_texts = True
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
         super().__init__("uniform", weight)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from transformers import BatchEncoding, PreTrainedModel
 
 from understudy.models.inside import ATTRIBUTIONS, FIELDS, run
 from understudy.models.loading import MAX_LENGTH, input_length, load_classifier, task_of_config
@@ -72,20 +72,44 @@ class Teacher:
             [words of all sentences, tags]. Where more than logits is asked for, the `attention_mask` of the tokens and
             the number of attention `heads` as well.
         """
-        if self.task.is_tagging:
+        if self.task.is_tagging and set(fields) == {"logits"}:
             return {"logits": self._tag(batch["tokens"])}
-        inputs = self.tokenize(batch["text"], batch.get("text_pair"))
+        if self.task.is_tagging:
+            inputs, words = self._beginnings(batch["tokens"])
+        else:
+            inputs, words = self.tokenize(batch["text"], batch.get("text_pair")), None
         self.model.eval()
         # Attributions are gradients by the word vectors, the weights stay as they are.
         with autocast(self.model.device, self.dtype), torch.set_grad_enabled(ATTRIBUTIONS in fields):
             found = self._run(inputs.to(self.model.device), fields)
         outputs = {field: _to_float(found[field]) for field in fields}
+        if words is not None and "logits" in outputs:
+            logits = torch.zeros(len(words), len(self.label_names), device=self.model.device)
+            logits[words >= 0] = outputs["logits"].flatten(0, 1)[words[words >= 0]]
+            outputs["logits"] = logits
         if outputs.keys() - {"logits"}:
             outputs |= {"attention_mask": inputs["attention_mask"], "heads": found["heads"]}
         return outputs
 
     def _run(self, inputs: Mapping[str, torch.Tensor], fields: Collection[str]) -> dict[str, Any]:
         return run(self.model, inputs, fields)
+
+    def _beginnings(self, sentences: Sequence[Sequence[str]]) -> tuple[Any, torch.Tensor]:
+        """Model inputs for the first window of each sentence, as a student reads them in training.
+
+        Returns:
+            The inputs, and [words of all sentences] the place in the flat batch at which each is read, -1 = behind it.
+        """
+        before, after = self._words.before, self._words.after
+        room = self.max_length - len(before) - len(after)
+        pieces = list(self._words.pieces(sentences))
+        ids, mask = pad([[*before, *each.ids[:room], *after] for each in pieces], self.tokenizer.pad_token_id)
+        starts = len(before) + ids.shape[1] * np.arange(len(pieces))
+        words = [
+            np.where(each.first < room, start + each.first, -1) for start, each in zip(starts, pieces, strict=True)
+        ]
+        inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        return BatchEncoding(inputs), torch.from_numpy(np.concatenate(words))
 
     @cached_property
     def _words(self) -> WordEncoder:

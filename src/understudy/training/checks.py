@@ -52,8 +52,12 @@ def check_fields(needed: frozenset[str], losses: Sequence[Loss], teacher: Teache
 def prepare_losses(losses: Sequence[Loss], model: PreTrainedModel, teacher: Any, task: Task) -> None:
     """Let losses look at both models; what they learn with the student goes through its optimiser and checkpoints."""
     over_layers = [loss for loss in losses if loss.teacher_fields - {"logits"}]
-    if over_layers and task.is_tagging:
-        raise ModelError("Losses over layers compare whole texts; for tagging, choose a recipe that reads logits.")
+    whole = next((type(loss).__name__ for loss in over_layers if loss.of_whole_texts), None)
+    if whole and task.is_tagging:
+        raise ModelError(
+            f"{whole} compares whole texts, and a tagger reads words. Choose a recipe that compares tokens, such as "
+            "tinybert or minilm, or one that reads logits."
+        )
     if over_layers and is_student(model):
         raise ModelError(
             f"{type(model).__name__} has no layers like the teacher's. Choose a transformer, such as --student "
