@@ -14,10 +14,11 @@ demo: $(INSTALLED)  ## a teacher, an exam of three students and its page on buil
 test: $(INSTALLED)  ## the fast tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-check: $(INSTALLED)  ## lint, format and types
+check: $(INSTALLED)  ## lint, format, types and known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/audit.py
 
 format: $(INSTALLED)  ## put the code in order
 	$(BIN)/ruff check --fix .

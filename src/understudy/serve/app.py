@@ -51,6 +51,7 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
+RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 Handler = Callable[[Request], Awaitable[Response]]
 Answering = Callable[[Model, Question, Stop], Any]
 
@@ -76,19 +77,19 @@ class Server:
         """As an ASGI application."""
         infer = ["/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"]
         about = ["/v2/models/{name}", "/v2/models/{name}/versions/{version}"]
-        routes = [
+        routes = [  # they are tried in this order, so the busiest stand first
+            Route("/predict", self._guarded(self.predict), methods=["POST"]),
+            *(Route(path, self._guarded(self.infer), methods=["POST"]) for path in infer),
             Route("/", self._guarded(self.page, open_to_all=True)),
             Route("/health", self._guarded(self.health, open_to_all=True)),
             Route("/openapi.json", self._guarded(self.openapi, open_to_all=True)),
             Route("/metrics", self._guarded(self.tell_metrics)),
             Route("/models", self._guarded(self.list_models)),
-            Route("/predict", self._guarded(self.predict), methods=["POST"]),
             Route("/v2", self._guarded(self.server_metadata)),
             Route("/v2/health/live", self._guarded(self.live, open_to_all=True)),
             Route("/v2/health/ready", self._guarded(self.server_ready, open_to_all=True)),
             *(Route(path, self._guarded(self.metadata)) for path in about),
             *(Route(f"{path}/ready", self._guarded(self.model_ready, open_to_all=True)) for path in about),
-            *(Route(path, self._guarded(self.infer), methods=["POST"]) for path in infer),
         ]
         handlers: dict[Any, Any] = {HTTPException: _http_error}
         return Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=handlers)
@@ -227,10 +228,9 @@ class Server:
                 self.waiting -= 1
                 self.metrics.waiting.dec()
             taken = time.perf_counter() - started
-            self.metrics.requests.labels(route, str(response.status_code)).inc()
-            self.metrics.seconds.labels(route).observe(taken)
+            self.metrics.answered(route, response.status_code, taken)
             _log(method=request.method, route=route, status=response.status_code, ms=round(taken * 1000, 2))
-            response.headers.update(HEADERS)
+            response.raw_headers.extend(RAW_HEADERS)
             return response
 
         return guarded
@@ -315,7 +315,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     _log(method=request.method, status=error.status_code)
     response = JSONResponse({"error": HTTPStatus(error.status_code).phrase}, error.status_code, error.headers)
-    response.headers.update(HEADERS)
+    response.raw_headers.extend(RAW_HEADERS)
     return response
 
 

@@ -1,6 +1,7 @@
 """What the server counts, for Prometheus."""
 
 import os
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -24,6 +25,16 @@ class Metrics:
         self.waiting = Gauge(
             "understudy_waiting", "Requests being answered.", multiprocess_mode="livesum", registry=self.registry
         )
+        self._children = cache(self._make)  # looking labels up takes longer than counting
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """Count a request."""
+        requests, times = self._children(route, status)
+        requests.inc()
+        times.observe(seconds)
+
+    def _make(self, route: str, status: int) -> tuple[Counter, Histogram]:
+        return self.requests.labels(route, str(status)), self.seconds.labels(route)
 
     def text(self) -> bytes:
         """In Prometheus' format."""

@@ -82,6 +82,7 @@ def app_of_environment() -> Starlette:
     limits = Limits(**settings["limits"])
     DeadlineProtocol.read_seconds = limits.read_seconds
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # facts that no line shows
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     return create_app([Path(folder) for folder in settings["folders"]], limits, os.environ.get(API_KEY))
 
