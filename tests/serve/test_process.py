@@ -108,6 +108,22 @@ def test_connections_that_ask_nothing_are_closed(folder: Path) -> None:
         assert ask(port, "/health")[0] == 200
 
 
+def test_clients_that_do_not_read_are_left(folder: Path) -> None:
+    """The page asked for more often than all buffers on the way can hold, and read too late."""
+    with serving(folder, "--timeout", 1.0) as (port, _, _), socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(("127.0.0.1", port))
+        deaf.settimeout(10)
+        deaf.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 1500)
+        time.sleep(3)
+        pages = 0
+        with contextlib.suppress(ConnectionResetError):
+            while pages < 1500 and (part := deaf.recv(1_000_000)):
+                pages += part.count(b"HTTP/1.1 200")
+        assert pages < 1500
+        assert ask(port, "/health")[0] == 200
+
+
 def test_too_many_at_once_are_turned_away_and_the_others_answered(folder: Path) -> None:
     text = "a great film " * 300
     with serving(folder, "--most-waiting", 2) as (port, _, _):

@@ -1,4 +1,4 @@
-"""Deadlines and sizes of requests as they arrive. Middleware would be too late: it is called behind the headers."""
+"""Deadlines and sizes of requests as they arrive, and of answers as they are read. Middleware would be too late: it is called behind the headers."""
 
 import asyncio
 from typing import Any
@@ -11,11 +11,12 @@ MOST_HEADER_BYTES = 64 * 1024
 class DeadlineProtocol(HttpToolsProtocol):
     """Closes a connection whose request takes longer than `read_seconds` to arrive, byte by byte or not at all.
 
-    Also one whose headers and path are longer than 64 KB.
+    Also one whose headers and path are longer than 64 KB, and one whose client leaves answers unread for as long.
     """
 
     read_seconds = 10.0
     _timer: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _header_bytes = 0
     _in_headers = True
 
@@ -45,8 +46,23 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._in_headers, self._header_bytes = True, 0
         super().on_message_complete()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.loop.call_later(self.read_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._was_read()
+
+    def timeout_keep_alive_handler(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()  # to close would wait for a client that does not read
+        else:
+            super().timeout_keep_alive_handler()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._arrived()
+        self._was_read()
         super().connection_lost(exc)
 
     @property
@@ -61,6 +77,11 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _was_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _expired(self) -> None:
         self._timer = None
