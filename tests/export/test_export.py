@@ -36,10 +36,10 @@ def test_onnx_says_what_torch_says(
 def test_batch_invariance(name: str, pair: bool, int8: bool, exported: dict[tuple[str, bool, bool], Path]) -> None:
     """The graph itself: alone, and padded beside longer neighbours."""
     predictor = Predictor(exported[name, pair, int8])
-    session, texts = predictor._session, ["a great film", "boring", "i found it moving and the cast is witty"]
+    texts = ["a great film", "boring", "i found it moving and the cast is witty"]
     rows: list[object] = [(t, "lovely") for t in texts] if pair else list(texts)
     encodings = [predictor._tokenizer.encode(*row) if pair else predictor._tokenizer.encode(row) for row in rows]
-    alone = [session.run(None, predictor._feed(e))[0][0] for e in encodings]
+    alone = [predictor._run(predictor._feed(e))[0] for e in encodings]
     width = max(len(e.ids) for e in encodings)
     feed = {"input_ids": np.zeros((3, width), dtype=np.int64)}
     if pair:
@@ -48,7 +48,7 @@ def test_batch_invariance(name: str, pair: bool, int8: bool, exported: dict[tupl
         feed["input_ids"][i, : len(encoding.ids)] = encoding.ids
         if pair:
             feed["token_type_ids"][i, : len(encoding.ids)] = encoding.type_ids
-    together = session.run(None, feed)[0]
+    together = predictor._run(feed)
     # int8 scales activations by the largest of the batch: within the quantisation's own tolerance
     np.testing.assert_allclose(together, alone, atol=0.05 * np.abs(alone).max() if int8 else 1e-5)
 

@@ -129,6 +129,7 @@ def export(
         Path | None,
         typer.Option(help="dist of the npm package onnxruntime-web, to copy into web/.", show_default=False),
     ] = None,
+    openvino: Annotated[bool, typer.Option("--openvino", help="Also a folder openvino/, in float16.")] = False,
     text: Text = None,
     text_pair: TextPair = None,
     label: Label = None,
@@ -143,7 +144,7 @@ def export(
     texts = None if data is None else _parity_texts(model, data, text, text_pair, label, task)
     if web_runtime is not None and not web:
         raise UnderstudyError("--web-runtime is for --web: give both, or neither.")
-    parity = run(model, out, int8, texts, min_agreement, overwrite, web=web, web_runtime=web_runtime)
+    parity = run(model, out, int8, texts, min_agreement, overwrite, web=web, web_runtime=web_runtime, openvino=openvino)
     logger.info(
         "Exported to %s: the same label on %.2f %% of %d texts, largest difference of a probability %.4f.",
         out,

@@ -39,8 +39,8 @@ def input_names(model: Any, tokenizer: Any) -> list[str]:
     return [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in tokenizer.model_input_names]
 
 
-def write_onnx(model: Any, names: list[str], path: Path, int8: bool = False) -> None:
-    """Export `model` to `path`.
+def write_onnx(model: Any, names: list[str], path: Path, int8: bool = False) -> Path:
+    """Export `model` to `path`, which it returns.
 
     Args:
         model: a classifier of texts or words in eval mode, on the CPU.
@@ -71,6 +71,7 @@ def write_onnx(model: Any, names: list[str], path: Path, int8: bool = False) -> 
         _fold_constants(path)
         if int8:
             _quantise(path)
+    return path
 
 
 def _fold_constants(path: Path) -> None:

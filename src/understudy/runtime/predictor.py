@@ -1,6 +1,6 @@
 """An exported model as a function: text in, label out, with onnxruntime, tokenizers and numpy alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from understudy.text import clean_text, clean_texts, wrong_shape
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 
 Text = str | tuple[str, str] | list[str]
+# {input: [texts, tokens] int64} -> logits [texts, labels], of a tagger [texts, tokens, tags].
+Run = Callable[[dict[str, np.ndarray]], np.ndarray]
 
 
 class Predictor:
@@ -51,17 +53,25 @@ class Predictor:
                 f"{self.folder}: the tokenizer has {self._tokenizer.get_vocab_size():,} tokens, the model embeds "
                 f"{self.manifest.vocab_size:,}. The files belong to different models; export the model again."
             )
+        single = not self.manifest.pair and not self.task.is_tagging
+        self._fast = FastTokenizer.of(self._tokenizer, self.manifest.max_length) if single else None
+        self._run, self._inputs = self._open(threads)
+        if self_test:
+            self._self_test()
+
+    def _open(self, threads: int) -> tuple[Run, list[str]]:
+        """The graph as a function, and the names of its inputs."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         options.log_severity_level = 3
-        single = not self.manifest.pair and not self.task.is_tagging
-        self._fast = FastTokenizer.of(self._tokenizer, self.manifest.max_length) if single else None
-        self._session = onnxruntime.InferenceSession(
-            str(self.folder / MODEL), options, providers=["CPUExecutionProvider"]
-        )
-        self._inputs = [node.name for node in self._session.get_inputs()]
-        if self_test:
-            self._self_test()
+        path = str(self.folder / MODEL)
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+        def run(feed: dict[str, np.ndarray]) -> np.ndarray:
+            logits: np.ndarray = session.run(None, feed)[0]
+            return logits
+
+        return run, [node.name for node in session.get_inputs()]
 
     def __call__(self, texts: Sequence[Text]) -> list[Answer]:
         """Predict a list of texts.
@@ -108,7 +118,7 @@ class Predictor:
             return result
         columns = [clean_texts(column, self.manifest.max_length) for column in (texts, pairs) if column is not None]
         for row, feed in enumerate(self._feeds(columns)):
-            result[row] = self._session.run(None, feed)[0][0]
+            result[row] = self._run(feed)[0]
         return self._finite(result)
 
     def _finite(self, logits: np.ndarray) -> np.ndarray:
@@ -121,7 +131,7 @@ class Predictor:
         offsets = np.concatenate([[0], np.cumsum([len(words) for words in sentences], dtype=np.int64)])
         result = np.zeros((int(offsets[-1]), len(self.label_names)), dtype=np.float32)
         for window in self.words.windows(sentences, self.manifest.max_length):
-            logits = self._session.run(None, self._feed_ids(window.ids))[0][0]
+            logits = self._run(self._feed_ids(window.ids))[0]
             if self.manifest.crf is not None:
                 starts = np.flatnonzero(~self.words.continues[window.ids])[len(self.words.before) :]
                 logits[starts] = max_marginals(logits[starts], self.manifest.crf)

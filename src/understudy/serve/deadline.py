@@ -1,4 +1,7 @@
-"""Deadlines and sizes of requests as they arrive, and of answers as they are read. Middleware would be too late: it is called behind the headers."""
+"""Deadlines and sizes of requests as they arrive, and of answers as they are read.
+
+Middleware would be too late: it is called behind the headers.
+"""
 
 import asyncio
 from typing import Any

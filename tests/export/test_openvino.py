@@ -1,0 +1,58 @@
+"""The folder for OpenVINO: the same answers by another engine."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import toy_rows
+
+from understudy import Classifier, export_model
+from understudy.errors import ExportError
+from understudy.serve import OpenVINOPredictor, Predictor
+
+pytest.importorskip("openvino")
+
+
+@pytest.mark.parametrize(("name", "pair"), [("cnn", True), ("bilstm", False)])
+def test_answers_are_the_same(name: str, pair: bool, students: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
+    export_model(students[name, pair], tmp_path / "out", int8=True, min_agreement=0.9, openvino=True)
+    texts = [row["text"] for row in toy_rows(50)] + ["", "word " * 300, "🙂"]
+    pairs = texts[::-1] if pair else None
+    expected = Classifier.load(students[name, pair]).logits(texts, pairs)
+    found = OpenVINOPredictor(tmp_path / "out").logits(texts, pairs)
+    np.testing.assert_allclose(found, expected, atol=0.005 * np.abs(expected).max())
+    assert {file.name for file in (tmp_path / "out" / "openvino").iterdir()} == {"model.xml", "model.bin"}
+    assert not list((tmp_path / "out").glob("*fp32*"))
+    assert Predictor(tmp_path / "out").logits(texts, pairs).shape == expected.shape
+
+
+def test_what_openvino_reads_otherwise_is_refused(students: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
+    """It leaves out the lengths of texts that an LSTM reads side by side."""
+    with pytest.raises(ExportError, match=r"OpenVINO gives other scores|answers otherwise"):
+        export_model(students["bilstm", True], tmp_path / "out", min_agreement=0.9, openvino=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tagger_there(taggers: dict[str, Path], tmp_path: Path) -> None:
+    export_model(taggers["bilstm-crf"], tmp_path / "out", min_agreement=0.9, openvino=True)
+    sentence = ["anna", "lives", "in", "new", "york"]
+    assert (
+        OpenVINOPredictor(tmp_path / "out").tag(sentence)["tags"] == Predictor(tmp_path / "out").tag(sentence)["tags"]
+    )
+
+
+def test_what_is_missing_is_said(
+    exported: dict[tuple[str, bool, bool], Path],
+    students: dict[tuple[str, bool], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(ExportError, match=r"model.xml is missing. Export the model again with --openvino"):
+        OpenVINOPredictor(exported["cnn", False, True])
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ExportError, match=r"pip install 'understudy\[openvino\]'"):
+        OpenVINOPredictor(exported["cnn", False, True])
+    with pytest.raises(ExportError, match=r"pip install 'understudy\[openvino\]'"):
+        export_model(students["cnn", False], tmp_path / "out", openvino=True)
+    assert not (tmp_path / "out").exists()
