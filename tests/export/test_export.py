@@ -213,3 +213,5 @@ def test_model_card(exported: dict[tuple[str, bool, bool], Path]) -> None:
     assert card.startswith("---\nlibrary_name: understudy\n")
     assert "negative, positive" in card
     assert "| recipe | logit-mse |" in card
+    assert "## Intended use\n\nIt tells which of 2 labels fits a text." in card
+    assert "license: unknown" in card

@@ -23,7 +23,7 @@ COMMANDS: list[Callable[..., None]] = [
     *(train.finetune, train.pretrain_student, train.augment, train.label, train.distill, train.recipes),
     *(ensemble.join, ensemble.prune_ensemble),
     *(exam.exam, exam.report, exam.best),
-    *(use.evaluate, use.predict, use.export, serve.serve, exam.demo),
+    *(use.evaluate, use.predict, use.export, use.push, serve.serve, exam.demo),
 ]
 for command in COMMANDS:
     app.command()(command)

@@ -316,7 +316,7 @@ def distill(
         unlabelled=read_unlabelled(unlabelled, loaded, text, text_pair),
         cache=cache,
         overwrite=overwrite,
-        record={"teacher": teacher, "source": data},
+        record={"teacher": teacher, "source": data, "unlabelled": unlabelled},
     )
     logger.info("The student is in %s.", out)
 

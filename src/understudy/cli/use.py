@@ -154,6 +154,22 @@ def export(
     )
 
 
+def push(
+    folder: Annotated[str, typer.Argument(help="Exported folder, student or teacher.", show_default=False)],
+    repository: Annotated[str, typer.Argument(help="USER/NAME on the Hub.", show_default=False)],
+    licence: Annotated[
+        str | None, typer.Option(help="For the model card, as the Hub spells it.", show_default="unknown")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="A new repository that only you see.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Upload a model with its card to the Hugging Face Hub."""
+    log_to_stderr(quiet)
+    from understudy.export.push import push as run
+
+    logger.info("Uploaded to %s.", run(folder, repository, licence, private))
+
+
 def _parity_texts(
     model: str, data: str, text: str | None, text_pair: str | None, label: str | None, task: Kind | None
 ) -> list[tuple[Any, ...]]:

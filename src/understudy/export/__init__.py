@@ -1,6 +1,5 @@
 """From a trained classifier to a folder that runs without torch."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,14 @@ from understudy._version import __version__
 from understudy.data.readers import inputs_of, read_rows
 from understudy.errors import ExportError
 from understudy.evaluation.classifier import Classifier
-from understudy.export.model_card import write_model_card
+from understudy.export.model_card import run_settings, write_model_card
 from understudy.export.onnx import input_names, write_onnx
 from understudy.export.openvino import write_openvino
 from understudy.export.parity import Parity, check_parity
 from understudy.export.web import write_web
 from understudy.models import is_student
 from understudy.models.loading import embedding_rows
-from understudy.outputs import RUN_FILE, OutputFolder
+from understudy.outputs import OutputFolder
 from understudy.runtime.manifest import MODEL, TOKENIZER, Manifest
 from understudy.runtime.openvino import OpenVINOPredictor
 from understudy.runtime.predictor import Predictor
@@ -117,7 +116,7 @@ def export_model(
                     "heed the lengths of texts that an LSTM reads side by side, as students of pairs do. Leave "
                     "--openvino out, or take a student without an LSTM. Nothing was exported."
                 )
-        write_model_card(folder, Path(out).name, manifest, classifier.model, parity, _run_settings(Path(model)))
+        write_model_card(folder, Path(out).name, manifest, classifier.model, parity, run_settings(Path(model)))
     return parity
 
 
@@ -166,13 +165,6 @@ def _sample(model: Path) -> list[tuple[Any, ...]]:
             "Name some with --data."
         )
     return [inputs_of(row) for _, row in read_rows(path)]
-
-
-def _run_settings(model: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((model / RUN_FILE).read_text())["settings"])
-    except (OSError, ValueError, KeyError):
-        return {}
 
 
 __all__ = ["Parity", "export_model"]

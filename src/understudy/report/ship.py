@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from understudy.exam.results import SHIPPED, candidates, load
+from understudy.exam.results import PLAN, SHIPPED, candidates, load
 from understudy.outputs import RUN_FILE, OutputFolder
 from understudy.report.charts import as_file, pareto
 from understudy.report.verdict import mark_front
 from understudy.runtime.manifest import EXAM
 
-CHART = "exam.svg"
+CHART, SHIPPED_PLAN = "exam.svg", "exam-plan.yaml"
 # What the exam found, for the server's page.
 VERDICT = ("metric", "score", "retention", "agreement", "latency_ms", "times_faster", "seeds")
 
@@ -30,6 +30,7 @@ def ship(folder: str | Path, found: dict[str, Any], out: str | Path, overwrite: 
         for file in source.iterdir():
             if file.name != RUN_FILE:
                 shutil.copy2(file, partial / file.name)
+        shutil.copy2(Path(folder) / PLAN, partial / SHIPPED_PLAN)
         as_file(pareto(_of_dataset(folder, found["dataset"])), partial / CHART)
         verdict = {name: found[name] for name in VERDICT}
         (partial / EXAM).write_text(json.dumps(verdict, indent=2) + "\n")
@@ -64,5 +65,6 @@ def _figures(found: dict[str, Any]) -> str:
     rows = "".join(f"| {name} | {value} |\n" for name, value in figures.items())
     return (
         "\n## Exam\n\nChosen by validation scores among the students of an exam.\n\n| | |\n|---|---|\n"
-        f"{rows}\n![score against latency of all candidates]({CHART})\n"
+        f"{rows}\n![score against latency of all candidates]({CHART})\n\n"
+        f"To hold it again: `understudy exam {SHIPPED_PLAN} --out exam`, with its data and teacher at hand.\n"
     )

@@ -1,0 +1,130 @@
+"""Uploads to a Hub of our own, over HTTP, and the cards that go with them."""
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from understudy.errors import ExportError
+from understudy.export.push import push
+
+Files = dict[str, bytes]
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Of the Hub's protocol what an upload needs; files are kept by repository."""
+
+    kept: dict[str, Files]
+    made: list[dict[str, Any]]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"] or 0))
+        parts = self.path.strip("/").split("/")
+        if self.path == "/api/repos/create":
+            self.made.append(json.loads(body))
+            if self.made[-1].get("organization") == "others":
+                self._answer({"error": "You don't have the rights to create a model there."}, 403)
+                return
+            self._answer({"url": f"{self.base}/ann/films", "name": "ann/films", "id": "1"})
+        elif self.path == "/api/validate-yaml":
+            self._answer({"warnings": [], "errors": []})
+        elif "preupload" in parts:
+            files = json.loads(body)["files"]
+            modes = [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in files]
+            self._answer({"files": modes})
+        elif "commit" in parts:
+            lines = [json.loads(line) for line in body.splitlines()]
+            files = [line["value"] for line in lines if line["key"] == "file"]
+            self.kept["/".join(parts[2:4])] = {file["path"]: base64.b64decode(file["content"]) for file in files}
+            self._answer({"success": True, "commitOid": "0" * 40, "commitUrl": f"{self.base}/ann/films/commit/0"})
+        else:
+            self._answer({"error": self.path}, 404)
+
+    def do_GET(self) -> None:
+        found = "others" not in self.path
+        self._answer({"id": "ann/films", "sha": "0" * 40, "siblings": []} if found else {}, 200 if found else 404)
+
+    @property
+    def base(self) -> str:
+        return f"http://{self.headers['host']}"
+
+    def _answer(self, content: Any, status: int = 200) -> None:
+        text = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, type[Hub]]]:
+    monkeypatch.setenv("HF_TOKEN", "hf_of_a_test")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    kind = type("OwnHub", (Hub,), {"kept": {}, "made": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", kind
+    server.shutdown()
+    server.server_close()
+
+
+def front(card: bytes) -> dict[str, Any]:
+    return dict(yaml.safe_load(card.decode().split("---")[1]))
+
+
+def test_an_exported_folder(
+    hub: tuple[str, type[Hub]], exported: dict[tuple[str, bool, bool], Path], tmp_path: Path
+) -> None:
+    address, kind = hub
+    url = push(exported["cnn", False, True], "ann/films", licence="apache-2.0", private=True, endpoint=address)
+    assert url.startswith(address)
+    assert kind.made[0].get("visibility", kind.made[0].get("private")) in ("private", True)
+    files = kind.kept["ann/films"]
+    assert files.keys() >= {"model.onnx", "tokenizer.json", "manifest.json", "README.md"}
+    assert not files.keys() & {"understudy.json", "validation_sample.jsonl"}
+    assert files["model.onnx"] == (exported["cnn", False, True] / "model.onnx").read_bytes()
+    about = front(files["README.md"])
+    assert (about["license"], about["pipeline_tag"]) == ("apache-2.0", "text-classification")
+    assert "knowledge-distillation" in about["tags"]
+
+
+def test_a_student_for_transformers(
+    hub: tuple[str, type[Hub]], students: dict[tuple[str, bool], Path], taggers: dict[str, Path]
+) -> None:
+    address, kind = hub
+    push(students["bilstm", True], "ann/films", endpoint=address)
+    files = kind.kept["ann/films"]
+    assert files.keys() >= {"model.safetensors", "config.json", "tokenizer.json", "README.md"}
+    assert not files.keys() & {"understudy.json", "validation_sample.jsonl"}  # real texts, paths of this machine
+    card = files["README.md"].decode()
+    assert front(files["README.md"])["license"] == "unknown"
+    assert "# films\n" in card
+    assert '{"text": "first text", "text_pair": "second text"}' in card
+    assert "It tells which of 2 labels fits a pair of texts." in card
+    push(taggers["static"], "ann/films", endpoint=address)
+    assert front(kind.kept["ann/films"]["README.md"])["pipeline_tag"] == "token-classification"
+
+
+def test_what_the_hub_does_not_take(
+    hub: tuple[str, type[Hub]], students: dict[tuple[str, bool], Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ExportError, match="is no model: expected an exported folder"):
+        push(tmp_path, "ann/films", endpoint=hub[0])
+    with pytest.raises(ExportError, match="expected USER/NAME"):
+        push(students["cnn", False], "films", endpoint=hub[0])
+    with pytest.raises(ExportError, match="is no name of a repository"):
+        push(students["cnn", False], "ann/../films", endpoint=hub[0])
+    with pytest.raises(ExportError, match=r"The Hub did not take others/films: .*hf auth login"):
+        push(students["cnn", False], "others/films", endpoint=hub[0])
+    with pytest.raises(ExportError, match=r"The Hub did not take ann/films: .*hf auth login"):
+        push(students["cnn", False], "ann/films", endpoint="http://127.0.0.1:9")
