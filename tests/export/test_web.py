@@ -4,6 +4,7 @@
 import json
 import os
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -139,3 +140,37 @@ def test_what_does_not_run_there(
     with pytest.raises(ExportError, match=r"has no ort.wasm.min.mjs: expected the folder dist"):
         write_web(folder, tmp_path)
     assert not (folder / "web").exists()
+
+
+RUN = """
+import { env, pipeline } from "@huggingface/transformers";
+env.localModelPath = process.argv[2];
+env.allowRemoteModels = false;
+const classify = await pipeline("text-classification", "web", { dtype: process.argv[3] });
+console.log(JSON.stringify(await classify(JSON.parse(process.argv[4]))));
+"""
+
+
+@pytest.mark.parametrize(("int8", "graph", "dtype"), [(True, "model_quantized", "q8"), (False, "model", "fp32")])
+def test_a_transformer_as_transformers_js_expects_it(
+    int8: bool, graph: str, dtype: str, teacher_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "shipped"
+    export_model(teacher_folder, out, int8=int8, min_agreement=0.9, web=True)
+    web = out / "web"
+    assert json.loads((web / "config.json").read_text())["model_type"] == "bert"
+    assert (web / "tokenizer_config.json").is_file()
+    assert (web / "onnx" / f"{graph}.onnx").read_bytes() == (out / "model.onnx").read_bytes()
+    assert json.loads((web / "manifest.json").read_text())["graph"] == f"onnx/{graph}.onnx"
+    assert f'dtype: "{dtype}"' in (web / "README.md").read_text()
+    modules = Path(os.environ.get("UNDERSTUDY_TRANSFORMERS_JS", ""))
+    if not (modules / "node_modules" / "@huggingface" / "transformers").is_dir():
+        pytest.skip("no transformers.js here (set UNDERSTUDY_TRANSFORMERS_JS to a folder where npm installed it)")
+    (tmp_path / "run.mjs").write_text(RUN)
+    (tmp_path / "node_modules").symlink_to(modules / "node_modules")
+    texts = [row["text"] for row in toy_rows(50)]
+    command = ["node", str(tmp_path / "run.mjs"), f"{out}/", dtype, json.dumps(texts)]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    expected = Predictor(out)(texts)
+    assert [row["label"] for row in found] == [row["label"] for row in expected]
+    np.testing.assert_allclose([row["score"] for row in found], [row["score"] for row in expected], atol=0.05)

@@ -104,7 +104,7 @@ def export_model(
         manifest.self_test = _self_test(exported, firsts, seconds)
         manifest.write(folder)
         if web:
-            write_web(folder, web_runtime)
+            write_web(folder, web_runtime, None if is_student(classifier.model) else classifier)
         if openvino:
             whole = write_onnx(classifier.model, names, folder / FP32, int8=False)
             write_openvino(whole, folder)

@@ -5,12 +5,16 @@ import shutil
 from pathlib import Path
 
 from understudy.errors import ExportError
+from understudy.evaluation.classifier import Classifier
 from understudy.runtime.manifest import MANIFEST, MODEL, TOKENIZER, Manifest
 
 SOURCES = Path(__file__).parents[1] / "runtime" / "web"
 WEB, RUNTIME = "web", "ort"
 # What the page needs of onnxruntime-web's folder `dist`.
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+# Where transformers.js looks for a graph of that precision.
+GRAPHS = {"fp32": Path("onnx", "model.onnx"), "int8": Path("onnx", "model_quantized.onnx")}
+DTYPES = {"fp32": "fp32", "int8": "q8"}
 # Before the page's own script: it asks this in place of a server.
 LOCAL = '<script>window.localBackend = import("./understudy.js").then((module) => module.load("."));</script>\n<script>'
 README = """# A student in the browser
@@ -31,11 +35,22 @@ In your own page:
     console.log(await student.predict(["some text"]));
 """
 
+TRANSFORMERS_JS = """
+transformers.js reads this folder too:
 
-def write_web(folder: Path, runtime: Path | None = None) -> Path:
+    import {{ env, pipeline }} from "@huggingface/transformers";
+    env.localModelPath = "/where/this/folder/lies/";
+    env.allowRemoteModels = false;
+    const classify = await pipeline("text-classification", "web", {{ dtype: "{dtype}" }});
+"""
+
+
+def write_web(folder: Path, runtime: Path | None = None, transformer: Classifier | None = None) -> Path:
     """Write `folder`/web beside an exported model.
 
     Args:
+        transformer: the model itself, where transformers.js knows its kind: the folder then has the files that
+            transformers.js expects, under the names that it expects.
         runtime: the folder `dist` of the npm package onnxruntime-web, whose files are copied; else the README of the
             new folder says how to get them.
 
@@ -46,15 +61,24 @@ def write_web(folder: Path, runtime: Path | None = None) -> Path:
     _check(manifest, json.loads((folder / TOKENIZER).read_text()), runtime)
     target = folder / WEB
     target.mkdir()
-    shutil.copy2(folder / MODEL, target)
+    graph = Path(MODEL)
+    if transformer is not None:
+        transformer.model.config.save_pretrained(target)
+        transformer.tokenizer.save_pretrained(target)
+        graph = GRAPHS[manifest.precision]
+    (target / graph).parent.mkdir(exist_ok=True)
+    shutil.copy2(folder / MODEL, target / graph)
     shutil.copy2(folder / TOKENIZER, target)
     shutil.copy2(SOURCES / "understudy.js", target)
     content = json.loads((folder / MANIFEST).read_text())
-    (target / MANIFEST).write_text(json.dumps({**content, "name": folder.name, "self_test": []}, ensure_ascii=False))
+    about = {**content, "name": folder.name, "graph": str(graph), "self_test": []}
+    (target / MANIFEST).write_text(json.dumps(about, ensure_ascii=False))
     page = (SOURCES / "index.html").read_text(encoding="utf-8")
     (target / "index.html").write_text(page.replace("<script>", LOCAL, 1), encoding="utf-8")
     copies = " ".join(f"package/dist/{name}" for name in RUNTIME_FILES)
-    (target / "README.md").write_text(README.format(files=", ".join(RUNTIME_FILES), copies=copies))
+    readme = README.format(files=", ".join(RUNTIME_FILES), copies=copies)
+    readme += "" if transformer is None else TRANSFORMERS_JS.format(dtype=DTYPES[manifest.precision])
+    (target / "README.md").write_text(readme)
     if runtime is not None:
         (target / RUNTIME).mkdir()
         for name in RUNTIME_FILES:

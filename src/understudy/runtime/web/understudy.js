@@ -172,10 +172,10 @@ export async function load(folder = ".") {
   });
   ort.env.wasm.wasmPaths = `${base}ort/`;
   ort.env.wasm.numThreads = 1;
-  const [manifest, state, model] = await Promise.all([
-    fetched("manifest.json").then((response) => response.json()),
+  const manifest = await fetched("manifest.json").then((response) => response.json());
+  const [state, model] = await Promise.all([
     fetched("tokenizer.json").then((response) => response.json()),
-    fetched("model.onnx").then((response) => response.arrayBuffer()),
+    fetched(manifest.graph).then((response) => response.arrayBuffer()),
   ]);
   const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
   return new Predictor(ort, session, new Tokenizer(state), manifest);
