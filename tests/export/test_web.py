@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from conftest import toy_rows
+from tagging import sentences
 from tokenizers import Tokenizer
 
 from understudy import Predictor, export_model
@@ -130,16 +131,43 @@ def test_export_writes_it_too(students: dict[tuple[str, bool], Path], tmp_path: 
     assert Predictor(out)(["a great film"])  # the folder is whole beside it
 
 
-def test_what_does_not_run_there(
-    taggers: dict[str, Path], exported: dict[tuple[str, bool, bool], Path], tmp_path: Path
-) -> None:
-    export_model(taggers["static"], tmp_path / "tags", min_agreement=0.5)
-    with pytest.raises(ExportError, match="--web is for texts and pairs"):
-        write_web(tmp_path / "tags")
+def test_what_does_not_run_there(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(exported["cnn", False, True], tmp_path / "films"))
     with pytest.raises(ExportError, match=r"has no ort.wasm.min.mjs: expected the folder dist"):
         write_web(folder, tmp_path)
     assert not (folder / "web").exists()
+
+
+@pytest.mark.parametrize("name", ["static", "bilstm-crf"])
+def test_a_taggers_answers_are_the_same(name: str, runtime: Path, taggers: dict[str, Path], tmp_path: Path) -> None:
+    """Texts that nobody has split, sentences in words, and one of several windows."""
+    export_model(taggers[name], tmp_path / "names", min_agreement=0.5)
+    web = write_web(tmp_path / "names", runtime)
+    words = [[word for word, _ in sentence] for sentence in sentences(200)]
+    texts: list[Any] = [" ".join(sentence) for sentence in words] + [text for text in ODD if "[" not in text]
+    texts += [*words[:50], ["st.", "ives"] * 60, ["\u200d", "anna"]]
+    with browsing(web) as (page, _):
+        page.wait_for_function("document.getElementById('about').textContent.startsWith('names')")
+        found = page.evaluate(
+            """async (sent) => {
+            const student = await window.localBackend, all = [];
+            for (const text of JSON.parse(sent)) all.push(await student.tag(text));
+            return all;
+        }""",
+            json.dumps(texts),
+        )
+        page.fill("#text", "anna lives in new york")
+        page.click("#go")
+        page.wait_for_selector("#answers mark")
+        assert "new york" in page.locator("#answers mark").last.inner_text()
+    predictor = Predictor(tmp_path / "names")
+    for text, answer in zip(texts, found, strict=True):
+        expected = predictor.tag(text)
+        assert answer["tokens"] == expected["tokens"], text
+        assert answer["tags"] == expected["tags"], text
+        np.testing.assert_allclose(answer["scores"], expected["scores"], atol=1e-3)
+        places = [(span["entity_group"], span["start"], span["end"], span["word"]) for span in answer["spans"]]
+        assert places == [(s["entity_group"], s["start"], s["end"], s["word"]) for s in expected["spans"]]
 
 
 RUN = """

@@ -55,7 +55,7 @@ def write_web(folder: Path, runtime: Path | None = None, transformer: Classifier
             new folder says how to get them.
 
     Raises:
-        ExportError: a tagger, a tokenizer that JavaScript does not have, or `runtime` without the files.
+        ExportError: a tokenizer that JavaScript does not have, or `runtime` without the files.
     """
     manifest = Manifest.read(folder)
     _check(manifest, json.loads((folder / TOKENIZER).read_text()), runtime)
@@ -87,8 +87,6 @@ def write_web(folder: Path, runtime: Path | None = None, transformer: Classifier
 
 
 def _check(manifest: Manifest, tokenizer: dict[str, dict[str, object]], runtime: Path | None) -> None:
-    if manifest.task == "tagging":
-        raise ExportError("--web is for texts and pairs: the windows of words that taggers read are not in JavaScript.")
     kind = str(tokenizer["model"]["type"])
     normalizer = (tokenizer.get("normalizer") or {}).get("type")
     splits = (tokenizer.get("pre_tokenizer") or {}).get("type") == "BertPreTokenizer"

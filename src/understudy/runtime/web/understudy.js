@@ -3,6 +3,8 @@
 
 const CHARACTERS_PER_TOKEN = 16;
 const ASPECT = "=";
+// Of a window of a tagger, shared with the one before.
+const OVERLAP = 0.25;
 // What BERT's tokenizer calls a Chinese character.
 const CHINESE = /[\u4e00-\u9fff\u3400-\u4dbf\u{20000}-\u{2a6df}\u{2a700}-\u{2b73f}\u{2b740}-\u{2b81f}\u{2b920}-\u{2ceaf}\uf900-\ufaff\u{2f800}-\u{2fa1f}]/gu;
 const PUNCTUATION = /[!-/:-@[-`{-~]|\p{P}/u;
@@ -73,6 +75,36 @@ export class Tokenizer {
     return found;
   }
 
+  // The words of a text that nobody has split: [start, end] in code points. What is left out belongs to no word.
+  places(text) {
+    const found = [];
+    let open = false;
+    Array.from(text).forEach((character, place) => {
+      const normal = this.normalized(character);
+      if (normal === "") return;
+      const words = this.words(normal);
+      const alone = words.length !== 1 || words[0] !== normal || PUNCTUATION.test(normal);
+      if (words.length && open && !alone) found[found.length - 1][1] = place + 1;
+      else if (words.length) found.push([place, place + 1]);
+      open = words.length > 0 && !alone;
+    });
+    return found;
+  }
+
+  // Special tokens before and behind a text.
+  get sides() {
+    const text = this.template.single.findIndex((part) => part.Sequence);
+    const ids = (parts) => parts.flatMap((part) => this.template.special_tokens[part.SpecialToken.id].ids);
+    return [ids(this.template.single.slice(0, text)), ids(this.template.single.slice(text + 1))];
+  }
+
+  // Tokens that go on with a word.
+  get continuing() {
+    const prefix = this.model.type === "WordPiece" ? this.model.continuing_subword_prefix : undefined;
+    const names = prefix ? [...this.vocabulary.keys()].filter((name) => name.startsWith(prefix)) : [];
+    return new Set(names.filter((name) => !this.special.has(name)).map((name) => this.vocabulary.get(name)));
+  }
+
   // Longest pieces first, from the left.
   split(word) {
     if (this.model.type === "WordLevel") return [this.vocabulary.get(word) ?? this.unknown];
@@ -107,9 +139,65 @@ function softmax(values) {
   return powers.map((power) => power / total);
 }
 
+// Parts of a sentence, each word read once and far from the edges: as WordEncoder in alignment.py cuts them.
+function* windows(words, [before, after], most) {
+  const ids = words.flat(), firsts = [];
+  words.reduce((count, pieces) => { firsts.push(count); return count + pieces.length; }, 0);
+  const room = Math.max(most - before.length - after.length, 1);
+  const overlap = ids.length > room ? Math.floor(room * OVERLAP) : 0;
+  const last = Math.max(ids.length - overlap, 1);
+  for (let start = 0; start < last; start += room - overlap) {
+    const end = start + room, half = Math.floor(overlap / 2);
+    const left = start ? start + half : 0;
+    const right = start + room - overlap < last ? end - (overlap - half) : ids.length;
+    const read = words.map((_, word) => word).filter((word) => firsts[word] >= left && firsts[word] < right);
+    if (!read.length) continue;
+    const positions = read.map((word) => firsts[word] - start + before.length);
+    yield { ids: [...before, ...ids.slice(start, end), ...after], words: read, positions };
+  }
+}
+
+// Score of the best sequence of tags through each tag of each word, as crf.py has it.
+function maxMarginals(emissions, { start, end, transitions }) {
+  const tags = start.map((_, tag) => tag), last = emissions.length - 1;
+  const forwards = [tags.map((tag) => start[tag] + emissions[0][tag])], backwards = [];
+  backwards[last] = end;
+  for (let place = 1; place <= last; place += 1) {
+    const before = forwards[place - 1];
+    forwards[place] = tags.map((tag) => Math.max(...tags.map((from) => transitions[from][tag] + before[from])) + emissions[place][tag]);
+  }
+  for (let place = last; place > 0; place -= 1) {
+    const next = tags.map((tag) => emissions[place][tag] + backwards[place][tag]);
+    backwards[place - 1] = tags.map((tag) => Math.max(...tags.map((to) => transitions[tag][to] + next[to])));
+  }
+  return emissions.map((_, place) => tags.map((tag) => forwards[place][tag] + backwards[place][tag]));
+}
+
+// `B-PER` -> ["B", "PER"]; a tag without a prefix stands for its own word.
+function splitTag(tag) {
+  if (["O", "B", "I"].includes(tag)) return [tag, ""];
+  const dash = tag.indexOf("-");
+  return dash === 1 && "BI".includes(tag[0]) ? [tag[0], tag.slice(2)] : ["B", tag];
+}
+
+// [kind, first word, behind the last] of each span; an I- that continues nothing starts one.
+function spansOf(tags) {
+  const spans = [];
+  let open = null;
+  tags.forEach((tag, place) => {
+    const [prefix, kind] = splitTag(tag);
+    if (prefix === "I" && open && open[0] === kind) open[2] = place + 1;
+    else if (prefix === "O") open = null;
+    else spans.push(open = [kind, place, place + 1]);
+  });
+  return spans;
+}
+
 export class Predictor {
   constructor(ort, session, tokenizer, manifest) {
     Object.assign(this, { ort, session, tokenizer, manifest });
+    this.sides = tokenizer.sides;
+    this.continuing = tokenizer.continuing;
   }
 
   // What the page wants to know.
@@ -122,6 +210,10 @@ export class Predictor {
     const most = CHARACTERS_PER_TOKEN * this.manifest.max_length;
     const clean = (value) => Array.from(value.toWellFormed()).slice(0, most).join("");
     const { ids, types } = this.tokenizer.encode(clean(text), pair === undefined ? undefined : clean(pair));
+    return this.run(ids, types);
+  }
+
+  async run(ids, types = ids.map(() => 0)) {
     const columns = { input_ids: ids, token_type_ids: types, attention_mask: ids.map(() => 1) };
     const feeds = {};
     for (const name of this.session.inputNames) {
@@ -131,10 +223,45 @@ export class Predictor {
     return Array.from(outputs[this.session.outputNames[0]].data);
   }
 
+  // Tags and spans of a text, or of a list of words: tokens, tags, scores, spans; places are code points, or words.
+  async tag(input) {
+    const { labels, crf, max_length } = this.manifest;
+    const split = typeof input === "string", text = split ? Array.from(input.toWellFormed()) : [];
+    const places = split ? this.tokenizer.places(input.toWellFormed()) : input.map((_, word) => [word, word + 1]);
+    const tokens = split ? places.map(([start, end]) => text.slice(start, end).join("")) : input;
+    const unknown = [this.tokenizer.special.get(this.manifest.unknown) ?? this.tokenizer.unknown ?? 0];
+    const pieces = tokens.map((word) => this.tokenizer.pieces(word)).map((ids) => (ids.length ? ids : unknown));
+    const chances = tokens.map(() => []);
+    for (const window of windows(pieces, this.sides, max_length)) {
+      const flat = await this.run(window.ids);
+      let rows = window.ids.map((_, place) => flat.slice(place * labels.length, (place + 1) * labels.length));
+      if (crf) {
+        const starts = window.ids.flatMap((id, place) => (this.continuing.has(id) ? [] : [place]));
+        const read = starts.slice(this.sides[0].length);
+        maxMarginals(read.map((place) => rows[place]), crf).forEach((scores, at) => { rows[read[at]] = scores; });
+      }
+      window.words.forEach((word, at) => { chances[word] = softmax(rows[window.positions[at]]); });
+    }
+    const best = chances.map((row) => row.indexOf(Math.max(...row)));
+    const tags = best.map((column) => labels[column]), scores = best.map((column, word) => chances[word][column]);
+    const spans = spansOf(tags).map(([kind, first, behind]) => ({
+      entity_group: kind,
+      score: scores.slice(first, behind).reduce((sum, score) => sum + score, 0) / (behind - first),
+      word: tokens.slice(first, behind).join(" "),
+      start: places[first][0],
+      end: places[behind - 1][1],
+    }));
+    return { tokens, tags, scores, spans };
+  }
+
   // As the server's POST /predict answers.
   async predict(inputs) {
     const answers = [];
     for (const input of inputs) {
+      if (this.manifest.task === "tagging") {
+        answers.push((await this.tag(typeof input === "string" ? input : input.tokens ?? input.text)).spans);
+        continue;
+      }
       const [text, pair] = typeof input === "string" ? [input] : [input.text, input.text_pair];
       answers.push(this.answer(await this.logits(text, pair)));
     }
