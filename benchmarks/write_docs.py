@@ -198,13 +198,14 @@ PUBLISHED = {
 
 
 def exam_table(name: str, score: str = "score") -> str:
-    """Every data set of an exam: the teacher, the linear baseline, each student on labels and on the teacher."""
+    """Every data set of an exam: the teacher, the linear baseline, each student with each recipe, labels first."""
     from understudy.exam.results import FORM
 
     results = pd.DataFrame(read_rows(RESULTS / f"{name}.jsonl"))
     costs = pd.DataFrame(read_rows(RESULTS / f"{name}_costs.jsonl")).drop(columns=["key", "format_version"])
     rows = results[results["status"] == "done"].merge(costs, on=FORM, how="left")
     models = list(dict.fromkeys(rows[rows["kind"] == "student"]["model"]))
+    recipes = [recipe for recipe in ("hard-labels", "logit-mse", "soft-targets") if (rows["recipe"] == recipe).any()]
     published = name == "indonlu"
     lines = []
     for dataset, own in rows.groupby("dataset", sort=False):
@@ -213,8 +214,8 @@ def exam_table(name: str, score: str = "score") -> str:
         line += [spread(list(whole[score])), spread(list(own[own["kind"] == "baseline"].head(1)[score]))]
         for model in models:
             each = own[own["model"] == model]
-            pair = [each[each["recipe"] == recipe] for recipe in ("hard-labels", "logit-mse")]
-            line.append(" / ".join(spread(list(group[score])) for group in pair))
+            groups = [each[each["recipe"] == recipe] for recipe in recipes]
+            line.append(" / ".join(spread(list(group[score])) for group in groups if len(group)))
         fastest = {model: own[own["model"] == model]["times_faster"].iloc[0] for model in models}
         line.append(", ".join(f"{value:,.0f}" for value in fastest.values()))
         line += [f"{value:.1f}" for value in PUBLISHED[str(dataset)]] if published else []
