@@ -21,6 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import yaml
 from common import machine, write_rows
 from datasets import Dataset
@@ -37,6 +38,7 @@ from understudy.report import write_page
 
 HERE = Path(__file__).parent
 MEMBERS = ("cnn-e100", "bilstm-e100", "cnn-lstm-e100")
+APART = "the three kinds trained apart, mean of logits"
 
 
 def _data(name: str, shared: Path, work: Path) -> Path:
@@ -80,12 +82,24 @@ def compared(folder: Path) -> list[dict]:
             key: np.mean([part[:, 0].mean() for part in parts]) for key, parts in sums.items() if key[0] in MEMBERS
         }
         teacher, best = ("teacher", "", "fp32"), max(members, key=members.get)
-        for key in (key for key in sums if key[0].startswith("ensemble")):
+        sums[APART, "logit-mse", ""] = _apart(folder, own)
+        for key in (key for key in sums if key[0].startswith("ensemble") or key[0] == APART):
             for other in (best, teacher):
                 found = asdict(compare(sums[key], sums[other], own["metric"].iloc[0]))
                 names = {"model": key[0], "recipe": key[1], "other": other[0]}
-                rows.append({"dataset": dataset, **names, **found})
+                score = np.mean([part[:, 0].mean() for part in sums[key]])
+                rows.append({"dataset": dataset, **names, "score": score, **found})
     return rows
+
+
+def _apart(folder: Path, rows: pd.DataFrame) -> list[np.ndarray]:
+    """For each seed, whether the mean of the logits of the members that were trained alone is right: [texts, 2]."""
+    found = []
+    for _, group in rows[rows["model"].isin(MEMBERS)].groupby("seed"):
+        each = [predictions(folder, key) for key in group["key"]]
+        right = sum(np.stack(one["logits"]) for one in each).argmax(1) == each[0]["label"]
+        found.append(np.stack([right, np.ones(len(right))], 1))
+    return found
 
 
 def main() -> None:

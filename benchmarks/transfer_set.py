@@ -112,8 +112,10 @@ def _teacher(task: str, folder: Path, shared: Path, work: Path) -> Path:
     from understudy import FinetuneSettings, finetune, load_data
     from understudy.demo import encoder_folder
 
-    source = folder / "teacher" if (folder / "teacher").is_dir() else folder
-    return finetune(encoder_folder(), load_data(source), work / "teachers" / task, FinetuneSettings(max_length=128))
+    teacher, source = work / "teachers" / task, folder / "teacher" if (folder / "teacher").is_dir() else folder
+    if teacher.exists():
+        return teacher
+    return finetune(encoder_folder(), load_data(source), teacher, FinetuneSettings(max_length=128))
 
 
 @dataclass(frozen=True)

@@ -293,6 +293,10 @@ def ensembles() -> str:
             first = group.iloc[0]
             cost = [f"{first['times_faster']:,.0f}", f"{first['size_bytes'] / 1e6:.2f}"]
             lines.append(["", name, spread(list(group["score"])), *(gaps or ["", ""]), *cost])
+        for name, against in compared[compared["dataset"] == dataset].groupby("model"):
+            if name not in set(own["model"]):  # not trained, but made of what was
+                score = f"{100 * against['score'].iloc[0]:.1f}"
+                lines.append(["", str(name), score, *(_gap(row) for row in against.itertuples()), "", ""])
     header = ["data", "model", "accuracy", "against the best member", "against the teacher", "times as fast", "MB"]
     return f"{table(header, lines)}\n\n{where(results.iloc[0])}."
 
