@@ -73,12 +73,15 @@ def general(student: str, lines: Path, work: Path, epochs: float) -> tuple[Path,
     from understudy.teachers import Encoder
     from understudy.training.pretrain import pretrain_student
 
+    out = work / "general" / f"{student}-{lines.stem}"
+    if out.exists():
+        return out, 0.0
     started = time.perf_counter()
     settings = DistillSettings(
         StudentSettings(student, max_length=64), arguments={"num_train_epochs": epochs, "logging_strategy": "no"}
     )
     encoder = Encoder(encoder_folder(), max_length=64)
-    out = pretrain_student(encoder, load_unlabelled([lines]), work / "general" / f"{student}-{lines.stem}", settings)
+    pretrain_student(encoder, load_unlabelled([lines]), out, settings)
     return out, time.perf_counter() - started
 
 
@@ -107,7 +110,9 @@ def few_labels(name: str, student: str, labels: int, way: str, seed: int, steps:
         finetune(start, data, out, FinetuneSettings(arguments=arguments, seed=seed))
     else:
         epochs = {} if len(data["train"]) > 1000 else {"num_train_epochs": 20, "per_device_train_batch_size": 16}
-        teacher = finetune(encoder_folder(), data, work / "teachers" / folder.name, FinetuneSettings(epochs, seed=0))
+        teacher = work / "teachers" / folder.name
+        if not teacher.exists():
+            finetune(encoder_folder(), data, teacher, FinetuneSettings(epochs, seed=0))
         settings = StudentSettings(student, init=str(start) if START in way else None, max_length=64)
         recipe = "hard-labels" if way == "scratch" else "logit-mse"
         distill(Teacher(teacher), data, out, DistillSettings(settings, recipe, arguments=arguments, seed=seed))
