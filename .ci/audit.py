@@ -1,5 +1,6 @@
 """Known vulnerabilities of what is installed, by pip-audit; a word where the package index can't tell."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -13,6 +14,9 @@ def main() -> int:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         packages = json.loads(done.stdout)["dependencies"]
     except (subprocess.TimeoutExpired, ValueError, KeyError):
+        if importlib.util.find_spec("pip_audit") is None:
+            print("audit: pip-audit is not installed. Install the extra dev.")
+            return 1
         print("audit skipped: the package index does not answer.")
         return 0
     known = [package for package in packages if "skip_reason" not in package]

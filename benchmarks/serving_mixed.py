@@ -1,6 +1,6 @@
 """A server under 100,000 requests of every kind: what it answers, and what stays in its memory.
 
-Server on one core, clients on the other, loopback, both protocols. Of every ten requests about five are right, the
+Server on one core, clients on the other, loopback, both protocols. About two thirds are right, the
 others malformed JSON, wrong types, too many texts, too large a body, invalid UTF-8, wrong paths and methods; and
 clients that send slowly, leave in the middle of a request, or leave before the answer. Every answer is held against
 what it must be; memory is read after a first tenth and at the end.

@@ -75,7 +75,8 @@ def main() -> None:
     for name, kept, about in (("results", "which_student", machine()), ("costs", "which_student_costs", {})):
         path = HERE / "results" / f"{kept}.jsonl"
         others = [row for row in common.read_rows(path) if row["dataset"] not in names]
-        write_rows(path, others + [{**row, **about} for row in read_rows(folder / f"{name}.jsonl")])
+        ours = [row for row in read_rows(folder / f"{name}.jsonl") if row["dataset"] in names]
+        write_rows(path, others + [{**row, **about} for row in ours])
     table = candidates(load(folder))
     table["front"] = mark_front(table)
     images = HERE.parent / "docs" / "images"

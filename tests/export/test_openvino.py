@@ -48,7 +48,7 @@ def test_what_is_missing_is_said(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(ExportError, match=r"model.xml is missing. Export the model again with --openvino"):
+    with pytest.raises(ExportError, match=r"was not exported for OpenVINO. Export the model again with --openvino"):
         OpenVINOPredictor(exported["cnn", False, True])
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ExportError, match=r"pip install 'understudy\[openvino\]'"):

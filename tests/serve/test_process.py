@@ -124,6 +124,22 @@ def test_clients_that_do_not_read_are_left(folder: Path) -> None:
         assert ask(port, "/health")[0] == 200
 
 
+def test_clients_that_read_slowly_get_all(folder: Path) -> None:
+    """Longer than the deadline, but without a pause that is as long."""
+    with serving(folder, "--timeout", 1.0) as (port, _, _), socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        slow.connect(("127.0.0.1", port))
+        slow.settimeout(10)
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 800)
+        pages, started = 0, time.monotonic()
+        while pages < 800:
+            part = slow.recv(60_000)
+            assert part, f"cut off after {pages} pages"
+            pages += part.count(b"HTTP/1.1 200")
+            time.sleep(0.02)
+        assert time.monotonic() - started > 2
+
+
 def test_too_many_at_once_are_turned_away_and_the_others_answered(folder: Path) -> None:
     text = "a great film " * 300
     with serving(folder, "--most-waiting", 2) as (port, _, _):

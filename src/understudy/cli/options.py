@@ -61,6 +61,8 @@ class Kind(StrEnum):
     ASPECTS = "aspects"
 
 
+# Options that name a file, a folder, or something on the Hub.
+PLACES = ("teacher", "model", "source", "unlabelled")
 Combination = Annotated[str, typer.Option(help="Of an ensemble's members: logits, probabilities or weights.")]
 RecipeOptions = Annotated[
     list[str] | None,
@@ -158,6 +160,17 @@ Select = Annotated[
         show_default=False,
     ),
 ]
+
+
+def noted(**record: Any) -> dict[str, Any]:
+    """What a run notes of its options: those that were given; of local data and models the whole path."""
+
+    def place(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [place(part) for part in value]
+        return str(Path(value).resolve()) if Path(value).exists() else str(value)
+
+    return {name: place(value) if name in PLACES else value for name, value in record.items() if value}
 
 
 def read_data(

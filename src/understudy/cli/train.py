@@ -42,6 +42,7 @@ from understudy.cli.options import (
     Unlabelled,
     VocabSize,
     log_to_stderr,
+    noted,
     read_data,
     read_unlabelled,
     training_arguments,
@@ -77,7 +78,7 @@ def finetune(
     loaded = read_data(data, text, text_pair, label, task, repair_tags)
     arguments = training_arguments(epochs, batch_size, learning_rate)
     settings = FinetuneSettings(arguments=arguments, seed=seed, max_length=max_length)
-    run(model, loaded, out, settings, overwrite, record={"source": str(data)})
+    run(model, loaded, out, settings, overwrite, record=noted(source=data, model=model))
     logger.info("The teacher is in %s.", out)
 
 
@@ -149,7 +150,7 @@ def pretrain_student(
     )
     texts = load_unlabelled(text_files, Columns(text=column))
     encoder = Encoder(teacher, pooling=pooling, max_length=max_length, dtype=dtype)  # type: ignore[arg-type]
-    run(encoder, texts, out, settings, cache, overwrite, record={"teacher": teacher, "source": text_files})
+    run(encoder, texts, out, settings, cache, overwrite, record=noted(teacher=teacher, source=text_files))
     logger.info("The student is in %s.", out)
 
 
@@ -316,7 +317,17 @@ def distill(
         unlabelled=read_unlabelled(unlabelled, loaded, text, text_pair),
         cache=cache,
         overwrite=overwrite,
-        record={"teacher": teacher, "source": data, "unlabelled": unlabelled},
+        record=noted(
+            teacher=teacher,
+            source=data,
+            unlabelled=unlabelled,
+            text=text,
+            text_pair=text_pair,
+            label=label,
+            task=task and str(task),
+            repair_tags=repair_tags,
+            teacher_dtype=dtype and str(dtype),
+        ),
     )
     logger.info("The student is in %s.", out)
 

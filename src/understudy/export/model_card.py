@@ -1,22 +1,20 @@
 """The README.md of a model: what it is for, how it was made, what it can't do."""
 
 import json
-import math
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from safetensors import safe_open
-from transformers import AutoConfig, AutoTokenizer
 
 from understudy._version import __version__
 from understudy.export.parity import Parity
-from understudy.models.loading import task_of_config
+from understudy.models.loading import MAX_LENGTH, input_length, load_classifier, task_of_config
 from understudy.outputs import RUN_FILE
-from understudy.runtime.manifest import MODEL, TOKENIZER, Manifest
+from understudy.runtime.manifest import CARD, MODEL, TOKENIZER, Manifest
+from understudy.training.folders import SAMPLE_FILE
 
-CARD = "README.md"
 PIPELINES = {"tagging": "token-classification", "vectors": "feature-extraction"}
 WHAT = {
     "classification": "A text classifier",
@@ -38,13 +36,22 @@ EXPORTED = """from understudy.serve import Predictor
 
 predictor = Predictor("{name}")
 print(predictor({example}))"""
-STUDENT = """import understudy  # lets transformers know the architecture
+# Of a folder that transformers reads, by what reads it.
+PIPELINE = """import understudy  # lets transformers know the architecture
 from transformers import pipeline
 
 print(pipeline("{pipeline}", model="{name}")({example}))"""
+ENCODER = """import understudy  # lets transformers know the architecture
+from sentence_transformers import SentenceTransformer
+
+print(SentenceTransformer("{name}").encode({example}))"""
+OTHER = """from understudy import Classifier
+
+print(Classifier.load("{name}").logits({example}))"""
 MOST_LABELS = 50
-# Of a run's settings, what says nothing to a reader.
-SILENT = ("command", "teacher_fingerprint", "transfer_set", "transfer_sources", "validation", "model_files", "data")
+# Of a run's settings, what says nothing to a reader, or is said elsewhere.
+SILENT = {"command", "teacher_fingerprint", "transfer_set", "transfer_sources", "validation", "model_files", "data"}
+SILENT |= {"init", "members", "rows", "labels"}
 # How `understudy distill` calls them.
 FLAGS = {
     "teacher": "--teacher",
@@ -75,7 +82,15 @@ FLAGS = {
     "learning_rate": "--learning-rate",
     "max_length": "--max-length",
     "seed": "--seed",
+    "live": "--live",
+    "text": "--text",
+    "text_pair": "--text-pair",
+    "label": "--label",
+    "task": "--task",
+    "repair_tags": "--repair-tags",
+    "teacher_dtype": "--teacher-dtype",
 }
+NOTHING: tuple[Any, ...] = (None, False, [], (), {}, "", 0)
 
 
 def write_model_card(
@@ -86,88 +101,50 @@ def write_model_card(
     Args:
         run: settings of the run that trained it, as far as they are known.
     """
-    size = sum((folder / file).stat().st_size for file in (MODEL, TOKENIZER)) / 1e6
-    facts = {"precision": manifest.precision, "size on disk": f"{size:.2f} MB", "architecture": type(model).__name__}
-    export = f"understudy export --model student --out {name}" + (" --int8" if manifest.precision == "int8" else "")
-    card = _card(
+    size = sum((folder / file).stat().st_size for file in (MODEL, TOKENIZER))
+    about = Reads(manifest.task, manifest.labels, manifest.pair, manifest.max_length)
+    example = '[("first text", "second text")]' if manifest.pair else '["some text"]'
+    card = _render(
+        about,
         name,
-        manifest.task,
-        manifest.labels,
-        (manifest.pair, manifest.max_length),
-        facts,
         run,
         exported=True,
+        facts=_facts(about, size, model) | {"precision": manifest.precision},
         parameters=model.num_parameters(),
+        use=EXPORTED.format(name=name, example=example),
+        needs="It needs `understudy` (`onnxruntime`, `tokenizers`, `numpy`), not torch.",
+        commands=_commands(run, f"understudy export --model student --out {shlex.quote(name)}", manifest.precision),
         parity=parity,
         measure="a number" if manifest.task in ("regression", "vectors") else "a probability",
-        needs="It needs `onnxruntime`, `tokenizers` and `numpy`, not torch.",
-        commands=_commands(run, export),
     )
     (folder / CARD).write_text(card, encoding="utf-8")
 
 
-def student_card(folder: Path, name: str) -> str:
-    """The card of a model folder that transformers reads, to be called `name`."""
-    config = AutoConfig.from_pretrained(folder)
-    task = task_of_config(config)
+def model_card(folder: Path, name: str) -> str:
+    """The card of a student or teacher that transformers reads, to be called `name`.
+
+    Raises:
+        ModelError: no such model.
+    """
+    model, tokenizer = load_classifier(folder)
+    task = task_of_config(model.config)
+    pair = bool(getattr(model.config, "pair", '"text_pair"' in _first_line(folder / SAMPLE_FILE)))
+    about = Reads(task.kind, list(task.labels), pair, input_length(model, tokenizer, MAX_LENGTH))
+    single = '{"text": "first text", "text_pair": "second text"}' if pair else '["some text"]'
+    pipeline = {"classification": PIPELINE, "tagging": PIPELINE, "vectors": ENCODER}.get(task.kind, OTHER)
+    if pipeline is OTHER and pair:
+        single = '["first text"], ["second text"]'
     run = run_settings(folder)
-    weights = next(folder.glob("*.safetensors"))
-    facts = {
-        "size on disk": f"{weights.stat().st_size / 1e6:.2f} MB",
-        "architecture": (config.architectures or [""])[0],
-    }
-    length = getattr(config, "max_length", None) or AutoTokenizer.from_pretrained(folder).model_max_length
-    return _card(
+    return _render(
+        about,
         name,
-        task.kind,
-        list(task.labels),
-        (bool(getattr(config, "pair", False)), length),
-        facts,
         run,
         exported=False,
-        parameters=_parameters(weights),
+        facts=_facts(about, sum(file.stat().st_size for file in folder.glob("*.safetensors")), model),
+        parameters=model.num_parameters(),
+        use=pipeline.format(name=name, example=single, pipeline=_pipeline(about)),
         needs="It needs `understudy[train]`.",
-        commands=_commands(run, ""),
-    )
-
-
-def _card(
-    name: str,
-    task: str,
-    labels: list[str],
-    reads: tuple[bool, int],
-    facts: dict[str, Any],
-    run: dict[str, Any],
-    exported: bool,
-    **more: Any,
-) -> str:
-    pair, length = reads
-    pipeline = PIPELINES.get(task, "text-classification")
-    taken = "two texts" if pair else "sentences" if task == "tagging" else "one text"
-    part = f"in windows of {length} tokens" if task == "tagging" else f"the first {length} tokens"
-    shown = ", ".join(labels[:MOST_LABELS]) + (", ..." if len(labels) > MOST_LABELS else "")
-    first = {"labels": f"{len(labels)} dimensions" if task == "vectors" else shown, "input": f"{taken}, {part}"}
-    example = '[("first text", "second text")]' if pair and exported else '["some text"]'
-    if pair and not exported:
-        example = '{"text": "first text", "text_pair": "second text"}'
-    use = (EXPORTED if exported else STUDENT).format(name=name, example=example, pipeline=pipeline)
-    teacher = str(run.get("teacher", ""))
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True
-    )
-    return environment.get_template("model_card.md.jinja").render(
-        title=name,
-        library="understudy" if exported else "transformers",
-        base_model=teacher if teacher and not Path(teacher).exists() and teacher.count("/") == 1 else "",
-        pipeline=pipeline,
-        what=WHAT[task],
-        purpose=PURPOSE[task].format(count=len(labels), input="a pair of texts" if pair else "a text"),
-        version=__version__,
-        facts={**first, **facts},
-        use=use,
-        training=_training(run),
-        exported=exported,
-        **more,
+        commands=_commands(run, "", ""),
     )
 
 
@@ -179,38 +156,105 @@ def run_settings(model: Path) -> dict[str, Any]:
         return {}
 
 
-def _training(run: dict[str, Any]) -> dict[str, Any]:
-    """The settings that somebody chose, in words."""
-    said: dict[str, Any] = {}
+@dataclass(frozen=True)
+class Reads:
+    """What a model takes and gives.
+
+    Args:
+        task: one of `understudy.tasks.KINDS`.
+        pair: whether it takes two texts.
+        length: tokens that it reads.
+    """
+
+    task: str
+    labels: list[str]
+    pair: bool
+    length: int
+
+
+def _render(about: Reads, name: str, run: dict[str, Any], exported: bool, **more: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True
+    )
+    text = "a pair of texts" if about.pair else "a text"
+    return environment.get_template("model_card.md.jinja").render(
+        title=name,
+        exported=exported,
+        taught=run.get("command") != "finetune",
+        library="understudy" if exported else "transformers",
+        base_model=_hub_name(run.get("teacher") or run.get("model")),
+        pipeline=_pipeline(about),
+        what=WHAT[about.task],
+        purpose=PURPOSE[about.task].format(count=len(about.labels), input=text),
+        version=__version__,
+        training=_training(run),
+        **more,
+    )
+
+
+def _pipeline(about: Reads) -> str:
+    return PIPELINES.get(about.task, "text-classification")
+
+
+def _facts(about: Reads, size: int, model: Any) -> dict[str, Any]:
+    taken = "two texts" if about.pair else "sentences" if about.task == "tagging" else "one text"
+    tagging = about.task == "tagging"
+    part = f"in windows of {about.length} tokens" if tagging else f"the first {about.length} tokens"
+    shown = ", ".join(about.labels[:MOST_LABELS]) + (", ..." if len(about.labels) > MOST_LABELS else "")
+    labels = f"{len(about.labels)} dimensions" if about.task == "vectors" else _cell(shown)
+    facts = {"labels": labels, "input": f"{taken}, {part}", "size on disk": f"{size / 1e6:.2f} MB"}
+    return {**facts, "architecture": type(model).__name__}
+
+
+def _training(run: dict[str, Any]) -> dict[str, str]:
+    """The settings that somebody chose; of paths their last part, since the card may be read by others."""
+    said: dict[str, str] = {}
     for key, value in run.items():
-        if key in SILENT or value in (None, False, [], {}, "", 0.0):
+        value = {k: v for k, v in value.items() if v not in NOTHING} if isinstance(value, dict) else value
+        if key in SILENT or value in NOTHING:
             continue
-        chosen = {k: v for k, v in value.items() if v not in (None, False, [], "", 0)} if isinstance(value, dict) else 0
-        text = ", ".join(f"{k}: {v}" for k, v in chosen.items()) if isinstance(chosen, dict) else value
-        if text != "":
-            said["data" if key == "source" else key.replace("_", " ")] = text
+        parts = [f"{k}: {_public(v)}" for k, v in value.items()] if isinstance(value, dict) else [str(_public(value))]
+        said["data" if key == "source" else key.replace("_", " ")] = _cell(", ".join(parts))
     return said
 
 
-def _commands(run: dict[str, Any], then: str) -> str:
+def _public(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_public(part) for part in value]
+    return Path(value).name if isinstance(value, str) and "/" in value and not _hub_name(value) else value
+
+
+def _hub_name(value: Any) -> str:
+    """`value` where it is a name on the Hub; local folders are recorded as absolute paths."""
+    parts = value.split("/") if isinstance(value, str) else []
+    return str(value) if len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~") else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _commands(run: dict[str, Any], then: str, precision: str) -> str:
     """The command lines that make it again; empty where a setting is not one of theirs."""
     if run.get("command") != "distill" or not {"teacher", "source"} <= run.keys():
         return ""
-    if not run.get("arguments", {}).keys() <= FLAGS.keys():
-        return ""
-    settings = {**run, **run.get("student", {}), **run.get("transfer", {}), **run.get("arguments", {})}
+    settings = {key: value for key, value in run.items() if key not in SILENT}
+    for part in ("student", "transfer", "arguments"):
+        settings |= settings.pop(part, {})
     settings["augment"] = settings.get("augment") or "none"
+    if not {key for key, value in settings.items() if value not in NOTHING} <= FLAGS.keys():
+        return ""
     words = ["understudy", "distill"]
     for key, flag in FLAGS.items():
         value = settings.get(key)
-        if value in (None, False, [], (), {}, "", 0, 0.0):
+        if value in NOTHING:
             continue
         values = [f"{k}={v}" for k, v in value.items()] if isinstance(value, dict) else value
         for each in values if isinstance(values, list | tuple) else [values]:
-            words += [flag] if each is True else [flag, str(each)]
-    return f"{shlex.join(words)} --out student\n{then}".strip()
+            words += [flag] if each is True else [flag, str(_public(each))]
+    export = f"{then} --int8" if precision == "int8" else then
+    return f"{shlex.join(words)} --out student\n{export}".strip()
 
 
-def _parameters(weights: Path) -> int:
-    with safe_open(weights, framework="np") as file:
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (no dict)
+def _first_line(path: Path) -> str:
+    return next(iter(path.read_text(encoding="utf-8").splitlines()), "") if path.is_file() else ""

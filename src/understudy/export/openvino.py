@@ -1,21 +1,20 @@
 """The same model for OpenVINO."""
 
-import os
 from pathlib import Path
 
-from understudy.errors import ExportError
-from understudy.runtime.openvino import GRAPH, OPENVINO
+from understudy.runtime.manifest import checksum
+from understudy.runtime.openvino import GRAPH, OPENVINO, WEIGHTS, load_openvino
 
 
-def write_openvino(graph: Path, folder: Path) -> None:
+def write_openvino(graph: Path, folder: Path) -> dict[str, str]:
     """Write `folder`/openvino from an fp32 ONNX file, with weights in float16.
+
+    Returns:
+        The checksum of each file, for the manifest.
 
     Raises:
         ExportError: openvino is not installed.
     """
-    os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
-    try:
-        import openvino
-    except ImportError:
-        raise ExportError("--openvino needs OpenVINO: pip install 'understudy[openvino]'.") from None
+    openvino = load_openvino()
     openvino.save_model(openvino.convert_model(graph), folder / OPENVINO / GRAPH, compress_to_fp16=True)
+    return {name: checksum(folder / OPENVINO, name) for name in (GRAPH, WEIGHTS)}

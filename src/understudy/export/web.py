@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from understudy.errors import ExportError
 from understudy.evaluation.classifier import Classifier
@@ -15,6 +16,8 @@ RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-sim
 # Where transformers.js looks for a graph of that precision.
 GRAPHS = {"fp32": Path("onnx", "model.onnx"), "int8": Path("onnx", "model_quantized.onnx")}
 DTYPES = {"fp32": "fp32", "int8": "q8"}
+# Tasks whose answers its pipelines give.
+PIPELINES = {"classification": "text-classification", "tagging": "token-classification"}
 # Before the page's own script: it asks this in place of a server.
 LOCAL = '<script>window.localBackend = import("./understudy.js").then((module) => module.load("."));</script>\n<script>'
 README = """# A student in the browser
@@ -41,14 +44,15 @@ transformers.js reads this folder too:
     import {{ env, pipeline }} from "@huggingface/transformers";
     env.localModelPath = "/where/this/folder/lies/";
     env.allowRemoteModels = false;
-    const classify = await pipeline("text-classification", "web", {{ dtype: "{dtype}" }});
+    const classify = await pipeline("{pipeline}", "web", {{ dtype: "{dtype}" }});
 """
 
 
-def write_web(folder: Path, runtime: Path | None = None, transformer: Classifier | None = None) -> Path:
+def write_web(folder: Path, name: str, runtime: Path | None = None, transformer: Classifier | None = None) -> Path:
     """Write `folder`/web beside an exported model.
 
     Args:
+        name: what the model is called on the page.
         transformer: the model itself, where transformers.js knows its kind: the folder then has the files that
             transformers.js expects, under the names that it expects.
         runtime: the folder `dist` of the npm package onnxruntime-web, whose files are copied; else the README of the
@@ -65,19 +69,21 @@ def write_web(folder: Path, runtime: Path | None = None, transformer: Classifier
     if transformer is not None:
         transformer.model.config.save_pretrained(target)
         transformer.tokenizer.save_pretrained(target)
+        _limit(target / "tokenizer_config.json", manifest.max_length)
         graph = GRAPHS[manifest.precision]
     (target / graph).parent.mkdir(exist_ok=True)
     shutil.copy2(folder / MODEL, target / graph)
     shutil.copy2(folder / TOKENIZER, target)
     shutil.copy2(SOURCES / "understudy.js", target)
     content = json.loads((folder / MANIFEST).read_text())
-    about = {**content, "name": folder.name, "graph": str(graph), "self_test": []}
+    about = {**content, "name": name, "graph": graph.as_posix(), "self_test": []}
     (target / MANIFEST).write_text(json.dumps(about, ensure_ascii=False))
     page = (SOURCES / "index.html").read_text(encoding="utf-8")
     (target / "index.html").write_text(page.replace("<script>", LOCAL, 1), encoding="utf-8")
     copies = " ".join(f"package/dist/{name}" for name in RUNTIME_FILES)
     readme = README.format(files=", ".join(RUNTIME_FILES), copies=copies)
-    readme += "" if transformer is None else TRANSFORMERS_JS.format(dtype=DTYPES[manifest.precision])
+    if transformer is not None and manifest.task in PIPELINES:
+        readme += TRANSFORMERS_JS.format(dtype=DTYPES[manifest.precision], pipeline=PIPELINES[manifest.task])
     (target / "README.md").write_text(readme)
     if runtime is not None:
         (target / RUNTIME).mkdir()
@@ -86,14 +92,25 @@ def write_web(folder: Path, runtime: Path | None = None, transformer: Classifier
     return target
 
 
-def _check(manifest: Manifest, tokenizer: dict[str, dict[str, object]], runtime: Path | None) -> None:
+def _limit(path: Path, tokens: int) -> None:
+    """transformers.js cuts texts by this, not by what tokenizer.json says."""
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "model_max_length": tokens}, indent=2))
+
+
+def _check(manifest: Manifest, tokenizer: dict[str, Any], runtime: Path | None) -> None:
     kind = str(tokenizer["model"]["type"])
     normalizer = (tokenizer.get("normalizer") or {}).get("type")
     splits = (tokenizer.get("pre_tokenizer") or {}).get("type") == "BertPreTokenizer"
-    if kind not in ("WordPiece", "WordLevel") or not splits or normalizer not in (None, "BertNormalizer", "Lowercase"):
+    framed = (tokenizer.get("post_processor") or {}).get("type") == "TemplateProcessing"
+    plain = not any(
+        token.get(how) for token in tokenizer["added_tokens"] for how in ("lstrip", "rstrip", "single_word")
+    )
+    known = kind in ("WordPiece", "WordLevel") and normalizer in (None, "BertNormalizer", "Lowercase")
+    if not (known and splits and framed and plain):
         raise ExportError(
-            f"--web reads WordPiece tokenizers as BERT has them, and word-level ones; this one is {kind}. Distil from "
-            "a BERT-type teacher, or with --embeddings FILE."
+            f"--web reads WordPiece tokenizers as BERT has them, and word-level ones; this one is {kind}, with other "
+            "rules before or behind it. Distil from a BERT-type teacher, or with --embeddings FILE."
         )
     missing = [name for name in RUNTIME_FILES if runtime is not None and not (runtime / name).is_file()]
     if missing:

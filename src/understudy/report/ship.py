@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from understudy.exam.results import PLAN, SHIPPED, candidates, load
 from understudy.outputs import RUN_FILE, OutputFolder
 from understudy.report.charts import as_file, pareto
 from understudy.report.verdict import mark_front
-from understudy.runtime.manifest import EXAM
+from understudy.runtime.manifest import CARD, EXAM, renamed_card
 
 CHART, SHIPPED_PLAN = "exam.svg", "exam-plan.yaml"
 # What the exam found, for the server's page.
@@ -30,12 +31,13 @@ def ship(folder: str | Path, found: dict[str, Any], out: str | Path, overwrite: 
         for file in source.iterdir():
             if file.name != RUN_FILE:
                 shutil.copy2(file, partial / file.name)
-        shutil.copy2(Path(folder) / PLAN, partial / SHIPPED_PLAN)
+        plan = yaml.safe_load((Path(folder) / PLAN).read_text())
+        (partial / SHIPPED_PLAN).write_text(yaml.safe_dump(_without_folders(plan), sort_keys=False))
         as_file(pareto(_of_dataset(folder, found["dataset"])), partial / CHART)
         verdict = {name: found[name] for name in VERDICT}
         (partial / EXAM).write_text(json.dumps(verdict, indent=2) + "\n")
-        card = partial / "README.md"
-        card.write_text(_renamed(card.read_text(), Path(out).name) + _figures(found))
+        card = partial / CARD
+        card.write_text(renamed_card(card.read_text(), SHIPPED, Path(out).name) + _figures(found))
     return output.path
 
 
@@ -45,11 +47,13 @@ def _of_dataset(folder: str | Path, name: str) -> pd.DataFrame:
     return table.assign(front=mark_front(table))
 
 
-def _renamed(card: str, name: str) -> str:
-    """The model card of a trial's export, for a folder called `name`."""
-    for form in ("# {}\n", '"{}"', "--model {} "):
-        card = card.replace(form.format(SHIPPED), form.format(name))
-    return card
+def _without_folders(value: Any) -> Any:
+    """A plan with the last parts of its paths: where they lie here is nobody's business elsewhere."""
+    if isinstance(value, dict):
+        return {key: _without_folders(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(part) for part in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _figures(found: dict[str, Any]) -> str:
@@ -66,5 +70,5 @@ def _figures(found: dict[str, Any]) -> str:
     return (
         "\n## Exam\n\nChosen by validation scores among the students of an exam.\n\n| | |\n|---|---|\n"
         f"{rows}\n![score against latency of all candidates]({CHART})\n\n"
-        f"To hold it again: `understudy exam {SHIPPED_PLAN} --out exam`, with its data and teacher at hand.\n"
+        f"To hold it again: `understudy exam {SHIPPED_PLAN} --out exam`, with its data and teacher beside the plan.\n"
     )

@@ -14,6 +14,7 @@ MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 # What an exam found about it, where it was chosen by one.
 EXAM = "exam.json"
+CARD = "README.md"
 FORMAT_VERSION = 2
 
 
@@ -32,7 +33,8 @@ class Manifest:
         unknown: the token for words that are not known.
         crf: scores of the first tag, the last, and of each after each (taggers that have them).
         self_test: texts with the probabilities they must give, within `tolerance`.
-        sha256: checksum of each file.
+        openvino: checksum of each file in the folder of that name, where there is one.
+        sha256: checksum of each other file.
     """
 
     task: Kind
@@ -46,6 +48,7 @@ class Manifest:
     tolerance: float
     unknown: str = "[UNK]"
     crf: dict[str, Any] | None = None
+    openvino: dict[str, str] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
     understudy_version: str = ""
     format_version: int = FORMAT_VERSION
@@ -89,6 +92,13 @@ class Manifest:
         names = [MODEL, TOKENIZER]
         self.sha256 = {name: checksum(folder, name) for name in names}
         (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+
+
+def renamed_card(card: str, old: str, new: str) -> str:
+    """The model card of a folder that was called `old`, for one called `new`."""
+    for form in ("# {}\n", '"{}"', "--model {} ", "--out {}\n", "--out {} "):
+        card = card.replace(form.format(old), form.format(new))
+    return card
 
 
 def checksum(folder: Path, name: str) -> str:

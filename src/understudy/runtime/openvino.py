@@ -1,13 +1,27 @@
 """An exported model on OpenVINO: the same tokens and answers as `Predictor`, another engine below."""
 
+import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from understudy.errors import ExportError
+from understudy.runtime.manifest import checksum
 from understudy.runtime.predictor import Predictor, Run
 
-OPENVINO, GRAPH = "openvino", "model.xml"
+OPENVINO, GRAPH, WEIGHTS = "openvino", "model.xml", "model.bin"
+
+
+def load_openvino() -> Any:
+    """The package, without its telemetry; raises ExportError where it is not installed."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        import openvino
+    except ImportError:
+        raise ExportError("OpenVINO is not installed: pip install 'understudy[openvino]'.") from None
+    return openvino
 
 
 class OpenVINOPredictor(Predictor):
@@ -20,25 +34,27 @@ class OpenVINOPredictor(Predictor):
         threads: threads of one prediction.
 
     Raises:
-        ExportError: the folder was not exported for OpenVINO, or openvino is not installed.
+        ExportError: the folder was not exported for OpenVINO or is damaged, or openvino is not installed.
     """
 
     def __init__(self, folder: str | Path, threads: int = 1) -> None:
         super().__init__(folder, threads, self_test=False)
 
     def _open(self, threads: int) -> tuple[Run, list[str]]:
-        try:
-            import openvino
-        except ImportError:
-            raise ExportError("OpenVINO is not installed: pip install 'understudy[openvino]'.") from None
-        graph = self.folder / OPENVINO / GRAPH
-        if not graph.is_file():
-            raise ExportError(f"{graph} is missing. Export the model again with --openvino.")
+        openvino, place = load_openvino(), self.folder / OPENVINO
+        if not self.manifest.openvino:
+            raise ExportError(f"{self.folder} was not exported for OpenVINO. Export the model again with --openvino.")
+        for name, expected in self.manifest.openvino.items():
+            if checksum(place, name) != expected:
+                raise ExportError(f"{place / name} is not the file that was exported (checksum). Export it again.")
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
         options["INFERENCE_PRECISION_HINT"] = "f32"  # else bfloat16 where the processor has it, two digits fewer
-        request = openvino.Core().compile_model(graph, "CPU", options).create_infer_request()
+        compiled = openvino.Core().compile_model(place / GRAPH, "CPU", options)
+        own = threading.local()  # a request answers one thread at a time
 
         def run(feed: dict[str, np.ndarray]) -> np.ndarray:
-            return np.array(request.infer(feed)[0])  # the request's own array changes with the next text
+            if not hasattr(own, "request"):
+                own.request = compiled.create_infer_request()
+            return np.array(own.request.infer(feed)[0])  # the request's own array changes with the next text
 
-        return run, [node.any_name for node in request.model_inputs]
+        return run, [node.any_name for node in compiled.inputs]

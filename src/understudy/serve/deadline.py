@@ -51,17 +51,16 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unread = self.loop.call_later(self.read_seconds, self.transport.abort)
+        self._watch_reading(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._was_read()
 
     def timeout_keep_alive_handler(self) -> None:
-        if self.transport.get_write_buffer_size():
-            self.transport.abort()  # to close would wait for a client that does not read
-        else:
-            super().timeout_keep_alive_handler()
+        super().timeout_keep_alive_handler()  # closes when the rest has been read
+        if self._unread is None and self.transport.get_write_buffer_size():
+            self._watch_reading(self.transport.get_write_buffer_size())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._arrived()
@@ -80,6 +79,18 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _watch_reading(self, left: int) -> None:
+        """Look again in a while: a client that has taken nothing of the `left` bytes is left."""
+        self._unread = self.loop.call_later(self.read_seconds, self._look, left)
+
+    def _look(self, before: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._unread = None
+        if left and left >= before:
+            self.transport.abort()
+        elif left:
+            self._watch_reading(left)
 
     def _was_read(self) -> None:
         if self._unread is not None:

@@ -78,6 +78,18 @@ export class Tokenizer {
   // The words of a text that nobody has split: [start, end] in code points. What is left out belongs to no word.
   places(text) {
     const found = [];
+    let place = 0;
+    for (const part of text.split(this.marks)) {
+      const length = Array.from(part).length;
+      if (this.special.has(part)) found.push([place, place + length]);
+      else for (const [start, end] of this.plainPlaces(part)) found.push([place + start, place + end]);
+      place += length;
+    }
+    return found;
+  }
+
+  plainPlaces(text) {
+    const found = [];
     let open = false;
     Array.from(text).forEach((character, place) => {
       const normal = this.normalized(character);
