@@ -70,7 +70,8 @@ class Teacher:
         Returns:
             {field: tensor or tuple of tensors}, float32; `logits` [batch, labels], for tagging
             [words of all sentences, tags]. Where more than logits is asked for, the `attention_mask` of the tokens and
-            the number of attention `heads` as well.
+            the number of attention `heads` as well; a tagger then reads the first window of each sentence alone, and
+            words behind it have logits of zero.
         """
         if self.task.is_tagging and set(fields) == {"logits"}:
             return {"logits": self._tag(batch["tokens"])}
