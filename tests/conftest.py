@@ -189,20 +189,34 @@ def masked_lm(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path
     return folder
 
 
+class Made(dict[Any, Path]):
+    """Folders by key, each made when it is first asked for."""
+
+    def __init__(self, make: Callable[..., Path]) -> None:
+        super().__init__()
+        self.make = make
+
+    def __missing__(self, key: Any) -> Path:
+        self[key] = self.make(*key) if isinstance(key, tuple) else self.make(key)
+        return self[key]
+
+
 @pytest.fixture(scope="session")
 def taggers(tmp_path_factory: pytest.TempPathFactory, tag_teacher_folder: Path, toy_tags: Path) -> dict[str, Path]:
-    """Each architecture distilled to tag, and a bilstm with characters and a CRF."""
-    from understudy import TAGGERS, DistillSettings, StudentSettings, Teacher, distill, load_data
+    """Each architecture distilled to tag, and `bilstm-crf`, with characters and a CRF."""
+    from understudy import DistillSettings, StudentSettings, Teacher, distill, load_data
 
     root = tmp_path_factory.mktemp("taggers")
-    teacher, loaded, made = Teacher(tag_teacher_folder, max_length=64), load_data(toy_tags), {}
     sizes = {"embedding_size": 16, "hidden_size": 48, "max_length": 48}
     arguments = {**STUDENT_ARGUMENTS, "num_train_epochs": 30}
-    kinds = {name: StudentSettings(name, **sizes) for name in TAGGERS}
-    kinds["bilstm-crf"] = StudentSettings("bilstm", crf=True, char_embedding_size=8, **sizes)
-    for name, student in kinds.items():
-        made[name] = distill(teacher, loaded, root / name, DistillSettings(student, arguments=arguments))
-    return made
+
+    def make(name: str) -> Path:
+        more = {"crf": True, "char_embedding_size": 8} if name.endswith("-crf") else {}
+        student = StudentSettings(name.removesuffix("-crf"), **sizes, **more)
+        settings = DistillSettings(student, arguments=arguments)
+        return distill(Teacher(tag_teacher_folder, max_length=64), load_data(toy_tags), root / name, settings)
+
+    return Made(make)
 
 
 @pytest.fixture(scope="session")
@@ -214,17 +228,17 @@ def students(
     toy_pairs: Path,
 ) -> dict[tuple[str, bool], Path]:
     """Each architecture distilled for single texts (False) and for pairs (True)."""
-    from understudy import STUDENTS, DistillSettings, StudentSettings, Teacher, distill, load_data
+    from understudy import DistillSettings, StudentSettings, Teacher, distill, load_data
 
     root = tmp_path_factory.mktemp("students")
-    made = {}
-    for pair, folder, data in ((False, teacher_folder, toy_data), (True, pair_teacher_folder, toy_pairs)):
-        teacher, loaded = Teacher(folder, max_length=64), load_data(data)
-        for name in STUDENTS:
-            student = StudentSettings(name, embedding_size=16, hidden_size=96, max_length=48)
-            settings = DistillSettings(student, arguments=STUDENT_ARGUMENTS)
-            made[name, pair] = distill(teacher, loaded, root / f"{name}-{pair}", settings)
-    return made
+
+    def make(name: str, pair: bool) -> Path:
+        folder, data = (pair_teacher_folder, toy_pairs) if pair else (teacher_folder, toy_data)
+        student = StudentSettings(name, embedding_size=16, hidden_size=96, max_length=48)
+        settings = DistillSettings(student, arguments=STUDENT_ARGUMENTS)
+        return distill(Teacher(folder, max_length=64), load_data(data), root / f"{name}-{pair}", settings)
+
+    return Made(make)
 
 
 @pytest.fixture(scope="session")
@@ -235,13 +249,13 @@ def exported(
     from understudy import export_model
 
     root = tmp_path_factory.mktemp("exported")
-    made = {}
-    for (name, pair), folder in students.items():
-        for int8 in (False, True):
-            out = root / f"{name}-{pair}-{int8}"
-            export_model(folder, out, int8=int8, min_agreement=0.9 if int8 else None)
-            made[name, pair, int8] = out
-    return made
+
+    def make(name: str, pair: bool, int8: bool) -> Path:
+        out = root / f"{name}-{pair}-{int8}"
+        export_model(students[name, pair], out, int8=int8, min_agreement=0.9 if int8 else None)
+        return out
+
+    return Made(make)
 
 
 @pytest.fixture(scope="session")
