@@ -92,6 +92,22 @@ def compared(folder: Path) -> list[dict]:
     return rows
 
 
+def gains(folder: Path) -> list[dict]:
+    """Every recipe against the teacher's logits and the labels alone: paired bootstrap over the test texts."""
+    table = load(folder)
+    rows = []
+    for dataset, own in table[table["kind"] == "student"].groupby("dataset", sort=False):
+        sums = {
+            recipe: [np.stack(predictions(folder, key)["sums"]) for key in group.sort_values("seed")["key"]]
+            for recipe, group in own[own["status"] == "done"].groupby("recipe", sort=False)
+        }
+        for recipe in sums:
+            for other in ("logit-mse", "hard-labels"):
+                found = asdict(compare(sums[recipe], sums[other], own["metric"].iloc[0]))
+                rows.append({"dataset": dataset, "recipe": recipe, "other": other, **found})
+    return rows
+
+
 def _apart(folder: Path, rows: pd.DataFrame) -> list[np.ndarray]:
     """For each seed, whether the mean of the logits of the members that were trained alone is right: [texts, 2]."""
     found = []
@@ -135,6 +151,8 @@ def main() -> None:
     rows = [{**row, **machine()} for row in read_rows(folder / "results.jsonl")]
     write_rows(results / f"{arguments.plan}.jsonl", rows)
     shutil.copy2(folder / "costs.jsonl", results / f"{arguments.plan}_costs.jsonl")
+    if arguments.plan == "layers":
+        write_rows(results / "layers_compared.jsonl", gains(folder))
     if arguments.plan == "ensembles":
         write_rows(results / "ensembles_compared.jsonl", compared(folder))
 

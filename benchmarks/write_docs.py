@@ -257,17 +257,17 @@ def transfer() -> str:
 
 
 def layers() -> str:
-    """Each recipe at the same steps, beside logit-mse."""
+    """Each recipe at the same steps, beside logit-mse and hard-labels, with 95 % intervals."""
+    compared = pd.DataFrame(read_rows(RESULTS / "layers_compared.jsonl")).set_index(["dataset", "recipe", "other"])
     rows = pd.DataFrame(read_rows(RESULTS / "layers.jsonl"))
     rows = rows[(rows["status"] == "done") & (rows["kind"] == "student")]
     parts = []
     for dataset, own in rows.groupby("dataset", sort=False):
-        plain = own[own["recipe"] == "logit-mse"].set_index("seed")["score"]
         lines = []
         for recipe, group in own.groupby("recipe", sort=False):
-            gains = [row.score - plain[row.seed] for row in group.itertuples()]
-            lines.append([f"`{recipe}`", spread(list(group["score"])), f"{100 * np.mean(gains):+.1f}", str(len(group))])
-        header = ["recipe", "accuracy", "against logit-mse", "seeds"]
+            gaps = [_gap(compared.loc[dataset, recipe, other]) for other in ("logit-mse", "hard-labels")]
+            lines.append([f"`{recipe}`", spread(list(group["score"])), *gaps])
+        header = ["recipe", "accuracy", "against logit-mse", "against hard-labels"]
         parts.append(f"**{dataset}**, {own['rows'].iloc[0]} test rows\n\n{table(header, lines)}")
     return "\n\n".join([*parts, f"{where(rows.iloc[0])}."])
 
@@ -348,10 +348,33 @@ def serving() -> str:
     soon = f"{double['recovered_seconds']:.2f} s later an answer took less than 5 ms again"
     return (
         f"{table(['server', 'requests a second', 'seconds from start to first answer'], lines)}\n\n"
-        f"At half of that rate p50 is {half['p50_ms']:.2f} ms and p99 {half['p99_ms']:.2f} ms, "
+        f"At half of that rate p50 is {np.median(half['p50_ms']):.2f} ms and p99 {np.median(half['p99_ms']):.2f} ms "
+        f"(rounds: {', '.join(f'{value:.1f}' for value in half['p99_ms'])}), "
         f"{half['refused']} refused. At twice of it {refused}, {wrong}; {memory}, and {soon}. "
         f"At rest the process has {half['rest_bytes'] / 1e6:.0f} MB. {where(rows[0])}."
     )
+
+
+def mixed() -> str:
+    row = read_rows(RESULTS / "serving_mixed.jsonl")[0]
+    counts = row["counts"]
+    failed = sum(count for status, count in counts.items() if status.startswith("5") and status != "503")
+    refused = sum(counts.get(status, 0) for status in ("400", "404", "405", "413", "415", "422"))
+    memory = f"{row['rss_before'] / 1e6:.1f} to {row['rss_after'] / 1e6:.1f} MB"
+    return (
+        f"{row['requests']:,} requests of both protocols, right and wrong, slow, cut short and abandoned: "
+        f"{counts['200']:,} answered, {refused:,} refused in words, {counts.get('503', 0):,} turned away, "
+        f"{failed} failures of the server, {sum(row['wrong'].values())} answers other than they must be; memory from "
+        f"{memory}. {where(row)}."
+    )
+
+
+def engines() -> str:
+    rows = pd.DataFrame(read_rows(RESULTS / "engines.jsonl"))
+    wide = rows.pivot_table(index="student", columns="engine", values="microseconds", sort=False)
+    names = ["ONNX Runtime int8", "ONNX Runtime fp32", "OpenVINO"]
+    lines = [[f"`{student}`", *(f"{wide.loc[student, name]:,.0f}" for name in names)] for student in wide.index]
+    return f"{table(['model', *(f'{name}, µs' for name in names)], lines)}\n\n{where(rows.iloc[0])}."
 
 
 def recipe_cost() -> str:
@@ -416,6 +439,8 @@ def main() -> None:
         ("serving", serving),
         ("augmentation speed", augmentation_speed),
         ("recipe cost", recipe_cost),
+        ("mixed", mixed),
+        ("engines", engines),
     ):
         if f"{{{{ {name} }}}}" in text:
             text = text.replace(f"{{{{ {name} }}}}", make())

@@ -43,6 +43,7 @@ class Recipe(StrEnum):
     ALP_KD = "alp-kd"
     RAIL_KD = "rail-kd"
     TINYBERT = "tinybert"
+    TINYBERT_IMPROVED = "tinybert-improved"
     BERT_EMD = "bert-emd"
     DISTILBERT = "distilbert"
     MINILM = "minilm"

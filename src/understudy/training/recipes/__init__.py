@@ -24,6 +24,7 @@ from understudy.training.recipes.layers import (
     simkd,
     theseus,
     tinybert,
+    tinybert_improved,
 )
 from understudy.training.recipes.logits import (
     adakd,
@@ -52,6 +53,7 @@ RECIPES: dict[str, Callable[..., list[Stage]]] = {
     "alp-kd": alp_kd,
     "rail-kd": rail_kd,
     "tinybert": tinybert,
+    "tinybert-improved": tinybert_improved,
     "bert-emd": bert_emd,
     "distilbert": distilbert,
     "minilm": minilm,

@@ -73,6 +73,13 @@ def tinybert(
     return [Stage(inner, NO_BEST), Stage([SoftCrossEntropyLoss(temperature)])]
 
 
+def tinybert_improved(
+    mapping: Any = "mean", attention_weight: float = 0.1, hidden_weight: float = 1.0, temperature: float = 1.0
+) -> list[Stage]:
+    """TinyBERT with the mapping and weights that did best in our grid (the question of Dankar et al. 2023)."""
+    return tinybert(mapping, attention_weight, hidden_weight, temperature)
+
+
 def bert_emd(temperature: float = 1.0) -> list[Stage]:
     """TinyBERT's losses over all pairs of layers, weighted by an earth mover (BERT-EMD, Li et al. 2020)."""
     inner: list[Loss] = [
