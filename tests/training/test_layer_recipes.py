@@ -148,19 +148,10 @@ def test_captured_queries_and_keys_make_the_models_attention(teacher: Teacher) -
         torch.testing.assert_close(scores.softmax(-1), attention)
 
 
-def test_what_has_no_layers_is_refused(
-    teacher: Teacher, toy_data: Path, tag_teacher_folder: Path, toy_tags: Path, tmp_path: Path
-) -> None:
+def test_what_has_no_layers_is_refused(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     data = load_data(toy_data)
     with pytest.raises(ModelError, match="CNNForSequenceClassification has no layers like the teacher's"):
         distill(teacher, data, tmp_path / "a", DistillSettings(StudentSettings("cnn"), "tinybert", arguments=QUICK))
-    with pytest.raises(ModelError, match="for tagging, choose a recipe that reads logits"):
-        distill(
-            Teacher(tag_teacher_folder, max_length=64),
-            load_data(toy_tags),
-            tmp_path / "b",
-            DistillSettings(StudentSettings("bert", layers=1), "tinybert", arguments=QUICK),
-        )
     student, tokenizer = create_student(StudentSettings("bert", layers=1), teacher, data["train"])
     with pytest.raises(ModelError, match="HiddenStateLoss needs hidden_states from the teacher"):
         DistillationTrainer(
