@@ -14,10 +14,12 @@ import pytest
 
 from understudy.errors import DataError
 from understudy.exam.best import find_best
+from understudy.exam.plan import Plan
 from understudy.exam.results import RESULTS, Wanted, candidates, load, winner
+from understudy.exam.run import run_exam
 from understudy.report import write_page
 from understudy.report.charts import as_file, pareto
-from understudy.report.verdict import mark_front, sentence
+from understudy.report.verdict import helped, mark_front, sentence
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -62,6 +64,28 @@ def test_the_file_needs_nothing_else(page_file: Path, exam: Path) -> None:
     assert not re.findall(r"(?:src|href)=[\"']?([^\"' >]+)", html.split("<script", 1)[0])
     assert page_file.stat().st_size < 2e6
     assert (exam / "plan.yaml").read_text().splitlines()[0] in html
+
+
+def test_which_texts_helped(plan: Plan, exam: Path, browser: Any, tmp_path: Path) -> None:
+    """The same data with and without more texts: the gain of each student, beside what it was trained on."""
+    assert "Which texts helped" not in write_page(exam).read_text()
+    folder = tmp_path / "exam"
+    shutil.copytree(exam, folder)
+    more = plan.data[0].model_copy(update={"name": "more", "augment": ("tang:2",), "mixup": 0.4})
+    run_exam(plan.model_copy(update={"data": (*plan.data, more), "baselines": False, "twins": False}), folder)
+    table = candidates(load(folder))
+    rows = helped(folder, table)
+    assert [(row.dataset, row.transfer) for row in rows] == [("more", "tang:2, mixup 0.4")] * 2
+    for row in rows:
+        alone = table[(table["title"] == row.title) & (table["transfer"] == "")].iloc[0]
+        assert row.texts > alone["transfer_texts"]
+        assert row.gain.difference == pytest.approx(row.score - alone["score"])
+        assert row.gain.low <= row.gain.difference <= row.gain.high
+    page = browser.new_page()
+    page.goto(write_page(folder).as_uri())
+    assert page.locator("#helped tbody tr").count() == 2
+    assert page.locator("#helped tbody tr th").first.inner_text() == "more"
+    page.close()
 
 
 def test_sorting_the_table(page: Any) -> None:

@@ -72,6 +72,15 @@ class Loaded:
         return task_of(self.data["train"])
 
     @cached_property
+    def fingerprint(self) -> str:
+        """Of teacher, labels and every split: alike for data sets that differ in their transfer set alone."""
+        about = {"teacher": self.teacher.fingerprint(), "labels": label_names(self.data)}
+        content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+        for name in sorted(self.data):
+            content.update(data_fingerprint(self.data[name]).encode())
+        return content.hexdigest()
+
+    @cached_property
     def texts(self) -> Dataset:
         """All that the teacher labels for training."""
         return transfer_set(self.data, self.teacher, self.unlabelled, self.settings, self.order)

@@ -81,6 +81,11 @@ class DataPlan(_Strict):
         return (value,) if isinstance(value, str) else value
 
     @property
+    def texts(self) -> str:
+        """What students learn from beside the training texts, in short; empty for nothing."""
+        return ", ".join(filter(None, ["unlabelled" if self.unlabelled else "", str(self.transfer)]))
+
+    @property
     def transfer(self) -> TransferSettings:
         return TransferSettings(self.augment, self.select, self.most_unlabelled, self.mixup, self.smoothing)
 

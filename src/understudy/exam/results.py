@@ -45,7 +45,17 @@ def load(folder: str | Path) -> pd.DataFrame:
     if not rows:
         raise DataError(f"{folder} holds no results yet. Make some with: understudy exam ... --out {folder}")
     frame = pd.DataFrame(rows)
-    for column in ("status", "error", "metric", "task", "score", "validation_score", "agreement"):
+    for column in (
+        "status",
+        "error",
+        "metric",
+        "task",
+        "score",
+        "validation_score",
+        "agreement",
+        "data_key",
+        "transfer",
+    ):
         if column not in frame:
             frame[column] = None
     costs = [row for row in read_rows(folder / COSTS) if row["key"] in set(frame["key"])]
@@ -66,7 +76,7 @@ def candidates(trials: pd.DataFrame) -> pd.DataFrame:
     Failed trials are left out; `seeds` counts the others, `failed` these.
     """
     done = trials[trials["status"] == "done"]
-    labels = ["metric", "task"]
+    labels = ["metric", "task", "data_key", "transfer"]
     numbers = [c for c in done.select_dtypes("number").columns if c not in ("seed", "format_version", *CANDIDATE)]
     groups = done.groupby(CANDIDATE, sort=False, dropna=False)
     table = groups[numbers].mean()

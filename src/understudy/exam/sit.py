@@ -67,6 +67,7 @@ def sit(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
         "key": key,
         "status": "done",
         **describe(trial),
+        "data_key": loaded.fingerprint[:12],
         "task": task.kind,
         "metric": task.metric,
         "split": loaded.split,
@@ -108,18 +109,19 @@ def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
     if trial.kind == "baseline":
         return _make_baseline(trial, loaded, folder / SHIPPED)
     source: str | Path = trial.dataset.teacher
-    steps = None
+    learned: dict[str, Any] = {"transfer": None, "transfer_texts": None, "steps": None}
     if trial.kind == "student":
         settings = student_settings(trial, loaded)
-        steps = training_steps(settings, len(loaded.transfer if settings.recipe != TWIN else loaded.data["train"]))
+        alone = settings.recipe == TWIN
+        texts = len(loaded.data["train"] if alone else loaded.transfer)
+        learned = {"transfer": "" if alone else trial.dataset.texts, "transfer_texts": texts}
+        learned["steps"] = training_steps(settings, texts)
         source = distill(loaded.teacher, loaded.data, folder / STUDENT, settings, loaded.unlabelled)
-    validation = loaded.data["validation"]
-    texts = sample(validation, PARITY_TEXTS)
     parity = export_model(
         source,
         folder / SHIPPED,
         int8=trial.precision == "int8",
-        texts=texts,
+        texts=sample(loaded.data["validation"], PARITY_TEXTS),
         min_agreement=SMALLEST_AGREEMENT,
         overwrite=True,
         max_length=loaded.teacher.max_length if trial.kind == "teacher" else None,
@@ -128,7 +130,7 @@ def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
         **_parameters(trial, loaded, folder),
         "size_bytes": _size(folder / SHIPPED),
         "export_agreement": parity.agreement,
-        "steps": steps,
+        **learned,
     }
 
 

@@ -10,7 +10,7 @@ from understudy.evaluation.evaluate import Predicts
 from understudy.evaluation.metrics import cosines
 
 SHOWN = 5
-# Numbers this share of their standard deviation apart count as the same.
+# Numbers this share of their standard deviation apart count as the same answer.
 CLOSE = 0.1
 # Vectors with this cosine do.
 ALIKE = 0.99
@@ -22,7 +22,7 @@ class Parity:
 
     Args:
         rows: decisions compared: texts, or words, aspects, labels of them.
-        agreement: share of them made alike; of a regression, those that differ by less than a tenth of its spread; of
+        agreement: share of them made alike; of a regression, the share of the numbers' variance that is kept (R²); of
             vectors, those with a cosine of 0.99.
         difference: largest difference of a probability, or of a number.
     """
@@ -47,14 +47,16 @@ def check_parity(
     task = original.task
     logits, others = original.logits(texts, pairs), exported.logits(texts, pairs)
     ours, theirs = task.probabilities(logits), task.probabilities(others)
+    kept = None
     if task.kind == "regression":
         spread = max(float(ours.std()), 1e-3 * float(np.abs(ours).max()), 1e-6)
         same = (np.abs(ours - theirs) <= CLOSE * spread).reshape(-1)
+        kept = round(1 - float(np.square(ours - theirs).mean()) / spread**2, 6)
     elif task.kind == "vectors":
         same = cosines(ours, theirs) >= ALIKE
     else:
         same = task.decisions(logits).argmax(1) == task.decisions(others).argmax(1)
-    parity = Parity(len(same), float(same.mean()), float(np.abs(ours - theirs).max()))
+    parity = Parity(len(same), float(same.mean()) if kept is None else kept, float(np.abs(ours - theirs).max()))
     if parity.agreement < smallest_agreement:
         raise ExportError(
             f"The exported model answers otherwise than the model in {int((~same).sum())} of {len(same)} cases; "

@@ -26,7 +26,7 @@ from understudy.exam.results import (
 )
 from understudy.outputs import write_atomically
 from understudy.report.charts import learning_curves, pareto
-from understudy.report.verdict import Answers, mark_front, sentence, twins
+from understudy.report.verdict import Answers, helped, mark_front, sentence, twins
 
 PAGE = "report/index.html"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -73,6 +73,7 @@ def write_page(folder: str | Path, wanted: Wanted | None = None) -> Path:
     html = environment.get_template("page.html").render(
         title=folder.name,
         content=_script_json(content),
+        helped=helped(folder, table),
         vega=vl_convert.javascript_bundle("window.vegaEmbed=vegaEmbed;").replace("</script", "<\\/script"),
         style=(TEMPLATES / "page.css").read_text(),
         script=(TEMPLATES / "page.js").read_text(),

@@ -1,5 +1,6 @@
 """What the exam says: which candidates are on the front, which one to ship, what distillation brought."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,46 @@ class Answers:
             tables = (predictions(self._folder, key) for key in self._keys[index])
             self._known[index] = [np.stack(list(table["sums"])).astype(np.float32) for table in tables]
         return self._known[index]
+
+
+@dataclass(frozen=True)
+class Helped:
+    """What a transfer set brought one student.
+
+    Args:
+        dataset: the data set with the transfer set.
+        transfer: what is in it beside the training texts.
+        texts, steps: that the student was trained on, and for.
+        gain: over the same student on the training texts alone.
+    """
+
+    dataset: str
+    title: str
+    transfer: str
+    texts: float
+    steps: float
+    score: float
+    gain: Comparison
+
+
+def helped(folder: Path, table: pd.DataFrame) -> list[Helped]:
+    """What each transfer set brought, where an exam has the same data and teacher with and without it.
+
+    Args:
+        table: candidates of all data sets.
+    """
+    found = []
+    distilled = table[(table["kind"] == "student") & (table["recipe"] != TWIN) & table["data_key"].notna()]
+    for _, rows in distilled.groupby(["data_key", "title", "precision"], sort=False):
+        alone = rows.index[rows["transfer"] == ""]
+        if not len(alone):
+            continue
+        answers = Answers(folder, rows)
+        for index, row in rows.drop(alone).iterrows():
+            facts = {name: row[name] for name in ("dataset", "title", "transfer", "steps", "score")}
+            gain = answers.compare(index, alone[0])
+            found.append(Helped(**facts, texts=row["transfer_texts"], gain=gain))
+    return found
 
 
 def twins(table: pd.DataFrame) -> dict[Any, Any]:

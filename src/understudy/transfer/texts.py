@@ -57,6 +57,13 @@ class TransferSettings:
         if task is not None and (self.mixup or self.smoothing):
             check_blend(task, pair)
 
+    def __str__(self) -> str:
+        """In short, without the paths of models; empty for the training texts alone."""
+        made = [":".join(text.split(":")[:2]) for text in (*self.augment, *self.select)]
+        return ", ".join(
+            [*made, *([f"mixup {self.mixup:g}"] if self.mixup else []), *["smoothing"] * bool(self.smoothing)]
+        )
+
     def sources(self) -> dict[str, Any]:
         """The models and files it names, each with what changes when they change."""
         named = [Augmentation.parse(text).source for text in self.augment]

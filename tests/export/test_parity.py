@@ -1,0 +1,42 @@
+"""What counts as the same answer when a model is exported."""
+
+import numpy as np
+import pytest
+
+from understudy.errors import ExportError
+from understudy.export.parity import check_parity
+from understudy.tasks import Task
+
+SIZE = 500
+
+
+class Numbers:
+    """A regression that always answers the same numbers."""
+
+    task, label_names = Task("regression", ("score",)), ("score",)
+
+    def __init__(self, numbers: np.ndarray) -> None:
+        self.numbers = numbers
+
+    def logits(self, texts: object, pairs: object = None) -> np.ndarray:
+        return self.numbers[:, None]
+
+
+def test_a_regression_keeps_its_variance() -> None:
+    """Differences with the standard deviation s of the numbers' own keep 1 - s² of the variance, wherever they lie."""
+    rng = np.random.default_rng(0)
+    numbers = rng.normal(3, 1.3, SIZE)
+    original, texts = Numbers(numbers), ["a"] * SIZE
+    assert check_parity(original, Numbers(numbers + 1e-5), texts, None, 1.0).agreement == 1.0
+    noisy = Numbers(numbers + 0.06 * 1.3 * rng.normal(size=SIZE))
+    parity = check_parity(original, noisy, texts, None, 0.98)
+    assert parity.agreement == pytest.approx(1 - 0.06**2, abs=1e-3)
+    assert parity.difference == pytest.approx(float(np.abs(noisy.numbers - numbers).max()))
+
+
+@pytest.mark.parametrize("change", [lambda x: x + 0.5, lambda x: 0.5 * x, lambda x: np.full_like(x, 3.0)])
+def test_a_regression_that_moved_is_refused(change: object) -> None:
+    """A correlation alone would let a shift and a scale pass."""
+    numbers = np.random.default_rng(0).normal(3, 1.3, SIZE)
+    with pytest.raises(ExportError, match=r"of 500 cases; agreement .*, at least 0.98"):
+        check_parity(Numbers(numbers), Numbers(change(numbers)), ["a"] * SIZE, None, 0.98)  # type: ignore[operator]
