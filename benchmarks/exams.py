@@ -17,11 +17,16 @@ NAME@10 is NAME with a tenth of its training labels; the other texts are unlabel
 import argparse
 import json
 import shutil
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 import yaml
 from common import machine, write_rows
 from datasets import Dataset
@@ -108,6 +113,16 @@ def gains(folder: Path) -> list[dict]:
     return rows
 
 
+def teach(source: Path, out: Path, encoder: str | Path, steps: int) -> None:
+    """A teacher for a data set, on one thread."""
+    torch.set_num_threads(1)
+    many = {"max_steps": steps, "per_device_train_batch_size": 16, "learning_rate": 2e-4}
+    between = max(steps // 6, 1)
+    often = {"eval_strategy": "steps", "eval_steps": between, "save_strategy": "steps", "save_steps": between}
+    settings = FinetuneSettings(arguments={**many, **often}, max_length=128, patience=6)
+    finetune(encoder, load_data(source), out, settings)
+
+
 def _apart(folder: Path, rows: pd.DataFrame) -> list[np.ndarray]:
     """For each seed, whether the mean of the logits of the members that were trained alone is right: [texts, 2]."""
     found = []
@@ -124,25 +139,25 @@ def main() -> None:
     parser.add_argument("--shared", required=True, help="the folder with data/")
     parser.add_argument("--work", required=True)
     parser.add_argument("--encoder", help="a pretrained encoder; by default the demo's, which is English")
-    parser.add_argument("--steps", type=int, default=300, help="of a teacher, 16 texts each")
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=300, help="of a teacher, 16 texts each, on one thread")
+    parser.add_argument("--jobs", type=int, default=2, help="teachers, and then trials, at a time")
     parser.add_argument("--only", nargs="*", help="names of data sets")
     arguments = parser.parse_args()
     shared, work = Path(arguments.shared).resolve(), Path(arguments.work).resolve()
     work.mkdir(parents=True, exist_ok=True)
     plan_file = work / f"{arguments.plan}.yaml"
     shutil.copy2(HERE / plan_file.name, plan_file)
-    steps = {"max_steps": arguments.steps, "per_device_train_batch_size": 16, "learning_rate": 2e-4}
-    often = {"eval_strategy": "steps", "eval_steps": 100, "save_strategy": "steps", "save_steps": 100}
+    missing = {}
     for entry in yaml.safe_load(plan_file.read_text())["data"]:
         name = entry.get("name") or Path(entry["source"]).name
         if arguments.only and name not in arguments.only:
             continue
-        settings = FinetuneSettings(arguments={**steps, **often}, max_length=128)
         _data(name, shared, work)
-        teacher, data = work / "teachers" / name, load_data(work / entry["source"])
-        if not teacher.exists():
-            finetune(arguments.encoder or encoder_folder(), data, teacher, settings)
+        if not (work / "teachers" / name).exists():
+            missing[work / "teachers" / name] = work / entry["source"]
+    encoder = arguments.encoder or encoder_folder()
+    with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
+        deque(pool.map(teach, missing.values(), missing, repeat(encoder), repeat(arguments.steps)), 0)
     plan = read_plan(plan_file)  # now that data and teachers are there
     chosen = tuple(entry for entry in plan.data if entry.name in (arguments.only or {entry.name}))
     folder = run_exam(plan.model_copy(update={"data": chosen}), work / f"{arguments.plan}-exam", arguments.jobs)

@@ -34,7 +34,7 @@ def test_the_whole_way(tiny_bert: Path, toy_data: Path, tmp_path: Path, run: Run
     assert scores["retention"] > 0.9
     code, _, err = run("export", "--model", student, "--out", shipped, "--int8")
     assert code == 0
-    assert "the same label on" in err
+    assert "of the answers the same" in err
     texts = write_jsonl(tmp_path / "texts.jsonl", [{"text": "a great film", "id": 7}, {"text": "i found it boring 5"}])
     expected = None
     for model in (student, shipped):

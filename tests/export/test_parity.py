@@ -31,6 +31,8 @@ def test_a_regression_keeps_its_variance() -> None:
     noisy = Numbers(numbers + 0.06 * 1.3 * rng.normal(size=SIZE))
     parity = check_parity(original, noisy, texts, None, 0.98)
     assert parity.agreement == pytest.approx(1 - 0.06**2, abs=1e-3)
+    assert str(parity).startswith("99.6")
+    assert "of the variance kept (500 of them), largest difference of a number 0." in str(parity)
     assert parity.difference == pytest.approx(float(np.abs(noisy.numbers - numbers).max()))
 
 

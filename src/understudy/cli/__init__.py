@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from understudy._version import __version__
-from understudy.cli import ensemble, exam, serve, train, use
+from understudy.cli import ensemble, exam, serve, train, transfer, use
 from understudy.errors import UnderstudyError
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 COMMANDS: list[Callable[..., None]] = [
-    *(train.finetune, train.pretrain_student, train.augment, train.label, train.distill, train.recipes),
+    *(train.finetune, train.pretrain_student, transfer.augment, transfer.label, train.distill, train.recipes),
     *(ensemble.join, ensemble.prune_ensemble),
     *(exam.exam, exam.report, exam.best),
     *(use.evaluate, use.predict, use.export, use.push, serve.serve, exam.demo),

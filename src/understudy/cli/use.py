@@ -145,13 +145,7 @@ def export(
     if web_runtime is not None and not web:
         raise UnderstudyError("--web-runtime is for --web: give both, or neither.")
     parity = run(model, out, int8, texts, min_agreement, overwrite, web=web, web_runtime=web_runtime, openvino=openvino)
-    logger.info(
-        "Exported to %s: the same label on %.2f %% of %d texts, largest difference of a probability %.4f.",
-        out,
-        100 * parity.agreement,
-        parity.rows,
-        parity.difference,
-    )
+    logger.info("Exported to %s: %s.", out, parity)
 
 
 def push(

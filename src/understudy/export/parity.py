@@ -25,11 +25,21 @@ class Parity:
         agreement: share of them made alike; of a regression, the share of the numbers' variance that is kept (R²); of
             vectors, those with a cosine of 0.99.
         difference: largest difference of a probability, or of a number.
+        task: what the model does, one of `understudy.tasks.KINDS` or "vectors".
     """
 
     rows: int
     agreement: float
     difference: float
+    task: str
+
+    def __str__(self) -> str:
+        alike = {"regression": "of the variance kept", "vectors": "of the vectors alike"}
+        number = "number" if self.task in alike else "probability"
+        return (
+            f"{self.agreement:.2%} {alike.get(self.task, 'of the answers the same')} ({self.rows:,} of them), largest "
+            f"difference of a {number} {self.difference:.4f}"
+        )
 
 
 def check_parity(
@@ -47,7 +57,7 @@ def check_parity(
     task = original.task
     logits, others = original.logits(texts, pairs), exported.logits(texts, pairs)
     ours, theirs = task.probabilities(logits), task.probabilities(others)
-    kept = None
+    kept: float | None = None
     if task.kind == "regression":
         spread = max(float(ours.std()), 1e-3 * float(np.abs(ours).max()), 1e-6)
         same = (np.abs(ours - theirs) <= CLOSE * spread).reshape(-1)
@@ -56,7 +66,8 @@ def check_parity(
         same = cosines(ours, theirs) >= ALIKE
     else:
         same = task.decisions(logits).argmax(1) == task.decisions(others).argmax(1)
-    parity = Parity(len(same), float(same.mean()) if kept is None else kept, float(np.abs(ours - theirs).max()))
+    share = float(same.mean()) if kept is None else kept
+    parity = Parity(len(same), share, float(np.abs(ours - theirs).max()), task.kind)
     if parity.agreement < smallest_agreement:
         raise ExportError(
             f"The exported model answers otherwise than the model in {int((~same).sum())} of {len(same)} cases; "
