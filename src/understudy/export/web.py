@@ -18,6 +18,13 @@ GRAPHS = {"fp32": Path("onnx", "model.onnx"), "int8": Path("onnx", "model_quanti
 DTYPES = {"fp32": "fp32", "int8": "q8"}
 # Tasks whose answers its pipelines give.
 PIPELINES = {"classification": "text-classification", "tagging": "token-classification"}
+# What understudy.js has of normalizers, pre-tokenizers and post-processors, for each kind of tokenizer.
+_WORDS = ([None, "BertNormalizer", "Lowercase"], ["BertPreTokenizer"], ["TemplateProcessing"])
+RULES: dict[str, tuple[list[Any], ...]] = {
+    "WordPiece": _WORDS,
+    "WordLevel": _WORDS,
+    "BPE": ([None, "NFC"], ["ByteLevel"], ["TemplateProcessing", "RobertaProcessing"]),
+}
 # Before the page's own script: it asks this in place of a server.
 LOCAL = '<script>window.localBackend = import("./understudy.js").then((module) => module.load("."));</script>\n<script>'
 README = """# A student in the browser
@@ -99,18 +106,20 @@ def _limit(path: Path, tokens: int) -> None:
 
 
 def _check(manifest: Manifest, tokenizer: dict[str, Any], runtime: Path | None) -> None:
-    kind = str(tokenizer["model"]["type"])
-    normalizer = (tokenizer.get("normalizer") or {}).get("type")
-    splits = (tokenizer.get("pre_tokenizer") or {}).get("type") == "BertPreTokenizer"
-    framed = (tokenizer.get("post_processor") or {}).get("type") == "TemplateProcessing"
-    plain = not any(
-        token.get(how) for token in tokenizer["added_tokens"] for how in ("lstrip", "rstrip", "single_word")
-    )
-    known = kind in ("WordPiece", "WordLevel") and normalizer in (None, "BertNormalizer", "Lowercase")
-    if not (known and splits and framed and plain):
+    model = tokenizer["model"]
+    parts = ("normalizer", "pre_tokenizer", "post_processor")
+    rules = tuple((tokenizer.get(part) or {}).get("type") for part in parts)
+    known = all(rule in allowed for rule, allowed in zip(rules, RULES.get(model["type"], ([],) * 3), strict=True))
+    if model["type"] == "BPE":
+        known &= tokenizer["pre_tokenizer"].get("use_regex", True) if known else False
+        known &= manifest.task != "tagging"
+        known &= not any(model.get(name) for name in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"))
+    if not known or any(token.get("single_word") for token in tokenizer["added_tokens"]):
         raise ExportError(
-            f"--web reads WordPiece tokenizers as BERT has them, and word-level ones; this one is {kind}, with other "
-            "rules before or behind it. Distil from a BERT-type teacher, or with --embeddings FILE."
+            "--web reads WordPiece tokenizers as BERT has them, word-level ones and, of other models than taggers, "
+            f"byte-level BPE as RoBERTa and ModernBERT have it; this is a {manifest.task} model with a {model['type']} "
+            f"tokenizer and the rules {', '.join(map(str, rules))}. Distil from another teacher, or with --embeddings "
+            "FILE, which makes a word-level student."
         )
     missing = [name for name in RUNTIME_FILES if runtime is not None and not (runtime / name).is_file()]
     if missing:

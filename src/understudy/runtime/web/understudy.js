@@ -7,20 +7,30 @@ const ASPECT = "=";
 const OVERLAP = 0.25;
 // What BERT's tokenizer calls a Chinese character.
 const CHINESE = /[\u4e00-\u9fff\u3400-\u4dbf\u{20000}-\u{2a6df}\u{2a700}-\u{2b73f}\u{2b740}-\u{2b81f}\u{2b920}-\u{2ceaf}\uf900-\ufaff\u{2f800}-\u{2fa1f}]/gu;
+// How GPT-2 cuts a text before its bytes are merged; a word keeps the space before it.
+const GPT2 = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
 const PUNCTUATION = /[!-/:-@[-`{-~]|\p{P}/u;
 
 export class Tokenizer {
-  // state: what tokenizer.json holds, of a WordPiece or word-level model.
+  // state: what tokenizer.json holds, of a WordPiece, word-level or byte-level BPE model.
   constructor(state) {
     this.model = state.model;
     this.vocabulary = new Map(Object.entries(state.model.vocab));
     this.unknown = this.vocabulary.get(state.model.unk_token);
     this.normalizer = state.normalizer;
     this.special = new Map(state.added_tokens.map((token) => [token.content, token.id]));
-    const names = [...this.special.keys()].sort((a, b) => b.length - a.length);
-    this.marks = new RegExp(`(${names.map((name) => name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|")})`);
-    this.template = state.post_processor;
+    const longest = [...state.added_tokens].sort((a, b) => b.content.length - a.content.length);
+    const mark = ({ content, lstrip, rstrip }) =>
+      (lstrip ? "\\s*" : "") + content.replace(/[.*+?^${}()|[\]\\]/g, "\\$&") + (rstrip ? "\\s*" : "");
+    this.marks = new RegExp(`(${longest.map(mark).join("|")})`);
+    this.template = state.post_processor.type === "RobertaProcessing" ? asTemplate(state.post_processor) : state.post_processor;
     this.truncation = state.truncation;
+    if (state.model.type === "BPE") {
+      const merges = state.model.merges.map((merge) => (typeof merge === "string" ? merge : merge.join(" ")));
+      this.ranks = new Map(merges.map((merge, rank) => [merge, rank]));
+      this.prefixed = state.pre_tokenizer.add_prefix_space;
+      this.known = new Map();
+    }
   }
 
   // {ids, types} of a text, or of two.
@@ -41,7 +51,8 @@ export class Tokenizer {
   pieces(text) {
     const ids = [];
     for (const part of text.split(this.marks)) {
-      if (this.special.has(part)) ids.push(this.special.get(part));
+      const special = this.special.get(part) ?? this.special.get(part.trim());
+      if (special !== undefined) ids.push(special);
       else for (const word of this.words(this.normalized(part))) ids.push(...this.split(word));
     }
     return ids;
@@ -51,6 +62,7 @@ export class Tokenizer {
     const normalizer = this.normalizer;
     if (!normalizer) return text;
     if (normalizer.type === "Lowercase") return lowered(text);
+    if (normalizer.type === "NFC") return text.normalize("NFC");
     if (normalizer.clean_text) {
       text = text.replace(/[\t\n\r]/g, " ").replace(/[\0\ufffd]|[\p{Cc}\p{Cf}\p{Co}]/gu, "").replace(/\s/gu, " ");
     }
@@ -59,8 +71,12 @@ export class Tokenizer {
     return normalizer.lowercase ? lowered(text) : text;
   }
 
-  // Signs stand alone, white space separates.
+  // Signs stand alone, white space separates; of a BPE the words of GPT-2, each byte a letter.
   words(text) {
+    if (this.ranks) {
+      const spaced = this.prefixed && text && !text.startsWith(" ") ? ` ${text}` : text;
+      return (spaced.match(GPT2) ?? []).map((word) => Array.from(UTF8.encode(word), (byte) => BYTES[byte]).join(""));
+    }
     const found = [];
     let word = "";
     for (const character of text) {
@@ -119,6 +135,7 @@ export class Tokenizer {
 
   // Longest pieces first, from the left.
   split(word) {
+    if (this.ranks) return this.merged(word);
     if (this.model.type === "WordLevel") return [this.vocabulary.get(word) ?? this.unknown];
     const characters = Array.from(word);
     if (characters.length > this.model.max_input_chars_per_word) return [this.unknown];
@@ -137,6 +154,39 @@ export class Tokenizer {
     }
     return ids;
   }
+
+  // Of a BPE: the pair that was learned first becomes one, until none is known.
+  merged(word) {
+    if (this.known.has(word)) return this.known.get(word);
+    const whole = this.model.ignore_merges ? this.vocabulary.get(word) : undefined;
+    let parts = whole === undefined ? Array.from(word) : [word];
+    while (parts.length > 1) {
+      const ranks = parts.slice(1).map((part, place) => this.ranks.get(`${parts[place]} ${part}`) ?? Infinity);
+      const least = ranks.reduce((best, rank) => Math.min(best, rank), Infinity);
+      if (least === Infinity) break;
+      const place = ranks.indexOf(least);
+      parts.splice(place, 2, parts[place] + parts[place + 1]);
+    }
+    const ids = parts.map((part) => this.vocabulary.get(part) ?? this.unknown).filter((id) => id !== undefined);
+    if (word.length < 50) this.known.set(word, ids);
+    return ids;
+  }
+}
+
+// How JavaScript writes the bytes of a word: GPT-2's letters, so that each is one visible character.
+const UTF8 = new TextEncoder();
+const BYTES = (() => {
+  const visible = (byte) => (byte > 32 && byte < 127) || (byte > 160 && byte !== 173);
+  let others = 0;
+  return Array.from({ length: 256 }, (_, byte) => String.fromCharCode(visible(byte) ? byte : 256 + others++));
+})();
+
+// <s> A </s>, and <s> A </s></s> B </s>, as a template.
+function asTemplate({ cls, sep }) {
+  const [first, last] = [{ SpecialToken: { id: cls[0], type_id: 0 } }, { SpecialToken: { id: sep[0], type_id: 0 } }];
+  const [a, b] = ["A", "B"].map((id) => ({ Sequence: { id, type_id: 0 } }));
+  const ids = { [cls[0]]: { ids: [cls[1]] }, [sep[0]]: { ids: [sep[1]] } };
+  return { single: [first, a, last], pair: [first, a, last, last, b, last], special_tokens: ids };
 }
 
 // Character by character: a string's own lower case depends on what stands beside.
