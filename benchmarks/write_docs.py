@@ -1,8 +1,9 @@
-"""Write docs/benchmarks.md from the rows in benchmarks/results.
+"""Write docs/benchmarks.md, which-student.md and papers.md from the rows in benchmarks/results.
 
 python benchmarks/write_docs.py
 """
 
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,19 @@ def layers() -> str:
     return "\n\n".join([*parts, f"{where(rows.iloc[0])}."])
 
 
+def papers(text: str) -> str:
+    """What each recipe gained over the teacher's logits, in the places for it."""
+    compared = pd.DataFrame(read_rows(RESULTS / "layers_compared.jsonl"))
+    compared = compared[compared["other"] == "logit-mse"]
+    names = {"weights=learned": "tinybert weights=learned"}
+
+    def gains(found: re.Match[str]) -> str:
+        rows = compared[compared["recipe"] == names.get(found[1], found[1])]
+        return "; ".join(f"{row.dataset} {_gap(row)}" for row in rows.itertuples())
+
+    return re.sub(r"{{ gain (\S+) }}", gains, text)
+
+
 def ensembles() -> str:
     """Members alone, and together: score, against the best member and the teacher, and what it costs."""
     from understudy.exam.results import FORM
@@ -421,6 +435,7 @@ def main() -> None:
     if (RESULTS / "which_student.jsonl").exists():
         text = (Path(__file__).parent / "which-student.template.md").read_text()
         TARGET.with_name("which-student.md").write_text(text.replace("{{ which student }}", which_student()))
+    TARGET.with_name("papers.md").write_text(papers((Path(__file__).parent / "papers.template.md").read_text()))
     text = (Path(__file__).parent / "benchmarks.template.md").read_text()
     for name, make in (
         ("accuracy", accuracy),
