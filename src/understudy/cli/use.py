@@ -106,7 +106,8 @@ def predict(
     if str(file) == "-":
         _predict_lines(classifier, text_lines(sys.stdin.buffer), "standard input", all_scores)
     elif not file.is_file():
-        raise DataError(f"No such file: {file}.")
+        why = "It is no regular file; texts from a pipe are read where no file is named." if file.exists() else ""
+        raise DataError(f"No such file: {file}. {why}".strip())
     else:
         with open(file, "rb") as stream:
             _predict_lines(classifier, text_lines(stream), str(file), all_scores)
