@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
 
+from understudy.cli import app
 from understudy.errors import ExportError
-from understudy.export.model_card import _commands, _training
+from understudy.export.model_card import FLAGS, _commands, _training, model_card
 from understudy.export.push import push
+from understudy.models.loading import load_classifier
 
 Files = dict[str, bytes]
 
@@ -131,6 +134,22 @@ def test_how_to_make_it_again() -> None:
     assert _commands({**run, "label_map": {"a": "b"}}, "", "") == ""  # not all that was set can be said
     assert _training(run)["teacher"] == "teacher"
     assert "/home" not in str(_training(run))
+
+
+def test_its_flags_are_those_of_distill() -> None:
+    command = get_command(app).commands["distill"]  # type: ignore[attr-defined]
+    assert set(FLAGS.values()) <= {option for parameter in command.params for option in parameter.opts}
+
+
+def test_a_model_in_several_files(teacher_folder: Path, tmp_path: Path) -> None:
+    """Its size is that of all of them."""
+    model, tokenizer = load_classifier(teacher_folder)
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    tokenizer.save_pretrained(tmp_path)
+    shards = list(tmp_path.glob("*.safetensors"))
+    assert len(shards) > 1
+    size = sum(file.stat().st_size for file in shards)
+    assert f"| size on disk | {size / 1e6:.2f} MB |" in model_card(tmp_path, "films")
 
 
 def test_a_student_for_transformers(
