@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from command import run_command
+from filelock import FileLock
 from tagging import sentences, write_conll
 
 if TYPE_CHECKING:
@@ -65,6 +66,27 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     patch.undo()
 
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """`once(name, make)`: a folder that is made by the first worker who asks for it, and by no other."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once"
+    root.mkdir(exist_ok=True)
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        found, made = root / name, root / f"{name}.made"
+        with FileLock(root / f"{name}.lock"):
+            if not made.exists():
+                make(found)
+                made.touch()
+        return found
+
+    return folder
+
+
 def toy_rows(count: int, start: int = 0) -> list[dict[str, str]]:
     """Sentences whose sentiment a small model can learn; the same for the same arguments."""
     rows = []
@@ -82,44 +104,56 @@ def write_jsonl(path: Path, rows: list[dict[str, object]] | list[dict[str, str]]
 
 
 @pytest.fixture(scope="session")
-def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toy_data(once: Once) -> Path:
     """A folder with 240 training, 60 validation and 60 test rows."""
-    folder = tmp_path_factory.mktemp("toy")
-    for name, count, start in (("train", 240, 0), ("validation", 60, 1000), ("test", 60, 2000)):
-        write_jsonl(folder / f"{name}.jsonl", toy_rows(count, start))
-    return folder
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        for name, count, start in (("train", 240, 0), ("validation", 60, 1000), ("test", 60, 2000)):
+            write_jsonl(folder / f"{name}.jsonl", toy_rows(count, start))
+
+    return once("toy", make)
 
 
 @pytest.fixture(scope="session")
-def toy_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toy_pairs(once: Once) -> Path:
     """Pairs whose label is the sentiment of the second text, whatever the first says."""
-    folder = tmp_path_factory.mktemp("pairs")
     names = {"positive": "liked", "negative": "disliked"}
-    for name, count, start in (("train", 240, 0), ("validation", 60, 1000)):
-        seconds = toy_rows(count, start)
-        firsts = [seconds[number * 7 % count] for number in range(count)]
-        rows = zip(firsts, seconds, strict=True)
-        pairs = [{"text1": a["text"], "text2": b["text"], "label": names[b["label"]]} for a, b in rows]
-        write_jsonl(folder / f"{name}.jsonl", pairs)
-    return folder
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        for name, count, start in (("train", 240, 0), ("validation", 60, 1000)):
+            seconds = toy_rows(count, start)
+            firsts = [seconds[number * 7 % count] for number in range(count)]
+            rows = zip(firsts, seconds, strict=True)
+            pairs = [{"text1": a["text"], "text2": b["text"], "label": names[b["label"]]} for a, b in rows]
+            write_jsonl(folder / f"{name}.jsonl", pairs)
+
+    return once("pairs", make)
 
 
 @pytest.fixture(scope="session")
-def toy_tags(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toy_tags(once: Once) -> Path:
     """Sentences with the names of people and places, as CoNLL files."""
-    folder = tmp_path_factory.mktemp("tags")
-    for name, count, start in (("train", 160, 0), ("validation", 40, 1000), ("test", 40, 2000)):
-        write_conll(folder / f"{name}.conll", sentences(count, start))
-    return folder
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        for name, count, start in (("train", 160, 0), ("validation", 40, 1000), ("test", 40, 2000)):
+            write_conll(folder / f"{name}.conll", sentences(count, start))
+
+    return once("tags", make)
 
 
 @pytest.fixture(scope="session")
-def tiny_bert(tmp_path_factory: pytest.TempPathFactory, toy_data: Path) -> Path:
+def tiny_bert(once: Once) -> Path:
     """A BERT of two layers, hidden size 32, random weights, and a WordPiece tokenizer."""
+    return once("tiny-bert", _tiny_bert)
+
+
+def _tiny_bert(folder: Path) -> None:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, set_seed
 
-    folder = tmp_path_factory.mktemp("tiny-bert")
     words = sorted({word for row in toy_rows(400) for word in row["text"].split()} - set(map(str, range(400))))
     characters = sorted(set("".join(words)) | set("0123456789"))
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{c}" for c in characters), *words]
@@ -151,18 +185,17 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory, toy_data: Path) -> Path:
         max_position_embeddings=64,
     )
     BertModel(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
-def teacher_folder(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, toy_data: Path) -> Path:
+def teacher_folder(once: Once, tiny_bert: Path, toy_data: Path) -> Path:
     """`tiny_bert` fine-tuned on the toy data."""
-    return _teacher(tmp_path_factory.mktemp("teacher") / "single", tiny_bert, toy_data)
+    return once("teacher", lambda out: _teacher(out, tiny_bert, toy_data))
 
 
 @pytest.fixture(scope="session")
-def pair_teacher_folder(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, toy_pairs: Path) -> Path:
-    return _teacher(tmp_path_factory.mktemp("teacher") / "pair", tiny_bert, toy_pairs)
+def pair_teacher_folder(once: Once, tiny_bert: Path, toy_pairs: Path) -> Path:
+    return once("pair-teacher", lambda out: _teacher(out, tiny_bert, toy_pairs))
 
 
 def _teacher(out: Path, encoder: Path, data: Path, epochs: int = 10) -> Path:
@@ -173,55 +206,57 @@ def _teacher(out: Path, encoder: Path, data: Path, epochs: int = 10) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tag_teacher_folder(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, toy_tags: Path) -> Path:
-    return _teacher(tmp_path_factory.mktemp("teacher") / "tags", tiny_bert, toy_tags, epochs=20)
+def tag_teacher_folder(once: Once, tiny_bert: Path, toy_tags: Path) -> Path:
+    return once("tag-teacher", lambda out: _teacher(out, tiny_bert, toy_tags, epochs=20))
 
 
 @pytest.fixture(scope="session")
-def masked_lm(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
+def masked_lm(once: Once, tiny_bert: Path) -> Path:
     """A masked language model of `tiny_bert`'s shape and vocabulary, trained on nothing."""
     from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, set_seed
 
-    folder = tmp_path_factory.mktemp("masked-lm")
-    set_seed(0)
-    BertForMaskedLM(BertConfig.from_pretrained(tiny_bert)).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(folder)
-    return folder
+    def make(folder: Path) -> None:
+        set_seed(0)
+        BertForMaskedLM(BertConfig.from_pretrained(tiny_bert)).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(folder)
+
+    return once("masked-lm", make)
 
 
 class Made(dict[Any, Path]):
-    """Folders by key, each made when it is first asked for."""
+    """Folders by key, each made when it is first asked for, by `make(folder, *key)`."""
 
-    def __init__(self, make: Callable[..., Path]) -> None:
+    def __init__(self, once: Once, name: str, make: Callable[..., object]) -> None:
         super().__init__()
-        self.make = make
+        self.once, self.name, self.make = once, name, make
 
     def __missing__(self, key: Any) -> Path:
-        self[key] = self.make(*key) if isinstance(key, tuple) else self.make(key)
+        parts = key if isinstance(key, tuple) else (key,)
+        name = "-".join(map(str, (self.name, *parts)))
+        self[key] = self.once(name, lambda folder: self.make(folder, *parts))
         return self[key]
 
 
 @pytest.fixture(scope="session")
-def taggers(tmp_path_factory: pytest.TempPathFactory, tag_teacher_folder: Path, toy_tags: Path) -> dict[str, Path]:
+def taggers(once: Once, tag_teacher_folder: Path, toy_tags: Path) -> dict[str, Path]:
     """Each architecture distilled to tag, and `bilstm-crf`, with characters and a CRF."""
     from understudy import DistillSettings, StudentSettings, Teacher, distill, load_data
 
-    root = tmp_path_factory.mktemp("taggers")
     sizes = {"embedding_size": 16, "hidden_size": 48, "max_length": 48}
     arguments = {**STUDENT_ARGUMENTS, "num_train_epochs": 30}
 
-    def make(name: str) -> Path:
+    def make(folder: Path, name: str) -> None:
         more = {"crf": True, "char_embedding_size": 8} if name.endswith("-crf") else {}
         student = StudentSettings(name.removesuffix("-crf"), **sizes, **more)
         settings = DistillSettings(student, arguments=arguments)
-        return distill(Teacher(tag_teacher_folder, max_length=64), load_data(toy_tags), root / name, settings)
+        distill(Teacher(tag_teacher_folder, max_length=64), load_data(toy_tags), folder, settings)
 
-    return Made(make)
+    return Made(once, "tagger", make)
 
 
 @pytest.fixture(scope="session")
 def students(
-    tmp_path_factory: pytest.TempPathFactory,
+    once: Once,
     teacher_folder: Path,
     pair_teacher_folder: Path,
     toy_data: Path,
@@ -230,32 +265,24 @@ def students(
     """Each architecture distilled for single texts (False) and for pairs (True)."""
     from understudy import DistillSettings, StudentSettings, Teacher, distill, load_data
 
-    root = tmp_path_factory.mktemp("students")
-
-    def make(name: str, pair: bool) -> Path:
+    def make(out: Path, name: str, pair: bool) -> None:
         folder, data = (pair_teacher_folder, toy_pairs) if pair else (teacher_folder, toy_data)
         student = StudentSettings(name, embedding_size=16, hidden_size=96, max_length=48)
         settings = DistillSettings(student, arguments=STUDENT_ARGUMENTS)
-        return distill(Teacher(folder, max_length=64), load_data(data), root / f"{name}-{pair}", settings)
+        distill(Teacher(folder, max_length=64), load_data(data), out, settings)
 
-    return Made(make)
+    return Made(once, "student", make)
 
 
 @pytest.fixture(scope="session")
-def exported(
-    tmp_path_factory: pytest.TempPathFactory, students: dict[tuple[str, bool], Path]
-) -> dict[tuple[str, bool, bool], Path]:
+def exported(once: Once, students: dict[tuple[str, bool], Path]) -> dict[tuple[str, bool, bool], Path]:
     """Every student exported: (architecture, pair, int8) -> folder."""
     from understudy import export_model
 
-    root = tmp_path_factory.mktemp("exported")
-
-    def make(name: str, pair: bool, int8: bool) -> Path:
-        out = root / f"{name}-{pair}-{int8}"
+    def make(out: Path, name: str, pair: bool, int8: bool) -> None:
         export_model(students[name, pair], out, int8=int8, min_agreement=0.9 if int8 else None)
-        return out
 
-    return Made(make)
+    return Made(once, "exported", make)
 
 
 @pytest.fixture(scope="session")
@@ -267,11 +294,11 @@ def plan(teacher_folder: Path, toy_data: Path) -> "Plan":
 
 
 @pytest.fixture(scope="session")
-def exam(tmp_path_factory: pytest.TempPathFactory, plan: "Plan") -> Path:
+def exam(once: Once, plan: "Plan") -> Path:
     """`plan`, run without a disturbance."""
     from understudy.exam.run import run_exam
 
-    return run_exam(plan, tmp_path_factory.mktemp("exam") / "exam")
+    return once("exam", lambda folder: run_exam(plan, folder))
 
 
 @dataclass
