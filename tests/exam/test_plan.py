@@ -66,6 +66,13 @@ def test_names_do_not_change_a_trial(tmp_path: Path) -> None:
     assert {trial.key("y") for trial in trials_of(read_plan(_write(tmp_path, PLAN)))}.isdisjoint(before)
 
 
+def test_a_student_starts_from_a_folder_beside_the_plan(tmp_path: Path) -> None:
+    (tmp_path / "general").mkdir()
+    for written in ("general", "./general"):
+        plan = read_plan(_write(tmp_path, PLAN.replace("hidden_size: 75", f"init: {written}")))
+        assert [student.init for student in plan.students] == [None, str(tmp_path / "general")]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "said"),
     [
@@ -74,6 +81,7 @@ def test_names_do_not_change_a_trial(tmp_path: Path) -> None:
         ("hidden_size: 75", "hiden_size: 75", 5, "unknown key, expected one of architecture, name"),
         ("soft-targets", "softer", 6, "no recipe 'softer', expected one of hard-labels"),
         ("random", "no/such.vec", 7, "no word vectors"),
+        ("hidden_size: 75", "init: ./general", 5, "no folder ./general to start from"),
         ("seeds: [0, 1]", "seeds: [0, 0]", 8, "0 is given twice"),
         ("seeds: [0, 1]", "seeds: []", 8, "at least 1 item"),
         ("seeds: [0, 1]", "seeds: [a]", 8, "valid integer"),

@@ -133,6 +133,13 @@ class StudentPlan(_Strict):
             raise ValueError(str(error).rstrip(".")) from None
         return value
 
+    @field_validator("init")
+    @classmethod
+    def _there(cls, value: str | None) -> str | None:
+        if value and value.startswith(("/", "./", "../", "~")) and not Path(value).expanduser().is_dir():
+            raise ValueError(f"no folder {value} to start from")
+        return value
+
     @model_validator(mode="after")
     def _named(self) -> "StudentPlan":
         sizes = [("e", self.embedding_size), ("h", self.hidden_size), ("v", self.vocab_size), ("l", self.layers)]

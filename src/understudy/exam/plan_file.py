@@ -96,6 +96,13 @@ def _with_paths_from(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
         result["teacher"] = moved(result["teacher"])
     if isinstance(result.get("embeddings"), list):
         result["embeddings"] = [n if n in VECTORS else moved(n) for n in result["embeddings"]]
+    if isinstance(result.get("students"), list):
+        result["students"] = [
+            {**student, "init": moved(student["init"])}
+            if isinstance(student, dict) and student.get("init")
+            else student
+            for student in result["students"]
+        ]
     data = result.get("data")
     if isinstance(data, list):
         result["data"] = [moved_data(entry) for entry in data]
