@@ -155,9 +155,10 @@ def main() -> None:
         _data(name, shared, work)
         if not (work / "teachers" / name).exists():
             missing[work / "teachers" / name] = work / entry["source"]
-    encoder = arguments.encoder or encoder_folder()
-    with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
-        deque(pool.map(teach, missing.values(), missing, repeat(encoder), repeat(arguments.steps)), 0)
+    if missing:
+        encoder = arguments.encoder or encoder_folder()
+        with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
+            deque(pool.map(teach, missing.values(), missing, repeat(encoder), repeat(arguments.steps)), 0)
     plan = read_plan(plan_file)  # now that data and teachers are there
     chosen = tuple(entry for entry in plan.data if entry.name in (arguments.only or {entry.name}))
     folder = run_exam(plan.model_copy(update={"data": chosen}), work / f"{arguments.plan}-exam", arguments.jobs)

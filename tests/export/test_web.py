@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -139,10 +140,15 @@ def test_bytes_are_merged_alike(
         "ok" * 60,
         "\ufeffbom",
     ]
-    found = _encoded(write_web(folder, folder.name), [[text] for text in texts])
-    for text, [ids, types] in zip(texts, found, strict=True):
-        expected = tokenizer.encode(text)
-        assert ids == expected.ids, text
+    texts += ["中文字符" * 500, "\ufeff<mask>", "\x85<mask>"]
+    rows = [[text] for text in texts] + [["it is", text] for text in texts if len(text) < 60]
+    started = time.monotonic()
+    found = _encoded(write_web(folder, folder.name), rows)
+    assert time.monotonic() - started < 30  # one word of 6,000 bytes too
+    for row, [ids, types] in zip(rows, found, strict=True):
+        tokenizer.no_truncation() if len(row) == 2 else tokenizer.enable_truncation(48)
+        expected = tokenizer.encode(*row)
+        assert ids == expected.ids, row
         assert types == expected.type_ids
 
 
@@ -198,12 +204,12 @@ def test_what_does_not_run_there(exported: dict[tuple[str, bool, bool], Path], t
     tokenizer = _bpe(False, False)
     tokenizer.save(str(folder / TOKENIZER))
     _sign(folder, task="tagging")
-    with pytest.raises(ExportError, match=r"this is a tagging model with a BPE tokenizer"):
+    with pytest.raises(ExportError, match=r"does not know BPE of a tagging model"):
         write_web(folder, folder.name)
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.save(str(folder / TOKENIZER))
     _sign(folder, task="classification")
-    with pytest.raises(ExportError, match=r"the rules None, Metaspace, RobertaProcessing"):
+    with pytest.raises(ExportError, match=r"does not know the pre_tokenizer Metaspace"):
         write_web(folder, folder.name)
     assert not (folder / "web").exists()
 

@@ -106,8 +106,9 @@ def predict(
     if str(file) == "-":
         _predict_lines(classifier, text_lines(sys.stdin.buffer), "standard input", all_scores)
     elif not file.is_file():
-        why = "It is no regular file; texts from a pipe are read where no file is named." if file.exists() else ""
-        raise DataError(f"No such file: {file}. {why}".strip())
+        if not file.exists():
+            raise DataError(f"No such file: {file}.")
+        raise DataError(f"{file} is no regular file. Name a file of texts; a pipe is read where none is named.")
     else:
         with open(file, "rb") as stream:
             _predict_lines(classifier, text_lines(stream), str(file), all_scores)
@@ -123,7 +124,10 @@ def export(
     ] = None,
     min_agreement: Annotated[
         float | None,
-        typer.Option(help="Smallest share of equal labels.", show_default="1.0, with --int8 0.98"),
+        typer.Option(
+            help="Smallest share of equal answers; of a regression, of the variance.",
+            show_default="1.0, with --int8 0.98",
+        ),
     ] = None,
     web: Annotated[bool, typer.Option("--web", help="Also a folder web/ that runs in the browser.")] = False,
     web_runtime: Annotated[

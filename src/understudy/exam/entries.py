@@ -42,12 +42,14 @@ class Facts:
 
     Args:
         fingerprint: of the texts, their labels and the teacher.
+        data_key: the same for data sets that differ in their transfer set alone.
         split: what scores are reported on.
         rows: of each split, and of the transfer set by where they came from.
         texts: validation texts (of tagging lists of words) to measure cost on.
     """
 
     fingerprint: str
+    data_key: str
     split: str
     rows: dict[str, int]
     texts: list[tuple[Any, ...]]
@@ -70,15 +72,6 @@ class Loaded:
     @property
     def task(self) -> Task:
         return task_of(self.data["train"])
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Of teacher, labels and every split: alike for data sets that differ in their transfer set alone."""
-        about = {"teacher": self.teacher.fingerprint(), "labels": label_names(self.data)}
-        content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-        for name in sorted(self.data):
-            content.update(data_fingerprint(self.data[name]).encode())
-        return content.hexdigest()
 
     @cached_property
     def texts(self) -> Dataset:
@@ -110,17 +103,23 @@ def prepare(entry: DataPlan) -> Facts:
     data, teacher = loaded.data, loaded.teacher
     for rows in (loaded.texts, data["validation"], data[loaded.split]):
         label_texts(teacher, rows)
-    about = {"teacher": teacher.fingerprint(), "labels": label_names(data)}
-    content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for rows in (loaded.transfer, data["validation"], data[loaded.split]):
-        content.update(data_fingerprint(rows).encode())
     counts = {name: len(rows) for name, rows in data.items()}
     return Facts(
-        fingerprint=content.hexdigest(),
+        fingerprint=_fingerprint(loaded, loaded.transfer),
+        data_key=_fingerprint(loaded, data["train"])[:12],
         split=loaded.split,
         rows={**counts, "unlabelled": 0, **counts_of(loaded.transfer)},
         texts=sample(data["validation"], COST_TEXTS),
     )
+
+
+def _fingerprint(loaded: Loaded, texts: Dataset) -> str:
+    """Of teacher, labels, the texts to learn from, and those that choose and score."""
+    about = {"teacher": loaded.teacher.fingerprint(), "labels": label_names(loaded.data)}
+    content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for rows in (texts, loaded.data["validation"], loaded.data[loaded.split]):
+        content.update(data_fingerprint(rows).encode())
+    return content.hexdigest()
 
 
 def load_entry(entry: DataPlan) -> Loaded:

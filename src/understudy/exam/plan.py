@@ -80,10 +80,16 @@ class DataPlan(_Strict):
     def _one_of_them(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
-    @property
-    def texts(self) -> str:
-        """What students learn from beside the training texts, in short; empty for nothing."""
-        return ", ".join(filter(None, ["unlabelled" if self.unlabelled else "", str(self.transfer)]))
+    def texts(self, taught: bool = True) -> str:
+        """What a student learns from beside the training texts, in short; empty for nothing.
+
+        Args:
+            taught: whether its recipe asks the teacher at all: only the teacher can label more texts.
+        """
+        if not taught:
+            return str(TransferSettings(mixup=self.mixup))
+        more = f"unlabelled {', '.join(Path(source).name for source in self.unlabelled)}" if self.unlabelled else ""
+        return ", ".join(filter(None, [more, str(self.transfer)]))
 
     @property
     def transfer(self) -> TransferSettings:

@@ -28,6 +28,9 @@ TWIN = "hard-labels"
 CANDIDATE = ["dataset", "kind", "model", "precision", "recipe", "embeddings"]
 # What decides how fast and big a model is: how it learned does not.
 FORM = ["dataset", "kind", "model", "precision", "embeddings"]
+# What a row has of its own; failed trials, and rows of earlier versions, lack some.
+ROW_COLUMNS = ["status", "error", "metric", "task", "score", "validation_score", "agreement", "data_key", "transfer"]
+LEARNED_COLUMNS = ["transfer_texts", "steps"]
 COST_COLUMNS = [
     *("latency_ms", "latency_p95_ms", "latency_p99_ms", "times_faster", "sentences_per_second"),
     *("load_ms", "peak_rss_bytes", "added_rss_bytes", "joules_per_1000"),
@@ -45,24 +48,14 @@ def load(folder: str | Path) -> pd.DataFrame:
     if not rows:
         raise DataError(f"{folder} holds no results yet. Make some with: understudy exam ... --out {folder}")
     frame = pd.DataFrame(rows)
-    for column in (
-        "status",
-        "error",
-        "metric",
-        "task",
-        "score",
-        "validation_score",
-        "agreement",
-        "data_key",
-        "transfer",
-    ):
+    for column in ROW_COLUMNS:
         if column not in frame:
             frame[column] = None
     costs = [row for row in read_rows(folder / COSTS) if row["key"] in set(frame["key"])]
     if costs:
         known = pd.DataFrame(costs)[[*FORM, *COST_COLUMNS]]
         frame = frame.merge(known, on=FORM, how="left")
-    for column in COST_COLUMNS:
+    for column in (*LEARNED_COLUMNS, *COST_COLUMNS):
         if column not in frame:
             frame[column] = np.nan
     frame["retention"] = _relative_to_teacher(frame, "score")

@@ -77,7 +77,7 @@ def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None,
                 found = _tuned(workers, found, plan.tune, facts, folder)
             trials = [(trial, trial.key(facts[trial.dataset.name].fingerprint)) for trial in found]
             _run_missing(workers, trials, folder)
-        rows = [_outcome(trial, key, folder) for trial, key in trials]
+        rows = [_outcome(trial, key, facts[trial.dataset.name], folder) for trial, key in trials]
         write_atomically(folder / RESULTS, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
         for entry in _datasets(plan):
             _measure(plan, entry, rows, facts[entry.name], folder)
@@ -206,13 +206,13 @@ def _run_missing(workers: Workers, trials: Sequence[tuple[Trial, str]], folder: 
             advance(1)
 
 
-def _outcome(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
+def _outcome(trial: Trial, key: str, facts: Facts, folder: Path) -> dict[str, Any]:
     """The trial's row, named as this plan names things."""
-    where = folder / "trials" / key
+    where, about = folder / "trials" / key, {**describe(trial), "data_key": facts.data_key}
     if (where / RESULT).is_file():
-        return {**json.loads((where / RESULT).read_text()), **describe(trial)}
+        return {**json.loads((where / RESULT).read_text()), **about}
     error = json.loads((where / FAILURE).read_text())["error"]
-    return {"format_version": FORMAT_VERSION, "key": key, "status": "failed", **describe(trial), "error": error}
+    return {"format_version": FORMAT_VERSION, "key": key, "status": "failed", **about, "error": error}
 
 
 def _measure(plan: Plan, entry: DataPlan, rows: list[dict[str, Any]], facts: Facts, folder: Path) -> None:

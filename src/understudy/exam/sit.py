@@ -67,7 +67,6 @@ def sit(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
         "key": key,
         "status": "done",
         **describe(trial),
-        "data_key": loaded.fingerprint[:12],
         "task": task.kind,
         "metric": task.metric,
         "split": loaded.split,
@@ -101,6 +100,7 @@ def describe(trial: Trial) -> dict[str, Any]:
         "recipe": trial.recipe,
         "embeddings": trial.embeddings_name,
         "seed": trial.seed,
+        "transfer": trial.dataset.texts(trial.is_taught) if student else None,
     }
 
 
@@ -109,13 +109,11 @@ def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
     if trial.kind == "baseline":
         return _make_baseline(trial, loaded, folder / SHIPPED)
     source: str | Path = trial.dataset.teacher
-    learned: dict[str, Any] = {"transfer": None, "transfer_texts": None, "steps": None}
+    learned: dict[str, Any] = {"transfer_texts": None, "steps": None}
     if trial.kind == "student":
-        settings = student_settings(trial, loaded)
-        alone = settings.recipe == TWIN
-        texts = len(loaded.data["train"] if alone else loaded.transfer)
-        learned = {"transfer": "" if alone else trial.dataset.texts, "transfer_texts": texts}
-        learned["steps"] = training_steps(settings, texts)
+        settings, train = student_settings(trial, loaded), len(loaded.data["train"])
+        texts = len(loaded.transfer) if trial.is_taught else train
+        learned = {"transfer_texts": texts, "steps": training_steps(settings, texts, train)}
         source = distill(loaded.teacher, loaded.data, folder / STUDENT, settings, loaded.unlabelled)
     parity = export_model(
         source,

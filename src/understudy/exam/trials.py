@@ -9,6 +9,7 @@ from typing import Any
 
 from understudy.exam.plan import DataPlan, Plan, StudentPlan, fits
 from understudy.exam.results import FORMAT_VERSION, TWIN
+from understudy.training.recipes import make_stages, parse_recipe
 from understudy.transfer.augmentation import identity
 
 STATIC = "static + LR"
@@ -57,6 +58,11 @@ class Trial:
             "format": FORMAT_VERSION,
         }
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:20]
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether a stage of its recipe asks the teacher."""
+        return any(stage.needs_teacher for stage in make_stages(*parse_recipe(self.recipe)))
 
     @property
     def title(self) -> str:

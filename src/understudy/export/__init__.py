@@ -54,8 +54,8 @@ def export_model(
         int8: quantise to int8, about a quarter of the size.
         texts: real texts (1-tuples, or pairs; of a tagger 1-tuples of lists of words) for the parity check; by default
             the validation sample in `model`.
-        min_agreement: smallest share of texts with the same label as the model's; by default 1.0, and 0.98
-            with int8.
+        min_agreement: smallest share of answers that are the model's (of a regression, of its variance that is kept);
+            by default 1.0, and 0.98 with int8.
         max_length: tokens of a text that a transformer reads, where it is to be fewer than it can.
         web: also write a folder `web` that runs in the browser; see `understudy.export.web`.
         web_runtime: the folder `dist` of the npm package onnxruntime-web, to be copied into it.

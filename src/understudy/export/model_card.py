@@ -115,7 +115,6 @@ def write_model_card(
         needs="It needs `understudy` (`onnxruntime`, `tokenizers`, `numpy`), not torch.",
         commands=_commands(run, f"understudy export --model student --out {shlex.quote(name)}", manifest.precision),
         parity=parity,
-        measure="a number" if manifest.task in ("regression", "vectors") else "a probability",
     )
     (folder / CARD).write_text(card, encoding="utf-8")
 

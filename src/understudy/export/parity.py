@@ -10,10 +10,14 @@ from understudy.evaluation.evaluate import Predicts
 from understudy.evaluation.metrics import cosines
 
 SHOWN = 5
-# Numbers this share of their standard deviation apart count as the same answer.
-CLOSE = 0.1
+# Digits of a regression's agreement; what is beyond is the noise of float32.
+KEPT_DIGITS = 6
 # Vectors with this cosine do.
 ALIKE = 0.99
+
+
+# Of a task, what the agreement is a share of, and what is compared.
+ALIKE_IN_WORDS = {"regression": ("of the variance kept", "number"), "vectors": ("of the vectors alike", "number")}
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,9 @@ class Parity:
     task: str
 
     def __str__(self) -> str:
-        alike = {"regression": "of the variance kept", "vectors": "of the vectors alike"}
-        number = "number" if self.task in alike else "probability"
+        what, of = ALIKE_IN_WORDS.get(self.task, ("of the answers the same", "probability"))
         return (
-            f"{self.agreement:.2%} {alike.get(self.task, 'of the answers the same')} ({self.rows:,} of them), largest "
-            f"difference of a {number} {self.difference:.4f}"
+            f"{self.agreement:.2%} {what}, {self.rows:,} compared, largest difference of a {of} {self.difference:.4f}"
         )
 
 
@@ -52,16 +54,16 @@ def check_parity(
     """Compare on real texts.
 
     Raises:
-        ExportError: the labels agree on fewer than `smallest_agreement` of the texts; shows some that differ.
+        ExportError: the agreement is below `smallest_agreement`; shows some labels that differ.
     """
     task = original.task
     logits, others = original.logits(texts, pairs), exported.logits(texts, pairs)
     ours, theirs = task.probabilities(logits), task.probabilities(others)
     kept: float | None = None
+    same = np.ones(ours.size, dtype=bool)
     if task.kind == "regression":
         spread = max(float(ours.std()), 1e-3 * float(np.abs(ours).max()), 1e-6)
-        same = (np.abs(ours - theirs) <= CLOSE * spread).reshape(-1)
-        kept = round(1 - float(np.square(ours - theirs).mean()) / spread**2, 6)
+        kept = max(round(1 - float(np.square(ours - theirs).mean()) / spread**2, KEPT_DIGITS), 0.0)
     elif task.kind == "vectors":
         same = cosines(ours, theirs) >= ALIKE
     else:
@@ -69,9 +71,10 @@ def check_parity(
     share = float(same.mean()) if kept is None else kept
     parity = Parity(len(same), share, float(np.abs(ours - theirs).max()), task.kind)
     if parity.agreement < smallest_agreement:
+        differs = f" in {int((~same).sum())} of {len(same)} cases" if kept is None else ""
         raise ExportError(
-            f"The exported model answers otherwise than the model in {int((~same).sum())} of {len(same)} cases; "
-            f"agreement {parity.agreement:.4f}, at least {smallest_agreement} was asked for. Nothing was exported. "
+            f"The exported model answers otherwise than the model{differs}: {parity}. The agreement is "
+            f"{parity.agreement:.{KEPT_DIGITS}g}, at least {smallest_agreement:g} was asked for. Nothing was exported. "
             f"Export without --int8, or lower --min-agreement.\n{_examples(texts, ours, theirs, ~same, original)}"
         )
     return parity

@@ -19,12 +19,17 @@ DTYPES = {"fp32": "fp32", "int8": "q8"}
 # Tasks whose answers its pipelines give.
 PIPELINES = {"classification": "text-classification", "tagging": "token-classification"}
 # What understudy.js has of normalizers, pre-tokenizers and post-processors, for each kind of tokenizer.
-_WORDS = ([None, "BertNormalizer", "Lowercase"], ["BertPreTokenizer"], ["TemplateProcessing"])
-RULES: dict[str, tuple[list[Any], ...]] = {
-    "WordPiece": _WORDS,
-    "WordLevel": _WORDS,
-    "BPE": ([None, "NFC"], ["ByteLevel"], ["TemplateProcessing", "RobertaProcessing"]),
+_WORDS: dict[str, tuple[str | None, ...]] = {
+    "normalizer": (None, "BertNormalizer", "Lowercase"),
+    "pre_tokenizer": ("BertPreTokenizer",),
+    "post_processor": ("TemplateProcessing",),
 }
+_BYTES: dict[str, tuple[str | None, ...]] = {
+    "normalizer": (None, "NFC"),
+    "pre_tokenizer": ("ByteLevel",),
+    "post_processor": ("TemplateProcessing", "RobertaProcessing"),
+}
+RULES = {"WordPiece": _WORDS, "WordLevel": _WORDS, "BPE": _BYTES}
 # Before the page's own script: it asks this in place of a server.
 LOCAL = '<script>window.localBackend = import("./understudy.js").then((module) => module.load("."));</script>\n<script>'
 README = """# A student in the browser
@@ -105,21 +110,35 @@ def _limit(path: Path, tokens: int) -> None:
     path.write_text(json.dumps({**settings, "model_max_length": tokens}, indent=2))
 
 
-def _check(manifest: Manifest, tokenizer: dict[str, Any], runtime: Path | None) -> None:
-    model = tokenizer["model"]
-    parts = ("normalizer", "pre_tokenizer", "post_processor")
-    rules = tuple((tokenizer.get(part) or {}).get("type") for part in parts)
-    known = all(rule in allowed for rule, allowed in zip(rules, RULES.get(model["type"], ([],) * 3), strict=True))
+def _unknown_rule(task: str, tokenizer: dict[str, Any]) -> str:
+    """What understudy.js would read otherwise; empty for nothing."""
+    model, added = tokenizer["model"], tokenizer["added_tokens"]
+    if model["type"] not in RULES or (model["type"] == "BPE" and task == "tagging"):
+        return f"{model['type']} of a {task} model"
+    for part, allowed in RULES[model["type"]].items():
+        kind = (tokenizer.get(part) or {}).get("type")
+        if kind not in allowed:
+            return f"the {part} {kind}"
     if model["type"] == "BPE":
-        known &= tokenizer["pre_tokenizer"].get("use_regex", True) if known else False
-        known &= manifest.task != "tagging"
-        known &= not any(model.get(name) for name in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"))
-    if not known or any(token.get("single_word") for token in tokenizer["added_tokens"]):
+        odd = [name for name in ("continuing_subword_prefix", "end_of_word_suffix", "dropout") if model.get(name)]
+        odd += [] if tokenizer["pre_tokenizer"].get("use_regex", True) else ["use_regex: false"]
+        if odd:
+            return f"the BPE's {odd[0]}"
+    changed = (tokenizer.get("normalizer") or {}).get("type") in ("BertNormalizer", "Lowercase")
+    for token in added:
+        spaces = task == "tagging" and (token.get("lstrip") or token.get("rstrip"))
+        if token.get("single_word") or spaces or (changed and token.get("normalized")):
+            return f"the rules of the added token {token['content']}"
+    return ""
+
+
+def _check(manifest: Manifest, tokenizer: dict[str, Any], runtime: Path | None) -> None:
+    unknown = _unknown_rule(manifest.task, tokenizer)
+    if unknown:
         raise ExportError(
             "--web reads WordPiece tokenizers as BERT has them, word-level ones and, of other models than taggers, "
-            f"byte-level BPE as RoBERTa and ModernBERT have it; this is a {manifest.task} model with a {model['type']} "
-            f"tokenizer and the rules {', '.join(map(str, rules))}. Distil from another teacher, or with --embeddings "
-            "FILE, which makes a word-level student."
+            f"byte-level BPE as RoBERTa and ModernBERT have it; here it does not know {unknown}. Distil from another "
+            "teacher, or with --embeddings FILE, which makes a word-level student."
         )
     missing = [name for name in RUNTIME_FILES if runtime is not None and not (runtime / name).is_file()]
     if missing:

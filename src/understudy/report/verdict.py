@@ -58,13 +58,13 @@ class Answers:
 
 @dataclass(frozen=True)
 class Helped:
-    """What a transfer set brought one student.
+    """A student, what it was trained on, and what the texts beside the training texts brought it.
 
     Args:
         dataset: the data set with the transfer set.
         transfer: what is in it beside the training texts.
-        texts, steps: that the student was trained on, and for.
-        gain: over the same student on the training texts alone.
+        texts, steps: that the student was trained on, and for; NaN where an earlier version did not note it.
+        gain: over the same student on the training texts alone; None for that one.
     """
 
     dataset: str
@@ -73,11 +73,12 @@ class Helped:
     texts: float
     steps: float
     score: float
-    gain: Comparison
+    gain: Comparison | None
 
 
 def helped(folder: Path, table: pd.DataFrame) -> list[Helped]:
-    """What each transfer set brought, where an exam has the same data and teacher with and without it.
+    """What each transfer set brought, where an exam has the same data and teacher with and without it: each student on
+    the training texts alone, and then with more.
 
     Args:
         table: candidates of all data sets.
@@ -88,10 +89,11 @@ def helped(folder: Path, table: pd.DataFrame) -> list[Helped]:
         alone = rows.index[rows["transfer"] == ""]
         if not len(alone):
             continue
-        answers = Answers(folder, rows)
-        for index, row in rows.drop(alone).iterrows():
+        more, answers = rows.index.difference(alone, sort=False), Answers(folder, rows)
+        for index in [alone[0], *more] if len(more) else []:
+            row = rows.loc[index]
             facts = {name: row[name] for name in ("dataset", "title", "transfer", "steps", "score")}
-            gain = answers.compare(index, alone[0])
+            gain = answers.compare(index, alone[0]) if index in more else None
             found.append(Helped(**facts, texts=row["transfer_texts"], gain=gain))
     return found
 

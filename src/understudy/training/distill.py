@@ -243,11 +243,17 @@ def _with_recipe(settings: DistillSettings, task: Task) -> DistillSettings:
     return settings if settings.recipe else replace(settings, recipe="dist" if many else "logit-mse")
 
 
-def training_steps(settings: DistillSettings, rows: int) -> int:
-    """How many steps the recipe's stages take over `rows` texts, together."""
+def training_steps(settings: DistillSettings, texts: int, train: int | None = None) -> int:
+    """How many steps the recipe's stages take together.
+
+    Args:
+        texts: of the transfer set, for the stages that ask the teacher.
+        train: training texts, for the others; by default all are.
+    """
     stages = make_stages(settings.recipe, settings.recipe_options)
     total = 0
     for stage in stages:
+        rows = texts if stage.needs_teacher or train is None else train
         arguments = _arguments(stage, settings, rows, Path(WORK), len(stages))
         passes = math.ceil(steps_of_a_pass(arguments, rows) * arguments.num_train_epochs)
         total += arguments.max_steps if arguments.max_steps > 0 else passes

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,9 @@ class TransferSettings:
             check_blend(task, pair)
 
     def __str__(self) -> str:
-        """In short, without the paths of models; empty for the training texts alone."""
-        made = [":".join(text.split(":")[:2]) for text in (*self.augment, *self.select)]
+        """In short, of models' paths their last part; empty for the training texts alone."""
+        parts = (text.split(":", 2) for text in (*self.augment, *self.select))
+        made = [":".join([*part[:2], *(Path(source).name for source in part[2:])]) for part in parts]
         return ", ".join(
             [*made, *([f"mixup {self.mixup:g}"] if self.mixup else []), *["smoothing"] * bool(self.smoothing)]
         )

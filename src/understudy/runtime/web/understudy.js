@@ -3,12 +3,16 @@
 
 const CHARACTERS_PER_TOKEN = 16;
 const ASPECT = "=";
+// Words whose pieces are remembered.
+const KNOWN_WORDS = 10_000;
 // Of a window of a tagger, shared with the one before.
 const OVERLAP = 0.25;
 // What BERT's tokenizer calls a Chinese character.
 const CHINESE = /[\u4e00-\u9fff\u3400-\u4dbf\u{20000}-\u{2a6df}\u{2a700}-\u{2b73f}\u{2b740}-\u{2b81f}\u{2b920}-\u{2ceaf}\uf900-\ufaff\u{2f800}-\u{2fa1f}]/gu;
 // How GPT-2 cuts a text before its bytes are merged; a word keeps the space before it.
 const GPT2 = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
+const SPACES = "\\p{White_Space}*";
+const EDGES = new RegExp(`^${SPACES}|${SPACES}$`, "gu");
 const PUNCTUATION = /[!-/:-@[-`{-~]|\p{P}/u;
 
 export class Tokenizer {
@@ -21,8 +25,8 @@ export class Tokenizer {
     this.special = new Map(state.added_tokens.map((token) => [token.content, token.id]));
     const longest = [...state.added_tokens].sort((a, b) => b.content.length - a.content.length);
     const mark = ({ content, lstrip, rstrip }) =>
-      (lstrip ? "\\s*" : "") + content.replace(/[.*+?^${}()|[\]\\]/g, "\\$&") + (rstrip ? "\\s*" : "");
-    this.marks = new RegExp(`(${longest.map(mark).join("|")})`);
+      (lstrip ? SPACES : "") + content.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&") + (rstrip ? SPACES : "");
+    this.marks = new RegExp(`(${longest.map(mark).join("|")})`, "u");
     this.template = state.post_processor.type === "RobertaProcessing" ? asTemplate(state.post_processor) : state.post_processor;
     this.truncation = state.truncation;
     if (state.model.type === "BPE") {
@@ -51,7 +55,7 @@ export class Tokenizer {
   pieces(text) {
     const ids = [];
     for (const part of text.split(this.marks)) {
-      const special = this.special.get(part) ?? this.special.get(part.trim());
+      const special = this.special.get(part) ?? this.special.get(part.replace(EDGES, ""));
       if (special !== undefined) ids.push(special);
       else for (const word of this.words(this.normalized(part))) ids.push(...this.split(word));
     }
@@ -155,19 +159,30 @@ export class Tokenizer {
     return ids;
   }
 
-  // Of a BPE: the pair that was learned first becomes one, until none is known.
+  // Of a BPE: the pair that was learned first becomes one, the leftmost of several, until none is known.
   merged(word) {
     if (this.known.has(word)) return this.known.get(word);
     const whole = this.model.ignore_merges ? this.vocabulary.get(word) : undefined;
-    let parts = whole === undefined ? Array.from(word) : [word];
-    while (parts.length > 1) {
-      const ranks = parts.slice(1).map((part, place) => this.ranks.get(`${parts[place]} ${part}`) ?? Infinity);
-      const least = ranks.reduce((best, rank) => Math.min(best, rank), Infinity);
-      if (least === Infinity) break;
-      const place = ranks.indexOf(least);
-      parts.splice(place, 2, parts[place] + parts[place + 1]);
+    const parts = whole === undefined ? Array.from(word) : [word];
+    const next = parts.map((_, place) => place + 1), last = parts.map((_, place) => place - 1);
+    const queue = new Queue();
+    const add = (place) => {
+      const pair = `${parts[place]} ${parts[next[place]]}`, rank = this.ranks.get(pair);
+      if (rank !== undefined) queue.push({ rank, place, pair });
+    };
+    for (let place = 0; place + 1 < parts.length; place += 1) add(place);
+    for (let found = queue.pop(); found; found = queue.pop()) {
+      const { place, pair } = found, behind = next[place];
+      if (parts[place] === null || behind >= parts.length || `${parts[place]} ${parts[behind]}` !== pair) continue;
+      parts[place] += parts[behind];
+      parts[behind] = null;
+      next[place] = next[behind];
+      if (next[place] < parts.length) { last[next[place]] = place; add(place); }
+      if (last[place] >= 0) add(last[place]);
     }
-    const ids = parts.map((part) => this.vocabulary.get(part) ?? this.unknown).filter((id) => id !== undefined);
+    const left = parts.filter((part) => part !== null);
+    const ids = left.map((part) => this.vocabulary.get(part) ?? this.unknown).filter((id) => id !== undefined);
+    if (this.known.size >= KNOWN_WORDS) this.known.clear();
     if (word.length < 50) this.known.set(word, ids);
     return ids;
   }
@@ -187,6 +202,36 @@ function asTemplate({ cls, sep }) {
   const [a, b] = ["A", "B"].map((id) => ({ Sequence: { id, type_id: 0 } }));
   const ids = { [cls[0]]: { ids: [cls[1]] }, [sep[0]]: { ids: [sep[1]] } };
   return { single: [first, a, last], pair: [first, a, last, last, b, last], special_tokens: ids };
+}
+
+// Pairs to merge, the lowest rank first and the leftmost of them: a binary heap.
+class Queue {
+  items = [];
+
+  before(a, b) {
+    return this.items[a].rank - this.items[b].rank || this.items[a].place - this.items[b].place;
+  }
+
+  swap(a, b) {
+    [this.items[a], this.items[b]] = [this.items[b], this.items[a]];
+  }
+
+  push(item) {
+    let at = this.items.push(item) - 1;
+    for (let up = (at - 1) >> 1; at && this.before(at, up) < 0; at = up, up = (at - 1) >> 1) this.swap(at, up);
+  }
+
+  pop() {
+    const first = this.items[0], end = this.items.pop();
+    if (!this.items.length) return first;
+    this.items[0] = end;
+    for (let at = 0, down = 1; down < this.items.length; at = down, down = 2 * at + 1) {
+      if (down + 1 < this.items.length && this.before(down + 1, down) < 0) down += 1;
+      if (this.before(at, down) <= 0) break;
+      this.swap(at, down);
+    }
+    return first;
+  }
 }
 
 // Character by character: a string's own lower case depends on what stands beside.
