@@ -55,7 +55,7 @@ def every(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, tag_teacher
         teacher = finetune(tiny_bert, load_data(root / kind), root / f"{kind}-teacher", settings)
         entries.append({"source": str(root / kind), "name": kind, "teacher": str(teacher)})
     cnn = {"architecture": "cnn", "embedding_size": 16, "hidden_size": 64}
-    settings = {**SMALL_EXAM, "students": [cnn], "recipes": ["soft-targets"]}
+    settings = {**SMALL_EXAM, "students": [cnn], "recipes": ["soft-targets"], "twins": False}
     exam = run_exam(make_plan(data=entries, **settings), root / "exam")
     write_page(exam)
     return exam
