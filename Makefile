@@ -12,7 +12,7 @@ demo: $(INSTALLED)  ## a teacher, an exam of three students and its page on buil
 	$(BIN)/understudy demo --out demo
 
 test: $(INSTALLED)  ## the fast tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(INSTALLED)  ## lint, format, types and known vulnerabilities
 	$(BIN)/ruff check .

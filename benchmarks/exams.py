@@ -5,8 +5,10 @@
 | indonlu.yaml | the twelve Indonesian sets of IndoNLU, after Nityasya et al. 2022 |
 | taggers.yaml | what a CRF, characters and a teacher bring to taggers, with all labels and with a tenth of them |
 | layers.yaml | which recipe over layers, which mapping, which weights, after Dankar et al. 2023 |
+| grid.yaml | TinyBERT's losses, mappings and weights, on one text and on two |
 | ensembles.yaml | several kinds of students over one table of word vectors, after Lin et al. 2024 |
 | pairs.yaml | paraphrase, entailment and similarity, where small students fail |
+| snips.yaml | slots and intents of spoken requests |
 
 Fine-tunes the teachers that are missing, runs the exam, keeps its rows. It goes on where it stopped. A data set called
 NAME@10 is NAME with a tenth of its training labels; the other texts are unlabelled.
@@ -36,6 +38,7 @@ from understudy.data.datasets import task_of
 from understudy.demo import encoder_folder
 from understudy.exam import load
 from understudy.exam.bootstrap import compare
+from understudy.exam.plan import DataPlan
 from understudy.exam.plan_file import read_plan
 from understudy.exam.results import predictions, read_rows
 from understudy.exam.run import run_exam
@@ -113,14 +116,14 @@ def gains(folder: Path) -> list[dict]:
     return rows
 
 
-def teach(source: Path, out: Path, encoder: str | Path, steps: int) -> None:
-    """A teacher for a data set, on one thread."""
+def teach(part: DataPlan, work: Path, encoder: str | Path, steps: int) -> None:
+    """The teacher of a data set, on one thread."""
     torch.set_num_threads(1)
     many = {"max_steps": steps, "per_device_train_batch_size": 16, "learning_rate": 2e-4}
     between = max(steps // 6, 1)
     often = {"eval_strategy": "steps", "eval_steps": between, "save_strategy": "steps", "save_steps": between}
     settings = FinetuneSettings(arguments={**many, **often}, max_length=128, patience=6)
-    finetune(encoder, load_data(source), out, settings)
+    finetune(encoder, load_data(work / part.source, columns=part.columns), work / part.teacher, settings)
 
 
 def _apart(folder: Path, rows: pd.DataFrame) -> list[np.ndarray]:
@@ -135,7 +138,7 @@ def _apart(folder: Path, rows: pd.DataFrame) -> list[np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("plan", help="indonlu, taggers, layers, ensembles or pairs")
+    parser.add_argument("plan", help="a plan beside this script, without .yaml")
     parser.add_argument("--shared", required=True, help="the folder with data/")
     parser.add_argument("--work", required=True)
     parser.add_argument("--encoder", help="a pretrained encoder; by default the demo's, which is English")
@@ -147,18 +150,17 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     plan_file = work / f"{arguments.plan}.yaml"
     shutil.copy2(HERE / plan_file.name, plan_file)
-    missing = {}
+    missing = []
     for entry in yaml.safe_load(plan_file.read_text())["data"]:
-        name = entry.get("name") or Path(entry["source"]).name
-        if arguments.only and name not in arguments.only:
-            continue
-        _data(name, shared, work)
-        if not (work / "teachers" / name).exists():
-            missing[work / "teachers" / name] = work / entry["source"]
+        part = DataPlan(**entry)
+        if part.name in (arguments.only or (part.name,)):
+            _data(Path(part.source).parts[1], shared, work)
+            if not (work / part.teacher).exists():
+                missing.append(part)
     if missing:
         encoder = arguments.encoder or encoder_folder()
         with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
-            deque(pool.map(teach, missing.values(), missing, repeat(encoder), repeat(arguments.steps)), 0)
+            deque(pool.map(teach, missing, repeat(work), repeat(encoder), repeat(arguments.steps)), 0)
     plan = read_plan(plan_file)  # now that data and teachers are there
     chosen = tuple(entry for entry in plan.data if entry.name in (arguments.only or {entry.name}))
     folder = run_exam(plan.model_copy(update={"data": chosen}), work / f"{arguments.plan}-exam", arguments.jobs)
@@ -167,8 +169,8 @@ def main() -> None:
     rows = [{**row, **machine()} for row in read_rows(folder / "results.jsonl")]
     write_rows(results / f"{arguments.plan}.jsonl", rows)
     shutil.copy2(folder / "costs.jsonl", results / f"{arguments.plan}_costs.jsonl")
-    if arguments.plan == "layers":
-        write_rows(results / "layers_compared.jsonl", gains(folder))
+    if arguments.plan in ("layers", "grid"):
+        write_rows(results / f"{arguments.plan}_compared.jsonl", gains(folder))
     if arguments.plan == "ensembles":
         write_rows(results / "ensembles_compared.jsonl", compared(folder))
 

@@ -21,7 +21,7 @@ import json
 import os
 import re
 import time
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -37,7 +37,9 @@ FEW = 200
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
 # Texts of the unlabelled set: so many times the training texts, but no fewer and no more.
 TIMES, FEWEST, MOST = 10, 10_000, 20_000
-NONE, UNLABELLED, MIXUP, SMOOTHING, DOUBTS = "none", "unlabelled", "mixup", "smoothing", "doubts"
+NONE, UNLABELLED, MIXUP, SMOOTHING = "none", "unlabelled", "mixup", "smoothing"
+ASKING_A_STUDENT = ("doubts", "disagreement", "learned")  # the one of the same seed that learned from `none`
+STEPS = 2000
 VARIANTS = (NONE, MIXUP, "tang:20", "neighbours:20", UNLABELLED, f"{UNLABELLED}+tang:20")
 
 
@@ -138,7 +140,7 @@ class Texts:
         mixup, smoothing = MIXUP in parts, SMOOTHING in parts
         parts = [part for part in parts if part not in (MIXUP, SMOOTHING)]
         wild = [part for part in parts if part.startswith(UNLABELLED)]
-        select = [part.removeprefix("select=") for part in parts if part.startswith("select=")]
+        select = [_with_source(p.removeprefix("select="), job, work) for p in parts if p.startswith("select=")]
         augment = [_with_source(part, job, work) for part in parts if part not in wild and "select=" not in part]
         size = None
         if wild:
@@ -166,7 +168,8 @@ def _with_source(part: str, job: dict[str, Any], work: Path) -> str:
     """A method with the folder that it works with."""
     if part.startswith("masked-lm"):
         return f"{part}:{work / 'masked-lm'}"
-    return f"{part}:{_student({**job, 'variant': NONE}, work)}" if part.startswith(DOUBTS) else part
+    first = _student({**job, "variant": NONE, "steps": STEPS}, work)
+    return f"{part}:{first}" if part.startswith(ASKING_A_STUDENT) else part
 
 
 def run(job: dict[str, Any], about: dict[str, Any], work: Path) -> dict[str, Any]:
@@ -203,7 +206,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
     parser.add_argument("--recipes", nargs="+", default=["logit-mse"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=2000, help="of a student, 64 texts each")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of a student, 64 texts each")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--out", default=str(HERE / "results" / "transfer_set.jsonl"))
     arguments = parser.parse_args()
@@ -222,12 +225,16 @@ def main() -> None:
             append_row(arguments.out, row)
             print(*(row[name] for name in (*names, "accuracy", "train_seconds")), flush=True)
 
+        begun: list[Future[dict[str, Any]]] = []
         for (task, _, _, variant), group in itertools.groupby(waiting, lambda j: tuple(j[n] for n in names[:4])):
             several = list(group)
+            if any(name in variant for name in ASKING_A_STUDENT):
+                wait(begun)
             about = Texts.of(several[0], work).label()  # here, with all threads, while the workers train
             print(f"{task} {variant}: {about}", flush=True)
             for job in several:
-                pool.submit(run, job, about, work).add_done_callback(keep)
+                begun.append(pool.submit(run, job, about, work))
+                begun[-1].add_done_callback(keep)
 
 
 if __name__ == "__main__":

@@ -257,10 +257,10 @@ def transfer() -> str:
     return f"{table([*header, 'steps', 'seeds'], lines)}\n\nA step has 64 texts. {where(rows.iloc[0])}."
 
 
-def layers() -> str:
+def layers(exam: str) -> str:
     """Each recipe at the same steps, beside logit-mse and hard-labels, with 95 % intervals."""
-    compared = pd.DataFrame(read_rows(RESULTS / "layers_compared.jsonl")).set_index(["dataset", "recipe", "other"])
-    rows = pd.DataFrame(read_rows(RESULTS / "layers.jsonl"))
+    compared = pd.DataFrame(read_rows(RESULTS / f"{exam}_compared.jsonl")).set_index(["dataset", "recipe", "other"])
+    rows = pd.DataFrame(read_rows(RESULTS / f"{exam}.jsonl"))
     rows = rows[(rows["status"] == "done") & (rows["kind"] == "student")]
     parts = []
     for dataset, own in rows.groupby("dataset", sort=False):
@@ -268,14 +268,15 @@ def layers() -> str:
         for recipe, group in own.groupby("recipe", sort=False):
             gaps = [_gap(compared.loc[dataset, recipe, other]) for other in ("logit-mse", "hard-labels")]
             lines.append([f"`{recipe}`", spread(list(group["score"])), *gaps])
-        header = ["recipe", "accuracy", "against logit-mse", "against hard-labels"]
+        header = ["recipe", own["metric"].iloc[0], "against logit-mse", "against hard-labels"]
         parts.append(f"**{dataset}**, {own['rows'].iloc[0]} test rows\n\n{table(header, lines)}")
     return "\n\n".join([*parts, f"{where(rows.iloc[0])}."])
 
 
 def papers(text: str) -> str:
     """What each recipe gained over the teacher's logits, in the places for it."""
-    compared = pd.DataFrame(read_rows(RESULTS / "layers_compared.jsonl"))
+    exams = ("layers", "grid")
+    compared = pd.DataFrame([row for exam in exams for row in read_rows(RESULTS / f"{exam}_compared.jsonl")])
     compared = compared[compared["other"] == "logit-mse"]
 
     def gains(found: re.Match[str]) -> str:
@@ -447,7 +448,8 @@ def main() -> None:
         ("pairs", lambda: exam_table("pairs")),
         ("tagging speed", tagging_speed),
         ("transfer", transfer),
-        ("layers", layers),
+        ("layers", lambda: layers("layers")),
+        ("grid", lambda: layers("grid")),
         ("ensembles", ensembles),
         ("sentence vectors", sentence_vectors),
         ("serving", serving),

@@ -5,7 +5,10 @@ import pytest
 from understudy.errors import DataError
 from understudy.exam.plan_file import make_plan, read_plan, to_yaml
 from understudy.exam.trials import trials_of
+from understudy.tasks import Task
 
+POLAR = Task("classification", ("negative", "positive"))
+TASKS = {"films": POLAR, "reviews": POLAR}
 PLAN = """\
 data:
   - source: reviews
@@ -26,7 +29,7 @@ def _write(folder: Path, text: str) -> Path:
 
 def test_trials_of_a_plan(tmp_path: Path) -> None:
     plan = read_plan(_write(tmp_path, PLAN))
-    trials = trials_of(plan)
+    trials = trials_of(plan, TASKS)
     kinds = [trial.kind for trial in trials]
     assert kinds[:4] == ["teacher", "teacher", "baseline", "baseline"]
     students = [trial for trial in trials if trial.kind == "student"]
@@ -61,9 +64,9 @@ def test_a_teacher_beside_the_plan_is_no_file_of_vectors(tmp_path: Path) -> None
 
 def test_names_do_not_change_a_trial(tmp_path: Path) -> None:
     renamed = PLAN.replace("films", "reviews").replace("hidden_size: 75}", "hidden_size: 75, name: small}")
-    before = {trial.key("x") for trial in trials_of(read_plan(_write(tmp_path, PLAN)))}
-    assert {trial.key("x") for trial in trials_of(read_plan(_write(tmp_path, renamed)))} == before
-    assert {trial.key("y") for trial in trials_of(read_plan(_write(tmp_path, PLAN)))}.isdisjoint(before)
+    before = {trial.key("x") for trial in trials_of(read_plan(_write(tmp_path, PLAN)), TASKS)}
+    assert {trial.key("x") for trial in trials_of(read_plan(_write(tmp_path, renamed)), TASKS)} == before
+    assert {trial.key("y") for trial in trials_of(read_plan(_write(tmp_path, PLAN)), TASKS)}.isdisjoint(before)
 
 
 def test_a_student_starts_from_a_folder_beside_the_plan(tmp_path: Path) -> None:
@@ -113,7 +116,7 @@ def test_a_plan_that_is_none(tmp_path: Path) -> None:
 def test_recipes_sit_with_the_students_they_can_teach(tmp_path: Path) -> None:
     text = PLAN.replace("[static, {architecture: bilstm, hidden_size: 75}]", "[cnn, 'ensemble:cnn,static', bert-tiny]")
     text = text.replace("[logit-mse, soft-targets]", "[logit-mse, {recipe: logit-mse, mutual: 1.0}, minilmv2]")
-    trials = [trial for trial in trials_of(read_plan(_write(tmp_path, text))) if trial.kind == "student"]
+    trials = [trial for trial in trials_of(read_plan(_write(tmp_path, text)), TASKS) if trial.kind == "student"]
     taught = {(trial.model, trial.recipe) for trial in trials}
     assert taught == {
         *(
@@ -127,3 +130,20 @@ def test_recipes_sit_with_the_students_they_can_teach(tmp_path: Path) -> None:
     alone = text.replace("[cnn, 'ensemble:cnn,static', bert-tiny]", "[cnn]")
     with pytest.raises(DataError, match=r"logit-mse mutual=1.0 can teach none of the students cnn"):
         read_plan(_write(tmp_path, alone))
+
+
+def test_each_data_set_has_the_recipe_that_suits_its_task() -> None:
+    data = [{"source": name} for name in ("films", "words", "yes-or-no", "many", "scores")]
+    plan = make_plan(data=data, teacher="t", students=["cnn"], seeds=[0])
+    tasks = {
+        "films": POLAR,
+        "words": Task("tagging", ("O", "B-place", "I-place")),
+        "yes-or-no": Task("tagging", ("no", "yes")),
+        "many": Task("classification", tuple(map(str, range(21)))),
+        "scores": Task("regression", ("score",)),
+    }
+    trials = [trial for trial in trials_of(plan, tasks) if trial.kind == "student"]
+    found = {trial.dataset.name: trial.recipe for trial in trials if trial.recipe != "hard-labels"}
+    logits = dict.fromkeys(("films", "yes-or-no", "scores"), "logit-mse")
+    assert found == {**logits, "words": "dist", "many": "dist"}
+    assert len(trials) == 2 * len(data)  # and each its twin

@@ -9,6 +9,7 @@ from understudy.exam.plan_file import make_plan
 from understudy.exam.run import run_exam
 from understudy.exam.trials import trials_of
 from understudy.exam.tune import apply
+from understudy.tasks import Task
 
 pytest.importorskip("optuna")
 
@@ -36,7 +37,9 @@ def _tries(journal: str) -> int:
 
 def test_what_is_found_is_used() -> None:
     plan = make_plan(data="x", teacher="y", students=["cnn"], recipes=["soft-targets"])
-    trial = next(trial for trial in trials_of(plan) if trial.recipe == "soft-targets")
+    trial = next(
+        trial for trial in trials_of(plan, {"x": Task("classification", ("a", "b"))}) if trial.recipe == "soft-targets"
+    )
     found = {"learning_rate": 1e-3, "dropout": 0.4, "hidden_size": 64, "temperature": 3.0, "hard_weight": 0.2}
     tuned = apply(trial, found)
     assert tuned.arguments["learning_rate"] == 1e-3

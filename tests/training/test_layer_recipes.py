@@ -35,7 +35,7 @@ from understudy.errors import ModelError
 from understudy.losses import AttentionLoss, HiddenStateLoss, LogitMSELoss
 from understudy.models.inside import capture
 from understudy.models.transformer import chosen_layers
-from understudy.training.distill import training_steps
+from understudy.training.distill import _arguments, training_steps
 from understudy.training.recipes import make_stages, parse_recipe
 from understudy.training.trainer import DistillationTrainer
 
@@ -344,3 +344,19 @@ def test_losses_of_whole_texts_are_refused_for_taggers(tag_teacher: Teacher, toy
     settings = DistillSettings(StudentSettings("bert", layers=1, max_length=48), "patient-skip", arguments=QUICK)
     with pytest.raises(ModelError, match="PatientLoss compares whole texts, and a tagger reads words"):
         distill(tag_teacher, load_data(toy_tags), tmp_path / "out", settings)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_transformers_train_in_bfloat16_where_it_is_fast(
+    fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("understudy.training.distill.has_fast_bfloat16", lambda device: fast)
+    (stage,) = make_stages("logit-mse", {})
+
+    def found(architecture: str, **given: bool) -> bool:
+        settings = DistillSettings(StudentSettings(architecture), arguments=given)
+        return bool(_arguments(stage, settings, 100, tmp_path, 1).bf16)
+
+    assert found("bert-tiny") is fast
+    assert found("bert-tiny", bf16=not fast) is not fast
+    assert not found("bilstm")

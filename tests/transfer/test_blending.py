@@ -112,7 +112,7 @@ def test_students_learn_from_blended_texts(
     data = load_data(toy_data)
     transfer = TransferSettings(mixup=0.4) if kind == "mixup" else TransferSettings(smoothing=str(masked_lm))
     student = StudentSettings(architecture, max_length=48)
-    arguments = {**STUDENT_ARGUMENTS, "num_train_epochs": 12}
+    arguments = {**STUDENT_ARGUMENTS, "num_train_epochs": 20}
     settings = DistillSettings(student, arguments=arguments, transfer=transfer)
     folder = distill(teacher, data, tmp_path / "student", settings)
     assert evaluate(Classifier.load(folder), data["test"])["accuracy"] > 0.8

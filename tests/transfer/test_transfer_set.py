@@ -27,7 +27,12 @@ def lines(path: Path, texts: list[str]) -> Path:
 
 
 def test_what_is_known_is_left_out(
-    toy_data: Path, toy_pairs: Path, teacher: Teacher, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    toy_data: Path,
+    toy_pairs: Path,
+    toy_tags: Path,
+    teacher: Teacher,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     data = load_data(toy_data)
     known = data["train"]["text"][0], data["test"]["text"][0]
@@ -48,6 +53,8 @@ def test_what_is_known_is_left_out(
     assert "1 repeated, 1 in train, 1 in test, 1 nearly like another" in caplog.text
     with pytest.raises(DataError, match="unlabelled texts are single texts, the data has pairs"):
         new_texts(unlabelled, load_data(toy_pairs))
+    with pytest.raises(DataError, match=r"rows are texts, the data has words.*tagging=True"):
+        new_texts(unlabelled, load_data(toy_tags))
     with pytest.raises(DataError, match=r"No unlabelled text is left: .*in test"):
         new_texts(load_unlabelled([lines(tmp_path / "test.txt", data["test"]["text"])]), data)
 

@@ -55,7 +55,7 @@ def exam(
         typer.Option(help=f"A student that sits in: {STUDENTS}. Repeatable.", show_default="static to cnn-lstm"),
     ] = None,
     recipe: Annotated[
-        list[str] | None, typer.Option(help="A recipe to try. Repeatable.", show_default="logit-mse")
+        list[str] | None, typer.Option(help="A recipe to try. Repeatable.", show_default="that of distill")
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds.", show_default="3")] = None,
     unlabelled: Unlabelled = None,
@@ -101,9 +101,9 @@ def exam(
         tune=tune or None,
     )
     if dry_run:
-        from understudy.exam.run import tagging_sets
+        from understudy.exam.run import tasks_of
 
-        trials = trials_of(made, tagging_sets(made))
+        trials = trials_of(made, tasks_of(made))
         for trial in trials:
             print(trial.title)
         print(f"{len(trials)} trials.")

@@ -162,7 +162,7 @@ def distill(
         Recipe | None,
         typer.Option(
             help="Method; hard-labels is the baseline without a teacher. understudy recipes lists them.",
-            show_default="logit-mse, or dist for more than 20 classes",
+            show_default="logit-mse, or dist for tags and for more than 20 classes",
         ),
     ] = None,
     option: RecipeOptions = None,

@@ -184,7 +184,7 @@ class Plan(_Strict):
         teacher: for data sets that name none.
         students: architectures, with sizes.
         recipes: methods, keys of `RECIPES`, each for the students that it can teach; with options
-            `tinybert mapping=top`, or `{recipe: tinybert, mapping: top}`.
+            `tinybert mapping=top`, or `{recipe: tinybert, mapping: top}`. By default what suits each data set's task.
         embeddings: where word vectors come from: "teacher", "random", files of vectors.
         seeds: each student is trained once with each.
         precision: what students are exported, scored and timed in.
@@ -198,7 +198,7 @@ class Plan(_Strict):
     data: tuple[DataPlan, ...] = Field(min_length=1)
     teacher: str = ""
     students: tuple[StudentPlan, ...] = Field(tuple(STUDENTS), min_length=1, validate_default=True)
-    recipes: tuple[str, ...] = Field(default=("logit-mse",), min_length=1)
+    recipes: tuple[str, ...] = ()
     embeddings: tuple[str, ...] = Field(default=("teacher",), min_length=1)
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     precision: Literal["int8", "fp32"] = "int8"
@@ -207,6 +207,11 @@ class Plan(_Strict):
     baselines: bool = True
     tune: int = Field(default=0, ge=0)
     cost: CostPlan = Field(default_factory=CostPlan)
+
+    @property
+    def datasets(self) -> list[DataPlan]:
+        """The data sets, each with its teacher."""
+        return [entry.model_copy(update={"teacher": entry.teacher or self.teacher}) for entry in self.data]
 
     @model_validator(mode="before")
     @classmethod

@@ -68,28 +68,27 @@ def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None,
     lock = lock_folder(folder)
     try:
         with LocalWorker() as worker:
-            tagging = _check_tasks(worker, _datasets(plan))
-            facts = {entry.name: _prepared(worker, entry) for entry in _datasets(plan)}
+            tasks = _check_tasks(worker, plan.datasets)
+            facts = {entry.name: _prepared(worker, entry) for entry in plan.datasets}
         write_atomically(folder / PLAN, to_yaml(plan))
         with RayWorkers(ray, ray_cpus) if ray else LocalWorkers(jobs) as workers:
-            found = trials_of(plan, tagging)
+            found = trials_of(plan, tasks)
             if plan.tune:
                 found = _tuned(workers, found, plan.tune, facts, folder)
             trials = [(trial, trial.key(facts[trial.dataset.name].fingerprint)) for trial in found]
             _run_missing(workers, trials, folder)
         rows = [_outcome(trial, key, facts[trial.dataset.name], folder) for trial, key in trials]
         write_atomically(folder / RESULTS, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
-        for entry in _datasets(plan):
+        for entry in plan.datasets:
             _measure(plan, entry, rows, facts[entry.name], folder)
     finally:
         lock.release()
     return folder
 
 
-def tagging_sets(plan: Plan) -> list[str]:
-    """Names of the data sets whose task is tagging; reads them."""
-    entries = _datasets(plan)
-    return [entry.name for entry in entries if task_of(load_data(entry.source, entry.columns)["train"]).is_tagging]
+def tasks_of(plan: Plan) -> dict[str, Task]:
+    """The task of each data set, by its name; reads them."""
+    return {entry.name: task_of(load_data(entry.source, entry.columns)["train"]) for entry in plan.data}
 
 
 def _claim(folder: Path) -> None:
@@ -111,30 +110,26 @@ def _claim(folder: Path) -> None:
     write_atomically(marker, json.dumps(record, indent=2) + "\n")
 
 
-def _datasets(plan: Plan) -> list[DataPlan]:
-    return list({trial.dataset.name: trial.dataset for trial in trials_of(plan)}.values())
-
-
-def _check_tasks(worker: LocalWorker, entries: Sequence[DataPlan]) -> list[str]:
+def _check_tasks(worker: LocalWorker, entries: Sequence[DataPlan]) -> dict[str, Task]:
     """Read every data set before any work, and refuse those that one teacher can't teach.
 
     Returns:
-        The names of those whose task is tagging.
+        The task of each, by its name.
     """
-    tasks: dict[str, tuple[str, Any]] = {}
-    tagging = []
+    taught: dict[str, tuple[str, Any]] = {}
+    tasks = {}
     for entry in entries:
         task = worker.call(inspect, entry)
         if isinstance(task, Failure):
             raise DataError(f"Data set {entry.name}: {task.error}")
-        other, known = tasks.setdefault(entry.teacher, (entry.name, task))
-        tagging += [entry.name] * task[1].is_tagging
+        other, known = taught.setdefault(entry.teacher, (entry.name, task))
+        tasks[entry.name] = task[1]
         if task[0] != known[0] or task[1].kind != known[1].kind or len(task[1].labels) != len(known[1].labels):
             raise DataError(
                 f"Data sets {other} and {entry.name} have different tasks ({_said(known)}; {_said(task)}), but the "
                 f"same teacher, {entry.teacher}. Name a teacher for each."
             )
-    return tagging
+    return tasks
 
 
 def _said(task: tuple[int, Task]) -> str:

@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from understudy.exam.plan import DataPlan, Plan, StudentPlan, fits
 from understudy.exam.results import FORMAT_VERSION, TWIN
-from understudy.training.recipes import make_stages, parse_recipe
+from understudy.tasks import Task
+from understudy.training.recipes import default_recipe, make_stages, parse_recipe
 from understudy.transfer.augmentation import identity
 
 STATIC = "static + LR"
@@ -76,26 +77,26 @@ class Trial:
         return Path(self.embeddings).name if "/" in self.embeddings else self.embeddings
 
 
-def trials_of(plan: Plan, tagging: Collection[str] = ()) -> list[Trial]:
+def trials_of(plan: Plan, tasks: Mapping[str, Task]) -> list[Trial]:
     """Teachers and baselines first, then all students with the first seed, with the second ...
 
     Args:
-        tagging: names of the data sets that are, besides those that say so.
+        tasks: of each data set, by its name.
     """
-    return list(_everyone(plan, {*tagging, *(entry.name for entry in plan.data if entry.task == "tagging")}))
+    return list(_everyone(plan, tasks))
 
 
-def _everyone(plan: Plan, tagging: Collection[str]) -> Iterator[Trial]:
-    data = [entry.model_copy(update={"teacher": entry.teacher or plan.teacher}) for entry in plan.data]
-    for entry in data:
+def _everyone(plan: Plan, tasks: Mapping[str, Task]) -> Iterator[Trial]:
+    for entry in plan.datasets:
         for precision in ("fp32", "int8"):
             yield Trial(entry, "teacher", "teacher", precision)
-        names = TAG_BASELINES if entry.name in tagging else BASELINES
+        names = TAG_BASELINES if tasks[entry.name].is_tagging else BASELINES
         for name in names if plan.baselines else ():
             yield Trial(entry, "baseline", name)
-    recipes = list(dict.fromkeys([*plan.recipes, *([TWIN] if plan.twins else [])]))
     for seed in plan.seeds:
-        for entry in data:
+        for entry in plan.datasets:
+            chosen = plan.recipes or (default_recipe(tasks[entry.name]),)
+            recipes = list(dict.fromkeys([*chosen, *([TWIN] if plan.twins else [])]))
             for student in plan.students:
                 for embeddings in plan.embeddings:
                     for recipe in (name for name in recipes if fits(student, name)):

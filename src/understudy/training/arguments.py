@@ -42,6 +42,11 @@ class DistillationArguments(TrainingArguments):
     )
 
 
+def training_device() -> torch.device:
+    """Where the trainer puts a model, unless it is told otherwise."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
 def steps_of_a_pass(arguments: DistillationArguments, rows: int) -> int:
     """Steps of the optimiser that one pass over `rows` texts takes."""
     return math.ceil(math.ceil(rows / arguments.train_batch_size) / arguments.gradient_accumulation_steps)

@@ -30,10 +30,11 @@ from understudy.models.transformer import TRANSFORMERS
 from understudy.outputs import OutputFolder
 from understudy.tasks import Task
 from understudy.teachers import CachedTeacher, Teacher, label_texts
-from understudy.training.arguments import DistillationArguments, steps_of_a_pass
+from understudy.teachers.live import has_fast_bfloat16
+from understudy.training.arguments import DistillationArguments, steps_of_a_pass, training_device
 from understudy.training.ensembles import finish
 from understudy.training.folders import WORK, write_history, write_model_folder
-from understudy.training.recipes import Stage, make_stages
+from understudy.training.recipes import Stage, default_recipe, make_stages
 from understudy.training.student_settings import StudentSettings, check_student, is_folder
 from understudy.training.students import create_student
 from understudy.training.theseus import Replacing
@@ -46,8 +47,6 @@ logger = logging.getLogger("understudy")
 
 # How long a student learns where nobody says: about this many steps, but no fewer and no more passes.
 STEPS, FEWEST_PASSES, MOST_PASSES = 4000, 4, 30
-# Of more classes raw logits are learned slowly, and correlation with the teacher is better: see docs/which-student.md.
-MANY_LABELS = 20
 # What suits a small transformer, where our own students want more.
 TRANSFORMER_ARGUMENTS: dict[str, Any] = {
     "learning_rate": 5e-4,
@@ -65,7 +64,8 @@ class DistillSettings:
 
     Args:
         student: what it is like.
-        recipe: the method, a key of `RECIPES`; by default logit-mse, and dist for more than 20 classes.
+        recipe: the method, a key of `RECIPES`; by default logit-mse, and dist for tags and for more than 20
+            classes.
         recipe_options: arguments of the recipe's function.
         transfer: what the student is trained on beside the training texts.
         arguments: fields of `DistillationArguments`; they win over the recipe's. Without `num_train_epochs`, a
@@ -239,8 +239,7 @@ def _check_start(settings: DistillSettings, stages: Sequence[Stage]) -> None:
 
 
 def _with_recipe(settings: DistillSettings, task: Task) -> DistillSettings:
-    many = task.kind == "classification" and len(task.labels) > MANY_LABELS
-    return settings if settings.recipe else replace(settings, recipe="dist" if many else "logit-mse")
+    return settings if settings.recipe else replace(settings, recipe=default_recipe(task))
 
 
 def training_steps(settings: DistillSettings, texts: int, train: int | None = None) -> int:
@@ -265,9 +264,11 @@ def _arguments(stage: Stage, settings: DistillSettings, rows: int, work: Path, s
 
     Steps and passes are those of the whole training, of which each of `stages` has its share.
     """
-    suited = dict(TRANSFORMER_ARGUMENTS) if settings.student.architecture in TRANSFORMERS else {}
-    if suited and settings.student.copies_layers:
-        suited["learning_rate"] = COPIED_LEARNING_RATE
+    suited: dict[str, Any] = {}
+    if settings.student.architecture in TRANSFORMERS:
+        suited = {**TRANSFORMER_ARGUMENTS, "bf16": has_fast_bfloat16(training_device())}
+        if settings.student.copies_layers:
+            suited["learning_rate"] = COPIED_LEARNING_RATE
     chosen = {**suited, **stage.arguments, **settings.arguments}
     arguments = DistillationArguments(output_dir=str(work), seed=settings.seed, **chosen)
     if "num_train_epochs" not in chosen and "max_steps" not in chosen:

@@ -33,12 +33,19 @@ def new_texts(unlabelled: Dataset, data: DatasetDict, near: bool = True) -> Data
             or with one of `data`. Of pairs, and of questions about a sentence, many share one side: those are kept.
 
     Raises:
-        DataError: single texts for pairs, or the reverse; nothing is left.
+        DataError: single texts for pairs, or texts for tagged words, or the reverse; nothing is left.
     """
     train = data["train"]
     if is_pair(train) != is_pair(unlabelled):
         expected, found = ("pairs", "single texts") if is_pair(train) else ("single texts", "pairs")
         raise DataError(f"The unlabelled texts are {found}, the data has {expected}. Name columns with --text.")
+    tagging = "tokens" in train.column_names
+    if tagging != ("tokens" in unlabelled.column_names):
+        expected, found = ("words", "texts") if tagging else ("texts", "words")
+        raise DataError(
+            f"The unlabelled rows are {found}, the data has {expected}. Load them with "
+            f"load_unlabelled(..., tagging={tagging})."
+        )
     ids, first = np.unique(ids_of(unlabelled), return_index=True)
     dropped = {"repeated": len(unlabelled) - len(ids)}
     for name, rows in data.items():

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from understudy.errors import ModelError
 from understudy.losses import DiversityLoss, LearnedWeights, Loss, MutualLoss
+from understudy.tasks import Task
 from understudy.training.recipes.base import Stage
 from understudy.training.recipes.layers import (
     ad_kd,
@@ -67,8 +69,16 @@ RECIPES: dict[str, Callable[..., list[Stage]]] = {
 
 # A step of each recipe in steps of hard-labels: what benchmarks/recipe_cost.py measured.
 COSTS = Path(__file__).parent / "costs.json"
+# Among more classes than these raw logits are learned slowly, and correlation with the teacher is better: see
+# docs/which-student.md, and for tags docs/benchmarks.md.
+MOST_FOR_LOGITS = {"classification": 20, "tagging": 2}
 # Options of every recipe, and what they are where nobody says.
 COMMON: dict[str, Any] = {"weights": "fixed", "mutual": 0.0, "diversity": 0.0}
+
+
+def default_recipe(task: Task) -> str:
+    """What suits a task where nobody says."""
+    return "dist" if len(task.labels) > MOST_FOR_LOGITS.get(task.kind, math.inf) else "logit-mse"
 
 
 def make_stages(name: str, options: dict[str, Any] | None = None) -> list[Stage]:
@@ -136,4 +146,13 @@ def _number(value: str) -> Any:
     return value
 
 
-__all__ = ["RECIPES", "Stage", "hard_labels", "logit_mse", "make_stages", "parse_recipe", "soft_targets"]
+__all__ = [
+    "RECIPES",
+    "Stage",
+    "default_recipe",
+    "hard_labels",
+    "logit_mse",
+    "make_stages",
+    "parse_recipe",
+    "soft_targets",
+]
