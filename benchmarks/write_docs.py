@@ -8,12 +8,14 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import numpy as np
 import pandas as pd
 from common import read_rows
 
 RESULTS = Path(__file__).parent / "results"
 TARGET = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+IMAGES = TARGET.with_name("images")
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -231,30 +233,53 @@ def transfer() -> str:
     rows = pd.DataFrame(read_rows(RESULTS / "transfer_set.jsonl"))
     order = {variant: place for place, variant in enumerate(dict.fromkeys(rows["variant"]))}
     lines = []
-    for (task, student, variant), own in sorted(
-        rows.groupby(["task", "student", "variant"], sort=False), key=lambda item: (*item[0][:2], order[item[0][2]])
+    for (task, student, variant, steps), own in sorted(
+        rows.groupby(["task", "student", "variant", "steps"], sort=False),
+        key=lambda item: (*item[0][:2], order[item[0][2]], item[0][3]),
     ):
         plain = rows[(rows["task"] == task) & (rows["student"] == student) & (rows["variant"] == "none")]
+        plain = plain[plain["steps"] == plain["steps"].min()]
         base = dict(zip(plain["seed"], plain["accuracy"], strict=True))
         gains = [row.accuracy - base[row.seed] for row in own.itertuples() if row.seed in base]
         error = f" ± {100 * np.std(gains, ddof=1) / len(gains) ** 0.5:.1f}" if len(gains) > 1 else ""
         texts = own["texts"].iloc[0]
+        share = float((re.search(r"select=.*:([\d.]+)", str(variant)) or ["", 1])[1])  # of the new ones
+        new = share * (sum(texts.values()) - texts["train"])
         lines.append(
             [
                 str(task),
                 f"`{student}`",
                 str(variant),
-                f"{sum(texts.values()) / texts['train']:.1f}",
+                f"{1 + new / texts['train']:.1f}",
                 spread(list(own["accuracy"])),
-                "" if variant == "none" else f"{100 * np.mean(gains):+.1f}{error}",
+                "" if own.index.isin(plain.index).all() else f"{100 * np.mean(gains):+.1f}{error}",
                 spread(list(own["agreement"])),
                 f"{100 * own['teacher_accuracy'].iloc[0]:.1f}",
-                f"{own['steps'].iloc[0]:,}",
+                f"{steps:,}",
                 str(len(own)),
             ]
         )
     header = ["data", "student", "transfer set", "times the texts", "accuracy", "against none", "agreement", "teacher"]
+    curve(rows)
     return f"{table([*header, 'steps', 'seeds'], lines)}\n\nA step has 64 texts. {where(rows.iloc[0])}."
+
+
+def curve(rows: pd.DataFrame) -> None:
+    """Accuracy against the number of unlabelled texts beside a hundredth of SST-2's labels, as a picture."""
+    own = rows[(rows["task"] == "sst2@1") & rows["variant"].str.fullmatch(r"none|unlabelled(:\d+)?")]
+    own = own[own["steps"] == own["steps"].min()]
+    points = pd.DataFrame(
+        {
+            "times": [round(sum(texts.values()) / texts["train"], 1) for texts in own["texts"]],
+            "accuracy": own["accuracy"],
+        }
+    )
+    scale = alt.Scale(type="log", domain=[0.9, 40], nice=False)
+    x = alt.X("times:Q", scale=scale, title="texts that the teacher labels, in times the training texts")
+    y = alt.Y("accuracy:Q", scale=alt.Scale(zero=False), axis=alt.Axis(format=".0%"), title="test accuracy")
+    line = alt.Chart(points).mark_line(color="#2f6f9f").encode(x, alt.Y("mean(accuracy):Q", title="test accuracy"))
+    dots = alt.Chart(points).mark_circle(color="#2f6f9f", size=45).encode(x, y)
+    (line + dots).properties(width=520, height=280, background="white").save(IMAGES / "transfer-curve.svg")
 
 
 def layers(exam: str) -> str:
