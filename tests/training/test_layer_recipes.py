@@ -35,6 +35,7 @@ from understudy.errors import ModelError
 from understudy.losses import AttentionLoss, HiddenStateLoss, LogitMSELoss
 from understudy.models.inside import capture
 from understudy.models.transformer import chosen_layers
+from understudy.training.checks import check_same_tokens
 from understudy.training.distill import _arguments, training_steps
 from understudy.training.recipes import make_stages, parse_recipe
 from understudy.training.trainer import DistillationTrainer
@@ -159,10 +160,25 @@ def test_what_has_no_layers_is_refused(teacher: Teacher, toy_data: Path, tmp_pat
         )
 
 
-def test_tokens_that_do_not_lie_on_each_other(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+def test_the_teacher_reads_no_further_than_a_student_of_layers(
+    teacher: Teacher, toy_data: Path, tmp_path: Path
+) -> None:
     student = StudentSettings("bert", layers=1, max_length=4)
-    with pytest.raises(ModelError, match=r"tokens that do not lie on each other.*same --max-length"):
-        distill(teacher, load_data(toy_data), tmp_path / "a", DistillSettings(student, "tinybert", arguments=QUICK))
+    folder = distill(
+        teacher, load_data(toy_data), tmp_path / "a", DistillSettings(student, "tinybert", arguments=QUICK)
+    )
+    assert Classifier.load(folder).max_length == 4
+    text = ["a film that goes on and on"]
+    assert teacher.reading(4).tokenize(text)["input_ids"].shape == (1, 4)
+    assert teacher.tokenize(text)["input_ids"].shape[1] > 4
+    assert teacher.reading(1000).max_length == teacher.max_length
+
+
+def test_tokens_that_do_not_lie_on_each_other() -> None:
+    with pytest.raises(ModelError, match=r"\[2, 3\] and \[2, 4\] tokens that do not lie on each other"):
+        check_same_tokens(torch.ones(2, 3), torch.ones(2, 4))
+    with pytest.raises(ModelError, match="Leave --vocab-size out"):
+        check_same_tokens(torch.tensor([[1, 1, 0]]), torch.ones(1, 3))
 
 
 @pytest.mark.parametrize("mapping", ["uniform", "earth-movers"])

@@ -4,9 +4,10 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -142,6 +143,12 @@ class Teacher:
             batch["tokens"] = batch["text"]
             rows.append(self(batch)["logits"].cpu().numpy())
         return np.concatenate(rows)
+
+    def reading(self, max_length: int) -> Self:
+        """The same teacher, who reads no more than `max_length` tokens of a text."""
+        shortened = copy(self)
+        shortened.max_length = min(self.max_length, max_length)
+        return shortened
 
     def tokenize(self, texts: list[str], pairs: list[str] | None = None) -> Any:
         """Model inputs for a list of texts, padded to the longest."""

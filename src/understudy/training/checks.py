@@ -87,8 +87,8 @@ def check_same_tokens(ours: Tensor, theirs: Tensor) -> None:
     if ours.shape != theirs.shape or bool((ours.bool() != theirs.to(ours.device).bool()).any()):
         raise ModelError(
             f"Student and teacher read a batch as {list(ours.shape)} and {list(theirs.shape)} tokens that do not lie "
-            "on each other, so their layers can't be compared. Give both the same --max-length, leave --vocab-size "
-            "out, and make the student with create_student from this teacher."
+            "on each other, so their layers can't be compared. Leave --vocab-size out, and make the student with "
+            "create_student from this teacher."
         )
 
 

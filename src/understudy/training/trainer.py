@@ -24,6 +24,7 @@ from understudy.models.inside import run
 from understudy.models.loading import MAX_LENGTH, input_length
 from understudy.models.objective import task_loss
 from understudy.models.tokens import go_on
+from understudy.teachers import Teacher
 from understudy.training.arguments import DistillationArguments
 from understudy.training.callbacks import ProgressCallback
 from understudy.training.checkpoints import newest_whole, publish
@@ -105,6 +106,8 @@ class DistillationTrainer(Trainer):
             *(blend.reads if blend else ()),
         )
         length, cut = input_length(model, processing_class, max_length), not is_student(model)
+        if isinstance(teacher, Teacher) and self.teacher_fields - {"logits"}:
+            self.teacher = teacher.reading(length)  # layers are compared token by token
         super().__init__(
             model=model,
             args=args or DistillationArguments(),
