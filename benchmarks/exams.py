@@ -31,6 +31,7 @@ import pandas as pd
 import torch
 import yaml
 from common import machine, write_rows
+from common import read_rows as known_rows
 from datasets import Dataset
 
 from understudy import FinetuneSettings, finetune, load_data
@@ -166,7 +167,9 @@ def main() -> None:
     folder = run_exam(plan.model_copy(update={"data": chosen}), work / f"{arguments.plan}-exam", arguments.jobs)
     write_page(folder)
     results = HERE / "results"
-    rows = [{**row, **machine()} for row in read_rows(folder / "results.jsonl")]
+    here = machine()
+    before = {row["key"]: {name: row[name] for name in here} for row in known_rows(results / f"{arguments.plan}.jsonl")}
+    rows = [{**row, **before.get(row["key"], here)} for row in read_rows(folder / "results.jsonl")]
     write_rows(results / f"{arguments.plan}.jsonl", rows)
     shutil.copy2(folder / "costs.jsonl", results / f"{arguments.plan}_costs.jsonl")
     if arguments.plan in ("layers", "grid"):

@@ -20,6 +20,7 @@ from common import machine, write_rows
 from transformers import TrainerCallback, set_seed
 
 from understudy import RECIPES, DistillationArguments, DistillationTrainer, StudentSettings, Teacher, load_data
+from understudy.training.arguments import fast_precision
 from understudy.training.recipes import COSTS, Stage, make_stages
 from understudy.training.students import create_student
 from understudy.training.theseus import Replacing
@@ -57,6 +58,7 @@ def seconds(stage: Stage, teacher: Teacher, cached: Any, data: Any) -> float:
             eval_strategy="no",
             save_strategy="no",
             load_best_model_at_end=False,
+            **fast_precision({}),
         )
         source = None if not stage.needs_teacher else teacher if stage.needs_layers else cached
         options = {"teacher": source, "args": arguments, "callbacks": callbacks}

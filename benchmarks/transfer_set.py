@@ -39,7 +39,6 @@ SENTENCE = re.compile(r"(?<=[.!?])\s+")
 TIMES, FEWEST, MOST = 10, 10_000, 20_000
 NONE, UNLABELLED, MIXUP, SMOOTHING = "none", "unlabelled", "mixup", "smoothing"
 ASKING_A_STUDENT = ("doubts", "disagreement", "learned")  # the one of the same seed that learned from `none`
-STEPS = 2000
 VARIANTS = (NONE, MIXUP, "tang:20", "neighbours:20", UNLABELLED, f"{UNLABELLED}+tang:20")
 
 
@@ -168,7 +167,7 @@ def _with_source(part: str, job: dict[str, Any], work: Path) -> str:
     """A method with the folder that it works with."""
     if part.startswith("masked-lm"):
         return f"{part}:{work / 'masked-lm'}"
-    first = _student({**job, "variant": NONE, "steps": STEPS}, work)
+    first = _student({**job, "variant": NONE}, work)
     return f"{part}:{first}" if part.startswith(ASKING_A_STUDENT) else part
 
 
@@ -206,7 +205,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
     parser.add_argument("--recipes", nargs="+", default=["logit-mse"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=STEPS, help="of a student, 64 texts each")
+    parser.add_argument("--steps", type=int, default=2000, help="of a student, 64 texts each")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--out", default=str(HERE / "results" / "transfer_set.jsonl"))
     arguments = parser.parse_args()

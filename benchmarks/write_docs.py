@@ -30,7 +30,8 @@ def spread(values: list[float]) -> str:
 
 
 def where(row: dict) -> str:
-    return f"{row['cpu']}, {row['cores']} cores, torch {row['torch']}, onnxruntime {row['onnxruntime']}, {row['date']}"
+    cores = f"{row['cores']} core{'s' * (row['cores'] > 1)}"
+    return f"{row['cpu']}, {cores}, torch {row['torch']}, onnxruntime {row['onnxruntime']}, {row['date']}"
 
 
 def accuracy() -> str:
@@ -208,7 +209,8 @@ def exam_table(name: str, score: str = "score") -> str:
     costs = pd.DataFrame(read_rows(RESULTS / f"{name}_costs.jsonl")).drop(columns=["key", "format_version"])
     rows = results[results["status"] == "done"].merge(costs, on=FORM, how="left")
     models = list(dict.fromkeys(rows[rows["kind"] == "student"]["model"]))
-    recipes = [recipe for recipe in ("hard-labels", "logit-mse", "soft-targets") if (rows["recipe"] == recipe).any()]
+    every = ("hard-labels", "logit-mse", "soft-targets", "dist")
+    recipes = [recipe for recipe in every if (rows["recipe"] == recipe).any()]
     published = name == "indonlu"
     lines = []
     for dataset, own in rows.groupby("dataset", sort=False):
@@ -243,7 +245,7 @@ def transfer() -> str:
         gains = [row.accuracy - base[row.seed] for row in own.itertuples() if row.seed in base]
         error = f" ± {100 * np.std(gains, ddof=1) / len(gains) ** 0.5:.1f}" if len(gains) > 1 else ""
         texts = own["texts"].iloc[0]
-        share = float((re.search(r"select=.*:([\d.]+)", str(variant)) or ["", 1])[1])  # of the new ones
+        share = float((re.search(r"select=[\w-]+:([\d.]+)", str(variant)) or ["", 1])[1])  # of the new ones
         new = share * (sum(texts.values()) - texts["train"])
         lines.append(
             [

@@ -55,7 +55,7 @@ def every(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, tag_teacher
         teacher = finetune(tiny_bert, load_data(root / kind), root / f"{kind}-teacher", settings)
         entries.append({"source": str(root / kind), "name": kind, "teacher": str(teacher)})
     cnn = {"architecture": "cnn", "embedding_size": 16, "hidden_size": 64}
-    settings = {**SMALL_EXAM, "students": [cnn], "recipes": ["soft-targets"], "twins": False}
+    settings = {**SMALL_EXAM, "students": [cnn], "twins": False}
     exam = run_exam(make_plan(data=entries, **settings), root / "exam")
     write_page(exam)
     return exam
@@ -71,6 +71,7 @@ def test_every_task_is_examined(kind: str, every: Path) -> None:
     assert trials["latency_ms"].notna().all()
     students = candidates(trials).query("kind == 'student'")
     assert students["score"].max() > 0.7
+    assert set(students["recipe"]) == {"dist" if kind == "tagging" else "logit-mse"}  # where nobody says
     linear = trials[trials["kind"] == "baseline"]
     assert set(linear["model"]) == {"word features + LR"} if kind == "tagging" else {"tf-idf + LR", "static + LR"}
     assert linear["score"].max() > 0.6
@@ -81,6 +82,20 @@ def test_the_page_names_the_score_of_each_task(every: Path) -> None:
     for name in ("span F1", "micro F1", "Pearson correlation", "accuracy"):
         assert f'"metric": "{name}"' in page
     assert "label B-PER" in page or "B-PER" in page
+
+
+def test_the_choice_of_recipes_is_the_data_sets(every: Path, browser: Any) -> None:
+    page = browser.new_page()
+    page.goto((every / "report" / "index.html").as_uri())
+    options = page.locator("#recipe option")
+    page.select_option("#dataset", "tagging")
+    assert options.all_inner_texts() == ["all", "dist"]
+    page.select_option("#recipe", "dist")
+    page.select_option("#dataset", "aspects")
+    assert options.all_inner_texts() == ["all", "logit-mse"]
+    assert page.locator("#recipe").input_value() == "all"
+    assert "cnn" in page.locator("#candidates").inner_text()
+    page.close()
 
 
 @pytest.mark.parametrize("kind", METRICS)

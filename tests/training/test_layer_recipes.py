@@ -33,10 +33,12 @@ from understudy import (
 )
 from understudy.errors import ModelError
 from understudy.losses import AttentionLoss, HiddenStateLoss, LogitMSELoss
-from understudy.models.inside import capture
+from understudy.models.inside import capture, run
 from understudy.models.transformer import chosen_layers
+from understudy.tasks import Task
+from understudy.training.arguments import with_precision
 from understudy.training.checks import check_same_tokens
-from understudy.training.distill import _arguments, training_steps
+from understudy.training.distill import training_steps
 from understudy.training.recipes import make_stages, parse_recipe
 from understudy.training.trainer import DistillationTrainer
 
@@ -46,7 +48,7 @@ QUICK: dict[str, Any] = {
     "eval_strategy": "no",
     "save_strategy": "no",
 }
-QUICK |= {"load_best_model_at_end": False}
+QUICK |= {"load_best_model_at_end": False, "bf16": False}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,8 @@ def teacher(teacher_folder: Path) -> Teacher:
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
 def test_every_recipe_trains_a_transformer(recipe: str, teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     student = StudentSettings("bert", layers=2, max_length=48)
-    folder = distill(teacher, load_data(toy_data), tmp_path / "out", DistillSettings(student, recipe, arguments=QUICK))
+    settings = DistillSettings(student, recipe, arguments={**QUICK, "bf16": True})
+    folder = distill(teacher, load_data(toy_data), tmp_path / "out", settings)
     with safe_open(folder / "model.safetensors", framework="np") as file:
         names = set(file.keys())
     assert not any("projections" in name for name in names)
@@ -363,16 +366,20 @@ def test_losses_of_whole_texts_are_refused_for_taggers(tag_teacher: Teacher, toy
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_transformers_train_in_bfloat16_where_it_is_fast(
-    fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("understudy.training.distill.has_fast_bfloat16", lambda device: fast)
-    (stage,) = make_stages("logit-mse", {})
+def test_transformers_train_in_bfloat16_where_it_is_fast(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("understudy.training.arguments.has_fast_bfloat16", lambda device: fast)
+    polar, score = Task("classification", ("a", "b")), Task("regression", ("score",))
+    assert with_precision({"max_steps": 3}, "bert-tiny", polar) == {"max_steps": 3, "bf16": fast}
+    for given in ({"bf16": True}, {"bf16": False}, {"fp16": True}):
+        assert with_precision(given, "bert", polar) == given
+    assert with_precision({}, "bert", score) == with_precision({}, "bilstm", polar) == {}
 
-    def found(architecture: str, **given: bool) -> bool:
-        settings = DistillSettings(StudentSettings(architecture), arguments=given)
-        return bool(_arguments(stage, settings, 100, tmp_path, 1).bf16)
 
-    assert found("bert-tiny") is fast
-    assert found("bert-tiny", bf16=not fast) is not fast
-    assert not found("bilstm")
+def test_what_is_taken_from_inside_is_float32(teacher: Teacher, toy_data: Path) -> None:
+    """Also where the student computes in bfloat16: losses compare small differences."""
+    model = create_student(StudentSettings("bert", layers=1), teacher, load_data(toy_data)["train"])[0]
+    inputs = teacher.tokenize(["a film", "a long and winding tale"])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = run(model, inputs, {"queries", "keys", "values"})
+    for name in ("queries", "keys", "values"):
+        assert found[name][0].dtype is torch.float32

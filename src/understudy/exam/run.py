@@ -87,7 +87,7 @@ def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None,
 
 
 def tasks_of(plan: Plan) -> dict[str, Task]:
-    """The task of each data set, by its name; reads them."""
+    """The task of each data set, by its name; reads the data, not the teachers, who may have more labels."""
     return {entry.name: task_of(load_data(entry.source, entry.columns)["train"]) for entry in plan.data}
 
 

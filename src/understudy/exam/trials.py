@@ -10,6 +10,7 @@ from typing import Any
 from understudy.exam.plan import DataPlan, Plan, StudentPlan, fits
 from understudy.exam.results import FORMAT_VERSION, TWIN
 from understudy.tasks import Task
+from understudy.training.arguments import with_precision
 from understudy.training.recipes import default_recipe, make_stages, parse_recipe
 from understudy.transfer.augmentation import identity
 
@@ -109,5 +110,5 @@ def _everyone(plan: Plan, tasks: Mapping[str, Task]) -> Iterator[Trial]:
                             recipe,
                             embeddings,
                             seed,
-                            arguments=dict(plan.arguments),
+                            arguments=with_precision(dict(plan.arguments), student.architecture, tasks[entry.name]),
                         )

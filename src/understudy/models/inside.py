@@ -146,6 +146,7 @@ def _named(model: nn.Module, names: Collection[str]) -> list[nn.Module]:
 
 def _keep(outputs: list[Tensor], part: int | None) -> Any:
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        outputs.append(output if part is None else output.chunk(3, -1)[part])
+        # Under autocast a model's outputs come as float32, what its modules give does not.
+        outputs.append((output if part is None else output.chunk(3, -1)[part]).float())
 
     return hook

@@ -1,10 +1,16 @@
 """Settings of a training run: transformers' `TrainingArguments` with defaults for small students."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
+
+from understudy.models.transformer import TRANSFORMERS
+from understudy.tasks import Task
+from understudy.teachers.live import has_fast_bfloat16
 
 
 @dataclass
@@ -42,9 +48,18 @@ class DistillationArguments(TrainingArguments):
     )
 
 
-def training_device() -> torch.device:
-    """Where the trainer puts a model, unless it is told otherwise."""
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+def fast_precision(given: Mapping[str, Any]) -> dict[str, bool]:
+    """`bf16` where the trainer's device is faster with it; nothing where `given` says what precision it wants."""
+    if given.get("bf16") is not None or given.get("fp16"):
+        return {}
+    found = None if given.get("use_cpu") else torch.accelerator.current_accelerator(check_available=True)
+    return {"bf16": has_fast_bfloat16(found or torch.device("cpu"))}
+
+
+def with_precision(arguments: dict[str, Any], architecture: str, task: Task) -> dict[str, Any]:
+    """A student's arguments, a transformer's with bfloat16 where it is fast; what gives numbers is not rounded."""
+    fits = architecture in TRANSFORMERS and task.decides
+    return {**arguments, **fast_precision(arguments)} if fits else arguments
 
 
 def steps_of_a_pass(arguments: DistillationArguments, rows: int) -> int:

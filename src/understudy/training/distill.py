@@ -30,8 +30,7 @@ from understudy.models.transformer import TRANSFORMERS
 from understudy.outputs import OutputFolder
 from understudy.tasks import Task
 from understudy.teachers import CachedTeacher, Teacher, label_texts
-from understudy.teachers.live import has_fast_bfloat16
-from understudy.training.arguments import DistillationArguments, steps_of_a_pass, training_device
+from understudy.training.arguments import DistillationArguments, steps_of_a_pass, with_precision
 from understudy.training.ensembles import finish
 from understudy.training.folders import WORK, write_history, write_model_folder
 from understudy.training.recipes import Stage, default_recipe, make_stages
@@ -114,9 +113,9 @@ def distill(
     Raises:
         UnderstudyError: bad input, said before any training step.
     """
-    settings = _with_recipe(settings or DistillSettings(), task_of(data["train"]))
-    stages = make_stages(settings.recipe, settings.recipe_options)
     data = DatasetDict({name: with_labels_of(rows, teacher.label_names) for name, rows in data.items()})
+    settings = _with_defaults(settings or DistillSettings(), task_of(data["train"]))
+    stages = make_stages(settings.recipe, settings.recipe_options)
     check_validation(data)
     check_student(settings.student, task_of(data["train"]))
     _check_start(settings, stages)
@@ -238,8 +237,9 @@ def _check_start(settings: DistillSettings, stages: Sequence[Stage]) -> None:
         )
 
 
-def _with_recipe(settings: DistillSettings, task: Task) -> DistillSettings:
-    return settings if settings.recipe else replace(settings, recipe=default_recipe(task))
+def _with_defaults(settings: DistillSettings, task: Task) -> DistillSettings:
+    arguments = with_precision(settings.arguments, settings.student.architecture, task)
+    return replace(settings, recipe=settings.recipe or default_recipe(task), arguments=arguments)
 
 
 def training_steps(settings: DistillSettings, texts: int, train: int | None = None) -> int:
@@ -266,7 +266,7 @@ def _arguments(stage: Stage, settings: DistillSettings, rows: int, work: Path, s
     """
     suited: dict[str, Any] = {}
     if settings.student.architecture in TRANSFORMERS:
-        suited = {**TRANSFORMER_ARGUMENTS, "bf16": has_fast_bfloat16(training_device())}
+        suited = dict(TRANSFORMER_ARGUMENTS)
         if settings.student.copies_layers:
             suited["learning_rate"] = COPIED_LEARNING_RATE
     chosen = {**suited, **stage.arguments, **settings.arguments}

@@ -14,8 +14,7 @@ from understudy.data.datasets import check_validation, data_fingerprint, is_pair
 from understudy.models import is_student
 from understudy.models.loading import MAX_LENGTH, load_encoder
 from understudy.outputs import OutputFolder
-from understudy.teachers.live import has_fast_bfloat16
-from understudy.training.arguments import DistillationArguments, steps_of_a_pass, training_device
+from understudy.training.arguments import DistillationArguments, fast_precision, steps_of_a_pass
 from understudy.training.folders import WORK, write_model_folder
 from understudy.training.trainer import DistillationTrainer
 from understudy.transfer.augmentation import identity
@@ -89,7 +88,7 @@ def finetune(
         suited: dict[str, Any] = {}
         if not is_student(encoder):
             tokenizer.model_max_length = min(tokenizer.model_max_length, settings.max_length)
-            suited = {**DEFAULTS, "bf16": has_fast_bfloat16(training_device())}
+            suited = {**DEFAULTS, **fast_precision(settings.arguments)}
         arguments = {**suited, **settings.arguments}
         training = DistillationArguments(output_dir=str(folder / WORK), seed=settings.seed, **arguments)
         if not {"num_train_epochs", "max_steps"} & arguments.keys():

@@ -210,9 +210,17 @@ function filterCharts() {
     view.signal("dataset", state.dataset.name).signal("recipe", state.recipe).runAsync();
 }
 
+function showRecipeChoice() {
+  const recipes = [...new Set(state.dataset.rows.map((r) => r.recipe).filter(Boolean))];
+  if (!recipes.includes(state.recipe)) state.recipe = "all";
+  $("recipe").replaceChildren(...["all", ...recipes].map((r) => new Option(r)));
+  $("recipe").value = state.recipe;
+}
+
 function show() {
   $("verdict").textContent = state.dataset.verdict;
   $("scored").textContent = `Scored by ${state.dataset.scored_on}.`;
+  showRecipeChoice();
   showTable();
   showDetailChoice();
   filterCharts();
@@ -220,8 +228,6 @@ function show() {
 
 $("dataset").replaceChildren(...content.datasets.map((d) => new Option(d.name)));
 $("dataset-filter").hidden = content.datasets.length < 2;
-const recipes = new Set(content.datasets.flatMap((d) => d.rows.map((r) => r.recipe)).filter(Boolean));
-$("recipe").replaceChildren(new Option("all"), ...[...recipes].map((r) => new Option(r)));
 $("dataset").addEventListener("change", () => {
   state.dataset = content.datasets[$("dataset").selectedIndex];
   show();
