@@ -30,7 +30,7 @@ def spread(values: list[float]) -> str:
 
 
 def where(row: dict) -> str:
-    cores = f"{row['cores']} core{'s' * (row['cores'] > 1)}"
+    cores = f"{row['cores']} core{'' if row['cores'] == 1 else 's'}"
     return f"{row['cpu']}, {cores}, torch {row['torch']}, onnxruntime {row['onnxruntime']}, {row['date']}"
 
 
