@@ -133,17 +133,21 @@ def test_recipes_sit_with_the_students_they_can_teach(tmp_path: Path) -> None:
 
 
 def test_each_data_set_has_the_recipe_that_suits_its_task() -> None:
-    data = [{"source": name} for name in ("films", "words", "yes-or-no", "many", "scores")]
+    data = [{"source": name} for name in ("films", "words", "yes-or-no", "three", "sides", "topics", "scores")]
     plan = make_plan(data=data, teacher="t", students=["cnn"], seeds=[0])
     tasks = {
         "films": POLAR,
         "words": Task("tagging", ("O", "B-place", "I-place")),
         "yes-or-no": Task("tagging", ("no", "yes")),
-        "many": Task("classification", tuple(map(str, range(21)))),
+        "three": Task("classification", ("a", "b", "c")),
+        "sides": Task("aspects", ("food=good", "food=bad", "food=none", "view=good", "view=bad")),
+        "topics": Task("multi-label", ("a", "b", "c")),
         "scores": Task("regression", ("score",)),
     }
     trials = [trial for trial in trials_of(plan, tasks) if trial.kind == "student"]
     found = {trial.dataset.name: trial.recipe for trial in trials if trial.recipe != "hard-labels"}
-    logits = dict.fromkeys(("films", "yes-or-no", "scores"), "logit-mse")
-    assert found == {**logits, "words": "dist", "many": "dist"}
+    logits = dict.fromkeys(("films", "yes-or-no", "topics", "scores"), "logit-mse")
+    assert found == {**logits, **dict.fromkeys(("words", "three", "sides"), "dist")}
     assert len(trials) == 2 * len(data)  # and each its twin
+    crf = make_plan(data="words", teacher="t", students=[{"architecture": "cnn", "crf": True}], twins=False)
+    assert {trial.recipe for trial in trials_of(crf, tasks) if trial.kind == "student"} == {"logit-mse"}

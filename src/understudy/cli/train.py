@@ -162,7 +162,7 @@ def distill(
         Recipe | None,
         typer.Option(
             help="Method; hard-labels is the baseline without a teacher. understudy recipes lists them.",
-            show_default="logit-mse, or dist for tags and for more than 20 classes",
+            show_default="dist, or logit-mse for two classes and for numbers",
         ),
     ] = None,
     option: RecipeOptions = None,

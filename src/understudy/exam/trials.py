@@ -96,9 +96,9 @@ def _everyone(plan: Plan, tasks: Mapping[str, Task]) -> Iterator[Trial]:
             yield Trial(entry, "baseline", name)
     for seed in plan.seeds:
         for entry in plan.datasets:
-            chosen = plan.recipes or (default_recipe(tasks[entry.name]),)
-            recipes = list(dict.fromkeys([*chosen, *([TWIN] if plan.twins else [])]))
             for student in plan.students:
+                chosen = plan.recipes or (default_recipe(tasks[entry.name], student.crf),)
+                recipes = list(dict.fromkeys([*chosen, *([TWIN] if plan.twins else [])]))
                 for embeddings in plan.embeddings:
                     for recipe in (name for name in recipes if fits(student, name)):
                         yield Trial(

@@ -63,8 +63,8 @@ class DistillSettings:
 
     Args:
         student: what it is like.
-        recipe: the method, a key of `RECIPES`; by default logit-mse, and dist for tags and for more than 20
-            classes.
+        recipe: the method, a key of `RECIPES`; by default dist, and logit-mse for a CRF and where there are only
+            two things to choose from, or numbers.
         recipe_options: arguments of the recipe's function.
         transfer: what the student is trained on beside the training texts.
         arguments: fields of `DistillationArguments`; they win over the recipe's. Without `num_train_epochs`, a
@@ -239,7 +239,7 @@ def _check_start(settings: DistillSettings, stages: Sequence[Stage]) -> None:
 
 def _with_defaults(settings: DistillSettings, task: Task) -> DistillSettings:
     arguments = with_precision(settings.arguments, settings.student.architecture, task)
-    return replace(settings, recipe=settings.recipe or default_recipe(task), arguments=arguments)
+    return replace(settings, recipe=settings.recipe or default_recipe(task, settings.student.crf), arguments=arguments)
 
 
 def training_steps(settings: DistillSettings, texts: int, train: int | None = None) -> int:

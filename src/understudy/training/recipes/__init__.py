@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -69,16 +68,18 @@ RECIPES: dict[str, Callable[..., list[Stage]]] = {
 
 # A step of each recipe in steps of hard-labels: what benchmarks/recipe_cost.py measured.
 COSTS = Path(__file__).parent / "costs.json"
-# Among more classes than these raw logits are learned slowly, and correlation with the teacher is better: see
-# docs/which-student.md, and for tags docs/benchmarks.md.
-MOST_FOR_LOGITS = {"classification": 20, "tagging": 2}
 # Options of every recipe, and what they are where nobody says.
 COMMON: dict[str, Any] = {"weights": "fixed", "mutual": 0.0, "diversity": 0.0}
 
 
-def default_recipe(task: Task) -> str:
-    """What suits a task where nobody says."""
-    return "dist" if len(task.labels) > MOST_FOR_LOGITS.get(task.kind, math.inf) else "logit-mse"
+def default_recipe(task: Task, crf: bool = False) -> str:
+    """What suits a task where nobody says.
+
+    Where there are more than two things to choose from, raw logits are learned slowly, and correlation with the teacher
+    is better: see docs/benchmarks.md. Of two the correlation is always 1 or -1; and a CRF's logits are matched by a
+    divergence, which is better still.
+    """
+    return "dist" if any(len(group) > 2 for group in task.groups) and not crf else "logit-mse"
 
 
 def make_stages(name: str, options: dict[str, Any] | None = None) -> list[Stage]:
