@@ -235,9 +235,9 @@ def transfer() -> str:
     rows = pd.DataFrame(read_rows(RESULTS / "transfer_set.jsonl"))
     order = {variant: place for place, variant in enumerate(dict.fromkeys(rows["variant"]))}
     lines = []
-    for (task, student, variant, steps), own in sorted(
-        rows.groupby(["task", "student", "variant", "steps"], sort=False),
-        key=lambda item: (*item[0][:2], order[item[0][2]], item[0][3]),
+    for (task, student, variant, steps, recipe), own in sorted(
+        rows.groupby(["task", "student", "variant", "steps", "recipe"], sort=False),
+        key=lambda item: (*item[0][:2], order[item[0][2]], *item[0][3:]),
     ):
         plain = rows[(rows["task"] == task) & (rows["student"] == student) & (rows["variant"] == "none")]
         plain = plain[plain["steps"] == plain["steps"].min()]
@@ -251,7 +251,7 @@ def transfer() -> str:
             [
                 str(task),
                 f"`{student}`",
-                str(variant),
+                str(variant) if recipe == "logit-mse" else f"{variant}, {recipe}",
                 f"{1 + new / texts['train']:.1f}",
                 spread(list(own["accuracy"])),
                 "" if own.index.isin(plain.index).all() else f"{100 * np.mean(gains):+.1f}{error}",
