@@ -249,7 +249,7 @@ def taggers(once: Once, tag_teacher_folder: Path, toy_tags: Path) -> dict[str, P
     def make(folder: Path, name: str) -> None:
         more = {"crf": True, "char_embedding_size": 8} if name.endswith("-crf") else {}
         student = StudentSettings(name.removesuffix("-crf"), **sizes, **more)
-        settings = DistillSettings(student, arguments=arguments)
+        settings = DistillSettings(student, "logit-mse", arguments=arguments)
         distill(Teacher(tag_teacher_folder, max_length=64), load_data(toy_tags), folder, settings)
 
     return Made(once, "tagger", make)
