@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/installed
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 10
 
-demo: $(INSTALLED)  ## a teacher, an exam of three students and its page on built-in data (3 minutes)
+demo: $(INSTALLED)  ## a teacher, an exam of three students and its page on built-in data (some minutes)
 	$(BIN)/understudy demo --out demo
 
 test: $(INSTALLED)  ## the fast tests

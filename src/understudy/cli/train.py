@@ -162,7 +162,7 @@ def distill(
         Recipe | None,
         typer.Option(
             help="Method; hard-labels is the baseline without a teacher. understudy recipes lists them.",
-            show_default="dist, or logit-mse for two classes and for numbers",
+            show_default="dist, or logit-mse for two classes, for numbers and with --crf",
         ),
     ] = None,
     option: RecipeOptions = None,

@@ -264,11 +264,9 @@ def _arguments(stage: Stage, settings: DistillSettings, rows: int, work: Path, s
 
     Steps and passes are those of the whole training, of which each of `stages` has its share.
     """
-    suited: dict[str, Any] = {}
-    if settings.student.architecture in TRANSFORMERS:
-        suited = dict(TRANSFORMER_ARGUMENTS)
-        if settings.student.copies_layers:
-            suited["learning_rate"] = COPIED_LEARNING_RATE
+    suited = dict(TRANSFORMER_ARGUMENTS) if settings.student.architecture in TRANSFORMERS else {}
+    if suited and settings.student.copies_layers:
+        suited["learning_rate"] = COPIED_LEARNING_RATE
     chosen = {**suited, **stage.arguments, **settings.arguments}
     arguments = DistillationArguments(output_dir=str(work), seed=settings.seed, **chosen)
     if "num_train_epochs" not in chosen and "max_steps" not in chosen:
