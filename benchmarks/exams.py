@@ -6,6 +6,7 @@
 | taggers.yaml | what a CRF, characters and a teacher bring to taggers, with all labels and with a tenth of them |
 | layers.yaml | which recipe over layers, which mapping, which weights, after Dankar et al. 2023 |
 | grid.yaml | TinyBERT's losses, mappings and weights, on one text and on two |
+| grid_students.yaml | the same for a deeper student and a narrower one |
 | ensembles.yaml | several kinds of students over one table of word vectors, after Lin et al. 2024 |
 | pairs.yaml | paraphrase, entailment and similarity, where small students fail |
 | snips.yaml | slots and intents of spoken requests |
@@ -104,16 +105,17 @@ def compared(folder: Path) -> list[dict]:
 def gains(folder: Path) -> list[dict]:
     """Every recipe against the teacher's logits and the labels alone: paired bootstrap over the test texts."""
     table = load(folder)
+    table = table[(table["kind"] == "student") & (table["status"] == "done")]
     rows = []
-    for dataset, own in table[table["kind"] == "student"].groupby("dataset", sort=False):
+    for (dataset, model), own in table.groupby(["dataset", "model"], sort=False):
         sums = {
             recipe: [np.stack(predictions(folder, key)["sums"]) for key in group.sort_values("seed")["key"]]
-            for recipe, group in own[own["status"] == "done"].groupby("recipe", sort=False)
+            for recipe, group in own.groupby("recipe", sort=False)
         }
         for recipe in sums:
             for other in ("logit-mse", "hard-labels"):
                 found = asdict(compare(sums[recipe], sums[other], own["metric"].iloc[0]))
-                rows.append({"dataset": dataset, "recipe": recipe, "other": other, **found})
+                rows.append({"dataset": dataset, "model": model, "recipe": recipe, "other": other, **found})
     return rows
 
 
@@ -172,7 +174,7 @@ def main() -> None:
     rows = [{**row, **before.get(row["key"], here)} for row in read_rows(folder / "results.jsonl")]
     write_rows(results / f"{arguments.plan}.jsonl", rows)
     shutil.copy2(folder / "costs.jsonl", results / f"{arguments.plan}_costs.jsonl")
-    if arguments.plan in ("layers", "grid"):
+    if arguments.plan in ("layers", "grid", "grid_students"):
         write_rows(results / f"{arguments.plan}_compared.jsonl", gains(folder))
     if arguments.plan == "ensembles":
         write_rows(results / "ensembles_compared.jsonl", compared(folder))

@@ -286,17 +286,18 @@ def curve(rows: pd.DataFrame) -> None:
 
 def layers(exam: str) -> str:
     """Each recipe at the same steps, beside logit-mse and hard-labels, with 95 % intervals."""
-    compared = pd.DataFrame(read_rows(RESULTS / f"{exam}_compared.jsonl")).set_index(["dataset", "recipe", "other"])
+    compared = pd.DataFrame(read_rows(RESULTS / f"{exam}_compared.jsonl"))
+    compared = compared.set_index(["dataset", "model", "recipe", "other"])
     rows = pd.DataFrame(read_rows(RESULTS / f"{exam}.jsonl"))
     rows = rows[(rows["status"] == "done") & (rows["kind"] == "student")]
     parts = []
-    for dataset, own in rows.groupby("dataset", sort=False):
+    for (dataset, model), own in rows.groupby(["dataset", "model"], sort=False):
         lines = []
         for recipe, group in own.groupby("recipe", sort=False):
-            gaps = [_gap(compared.loc[dataset, recipe, other]) for other in ("logit-mse", "hard-labels")]
+            gaps = [_gap(compared.loc[dataset, model, recipe, other]) for other in ("logit-mse", "hard-labels")]
             lines.append([f"`{recipe}`", spread(list(group["score"])), *gaps])
         header = ["recipe", own["metric"].iloc[0], "against logit-mse", "against hard-labels"]
-        parts.append(f"**{dataset}**, {own['rows'].iloc[0]} test rows\n\n{table(header, lines)}")
+        parts.append(f"**{dataset}**, `{model}`, {own['rows'].iloc[0]:,} test rows\n\n{table(header, lines)}")
     return "\n\n".join([*parts, f"{where(rows.iloc[0])}."])
 
 

@@ -44,14 +44,17 @@ def to_bio(tags: Sequence[str]) -> list[str]:
     result = []
     for tag in tags:
         prefix, dash, kind = tag.partition("-")
-        result.append(f"{change[prefix]}-{kind}" if dash and prefix in change else tag)
+        result.append(f"{change[prefix]}{dash}{kind}" if prefix in change else tag)
     return result
 
 
 def is_bioes(tags: Sequence[str]) -> bool:
     """Whether a set of tags is BIOES or BILOU, not BIO."""
-    prefixes = {tag.partition("-")[0] for tag in tags if "-" in tag}
-    return "O" in tags and bool(prefixes & {"E", "L", "S", "U"}) and prefixes <= set("BIOESLU")
+    typed = [tag for tag in tags if "-" in tag]
+    prefixes = {tag.partition("-")[0] for tag in typed or set(tags) - {"O"}}
+    marked = bool(prefixes & {"E", "L", "S", "U"}) and prefixes <= set("BIOESLU")
+    # Bare letters may be parts of speech, unless they begin and end something.
+    return "O" in tags and marked and (bool(typed) or bool("B" in prefixes and prefixes & {"E", "L"}))
 
 
 def broken_places(tags: Sequence[str]) -> list[int]:
@@ -67,10 +70,11 @@ def broken_places(tags: Sequence[str]) -> list[int]:
 
 
 def repaired(tags: Sequence[str]) -> list[str]:
-    """The same tags with B- where an I- continued nothing; the spans do not change."""
+    """The same tags with B- where an I- continued nothing (of BIOES, S- where an E- did); the spans do not change."""
+    change = {"I": "B", "E": "S", "L": "U"}
     result = list(tags)
-    for place in broken_places(tags):
-        result[place] = f"B{tags[place][1:]}"
+    for place in broken_places(to_bio(tags)):
+        result[place] = f"{change[tags[place][0]]}{tags[place][1:]}"
     return result
 
 

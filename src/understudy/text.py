@@ -12,8 +12,6 @@ from understudy.errors import DataError
 CHARACTERS_PER_TOKEN = 16
 # Between a question and the sentence it is about.
 SEPARATOR = "[SEP]"
-# A text as words, where nobody has split it: signs stand alone.
-WORD = re.compile(r"\w+|[^\w\s]")
 _NO_COMMAS = re.compile(r"""\w['"]\s+['"]\w""")
 
 
@@ -45,16 +43,24 @@ def clean_texts(texts: Iterable[Any], max_length: int) -> list[str]:
     return [clean_text(text, index)[:limit] for index, text in enumerate(texts)]
 
 
+def word_places(text: str) -> list[tuple[int, int]]:
+    """The words of a text that nobody has split, (start, end) in characters: signs stand alone, as BERT has it."""
+    from tokenizers import pre_tokenizers
+
+    return [place for _, place in pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text)]
+
+
 def split_words(value: Any, place: str) -> list[str]:
-    """Words of a sentence: a list, a list written as text, or a text.
+    """Words of a sentence: a list, a list of words written as text, or a text.
 
     Raises:
         DataError: something else, or a list without commas, as numpy prints it; named by `place`.
     """
     if isinstance(value, str):
-        parsed = _written_list(value, place)
-        if parsed is None:
-            return WORD.findall(clean_text(value))
+        parsed = written_list(value, place)
+        if parsed is None or (parsed and not any(isinstance(word, str) for word in parsed)):  # "[1]" is a text
+            text = clean_text(value)
+            return [text[start:end] for start, end in word_places(text)]
         value = parsed
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
         raise DataError(f"{place}: {value!r:.60}, expected a list of words.")
@@ -66,12 +72,17 @@ def with_question(question: list[str], words: list[str]) -> list[str]:
     return [*question, SEPARATOR, *words]
 
 
-def _written_list(value: str, place: str) -> Any:
+def written_list(value: str, place: str) -> list[Any] | None:
+    """A list that is written as text; None where it is none.
+
+    Raises:
+        DataError: a list without commas, as numpy prints it; named by `place`.
+    """
     if not (value.startswith("[") and value.endswith("]")):
         return None
     if _NO_COMMAS.search(value):
         raise DataError(f"{place}: {value[:60]!r} is a list without commas, as numpy prints it. Write it with commas.")
     try:
-        return ast.literal_eval(value)
+        return list(ast.literal_eval(value))
     except (ValueError, SyntaxError):
         return None

@@ -48,11 +48,24 @@ def test_lines_may_end_in_a_tab_and_start_with_a_comment(tmp_path: Path) -> None
     assert texts_of(train) == [["In", "Rome"], ["#", "best"]]
 
 
+def test_a_comment_is_told_from_a_word_by_its_columns(tmp_path: Path) -> None:
+    first = "# id a\tdomain=en\nIn _ _ O\nRome _ _ B-LOC\n\n#rome _ _ B-LOC\n"
+    assert texts_of(load_data(_folder(tmp_path / "a", ".conll", first))["train"]) == [["In", "Rome"], ["#rome"]]
+    tabs = "# newdoc\n#rome\tB-LOC\nis\tO\n\n# 7\nfar\tO\n"
+    assert texts_of(load_data(_folder(tmp_path / "b", ".conll", tabs))["train"]) == [["#rome", "is"], ["far"]]
+
+
+def test_splits_of_other_columns_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"validation.conll has 3 columns, .*train.conll 2. Expected the same"):
+        load_data(_folder(tmp_path / "data", ".conll", "a O\nb B-X\n", "a NN O\n"))
+
+
 @pytest.mark.parametrize(
     ("content", "columns", "message"),
     [
-        ("a O\nb\tB-X\tz\n", Columns(), r"train.conll:2: 3 columns .*the line above has 2"),
+        ("a O\nb\tB-X\tz\n", Columns(), r"train.conll:2: 3 columns .*the lines before have 2"),
         ("a O\nb B-X extra\n", Columns(), r"train.conll:2: 3 columns"),
+        ("a O\nb B-X\n\nc NN B-X\nd VB O\n", Columns(), r"train.conll:4: 3 columns .*the lines before have 2"),
         ("a O\nb B-X\n", Columns(label="3"), r"no column '3'. It has \['0', '1'\]"),
         ("a\nb\n", Columns(), r"one column, expected a word and at least one tag"),
         ("a O\nb O\n", Columns(), r"Every training row has the label 'O'"),
@@ -216,8 +229,9 @@ def test_lists_as_numpy_prints_them_are_refused(tmp_path: Path) -> None:
 
 
 def test_lines_that_start_with_a_bracket_are_texts(tmp_path: Path) -> None:
-    (tmp_path / "lines.txt").write_text("[Reuters] Stocks fell.\n[deleted]\n")
-    assert texts_of(load_unlabelled([tmp_path / "lines.txt"], tagging=True))[1] == ["[", "deleted", "]"]
+    (tmp_path / "lines.txt").write_text("[Reuters] Stocks fell.\n[deleted]\n[1]\n")
+    found = texts_of(load_unlabelled([tmp_path / "lines.txt"], tagging=True))
+    assert found[1:] == [["[", "deleted", "]"], ["[", "1", "]"]]
     (tmp_path / "bodies.csv").write_text("body\n[deleted]\nfine\n")
     assert list(load_unlabelled([tmp_path / "bodies.csv"], Columns("body"))["text"]) == ["[deleted]", "fine"]
 
@@ -232,6 +246,33 @@ def test_labels_as_lists_in_text_and_columns_of_numbers(tmp_path: Path) -> None:
     data = load_data(_with(tmp_path, "validation.jsonl"))
     assert task_of(data["train"]).kind == "multi-label"
     assert labels_of(data["train"])[3].tolist() == [1, 1]
+
+
+def test_texts_without_words_are_left_out_of_unlabelled_sentences(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_jsonl(tmp_path / "texts.jsonl", [{"text": "in rome"}, {"text": " "}, {"text": ""}])
+    assert texts_of(load_unlabelled([tmp_path / "texts.jsonl"], tagging=True)) == [["in", "rome"]]
+    assert "2 unlabelled texts have no words and are left out" in caplog.text
+
+
+def test_labels_by_number_in_lists_written_as_text(tmp_path: Path) -> None:
+    several = "text,labels\n" + "".join(f't{n},"[0, {n % 2 + 1}]"\n' for n in range(9))
+    assert task_of(load_data(_folder(tmp_path / "a", ".csv", several))["train"]).labels == ("0", "1", "2")
+    tags = "tokens,tags\n\"['a', 'b']\",\"[0, 1]\"\n"
+    assert labels_of(load_data(_folder(tmp_path / "b", ".csv", tags))["train"]).tolist() == [0, 1]
+
+
+def test_an_aspect_that_can_not_be_named(tmp_path: Path) -> None:
+    rows = "text,a=b,c\n" + "".join(f"t{n},x{n % 2},y{n % 3}\n" for n in range(9))
+    with pytest.raises(DataError, match="the aspect 'a=b' has '=' in its name"):
+        load_data(_folder(tmp_path / "data", ".csv", rows))
+
+
+def test_bioes_is_repaired_too(tmp_path: Path) -> None:
+    content = "a S-X\nb O\nc E-X\nd O\ne B-X\nf E-X\n"
+    train = load_data(_folder(tmp_path / "data", ".conll", content), Columns(repair=True))["train"]
+    assert [task_of(train).labels[tag] for tag in labels_of(train)] == ["B-X", "O", "B-X", "O", "B-X", "I-X"]
 
 
 def test_repair_leaves_words_without_a_tag_alone(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset, Features, concatenate_datasets
+from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_datasets
 from sklearn.metrics import f1_score
 from tagging import write_conll
 
 from understudy import Classifier, Predictor, evaluate, load_data
-from understudy.data.datasets import labels_of
+from understudy.data.datasets import labels_of, task_of
+from understudy.data.targets import with_labels_of
 from understudy.errors import DataError, LabelError
 from understudy.evaluation.metrics import agreement, classification_metrics, expected_calibration_error
 from understudy.tasks import Task
@@ -34,8 +35,9 @@ def test_nothing_to_score() -> None:
 
 
 def test_agreement() -> None:
-    task = Task("classification", ("a", "b"))
-    assert agreement(task, np.array([[1, 0], [0, 1.0]]), np.array([[2, 0], [2, 0.0]])) == 0.5
+    ours, theirs = np.array([[1, 0], [0, 1.0]]), np.array([[2, 0], [2, 0.0]])
+    assert agreement(Task("classification", ("a", "b")), ours, theirs, np.array([0, -1])) == 0.5
+    assert agreement(Task("tagging", ("O", "B")), ours, theirs, np.array([0, -1])) == 1.0  # a question's word
 
 
 def test_beside_the_teacher(
@@ -75,6 +77,15 @@ def test_data_that_lacks_a_label_of_the_model_can_be_scored(taggers: dict[str, P
     found = evaluate(classifier, test)
     assert found["accuracy"] == pytest.approx(0.8)
     assert found["span_f1"] == pytest.approx(2 / 3)
+
+
+def test_data_that_lacks_a_value_of_an_aspect_can_be_scored() -> None:
+    features = Features({"text": Value("string"), "label": List(ClassLabel(names=["a=x", "a=y", "b=z"]), length=2)})
+    data = Dataset.from_dict({"text": ["t", "u"], "label": [[0, 2], [1, 2]]}, features=features)
+    wider = with_labels_of(data, ["a=x", "a=y", "b=w", "b=z"])
+    assert task_of(wider).labels == ("a=x", "a=y", "b=z", "b=w")
+    assert labels_of(wider).tolist() == [[0, 2], [1, 2]]
+    assert task_of(with_labels_of(data, ["a=x", "a=y", "b=z", "c=v"])).labels == task_of(data).labels
 
 
 def test_data_with_another_label_than_the_model_is_refused(taggers: dict[str, Path], tmp_path: Path) -> None:

@@ -52,6 +52,9 @@ def test_schemes() -> None:
     assert to_bio(["U-PER", "L-LOC"]) == ["B-PER", "I-LOC"]
     assert is_bioes(["O", "B-X", "E-X", "S-X"])
     assert not is_bioes(["O", "B-X", "I-X"])
+    assert is_bioes(["O", "B", "I", "E", "S"])
+    assert to_bio(["S", "O", "B", "E"]) == ["B", "O", "B", "I"]
+    assert not is_bioes(["O", "S", "U"])
     assert not is_bioes(["B-X", "S-X"])  # parts of speech that happen to look so
     tags = ["O", "I-PER", "I-PER", "I-LOC", "B-LOC", "I-LOC"]
     assert broken_places(tags) == [1, 3]

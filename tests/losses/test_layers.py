@@ -13,10 +13,12 @@ from torch import Tensor
 from understudy.errors import ModelError
 from understudy.losses import (
     AttentionLoss,
+    AttentionRelationLoss,
     CKALoss,
     ContrastiveLoss,
     CosineHiddenLoss,
     EmbeddingLoss,
+    EmbeddingRelationLoss,
     HiddenStateLoss,
     LastStateLoss,
     Loss,
@@ -51,6 +53,7 @@ MAKERS: dict[str, Callable[[], Loss]] = {
     "patient": PatientLoss,
     "cosine": CosineHiddenLoss,
     "relation": RelationLoss,
+    "embedding-relation": EmbeddingRelationLoss,
     "cka": CKALoss,
     "samples": SampleRelationLoss,
     "last": LastStateLoss,
@@ -59,6 +62,7 @@ MAKERS: dict[str, Callable[[], Loss]] = {
     "divergence": lambda: AttentionLoss("divergence"),
     "minilm": MiniLMLoss,
     "minilmv2": lambda: MiniLMv2Loss(heads=4),
+    "attention-relation": lambda: AttentionRelationLoss(heads=4),
 }
 
 
@@ -161,6 +165,10 @@ def test_attention_and_relations_by_a_naive_loop() -> None:
     assert float(MiniLMLoss()(student, teacher, BATCH_FIELDS).detach()) == pytest.approx(attention + values, rel=1e-4)
     relations = sum(_naive_divergence((ours[n],) * 2, (theirs[n],) * 2, 4) for n in ours)
     assert float(MiniLMv2Loss(heads=4)(student, teacher, BATCH_FIELDS).detach()) == pytest.approx(relations, rel=1e-4)
+    last = AttentionRelationLoss(heads=4, mapping="final")(student, teacher, BATCH_FIELDS)
+    assert float(last.detach()) == pytest.approx(relations, rel=1e-4)
+    both = AttentionRelationLoss(heads=4)(student, teacher, BATCH_FIELDS)
+    assert float(both.detach()) != pytest.approx(relations, rel=1e-2)  # the first layer's as well
     divergence = AttentionLoss("divergence", "final")(student, teacher, BATCH_FIELDS)
     assert float(divergence.detach()) == pytest.approx(attention, rel=1e-4)
 
@@ -217,6 +225,10 @@ def test_attentive_mapping_is_a_weighted_mean() -> None:
 def test_mappings_that_are_none() -> None:
     with pytest.raises(ModelError, match=r"No layer mapping 'diagonal'. Expected one of uniform"):
         HiddenStateLoss("diagonal")
+    with pytest.raises(ModelError, match="No layer mapping 3"):
+        HiddenStateLoss(3)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="The student has 4 layers, the teacher only 2"):
+        HiddenStateLoss("mean")(fields(4, 8, 0), fields(2, 8, 1), BATCH_FIELDS)
     with pytest.raises(ModelError, match=r"pair \(3, 1\), but there are 2 layers in the student and 4"):
         HiddenStateLoss([(3, 1)])(fields(2, 8, 0), fields(4, 8, 1), BATCH_FIELDS)
 
@@ -230,3 +242,15 @@ def test_a_narrow_student_learns_a_projection() -> None:
     assert all(parameter.grad is not None for parameter in loss.projection.parameters())
     with pytest.raises(ModelError, match="simkd gives the student the teacher's head"):
         LastStateLoss().prepare(SimpleNamespace(hidden_size=4), SimpleNamespace(hidden_size=8))
+
+
+def test_the_last_state_is_what_the_head_reads() -> None:
+    student, teacher = fields(2, 8, 0), fields(2, 8, 1)
+    loss = LastStateLoss()
+    loss.prepare(SimpleNamespace(hidden_size=8), SimpleNamespace(hidden_size=8, classifier_pooling="mean"))
+    means = [
+        np.stack([_array(f["hidden_states"][-1])[b, :length].mean(0) for b, length in enumerate(LENGTHS)])
+        for f in (student, teacher)
+    ]
+    expected = ((means[0] - means[1]) ** 2).mean()
+    assert float(loss(student, teacher, BATCH_FIELDS).detach()) == pytest.approx(expected, rel=1e-5)

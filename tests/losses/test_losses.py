@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from understudy.losses import HardLabelLoss, LearnedWeights, LogitMSELoss, Loss, SoftTargetLoss, schedules
+from understudy.errors import ModelError
+from understudy.losses import HardLabelLoss, LearnedWeights, LogitMSELoss, Loss, PatientLoss, SoftTargetLoss, schedules
+from understudy.losses.weights import SCALE
+from understudy.tasks import Task
 
 STUDENT = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.3, -2.0], [1.0, 1.0, 1.0]], requires_grad=True)
 TEACHER = torch.tensor([[3.0, -2.0, 0.0], [-1.0, 2.0, 0.0], [0.5, 0.0, 1.5]])
@@ -77,10 +80,24 @@ def test_learned_weights_by_hand() -> None:
     assert loss.teacher_fields == {"logits"}
     values = [float(term.weighted(student, teacher, batch, 0.0)) for term in terms]
     assert loss(student, teacher, batch).item() == pytest.approx(sum(values))
-    optimizer = torch.optim.SGD(loss.projection.parameters(), lr=0.05)
+    optimizer = torch.optim.SGD(loss.projection.parameters(), lr=0.05 / SCALE**2)
     for _ in range(2000):
         optimizer.zero_grad()
         loss(student, teacher, batch).backward()
         optimizer.step()
-    learned = torch.exp(-loss.projection.log_variances).tolist()
+    learned = torch.exp(-SCALE * loss.projection.scaled_log_variances).tolist()
     assert learned == pytest.approx([1 / value for value in values], rel=1e-2)
+    with pytest.raises(ModelError, match="PatientLoss compares whole texts"):  # what a term refuses, all refuse
+        LearnedWeights([HardLabelLoss(), PatientLoss()]).check(Task("tagging", ("O", "B")))
+
+
+def test_learned_weights_move_at_the_rate_of_a_copied_student() -> None:
+    """By half a unit in two hundred steps of Adam at 1e-4."""
+    student = {"logits": torch.tensor([[30.0, 0.0]])}
+    loss = LearnedWeights([LogitMSELoss()])
+    optimizer = torch.optim.AdamW(loss.projection.parameters(), lr=1e-4)
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss(student, {"logits": torch.zeros(1, 2)}, {}).backward()
+        optimizer.step()
+    assert SCALE * loss.projection.scaled_log_variances.item() > 0.5

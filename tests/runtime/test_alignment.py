@@ -8,6 +8,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from understudy.errors import DataError
 from understudy.runtime.alignment import WordEncoder
+from understudy.text import with_question, word_places
 
 TEXTS = ["They went to Anna in New York.", "Louis saw St. Ives, and went\nto Rome", "  a  b"] * 20
 
@@ -52,9 +53,28 @@ def test_first_pieces_start_words(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_texts_are_split_into_words(kind: str) -> None:
-    text = "They went to Anna in Louis\nto Rome"
+    text = "They went to Anna, in Louis\nto Rome."
     found = [text[start:end] for start, end in WordEncoder(KINDS[kind](), "<unk>").split(text)]
-    assert [word for word in found if word.strip()] == text.split()
+    assert found == ["They", "went", "to", "Anna", ",", "in", "Louis", "to", "Rome", "."]
+
+
+def test_marks_belong_to_their_letters() -> None:
+    assert [("हिन्दी, में")[start:end] for start, end in word_places("हिन्दी, में")] == ["हिन्दी", ",", "में"]
+
+
+def test_a_question_stands_before_every_window(teacher_folder: Path) -> None:
+    encoder = WordEncoder(Tokenizer.from_file(str(teacher_folder / "tokenizer.json")), "[UNK]")
+    sentence = with_question(["a", "film"], ["great", "awful"] * 20)
+    windows = list(encoder.windows([sentence], 20))
+    asked = encoder.pieces([sentence[:3]])[0].ids.tolist()
+    assert len(windows) > 2
+    assert all(window.ids[1 : len(asked) + 1] == asked and len(window.ids) <= 20 for window in windows)
+    assert np.concatenate([window.words for window in windows]).tolist() == list(range(len(sentence)))
+    for window in windows:
+        expected = [encoder.pieces([[sentence[word]]])[0].ids[0] for word in window.words]
+        assert [window.ids[place] for place in window.positions] == expected
+    long = with_question(["film"] * 30, ["great"] * 20)  # a question that would leave no room
+    assert np.concatenate([window.words for window in encoder.windows([long], 20)]).tolist() == list(range(len(long)))
 
 
 def test_a_text_where_words_are_expected() -> None:

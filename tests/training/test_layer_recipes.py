@@ -10,6 +10,8 @@ from conftest import toy_rows
 from safetensors import safe_open
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     ModernBertConfig,
@@ -35,7 +37,6 @@ from understudy.errors import ModelError
 from understudy.losses import AttentionLoss, HiddenStateLoss, LogitMSELoss
 from understudy.models.inside import capture, run
 from understudy.models.transformer import chosen_layers
-from understudy.tasks import Task
 from understudy.training.arguments import with_precision
 from understudy.training.checks import check_same_tokens
 from understudy.training.distill import training_steps
@@ -118,7 +119,7 @@ def test_a_student_starts_from_a_pretrained_folder(teacher: Teacher, toy_data: P
     assert (student.config.num_hidden_layers, student.config.hidden_size) == (1, 16)
     query = "bert.encoder.layer.0.attention.self.query.weight"
     assert torch.equal(student.state_dict()[query], theirs.state_dict()[query])
-    assert settings.copies_layers
+    assert settings.copies_layers(32)
     out = distill(teacher, data, tmp_path / "out", DistillSettings(settings, "patient-skip", arguments=QUICK))
     assert Classifier.load(out).logits(["a great film"]).shape == (1, 2)
     with pytest.raises(ModelError, match=r"expected a model folder|No init"):
@@ -154,7 +155,7 @@ def test_captured_queries_and_keys_make_the_models_attention(teacher: Teacher) -
 
 def test_what_has_no_layers_is_refused(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     data = load_data(toy_data)
-    with pytest.raises(ModelError, match="CNNForSequenceClassification has no layers like the teacher's"):
+    with pytest.raises(ModelError, match="tinybert looks at the teacher's layers, and cnn has none like them"):
         distill(teacher, data, tmp_path / "a", DistillSettings(StudentSettings("cnn"), "tinybert", arguments=QUICK))
     student, tokenizer = create_student(StudentSettings("bert", layers=1), teacher, data["train"])
     with pytest.raises(ModelError, match="HiddenStateLoss needs hidden_states from the teacher"):
@@ -227,6 +228,27 @@ def test_an_interrupted_projection_goes_on(mapping: str, teacher: Teacher, toy_d
     assert all(torch.equal(undisturbed[name], resumed[name]) for name in undisturbed)
 
 
+def test_a_head_that_is_not_the_teachers_is_not_frozen(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    for more in ({"embeddings": "random"}, {"init": "random"}, {"hidden_size": 16}):
+        settings = DistillSettings(StudentSettings("bert", max_length=48, **more), "simkd", arguments=QUICK)
+        with pytest.raises(ModelError, match=r"simkd leaves the student's head as it is.* makes another one"):
+            distill(teacher, load_data(toy_data), tmp_path / "out", settings)
+
+
+def test_copied_layers_learn_at_their_own_rate() -> None:
+    """Whether the width is said or not."""
+    for more in ({}, {"hidden_size": 32}):
+        assert StudentSettings("bert", **more).copies_layers(32)
+    for more in (
+        {"hidden_size": 16},
+        {"init": "random"},
+        {"embeddings": "random"},
+        {"hidden_size": 16, "init": "first"},
+    ):
+        assert not StudentSettings("bert", **more).copies_layers(32)
+    assert StudentSettings("bert-tiny").copies_layers(128)
+
+
 def test_stages_share_the_steps() -> None:
     steps = {"max_steps": 100}
     assert training_steps(DistillSettings(recipe="tinybert", arguments=steps), 640) == 100
@@ -245,6 +267,31 @@ def test_options_of_a_recipe() -> None:
         make_stages("tinybert", {"maping": "top"})
     with pytest.raises(ModelError, match="expected OPTION=VALUE"):
         parse_recipe("tinybert top")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("patient-skip temperature=0", "patient-skip: temperature=0, expected a number above 0"),
+        ("patient-skip temperature=hot", "temperature='hot', expected a number"),
+        ("bert-emd temperature=0", "expected a number above 0"),
+        ("minilmv2 heads=x", "heads='x', expected a whole number above 0"),
+        ("annealing highest=0", "highest=0, expected a whole number above 0"),
+        ("ad-kd dimensions=-1", "dimensions=-1, expected a whole number above 0"),
+        ("tinybert mapping=3", "No layer mapping 3"),
+        ("tinybert hidden_weight=-1", "expected no number below 0"),
+        ("theseus rate=2", "rate=2, expected a share above 0, at most 1"),
+    ],
+)
+def test_options_that_can_not_be_meant(recipe: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        make_stages(*parse_recipe(recipe))
+
+
+def test_a_layer_that_the_teacher_has_not(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    settings = DistillSettings(StudentSettings("bert", layers=1), "minilmv2", {"teacher_layer": 9}, arguments=QUICK)
+    with pytest.raises(ModelError, match="teacher_layer=9, expected 1 to 2"):
+        distill(teacher, load_data(toy_data), tmp_path / "out", settings)
 
 
 def _roberta(_: Any) -> tuple[Any, Any]:
@@ -283,7 +330,27 @@ def _modernbert(tokenizer: Any) -> tuple[Any, Any]:
     return ModernBertForSequenceClassification(config), tokenizer
 
 
-FAMILIES: dict[str, Any] = {"roberta": _roberta, "distilbert": _distilbert, "modernbert": _modernbert}
+def _deberta(tokenizer: Any) -> tuple[Any, Any]:
+    """As released: positions go through the projections of queries and keys as well."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 20}
+    positions = {
+        "relative_attention": True,
+        "position_buckets": 8,
+        "share_att_key": True,
+        "pos_att_type": ["p2c", "c2p"],
+    }
+    positions["pos_att_type"] = ["p2c", "c2p"]
+    more = {"position_biased_input": False, "type_vocab_size": 0, "norm_rel_ebd": "layer_norm", "pad_token_id": 0}
+    config = DebertaV2Config(vocab_size=len(tokenizer), max_position_embeddings=40, **sizes, **positions, **more)
+    return DebertaV2ForSequenceClassification(config), tokenizer
+
+
+FAMILIES: dict[str, Any] = {
+    "roberta": _roberta,
+    "distilbert": _distilbert,
+    "modernbert": _modernbert,
+    "deberta": _deberta,
+}
 
 
 @pytest.mark.parametrize("pair", [False, True])
@@ -331,6 +398,30 @@ def test_a_narrower_student_starts_near_its_teacher(teacher: Teacher, toy_data: 
     settings = StudentSettings("bert", layers=1, hidden_size=16, heads=4, init="last")
     few = create_student(settings, teacher, data["train"])
     assert few[0].config.num_attention_heads == 4
+    settings = StudentSettings("bert", hidden_size=16, feed_forward=128, init="first")  # more neurons than the teacher
+    assert create_student(settings, teacher, data["train"])[0].config.intermediate_size == 128
+
+
+@pytest.mark.parametrize("family", ["distilbert", "modernbert", "deberta"])
+def test_families_that_can_not_be_projected(family: str, teacher: Teacher, toy_data: Path) -> None:
+    other = Teacher(*FAMILIES[family](teacher.tokenizer), max_length=40, dtype="float32")
+    settings = StudentSettings("bert", hidden_size=8, init="first", max_length=40)
+    with pytest.raises(ModelError, match="can't be projected: its layers are not called as BERT's"):
+        create_student(settings, other, load_data(toy_data)["train"], other.label_names)
+
+
+def test_positions_of_a_projected_roberta(teacher: Teacher, toy_data: Path) -> None:
+    """The student's first position is its teacher's first, though their padding ids differ."""
+    set_seed(0)
+    other = Teacher(*_roberta(None), max_length=40, dtype="float32")
+    settings = StudentSettings("bert", hidden_size=8, init="first", max_length=40)
+    student, _ = create_student(settings, other, load_data(toy_data)["train"], other.label_names)
+    ours, theirs = (
+        model.base_model.embeddings.position_embeddings.weight.detach()[model.config.pad_token_id + 1 :][:30]
+        for model in (student, other.model)
+    )
+    basis = torch.linalg.lstsq(theirs, ours).solution
+    torch.testing.assert_close(theirs @ basis, ours, atol=1e-4, rtol=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -368,11 +459,10 @@ def test_losses_of_whole_texts_are_refused_for_taggers(tag_teacher: Teacher, toy
 @pytest.mark.parametrize("fast", [True, False])
 def test_transformers_train_in_bfloat16_where_it_is_fast(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("understudy.training.arguments.has_fast_bfloat16", lambda device: fast)
-    polar, score = Task("classification", ("a", "b")), Task("regression", ("score",))
-    assert with_precision({"max_steps": 3}, "bert-tiny", polar) == {"max_steps": 3, "bf16": fast}
+    assert with_precision({"max_steps": 3}, "bert-tiny") == {"max_steps": 3, "bf16": fast}
     for given in ({"bf16": True}, {"bf16": False}, {"fp16": True}):
-        assert with_precision(given, "bert", polar) == given
-    assert with_precision({}, "bert", score) == with_precision({}, "bilstm", polar) == {}
+        assert with_precision(given, "bert") == given
+    assert with_precision({}, "bilstm") == {}
 
 
 def test_what_is_taken_from_inside_is_float32(teacher: Teacher, toy_data: Path) -> None:

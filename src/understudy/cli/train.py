@@ -285,15 +285,20 @@ def recipes(
         stages = recipe()
         fields = sorted(frozenset().union(*(stage.teacher_fields for stage in stages)))
         about = (recipe.__doc__ or "").strip().splitlines()[0]
-        students = "transformers" if any(stage.needs_layers for stage in stages) else "all"
+        needs = {loss.needs for stage in stages for loss in stage.losses} - {""}
+        if any(stage.replacing for stage in stages):
+            fields, needs = ["layers"], {"as wide as the teacher"}
+        students = " ".join(["transformers", *needs]) if any(stage.needs_layers for stage in stages) else "all"
         rows[name] = {"about": about, "stages": len(stages), "reads": fields, "students": students}
         rows[name]["cost_per_step"] = costs.get(name)
     if as_json:
         print(json.dumps(rows, indent=2))
         return
+    width = max(map(len, rows)) + 2
     for name, row in rows.items():
-        print(f"{name:<14}{row['about']}")
+        print(f"{name:<{width}}{row['about']}")
         cost = f"; a step costs {row['cost_per_step']} of hard-labels'" if row["cost_per_step"] else ""
         print(
-            f"{'':<14}  reads {', '.join(row['reads']) or 'nothing'} of the teacher; students: {row['students']}{cost}"
+            f"{'':<{width}}  reads {', '.join(row['reads']) or 'nothing'} of the teacher; "
+            f"students: {row['students']}{cost}"
         )

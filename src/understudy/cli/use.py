@@ -81,9 +81,10 @@ def evaluate(
     if as_json:
         print(json.dumps(scores))
         return
+    width = max(map(len, scores)) + 2
     for name, value in scores.items():
         shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-        print(f"{name.replace('_', ' '):<18}{shown}")
+        print(f"{name.replace('_', ' '):<{width}}{shown}")
 
 
 def predict(
@@ -103,6 +104,8 @@ def predict(
     from understudy.errors import DataError
 
     classifier = open_classifier(model)
+    if all_scores and classifier.task.is_tagging:
+        raise UnderstudyError(f"--all-scores is of whole texts; this model does {classifier.task.describe()}.")
     if str(file) == "-":
         _predict_lines(classifier, text_lines(sys.stdin.buffer), "standard input", all_scores)
     elif not file.is_file():
@@ -216,20 +219,24 @@ def _tagged(classifier: Any, row: dict[str, Any]) -> dict[str, Any]:
     """Tags of a text, or of `tokens`; with a `question`, those of the tokens that it is about."""
     from understudy.errors import DataError
     from understudy.runtime.answers import answer_words
-    from understudy.text import split_words, with_question
+    from understudy.text import clean_text, split_words, with_question
 
     if row.get("tokens") is None and row.get("question") is None:
         if not isinstance(row.get("text"), str):
             raise DataError("expected a text, or a JSON object with tokens or a text.")
         found: dict[str, Any] = classifier.tag(row["text"])
         return found
-    words = split_words(row.get("tokens") if row.get("tokens") is not None else row.get("text"), "tokens")
+    if row.get("tokens") is not None:
+        words = split_words(row["tokens"], "tokens")
+        places = [(index, index + 1) for index in range(len(words))]
+    else:
+        text = clean_text(row.get("text"))
+        places = classifier.words.split(text)
+        words = [text[start:end] for start, end in places]
     if row.get("question") is None:
-        asked: dict[str, Any] = classifier.tag(words)
-        return asked
+        return dict(classifier.tag(words))
     question = split_words(row["question"], "question")
     logits = classifier.logits([with_question(question, words)])[len(question) + 1 :]
-    places = [(index, index + 1) for index in range(len(words))]
     return answer_words(classifier.task, logits, words, places)
 
 

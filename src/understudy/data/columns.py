@@ -8,7 +8,7 @@ from typing import Any
 from understudy.data.readers import Row
 from understudy.data.sources import Columns
 from understudy.errors import DataError
-from understudy.tasks import KINDS
+from understudy.tasks import IS, KINDS
 
 TEXT_COLUMNS = ("text", "sentence", "review", "content", "tweet")
 PAIR_COLUMNS = (
@@ -89,6 +89,11 @@ def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source:
     task = columns.task or _task(label_names, rows)
     if len(label_names) > 1 and task not in ("aspects", "multi-label"):
         raise DataError(f"{source}: {task} has one column of labels, --label names {', '.join(label_names)}.")
+    wrong = [name for name in label_names if task == "aspects" and IS in name]
+    if wrong:
+        raise DataError(
+            f"{source}: the aspect {wrong[0]!r} has {IS!r} in its name, which stands before its values. Rename it."
+        )
     return Resolved(task, text, pair, label_names)
 
 
@@ -123,10 +128,15 @@ def _tagging(
 
 def _usual(names: Sequence[str]) -> tuple[str | None, str | None]:
     """Where words and tags stand by convention."""
-    if names and all(name == str(number) for number, name in enumerate(names)):  # CoNLL
+    if is_conll(names):
         return ("1", "3") if len(names) == UNIVERSAL else (names[0], names[-1])
     found = (next((name for name in known if name in names), None) for known in (WORD_COLUMNS, TAG_COLUMNS))
     return next(found), next(found)
+
+
+def is_conll(names: Sequence[str]) -> bool:
+    """Whether columns are those of a CoNLL file, which have no names."""
+    return bool(names) and all(name == str(number) for number, name in enumerate(names))
 
 
 def _looks_tagged(rows: Sequence[Row], words: str | None, tags: str | None, labelled: bool) -> bool:

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
+from understudy.data.columns import is_conll
 from understudy.data.rows import UNLABELLED, example_id, read_table
-from understudy.data.sources import Columns, open_splits, open_unlabelled
+from understudy.data.sources import Columns, FileRows, LoadedRows, open_splits, open_unlabelled
 from understudy.data.targets import encode_labels, find_task, has_bioes, report_broken_tags, task_of, unlabelled
 from understudy.errors import DataError, LabelError
 from understudy.tasks import Task
@@ -40,6 +41,7 @@ def load_data(source: str | Path | DatasetDict, columns: Columns | None = None, 
     opened = open_splits(source, columns)
     if "train" not in opened:
         raise DataError(f"{source}: no training split, found only {', '.join(opened)}.")
+    _check_widths(opened)
     train, resolved = read_table(opened["train"], columns, str(source))
     labels = ",".join(resolved.labels)
     same = replace(columns, text=resolved.text, text_pair=resolved.text_pair, label=labels, task=resolved.task)
@@ -178,6 +180,17 @@ def _lists(dataset: Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:
     flat = values.flatten()
     kind = np.int64 if pyarrow.types.is_integer(flat.type) else np.float32
     return (np.asarray(flat, dtype=kind) if column == "label" else np.empty(0)), lengths.astype(np.int64)
+
+
+def _check_widths(opened: Mapping[str, FileRows | LoadedRows]) -> None:
+    """Raises DataError where CoNLL files of a data set have different columns: their last is taken for the tags."""
+    train = opened["train"]
+    for rows in opened.values():
+        if is_conll(train.columns) and is_conll(rows.columns) and len(rows.columns) != len(train.columns):
+            raise DataError(
+                f"{rows.name} has {len(rows.columns)} columns, {train.name} {len(train.columns)}. Expected the same "
+                "columns in all splits."
+            )
 
 
 # --- splits ----------------------------------------------------------------------------------------------

@@ -136,12 +136,12 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 def _conll_rows(path: Path) -> Iterator[tuple[str, Row]]:
     """Sentences of a file with a word a line; `-DOCSTART-`, comments and lines of white space are no words."""
+    style = next((_conll_fields(line)[1] for _, line in _lines(path) if _is_word(line)), None)
     sentence: list[list[str]] = []
-    first, width, tabs = "", 2, False
+    first = ""
     for place, line in _lines(path):
-        has_tab = "\t" in line.rstrip()
-        fields = line.rstrip().split("\t") if has_tab else line.split()
-        is_comment = line.startswith("#") and not sentence and (not has_tab if tabs else len(fields) != width)
+        fields, own = _conll_fields(line)
+        is_comment = line.startswith("#") and not sentence and own != style  # a word may start with it, too
         if not line.strip() or fields[0] == "-DOCSTART-" or is_comment:
             if sentence:
                 yield first, _as_columns(sentence)
@@ -149,16 +149,27 @@ def _conll_rows(path: Path) -> Iterator[tuple[str, Row]]:
             continue
         if path.name.endswith(".conllu") and not fields[0].isdigit():
             continue  # a contraction, beside its parts
-        if not sentence:
-            first, width, tabs = place, len(fields), has_tab
-        elif len(fields) != len(sentence[0]):
+        width = style[0] if style else len(fields)
+        if len(fields) != width:
             raise DataError(
-                f"{place}: {len(fields)} columns ({line[:60]!r}), the line above has {len(sentence[0])}. "
+                f"{place}: {len(fields)} columns ({line[:60]!r}), the lines before have {width}. "
                 "Expected a word and its tags on each line, all separated by tabs, or all by spaces."
             )
+        first = first if sentence else place
         sentence.append(fields)
     if sentence:
         yield first, _as_columns(sentence)
+
+
+def _is_word(line: str) -> bool:
+    return bool(line.strip()) and not line.startswith(("#", "-DOCSTART-"))
+
+
+def _conll_fields(line: str) -> tuple[list[str], tuple[int, bool]]:
+    """A line's columns; how many they are, and whether tabs separate them."""
+    tabs = "\t" in line.rstrip()
+    fields = line.rstrip().split("\t") if tabs else line.split()
+    return fields, (len(fields), tabs)
 
 
 def _as_columns(sentence: list[list[str]]) -> Row:

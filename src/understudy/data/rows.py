@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,9 @@ from understudy.errors import DataError, LabelError
 from understudy.outputs import cache_root
 from understudy.spans import repaired
 from understudy.tasks import IS
-from understudy.text import clean_text, split_words, with_question
+from understudy.text import clean_text, split_words, with_question, written_list
+
+logger = logging.getLogger("understudy")
 
 UNLABELLED = -1
 ROWS_PER_BATCH = 20_000
@@ -71,13 +74,20 @@ def _batches(rows: Iterable[tuple[str, Row]], columns: Resolved) -> Iterator[pya
     schema = _schema(columns)
     normalise = _sentence if columns.task == "tagging" else _text
     waiting: list[dict[str, Any]] = []
+    empty = 0
     for place, row in rows:
-        waiting.append(normalise(place, row, columns))
+        normal = normalise(place, row, columns)
+        if normal is None:
+            empty += 1
+            continue
+        waiting.append(normal)
         if len(waiting) == ROWS_PER_BATCH:
             yield pyarrow.RecordBatch.from_pylist(waiting, schema)
             waiting = []
     if waiting:
         yield pyarrow.RecordBatch.from_pylist(waiting, schema)
+    if empty:
+        logger.warning("%d unlabelled texts have no words and are left out.", empty)
 
 
 def _text(place: str, row: Row, columns: Resolved) -> dict[str, Any]:
@@ -115,14 +125,17 @@ def _label(place: str, row: Row, columns: Resolved) -> Any:
     return _label_text(values[0], place)
 
 
-def _sentence(place: str, row: Row, columns: Resolved) -> dict[str, Any]:
+def _sentence(place: str, row: Row, columns: Resolved) -> dict[str, Any] | None:
+    """None for an unlabelled text without words."""
     words = split_words(row.get(columns.text), place)
+    if not words and not columns.labels:
+        return None
     if not words:
         raise DataError(f"{place}: a sentence without words. Leave the row out.")
     tags: list[str | None] = [None] * len(words)
     if columns.labels:
         found = row.get(columns.labels[0])
-        given = split_words(found, place) if isinstance(found, str) else found
+        given = (written_list(found, place) or found.split()) if isinstance(found, str) else found
         if not isinstance(given, list):
             raise DataError(f"{place}: {columns.labels[0]!r} is {found!r:.60}, expected a list of tags.")
         if len(given) != len(words):
@@ -161,10 +174,9 @@ def _score(value: Any, place: str) -> float | None:
 
 
 def _label_list(value: Any, place: str) -> list[str] | None:
-    if isinstance(value, str) and value.startswith("["):
-        value = split_words(value, place)
-    elif isinstance(value, str):
-        value = [part for part in re.split(r"[,|;]", value) if part.strip()]
+    if isinstance(value, str):
+        written = written_list(value, place)
+        value = [part for part in re.split(r"[,|;]", value) if part.strip()] if written is None else written
     if value is None or value in ([UNLABELLED], [str(UNLABELLED)]):
         return None
     if not isinstance(value, list):

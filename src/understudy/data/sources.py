@@ -18,7 +18,7 @@ SPLIT_FILES = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test",),
 }
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def encode_labels(table: Dataset, task: Task, source: str, bioes: bool = False) 
         row = int(np.flatnonzero(np.asarray(column.is_null()))[0])
         raise LabelError(
             f"{source}: {missing} of {len(table)} rows have no label, the first is row {row + 1} "
-            f"({table[row]['text']!r:.60}). Label it, or move such rows to a file for --unlabelled."
+            f"({table[row]['text']!r:.60}). Label it, or move such rows to a file for --unlabelled. (-1 means none.)"
         )
     if task.kind == "regression":
         feature: Any = Value("float32")
@@ -133,10 +133,12 @@ def with_labels_of(dataset: Dataset, model_names: Sequence[str]) -> Dataset:
     known = {name.casefold() for name in task.labels}
     missing = [name for name in model_names if name.casefold() not in known]
     has_all = known <= {name.casefold() for name in model_names}
-    if task.kind in ("regression", "aspects") or not missing or not has_all:
+    foreign = task.kind == "aspects" and not {name.split(IS, 1)[0] for name in missing} <= set(task.aspects)
+    if task.kind == "regression" or foreign or not missing or not has_all:
         return dataset
     names = ClassLabel(names=[*task.labels, *missing])
-    return dataset.cast_column("label", names if task.kind == "classification" else List(names))
+    one = task.kind == "classification"
+    return dataset.cast_column("label", names if one else List(names, length=len(task.aspects) or -1))
 
 
 def report_broken_tags(table: Dataset, task: Task, source: str) -> None:

@@ -60,8 +60,8 @@ def cut_tokenizer(
     if kind not in _CUTS:
         raise ModelError(f"A {kind} tokenizer cannot be cut; use --embeddings FILE for a word-level student.")
     special = _special_names(teacher)
-    if words:
-        _mark_first_word(state.get("pre_tokenizer") or {})
+    for part in _byte_level(state) if words else ():
+        part["add_prefix_space"] = True
     marks = [teacher.mask_token] if counts[teacher.mask_token] else []
     cut = _CUTS[kind](state["model"], counts, special, vocab_size and vocab_size - len(marks))
     state["model"] = cut
@@ -69,13 +69,16 @@ def cut_tokenizer(
     state["truncation"] = state["padding"] = state["post_processor"] = None
     tokenizer = Tokenizer.from_str(json.dumps(state))
     tokenizer = _with_template(tokenizer, marks)
-    return _with_places_of(tokenizer, teacher) if same_places else tokenizer
+    tokenizer = _with_places_of(tokenizer, teacher) if same_places else tokenizer
+    if words and _byte_level(state):  # a word's place is without the space before it
+        trimmed = processors.ByteLevel(trim_offsets=True)
+        tokenizer.post_processor = processors.Sequence([trimmed, tokenizer.post_processor])
+    return tokenizer
 
 
-def _mark_first_word(splitter: dict[str, Any]) -> None:
-    for part in splitter.get("pretokenizers", [splitter]):
-        if part.get("type") == "ByteLevel":
-            part["add_prefix_space"] = True
+def _byte_level(state: dict[str, Any]) -> list[dict[str, Any]]:
+    splitter = state.get("pre_tokenizer") or {}
+    return [part for part in splitter.get("pretokenizers", [splitter]) if part.get("type") == "ByteLevel"]
 
 
 def word_tokenizer(words: Sequence[str], lowercase: bool, marks: Sequence[str] = ()) -> Tokenizer:

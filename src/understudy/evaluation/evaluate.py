@@ -53,7 +53,7 @@ def evaluate(
     Raises:
         LabelError: the labels of data and model do not fit.
     """
-    dataset = with_labels_of(dataset, classifier.label_names)
+    dataset = with_labels_of(dataset, [(label_map or {}).get(name, name) for name in classifier.label_names])
     task, labels, lengths = task_of(dataset), labels_of(dataset), word_counts_of(dataset)
     logits = aligned_logits(classifier, dataset, label_map, "model")
     scores: dict[str, Any] = {"rows": len(dataset), **task_metrics(task, logits, labels, lengths)}
@@ -62,7 +62,7 @@ def evaluate(
         theirs = task_metrics(task, teacher_logits, labels, lengths)[task.metric]
         scores[f"teacher_{task.metric}"] = theirs
         scores["retention"] = scores[task.metric] / theirs if theirs else float("nan")
-        scores["agreement"] = agreement(task, logits, teacher_logits)
+        scores["agreement"] = agreement(task, logits, teacher_logits, labels)
     return scores
 
 

@@ -118,9 +118,15 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) ->
     return float(np.abs(gaps).sum() / counts.sum())
 
 
-def agreement(task: Task, logits: np.ndarray, teacher_logits: np.ndarray) -> float:
+def agreement(task: Task, logits: np.ndarray, teacher_logits: np.ndarray, labels: np.ndarray) -> float:
     """Share of decisions (texts, words, aspects, labels) that student and teacher make alike; of a regression,
-    Pearson's correlation of the two."""
+    Pearson's correlation of the two.
+
+    Args:
+        labels: as `labels_of` has them; words without a tag, as those of a question, do not count.
+    """
+    if task.is_tagging and (labels >= 0).any():
+        logits, teacher_logits = logits[labels >= 0], teacher_logits[labels >= 0]
     if task.kind == "regression":
         return regression_metrics(logits.reshape(-1), teacher_logits.reshape(-1))["pearson"]
     if task.kind == "vectors":

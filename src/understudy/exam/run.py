@@ -31,7 +31,7 @@ from understudy.exam.results import (
 )
 from understudy.exam.sit import describe, sit
 from understudy.exam.trials import Trial, trials_of
-from understudy.exam.tune import apply, search
+from understudy.exam.tune import OPTIONS, apply, search
 from understudy.exam.workers import Failure, LocalWorker, LocalWorkers, RayWorkers, Workers
 from understudy.outputs import RUN_FILE, lock_folder, write_atomically
 from understudy.progress import progress
@@ -155,11 +155,17 @@ def _tuned(workers: Workers, trials: list[Trial], tries: int, facts: dict[str, F
             continue
         settings[names[number]] = outcome
         logger.info("%s: %s", trial.title, ", ".join(f"{name} {value:.4g}" for name, value in outcome.items()))
-    return [apply(trial, settings.get(_searched(trial), {})) for trial in trials]
+    tuned = []
+    for trial in trials:
+        outcome = settings.get(_searched(trial), {})
+        if outcome and trial.recipe != first[_searched(trial)].recipe:  # what its name means elsewhere is another thing
+            outcome = {name: value for name, value in outcome.items() if name not in OPTIONS}
+        tuned.append(apply(trial, outcome))
+    return tuned
 
 
 def _searched(trial: Trial) -> tuple[str, ...]:
-    """All recipes of a student, its twin too, take the settings found with the first: they stay comparable."""
+    """All recipes of a student, its twin too, take rate and sizes found with the first: they stay comparable."""
     return trial.dataset.name, trial.model, trial.embeddings
 
 

@@ -74,7 +74,7 @@ def sit(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
         "score": scores[task.metric],
         "validation_score": _score(model, loaded.data["validation"], order),
         **scores,
-        "agreement": agreement(task, logits, theirs),
+        "agreement": agreement(task, logits, theirs, labels),
         **about,
     }
     _write_predictions(split, logits, folder / PREDICTIONS)

@@ -110,5 +110,5 @@ def _everyone(plan: Plan, tasks: Mapping[str, Task]) -> Iterator[Trial]:
                             recipe,
                             embeddings,
                             seed,
-                            arguments=with_precision(dict(plan.arguments), student.architecture, tasks[entry.name]),
+                            arguments=with_precision(dict(plan.arguments), student.architecture),
                         )

@@ -1,7 +1,7 @@
 """Terms of the objective: one class each, in the file of its kind."""
 
 from understudy.losses import schedules
-from understudy.losses.attentions import AttentionLoss, MiniLMLoss, MiniLMv2Loss
+from understudy.losses.attentions import AttentionLoss, AttentionRelationLoss, MiniLMLoss, MiniLMv2Loss
 from understudy.losses.attributions import AttributionLoss
 from understudy.losses.base import Loss
 from understudy.losses.hidden_states import (
@@ -9,6 +9,7 @@ from understudy.losses.hidden_states import (
     ContrastiveLoss,
     CosineHiddenLoss,
     EmbeddingLoss,
+    EmbeddingRelationLoss,
     HiddenStateLoss,
     LastStateLoss,
     PatientLoss,
@@ -39,6 +40,7 @@ __all__ = [
     "AdaptiveLoss",
     "AnnealedMSELoss",
     "AttentionLoss",
+    "AttentionRelationLoss",
     "AttributionLoss",
     "CKALoss",
     "ContinuationLoss",
@@ -49,6 +51,7 @@ __all__ = [
     "DiversityLoss",
     "EarthMovers",
     "EmbeddingLoss",
+    "EmbeddingRelationLoss",
     "HardLabelLoss",
     "HiddenStateLoss",
     "HuberLogitLoss",

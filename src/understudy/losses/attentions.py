@@ -34,6 +34,7 @@ class AttentionLoss(Loss):
 
     student_fields: frozenset[str] = frozenset({"queries", "keys"})
     teacher_fields: frozenset[str] = frozenset({"queries", "keys"})
+    needs = "with as many heads as the teacher"
 
     def __init__(
         self,
@@ -47,11 +48,11 @@ class AttentionLoss(Loss):
     def prepare(self, student: Any, teacher: Any) -> None:
         """Raises ModelError where the numbers of heads differ, or attention is more than queries times keys."""
         check_attention(teacher)
-        if student.num_attention_heads != teacher.num_attention_heads:
+        ours, theirs = student.num_attention_heads, teacher.num_attention_heads
+        if ours != theirs:
             raise ModelError(
-                f"AttentionLoss compares head by head, but the student has {student.num_attention_heads} heads and the "
-                f"teacher {teacher.num_attention_heads}. Give the student as many with --heads, or use a recipe with "
-                "relations, such as minilmv2."
+                f"{type(self).__name__} compares head by head, but the student has {ours} heads and the teacher "
+                f"{theirs}. Give the student as many with --heads, or use a recipe with relations, such as minilmv2."
             )
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
@@ -74,6 +75,7 @@ class MiniLMLoss(Loss):
 
     student_fields: frozenset[str] = frozenset({"queries", "keys", "values"})
     teacher_fields: frozenset[str] = frozenset({"queries", "keys", "values"})
+    needs = AttentionLoss.needs
     prepare = AttentionLoss.prepare
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
@@ -100,17 +102,54 @@ class MiniLMv2Loss(Loss):
         self.heads, self.teacher_layer = heads, teacher_layer
 
     def prepare(self, student: Any, teacher: Any) -> None:
-        """Fewer relation heads, where they don't divide both sizes."""
+        """Fewer relation heads, where they don't divide both sizes; raises ModelError for a layer that is not there."""
+        count = teacher.num_hidden_layers
+        if not (-count <= self.teacher_layer <= count and self.teacher_layer):
+            raise ModelError(
+                f"teacher_layer={self.teacher_layer}, expected 1 to {count}, or -{count} to -1 from the end."
+            )
         self.heads = math.gcd(self.heads, math.gcd(student.hidden_size, teacher.hidden_size))
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
-        mask = batch["attention_mask"].bool()
         place = self.teacher_layer - 1 if self.teacher_layer > 0 else self.teacher_layer
-        ours, theirs = _last(student, self.heads), _last(teacher, self.heads, place)
-        terms = [
-            attention_distance(_dots(a, a), _dots(b, b), mask, "divergence") for a, b in zip(ours, theirs, strict=True)
-        ]
-        return torch.stack(terms).sum()
+        mask = batch["attention_mask"].bool()
+        return _relation_distance(_last(student, self.heads), _last(teacher, self.heads, place), mask)
+
+
+class AttentionRelationLoss(MiniLMv2Loss):
+    """The same relations of mapped layers, not the last alone (MLKD-BERT, Zhang et al. 2024, attention relation).
+
+    Args:
+        heads: relation heads; must divide both sizes.
+        mapping: which layer learns from which.
+    """
+
+    def __init__(
+        self, heads: int = 12, mapping: str | LayerMapping | Pairs = "uniform", weight: float | Schedule = 1.0
+    ) -> None:
+        super().__init__(heads, weight=weight)
+        self.mapping = layer_mapping(mapping)
+
+    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        mask = batch["attention_mask"].bool()
+        # [batch, 3, heads, length, size of a head], one a layer
+        ours, theirs = (
+            [torch.stack(tuple(_last(fields, self.heads, place)), 1) for place in range(len(fields["queries"]))]
+            for fields in (student, teacher)
+        )
+
+        def distance(a: Tensor, b: Tensor) -> Tensor:
+            return _relation_distance(a.unbind(1), b.unbind(1), mask)
+
+        return mapped_distance(ours, theirs, self.mapping, distance)
+
+
+def _relation_distance(ours: Sequence[Tensor], theirs: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """Between the relations of queries, keys and values, [batch, heads, length, size of a head] each, summed."""
+    terms = [
+        attention_distance(_dots(a, a), _dots(b, b), mask, "divergence") for a, b in zip(ours, theirs, strict=True)
+    ]
+    return torch.stack(terms).sum()
 
 
 def attention_distance(ours: Tensor, theirs: Tensor, mask: Tensor, of: str) -> Tensor:
@@ -143,5 +182,6 @@ def _cut(states: Tensor, heads: int) -> Tensor:
 
 
 def _dots(a: Tensor, b: Tensor) -> Tensor:
-    """Scaled dot products."""
-    return a @ b.transpose(-1, -2) / math.sqrt(a.shape[-1])
+    """Scaled dot products, in the precision of what comes in: rounding them again would cost more than it saves."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b.transpose(-1, -2) / math.sqrt(a.shape[-1])

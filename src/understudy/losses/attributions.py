@@ -2,10 +2,12 @@
 
 from torch import Tensor
 
+from understudy.errors import ModelError
 from understudy.losses.base import Fields, Loss
 from understudy.losses.hidden_states import masked_mean
 from understudy.losses.layer_mapping import normalised
 from understudy.losses.schedules import Schedule
+from understudy.tasks import Task
 
 
 class AttributionLoss(Loss):
@@ -25,6 +27,14 @@ class AttributionLoss(Loss):
     def __init__(self, dimensions: int | None = None, weight: float | Schedule = 1.0) -> None:
         super().__init__(weight)
         self.dimensions = dimensions
+
+    def check(self, task: Task) -> None:
+        """Raises ModelError for taggers, and where a text needs several decisions."""
+        super().check(task)
+        if len(task.groups) > 1:
+            raise ModelError(
+                f"AttributionLoss is of one decision a text; this is {task.describe()}. Choose another recipe."
+            )
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         mask = batch["attention_mask"].unsqueeze(1).bool()

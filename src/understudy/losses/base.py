@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from understudy.errors import ModelError
 from understudy.losses.schedules import Schedule, at
 from understudy.tasks import Task
 
@@ -23,11 +24,21 @@ class Loss(ABC):
     teacher_fields: frozenset[str] = frozenset()
     # Whether it compares one vector of each text, which taggers don't have.
     of_whole_texts = False
+    # What it needs of the student beside being a transformer, in words.
+    needs = ""
     # Learned with the student and left behind when it is done.
     projection: nn.Module | None = None
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
         self.weight = weight
+
+    def check(self, task: Task) -> None:
+        """Raises ModelError where it can't teach `task`."""
+        if self.of_whole_texts and task.is_tagging:
+            raise ModelError(
+                f"{type(self).__name__} compares whole texts, and a tagger reads words. Choose a recipe that compares "
+                "tokens, such as tinybert or minilm, or one that reads logits."
+            )
 
     def prepare(self, student: Any, teacher: Any) -> None:  # noqa: B027 (most losses have nothing to prepare)
         """Look at the configurations of both models before training.

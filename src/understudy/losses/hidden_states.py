@@ -94,12 +94,17 @@ class PatientLoss(HiddenStateLoss):
 
 
 class LastStateLoss(HiddenStateLoss):
-    """Squared error of the last layer's first token: what a reused head reads (SimKD, Chen et al. 2022, eq. 4)."""
+    """Squared error of what a reused head reads: the last layer's first token (SimKD, Chen et al. 2022, eq. 4).
+
+    Where the teacher's configuration says so, as ModernBERT's can, the mean of the last layer's tokens.
+    """
 
     of_whole_texts = True
+    needs = "as wide as the teacher"
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
         super().__init__("uniform", weight)
+        self.mean = False
 
     def prepare(self, student: Any, teacher: Any) -> None:
         """Raises ModelError for a narrower student, which can't carry the teacher's head."""
@@ -108,9 +113,15 @@ class LastStateLoss(HiddenStateLoss):
                 f"simkd gives the student the teacher's head, which reads {teacher.hidden_size} numbers; the student's "
                 f"layers are {student.hidden_size} wide. Use --student bert with --layers."
             )
+        self.mean = getattr(teacher, "classifier_pooling", None) == "mean"
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
-        return F.mse_loss(student["hidden_states"][-1][:, 0], teacher["hidden_states"][-1][:, 0])
+        mask = batch["attention_mask"].unsqueeze(-1)
+
+        def read(states: Tensor) -> Tensor:
+            return (states * mask).sum(1) / mask.sum(1) if self.mean else states[:, 0]
+
+        return F.mse_loss(read(student["hidden_states"][-1]), read(teacher["hidden_states"][-1]))
 
 
 class CosineHiddenLoss(HiddenStateLoss):
@@ -129,6 +140,17 @@ class RelationLoss(HiddenStateLoss):
     def distance(self, ours: Tensor, theirs: Tensor, mask: Tensor) -> Tensor:
         pairs = mask.unsqueeze(1) & mask.unsqueeze(2)
         return masked_mean((_cosines(ours) - _cosines(theirs)).square(), pairs)
+
+
+class EmbeddingRelationLoss(RelationLoss):
+    """The same of what the embeddings put out (MLKD-BERT's embedding relation)."""
+
+    def __init__(self, weight: float | Schedule = 1.0) -> None:
+        super().__init__("uniform", weight)
+
+    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        ours, theirs = student["hidden_states"][0], teacher["hidden_states"][0]
+        return self.distance(ours, theirs, batch["attention_mask"].bool())
 
 
 class CKALoss(HiddenStateLoss):

@@ -187,7 +187,11 @@ def _attention(costs: np.ndarray, temperature: float) -> np.ndarray:
 def mapped_distance(
     student: Sequence[Tensor], teacher: Sequence[Tensor], mapping: LayerMapping, distance: Distance
 ) -> Tensor:
-    """The mean distance of what `mapping` pairs, by its weights."""
+    """The mean distance of what `mapping` pairs, by its weights; raises ModelError where the student is deeper."""
+    if len(student) > len(teacher):
+        raise ModelError(
+            f"The student has {len(student)} layers, the teacher only {len(teacher)}. Give the student fewer --layers."
+        )
     terms, total = [], 0.0
     for layer, target, weight in mapping(student, teacher, distance):
         terms.append(weight * distance(student[layer], target))
@@ -216,7 +220,7 @@ MAPPINGS: dict[str, Callable[[], LayerMapping]] = {
 
 def layer_mapping(choice: "str | LayerMapping | Pairs") -> LayerMapping:
     """A mapping by name, pairs of layers, or a mapping itself; raises ModelError for an unknown name."""
-    if isinstance(choice, str):
+    if not isinstance(choice, list) and not callable(choice):
         if choice not in MAPPINGS:
             raise ModelError(f"No layer mapping {choice!r}. Expected one of {', '.join(MAPPINGS)}, or pairs of layers.")
         return MAPPINGS[choice]()

@@ -11,6 +11,7 @@ from understudy.errors import ModelError
 from understudy.losses.base import Fields, Loss
 from understudy.losses.schedules import Schedule, at
 from understudy.models.objective import distributions
+from understudy.tasks import Task
 
 # Lower than any logit, and finite.
 CLOSED = -1e9
@@ -240,9 +241,14 @@ class AdaptiveLoss(_DistributionLoss):
         super().__init__(weight)
         self.temperature = temperature
 
+    def check(self, task: Task) -> None:
+        """Raises ModelError for tasks other than classification and tagging."""
+        if len(task.groups) != 1 or task.kind == "multi-label":
+            raise ModelError(
+                f"AdaptiveLoss weighs texts by their one label; this is {task.describe()}. Use soft-targets."
+            )
+
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
-        if self.task_of(batch, student).kind not in ("classification", "tagging"):
-            raise ModelError("AdaptiveLoss weighs texts by one label each; this task has several. Use soft-targets.")
         ours, theirs, labels = student["logits"], teacher["logits"], batch["labels"]
         known = labels >= 0
         target = labels.clamp(min=0)

@@ -7,6 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from understudy.losses.base import Fields, Loss
+from understudy.tasks import Task
+
+# Adam moves a parameter by about its learning rate a step, whatever the slope; the logarithms have units to go.
+SCALE = 50.0
 
 
 class LearnedWeights(Loss):
@@ -25,6 +29,10 @@ class LearnedWeights(Loss):
         self.teacher_fields = frozenset().union(*(loss.teacher_fields for loss in losses))
         self.projection: _Learned = _Learned(len(self.losses))
 
+    def check(self, task: Task) -> None:
+        for loss in self.losses:
+            loss.check(task)
+
     def prepare(self, student: Any, teacher: Any) -> None:
         for number, loss in enumerate(self.losses):
             loss.prepare(student, teacher)
@@ -32,13 +40,13 @@ class LearnedWeights(Loss):
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         terms = torch.stack([loss.weighted(student, teacher, batch, progress) for loss in self.losses])
-        log_variances = self.projection.log_variances
+        log_variances = SCALE * self.projection.scaled_log_variances
         return (torch.exp(-log_variances) * terms + log_variances).sum()
 
 
 class _Learned(nn.Module):
-    """The logarithms of the terms' variances, and below them what the terms learn themselves."""
+    """The logarithms of the terms' variances over `SCALE`, and below them what the terms learn themselves."""
 
     def __init__(self, terms: int) -> None:
         super().__init__()
-        self.log_variances = nn.Parameter(torch.zeros(terms))
+        self.scaled_log_variances = nn.Parameter(torch.zeros(terms))

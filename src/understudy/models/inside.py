@@ -79,13 +79,16 @@ def capture(model: nn.Module, fields: Collection[str]) -> Iterator[dict[str, lis
         ModelError: the model has no such projections.
     """
     found: dict[str, list[Tensor]] = {field: [] for field in fields if field in PROJECTIONS}
+    parents = {child: parent for parent in model.modules() for child in parent.children()}
     hooks = []
     try:
         for field, outputs in found.items():
             fused = _named(model, (FUSED,))
             part = tuple(PROJECTIONS).index(field) if fused else None
-            modules = fused or projections(model, field)
-            hooks += [module.register_forward_hook(_keep(outputs, part)) for module in modules]
+            for module in fused or projections(model, field):
+                kept = _Kept(outputs, part)
+                hooks.append(parents[module].register_forward_pre_hook(kept.open))
+                hooks.append(module.register_forward_hook(kept))
         yield found
     finally:
         for hook in hooks:
@@ -144,9 +147,17 @@ def _named(model: nn.Module, names: Collection[str]) -> list[nn.Module]:
     return [module for name, module in model.named_modules() if name.rsplit(".", 1)[-1] in names]
 
 
-def _keep(outputs: list[Tensor], part: int | None) -> Any:
-    def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        # Under autocast a model's outputs come as float32, what its modules give does not.
-        outputs.append((output if part is None else output.chunk(3, -1)[part]).float())
+class _Kept:
+    """A projection's first output of each run of its attention: DeBERTa projects its positions with it as well."""
 
-    return hook
+    def __init__(self, outputs: list[Tensor], part: int | None) -> None:
+        self.outputs, self.part, self.waits = outputs, part, False
+
+    def open(self, *_: Any) -> None:
+        self.waits = True
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        if self.waits:
+            # Under autocast a model's outputs come as float32, what its modules give does not.
+            self.outputs.append((output if self.part is None else output.chunk(3, -1)[self.part]).float())
+        self.waits = False

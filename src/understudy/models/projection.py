@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from understudy.errors import ModelError
+from understudy.models.transformer import positions
 
 # The norms of BERT, RoBERTa and ELECTRA, by the end of their names.
 Seen = tuple[Tensor, Tensor]
@@ -38,7 +39,7 @@ def project_layers(
     Raises:
         ModelError: the student is wider, or the teacher of a family whose layers are called otherwise.
     """
-    if not hasattr(teacher.base_model, "encoder") or not _of(teacher, "embeddings.LayerNorm"):
+    if not _is_like_bert(teacher):
         raise ModelError(
             f"{type(teacher).__name__} can't be projected: its layers are not called as BERT's. Use --init random."
         )
@@ -53,7 +54,8 @@ def project_layers(
     ours, theirs = student.base_model, teacher.base_model
     for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
         target, source = (getattr(model.embeddings, name).weight for model in (ours, theirs))
-        table = source if name != "word_embeddings" else torch.stack([source[list(row)].mean(0) for row in rows])
+        table = positions(source, teacher.config, student.config) if name == "position_embeddings" else source
+        table = torch.stack([table[list(row)].mean(0) for row in rows]) if name == "word_embeddings" else table
         rows_kept = min(len(target), len(table))
         target[:rows_kept] = table[:rows_kept] @ basis
     ours.embeddings.word_embeddings.weight[student.config.pad_token_id] = 0.0
@@ -61,17 +63,16 @@ def project_layers(
     for layer, number in zip(ours.encoder.layer, layers, strict=True):
         source = theirs.encoder.layer[number - 1]
         _project_attention(layer.attention, source.attention, student.config, teacher.config, basis)
-        kept = (source.intermediate.dense.weight.norm(dim=1) * source.output.dense.weight.norm(dim=0)).topk(
-            layer.intermediate.dense.out_features
-        )
+        weight = source.intermediate.dense.weight.norm(dim=1) * source.output.dense.weight.norm(dim=0)
+        kept = weight.topk(min(layer.intermediate.dense.out_features, len(weight))).indices
         _set(
             layer.intermediate.dense,
-            source.intermediate.dense.weight[kept.indices] @ basis,
-            source.intermediate.dense.bias[kept.indices],
+            source.intermediate.dense.weight[kept] @ basis,
+            source.intermediate.dense.bias[kept],
         )
         _set(
             layer.output.dense,
-            basis.T @ source.output.dense.weight[:, kept.indices],
+            basis.T @ source.output.dense.weight[:, kept],
             basis.T @ source.output.dense.bias,
         )
         for norm, original in (
@@ -87,6 +88,17 @@ def project_layers(
         )
         last = teacher.classifier
         _set(student.classifier, last.weight[list(order)][:, kept.indices], last.bias[list(order)])
+
+
+def _is_like_bert(teacher: Any) -> bool:
+    embeddings = getattr(teacher.base_model, "embeddings", None)
+    tables = [getattr(embeddings, f"{kind}_embeddings", None) for kind in ("word", "position", "token_type")]
+    names = [name for name, _ in teacher.base_model.named_modules()]
+    return (
+        all(table is not None and table.embedding_dim == teacher.config.hidden_size for table in tables)
+        and "embeddings.LayerNorm" in names
+        and "encoder.layer.0.attention.self.query" in names
+    )
 
 
 def _run(teacher: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[dict[nn.Module, tuple[Tensor, Tensor]], Tensor]:
@@ -161,5 +173,6 @@ def _fit_norm(norm: Any, seen: Seen, basis: Tensor) -> None:
 
 
 def _set(module: nn.Linear, weight: Tensor, bias: Tensor) -> None:
-    module.weight.copy_(weight)
-    module.bias.copy_(bias)
+    """What a wider module has more of, such as neurons that the teacher lacks, stays as it is."""
+    module.weight[: weight.shape[0], : weight.shape[1]] = weight
+    module.bias[: len(bias)] = bias

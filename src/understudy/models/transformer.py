@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, PreTrainedModel
 
 from understudy.errors import ModelError
@@ -124,6 +125,14 @@ def chosen_layers(start: str, student_layers: int, teacher_layers: int) -> list[
     return layers
 
 
+def positions(table: Tensor, teacher: Any, student: Any) -> Tensor:
+    """The teacher's table of positions, from the student's first on.
+
+    RoBERTa's positions start behind the padding id, which is another in the student.
+    """
+    return table[teacher.pad_token_id - student.pad_token_id :] if "roberta" in teacher.model_type else table
+
+
 @torch.no_grad()
 def copy_layers(
     student: PreTrainedModel,
@@ -162,9 +171,8 @@ def copy_layers(
         if name == words:
             value.copy_(torch.stack([source[list(row)].mean(0) if row else source.mean(0) for row in rows]))
             value[student.config.pad_token_id] = 0.0
-        elif name.endswith("position_embeddings.weight") and "roberta" in teacher.config.model_type:
-            # RoBERTa's positions start behind the padding id, which is another in the student.
-            shift = teacher.config.pad_token_id - student.config.pad_token_id
-            value[: len(value) - shift] = source[shift : len(value)]
+        elif name.endswith("position_embeddings.weight"):
+            source = positions(source, teacher.config, student.config)
+            value[: len(source)] = source[: len(value)]
         elif value.shape == source.shape:
             value.copy_(source)

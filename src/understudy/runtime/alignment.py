@@ -1,7 +1,6 @@
 """Words <-> sub-tokens. The unit of tagging is the word: it is read at its first sub-token, by teacher and student."""
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -10,13 +9,12 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from understudy.errors import DataError
-from understudy.text import SEPARATOR
+from understudy.text import SEPARATOR, word_places
 
 # A window leaves this share of its length to the one before, so that no word is read at an edge.
 OVERLAP = 0.25
 # Words remembered at most: about 20 MB.
 REMEMBERED = 100_000
-WITHOUT_SPACE = re.compile(r"\S+")
 
 
 @dataclass(frozen=True)
@@ -70,6 +68,7 @@ class WordEncoder:
         # A byte-level tokenizer marks words by the space before them.
         marked = any(part.get("type") == "ByteLevel" and not part.get("add_prefix_space") for part in parts)
         self._space = " " if marked else ""
+        self._splits_signs = any(part.get("type") == "BertPreTokenizer" for part in parts)
         self._known: dict[str, tuple[int, ...]] = {}
 
     def pieces(self, sentences: Sequence[Sequence[str]]) -> list[Pieces]:
@@ -82,15 +81,17 @@ class WordEncoder:
 
     def split(self, text: str) -> list[tuple[int, int]]:
         """The words of a text that nobody has split: (start, end) in characters."""
+        if not self._splits_signs:  # a sign would stay with the word before it
+            return word_places(text)
         encoding = self.tokenizer.encode(text, add_special_tokens=False)
         words: dict[int, tuple[int, int]] = {}
         for number, (start, end) in zip(encoding.word_ids, encoding.offsets, strict=True):
             word = -1 if number is None else number
             words[word] = (words[word][0] if word in words else start, end)
         return [
-            (start + part.start(), start + part.end())
+            (start + first, start + last)
             for start, end in words.values()
-            for part in WITHOUT_SPACE.finditer(text[start:end])
+            for first, last in word_places(text[start:end])
         ]
 
     def _with(self, words: set[str]) -> dict[str, tuple[int, ...]]:
@@ -108,21 +109,27 @@ class WordEncoder:
         return known
 
     def windows(self, sentences: Sequence[Sequence[str]], max_length: int) -> Iterator[Window]:
-        """Parts of at most `max_length` tokens; neighbours overlap, and a word is read far from the edges."""
-        for number, pieces in enumerate(self.pieces(sentences)):
-            yield from self._windows(pieces, number, max_length)
+        """Parts of at most `max_length` tokens; neighbours overlap, and a word is read far from the edges.
 
-    def _windows(self, pieces: Pieces, number: int, max_length: int) -> Iterator[Window]:
+        A question stands before every part, where it leaves half of the room.
+        """
+        for number, (words, pieces) in enumerate(zip(sentences, self.pieces(sentences), strict=True)):
+            asked = int(pieces.first[words.index(SEPARATOR)]) + 1 if SEPARATOR in words else 0
+            yield from self._windows(pieces, number, max_length, asked)
+
+    def _windows(self, pieces: Pieces, number: int, max_length: int, asked: int) -> Iterator[Window]:
         room = max(max_length - len(self.before) - len(self.after), 1)
-        overlap = int(room * OVERLAP) if len(pieces.ids) > room else 0
-        starts = range(0, max(len(pieces.ids) - overlap, 1), room - overlap)
+        asked = asked if len(pieces.ids) > room >= 2 * asked else 0
+        question, length, room = pieces.ids[:asked].tolist(), len(pieces.ids) - asked, room - asked
+        overlap = int(room * OVERLAP) if length > room else 0
+        starts = range(0, max(length - overlap, 1), room - overlap)
         for start in starts:
             end = start + room
-            left = start + overlap // 2 if start else 0
-            right = end - (overlap - overlap // 2) if start != starts[-1] else len(pieces.ids)
-            words = np.flatnonzero((pieces.first >= left) & (pieces.first < right))
+            left = start + overlap // 2 if start else -asked  # the first part reads the question too
+            right = end - (overlap - overlap // 2) if start != starts[-1] else length
+            words = np.flatnonzero((pieces.first - asked >= left) & (pieces.first - asked < right))
             if len(words):
-                ids = [*self.before, *pieces.ids[start:end].tolist(), *self.after]
+                ids = [*self.before, *question, *pieces.ids[asked + start : asked + end].tolist(), *self.after]
                 yield Window(ids, number, words, pieces.first[words] - start + len(self.before))
 
 
@@ -148,7 +155,7 @@ def _special_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
 
 
 def continuing(tokenizer: Tokenizer) -> np.ndarray:
-    """[vocabulary] bool: tokens that go on with a word, and never start one."""
+    """[vocabulary] bool: tokens that go on with a word, and never start one; none where no mark tells them."""
     state = json.loads(tokenizer.to_str())
     kind, model = state["model"]["type"], state["model"]
     special = {token["content"] for token in state["added_tokens"]}
@@ -156,7 +163,9 @@ def continuing(tokenizer: Tokenizer) -> np.ndarray:
     if kind == "WordPiece":
         marks = [name.startswith(model["continuing_subword_prefix"]) for name, _ in names]
     elif kind in ("BPE", "Unigram"):
-        marks = [not name.startswith(("\u0120", "\u2581")) for name, _ in names]
+        starts = [name.startswith(("\u0120", "\u2581")) for name, _ in names]
+        # Where the ends of words are marked instead, a piece does not tell whether it starts one.
+        marks = [any(starts) and not start for start in starts]
     else:
         marks = [False] * len(names)
     return np.array([mark and name not in special for mark, (name, _) in zip(marks, names, strict=True)])

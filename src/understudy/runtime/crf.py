@@ -15,6 +15,8 @@ def max_marginals(emissions: np.ndarray, crf: dict[str, Any]) -> np.ndarray:
     Returns:
         [words, tags] float32.
     """
+    if not len(emissions):
+        return emissions
     forwards, backwards = np.empty_like(emissions), np.empty_like(emissions)
     following = np.asarray(crf["transitions"], dtype=np.float32)
     preceding = np.ascontiguousarray(following.T)

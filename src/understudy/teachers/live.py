@@ -59,7 +59,9 @@ class Teacher:
         self.model.train(False)
         self.max_length = input_length(self.model, self.tokenizer, max_length)
         self.label_names = list(task.labels)
-        self.dtype = dtype or ("float32" if task.kind == "regression" else fastest_dtype(self.model.device))
+        fastest = dtype or fastest_dtype(self.model.device)
+        self.dtype = dtype or ("float32" if task.kind == "regression" else fastest)
+        self._inner_dtype = fastest  # what its layers are read in, where nobody asks for its logits
 
     @torch.no_grad()
     def __call__(self, batch: Mapping[str, Any], fields: Collection[str] = ("logits",)) -> dict[str, Any]:
@@ -82,7 +84,8 @@ class Teacher:
             inputs, words = self.tokenize(batch["text"], batch.get("text_pair")), None
         self.model.eval()
         # Attributions are gradients by the word vectors, the weights stay as they are.
-        with autocast(self.model.device, self.dtype), torch.set_grad_enabled(ATTRIBUTIONS in fields):
+        dtype = self.dtype if "logits" in fields else self._inner_dtype
+        with autocast(self.model.device, dtype), torch.set_grad_enabled(ATTRIBUTIONS in fields):
             found = self._run(inputs.to(self.model.device), fields)
         outputs = {field: _to_float(found[field]) for field in fields}
         if words is not None and "logits" in outputs:

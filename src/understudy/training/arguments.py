@@ -9,7 +9,6 @@ import torch
 from transformers import TrainingArguments
 
 from understudy.models.transformer import TRANSFORMERS
-from understudy.tasks import Task
 from understudy.teachers.live import has_fast_bfloat16
 
 
@@ -56,10 +55,9 @@ def fast_precision(given: Mapping[str, Any]) -> dict[str, bool]:
     return {"bf16": has_fast_bfloat16(found or torch.device("cpu"))}
 
 
-def with_precision(arguments: dict[str, Any], architecture: str, task: Task) -> dict[str, Any]:
-    """A student's arguments, a transformer's with bfloat16 where it is fast; what gives numbers is not rounded."""
-    fits = architecture in TRANSFORMERS and task.decides
-    return {**arguments, **fast_precision(arguments)} if fits else arguments
+def with_precision(arguments: dict[str, Any], architecture: str) -> dict[str, Any]:
+    """A student's arguments, a transformer's with bfloat16 where it is fast."""
+    return {**arguments, **fast_precision(arguments)} if architecture in TRANSFORMERS else arguments
 
 
 def steps_of_a_pass(arguments: DistillationArguments, rows: int) -> int:

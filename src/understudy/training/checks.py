@@ -52,19 +52,13 @@ def check_fields(needed: frozenset[str], losses: Sequence[Loss], teacher: Teache
 def prepare_losses(losses: Sequence[Loss], model: PreTrainedModel, teacher: Any, task: Task) -> None:
     """Let losses look at both models; what they learn with the student goes through its optimiser and checkpoints."""
     over_layers = [loss for loss in losses if loss.teacher_fields - {"logits"}]
-    whole = next((type(loss).__name__ for loss in over_layers if loss.of_whole_texts), None)
-    if whole and task.is_tagging:
-        raise ModelError(
-            f"{whole} compares whole texts, and a tagger reads words. Choose a recipe that compares tokens, such as "
-            "tinybert or minilm, or one that reads logits."
-        )
+    for loss in losses:
+        loss.check(task)
     if over_layers and is_student(model):
         raise ModelError(
             f"{type(model).__name__} has no layers like the teacher's. Choose a transformer, such as --student "
             "bert-tiny, or a recipe that reads logits."
         )
-    if any("attributions" in loss.teacher_fields for loss in losses) and task.kind in ("multi-label", "aspects"):
-        raise ModelError(f"Attributions are of one decision a text; this is {task.describe()}. Choose another recipe.")
     for loss in over_layers:
         loss.prepare(model.config, teacher.model.config)
     learned = [module for loss in losses for module in loss.learned]

@@ -118,7 +118,7 @@ def distill(
     stages = make_stages(settings.recipe, settings.recipe_options)
     check_validation(data)
     check_student(settings.student, task_of(data["train"]))
-    _check_start(settings, stages)
+    _check_start(settings, stages, task_of(data["train"]), _width(teacher))
     settings.transfer.check(task_of(data["train"]), is_pair(data["train"]))
     order = _label_order(teacher, data, settings.label_map)
     texts = transfer_set(data, teacher, unlabelled, settings.transfer, order)
@@ -215,7 +215,7 @@ class Lesson:
             losses=stage.losses,
             teacher=self._asked(stage),
             label_order=self.order,
-            args=_arguments(stage, self.settings, len(rows), work, stages),
+            args=_arguments(stage, self.settings, len(rows), work, stages, _width(self.teacher)),
             callbacks=[*callbacks, *replacing],
             blend=self.settings.transfer.blend(self.teacher, tokenizer, self.order, stage.needs_teacher),
         )
@@ -227,18 +227,40 @@ class Lesson:
         return self.teacher if self.settings.live or stage.needs_layers or self.labelled is None else self.labelled
 
 
-def _check_start(settings: DistillSettings, stages: Sequence[Stage]) -> None:
-    """Raises ModelError where a head stays as it is that was never the teacher's."""
-    init = settings.student.init
-    if any(stage.frozen for stage in stages) and (init == "random" or is_folder(init)):
+def _width(teacher: Teacher) -> int:
+    return int(getattr(teacher.model.config, "hidden_size", 0))
+
+
+def _check_start(settings: DistillSettings, stages: Sequence[Stage], task: Task, width: int) -> None:
+    """Refuse what would fail, or go wrong, after the texts are labelled.
+
+    Args:
+        width: of the teacher's layers.
+
+    Raises:
+        ModelError: a loss is not for the task or the student, or a head stays as it is that was never the teacher's.
+    """
+    for loss in (loss for stage in stages for loss in stage.losses):
+        loss.check(task)
+    student = settings.student
+    if student.architecture not in TRANSFORMERS:
+        if any(stage.needs_layers for stage in stages):
+            raise ModelError(
+                f"{settings.recipe} looks at the teacher's layers, and {student.architecture} has none like them. "
+                "Choose a transformer, such as --student bert-tiny, or a recipe that reads logits."
+            )
+        return
+    start = student.start(width)
+    if any(stage.frozen for stage in stages) and (start == "random" or is_folder(start)):
+        why = f"--init {start}" if student.init else "--embeddings other than the teacher's, or another width,"
         raise ModelError(
-            f"{settings.recipe} leaves the student's head as it is, so it must be the teacher's: --init {init} makes "
+            f"{settings.recipe} leaves the student's head as it is, so it must be the teacher's: {why} makes "
             "another one. Choose layers of the teacher, or another recipe."
         )
 
 
 def _with_defaults(settings: DistillSettings, task: Task) -> DistillSettings:
-    arguments = with_precision(settings.arguments, settings.student.architecture, task)
+    arguments = with_precision(settings.arguments, settings.student.architecture)
     return replace(settings, recipe=settings.recipe or default_recipe(task, settings.student.crf), arguments=arguments)
 
 
@@ -259,13 +281,16 @@ def training_steps(settings: DistillSettings, texts: int, train: int | None = No
     return total
 
 
-def _arguments(stage: Stage, settings: DistillSettings, rows: int, work: Path, stages: int) -> DistillationArguments:
+def _arguments(
+    stage: Stage, settings: DistillSettings, rows: int, work: Path, stages: int, width: int = 0
+) -> DistillationArguments:
     """The stage's settings and the user's; passes by the number of rows where neither says.
 
-    Steps and passes are those of the whole training, of which each of `stages` has its share.
+    Steps and passes are those of the whole training, of which each of `stages` has its share. The learning rate depends
+    on the `width` of the teacher's layers: a transformer as wide starts from them.
     """
     suited = dict(TRANSFORMER_ARGUMENTS) if settings.student.architecture in TRANSFORMERS else {}
-    if suited and settings.student.copies_layers:
+    if suited and settings.student.copies_layers(width):
         suited["learning_rate"] = COPIED_LEARNING_RATE
     chosen = {**suited, **stage.arguments, **settings.arguments}
     arguments = DistillationArguments(output_dir=str(work), seed=settings.seed, **chosen)

@@ -56,14 +56,18 @@ class StudentSettings:
     def is_ensemble(self) -> bool:
         return self.architecture.startswith(f"{ENSEMBLE}:")
 
-    @property
-    def copies_layers(self) -> bool:
-        """Whether a transformer of these settings starts from layers that know something already."""
-        size = TRANSFORMERS.get(self.architecture)
-        if size is not None and is_folder(self.init):
-            return True
-        as_wide = size is not None and (self.hidden_size or size.hidden_size) is None
-        return as_wide and self.init != "random" and (self.init is not None or self.embeddings == "teacher")
+    def is_as_wide(self, width: int) -> bool:
+        """Whether a transformer of these settings is as wide as a teacher of `width`."""
+        return (self.hidden_size or TRANSFORMERS[self.architecture].hidden_size) in (None, width)
+
+    def start(self, width: int) -> str:
+        """What a transformer starts from with a teacher of `width`: as `init`, decided."""
+        return self.init or ("first" if self.is_as_wide(width) and self.embeddings == "teacher" else "random")
+
+    def copies_layers(self, width: int) -> bool:
+        """Whether a transformer starts from layers that know something already, as they are."""
+        start = self.start(width)
+        return is_folder(start) or (start != "random" and self.is_as_wide(width))
 
 
 def check_architecture(name: str) -> None:

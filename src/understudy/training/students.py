@@ -204,11 +204,11 @@ def _transformer(
         "bos_token_id": None,
         "eos_token_id": None,
     }
-    if is_pair(texts) and not original.config.model_type.endswith("roberta"):
+    kinds = getattr(original.config, "type_vocab_size", 0)  # DeBERTa has none, and needs none
+    if is_pair(texts) and kinds == 1 and not original.config.model_type.endswith("roberta"):
         own["type_vocab_size"] = 2
     check_family(original)
-    as_wide = size.hidden_size in (None, original.config.hidden_size)
-    init = settings.init or ("first" if as_wide and settings.embeddings == "teacher" else "random")
+    as_wide, init = settings.is_as_wide(original.config.hidden_size), settings.start(original.config.hidden_size)
     layers = None
     if init != "random":
         theirs = original.config.num_hidden_layers

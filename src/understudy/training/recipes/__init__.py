@@ -9,6 +9,7 @@ from typing import Any
 
 from understudy.errors import ModelError
 from understudy.losses import DiversityLoss, LearnedWeights, Loss, MutualLoss
+from understudy.losses.layer_mapping import layer_mapping
 from understudy.tasks import Task
 from understudy.training.recipes.base import Stage
 from understudy.training.recipes.layers import (
@@ -68,6 +69,8 @@ RECIPES: dict[str, Callable[..., list[Stage]]] = {
 
 # A step of each recipe in steps of hard-labels: what benchmarks/recipe_cost.py measured.
 COSTS = Path(__file__).parent / "costs.json"
+# Options that count something.
+WHOLE = ("heads", "highest", "dimensions")
 # Options of every recipe, and what they are where nobody says.
 COMMON: dict[str, Any] = {"weights": "fixed", "mutual": 0.0, "diversity": 0.0}
 
@@ -101,10 +104,28 @@ def make_stages(name: str, options: dict[str, Any] | None = None) -> list[Stage]
     unknown = sorted(options.keys() - known.keys())
     if unknown:
         raise ModelError(f"The recipe {name} has no option {unknown[0]!r}. It has {', '.join([*known, *COMMON])}.")
+    for option, value in options.items():
+        _check_option(name, option, value, known[option].default)
     stages = RECIPES[name](**options)
     if common["weights"] == "learned" and all(len(stage.losses) == 1 for stage in stages):
         raise ModelError(f"The recipe {name} has one term at a time: there are no weights to learn. Leave weights out.")
     return [_with_common(stage, **common) for stage in stages]
+
+
+def _check_option(recipe: str, option: str, value: Any, default: Any) -> None:
+    """Raises ModelError for a value that can't be meant."""
+    said, is_number = f"The recipe {recipe}: {option}={value!r}, expected", isinstance(value, int | float)
+    if option == "mapping":
+        layer_mapping(value)
+    elif option in WHOLE:
+        if not isinstance(value, int) or value < 1:
+            raise ModelError(f"{said} a whole number above 0.")
+    elif isinstance(default, int | float) and not is_number:
+        raise ModelError(f"{said} a number.")
+    elif option == "temperature" and not value > 0:
+        raise ModelError(f"{said} a number above 0.")
+    elif is_number and option != "teacher_layer" and not value >= 0:
+        raise ModelError(f"{said} no number below 0.")
 
 
 def _with_common(stage: Stage, weights: str, mutual: float, diversity: float) -> Stage:

@@ -5,11 +5,13 @@ from typing import Any
 from understudy.errors import ModelError
 from understudy.losses import (
     AttentionLoss,
+    AttentionRelationLoss,
     AttributionLoss,
     ContrastiveLoss,
     CosineHiddenLoss,
     EarthMovers,
     EmbeddingLoss,
+    EmbeddingRelationLoss,
     HardLabelLoss,
     HiddenStateLoss,
     LastStateLoss,
@@ -107,7 +109,7 @@ def minilmv2(heads: int = 12, teacher_layer: int = -1) -> list[Stage]:
 
 def mlkd(heads: int = 12, temperature: float = 2.0) -> list[Stage]:
     """Relations of tokens and attention, then of samples, with soft targets (MLKD-BERT, Zhang et al. 2024)."""
-    tokens: list[Loss] = [RelationLoss("uniform"), MiniLMv2Loss(heads)]
+    tokens: list[Loss] = [EmbeddingRelationLoss(), RelationLoss("uniform"), AttentionRelationLoss(heads)]
     samples: list[Loss] = [SampleRelationLoss(), ContrastiveLoss(), SoftTargetLoss(temperature)]
     return [Stage(tokens, NO_BEST), Stage(samples)]
 
@@ -131,7 +133,8 @@ def ad_kd(
 
 def theseus(rate: float = 0.3, alone_from: float = 0.5) -> list[Stage]:
     """Layers among the teacher's, ever more of them, learn from labels alone (BERT-of-Theseus, Xu et al. 2020)."""
-    if not 0 < alone_from <= 1:
-        raise ModelError(f"theseus: alone_from={alone_from}, expected a share of the training above 0, at most 1.")
+    for name, share in (("rate", rate), ("alone_from", alone_from)):
+        if not 0 < share <= 1:
+            raise ModelError(f"theseus: {name}={share}, expected a share above 0, at most 1.")
     growing = capped(linear(rate, rate + (1 - rate) / alone_from), 1.0)
     return [Stage([HardLabelLoss()], frozen=("embeddings", *HEAD), replacing=growing)]
