@@ -474,6 +474,8 @@ def main() -> None:
         ("indonlu", lambda: exam_table("indonlu", "macro_f1")),
         ("taggers", lambda: exam_table("taggers")),
         ("pairs", lambda: exam_table("pairs")),
+        ("snips", lambda: exam_table("snips")),
+        ("grid of students", lambda: layers("grid_students")),
         ("tagging speed", tagging_speed),
         ("transfer", transfer),
         ("layers", lambda: layers("layers")),

@@ -55,6 +55,12 @@ def test_a_comment_is_told_from_a_word_by_its_columns(tmp_path: Path) -> None:
     assert texts_of(load_data(_folder(tmp_path / "b", ".conll", tabs))["train"]) == [["#rome", "is"], ["far"]]
 
 
+def test_a_word_with_a_space_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train = load_data(_folder(tmp_path / "data", ".conll", "EU NNP\tB-ORG\nrejects VBZ\tO\n"))["train"]
+    assert texts_of(train) == [["EU NNP", "rejects VBZ"]]
+    assert caplog.text.count("'EU NNP' has a space in it and is read as one word") == 2  # once a file
+
+
 def test_splits_of_other_columns_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"validation.conll has 3 columns, .*train.conll 2. Expected the same"):
         load_data(_folder(tmp_path / "data", ".conll", "a O\nb B-X\n", "a NN O\n"))

@@ -4,12 +4,15 @@ import codecs
 import csv
 import gzip
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
 from understudy.errors import DataError
+
+logger = logging.getLogger("understudy")
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".conll", ".conllu", ".iob", ".bio")
 LONGEST_LINE = 64 << 20
@@ -34,6 +37,9 @@ def column_names(path: Path) -> list[str]:
     first = next(read_rows(path), None)
     if first is None:
         raise DataError(f"{path} has no rows.")
+    spaced = next((word for word in first[1]["0"] if " " in word), None) if file_kind(path) in CONLL else None
+    if spaced is not None:
+        logger.warning("%s: %r has a space in it and is read as one word: tabs separate the columns.", first[0], spaced)
     return list(first[1])
 
 
