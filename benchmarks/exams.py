@@ -6,7 +6,7 @@
 | taggers.yaml | what a CRF, characters and a teacher bring to taggers, with all labels and with a tenth of them |
 | layers.yaml | which recipe over layers, which mapping, which weights, after Dankar et al. 2023 |
 | grid.yaml | TinyBERT's losses, mappings and weights, on one text and on two |
-| grid_students.yaml | the same for a deeper student and a narrower one |
+| grid_students.yaml | what of it holds for a deeper student and a narrower one |
 | ensembles.yaml | several kinds of students over one table of word vectors, after Lin et al. 2024 |
 | pairs.yaml | paraphrase, entailment and similarity, where small students fail |
 | snips.yaml | slots and intents of spoken requests |

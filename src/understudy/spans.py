@@ -73,7 +73,7 @@ def repaired(tags: Sequence[str]) -> list[str]:
     """The same tags with B- where an I- continued nothing (of BIOES, S- where an E- did); the spans do not change."""
     change = {"I": "B", "E": "S", "L": "U"}
     result = list(tags)
-    for place in broken_places(to_bio(tags)):
+    for place in broken_places([to_bio([tag])[0] if "-" in tag else tag for tag in tags]):
         result[place] = f"{change[tags[place][0]]}{tags[place][1:]}"
     return result
 

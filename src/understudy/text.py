@@ -84,5 +84,5 @@ def written_list(value: str, place: str) -> list[Any] | None:
         raise DataError(f"{place}: {value[:60]!r} is a list without commas, as numpy prints it. Write it with commas.")
     try:
         return list(ast.literal_eval(value))
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):
         return None

@@ -62,16 +62,23 @@ def test_a_word_with_a_space_is_said(tmp_path: Path, caplog: pytest.LogCaptureFi
 
 
 def test_splits_of_other_columns_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"validation.conll has 3 columns, .*train.conll 2. Expected the same"):
+    with pytest.raises(DataError, match=r"validation.conll has 3 columns, .*train.conll 2, .*--label"):
         load_data(_folder(tmp_path / "data", ".conll", "a O\nb B-X\n", "a NN O\n"))
+    data = load_data(_folder(tmp_path / "named", ".conll", "a O\nb B-X\n\nc O NN\n", "a O NN\n"), Columns(label="1"))
+    assert labels_of(data["train"]).tolist() == [0, 1, 0]
+    assert labels_of(data["validation"]).tolist() == [0]
 
 
 @pytest.mark.parametrize(
     ("content", "columns", "message"),
     [
-        ("a O\nb\tB-X\tz\n", Columns(), r"train.conll:2: 3 columns .*the lines before have 2"),
+        ("a O\nb\tB-X\tz\n", Columns(), r"train.conll:2: 3 columns .*the line above has 2"),
         ("a O\nb B-X extra\n", Columns(), r"train.conll:2: 3 columns"),
-        ("a O\nb B-X\n\nc NN B-X\nd VB O\n", Columns(), r"train.conll:4: 3 columns .*the lines before have 2"),
+        (
+            "a O\nb B-X\n\nc NN B-X\nd VB O\n",
+            Columns(),
+            r"train.conll:4: 3 columns, the first sentence has 2, .*--label",
+        ),
         ("a O\nb B-X\n", Columns(label="3"), r"no column '3'. It has \['0', '1'\]"),
         ("a\nb\n", Columns(), r"one column, expected a word and at least one tag"),
         ("a O\nb O\n", Columns(), r"Every training row has the label 'O'"),

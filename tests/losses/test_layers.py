@@ -227,7 +227,7 @@ def test_mappings_that_are_none() -> None:
         HiddenStateLoss("diagonal")
     with pytest.raises(ModelError, match="No layer mapping 3"):
         HiddenStateLoss(3)  # type: ignore[arg-type]
-    with pytest.raises(ModelError, match="The student has 4 layers, the teacher only 2"):
+    with pytest.raises(ModelError, match="gives each of the student's 4 layers a block of the teacher's 2"):
         HiddenStateLoss("mean")(fields(4, 8, 0), fields(2, 8, 1), BATCH_FIELDS)
     with pytest.raises(ModelError, match=r"pair \(3, 1\), but there are 2 layers in the student and 4"):
         HiddenStateLoss([(3, 1)])(fields(2, 8, 0), fields(4, 8, 1), BATCH_FIELDS)

@@ -80,7 +80,7 @@ def test_learned_weights_by_hand() -> None:
     assert loss.teacher_fields == {"logits"}
     values = [float(term.weighted(student, teacher, batch, 0.0)) for term in terms]
     assert loss(student, teacher, batch).item() == pytest.approx(sum(values))
-    optimizer = torch.optim.SGD(loss.projection.parameters(), lr=0.05 / SCALE**2)
+    optimizer = torch.optim.SGD(loss.projection.parameters(), lr=0.05 / SCALE)
     for _ in range(2000):
         optimizer.zero_grad()
         loss(student, teacher, batch).backward()

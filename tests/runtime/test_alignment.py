@@ -73,6 +73,12 @@ def test_a_question_stands_before_every_window(teacher_folder: Path) -> None:
     for window in windows:
         expected = [encoder.pieces([[sentence[word]]])[0].ids[0] for word in window.words]
         assert [window.ids[place] for place in window.positions] == expected
+    byte_level = _byte_level(False)
+    byte_level.add_special_tokens(["[SEP]"])
+    encoder = WordEncoder(byte_level, "<unk>")
+    separator = byte_level.token_to_id("[SEP]")
+    assert all(list(window.ids).count(separator) == 1 for window in encoder.windows([sentence], 20))
+    encoder = WordEncoder(Tokenizer.from_file(str(teacher_folder / "tokenizer.json")), "[UNK]")
     long = with_question(["film"] * 30, ["great"] * 20)  # a question that would leave no room
     assert np.concatenate([window.words for window in encoder.windows([long], 20)]).tolist() == list(range(len(long)))
 

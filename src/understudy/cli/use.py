@@ -221,16 +221,16 @@ def _tagged(classifier: Any, row: dict[str, Any]) -> dict[str, Any]:
     from understudy.runtime.answers import answer_words
     from understudy.text import clean_text, split_words, with_question
 
+    if row.get("tokens") is None and not isinstance(row.get("text"), str):
+        raise DataError("expected a text, or a JSON object with tokens or a text.")
     if row.get("tokens") is None and row.get("question") is None:
-        if not isinstance(row.get("text"), str):
-            raise DataError("expected a text, or a JSON object with tokens or a text.")
         found: dict[str, Any] = classifier.tag(row["text"])
         return found
     if row.get("tokens") is not None:
         words = split_words(row["tokens"], "tokens")
         places = [(index, index + 1) for index in range(len(words))]
     else:
-        text = clean_text(row.get("text"))
+        text = clean_text(row["text"])
         places = classifier.words.split(text)
         words = [text[start:end] for start, end in places]
     if row.get("question") is None:

@@ -41,7 +41,8 @@ def load_data(source: str | Path | DatasetDict, columns: Columns | None = None, 
     opened = open_splits(source, columns)
     if "train" not in opened:
         raise DataError(f"{source}: no training split, found only {', '.join(opened)}.")
-    _check_widths(opened)
+    if columns.label is None:
+        _check_widths(opened)
     train, resolved = read_table(opened["train"], columns, str(source))
     labels = ",".join(resolved.labels)
     same = replace(columns, text=resolved.text, text_pair=resolved.text_pair, label=labels, task=resolved.task)
@@ -188,8 +189,8 @@ def _check_widths(opened: Mapping[str, FileRows | LoadedRows]) -> None:
     for rows in opened.values():
         if is_conll(train.columns) and is_conll(rows.columns) and len(rows.columns) != len(train.columns):
             raise DataError(
-                f"{rows.name} has {len(rows.columns)} columns, {train.name} {len(train.columns)}. Expected the same "
-                "columns in all splits."
+                f"{rows.name} has {len(rows.columns)} columns, {train.name} {len(train.columns)}, so the last is not "
+                "the same everywhere. Name the column of tags with --label."
             )
 
 

@@ -155,10 +155,9 @@ def _conll_rows(path: Path) -> Iterator[tuple[str, Row]]:
             continue
         if path.name.endswith(".conllu") and not fields[0].isdigit():
             continue  # a contraction, beside its parts
-        width = style[0] if style else len(fields)
-        if len(fields) != width:
+        if sentence and len(fields) != len(sentence[0]):
             raise DataError(
-                f"{place}: {len(fields)} columns ({line[:60]!r}), the lines before have {width}. "
+                f"{place}: {len(fields)} columns ({line[:60]!r}), the line above has {len(sentence[0])}. "
                 "Expected a word and its tags on each line, all separated by tabs, or all by spaces."
             )
         first = first if sentence else place

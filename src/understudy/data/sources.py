@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
 
-from understudy.data.readers import SUFFIXES, Row, column_names, file_kind, read_rows
+from understudy.data.readers import CONLL, SUFFIXES, Row, column_names, file_kind, read_rows
 from understudy.errors import DataError
 
 SPLIT_FILES = {
@@ -47,12 +47,20 @@ class FileRows:
     def __init__(self, path: Path, columns: Columns) -> None:
         self.path, self.name = path, str(path)
         self.columns = column_names(path)
+        # Of CoNLL files the last column is taken for the tags, unless one is named.
+        self._one_width = file_kind(path) in CONLL and columns.label is None
         stat = path.stat()
         identity = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, columns.__dict__, FORMAT_VERSION]
         self.key: str | None = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
 
     def __iter__(self) -> Iterator[tuple[str, Row]]:
-        return read_rows(self.path)
+        for place, row in read_rows(self.path):
+            if self._one_width and len(row) != len(self.columns):
+                raise DataError(
+                    f"{place}: {len(row)} columns, the first sentence has {len(self.columns)}, so the last is not the "
+                    "same everywhere. Name the column of tags with --label."
+                )
+            yield place, row
 
 
 class LoadedRows:

@@ -92,6 +92,11 @@ class MeanOfBlock:
     def __call__(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], distance: Distance
     ) -> Iterable[tuple[int, Tensor, float]]:
+        if len(student) > len(teacher):
+            raise ModelError(
+                f"The mapping 'mean' gives each of the student's {len(student)} layers a block of the teacher's "
+                f"{len(teacher)}. Give the student fewer --layers, or choose another mapping."
+            )
         edges = np.linspace(0, len(teacher), len(student) + 1).round().astype(int)
         for layer, (start, end) in enumerate(pairwise(edges.tolist())):
             yield layer, torch.stack(list(teacher[start : max(end, start + 1)])).mean(0), 1.0
@@ -187,11 +192,7 @@ def _attention(costs: np.ndarray, temperature: float) -> np.ndarray:
 def mapped_distance(
     student: Sequence[Tensor], teacher: Sequence[Tensor], mapping: LayerMapping, distance: Distance
 ) -> Tensor:
-    """The mean distance of what `mapping` pairs, by its weights; raises ModelError where the student is deeper."""
-    if len(student) > len(teacher):
-        raise ModelError(
-            f"The student has {len(student)} layers, the teacher only {len(teacher)}. Give the student fewer --layers."
-        )
+    """The mean distance of what `mapping` pairs, by its weights."""
     terms, total = [], 0.0
     for layer, target, weight in mapping(student, teacher, distance):
         terms.append(weight * distance(student[layer], target))

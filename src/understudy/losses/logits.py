@@ -243,7 +243,7 @@ class AdaptiveLoss(_DistributionLoss):
 
     def check(self, task: Task) -> None:
         """Raises ModelError for tasks other than classification and tagging."""
-        if len(task.groups) != 1 or task.kind == "multi-label":
+        if task.kind not in ("classification", "tagging"):
             raise ModelError(
                 f"AdaptiveLoss weighs texts by their one label; this is {task.describe()}. Use soft-targets."
             )

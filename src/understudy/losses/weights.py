@@ -50,3 +50,5 @@ class _Learned(nn.Module):
     def __init__(self, terms: int) -> None:
         super().__init__()
         self.scaled_log_variances = nn.Parameter(torch.zeros(terms))
+        # So that they take no more than their share of what gradients are clipped by.
+        self.scaled_log_variances.register_hook(lambda slope: slope / SCALE)

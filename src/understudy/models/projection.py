@@ -12,6 +12,8 @@ from understudy.models.transformer import positions
 
 # The norms of BERT, RoBERTa and ELECTRA, by the end of their names.
 Seen = tuple[Tensor, Tensor]
+# Standard deviation of weights that the teacher has nothing for, as BERT's at their start.
+SPARE = 0.02
 NORMS = ("embeddings.LayerNorm", "attention.output.LayerNorm", "output.LayerNorm")
 
 
@@ -139,7 +141,6 @@ def _project_attention(layer: Any, source: Any, config: Any, wide: Any, basis: T
         parts["value"].append(right.T)
     for name in ("query", "key", "value"):
         both = torch.cat(parts[name])
-        both = F.pad(both, (0, 0, 0, config.hidden_size - len(both)))  # where the teacher has fewer heads
         _set(getattr(layer.self, name), both[:, :-1], both[:, -1])
     joined = torch.cat(parts["output"], 1)
     _set(
@@ -155,11 +156,12 @@ def _heads(module: nn.Linear, basis: Tensor, config: Any) -> Tensor:
 
 
 def _factors(product: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """`product` as nearly as `rank` allows as left @ right.T."""
+    """`product` as nearly as `rank` allows as left @ right.T; what is left of the rank can still be learned."""
     left, values, right = torch.linalg.svd(product, full_matrices=False)
     root = values[:rank].sqrt()
     missing = rank - len(root)
-    return F.pad(left[:, :rank] * root, (0, missing)), F.pad(right[:rank].T * root, (0, missing))
+    rest = SPARE * torch.randn(right.shape[1], missing)  # against zeros: both of them zero would stay so
+    return F.pad(left[:, :rank] * root, (0, missing)), torch.cat([right[:rank].T * root, rest], 1)
 
 
 def _fit_norm(norm: Any, seen: Seen, basis: Tensor) -> None:

@@ -104,8 +104,9 @@ class WordEncoder:
         encodings = self.tokenizer.encode_batch_fast(rows, is_pretokenized=True, add_special_tokens=False)
         for word, encoding in zip(new, encodings, strict=True):
             known[word] = tuple(encoding.ids) or self.unknown
-        if SEPARATOR in words and self.tokenizer.token_to_id(SEPARATOR) is None:
-            known[SEPARATOR] = tuple(self.after[-1:]) or self.unknown
+        if SEPARATOR in words:  # one token, also where a space would be another before it
+            separator = self.tokenizer.token_to_id(SEPARATOR)
+            known[SEPARATOR] = (tuple(self.after[-1:]) or self.unknown) if separator is None else (separator,)
         return known
 
     def windows(self, sentences: Sequence[Sequence[str]], max_length: int) -> Iterator[Window]:

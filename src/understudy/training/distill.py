@@ -113,8 +113,10 @@ def distill(
     Raises:
         UnderstudyError: bad input, said before any training step.
     """
-    data = DatasetDict({name: with_labels_of(rows, teacher.label_names) for name, rows in data.items()})
-    settings = _with_defaults(settings or DistillSettings(), task_of(data["train"]))
+    settings = settings or DistillSettings()
+    theirs = [(settings.label_map or {}).get(name, name) for name in teacher.label_names]
+    data = DatasetDict({name: with_labels_of(rows, theirs) for name, rows in data.items()})
+    settings = _with_defaults(settings, task_of(data["train"]))
     stages = make_stages(settings.recipe, settings.recipe_options)
     check_validation(data)
     check_student(settings.student, task_of(data["train"]))

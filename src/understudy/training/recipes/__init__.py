@@ -114,17 +114,24 @@ def make_stages(name: str, options: dict[str, Any] | None = None) -> list[Stage]
 
 def _check_option(recipe: str, option: str, value: Any, default: Any) -> None:
     """Raises ModelError for a value that can't be meant."""
-    said, is_number = f"The recipe {recipe}: {option}={value!r}, expected", isinstance(value, int | float)
+    said = f"The recipe {recipe}: {option}={value!r}, expected"
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    is_number = is_whole or isinstance(value, float)
     if option == "mapping":
         layer_mapping(value)
+    elif value is None and default is None:
+        pass
+    elif option == "teacher_layer":  # its range is the teacher's
+        if not is_whole:
+            raise ModelError(f"{said} a whole number.")
     elif option in WHOLE:
-        if not isinstance(value, int) or value < 1:
+        if not is_whole or value < 1:
             raise ModelError(f"{said} a whole number above 0.")
     elif isinstance(default, int | float) and not is_number:
         raise ModelError(f"{said} a number.")
     elif option == "temperature" and not value > 0:
         raise ModelError(f"{said} a number above 0.")
-    elif is_number and option != "teacher_layer" and not value >= 0:
+    elif is_number and not value >= 0:
         raise ModelError(f"{said} no number below 0.")
 
 
