@@ -98,5 +98,5 @@ def test_students_that_can_not_stand_in(teacher: Teacher, toy_data: Path, tmp_pa
     deeper = type(deeper)(type(deeper.config)(**{**deeper.config.to_dict(), "num_hidden_layers": 3}))
     with pytest.raises(ModelError, match="equally many of the teacher's 3; 2 do not divide"):
         Replacing(three, deeper, lambda progress: 1.0)
-    with pytest.raises(ModelError, match="no list of layers"):
+    with pytest.raises(ModelError, match="cnn has none like them"):
         distill(teacher, data, tmp_path / "b", DistillSettings(StudentSettings("cnn"), "theseus"))
