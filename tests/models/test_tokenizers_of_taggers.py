@@ -105,9 +105,9 @@ def test_what_ships_says_the_same(student: Path, tmp_path: Path) -> None:
     assert [(span["word"], span["start"], span["end"]) for span in spans] == [("rome", 3, 7), ("anna", 9, 13)]
 
 
-def test_places_in_the_pipeline(kind: str, student: Path) -> None:
-    if kind != "byte-level":
-        pytest.skip("only a byte-level tokenizer has the space in its pieces")
+@pytest.mark.parametrize("kind", ["byte-level"], indirect=True)
+def test_places_in_the_pipeline(student: Path) -> None:
+    """A byte-level tokenizer has the space before a word in its pieces, but not in their places."""
     tagger = pipeline("token-classification", model=str(student), aggregation_strategy="simple")
     classifier = Classifier.load(student)
     for text in ("anna and bo lee live in rome 7", "nobody lives in new york now", "in rome , anna was seen"):

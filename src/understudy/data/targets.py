@@ -11,7 +11,7 @@
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -124,12 +124,12 @@ def unlabelled(rows: int, task: Task, lengths: np.ndarray) -> Dataset:
     return Dataset.from_dict({"label": labels}, features=Features({"label": feature}))
 
 
-def with_labels_of(dataset: Dataset, model_names: Sequence[str]) -> Dataset:
+def with_labels_of(dataset: Dataset, model_names: Sequence[str], label_map: Mapping[str, str] | None = None) -> Dataset:
     """`dataset` with the labels that only the model has behind its own, where the model has all of them.
 
     So data that lacks a label, as a small file of tags may, can be scored: that label is never right.
     """
-    task = task_of(dataset)
+    task, model_names = task_of(dataset), [(label_map or {}).get(name, name) for name in model_names]
     known = {name.casefold() for name in task.labels}
     missing = [name for name in model_names if name.casefold() not in known]
     has_all = known <= {name.casefold() for name in model_names}

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from understudy.errors import ModelError
+from understudy.runtime.alignment import splitting_steps
 from understudy.text import clean_texts
 
 logger = logging.getLogger("understudy")
@@ -77,8 +78,7 @@ def cut_tokenizer(
 
 
 def _byte_level(state: dict[str, Any]) -> list[dict[str, Any]]:
-    splitter = state.get("pre_tokenizer") or {}
-    return [part for part in splitter.get("pretokenizers", [splitter]) if part.get("type") == "ByteLevel"]
+    return [step for step in splitting_steps(state) if step.get("type") == "ByteLevel"]
 
 
 def word_tokenizer(words: Sequence[str], lowercase: bool, marks: Sequence[str] = ()) -> Tokenizer:

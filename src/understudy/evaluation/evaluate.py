@@ -53,7 +53,7 @@ def evaluate(
     Raises:
         LabelError: the labels of data and model do not fit.
     """
-    dataset = with_labels_of(dataset, [(label_map or {}).get(name, name) for name in classifier.label_names])
+    dataset = with_labels_of(dataset, classifier.label_names, label_map)
     task, labels, lengths = task_of(dataset), labels_of(dataset), word_counts_of(dataset)
     logits = aligned_logits(classifier, dataset, label_map, "model")
     scores: dict[str, Any] = {"rows": len(dataset), **task_metrics(task, logits, labels, lengths)}

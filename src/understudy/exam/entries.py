@@ -132,8 +132,8 @@ def _load(entry: str) -> Loaded:
     plan = DataPlan.model_validate_json(entry)
     data = load_data(plan.source, plan.columns)
     teacher = Teacher(plan.teacher)
-    theirs = [(plan.label_map or {}).get(name, name) for name in teacher.label_names]
-    data = DatasetDict({name: with_labels_of(rows, theirs) for name, rows in data.items()})
+    names = teacher.label_names
+    data = DatasetDict({split: with_labels_of(rows, names, plan.label_map) for split, rows in data.items()})
     unlabelled = None
     if plan.unlabelled:
         unlabelled = load_unlabelled(plan.unlabelled, Columns(plan.text, plan.text_pair), teacher.task.is_tagging)

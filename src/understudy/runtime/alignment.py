@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -63,8 +64,7 @@ class WordEncoder:
         self.unknown: tuple[int, ...] = (self.tokenizer.token_to_id(unknown) or 0,)
         self.continues = continuing(self.tokenizer)
         self.before, self.after = _special_ids(self.tokenizer)
-        splitter = state.get("pre_tokenizer") or {}
-        parts = splitter.get("pretokenizers", [splitter])
+        parts = splitting_steps(state)
         # A byte-level tokenizer marks words by the space before them.
         marked = any(part.get("type") == "ByteLevel" and not part.get("add_prefix_space") for part in parts)
         self._space = " " if marked else ""
@@ -132,6 +132,13 @@ class WordEncoder:
             if len(words):
                 ids = [*self.before, *question, *pieces.ids[asked + start : asked + end].tolist(), *self.after]
                 yield Window(ids, number, words, pieces.first[words] - start + len(self.before))
+
+
+def splitting_steps(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """The steps of a tokenizer's pre-tokenizer, out of what its tokenizer.json holds."""
+    splitter = state.get("pre_tokenizer") or {}
+    steps: list[dict[str, Any]] = splitter.get("pretokenizers", [splitter])
+    return steps
 
 
 def pad(rows: Sequence[Sequence[int]], padding: int) -> tuple[np.ndarray, np.ndarray]:

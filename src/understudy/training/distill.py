@@ -114,8 +114,8 @@ def distill(
         UnderstudyError: bad input, said before any training step.
     """
     settings = settings or DistillSettings()
-    theirs = [(settings.label_map or {}).get(name, name) for name in teacher.label_names]
-    data = DatasetDict({name: with_labels_of(rows, theirs) for name, rows in data.items()})
+    names, label_map = teacher.label_names, settings.label_map
+    data = DatasetDict({split: with_labels_of(rows, names, label_map) for split, rows in data.items()})
     settings = _with_defaults(settings, task_of(data["train"]))
     stages = make_stages(settings.recipe, settings.recipe_options)
     check_validation(data)
