@@ -11,8 +11,8 @@
 | pairs.yaml | paraphrase, entailment and similarity, where small students fail |
 | snips.yaml | slots and intents of spoken requests |
 
-Fine-tunes the teachers that are missing, runs the exam, keeps its rows. It goes on where it stopped. A data set called
-NAME@10 is NAME with a tenth of its training labels; the other texts are unlabelled.
+Fine-tunes the teachers that are neither in FOLDER nor in SHARED, runs the exam, keeps its rows. It goes on where it
+stopped. A data set called NAME@10 is NAME with a tenth of its training labels; the other texts are unlabelled.
 
     python benchmarks/exams.py indonlu --shared SHARED --work FOLDER [--jobs 2] [--only smsa nergrit]
 """
@@ -158,7 +158,11 @@ def main() -> None:
         part = DataPlan(**entry)
         if part.name in (arguments.only or (part.name,)):
             _data(Path(part.source).parts[1], shared, work)
-            if not (work / part.teacher).exists():
+            teacher = work / part.teacher
+            if (shared / part.teacher).is_dir() and not teacher.exists():
+                teacher.parent.mkdir(exist_ok=True)
+                teacher.symlink_to(shared / part.teacher)
+            if not teacher.exists():
                 missing.append(part)
     if missing:
         encoder = arguments.encoder or encoder_folder()

@@ -19,7 +19,7 @@ from understudy.exam.results import RESULTS, Wanted, candidates, load, winner
 from understudy.exam.run import run_exam
 from understudy.report import write_page
 from understudy.report.charts import as_file, pareto
-from understudy.report.verdict import helped, mark_front, sentence
+from understudy.report.verdict import Gain, Taught, helped, mark_front, sentence, summaries, taught
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,46 @@ def test_which_texts_helped(plan: Plan, exam: Path, browser: Any, tmp_path: Path
     assert page.locator("#helped tbody tr").count() == 2
     assert page.locator("#helped tbody tr").nth(1).inner_text().startswith("more\ttang:2, mixup 0.4\tstatic")
     page.close()
+
+
+def test_which_recipe(plan: Plan, exam: Path, browser: Any, tmp_path: Path) -> None:
+    """Each recipe against the first of the plan, one with options against itself without."""
+    assert "Which recipe" not in write_page(exam).read_text()
+    folder = tmp_path / "exam"
+    shutil.copytree(exam, folder)
+    recipes = ["logit-mse", "soft-targets", "soft-targets loss=huber"]
+    run_exam(plan.model_copy(update={"students": plan.students[:1], "baselines": False, "recipes": recipes}), folder)
+    table = candidates(load(folder))
+    rows = taught(folder, table)
+    against = {"logit-mse": "", "soft-targets": "logit-mse", "soft-targets loss=huber": "soft-targets"}
+    assert {row.recipe: row.against for row in rows} == {**against, "hard-labels": "logit-mse"}
+    scores = {row.recipe: row.scores[plan.data[0].name] for row in rows}
+    for row in rows[1:]:
+        gain = row.gains[plan.data[0].name]
+        assert gain.difference == pytest.approx(scores[row.recipe] - scores[row.against])
+        assert not gain.certain or gain.difference * gain.low > 0
+    page = browser.new_page()
+    page.goto(write_page(folder).as_uri())
+    assert page.locator("#taught tbody tr").count() == 4
+    best = max(scores, key=scores.__getitem__)
+    assert (
+        page.locator("section[aria-labelledby=taught-title] p")
+        .first.inner_text()
+        .startswith(f"static: {best} scores highest.")
+    )
+    page.close()
+
+
+def test_a_gain_is_certain_beyond_the_interval_and_the_spread() -> None:
+    rows = {
+        "beyond": Gain(0.05, 0.02, 0.08, 0.0, certain=True),
+        "within": Gain(-0.01, -0.02, -0.005, 0.9, certain=False),
+    }
+    row = Taught("cnn", "a b=1", "a", {"beyond": 0.9, "within": 0.8}, dict(rows))
+    assert (row.certain(1), row.certain(-1)) == (1, 0)
+    assert row.mean == pytest.approx(0.02)
+    said = summaries([Taught("cnn", "a", "", {"beyond": 0.85, "within": 0.81}, {}), row])
+    assert said == ["cnn: a b=1 scores highest. Beyond the spread, better: a b=1; worse: none."]
 
 
 def test_sorting_the_table(page: Any) -> None:

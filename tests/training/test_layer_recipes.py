@@ -41,6 +41,8 @@ from understudy.training.arguments import with_precision
 from understudy.training.checks import check_same_tokens
 from understudy.training.distill import training_steps
 from understudy.training.recipes import make_stages, parse_recipe
+from understudy.training.recipes.layers import ATTENTION_LOSSES, HIDDEN_LOSSES
+from understudy.training.recipes.logits import LOGIT_LOSSES, logit_loss
 from understudy.training.trainer import DistillationTrainer
 
 QUICK: dict[str, Any] = {
@@ -66,6 +68,33 @@ def test_every_recipe_trains_a_transformer(recipe: str, teacher: Teacher, toy_da
         names = set(file.keys())
     assert not any("projections" in name for name in names)
     assert Classifier.load(folder).logits(["a great film"]).shape == (1, 2)
+
+
+@pytest.mark.parametrize("attention", ATTENTION_LOSSES)
+@pytest.mark.parametrize("hidden", HIDDEN_LOSSES)
+def test_losses_of_a_recipe_by_name(
+    attention: str, hidden: str, teacher: Teacher, toy_data: Path, tmp_path: Path
+) -> None:
+    """Relations need neither equal sizes nor as many heads."""
+    size = {"heads": 2, "hidden_size": 16} if attention == "relations" else {}
+    options = {"attention": attention, "hidden": hidden, "prediction": "mse"}
+    student = StudentSettings("bert", layers=1, max_length=48, **size)
+    settings = DistillSettings(student, "tinybert", options, arguments=QUICK)
+    folder = distill(teacher, load_data(toy_data), tmp_path / "out", settings)
+    assert np.isfinite(Classifier.load(folder).logits(["a great film"])).all()
+
+
+def test_losses_of_logits_by_name() -> None:
+    """Each is zero, or at its least, where the student answers like the teacher."""
+    logits = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.3, -2.0]])
+    for name in LOGIT_LOSSES:
+        same, other = (
+            float(logit_loss(name)({"logits": ours}, {"logits": logits}, {"labels": torch.tensor([0, 1])}))
+            for ours in (logits, logits.flip(1))
+        )
+        assert same < other, name
+        if name != "soft-cross-entropy":
+            assert same == pytest.approx(0.0, abs=1e-6), name
 
 
 def test_a_narrow_student_learns_the_teachers_inside(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
@@ -263,6 +292,8 @@ def test_options_of_a_recipe() -> None:
     )
     inner = make_stages(*parse_recipe("tinybert attention_weight=0.5 hidden_weight=2"))[0]
     assert [loss.weight for loss in inner.losses] == [1.0, 2, 0.5]
+    inner = make_stages(*parse_recipe("tinybert attention_weight=0"))[0]
+    assert inner.teacher_fields == {"hidden_states"}  # what counts nothing is not asked for
     with pytest.raises(ModelError, match=r"tinybert has no option 'maping'. It has mapping, attention_weight"):
         make_stages("tinybert", {"maping": "top"})
     with pytest.raises(ModelError, match="expected OPTION=VALUE"):

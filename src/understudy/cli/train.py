@@ -274,10 +274,12 @@ def distill(
 def recipes(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the recipes: what each does, its paper, what it reads of the teacher, for which students, at what cost."""
+    """List the recipes: what each does, its paper, what it reads of the teacher, for which students, at what cost, and
+    its options."""
     import json
+    from inspect import signature
 
-    from understudy.training.recipes import RECIPES, measured_costs
+    from understudy.training.recipes import CHOICES, RECIPES, measured_costs
 
     rows: dict[str, Any] = {}
     costs = measured_costs()
@@ -292,14 +294,21 @@ def recipes(
         rows[name] = {"about": about, "stages": len(stages), "reads": fields, "students": students}
         rows[name]["needs"] = " ".join(needs)
         rows[name]["cost_per_step"] = costs.get(name)
+        rows[name]["options"] = {option: known.default for option, known in signature(recipe).parameters.items()}
     if as_json:
         print(json.dumps(rows, indent=2))
         return
     width = max(map(len, rows)) + 2
     for name, row in rows.items():
         print(f"{name:<{width}}{row['about']}")
+        options = ", ".join(name if value is None else f"{name}={value}" for name, value in row["options"].items())
         cost = f"; a step costs {row['cost_per_step']} of hard-labels'" if row["cost_per_step"] else ""
         print(
             f"{'':<{width}}  reads {', '.join(row['reads']) or 'nothing'} of the teacher; "
             f"students: {' '.join(filter(None, (row['students'], row['needs'])))}{cost}"
         )
+        if options:
+            print(f"{'':<{width}}  options: {options}")
+    print("\nOptions that name something:")
+    for name, choices in CHOICES.items():
+        print(f"  {name}: {', '.join(choices)}")

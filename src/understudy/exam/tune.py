@@ -9,14 +9,14 @@ from typing import Any, cast
 from torch import nn
 from transformers import TrainerCallback
 
-from understudy.errors import MissingExtraError, UnderstudyError
+from understudy.errors import MissingExtraError, ModelError, UnderstudyError
 from understudy.exam.entries import load_entry
 from understudy.exam.sit import student_settings
 from understudy.exam.trials import Trial
 from understudy.models.transformer import TRANSFORMERS
 from understudy.training.distill import distill
 from understudy.training.folders import read_history
-from understudy.training.recipes import RECIPES, parse_recipe
+from understudy.training.recipes import RECIPES, make_stages, parse_recipe
 
 EMBEDDING_SIZES, HIDDEN_SIZES = [64, 128, 192], [64, 100, 150, 200]
 SIZES = ("embedding_size", "hidden_size")
@@ -124,6 +124,15 @@ def _suggest(attempt: Any, trial: Trial, width: int) -> dict[str, Any]:
 
 
 def _open_options(recipe: str) -> list[str]:
-    """Those of `OPTIONS` that the recipe has and that nobody has set."""
+    """Those of `OPTIONS` that the recipe has, that nobody has set, and that mean something beside what is set."""
     name, given = parse_recipe(recipe)
-    return [option for option in signature(RECIPES[name]).parameters if option in OPTIONS and option not in given]
+    known = [option for option in signature(RECIPES[name]).parameters if option in OPTIONS and option not in given]
+    return [option for option in known if _is_meant(name, {**given, option: OPTIONS[option][1]})]
+
+
+def _is_meant(recipe: str, options: dict[str, Any]) -> bool:
+    try:
+        make_stages(recipe, options)
+    except ModelError:
+        return False
+    return True

@@ -26,7 +26,7 @@ from understudy.exam.results import (
 )
 from understudy.outputs import write_atomically
 from understudy.report.charts import learning_curves, pareto
-from understudy.report.verdict import Answers, helped, mark_front, sentence, twins
+from understudy.report.verdict import Answers, helped, mark_front, sentence, summaries, taught, twins
 
 PAGE = "report/index.html"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -61,7 +61,7 @@ def write_page(folder: str | Path, wanted: Wanted | None = None) -> Path:
     charts = {"pareto": pareto(table).to_dict()}
     if len(curves):
         charts["curves"] = learning_curves(curves).to_dict()
-    failed = trials[trials["status"] == "failed"]
+    failed, recipes = trials[trials["status"] == "failed"], taught(folder, table)
     content = {
         "datasets": [
             _dataset(folder, rows, wanted, *found[name]) for name, rows in table.groupby("dataset", sort=False)
@@ -73,6 +73,9 @@ def write_page(folder: str | Path, wanted: Wanted | None = None) -> Path:
     html = environment.get_template("page.html").render(
         title=folder.name,
         content=_script_json(content),
+        datasets=list(table["dataset"].unique()),
+        taught=recipes,
+        summaries=summaries(recipes),
         helped=helped(folder, table),
         vega=vl_convert.javascript_bundle("window.vegaEmbed=vegaEmbed;").replace("</script", "<\\/script"),
         style=(TEMPLATES / "page.css").read_text(),

@@ -10,6 +10,9 @@ import pandas as pd
 from understudy.exam.bootstrap import Comparison, compare
 from understudy.exam.results import TWIN, Wanted, predictions
 
+# The columns that say which student of which data set it is, however it learned.
+STUDENT = ["dataset", "model", "precision", "embeddings"]
+
 
 def mark_front(table: pd.DataFrame) -> pd.Series:
     """Whether no other candidate of the data set is as fast and better, or faster and as good."""
@@ -98,11 +101,92 @@ def helped(folder: Path, table: pd.DataFrame) -> list[Helped]:
     return found
 
 
+@dataclass(frozen=True)
+class Gain(Comparison):
+    """A comparison of recipes.
+
+    Args:
+        certain: whether the difference is beyond its interval and beyond the spread over the seeds of both.
+    """
+
+    certain: bool
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A student and a recipe, and what the recipe brings on each data set against another.
+
+    Args:
+        against: the recipe without options for one with them, else the plan's first; empty for that one itself.
+        scores: by data set.
+        gains: by data set; none where this recipe is what others are compared with.
+    """
+
+    student: str
+    recipe: str
+    against: str
+    scores: dict[str, float]
+    gains: dict[str, Gain]
+
+    @property
+    def mean(self) -> float:
+        """Over the data sets, of the gains, or where there are none of the scores."""
+        return float(np.mean([one.difference for one in self.gains.values()] or list(self.scores.values())))
+
+    def certain(self, sign: int) -> int:
+        """On how many data sets it is better (1) or worse (-1) for certain."""
+        return sum(one.certain and one.difference * sign > 0 for one in self.gains.values())
+
+
+def taught(folder: Path, table: pd.DataFrame) -> list[Taught]:
+    """What each recipe brings, where a student sat the exam with several.
+
+    A recipe stands against the first of the plan, one with options against itself without.
+
+    Args:
+        table: candidates of all data sets.
+    """
+    students = table[table["kind"] == "student"]
+    found: dict[tuple[str, str], Taught] = {}
+    for (dataset, student, _, vectors), rows in students.groupby(STUDENT, sort=False):
+        student = student if vectors == "teacher" else f"{student}, {vectors} embeddings"
+        by_recipe = {row["recipe"]: index for index, row in rows.iterrows()}
+        distilled = [recipe for recipe in by_recipe if recipe != TWIN]
+        if len(distilled) < 2:
+            continue
+        answers = Answers(folder, rows)
+        for recipe, index in by_recipe.items():
+            plain = recipe.split()[0]
+            other = plain if plain in by_recipe and plain != recipe else distilled[0]
+            against = other if other != recipe else ""
+            one = found.setdefault((student, recipe), Taught(student, recipe, against, {}, {}))
+            one.scores[dataset] = float(rows.loc[index, "score"])
+            if against:
+                gain = answers.compare(index, by_recipe[other])
+                spread = np.hypot(*rows.loc[[index, by_recipe[other]], "score_std"].fillna(0))
+                certain = not gain.low <= 0 <= gain.high and abs(gain.difference) > spread
+                one.gains[dataset] = Gain(**vars(gain), certain=bool(certain))
+    return list(found.values())
+
+
+def summaries(rows: list[Taught]) -> list[str]:
+    """For each student which recipe scores highest, and which differ from what they are compared with for certain."""
+    found = []
+    for student in dict.fromkeys(row.student for row in rows):
+        own = [row for row in rows if row.student == student]
+        best = max(own, key=lambda row: np.mean(list(row.scores.values())))
+        certain = {sign: [row.recipe for row in own if row.certain(sign)] for sign in (1, -1)}
+        said = [", ".join(certain[sign]) or "none" for sign in (1, -1)]
+        found.append(
+            f"{student}: {best.recipe} scores highest. Beyond the spread, better: {said[0]}; worse: {said[1]}."
+        )
+    return found
+
+
 def twins(table: pd.DataFrame) -> dict[Any, Any]:
     """{index of a distilled student: index of the same one that learned from the labels alone}."""
-    same = ["dataset", "model", "precision", "embeddings"]
     students = table[table["kind"] == "student"]
-    found = {tuple(row[c] for c in same): i for i, row in students[students["recipe"] == TWIN].iterrows()}
+    found = {tuple(row[c] for c in STUDENT): i for i, row in students[students["recipe"] == TWIN].iterrows()}
     distilled = students[students["recipe"] != TWIN]
-    pairs = {i: found.get(tuple(row[c] for c in same)) for i, row in distilled.iterrows()}
+    pairs = {i: found.get(tuple(row[c] for c in STUDENT)) for i, row in distilled.iterrows()}
     return {i: twin for i, twin in pairs.items() if twin is not None}

@@ -2,17 +2,19 @@
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from understudy.errors import ModelError
 from understudy.losses import DiversityLoss, LearnedWeights, Loss, MutualLoss
-from understudy.losses.layer_mapping import layer_mapping
+from understudy.losses.layer_mapping import MAPPINGS, layer_mapping
 from understudy.tasks import Task
 from understudy.training.recipes.base import Stage
 from understudy.training.recipes.layers import (
+    ATTENTION_LOSSES,
+    HIDDEN_LOSSES,
     ad_kd,
     alp_kd,
     bert_emd,
@@ -29,6 +31,7 @@ from understudy.training.recipes.layers import (
     tinybert_improved,
 )
 from understudy.training.recipes.logits import (
+    LOGIT_LOSSES,
     adakd,
     annealing_kd,
     continuation,
@@ -71,6 +74,14 @@ RECIPES: dict[str, Callable[..., list[Stage]]] = {
 COSTS = Path(__file__).parent / "costs.json"
 # Options that count something.
 WHOLE = ("heads", "highest", "dimensions")
+# Options that name something.
+CHOICES: dict[str, Collection[str]] = {
+    "mapping": MAPPINGS,
+    "loss": LOGIT_LOSSES,
+    "prediction": LOGIT_LOSSES,
+    "hidden": HIDDEN_LOSSES,
+    "attention": ATTENTION_LOSSES,
+}
 # Options of every recipe, and what they are where nobody says.
 COMMON: dict[str, Any] = {"weights": "fixed", "mutual": 0.0, "diversity": 0.0}
 
@@ -119,6 +130,9 @@ def _check_option(recipe: str, option: str, value: Any, default: Any) -> None:
     is_number = is_whole or isinstance(value, float)
     if option == "mapping":
         layer_mapping(value)
+    elif option in CHOICES:
+        if value not in CHOICES[option]:
+            raise ModelError(f"{said} one of {', '.join(CHOICES[option])}.")
     elif value is None and default is None:
         pass
     elif option == "teacher_layer":  # its range is the teacher's
@@ -127,10 +141,11 @@ def _check_option(recipe: str, option: str, value: Any, default: Any) -> None:
     elif option in WHOLE:
         if not is_whole or value < 1:
             raise ModelError(f"{said} a whole number above 0.")
+    elif option == "temperature":
+        if not is_number or not value > 0:
+            raise ModelError(f"{said} a number above 0.")
     elif isinstance(default, int | float) and not is_number:
         raise ModelError(f"{said} a number.")
-    elif option == "temperature" and not value > 0:
-        raise ModelError(f"{said} a number above 0.")
     elif is_number and not value >= 0:
         raise ModelError(f"{said} no number below 0.")
 
@@ -138,7 +153,9 @@ def _check_option(recipe: str, option: str, value: Any, default: Any) -> None:
 def _with_common(stage: Stage, weights: str, mutual: float, diversity: float) -> Stage:
     if weights not in ("fixed", "learned"):
         raise ModelError(f"weights={weights}, expected fixed or learned.")
-    losses: list[Loss] = list(stage.losses)
+    losses: list[Loss] = [loss for loss in stage.losses if loss.weight != 0]  # what counts nothing is not computed
+    if not losses:
+        raise ModelError("All terms of a stage have the weight 0: there is nothing to learn. Give one of them more.")
     if weights == "learned" and len(losses) > 1:
         losses = [LearnedWeights(losses)]
     if mutual:

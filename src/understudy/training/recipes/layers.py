@@ -1,5 +1,6 @@
 """Recipes that look inside the teacher. The student is a transformer of its family."""
 
+from collections.abc import Callable
 from typing import Any
 
 from understudy.errors import ModelError
@@ -7,6 +8,7 @@ from understudy.losses import (
     AttentionLoss,
     AttentionRelationLoss,
     AttributionLoss,
+    CKALoss,
     ContrastiveLoss,
     CosineHiddenLoss,
     EarthMovers,
@@ -27,7 +29,21 @@ from understudy.losses import (
 )
 from understudy.losses.schedules import capped, linear
 from understudy.training.recipes.base import Stage
+from understudy.training.recipes.logits import logit_loss
 
+# How layers can be compared with the teacher's, by the names that options have for it. Relations need no equal sizes.
+HIDDEN_LOSSES: dict[str, Callable[..., Loss]] = {
+    "mse": HiddenStateLoss,
+    "cosine": CosineHiddenLoss,
+    "cka": CKALoss,
+    "relations": RelationLoss,
+}
+ATTENTION_LOSSES: dict[str, Callable[..., Loss]] = {
+    "scores": lambda mapping, weight: AttentionLoss("scores", mapping, weight),
+    "probabilities": lambda mapping, weight: AttentionLoss("probabilities", mapping, weight),
+    "divergence": lambda mapping, weight: AttentionLoss("divergence", mapping, weight),
+    "relations": lambda mapping, weight: AttentionRelationLoss(mapping=mapping, weight=weight),
+}
 # What lies above the layers, by family.
 HEAD = ("classifier", "pooler", "pre_classifier", "head")
 # A stage that does not teach labels has no best checkpoint: it ends with its last.
@@ -64,19 +80,25 @@ def rail_kd(temperature: float = 2.0, hard_weight: float = 0.5, layer_weight: fl
 
 
 def tinybert(
-    mapping: Any = "uniform", attention_weight: float = 1.0, hidden_weight: float = 1.0, temperature: float = 1.0
+    mapping: Any = "uniform",
+    attention_weight: float = 1.0,
+    hidden_weight: float = 1.0,
+    temperature: float | None = None,
+    attention: str = "scores",
+    hidden: str = "mse",
+    prediction: str = "soft-cross-entropy",
 ) -> list[Stage]:
     """First embeddings, hidden states and attention scores, then predictions (TinyBERT, Jiao et al. 2020)."""
     inner: list[Loss] = [
         EmbeddingLoss(),
-        HiddenStateLoss(mapping, weight=hidden_weight),
-        AttentionLoss("scores", mapping, weight=attention_weight),
+        HIDDEN_LOSSES[hidden](mapping, weight=hidden_weight),
+        ATTENTION_LOSSES[attention](mapping, attention_weight),
     ]
-    return [Stage(inner, NO_BEST), Stage([SoftCrossEntropyLoss(temperature)])]
+    return [Stage(inner, NO_BEST), Stage([logit_loss(prediction, temperature)])]
 
 
 def tinybert_improved(
-    mapping: Any = "mean", attention_weight: float = 0.1, hidden_weight: float = 1.0, temperature: float = 1.0
+    mapping: Any = "mean", attention_weight: float = 0.1, hidden_weight: float = 1.0, temperature: float | None = None
 ) -> list[Stage]:
     """TinyBERT with the mapping and weights that did best in our grid (the question of Dankar et al. 2023)."""
     return tinybert(mapping, attention_weight, hidden_weight, temperature)

@@ -1,5 +1,8 @@
 """Recipes that need the teacher's logits only, or nothing of it."""
 
+from collections.abc import Callable
+
+from understudy.errors import ModelError
 from understudy.losses import (
     AdaptiveLoss,
     AnnealedMSELoss,
@@ -7,12 +10,42 @@ from understudy.losses import (
     CosineLogitLoss,
     DecoupledLoss,
     HardLabelLoss,
+    HuberLogitLoss,
+    JensenShannonLoss,
     LogitMSELoss,
+    Loss,
     PearsonLoss,
+    SoftCrossEntropyLoss,
     SoftTargetLoss,
+    StandardisedLoss,
 )
 from understudy.losses.schedules import annealing, linear
 from understudy.training.recipes.base import Stage
+
+# How predictions can be compared with the teacher's, by the names that options have for it.
+LOGIT_LOSSES: dict[str, Callable[..., Loss]] = {
+    "divergence": SoftTargetLoss,
+    "soft-cross-entropy": SoftCrossEntropyLoss,
+    "standardised": StandardisedLoss,
+    "mse": LogitMSELoss,
+    "huber": HuberLogitLoss,
+    "cosine": CosineLogitLoss,
+    "jensen-shannon": JensenShannonLoss,
+}
+SOFTENED = ("divergence", "soft-cross-entropy", "standardised")
+
+
+def logit_loss(name: str, temperature: float | None = None) -> Loss:
+    """One of `LOGIT_LOSSES`; without a temperature with its own.
+
+    Raises:
+        ModelError: a temperature for a loss that has none.
+    """
+    if temperature is None:
+        return LOGIT_LOSSES[name]()
+    if name not in SOFTENED:
+        raise ModelError(f"{name} has no temperature. Leave it out, or take one of {', '.join(SOFTENED)}.")
+    return LOGIT_LOSSES[name](temperature)
 
 
 def hard_labels() -> list[Stage]:
@@ -25,9 +58,9 @@ def logit_mse() -> list[Stage]:
     return [Stage(losses=[LogitMSELoss()])]
 
 
-def soft_targets(temperature: float = 2.0, hard_weight: float = 0.1) -> list[Stage]:
+def soft_targets(temperature: float | None = None, hard_weight: float = 0.1, loss: str = "divergence") -> list[Stage]:
     """Softened predictions of the teacher and, with a small weight, the labels (Hinton et al. 2015, section 2)."""
-    return [Stage(losses=[SoftTargetLoss(temperature), HardLabelLoss(weight=hard_weight)])]
+    return [Stage(losses=[logit_loss(loss, temperature), HardLabelLoss(weight=hard_weight)])]
 
 
 def annealing_kd(highest: int = 7) -> list[Stage]:
