@@ -5,8 +5,9 @@
 | indonlu.yaml | the twelve Indonesian sets of IndoNLU, after Nityasya et al. 2022 |
 | taggers.yaml | what a CRF, characters and a teacher bring to taggers, with all labels and with a tenth of them |
 | layers.yaml | which recipe over layers, which mapping, which weights, after Dankar et al. 2023 |
-| grid.yaml | TinyBERT's losses, mappings and weights, on one text and on two |
+| grid.yaml | which loss, which mapping and which weights, of predictions and of TinyBERT's layers |
 | grid_students.yaml | what of it holds for a deeper student and a narrower one |
+| grid_pairs.yaml, grid_entailment.yaml | and for pairs of texts |
 | ensembles.yaml | several kinds of students over one table of word vectors, after Lin et al. 2024 |
 | pairs.yaml | paraphrase, entailment and similarity, where small students fail |
 | snips.yaml | slots and intents of spoken requests |
@@ -103,7 +104,8 @@ def compared(folder: Path) -> list[dict]:
 
 
 def gains(folder: Path) -> list[dict]:
-    """Every recipe against the teacher's logits and the labels alone: paired bootstrap over the test texts."""
+    """Every recipe against the teacher's logits, the labels alone and, where it has options, itself without: paired
+    bootstrap over the test texts."""
     table = load(folder)
     table = table[(table["kind"] == "student") & (table["status"] == "done")]
     rows = []
@@ -113,7 +115,7 @@ def gains(folder: Path) -> list[dict]:
             for recipe, group in own.groupby("recipe", sort=False)
         }
         for recipe in sums:
-            for other in ("logit-mse", "hard-labels"):
+            for other in sorted({"logit-mse", "hard-labels", recipe.split()[0]} & sums.keys(), reverse=True):
                 found = asdict(compare(sums[recipe], sums[other], own["metric"].iloc[0]))
                 rows.append({"dataset": dataset, "model": model, "recipe": recipe, "other": other, **found})
     return rows
@@ -178,7 +180,7 @@ def main() -> None:
     rows = [{**row, **before.get(row["key"], here)} for row in read_rows(folder / "results.jsonl")]
     write_rows(results / f"{arguments.plan}.jsonl", rows)
     shutil.copy2(folder / "costs.jsonl", results / f"{arguments.plan}_costs.jsonl")
-    if arguments.plan in ("layers", "grid", "grid_students"):
+    if arguments.plan in ("layers", "grid", "grid_students", "grid_pairs", "grid_entailment"):
         write_rows(results / f"{arguments.plan}_compared.jsonl", gains(folder))
     if arguments.plan == "ensembles":
         write_rows(results / "ensembles_compared.jsonl", compared(folder))

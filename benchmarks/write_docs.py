@@ -285,25 +285,31 @@ def curve(rows: pd.DataFrame) -> None:
 
 
 def layers(exam: str) -> str:
-    """Each recipe at the same steps, beside logit-mse and hard-labels, with 95 % intervals."""
+    """Each recipe at the same steps, beside logit-mse, hard-labels and itself without options, with 95 % intervals."""
     compared = pd.DataFrame(read_rows(RESULTS / f"{exam}_compared.jsonl"))
     compared = compared.set_index(["dataset", "model", "recipe", "other"])
     rows = pd.DataFrame(read_rows(RESULTS / f"{exam}.jsonl"))
     rows = rows[(rows["status"] == "done") & (rows["kind"] == "student")]
-    parts = []
+    parts, with_options = [], any(other not in ("logit-mse", "hard-labels") for *_, other in compared.index)
     for (dataset, model), own in rows.groupby(["dataset", "model"], sort=False):
-        lines = []
-        for recipe, group in own.groupby("recipe", sort=False):
-            gaps = [_gap(compared.loc[dataset, model, recipe, other]) for other in ("logit-mse", "hard-labels")]
-            lines.append([f"`{recipe}`", spread(list(group["score"])), *gaps])
+        scores, lines = own.groupby("recipe", sort=False)["score"], []
+        for recipe, found in scores:
+            others = ["logit-mse", "hard-labels", *([recipe.split()[0]] if with_options else [])]
+            gaps = []
+            for other in others:
+                known = recipe != other and (dataset, model, recipe, other) in compared.index
+                seeds = float(np.hypot(found.std(), scores.get_group(other).std())) if known else 0.0
+                gaps.append(_gap(compared.loc[dataset, model, recipe, other], seeds) if known else "")
+            lines.append([f"`{recipe}`", spread(list(found)), *gaps])
         header = ["recipe", own["metric"].iloc[0], "against logit-mse", "against hard-labels"]
+        header += ["against itself without options"] if with_options else []
         parts.append(f"**{dataset}**, `{model}`, {own['rows'].iloc[0]:,} test rows\n\n{table(header, lines)}")
     return "\n\n".join([*parts, f"{where(rows.iloc[0])}."])
 
 
 def papers(text: str) -> str:
     """What each recipe gained over the teacher's logits, in the places for it."""
-    exams = ("layers", "grid")
+    exams = ("layers", "grid", "grid_pairs")
     compared = pd.DataFrame([row for exam in exams for row in read_rows(RESULTS / f"{exam}_compared.jsonl")])
     compared = compared[compared["other"] == "logit-mse"]
 
@@ -343,8 +349,11 @@ def ensembles() -> str:
     return f"{table(header, lines)}\n\n{where(results.iloc[0])}."
 
 
-def _gap(row: Any) -> str:
-    return f"{100 * row.difference:+.1f} ({100 * row.low:+.1f} to {100 * row.high:+.1f})"
+def _gap(row: Any, seeds: float = np.inf) -> str:
+    """The difference and its interval; bold beyond the interval and beyond the spread `seeds`."""
+    text = f"{100 * row.difference:+.1f} ({100 * row.low:+.1f} to {100 * row.high:+.1f})"
+    certain = not row.low <= 0 <= row.high and abs(row.difference) > seeds
+    return f"**{text}**" if certain else text
 
 
 def sentence_vectors() -> str:
@@ -480,6 +489,8 @@ def main() -> None:
         ("transfer", transfer),
         ("layers", lambda: layers("layers")),
         ("grid", lambda: layers("grid")),
+        ("grid of pairs", lambda: layers("grid_pairs")),
+        ("grid of entailment", lambda: layers("grid_entailment")),
         ("ensembles", ensembles),
         ("sentence vectors", sentence_vectors),
         ("serving", serving),

@@ -1,14 +1,17 @@
 """What a prediction rests on: the field that models give, and the loss over it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from understudy import Teacher
+from understudy import DistillSettings, StudentSettings, Teacher, create_student, distill, load_data
+from understudy.errors import ModelError
 from understudy.losses import AttributionLoss
 from understudy.models.inside import run
+from understudy.training.checks import without_ends
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +76,59 @@ def test_attribution_loss_by_hand(dimensions: int | None) -> None:
             difference = mine / np.linalg.norm(mine) - yours / np.linalg.norm(yours)
             total, count = total + float((difference**2).sum()), count + length
     assert float(loss) == pytest.approx(total / count, rel=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["static", "cnn", "bilstm", "cnn-lstm", "ensemble:cnn,bilstm"])
+def test_our_own_students_learn_what_predictions_rest_on(
+    architecture: str, teacher: Teacher, toy_data: Path, tmp_path: Path
+) -> None:
+    """Texts that are longer than the student reads among them."""
+    data = load_data(toy_data)
+    student = StudentSettings(architecture, max_length=6)
+    arguments = {"max_steps": 4, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    settings = DistillSettings(student, "ad-kd", arguments=arguments)
+    folder = distill(teacher, data, tmp_path / "out", settings)
+    assert (folder / "model.safetensors").is_file()
+
+
+def test_a_bilstm_follows_the_slope_of_its_slope(teacher: Teacher, toy_data: Path) -> None:
+    """The loss's gradient by a weight, against finite differences."""
+    torch.manual_seed(0)
+    student, tokenizer = create_student(StudentSettings("bilstm", max_length=16), teacher, load_data(toy_data)["train"])
+    student = student.double().eval()
+    texts = ["a great film", "awful"]
+    inputs = tokenizer(texts, padding=True, return_tensors="pt")
+    ours_read = inputs["attention_mask"]
+    theirs = without_ends(teacher({"text": texts}, ("attributions",)), ours_read)
+    theirs["attributions"] = theirs["attributions"].double()
+    torch.testing.assert_close(theirs["attention_mask"], ours_read)
+
+    def loss() -> torch.Tensor:
+        ours = run(student, dict(inputs), {"attributions"}, create_graph=True)
+        return AttributionLoss()(ours, theirs, {"attention_mask": ours_read})
+
+    weight = next(p for name, p in student.named_parameters() if name.endswith("weight_hh_l0"))
+    slope = torch.autograd.grad(loss(), weight)[0]
+    place = divmod(int(slope.abs().argmax()), slope.shape[1])
+    little, values = 1e-2, []
+    for change in (little, -little):
+        with torch.no_grad():
+            weight[place] += change
+        values.append(float(loss().detach()))
+        with torch.no_grad():
+            weight[place] -= change
+    assert float(slope[place]) == pytest.approx((values[0] - values[1]) / (2 * little), rel=1e-2)
+
+
+def test_tokens_that_are_not_the_teachers(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    outputs = teacher({"text": ["a great film", "awful"]}, ("attributions",))
+    with pytest.raises(ModelError, match="do not lie on each other"):
+        without_ends(outputs, torch.ones(2, 3, dtype=torch.long))
+    settings = DistillSettings(StudentSettings("cnn", vocab_size=50), "ad-kd")
+    with pytest.raises(ModelError, match=r"token by token, and cnn would read others: leave --vocab-size"):
+        distill(teacher, load_data(toy_data), tmp_path / "out", settings)
+    rows = [{"text": f"a {word} film", "text_pair": "good", "label": word} for word in ("good", "bad") * 6]
+    for name in ("train", "validation"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with pytest.raises(ModelError, match="cnn reads the two texts of a pair apart"):
+        distill(teacher, load_data(tmp_path), tmp_path / "out", DistillSettings(StudentSettings("cnn"), "ad-kd"))

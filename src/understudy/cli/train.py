@@ -290,7 +290,7 @@ def recipes(
         needs = {loss.needs for stage in stages for loss in stage.losses} - {""}
         if any(stage.replacing for stage in stages):
             fields, needs = ["layers"], {"as wide as the teacher"}
-        students = "transformers" if any(stage.needs_layers for stage in stages) else "all"
+        students = "transformers" if any(stage.is_for_transformers for stage in stages) else "all"
         rows[name] = {"about": about, "stages": len(stages), "reads": fields, "students": students}
         rows[name]["needs"] = " ".join(needs)
         rows[name]["cost_per_step"] = costs.get(name)

@@ -162,7 +162,7 @@ class StudentPlan(_Strict):
 def fits(student: StudentPlan, recipe: str) -> bool:
     """Whether the recipe can teach the student: some need a transformer's layers, some an ensemble's members."""
     stages = make_stages(*parse_recipe(recipe))
-    if any(stage.needs_layers for stage in stages):
+    if any(stage.is_for_transformers for stage in stages):
         return student.architecture in TRANSFORMERS
     between = any("member_logits" in loss.student_fields for stage in stages for loss in stage.losses)
     return not between or student.architecture.startswith(f"{ENSEMBLE}:")

@@ -14,7 +14,8 @@ class AttributionLoss(Loss):
     """Squared error of attribution maps, each of length 1 over its text (AD-KD, Wu et al. 2023, eq. 5 to 8).
 
     A token's attribution is the length of its gradient times input, [batch, labels, length, size]; there is a map for
-    each label, and a step costs a pass back through both models for each of them.
+    each label, and a step costs a pass back through both models for each of them. Any student has them that reads the
+    teacher's tokens; one text at a time.
 
     Args:
         dimensions: of the teacher's, how many with the largest values count; None = all.
@@ -37,7 +38,8 @@ class AttributionLoss(Loss):
             )
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
-        mask = batch["attention_mask"].unsqueeze(1).bool()
+        ours_read = batch["attention_mask"]
+        mask = (ours_read.bool() & teacher.get("attention_mask", ours_read).bool()).unsqueeze(1)
         theirs = teacher["attributions"].abs()
         if self.dimensions is not None and self.dimensions < theirs.shape[-1]:
             theirs = theirs.topk(self.dimensions, -1).values

@@ -21,8 +21,9 @@ FUSED = "Wqkv"
 # Their attention is more than queries times keys.
 RELATIVE = ("deberta", "deberta-v2", "modernbert")
 ATTRIBUTIONS = "attributions"
-# Everything a model can be asked for.
-FIELDS = frozenset({"logits", "hidden_states", "attentions", ATTRIBUTIONS, *PROJECTIONS})
+# What transformers alone have, and everything a model can be asked for.
+LAYER_FIELDS = frozenset({"hidden_states", "attentions", *PROJECTIONS})
+FIELDS = LAYER_FIELDS | {"logits", ATTRIBUTIONS}
 
 
 def run(model: Any, inputs: Mapping[str, Any], fields: Collection[str], create_graph: bool = False) -> dict[str, Any]:

@@ -4,16 +4,22 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from understudy.data.labels import match_by_name, ordered_names
 from understudy.errors import LabelError, ModelError
 from understudy.losses import EarthMovers, Loss
 from understudy.models import EnsembleForSequenceClassification, is_student
+from understudy.models.inside import ATTRIBUTIONS, LAYER_FIELDS
 from understudy.tasks import Task
 
 # The name under which the student carries, while it learns, what its losses learn with it.
 PROJECTIONS_OF_LOSSES = "projections_of_losses"
+OTHER_TOKENS = (
+    "Student and teacher read a batch as {} and {} tokens that do not lie on each other, so what they make of them "
+    "can't be compared. Leave --vocab-size out, and make the student with create_student from this teacher."
+)
 
 
 class Teaches(Protocol):
@@ -54,7 +60,7 @@ def prepare_losses(losses: Sequence[Loss], model: PreTrainedModel, teacher: Any,
     over_layers = [loss for loss in losses if loss.teacher_fields - {"logits"}]
     for loss in losses:
         loss.check(task)
-    if over_layers and is_student(model):
+    if is_student(model) and any(loss.student_fields & LAYER_FIELDS for loss in losses):
         raise ModelError(
             f"{type(model).__name__} has no layers like the teacher's. Choose a transformer, such as --student "
             "bert-tiny, or a recipe that reads logits."
@@ -77,13 +83,27 @@ def check_members(losses: Sequence[Loss], model: PreTrainedModel) -> None:
         )
 
 
+def without_ends(outputs: dict[str, Any], ours: Tensor) -> dict[str, Any]:
+    """A teacher's attributions of what our own students read: every token but each text's last, which marks its end.
+
+    Args:
+        ours: the student's attention mask; a text that both cut has a token more here.
+
+    Raises:
+        ModelError: they do not read the same.
+    """
+    theirs, length = outputs["attention_mask"], ours.shape[1]
+    surplus = ours.sum(1) - (theirs.sum(1) - 1).to(ours.device)
+    if bool(((surplus < 0) | (surplus > 1)).any()):
+        raise ModelError(OTHER_TOKENS.format(list(ours.shape), list(theirs.shape)))
+    mask = F.pad(theirs[:, 1:], (0, 1))[:, :length]
+    found = F.pad(outputs[ATTRIBUTIONS][:, :, :-1], (0, 0, 0, 1))[:, :, :length]
+    return {**outputs, "attention_mask": mask, ATTRIBUTIONS: found}
+
+
 def check_same_tokens(ours: Tensor, theirs: Tensor) -> None:
     if ours.shape != theirs.shape or bool((ours.bool() != theirs.to(ours.device).bool()).any()):
-        raise ModelError(
-            f"Student and teacher read a batch as {list(ours.shape)} and {list(theirs.shape)} tokens that do not lie "
-            "on each other, so their layers can't be compared. Leave --vocab-size out, and make the student with "
-            "create_student from this teacher."
-        )
+        raise ModelError(OTHER_TOKENS.format(list(ours.shape), list(theirs.shape)))
 
 
 def check_blended_fields(fields: frozenset[str]) -> None:

@@ -26,6 +26,7 @@ from understudy.data.targets import with_labels_of
 from understudy.errors import ModelError
 from understudy.evaluation.evaluate import check_task, match_labels
 from understudy.models import EnsembleForSequenceClassification
+from understudy.models.inside import ATTRIBUTIONS
 from understudy.models.transformer import TRANSFORMERS
 from understudy.outputs import OutputFolder
 from understudy.tasks import Task
@@ -121,6 +122,7 @@ def distill(
     check_validation(data)
     check_student(settings.student, task_of(data["train"]))
     _check_start(settings, stages, task_of(data["train"]), _width(teacher))
+    _check_tokens(settings, stages, is_pair(data["train"]))
     settings.transfer.check(task_of(data["train"]), is_pair(data["train"]))
     order = _label_order(teacher, data, settings.label_map)
     texts = transfer_set(data, teacher, unlabelled, settings.transfer, order)
@@ -246,7 +248,7 @@ def _check_start(settings: DistillSettings, stages: Sequence[Stage], task: Task,
         loss.check(task)
     student = settings.student
     if student.architecture not in TRANSFORMERS:
-        if any(stage.needs_layers for stage in stages):
+        if any(stage.is_for_transformers for stage in stages):
             raise ModelError(
                 f"{settings.recipe} looks at the teacher's layers, and {student.architecture} has none like them. "
                 "Choose a transformer, such as --student bert-tiny, or a recipe that reads logits."
@@ -260,6 +262,18 @@ def _check_start(settings: DistillSettings, stages: Sequence[Stage], task: Task,
             f"{settings.recipe} leaves the student's head as it is, so it must be the teacher's: {why} makes "
             "another one. Choose layers of the teacher, or another recipe."
         )
+
+
+def _check_tokens(settings: DistillSettings, stages: Sequence[Stage], pair: bool) -> None:
+    """Raises ModelError where tokens are compared, and one of our own students would read others than the teacher."""
+    student = settings.student
+    if student.architecture in TRANSFORMERS or not any(ATTRIBUTIONS in stage.teacher_fields for stage in stages):
+        return
+    said = f"{settings.recipe} compares student and teacher token by token, and {student.architecture} "
+    if pair:
+        raise ModelError(f"{said}reads the two texts of a pair apart. Choose a transformer, or another recipe.")
+    if student.vocab_size or student.embeddings not in ("teacher", "random"):
+        raise ModelError(f"{said}would read others: leave --vocab-size and --embeddings FILE out, or the recipe.")
 
 
 def _with_defaults(settings: DistillSettings, task: Task) -> DistillSettings:

@@ -37,6 +37,7 @@ from understudy.training.checks import (
     check_same_tokens,
     match_labels_by_name,
     prepare_losses,
+    without_ends,
 )
 from understudy.training.encoded import EncodedTexts, LengthGroupedSampler, already_batched, encode_dataset
 from understudy.training.folders import write_model_folder
@@ -200,7 +201,10 @@ class DistillationTrainer(Trainer):
         for name in {"logits", "attributions"} & outputs.keys():
             outputs[name] = outputs[name][:, self.label_order]
         if "attention_mask" in outputs:
-            check_same_tokens(inputs["attention_mask"], outputs["attention_mask"])
+            if is_student(cast(nn.Module, self.model)):
+                outputs = without_ends(outputs, inputs["attention_mask"])
+            else:
+                check_same_tokens(inputs["attention_mask"], outputs["attention_mask"])
         return {name: _to_device(value, self.args.device) for name, value in outputs.items()}
 
     def prediction_step(

@@ -6,6 +6,7 @@ from typing import Any
 
 from understudy.losses import Loss
 from understudy.losses.schedules import Schedule
+from understudy.models.inside import LAYER_FIELDS
 
 
 @dataclass(frozen=True)
@@ -39,3 +40,8 @@ class Stage:
     def needs_layers(self) -> bool:
         """Whether the teacher must run in every step: logits can be kept, layers are too large."""
         return bool(self.teacher_fields - {"logits"}) or self.replacing is not None
+
+    @property
+    def is_for_transformers(self) -> bool:
+        """Whether the student must have layers like the teacher's."""
+        return any(loss.student_fields & LAYER_FIELDS for loss in self.losses) or self.replacing is not None
