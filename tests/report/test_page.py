@@ -84,7 +84,7 @@ def test_which_recipe(plan: Plan, exam: Path, browser: Any, tmp_path: Path) -> N
     assert "Which recipe" not in write_page(exam).read_text()
     folder = tmp_path / "exam"
     shutil.copytree(exam, folder)
-    recipes = ["logit-mse", "soft-targets", "soft-targets loss=huber"]
+    recipes = ("logit-mse", "soft-targets", "soft-targets loss=huber")
     run_exam(plan.model_copy(update={"students": plan.students[:1], "baselines": False, "recipes": recipes}), folder)
     table = candidates(load(folder))
     rows = taught(folder, table)
