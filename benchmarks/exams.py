@@ -8,6 +8,7 @@
 | grid.yaml | which loss, which mapping and which weights, of predictions and of TinyBERT's layers |
 | grid_students.yaml | what of it holds for a deeper student and a narrower one |
 | grid_pairs.yaml, grid_entailment.yaml | and for pairs of texts |
+| attributions.yaml | whether AD-KD teaches students that are no transformers |
 | ensembles.yaml | several kinds of students over one table of word vectors, after Lin et al. 2024 |
 | pairs.yaml | paraphrase, entailment and similarity, where small students fail |
 | snips.yaml | slots and intents of spoken requests |
@@ -49,6 +50,8 @@ from understudy.report import write_page
 
 HERE = Path(__file__).parent
 MEMBERS = ("cnn-e100", "bilstm-e100", "cnn-lstm-e100")
+# Plans whose recipes are compared.
+COMPARED = ("layers", "grid", "grid_students", "grid_pairs", "grid_entailment", "attributions")
 APART = "the three kinds trained apart, mean of logits"
 
 
@@ -115,7 +118,7 @@ def gains(folder: Path) -> list[dict]:
             for recipe, group in own.groupby("recipe", sort=False)
         }
         for recipe in sums:
-            for other in sorted({"logit-mse", "hard-labels", recipe.split()[0]} & sums.keys(), reverse=True):
+            for other in sorted({"logit-mse", "hard-labels", recipe.split()[0]} & sums.keys() - {recipe}):
                 found = asdict(compare(sums[recipe], sums[other], own["metric"].iloc[0]))
                 rows.append({"dataset": dataset, "model": model, "recipe": recipe, "other": other, **found})
     return rows
@@ -180,7 +183,7 @@ def main() -> None:
     rows = [{**row, **before.get(row["key"], here)} for row in read_rows(folder / "results.jsonl")]
     write_rows(results / f"{arguments.plan}.jsonl", rows)
     shutil.copy2(folder / "costs.jsonl", results / f"{arguments.plan}_costs.jsonl")
-    if arguments.plan in ("layers", "grid", "grid_students", "grid_pairs", "grid_entailment"):
+    if arguments.plan in COMPARED:
         write_rows(results / f"{arguments.plan}_compared.jsonl", gains(folder))
     if arguments.plan == "ensembles":
         write_rows(results / "ensembles_compared.jsonl", compared(folder))

@@ -151,3 +151,19 @@ def test_each_data_set_has_the_recipe_that_suits_its_task() -> None:
     assert len(trials) == 2 * len(data)  # and each its twin
     crf = make_plan(data="words", teacher="t", students=[{"architecture": "cnn", "crf": True}], twins=False)
     assert {trial.recipe for trial in trials_of(crf, tasks) if trial.kind == "student"} == {"logit-mse"}
+
+
+def test_attributions_are_for_students_who_read_as_the_teacher() -> None:
+    students = [
+        {"architecture": "cnn"},
+        {"architecture": "cnn", "vocab_size": 100},
+        {"architecture": "bert", "layers": 1},
+    ]
+    plan = make_plan(data="x", teacher="y", students=students, recipes=["logit-mse", "ad-kd"], seeds=[0])
+    tasks = {"x": Task("classification", ("a", "b"))}
+
+    def sitting(*pairs: str) -> set[str]:
+        return {trial.model for trial in trials_of(plan, tasks, pairs) if trial.recipe == "ad-kd"}
+
+    assert sitting() == {"cnn", "bert-l1"}
+    assert sitting("x") == {"bert-l1"}

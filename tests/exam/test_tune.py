@@ -8,7 +8,7 @@ from understudy.exam import load
 from understudy.exam.plan_file import make_plan
 from understudy.exam.run import run_exam
 from understudy.exam.trials import trials_of
-from understudy.exam.tune import apply
+from understudy.exam.tune import _open_options, apply
 from understudy.tasks import Task
 
 pytest.importorskip("optuna")
@@ -47,3 +47,9 @@ def test_what_is_found_is_used() -> None:
     assert (tuned.student.dropout, tuned.student.hidden_size, tuned.student.name) == (0.4, 64, "cnn")
     assert tuned.recipe_options == {"temperature": 3.0, "hard_weight": 0.2}
     assert tuned.key("") != trial.key("")
+
+
+def test_options_that_are_searched_mean_something() -> None:
+    assert _open_options("soft-targets") == ["temperature", "hard_weight"]
+    assert _open_options("soft-targets loss=huber") == ["hard_weight"]
+    assert _open_options("tinybert prediction=mse hidden_weight=2") == ["attention_weight"]

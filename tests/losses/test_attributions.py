@@ -91,6 +91,32 @@ def test_our_own_students_learn_what_predictions_rest_on(
     assert (folder / "model.safetensors").is_file()
 
 
+@pytest.mark.parametrize("length", [16, 4])
+def test_attributions_lie_on_the_students_tokens(length: int, teacher: Teacher, toy_data: Path) -> None:
+    """Of texts that are read whole, and that both cut."""
+    settings = StudentSettings("cnn", max_length=length)
+    _, tokenizer = create_student(settings, teacher, load_data(toy_data)["train"])
+    texts = ["awful", "a great film from start to finish"]
+    inputs = tokenizer(texts, padding=True, truncation=True, max_length=length, return_tensors="pt")
+    found = teacher.reading(length)({"text": texts}, ("attributions",))
+    moved = without_ends(found, inputs["attention_mask"])
+    read = moved["attention_mask"].bool()
+    assert read.shape == inputs["input_ids"].shape
+    theirs = teacher.reading(length).tokenize(texts)["input_ids"]
+    for row, ids in enumerate(inputs["input_ids"]):
+        places = read[row].nonzero().flatten().tolist()
+        names = tokenizer.convert_ids_to_tokens(ids[read[row]].tolist())
+        assert names == teacher.tokenizer.convert_ids_to_tokens(theirs[row, places].tolist())
+        torch.testing.assert_close(moved["attributions"][row, :, places], found["attributions"][row, :, places])
+
+
+def test_a_student_reads_no_more_than_its_teacher(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    arguments = {"max_steps": 1, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    settings = DistillSettings(StudentSettings("cnn", max_length=48), "ad-kd", arguments=arguments)
+    folder = distill(teacher.reading(5), load_data(toy_data), tmp_path / "out", settings)
+    assert json.loads((folder / "config.json").read_text())["max_length"] == 5
+
+
 def test_a_bilstm_follows_the_slope_of_its_slope(teacher: Teacher, toy_data: Path) -> None:
     """The loss's gradient by a weight, against finite differences."""
     torch.manual_seed(0)
@@ -122,10 +148,12 @@ def test_a_bilstm_follows_the_slope_of_its_slope(teacher: Teacher, toy_data: Pat
 
 def test_tokens_that_are_not_the_teachers(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     outputs = teacher({"text": ["a great film", "awful"]}, ("attributions",))
-    with pytest.raises(ModelError, match="do not lie on each other"):
-        without_ends(outputs, torch.ones(2, 3, dtype=torch.long))
+    length = outputs["attention_mask"].shape[1]
+    for others in (torch.ones(2, 3), torch.ones(2, length - 1), torch.ones(2, length), torch.ones(2, length + 1)):
+        with pytest.raises(ModelError, match="do not lie on each other"):
+            without_ends(outputs, others.long())
     settings = DistillSettings(StudentSettings("cnn", vocab_size=50), "ad-kd")
-    with pytest.raises(ModelError, match=r"token by token, and cnn would read others: leave --vocab-size"):
+    with pytest.raises(ModelError, match=r"token by token, and cnn would read others: leave --vocab-size, --init"):
         distill(teacher, load_data(toy_data), tmp_path / "out", settings)
     rows = [{"text": f"a {word} film", "text_pair": "good", "label": word} for word in ("good", "bad") * 6]
     for name in ("train", "validation"):

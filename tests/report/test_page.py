@@ -10,16 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from understudy.errors import DataError
 from understudy.exam.best import find_best
 from understudy.exam.plan import Plan
-from understudy.exam.results import RESULTS, Wanted, candidates, load, winner
+from understudy.exam.results import PREDICTIONS, RESULTS, TWIN, Wanted, candidates, load, winner
 from understudy.exam.run import run_exam
 from understudy.report import write_page
 from understudy.report.charts import as_file, pareto
-from understudy.report.verdict import Gain, Taught, helped, mark_front, sentence, summaries, taught
+from understudy.report.verdict import helped, mark_front, sentence, summaries, taught
 
 
 @pytest.fixture(scope="module")
@@ -107,16 +108,47 @@ def test_which_recipe(plan: Plan, exam: Path, browser: Any, tmp_path: Path) -> N
     page.close()
 
 
-def test_a_gain_is_certain_beyond_the_interval_and_the_spread() -> None:
-    rows = {
-        "beyond": Gain(0.05, 0.02, 0.08, 0.0, certain=True),
-        "within": Gain(-0.01, -0.02, -0.005, 0.9, certain=False),
+def test_recipes_against_each_other(tmp_path: Path) -> None:
+    """Certain is what is beyond the interval and the spread over seeds; a recipe may be missing somewhere."""
+
+    def candidate(dataset: str, recipe: str, right: int, std: float = 0.01) -> dict[str, Any]:
+        key = f"{dataset}-{recipe}"
+        (tmp_path / "trials" / key).mkdir(parents=True)
+        sums = [[float(place < right), 1.0] for place in range(100)]
+        pd.DataFrame({"sums": sums}).to_parquet(tmp_path / "trials" / key / PREDICTIONS)
+        who = {"kind": "student", "model": "cnn", "precision": "int8", "embeddings": "teacher"}
+        found = {"metric": "accuracy", "score": right / 100, "score_std": std, "keys": [key]}
+        return {"dataset": dataset, "recipe": recipe, **who, **found}
+
+    table = pd.DataFrame(
+        [
+            candidate("films", TWIN, 60),
+            candidate("films", "dist", 70),
+            candidate("films", "logit-mse", 80),
+            candidate("films", "dist weight=1", 90, std=0.3),  # beyond its interval, within the spread
+            candidate("films", "ad-kd", 95, std=float("nan")),  # of a single seed
+            candidate("books", "logit-mse", 90),
+            candidate("books", "dist weight=1", 50),
+        ]
+    )
+    rows = {row.recipe: row for row in taught(tmp_path, table)}
+    assert {recipe: row.against for recipe, row in rows.items()} == {
+        TWIN: "dist",
+        "dist": "",
+        "logit-mse": "dist",
+        "dist weight=1": "dist",
+        "ad-kd": "dist",
     }
-    row = Taught("cnn", "a b=1", "a", {"beyond": 0.9, "within": 0.8}, dict(rows))
-    assert (row.certain(1), row.certain(-1)) == (1, 0)
-    assert row.mean == pytest.approx(0.02)
-    said = summaries([Taught("cnn", "a", "", {"beyond": 0.85, "within": 0.81}, {}), row])
-    assert said == ["cnn: a b=1 scores highest. Beyond the spread, better: a b=1; worse: none."]
+    certain = {recipe: [gain.certain for gain in row.gains.values()] for recipe, row in rows.items()}
+    assert certain == {TWIN: [True], "dist": [], "logit-mse": [True], "dist weight=1": [False], "ad-kd": [False]}
+    assert rows["logit-mse"].scores == {"films": 0.8, "books": 0.9}
+    assert set(rows["logit-mse"].gains) == {"films"}  # nothing to compare with on the other
+    assert rows["logit-mse"].mean == pytest.approx(0.1)
+    assert rows["dist"].mean == pytest.approx(0.7)
+    said = (
+        "cnn: logit-mse scores highest. Beyond the spread, better: logit-mse than dist; worse: hard-labels than dist."
+    )
+    assert summaries(list(rows.values())) == [said]
 
 
 def test_sorting_the_table(page: Any) -> None:

@@ -37,6 +37,7 @@ from understudy.errors import ModelError
 from understudy.losses import AttentionLoss, HiddenStateLoss, LogitMSELoss
 from understudy.models.inside import capture, run
 from understudy.models.transformer import chosen_layers
+from understudy.tasks import Task
 from understudy.training.arguments import with_precision
 from understudy.training.checks import check_same_tokens
 from understudy.training.distill import training_steps
@@ -95,6 +96,31 @@ def test_losses_of_logits_by_name() -> None:
         assert same < other, name
         if name != "soft-cross-entropy":
             assert same == pytest.approx(0.0, abs=1e-6), name
+
+
+@pytest.mark.parametrize("kind", ["classification", "multi-label"])
+@pytest.mark.parametrize("name", LOGIT_LOSSES)
+def test_losses_of_logits_teach_where_there_are_two_choices_or_say_so(name: str, kind: str) -> None:
+    task, loss = Task(kind, ("a", "b")), logit_loss(name)
+    try:
+        loss.check(task)
+    except ModelError:
+        assert (name, kind) in {(name, "multi-label"), ("standardised", "classification")}
+        assert name in ("standardised", "cosine")
+        return
+    ours = torch.tensor([[0.2, 0.1]], requires_grad=True)
+    loss({"logits": ours}, {"logits": torch.tensor([[-1.0, 2.0]])}, {"task": task}).backward()
+    assert ours.grad is not None
+    assert float(ours.grad.abs().max()) > 1e-2
+
+
+def test_a_crf_is_taught_by_divergence() -> None:
+    """Its logits are log-probabilities, which no teacher's raw logits are."""
+    theirs = torch.tensor([[4.0, 1.0, 7.0]])
+    ours = theirs.log_softmax(-1)
+    for name in ("mse", "huber", "cosine", "divergence"):
+        loss = logit_loss(name)({"logits": ours}, {"logits": theirs}, {"posteriors": True})
+        assert float(loss) == pytest.approx(0.0, abs=1e-6), name
 
 
 def test_a_narrow_student_learns_the_teachers_inside(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
@@ -313,12 +339,22 @@ def test_options_of_a_recipe() -> None:
         ("tinybert mapping=3", "No layer mapping 3"),
         ("tinybert hidden_weight=-1", "expected no number below 0"),
         ("theseus rate=2", "rate=2, expected a share above 0, at most 1"),
+        ("tinybert attention=heads", "attention='heads', expected one of scores, probabilities, divergence, relations"),
+        ("soft-targets loss=hubert", "loss='hubert', expected one of divergence, soft-cross-entropy"),
+        ("soft-targets loss=huber temperature=2", "huber has no temperature"),
+        ("sra cosine_weight=0 mse_weight=0", "All terms of a stage have the weight 0"),
+        ("tinybert mapping=attention", "weighs hidden states, not attentions"),
+        ("tinybert mapping=attention attention=relations", "weighs hidden states, not attentions"),
+        ("soft-targets hard_weight=0 weights=learned", "has one term at a time"),
     ],
 )
 def test_options_that_can_not_be_meant(recipe: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         make_stages(*parse_recipe(recipe))
     assert make_stages("ad-kd", {"dimensions": None})
+    assert make_stages("tinybert", {"mapping": "attention", "attention_weight": 0})
+    with pytest.raises(ModelError, match=r"hidden=\['mse'\], expected one of mse"):
+        make_stages("tinybert", {"hidden": ["mse"]})
 
 
 def test_a_layer_that_the_teacher_has_not(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:

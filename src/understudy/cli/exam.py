@@ -82,8 +82,6 @@ def exam(
 ) -> None:
     """Examine many students: score, latency, memory, size, on one page."""
     log_to_stderr(quiet)
-    from understudy.exam.trials import trials_of
-
     given = {"source": data, "text": text, "text_pair": text_pair, "label": label, "task": task and str(task)}
     entry: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if repair_tags:
@@ -101,9 +99,9 @@ def exam(
         tune=tune or None,
     )
     if dry_run:
-        from understudy.exam.run import tasks_of
+        from understudy.exam.run import planned_trials
 
-        trials = trials_of(made, tasks_of(made))
+        trials = planned_trials(made)
         for trial in trials:
             print(trial.title)
         print(f"{len(trials)} trials.")

@@ -279,7 +279,7 @@ def recipes(
     import json
     from inspect import signature
 
-    from understudy.training.recipes import CHOICES, RECIPES, measured_costs
+    from understudy.training.recipes import CHOICES, COMMON, RECIPES, measured_costs
 
     rows: dict[str, Any] = {}
     costs = measured_costs()
@@ -301,7 +301,8 @@ def recipes(
     width = max(map(len, rows)) + 2
     for name, row in rows.items():
         print(f"{name:<{width}}{row['about']}")
-        options = ", ".join(name if value is None else f"{name}={value}" for name, value in row["options"].items())
+        known = {option: "(its own)" if value is None else value for option, value in row["options"].items()}
+        options = ", ".join(f"{option}={value}" for option, value in known.items())
         cost = f"; a step costs {row['cost_per_step']} of hard-labels'" if row["cost_per_step"] else ""
         print(
             f"{'':<{width}}  reads {', '.join(row['reads']) or 'nothing'} of the teacher; "
@@ -309,6 +310,6 @@ def recipes(
         )
         if options:
             print(f"{'':<{width}}  options: {options}")
-    print("\nOptions that name something:")
+    print(f"\nOptions of all: {', '.join(f'{option}={value}' for option, value in COMMON.items())}. What they may be:")
     for name, choices in CHOICES.items():
         print(f"  {name}: {', '.join(choices)}")

@@ -185,6 +185,12 @@ def _with_places_of(tokenizer: Tokenizer, teacher: Any) -> Tokenizer:
     return tokenizer
 
 
+def marks_both_ends(teacher: Any) -> bool:
+    """Whether the tokenizer puts one mark before a text and one behind, and padding behind that."""
+    marks = teacher("a", return_special_tokens_mask=True)["special_tokens_mask"]
+    return sum(marks) == 2 and bool(marks[0] and marks[-1]) and teacher.padding_side == "right"
+
+
 def student_names(teacher: Any) -> dict[str, str]:
     """The teacher's special tokens -> what a student calls them."""
     pairs = {

@@ -14,7 +14,7 @@ from understudy.models.transformer import TRANSFORMERS
 from understudy.tasks import KINDS
 from understudy.training.arguments import DistillationArguments
 from understudy.training.recipes import RECIPES, make_stages, parse_recipe
-from understudy.training.student_settings import check_architecture
+from understudy.training.student_settings import StudentSettings, check_architecture
 from understudy.transfer import TransferSettings
 
 # Where word vectors come from, besides files.
@@ -146,6 +146,10 @@ class StudentPlan(_Strict):
             raise ValueError(f"no folder {value} to start from")
         return value
 
+    def settings(self, embeddings: str) -> StudentSettings:
+        """With word vectors from there."""
+        return StudentSettings(embeddings=embeddings, **self.model_dump(exclude={"name"}))
+
     @model_validator(mode="after")
     def _named(self) -> "StudentPlan":
         sizes = [("e", self.embedding_size), ("h", self.hidden_size), ("v", self.vocab_size), ("l", self.layers)]
@@ -159,11 +163,20 @@ class StudentPlan(_Strict):
         return self
 
 
-def fits(student: StudentPlan, recipe: str) -> bool:
-    """Whether the recipe can teach the student: some need a transformer's layers, some an ensemble's members."""
+def fits(student: StudentPlan, recipe: str, embeddings: str = "teacher", pair: bool = False) -> bool:
+    """Whether the recipe can teach the student.
+
+    Some need a transformer's layers, some the teacher's tokens, some an ensemble's members.
+
+    Args:
+        embeddings: where the student's word vectors come from.
+        pair: whether it reads pairs of texts.
+    """
     stages = make_stages(*parse_recipe(recipe))
     if any(stage.is_for_transformers for stage in stages):
         return student.architecture in TRANSFORMERS
+    if any(stage.needs_layers for stage in stages) and student.architecture not in TRANSFORMERS:
+        return not pair and student.settings(embeddings).reads_as_teacher
     between = any("member_logits" in loss.student_fields for stage in stages for loss in stage.losses)
     return not between or student.architecture.startswith(f"{ENSEMBLE}:")
 

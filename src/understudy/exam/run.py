@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy._version import __version__
-from understudy.data.datasets import load_data, task_of
+from understudy.data.datasets import is_pair, load_data, task_of
 from understudy.errors import DataError, OutputError, UnderstudyError
 from understudy.exam.cost import machine, measure_costs
 from understudy.exam.entries import Facts, inspect, prepare
@@ -68,11 +68,11 @@ def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None,
     lock = lock_folder(folder)
     try:
         with LocalWorker() as worker:
-            tasks = _check_tasks(worker, plan.datasets)
+            tasks, pairs = _check_tasks(worker, plan.datasets)
             facts = {entry.name: _prepared(worker, entry) for entry in plan.datasets}
         write_atomically(folder / PLAN, to_yaml(plan))
         with RayWorkers(ray, ray_cpus) if ray else LocalWorkers(jobs) as workers:
-            found = trials_of(plan, tasks)
+            found = trials_of(plan, tasks, pairs)
             if plan.tune:
                 found = _tuned(workers, found, plan.tune, facts, folder)
             trials = [(trial, trial.key(facts[trial.dataset.name].fingerprint)) for trial in found]
@@ -86,9 +86,11 @@ def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None,
     return folder
 
 
-def tasks_of(plan: Plan) -> dict[str, Task]:
-    """The task of each data set, by its name; reads the data, not the teachers, who may have more labels."""
-    return {entry.name: task_of(load_data(entry.source, entry.columns)["train"]) for entry in plan.data}
+def planned_trials(plan: Plan) -> list[Trial]:
+    """The trials of an exam; reads the data, not the teachers, who may have more labels."""
+    train = {entry.name: load_data(entry.source, entry.columns)["train"] for entry in plan.data}
+    tasks = {name: task_of(rows) for name, rows in train.items()}
+    return trials_of(plan, tasks, {name for name, rows in train.items() if is_pair(rows)})
 
 
 def _claim(folder: Path) -> None:
@@ -110,26 +112,27 @@ def _claim(folder: Path) -> None:
     write_atomically(marker, json.dumps(record, indent=2) + "\n")
 
 
-def _check_tasks(worker: LocalWorker, entries: Sequence[DataPlan]) -> dict[str, Task]:
+def _check_tasks(worker: LocalWorker, entries: Sequence[DataPlan]) -> tuple[dict[str, Task], set[str]]:
     """Read every data set before any work, and refuse those that one teacher can't teach.
 
     Returns:
-        The task of each, by its name.
+        The task of each, by its name, and the names of those of pairs.
     """
     taught: dict[str, tuple[str, Any]] = {}
-    tasks = {}
+    tasks, pairs = {}, set()
     for entry in entries:
         task = worker.call(inspect, entry)
         if isinstance(task, Failure):
             raise DataError(f"Data set {entry.name}: {task.error}")
         other, known = taught.setdefault(entry.teacher, (entry.name, task))
         tasks[entry.name] = task[1]
+        pairs |= {entry.name} if task[0] == 2 else set()
         if task[0] != known[0] or task[1].kind != known[1].kind or len(task[1].labels) != len(known[1].labels):
             raise DataError(
                 f"Data sets {other} and {entry.name} have different tasks ({_said(known)}; {_said(task)}), but the "
                 f"same teacher, {entry.teacher}. Name a teacher for each."
             )
-    return tasks
+    return tasks, pairs
 
 
 def _said(task: tuple[int, Task]) -> str:

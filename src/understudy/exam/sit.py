@@ -36,7 +36,6 @@ from understudy.runtime.manifest import MANIFEST
 from understudy.teachers import label_texts
 from understudy.training.distill import DistillSettings, distill, training_steps
 from understudy.training.recipes import parse_recipe
-from understudy.training.student_settings import StudentSettings
 from understudy.training.students import create_student
 
 # In an exam a model that its export changed is a result, not an error, unless it is another model altogether.
@@ -136,7 +135,7 @@ def student_settings(trial: Trial, loaded: Loaded) -> DistillSettings:
     assert trial.student is not None
     name, options = parse_recipe(trial.recipe)
     settings = DistillSettings(
-        student=StudentSettings(embeddings=trial.embeddings, **trial.student.model_dump(exclude={"name"})),
+        student=trial.student.settings(trial.embeddings),
         recipe=name,
         recipe_options={**options, **trial.recipe_options},
         transfer=loaded.settings,

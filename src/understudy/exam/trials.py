@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,16 +78,17 @@ class Trial:
         return Path(self.embeddings).name if "/" in self.embeddings else self.embeddings
 
 
-def trials_of(plan: Plan, tasks: Mapping[str, Task]) -> list[Trial]:
+def trials_of(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str] = ()) -> list[Trial]:
     """Teachers and baselines first, then all students with the first seed, with the second ...
 
     Args:
         tasks: of each data set, by its name.
+        pairs: names of data sets of pairs of texts.
     """
-    return list(_everyone(plan, tasks))
+    return list(_everyone(plan, tasks, pairs))
 
 
-def _everyone(plan: Plan, tasks: Mapping[str, Task]) -> Iterator[Trial]:
+def _everyone(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -> Iterator[Trial]:
     for entry in plan.datasets:
         for precision in ("fp32", "int8"):
             yield Trial(entry, "teacher", "teacher", precision)
@@ -100,7 +101,8 @@ def _everyone(plan: Plan, tasks: Mapping[str, Task]) -> Iterator[Trial]:
                 chosen = plan.recipes or (default_recipe(tasks[entry.name], student.crf),)
                 recipes = list(dict.fromkeys([*chosen, *([TWIN] if plan.twins else [])]))
                 for embeddings in plan.embeddings:
-                    for recipe in (name for name in recipes if fits(student, name)):
+                    fitting = (name for name in recipes if fits(student, name, embeddings, entry.name in pairs))
+                    for recipe in fitting:
                         yield Trial(
                             entry,
                             "student",

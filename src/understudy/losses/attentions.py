@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from understudy.errors import ModelError
 from understudy.losses.base import Fields, Loss
 from understudy.losses.hidden_states import masked_mean
-from understudy.losses.layer_mapping import LayerMapping, Pairs, layer_mapping, mapped_distance
+from understudy.losses.layer_mapping import Attention, LayerMapping, Pairs, layer_mapping, mapped_distance
 from understudy.losses.schedules import Schedule
 from understudy.models.inside import check_attention
 
@@ -43,7 +43,7 @@ class AttentionLoss(Loss):
         weight: float | Schedule = 1.0,
     ) -> None:
         super().__init__(weight)
-        self.of, self.mapping = of, layer_mapping(mapping)
+        self.of, self.mapping = of, _mapping(mapping)
 
     def prepare(self, student: Any, teacher: Any) -> None:
         """Raises ModelError where the numbers of heads differ, or attention is more than queries times keys."""
@@ -128,7 +128,7 @@ class AttentionRelationLoss(MiniLMv2Loss):
         self, heads: int = 12, mapping: str | LayerMapping | Pairs = "uniform", weight: float | Schedule = 1.0
     ) -> None:
         super().__init__(heads, weight=weight)
-        self.mapping = layer_mapping(mapping)
+        self.mapping = _mapping(mapping)
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         mask = batch["attention_mask"].bool()
@@ -142,6 +142,14 @@ class AttentionRelationLoss(MiniLMv2Loss):
             return _relation_distance(a.unbind(1), b.unbind(1), mask)
 
         return mapped_distance(ours, theirs, self.mapping, distance)
+
+
+def _mapping(choice: str | LayerMapping | Pairs) -> LayerMapping:
+    """By name; raises ModelError for one that weighs states by their first token, which attentions have not."""
+    mapping = layer_mapping(choice)
+    if isinstance(mapping, Attention):
+        raise ModelError("The mapping 'attention' weighs hidden states, not attentions. Choose another for those.")
+    return mapping
 
 
 def _relation_distance(ours: Sequence[Tensor], theirs: Sequence[Tensor], mask: Tensor) -> Tensor:

@@ -111,8 +111,6 @@ class Attention:
     def __call__(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], distance: Distance
     ) -> Iterable[tuple[int, Tensor, float]]:
-        if student[0].dim() == 4:
-            raise ModelError("The mapping 'attention' weighs hidden states, not attentions. Choose another for those.")
         theirs = torch.stack(list(teacher), 1)  # [batch, layers, ...]
         keys = theirs[:, :, 0] if theirs.dim() == 4 else theirs
         for layer, state in enumerate(student):

@@ -97,7 +97,14 @@ class JensenShannonLoss(_DistributionLoss):
 class CosineLogitLoss(_DistributionLoss):
     """One minus the cosine of the logits, or of sentence vectors: their direction, not their length."""
 
+    def check(self, task: Task) -> None:
+        """Raises ModelError for several labels: one logit has a sign and no other direction."""
+        if task.kind == "multi-label":
+            raise ModelError(f"{type(self).__name__} compares the logits of a choice; this is {task.describe()}.")
+
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        if batch.get("posteriors"):
+            return _divergence(student["logits"], teacher["logits"])
         if self.task_of(batch, student).kind == "vectors":
             return _angle(student["logits"], teacher["logits"])
         return self._mean(student, teacher, batch, _angle)
@@ -117,6 +124,8 @@ class HuberLogitLoss(Loss):
         self.delta = delta
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        if batch.get("posteriors"):
+            return _divergence(student["logits"], teacher["logits"])
         return F.huber_loss(student["logits"], teacher["logits"], delta=self.delta)
 
 
@@ -181,6 +190,14 @@ class PearsonLoss(_DistributionLoss):
 
 class StandardisedLoss(SoftTargetLoss):
     """`SoftTargetLoss` of z-scored logits (Sun et al. 2024, "Logit Standardization", eq. 11): their shape, no scale."""
+
+    def check(self, task: Task) -> None:
+        """Raises ModelError where there are two things to choose from: their z-scores are always 1 and -1."""
+        if any(len(group) == 2 for group in task.groups):
+            raise ModelError(
+                f"{type(self).__name__} needs three things or more to choose from; this is {task.describe()}. Choose "
+                "another loss."
+            )
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         temperature = at(self.temperature, progress)

@@ -44,9 +44,11 @@ def run(model: Any, inputs: Mapping[str, Any], fields: Collection[str], create_g
         own.set_attn_implementation("eager")  # any other returns an empty tuple
     flags = {f"output_{name}": True for name in ("hidden_states", "attentions") if name in fields}
     attributed = ATTRIBUTIONS in fields
-    # The fast kernels of attention can't be differentiated twice.
-    kernel = sdpa_kernel(SDPBackend.MATH) if attributed and create_graph else nullcontext()
-    with kernel, capture(own, fields) as inside, _embedded(own, attributed) as embedded:
+    with (
+        _differentiable_twice() if attributed and create_graph else nullcontext(),
+        capture(own, fields) as inside,
+        _embedded(own, attributed) as embedded,
+    ):
         outputs = model(**inputs, **flags)
     found = {**outputs, **inside, "heads": getattr(own.config, "num_attention_heads", None)}
     if attributed:
@@ -94,6 +96,13 @@ def capture(model: nn.Module, fields: Collection[str]) -> Iterator[dict[str, lis
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def _differentiable_twice() -> Iterator[None]:
+    """Without the fast kernels of attention and of recurrent layers, which have no second derivative."""
+    with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
+        yield
 
 
 @contextmanager

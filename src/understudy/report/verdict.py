@@ -106,7 +106,8 @@ class Gain(Comparison):
     """A comparison of recipes.
 
     Args:
-        certain: whether the difference is beyond its interval and beyond the spread over the seeds of both.
+        certain: whether the difference is beyond its interval and beyond the spread over the seeds of both; of a single
+            seed nobody knows.
     """
 
     certain: bool
@@ -117,9 +118,9 @@ class Taught:
     """A student and a recipe, and what the recipe brings on each data set against another.
 
     Args:
-        against: the recipe without options for one with them, else the plan's first; empty for that one itself.
+        against: the recipe without options for one with them, else the student's first; empty for that one itself.
         scores: by data set.
-        gains: by data set; none where this recipe is what others are compared with.
+        gains: by data set, where the other one is there too.
     """
 
     student: str
@@ -129,58 +130,70 @@ class Taught:
     gains: dict[str, Gain]
 
     @property
-    def mean(self) -> float:
-        """Over the data sets, of the gains, or where there are none of the scores."""
-        return float(np.mean([one.difference for one in self.gains.values()] or list(self.scores.values())))
+    def mean(self) -> float | None:
+        """Over the data sets, of the gains, or of the scores of what the others are compared with."""
+        found = [gain.difference for gain in self.gains.values()] if self.against else list(self.scores.values())
+        return float(np.mean(found)) if found else None
 
     def certain(self, sign: int) -> int:
         """On how many data sets it is better (1) or worse (-1) for certain."""
-        return sum(one.certain and one.difference * sign > 0 for one in self.gains.values())
+        return sum(gain.certain and gain.difference * sign > 0 for gain in self.gains.values())
 
 
 def taught(folder: Path, table: pd.DataFrame) -> list[Taught]:
     """What each recipe brings, where a student sat the exam with several.
 
-    A recipe stands against the first of the plan, one with options against itself without.
+    A recipe stands against the student's first with a teacher, one with options against itself without.
 
     Args:
         table: candidates of all data sets.
     """
+    found = []
     students = table[table["kind"] == "student"]
-    found: dict[tuple[str, str], Taught] = {}
-    for (dataset, student, _, vectors), rows in students.groupby(STUDENT, sort=False):
-        student = student if vectors == "teacher" else f"{student}, {vectors} embeddings"
-        by_recipe = {row["recipe"]: index for index, row in rows.iterrows()}
-        distilled = [recipe for recipe in by_recipe if recipe != TWIN]
+    for (student, _, vectors), own in students.groupby(STUDENT[1:], sort=False):
+        recipes = list(dict.fromkeys(own["recipe"]))
+        distilled = [recipe for recipe in recipes if recipe != TWIN]
         if len(distilled) < 2:
             continue
-        answers = Answers(folder, rows)
-        for recipe, index in by_recipe.items():
+        name = student if vectors == "teacher" else f"{student}, {vectors} embeddings"
+        places = {(row["dataset"], row["recipe"]): index for index, row in own.iterrows()}
+        answers = {dataset: Answers(folder, rows) for dataset, rows in own.groupby("dataset", sort=False)}
+        for recipe in recipes:
             plain = recipe.split()[0]
-            other = plain if plain in by_recipe and plain != recipe else distilled[0]
-            against = other if other != recipe else ""
-            one = found.setdefault((student, recipe), Taught(student, recipe, against, {}, {}))
-            one.scores[dataset] = float(rows.loc[index, "score"])
-            if against:
-                gain = answers.compare(index, by_recipe[other])
-                spread = np.hypot(*rows.loc[[index, by_recipe[other]], "score_std"].fillna(0))
-                certain = not gain.low <= 0 <= gain.high and abs(gain.difference) > spread
-                one.gains[dataset] = Gain(**vars(gain), certain=bool(certain))
-    return list(found.values())
+            other = plain if plain in recipes and plain != recipe else distilled[0]
+            row = Taught(name, recipe, other if other != recipe else "", {}, {})
+            for dataset, ours in answers.items():
+                here, there = (places.get((dataset, one)) for one in (recipe, other))
+                if here is not None:
+                    row.scores[dataset] = float(own.loc[here, "score"])
+                if row.against and here is not None and there is not None:
+                    gain, spread = ours.compare(here, there), np.hypot(*own.loc[[here, there], "score_std"])
+                    certain = not gain.low <= 0 <= gain.high and abs(gain.difference) > spread
+                    row.gains[dataset] = Gain(**vars(gain), certain=bool(certain))
+            found.append(row)
+    return found
 
 
 def summaries(rows: list[Taught]) -> list[str]:
-    """For each student which recipe scores highest, and which differ from what they are compared with for certain."""
+    """For each student which recipe scores highest, and which differ for certain from what they are compared with."""
     found = []
     for student in dict.fromkeys(row.student for row in rows):
         own = [row for row in rows if row.student == student]
-        best = max(own, key=lambda row: np.mean(list(row.scores.values())))
-        certain = {sign: [row.recipe for row in own if row.certain(sign)] for sign in (1, -1)}
-        said = [", ".join(certain[sign]) or "none" for sign in (1, -1)]
-        found.append(
-            f"{student}: {best.recipe} scores highest. Beyond the spread, better: {said[0]}; worse: {said[1]}."
-        )
+        most = max(len(row.scores) for row in own)
+        best = max((row for row in own if len(row.scores) == most), key=lambda row: np.mean(list(row.scores.values())))
+        better, worse = (", ".join(_certain(own, sign)) or "none" for sign in (1, -1))
+        found.append(f"{student}: {best.recipe} scores highest. Beyond the spread, better: {better}; worse: {worse}.")
     return found
+
+
+def _certain(rows: list[Taught], sign: int) -> list[str]:
+    """The recipes that are better (1) or worse (-1) for certain; with several data sets, on how many of them."""
+    counts = [(row, row.certain(sign)) for row in rows]
+    return [
+        f"{row.recipe} than {row.against}" + (f" ({count} of {len(row.gains)})" if len(row.gains) > 1 else "")
+        for row, count in counts
+        if count
+    ]
 
 
 def twins(table: pd.DataFrame) -> dict[Any, Any]:

@@ -16,10 +16,6 @@ from understudy.tasks import Task
 
 # The name under which the student carries, while it learns, what its losses learn with it.
 PROJECTIONS_OF_LOSSES = "projections_of_losses"
-OTHER_TOKENS = (
-    "Student and teacher read a batch as {} and {} tokens that do not lie on each other, so what they make of them "
-    "can't be compared. Leave --vocab-size out, and make the student with create_student from this teacher."
-)
 
 
 class Teaches(Protocol):
@@ -65,6 +61,8 @@ def prepare_losses(losses: Sequence[Loss], model: PreTrainedModel, teacher: Any,
             f"{type(model).__name__} has no layers like the teacher's. Choose a transformer, such as --student "
             "bert-tiny, or a recipe that reads logits."
         )
+    if over_layers and getattr(model.config, "pair", False):
+        raise ModelError(f"{type(model).__name__} reads the texts of a pair apart: its tokens can't be compared.")
     for loss in over_layers:
         loss.prepare(model.config, teacher.model.config)
     learned = [module for loss in losses for module in loss.learned]
@@ -92,18 +90,23 @@ def without_ends(outputs: dict[str, Any], ours: Tensor) -> dict[str, Any]:
     Raises:
         ModelError: they do not read the same.
     """
-    theirs, length = outputs["attention_mask"], ours.shape[1]
-    surplus = ours.sum(1) - (theirs.sum(1) - 1).to(ours.device)
-    if bool(((surplus < 0) | (surplus > 1)).any()):
-        raise ModelError(OTHER_TOKENS.format(list(ours.shape), list(theirs.shape)))
-    mask = F.pad(theirs[:, 1:], (0, 1))[:, :length]
-    found = F.pad(outputs[ATTRIBUTIONS][:, :, :-1], (0, 0, 0, 1))[:, :, :length]
+    theirs, found = outputs["attention_mask"], outputs[ATTRIBUTIONS]
+    if theirs.shape == ours.shape:  # the longest text was cut
+        mask, found = F.pad(theirs[:, 1:], (0, 1)), F.pad(found[:, :, :-1], (0, 0, 0, 1))
+        check_same_tokens(ours[:, :-1], mask[:, :-1])
+    else:
+        mask, found = theirs[:, 1:], found[:, :, :-1]
+        check_same_tokens(ours, mask)
     return {**outputs, "attention_mask": mask, ATTRIBUTIONS: found}
 
 
 def check_same_tokens(ours: Tensor, theirs: Tensor) -> None:
     if ours.shape != theirs.shape or bool((ours.bool() != theirs.to(ours.device).bool()).any()):
-        raise ModelError(OTHER_TOKENS.format(list(ours.shape), list(theirs.shape)))
+        raise ModelError(
+            f"Student and teacher read a batch as {list(ours.shape)} and {list(theirs.shape)} tokens that do not lie "
+            "on each other, so what they make of them can't be compared. Make the student with create_student from "
+            "this teacher, without a vocab_size."
+        )
 
 
 def check_blended_fields(fields: frozenset[str]) -> None:

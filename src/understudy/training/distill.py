@@ -23,10 +23,10 @@ from understudy.data.datasets import (
 )
 from understudy.data.labels import are_generic
 from understudy.data.targets import with_labels_of
+from understudy.data.tokenization import marks_both_ends
 from understudy.errors import ModelError
 from understudy.evaluation.evaluate import check_task, match_labels
 from understudy.models import EnsembleForSequenceClassification
-from understudy.models.inside import ATTRIBUTIONS
 from understudy.models.transformer import TRANSFORMERS
 from understudy.outputs import OutputFolder
 from understudy.tasks import Task
@@ -122,7 +122,7 @@ def distill(
     check_validation(data)
     check_student(settings.student, task_of(data["train"]))
     _check_start(settings, stages, task_of(data["train"]), _width(teacher))
-    _check_tokens(settings, stages, is_pair(data["train"]))
+    settings = _reading_alike(settings, stages, teacher, is_pair(data["train"]))
     settings.transfer.check(task_of(data["train"]), is_pair(data["train"]))
     order = _label_order(teacher, data, settings.label_map)
     texts = transfer_set(data, teacher, unlabelled, settings.transfer, order)
@@ -264,16 +264,27 @@ def _check_start(settings: DistillSettings, stages: Sequence[Stage], task: Task,
         )
 
 
-def _check_tokens(settings: DistillSettings, stages: Sequence[Stage], pair: bool) -> None:
-    """Raises ModelError where tokens are compared, and one of our own students would read others than the teacher."""
+def _reading_alike(settings: DistillSettings, stages: Sequence[Stage], teacher: Teacher, pair: bool) -> DistillSettings:
+    """Where student and teacher are compared token by token, the student reads no more than the teacher.
+
+    Raises:
+        ModelError: one of our own students would read other tokens.
+    """
     student = settings.student
-    if student.architecture in TRANSFORMERS or not any(ATTRIBUTIONS in stage.teacher_fields for stage in stages):
-        return
-    said = f"{settings.recipe} compares student and teacher token by token, and {student.architecture} "
-    if pair:
-        raise ModelError(f"{said}reads the two texts of a pair apart. Choose a transformer, or another recipe.")
-    if student.vocab_size or student.embeddings not in ("teacher", "random"):
-        raise ModelError(f"{said}would read others: leave --vocab-size and --embeddings FILE out, or the recipe.")
+    if not any(stage.needs_layers for stage in stages):
+        return settings
+    if student.architecture not in TRANSFORMERS:
+        said = f"{settings.recipe} compares student and teacher token by token, and {student.architecture} "
+        if pair:
+            raise ModelError(f"{said}reads the two texts of a pair apart. Choose a transformer, or another recipe.")
+        if not student.reads_as_teacher:
+            raise ModelError(f"{said}would read others: leave --vocab-size, --init and --embeddings FILE out.")
+        if not marks_both_ends(teacher.tokenizer):
+            raise ModelError(f"{said}expects marks at both ends of a text, which the teacher's tokenizer does not set.")
+    if teacher.max_length < student.max_length:
+        logger.info("The student reads %d tokens of a text, as its teacher does.", teacher.max_length)
+        return replace(settings, student=replace(student, max_length=teacher.max_length))
+    return settings
 
 
 def _with_defaults(settings: DistillSettings, task: Task) -> DistillSettings:

@@ -99,7 +99,7 @@ def _stages(settings: DistillSettings) -> list[Stage]:
     """Those of the recipe that need no task."""
     stages = make_stages(settings.recipe, settings.recipe_options)
     free = [stage for stage in stages if stage.needs_teacher and not stage.frozen]
-    free = [stage for stage in free if "logits" not in stage.teacher_fields]
+    free = [stage for stage in free if not any("logits" in loss.student_fields for loss in stage.losses)]
     chosen = stages if settings.recipe == SRA else free
     if not chosen:
         raise ModelError(

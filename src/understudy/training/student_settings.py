@@ -56,6 +56,11 @@ class StudentSettings:
     def is_ensemble(self) -> bool:
         return self.architecture.startswith(f"{ENSEMBLE}:")
 
+    @property
+    def reads_as_teacher(self) -> bool:
+        """Whether one of our own students reads a single text in the teacher's tokens."""
+        return self.embeddings in ("teacher", "random") and not self.vocab_size and not self.init
+
     def is_as_wide(self, width: int) -> bool:
         """Whether a transformer of these settings is as wide as a teacher of `width`."""
         return (self.hidden_size or TRANSFORMERS[self.architecture].hidden_size) in (None, width)

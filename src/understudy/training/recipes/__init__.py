@@ -76,6 +76,7 @@ COSTS = Path(__file__).parent / "costs.json"
 WHOLE = ("heads", "highest", "dimensions")
 # Options that name something.
 CHOICES: dict[str, Collection[str]] = {
+    "weights": ("fixed", "learned"),
     "mapping": MAPPINGS,
     "loss": LOGIT_LOSSES,
     "prediction": LOGIT_LOSSES,
@@ -117,7 +118,7 @@ def make_stages(name: str, options: dict[str, Any] | None = None) -> list[Stage]
         raise ModelError(f"The recipe {name} has no option {unknown[0]!r}. It has {', '.join([*known, *COMMON])}.")
     for option, value in options.items():
         _check_option(name, option, value, known[option].default)
-    stages = RECIPES[name](**options)
+    stages = [_without_idle(stage) for stage in RECIPES[name](**options)]
     if common["weights"] == "learned" and all(len(stage.losses) == 1 for stage in stages):
         raise ModelError(f"The recipe {name} has one term at a time: there are no weights to learn. Leave weights out.")
     return [_with_common(stage, **common) for stage in stages]
@@ -131,7 +132,7 @@ def _check_option(recipe: str, option: str, value: Any, default: Any) -> None:
     if option == "mapping":
         layer_mapping(value)
     elif option in CHOICES:
-        if value not in CHOICES[option]:
+        if not isinstance(value, str) or value not in CHOICES[option]:
             raise ModelError(f"{said} one of {', '.join(CHOICES[option])}.")
     elif value is None and default is None:
         pass
@@ -150,12 +151,18 @@ def _check_option(recipe: str, option: str, value: Any, default: Any) -> None:
         raise ModelError(f"{said} no number below 0.")
 
 
-def _with_common(stage: Stage, weights: str, mutual: float, diversity: float) -> Stage:
-    if weights not in ("fixed", "learned"):
-        raise ModelError(f"weights={weights}, expected fixed or learned.")
-    losses: list[Loss] = [loss for loss in stage.losses if loss.weight != 0]  # what counts nothing is not computed
+def _without_idle(stage: Stage) -> Stage:
+    """What counts nothing is not computed."""
+    losses = [loss for loss in stage.losses if loss.weight != 0]
     if not losses:
         raise ModelError("All terms of a stage have the weight 0: there is nothing to learn. Give one of them more.")
+    return replace(stage, losses=losses)
+
+
+def _with_common(stage: Stage, weights: str, mutual: float, diversity: float) -> Stage:
+    if weights not in CHOICES["weights"]:
+        raise ModelError(f"weights={weights}, expected fixed or learned.")
+    losses: list[Loss] = list(stage.losses)
     if weights == "learned" and len(losses) > 1:
         losses = [LearnedWeights(losses)]
     if mutual:

@@ -1,4 +1,4 @@
-"""Recipes that look inside the teacher. The student is a transformer of its family."""
+"""Recipes that look inside the teacher. The student is a transformer of its family; for `ad_kd` any."""
 
 from collections.abc import Callable
 from typing import Any
@@ -92,7 +92,7 @@ def tinybert(
     inner: list[Loss] = [
         EmbeddingLoss(),
         HIDDEN_LOSSES[hidden](mapping, weight=hidden_weight),
-        ATTENTION_LOSSES[attention](mapping, attention_weight),
+        *([ATTENTION_LOSSES[attention](mapping, attention_weight)] if attention_weight else []),
     ]
     return [Stage(inner, NO_BEST), Stage([logit_loss(prediction, temperature)])]
 
