@@ -67,7 +67,10 @@ PLACES = ("teacher", "model", "source", "unlabelled")
 Combination = Annotated[str, typer.Option(help="Of an ensemble's members: logits, probabilities or weights.")]
 RecipeOptions = Annotated[
     list[str] | None,
-    typer.Option(help="Of the recipe, NAME=VALUE: mapping=top, temperature=4. Repeatable.", show_default=False),
+    typer.Option(
+        help="Of the recipe, NAME=VALUE: mapping=top, temperature=4. Repeatable; `understudy recipes` lists them.",
+        show_default=False,
+    ),
 ]
 Embeddings = Annotated[str, typer.Option(help="Word vectors: teacher, random, or a word2vec, GloVe or fastText file.")]
 EmbeddingSize = Annotated[int | None, typer.Option(min=1, help="Dimension of the word vectors.", show_default="128")]
