@@ -490,7 +490,7 @@ def main() -> None:
         ("layers", lambda: layers("layers")),
         ("grid", lambda: layers("grid")),
         ("grid of pairs", lambda: layers("grid_pairs")),
-        ("grid of entailment", lambda: layers("grid_entailment")),
+        ("attributions", lambda: layers("attributions")),
         ("ensembles", ensembles),
         ("sentence vectors", sentence_vectors),
         ("serving", serving),
