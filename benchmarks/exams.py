@@ -8,7 +8,6 @@
 | grid.yaml | which loss, which mapping and which weights, of predictions and of TinyBERT's layers |
 | grid_students.yaml | what of it holds for a deeper student and a narrower one |
 | grid_pairs.yaml | and for pairs of texts |
-| attributions.yaml | whether AD-KD teaches a student that is no transformer |
 | ensembles.yaml | several kinds of students over one table of word vectors, after Lin et al. 2024 |
 | pairs.yaml | paraphrase, entailment and similarity, where small students fail |
 | snips.yaml | slots and intents of spoken requests |
@@ -51,7 +50,7 @@ from understudy.report import write_page
 HERE = Path(__file__).parent
 MEMBERS = ("cnn-e100", "bilstm-e100", "cnn-lstm-e100")
 # Plans whose recipes are compared.
-COMPARED = ("layers", "grid", "grid_students", "grid_pairs", "attributions")
+COMPARED = ("layers", "grid", "grid_students", "grid_pairs")
 APART = "the three kinds trained apart, mean of logits"
 
 

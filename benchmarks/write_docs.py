@@ -490,7 +490,6 @@ def main() -> None:
         ("layers", lambda: layers("layers")),
         ("grid", lambda: layers("grid")),
         ("grid of pairs", lambda: layers("grid_pairs")),
-        ("attributions", lambda: layers("attributions")),
         ("ensembles", ensembles),
         ("sentence vectors", sentence_vectors),
         ("serving", serving),

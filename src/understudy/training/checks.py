@@ -104,8 +104,8 @@ def check_same_tokens(ours: Tensor, theirs: Tensor) -> None:
     if ours.shape != theirs.shape or bool((ours.bool() != theirs.to(ours.device).bool()).any()):
         raise ModelError(
             f"Student and teacher read a batch as {list(ours.shape)} and {list(theirs.shape)} tokens that do not lie "
-            "on each other, so what they make of them can't be compared. Make the student with create_student from "
-            "this teacher, without a vocab_size."
+            "on each other, so what they make of them can't be compared. Leave --vocab-size out, and make the student "
+            "with create_student from this teacher."
         )
 
 
