@@ -66,6 +66,17 @@ def test_predictor_never_mixes_texts(
         assert np.array_equal(alone[0], together[i])
 
 
+def test_int8_weights_have_seven_bits(exported: dict[tuple[str, bool, bool], Path]) -> None:
+    """Without VNNI two products are added in 16 bits, where those of 8 bits do not fit."""
+    graph = onnx.load(exported["cnn", False, True] / "model.onnx").graph
+    weights = [
+        onnx.numpy_helper.to_array(part) for part in graph.initializer if part.data_type == onnx.TensorProto.INT8
+    ]
+    largest = [int(np.abs(weight.astype(int)).max()) for weight in weights if weight.size > 1]
+    assert largest
+    assert max(largest) <= 64
+
+
 @pytest.mark.parametrize("name", STUDENTS)
 def test_int8_labels_hold_and_files_shrink(
     name: str, exported: dict[tuple[str, bool, bool], Path], toy_data: Path
