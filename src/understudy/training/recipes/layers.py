@@ -100,7 +100,7 @@ def tinybert(
 def tinybert_improved(
     mapping: Any = "mean", attention_weight: float = 0.1, hidden_weight: float = 1.0, temperature: float | None = None
 ) -> list[Stage]:
-    """TinyBERT with the mapping and weights that did best in our grid (the question of Dankar et al. 2023)."""
+    """TinyBERT with the mapping and weights that did best on TREC (the question of Dankar et al. 2023)."""
     return tinybert(mapping, attention_weight, hidden_weight, temperature)
 
 
