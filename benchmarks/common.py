@@ -5,14 +5,17 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from understudy.exam import cost
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, versions and date, as an exam notes them; the processor with its extensions."""
+    """Processor, cores, versions and date, as an exam notes them; the processor with its extensions, the GPU."""
     facts = cost.machine()
     extensions = ", ".join(facts.pop("extensions"))
-    return {**facts, "cpu": f"{facts['cpu']} ({extensions})"}
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return {**facts, "cpu": f"{facts['cpu']} ({extensions})", **gpu}
 
 
 def write_rows(path: str | Path, rows: list[dict[str, Any]]) -> None:

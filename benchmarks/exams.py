@@ -6,20 +6,25 @@
 | taggers.yaml | what a CRF, characters and a teacher bring to taggers, with all labels and with a tenth of them |
 | layers.yaml | which recipe over layers, which mapping, which weights, after Dankar et al. 2023 |
 | grid.yaml | which loss, which mapping and which weights, of predictions and of TinyBERT's layers |
+| grid_full.yaml | the same at full size, on a GPU |
 | grid_students.yaml | what of it holds for a deeper student and a narrower one |
-| grid_pairs.yaml | and for pairs of texts |
+| grid_pairs.yaml | and for similarity |
+| grid_decisions.yaml | and for paraphrase and entailment |
+| attributions.yaml | what the teacher's predictions rest on, taught to students that are no transformers |
 | ensembles.yaml | several kinds of students over one table of word vectors, after Lin et al. 2024 |
 | pairs.yaml | paraphrase, entailment and similarity, where small students fail |
 | snips.yaml | slots and intents of spoken requests |
 
 Fine-tunes the teachers that are neither in FOLDER nor in SHARED, runs the exam, keeps its rows. It goes on where it
-stopped. A data set called NAME@10 is NAME with a tenth of its training labels; the other texts are unlabelled.
+stopped. A data set called NAME@10 is NAME with a tenth of its training labels, the other texts are unlabelled;
+NAME+OTHER is NAME with OTHER's test.
 
     python benchmarks/exams.py indonlu --shared SHARED --work FOLDER [--jobs 2] [--only smsa nergrit]
 """
 
 import argparse
 import json
+import re
 import shutil
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
@@ -50,35 +55,42 @@ from understudy.report import write_page
 HERE = Path(__file__).parent
 MEMBERS = ("cnn-e100", "bilstm-e100", "cnn-lstm-e100")
 # Plans whose recipes are compared.
-COMPARED = ("layers", "grid", "grid_students", "grid_pairs")
+COMPARED = ("layers", "grid", "grid_full", "grid_students", "grid_pairs", "grid_decisions", "attributions")
 APART = "the three kinds trained apart, mean of logits"
 
 
-def _data(name: str, shared: Path, work: Path) -> Path:
-    """The folder of a data set, under the name that plans have for it."""
-    base, _, percent = name.partition("@")
-    source = next(path for path in (shared / "data" / base, shared / "data" / "indonlu" / base) if path.is_dir())
+def _data(name: str, shared: Path, work: Path) -> None:
+    """A data set, under the name that plans have for it."""
     folder = work / "data" / name
     if folder.exists():
-        return folder
+        return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if not percent:
-        folder.symlink_to(source.resolve())
-        return folder
-    data = load_data(source)
-    train = data.pop("train")
-    order = np.random.default_rng(0).permutation(len(train))
-    count = len(train) * int(percent) // 100
+    base, kind, more = re.fullmatch(r"([^@+]+)([@+]?)(.*)", name).groups()
+    if not kind:
+        folder.symlink_to(_shared(base, shared).resolve())
+        return
+    data = load_data(_shared(base, shared))
+    if kind == "+":
+        data["test"] = load_data(_shared(more, shared))["test"]
+    else:
+        train = data.pop("train")
+        order = np.random.default_rng(0).permutation(len(train))
+        count = len(train) * int(more) // 100
+        data |= {"train": train.select(order[:count]), "unlabelled": train.select(order[count:])}
     folder.mkdir()
-    parts = {"train": train.select(order[:count]), "unlabelled": train.select(order[count:]), **data}
-    for part, rows in parts.items():
-        (folder / f"{part}.jsonl").write_text("".join(f"{line}\n" for line in _lines(rows)))
-    return folder
+    for part, rows in data.items():
+        (folder / f"{part}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in _lines(rows)))
 
 
-def _lines(rows: Dataset) -> list[str]:
+def _shared(name: str, shared: Path) -> Path:
+    return next(path for path in (shared / "data" / name, shared / "data" / "indonlu" / name) if path.is_dir())
+
+
+def _lines(rows: Dataset) -> list[dict]:
     names = task_of(rows).labels
-    return [json.dumps({"tokens": row["tokens"], "tags": [names[tag] for tag in row["label"]]}) for row in rows]
+    if "tokens" in rows.column_names:
+        return [{"tokens": row["tokens"], "tags": [names[tag] for tag in row["label"]]} for row in rows]
+    return [{"text": row["text"], "label": names[row["label"]]} for row in rows]
 
 
 def compared(folder: Path) -> list[dict]:
@@ -123,10 +135,10 @@ def gains(folder: Path) -> list[dict]:
     return rows
 
 
-def teach(part: DataPlan, work: Path, encoder: str | Path, steps: int) -> None:
+def teach(part: DataPlan, work: Path, encoder: str | Path, steps: int, rate: float) -> None:
     """The teacher of a data set, on one thread."""
     torch.set_num_threads(1)
-    many = {"max_steps": steps, "per_device_train_batch_size": 16, "learning_rate": 2e-4}
+    many = {"max_steps": steps, "per_device_train_batch_size": 16, "learning_rate": rate}
     between = max(steps // 6, 1)
     often = {"eval_strategy": "steps", "eval_steps": between, "save_strategy": "steps", "save_steps": between}
     settings = FinetuneSettings(arguments={**many, **often}, max_length=128, patience=6)
@@ -150,6 +162,7 @@ def main() -> None:
     parser.add_argument("--work", required=True)
     parser.add_argument("--encoder", help="a pretrained encoder; by default the demo's, which is English")
     parser.add_argument("--steps", type=int, default=300, help="of a teacher, 16 texts each, on one thread")
+    parser.add_argument("--rate", type=float, default=2e-4, help="learning rate of a teacher")
     parser.add_argument("--jobs", type=int, default=2, help="teachers, and then trials, at a time")
     parser.add_argument("--only", nargs="*", help="names of data sets")
     arguments = parser.parse_args()
@@ -171,11 +184,15 @@ def main() -> None:
     if missing:
         encoder = arguments.encoder or encoder_folder()
         with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
-            deque(pool.map(teach, missing, repeat(work), repeat(encoder), repeat(arguments.steps)), 0)
+            deque(
+                pool.map(
+                    teach, missing, repeat(work), repeat(encoder), repeat(arguments.steps), repeat(arguments.rate)
+                ),
+                0,
+            )
     plan = read_plan(plan_file)  # now that data and teachers are there
     chosen = tuple(entry for entry in plan.data if entry.name in (arguments.only or {entry.name}))
     folder = run_exam(plan.model_copy(update={"data": chosen}), work / f"{arguments.plan}-exam", arguments.jobs)
-    write_page(folder)
     results = HERE / "results"
     here = machine()
     before = {row["key"]: {name: row[name] for name in here} for row in known_rows(results / f"{arguments.plan}.jsonl")}
@@ -186,6 +203,7 @@ def main() -> None:
         write_rows(results / f"{arguments.plan}_compared.jsonl", gains(folder))
     if arguments.plan == "ensembles":
         write_rows(results / "ensembles_compared.jsonl", compared(folder))
+    write_page(folder)
 
 
 if __name__ == "__main__":

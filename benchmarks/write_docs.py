@@ -31,7 +31,8 @@ def spread(values: list[float]) -> str:
 
 def where(row: dict) -> str:
     cores = f"{row['cores']} core{'' if row['cores'] == 1 else 's'}"
-    return f"{row['cpu']}, {cores}, torch {row['torch']}, onnxruntime {row['onnxruntime']}, {row['date']}"
+    machine = ", ".join(filter(None, [row.get("gpu"), row["cpu"], cores]))
+    return f"{machine}, torch {row['torch']}, onnxruntime {row['onnxruntime']}, {row['date']}"
 
 
 def accuracy() -> str:
@@ -309,7 +310,7 @@ def layers(exam: str) -> str:
 
 def papers(text: str) -> str:
     """What each recipe gained over the teacher's logits, in the places for it."""
-    exams = ("layers", "grid", "grid_pairs")
+    exams = ("layers", "grid", "grid_full", "grid_pairs", "grid_decisions")
     compared = pd.DataFrame([row for exam in exams for row in read_rows(RESULTS / f"{exam}_compared.jsonl")])
     compared = compared[compared["other"] == "logit-mse"]
 
@@ -489,7 +490,10 @@ def main() -> None:
         ("transfer", transfer),
         ("layers", lambda: layers("layers")),
         ("grid", lambda: layers("grid")),
+        ("grid at full size", lambda: layers("grid_full")),
         ("grid of pairs", lambda: layers("grid_pairs")),
+        ("grid of decisions", lambda: layers("grid_decisions")),
+        ("attributions", lambda: layers("attributions")),
         ("ensembles", ensembles),
         ("sentence vectors", sentence_vectors),
         ("serving", serving),

@@ -153,3 +153,8 @@ def test_half_precision_weights_are_read_as_float32(teacher_folder: Path, tmp_pa
     shutil.copytree(teacher_folder, folder)
     AutoModelForSequenceClassification.from_pretrained(folder).half().save_pretrained(folder)
     assert Teacher(folder).model.dtype == torch.float32
+
+
+def test_a_teacher_goes_where_transformers_trains(teacher_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("meta"))
+    assert Teacher(teacher_folder).model.device.type == "meta"

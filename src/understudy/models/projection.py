@@ -56,10 +56,11 @@ def project_layers(
     ours, theirs = student.base_model, teacher.base_model
     for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
         target, source = (getattr(model.embeddings, name).weight for model in (ours, theirs))
+        source = source.to(target.device)
         table = positions(source, teacher.config, student.config) if name == "position_embeddings" else source
         table = torch.stack([table[list(row)].mean(0) for row in rows]) if name == "word_embeddings" else table
         rows_kept = min(len(target), len(table))
-        target[:rows_kept] = table[:rows_kept] @ basis
+        target[:rows_kept] = table[:rows_kept] @ basis.to(target.device)
     ours.embeddings.word_embeddings.weight[student.config.pad_token_id] = 0.0
     _fit_norm(ours.embeddings.LayerNorm, seen[theirs.embeddings.LayerNorm], basis)
     for layer, number in zip(ours.encoder.layer, layers, strict=True):
@@ -160,7 +161,7 @@ def _factors(product: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     left, values, right = torch.linalg.svd(product, full_matrices=False)
     root = values[:rank].sqrt()
     missing = rank - len(root)
-    rest = SPARE * torch.randn(right.shape[1], missing)  # against zeros: both of them zero would stay so
+    rest = SPARE * torch.randn(right.shape[1], missing).to(right)  # against zeros: both of them zero would stay so
     return F.pad(left[:, :rank] * root, (0, missing)), torch.cat([right[:rank].T * root, rest], 1)
 
 

@@ -164,6 +164,7 @@ def copy_layers(
         source = theirs.get(_LAYER.sub(lambda match: str(layers[int(match.group())] - 1), name))
         if source is None:
             continue
+        source = source.to(value.device)
         if name in LAST_LAYER:
             if order is not None:
                 value.copy_(source[list(order)])

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ TEXTS_PER_BATCH = 64
 
 
 class Teacher:
-    """A fine-tuned classifier, regressor or tagger that teaches.
+    """A fine-tuned classifier, regressor or tagger that teaches, on the GPU where there is one.
 
     Args:
         source: a folder, a Hub name, or a loaded model (then with its `tokenizer`).
@@ -55,7 +55,8 @@ class Teacher:
         self.data_labels: list[str] = getattr(self.model.config, "data_labels", None) or self.label_names
 
     def _freeze(self, model: PreTrainedModel, tokenizer: Any, task: Task, max_length: int, dtype: str | None) -> None:
-        self.model, self.tokenizer, self.task = model.requires_grad_(False), tokenizer, task
+        self.model = cast(Any, model.requires_grad_(False)).to(fastest_device())
+        self.tokenizer, self.task = tokenizer, task
         self.model.train(False)
         self.max_length = input_length(self.model, self.tokenizer, max_length)
         self.label_names = list(task.labels)
@@ -197,6 +198,11 @@ def _to_float(value: Any) -> Any:
 def autocast(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
     """Matrix products in `dtype`, "float32" or "bfloat16"."""
     return nullcontext() if dtype == "float32" else torch.autocast(device.type, dtype=getattr(torch, dtype))
+
+
+def fastest_device() -> torch.device:
+    """Where transformers trains: the GPU, or the processor where there is none."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def fastest_dtype(device: torch.device) -> str:

@@ -9,7 +9,7 @@ import torch
 from transformers import TrainingArguments
 
 from understudy.models.transformer import TRANSFORMERS
-from understudy.teachers.live import has_fast_bfloat16
+from understudy.teachers.live import fastest_device, has_fast_bfloat16
 
 
 @dataclass
@@ -51,8 +51,7 @@ def fast_precision(given: Mapping[str, Any]) -> dict[str, bool]:
     """`bf16` where the trainer's device is faster with it; nothing where `given` says what precision it wants."""
     if given.get("bf16") is not None or given.get("fp16"):
         return {}
-    found = None if given.get("use_cpu") else torch.accelerator.current_accelerator(check_available=True)
-    return {"bf16": has_fast_bfloat16(found or torch.device("cpu"))}
+    return {"bf16": has_fast_bfloat16(torch.device("cpu") if given.get("use_cpu") else fastest_device())}
 
 
 def with_precision(arguments: dict[str, Any], architecture: str) -> dict[str, Any]:

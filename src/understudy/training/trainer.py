@@ -120,6 +120,8 @@ class DistillationTrainer(Trainer):
             callbacks=[*(callbacks or []), ProgressCallback(self.task.metric)],
         )
         self.remove_callback(PrinterCallback)
+        if isinstance(teacher, Teacher):
+            cast(Any, teacher.model).to(self.args.device)
         # Our losses are means over the batch, whatever the model's forward accepts.
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False

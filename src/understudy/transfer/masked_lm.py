@@ -2,14 +2,14 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 
 from understudy.models.loading import input_length, load_masked_lm
 from understudy.runtime.alignment import Pieces, WordEncoder, pad
-from understudy.teachers.live import autocast, fastest_dtype
+from understudy.teachers.live import autocast, fastest_device, fastest_dtype
 from understudy.transfer.neighbours import Vocabulary, replace_words, whole_words
 from understudy.transfer.words import Words, is_dense
 
@@ -50,7 +50,8 @@ class MaskedLM:
         size: int = 15,
         dtype: str | None = None,
     ) -> None:
-        self.model, self.tokenizer = load_masked_lm(source)
+        model, self.tokenizer = load_masked_lm(source)
+        self.model = cast(Any, model).to(fastest_device())
         self.vocabulary = Vocabulary.of_model(self.model, self.tokenizer, known, size)
         self.probability, self.size = probability, size
         self.dtype = dtype or fastest_dtype(self.model.device)
