@@ -493,7 +493,6 @@ def main() -> None:
         ("grid at full size", lambda: layers("grid_full")),
         ("grid of pairs", lambda: layers("grid_pairs")),
         ("grid of decisions", lambda: layers("grid_decisions")),
-        ("attributions", lambda: layers("attributions")),
         ("ensembles", ensembles),
         ("sentence vectors", sentence_vectors),
         ("serving", serving),
