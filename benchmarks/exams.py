@@ -9,7 +9,7 @@
 | grid_full.yaml | the same at full size, on a GPU |
 | grid_students.yaml | what of it holds for a deeper student and a narrower one |
 | grid_pairs.yaml | and for pairs of texts |
-| grid_decisions.yaml | and for paraphrase and entailment, with better teachers |
+| grid_decisions.yaml | and for paraphrase and entailment, with other teachers |
 | ensembles.yaml | several kinds of students over one table of word vectors, after Lin et al. 2024 |
 | pairs.yaml | paraphrase, entailment and similarity, where small students fail |
 | snips.yaml | slots and intents of spoken requests |
