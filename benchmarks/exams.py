@@ -54,7 +54,7 @@ from understudy.report import write_page
 HERE = Path(__file__).parent
 MEMBERS = ("cnn-e100", "bilstm-e100", "cnn-lstm-e100")
 # Plans whose recipes are compared.
-COMPARED = ("layers", "grid", "grid_full", "grid_students", "grid_pairs", "grid_decisions")
+COMPARED = ("layers", "grid", "grid_full", "grid_students", "grid_pairs", "grid_tasks")
 APART = "the three kinds trained apart, mean of logits"
 
 

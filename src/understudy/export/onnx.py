@@ -1,6 +1,8 @@
 """A classifier as one ONNX file: dynamic batch and length, weights inside, optionally int8."""
 
+import hashlib
 import io
+import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import onnxscript.optimizer
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
@@ -20,6 +23,8 @@ from understudy.models import is_student
 OPSET = 20
 # A matrix product smaller than this is faster in fp32 than the nodes that quantise its input.
 SMALLEST_INT8_WEIGHT = 8192
+# Of a configuration, what does not change the graph.
+ANY_MODEL = {"_name_or_path", "id2label", "label2id", "transformers_version"}
 
 
 class _LogitsOnly(nn.Module):
@@ -47,6 +52,38 @@ def write_onnx(model: Any, names: list[str], path: Path, int8: bool = False) -> 
         names: the graph's inputs, each [batch, length] int64.
         int8: quantise weights (int8, dynamic activations) and the embedding table.
     """
+    with _quiet():
+        graph = _graph(model, names)
+        onnx.save(_with_weights(graph, model), path)
+        _fold_constants(path)
+        if int8:
+            _quantise(path)
+    return path
+
+
+# Conversion takes seconds, weights milliseconds: an exam converts students that differ in weights alone.
+_graphs: dict[str, onnx.ModelProto] = {}
+
+
+def _graph(model: Any, names: list[str]) -> onnx.ModelProto:
+    """The graph of all models of this form, with the parameters among its inputs."""
+    form = _form(model, names)
+    if form not in _graphs:
+        _graphs[form] = _convert(model, names)
+    return _graphs[form]
+
+
+def _form(model: Any, names: list[str]) -> str:
+    """What decides the graph but for parameters. Buffers do: an ensemble's say which members it leaves out."""
+    settings = {name: value for name, value in model.config.to_dict().items() if name not in ANY_MODEL}
+    shapes = {name: list(weight.shape) for name, weight in model.named_parameters()}
+    buffers = hashlib.sha256()
+    for buffer in model.buffers():
+        buffers.update(buffer.numpy().tobytes())
+    return json.dumps([type(model).__name__, names, settings, shapes, buffers.hexdigest()], default=str)
+
+
+def _convert(model: Any, names: list[str]) -> onnx.ModelProto:
     ids = torch.randint(5, 50, (2, 12))
     example = {
         "input_ids": ids,
@@ -55,23 +92,43 @@ def write_onnx(model: Any, names: list[str], path: Path, int8: bool = False) -> 
     }
     example["token_type_ids"][:, 6:] = 1
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
-    with _quiet(), _eager_attention(model), torch.no_grad():
-        torch.onnx.export(
+    with _eager_attention(model), torch.no_grad():
+        program = torch.onnx.export(
             _LogitsOnly(model, names).eval(),
             tuple(example[name] for name in names),
-            str(path),
             input_names=names,
             output_names=["logits"],
             dynamic_shapes=(tuple({0: batch, 1: length} for _ in names),),
             opset_version=OPSET,
-            external_data=False,
             dynamo=True,
             verbose=False,
+            optimize=False,  # it would fold and rename weights
         )
-        _fold_constants(path)
-        if int8:
-            _quantise(path)
-    return path
+    assert program is not None  # as it is without dynamo
+    graph = program.model.graph
+    for name, _ in _parameters(model):
+        if name in graph.initializers:
+            weight = graph.initializers.pop(name)
+            weight.const_value = None
+            graph.inputs.append(weight)
+    onnxscript.optimizer.optimize(program.model)
+    return program.model_proto
+
+
+def _with_weights(graph: onnx.ModelProto, model: Any) -> onnx.ModelProto:
+    filled = onnx.ModelProto()
+    filled.CopyFrom(graph)
+    inputs = {value.name: value for value in filled.graph.input}
+    for name, weight in _parameters(model):
+        if name in inputs:
+            filled.graph.input.remove(inputs[name])
+            filled.graph.initializer.append(onnx.numpy_helper.from_array(weight.detach().numpy(), name))
+    return filled
+
+
+def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """By their names in the graph."""
+    return model.named_parameters(prefix="model")
 
 
 def _fold_constants(path: Path) -> None:

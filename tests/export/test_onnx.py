@@ -1,0 +1,52 @@
+"""Graphs: converted once for each form of model, with the weights of each."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from understudy.export.onnx import write_onnx
+from understudy.models import EnsembleConfig, EnsembleForSequenceClassification
+
+INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
+
+
+def classifier(**settings: int) -> BertForSequenceClassification:
+    small = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return BertForSequenceClassification(BertConfig(**{**small, "intermediate_size": 32, **settings})).eval()
+
+
+def difference(model: BertForSequenceClassification, path: Path) -> float:
+    ids = torch.randint(5, 60, (3, 20))
+    feed = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    session = onnxruntime.InferenceSession(write_onnx(model, INPUTS, path))
+    [found] = session.run(None, {name: part.numpy() for name, part in feed.items()})
+    with torch.no_grad():
+        return float(np.abs(found - model(**feed).logits.numpy()).max())
+
+
+def test_the_same_form_with_other_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert difference(classifier(), tmp_path / "first.onnx") < 1e-5
+    monkeypatch.setattr(torch.onnx, "export", None)  # not a second time
+    assert difference(classifier(), tmp_path / "second.onnx") < 1e-5
+
+
+@pytest.mark.parametrize("other", [{"num_attention_heads": 4}, {"layer_norm_eps": 0.1}])
+def test_another_form_with_the_same_shapes(tmp_path: Path, other: dict[str, int]) -> None:
+    assert difference(classifier(), tmp_path / "first.onnx") < 1e-5
+    assert difference(classifier(**other), tmp_path / "second.onnx") < 1e-5
+
+
+def test_the_same_form_with_other_buffers(tmp_path: Path) -> None:
+    """An ensemble's buffers say what its members count."""
+    config = EnsembleConfig(vocab_size=60, embedding_size=8, hidden_size=6, members=["static", "cnn"])
+    model = EnsembleForSequenceClassification(config).eval()
+    answers = []
+    for weights in ([1.0, 0.0], [0.0, 1.0]):
+        model.get_buffer("weights").copy_(torch.tensor(weights))
+        session = onnxruntime.InferenceSession(write_onnx(model, ["input_ids"], tmp_path / "model.onnx"))
+        answers.append(session.run(None, {"input_ids": np.arange(5, 25)[None]})[0])
+    assert np.abs(answers[0] - answers[1]).max() > 1e-3
