@@ -176,7 +176,7 @@ def test_a_dry_exam_and_options_beside_a_plan(toy_data: Path, tmp_path: Path, ru
     (tmp_path / "plan.yaml").write_text("data: d\nteacher: t\n")
     code, _, err = run("exam", tmp_path / "plan.yaml", "--seeds", 2, "--text", "review")
     assert code == 2
-    assert "data, seeds belong in it" in err
+    assert "options give data, seeds beside it" in err
     code, _, err = run("exam", "--data", "d")
     assert code == 2
     assert "--teacher is missing" in err

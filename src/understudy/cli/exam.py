@@ -183,7 +183,9 @@ def _plan(path: Path | None, **fields: Any) -> "Plan":
         return make_plan(**given)
     if given:
         options = ", ".join(sorted(given))
-        raise UnderstudyError(f"With a plan, {options} belong in it: give either {path.name} or the options.")
+        raise UnderstudyError(
+            f"{path.name} is a plan, and options give {options} beside it: write them into the plan, or leave them out."
+        )
     return read_plan(path)
 
 

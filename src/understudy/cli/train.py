@@ -90,7 +90,8 @@ def pretrain_student(
     out: Out,
     student: Annotated[str, typer.Option(help=STUDENTS)] = "bilstm",
     recipe: Annotated[
-        Recipe, typer.Option(help="sra: sentence vectors; for transformers also tinybert, minilm, minilmv2.")
+        Recipe,
+        typer.Option(metavar="<name>", help="sra: sentence vectors; for transformers also tinybert, minilm, minilmv2."),
     ] = Recipe.SRA,
     option: RecipeOptions = None,
     pooling: Annotated[
