@@ -9,7 +9,8 @@
 | grid_full.yaml | the same at full size, on a GPU |
 | grid_students.yaml | what of it holds for a deeper student and a narrower one |
 | grid_pairs.yaml | and for pairs of texts |
-| grid_decisions.yaml | and for paraphrase and entailment, with other teachers |
+| grid_tasks.yaml | and on four sets, as one exam, for a narrower student too |
+| attributions.yaml | what the teacher's predictions rest on, taught to a student that is no transformer |
 | ensembles.yaml | several kinds of students over one table of word vectors, after Lin et al. 2024 |
 | pairs.yaml | paraphrase, entailment and similarity, where small students fail |
 | snips.yaml | slots and intents of spoken requests |
@@ -54,7 +55,7 @@ from understudy.report import write_page
 HERE = Path(__file__).parent
 MEMBERS = ("cnn-e100", "bilstm-e100", "cnn-lstm-e100")
 # Plans whose recipes are compared.
-COMPARED = ("layers", "grid", "grid_full", "grid_students", "grid_pairs", "grid_tasks")
+COMPARED = ("layers", "grid", "grid_full", "grid_students", "grid_pairs", "grid_tasks", "attributions")
 APART = "the three kinds trained apart, mean of logits"
 
 

@@ -310,9 +310,10 @@ def layers(exam: str) -> str:
 
 def papers(text: str) -> str:
     """What each recipe gained over the teacher's logits, in the places for it."""
-    exams = ("layers", "grid", "grid_full", "grid_pairs", "grid_decisions")
+    exams = ("layers", "grid", "grid_full", "grid_pairs", "grid_tasks")
     compared = pd.DataFrame([row for exam in exams for row in read_rows(RESULTS / f"{exam}_compared.jsonl")])
-    compared = compared[compared["other"] == "logit-mse"]
+    wide = ~compared["model"].str.contains("-h")  # of the students, those as wide as their teacher
+    compared = compared[(compared["other"] == "logit-mse") & wide]
 
     def gains(found: re.Match[str]) -> str:
         rows = compared[compared["recipe"] == found[1]]
@@ -492,7 +493,8 @@ def main() -> None:
         ("grid", lambda: layers("grid")),
         ("grid at full size", lambda: layers("grid_full")),
         ("grid of pairs", lambda: layers("grid_pairs")),
-        ("grid of decisions", lambda: layers("grid_decisions")),
+        ("attributions", lambda: layers("attributions")),
+        ("grid of tasks", lambda: layers("grid_tasks")),
         ("ensembles", ensembles),
         ("sentence vectors", sentence_vectors),
         ("serving", serving),

@@ -153,6 +153,17 @@ def test_each_data_set_has_the_recipe_that_suits_its_task() -> None:
     assert {trial.recipe for trial in trials_of(crf, tasks) if trial.kind == "student"} == {"logit-mse"}
 
 
+def test_mappings_and_schedules_in_a_plan() -> None:
+    recipes = [
+        {"recipe": "tinybert", "mapping": [[1, 3], [2, 6]]},
+        {"recipe": "tinybert", "mapping": "1-6"},
+        {"recipe": "soft-targets", "temperature": "linear:8:1"},
+    ]
+    plan = make_plan(data="x", teacher="y", students=["bert-tiny"], recipes=recipes)
+    written = ("tinybert mapping=1-3,2-6", "tinybert mapping=1-6", "soft-targets temperature=linear:8:1")
+    assert plan.recipes == written
+
+
 def test_attributions_are_for_students_who_read_as_the_teacher() -> None:
     students = [
         {"architecture": "cnn"},

@@ -101,8 +101,7 @@ def test_gradients_reach_the_student_alone(name: str) -> None:
     student, teacher = fields(3, 8, 0), fields(3, 8, 1)
     frozen = {k: tuple(s.detach() for s in v) if isinstance(v, tuple) else v for k, v in teacher.items()}
     loss(student, frozen, BATCH_FIELDS).backward()
-    reached = [s.grad is not None for field in loss.student_fields for s in student[field]]
-    assert any(reached)
+    assert all(any(s.grad is not None for s in student[field]) for field in loss.student_fields)
     assert all(s.grad is None for value in teacher.values() if isinstance(value, tuple) for s in value)
 
 
@@ -254,3 +253,145 @@ def test_the_last_state_is_what_the_head_reads() -> None:
     ]
     expected = ((means[0] - means[1]) ** 2).mean()
     assert float(loss(student, teacher, BATCH_FIELDS).detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_only_layers_that_a_mapping_asks_for_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[int, ...]] = []
+    monkeypatch.setattr("understudy.losses.attentions._dots", lambda a, b: made.append(a.shape) or a @ b.mT)
+    AttentionLoss("scores", "top")(fields(2, 8, 0), fields(6, 8, 1), BATCH_FIELDS)
+    assert len(made) == 4
+    projected: list[tuple[int, ...]] = []
+    loss = PatientLoss("last")
+    loss.prepare(SimpleNamespace(hidden_size=4), SimpleNamespace(hidden_size=8))
+    loss.projection.register_forward_hook(lambda module, given, output: projected.append(given[0].shape))
+    loss(fields(3, 4, 0), fields(6, 8, 1), BATCH_FIELDS)
+    assert projected == [(BATCH, 4)] * 2
+
+
+def _states(given: dict[str, Any], layer: int) -> list[np.ndarray]:
+    """Each text's tokens that are no padding."""
+    return [_array(given["hidden_states"][layer])[text, :length] for text, length in enumerate(LENGTHS)]
+
+
+def _cosines(a: np.ndarray) -> np.ndarray:
+    unit = a / np.linalg.norm(a, axis=1, keepdims=True)
+    return unit @ unit.T
+
+
+def _alignment(a: np.ndarray, b: np.ndarray) -> float:
+    """Linear CKA by its kernels: HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L))."""
+    centre = np.eye(len(a)) - 1 / len(a)
+    k, m = (centre @ x @ x.T @ centre for x in (a, b))
+    return float((k * m).sum() / np.sqrt((k * k).sum() * (m * m).sum()))
+
+
+def test_losses_of_hidden_states_by_hand() -> None:
+    student, teacher = fields(2, 8, 0), fields(2, 12, 1)
+    narrow = fields(2, 12, 2)  # of the teacher's size
+    ours, theirs, same = ([_states(given, layer) for layer in range(3)] for given in (student, teacher, narrow))
+    firsts = [np.stack([text[0] for text in given[-1]]) for given in (ours, theirs, same)]
+    cosine = [
+        1 - (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+        for layer in (1, 2)
+        for a, b in zip(same[layer], theirs[layer], strict=True)
+    ]
+    tokens = [np.concatenate(given[2]) for given in (ours, theirs)]
+
+    def relations(layer: int) -> float:
+        pairs = zip(ours[layer], theirs[layer], strict=True)
+        return float(np.concatenate([((_cosines(a) - _cosines(b)) ** 2).ravel() for a, b in pairs]).mean())
+
+    near = np.exp(_both(firsts[2], firsts[1]) / 0.1)
+    expected = {
+        CosineHiddenLoss(): (narrow, np.concatenate(cosine).mean()),
+        EmbeddingLoss(): (
+            narrow,
+            np.mean([(a - b) ** 2 for a, b in zip(*map(np.vstack, (same[0], theirs[0])), strict=True)]),
+        ),
+        RelationLoss("final"): (student, relations(2)),
+        EmbeddingRelationLoss(): (student, relations(0)),
+        CKALoss("final"): (student, 1 - _alignment(*tokens)),
+        SampleRelationLoss(): (student, ((_cosines(firsts[0]) - _cosines(firsts[1])) ** 2).mean()),
+        ContrastiveLoss(): (narrow, -np.log(np.diag(near) / near.sum(1)).mean()),
+        LastStateLoss(): (narrow, ((firsts[2] - firsts[1]) ** 2).mean()),
+    }
+    for loss, (given, value) in expected.items():
+        found = float(loss(given, teacher, BATCH_FIELDS).detach())
+        assert found == pytest.approx(value, rel=1e-4), type(loss).__name__
+
+
+def _both(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b)]
+    return np.asarray(unit[0] @ unit[1].T)
+
+
+@pytest.mark.parametrize("of", ["scores", "probabilities"])
+def test_attention_by_a_naive_loop(of: str) -> None:
+    student, teacher = fields(2, 8, 0), fields(4, 12, 1)
+    layers = []
+    for ours, theirs in ((0, 1), (1, 3)):
+        errors = []
+        for text, length in enumerate(LENGTHS):
+            for head in range(HEADS):
+                rows = []
+                for given, layer in ((student, ours), (teacher, theirs)):
+                    size = given["queries"][layer].shape[-1] // HEADS
+                    part = slice(head * size, (head + 1) * size)
+                    q, k = (_array(given[name][layer])[text, :length, part] for name in ("queries", "keys"))
+                    scores = q @ k.T / np.sqrt(size)
+                    rows.append(scores if of == "scores" else _softmax(scores))
+                errors.append(((rows[0] - rows[1]) ** 2).ravel())
+        layers.append(np.concatenate(errors).mean())
+    found = AttentionLoss(of)(student, teacher, BATCH_FIELDS)  # type: ignore[arg-type]
+    assert float(found.detach()) == pytest.approx(np.mean(layers), rel=1e-4)
+
+
+def test_a_projection_by_hand() -> None:
+    student, teacher = fields(1, 4, 0), fields(1, 8, 1)
+    loss = HiddenStateLoss()
+    loss.prepare(SimpleNamespace(hidden_size=4), SimpleNamespace(hidden_size=8))
+    weight, bias = (_array(part) for part in (loss.projection.weight, loss.projection.bias))
+    ours, theirs = (np.concatenate(_states(given, 1)) for given in (student, teacher))
+    expected = ((ours @ weight.T + bias - theirs) ** 2).mean()
+    assert float(loss(student, teacher, BATCH_FIELDS).detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_other_mappings_by_hand() -> None:
+    teacher = list(torch.arange(6.0).view(6, 1, 1, 1))
+    student = list(torch.zeros(3, 1, 1, 1))
+
+    def targets(mapping: Any, count: int = 3) -> list[float]:
+        return [
+            float(target.mean()) for _, target, _ in layer_mapping(mapping)(student[:count], teacher, lambda a, b: a)
+        ]
+
+    assert targets("mean") == [0.5, 2.5, 4.5]
+    assert targets("1-3,3-6") == targets([(1, 3), (3, 6)]) == [2.0, 5.0]
+    assert [place for place, _, _ in layer_mapping("1-3,3-6")(student, teacher, lambda a, b: a)] == [0, 2]
+    torch.manual_seed(0)
+    drawn = [targets("random") for _ in range(50)]
+    assert all(row == sorted(set(row)) and len(row) == 3 for row in drawn)
+    assert {place for row in drawn for place in row} == set(range(6))
+
+
+def test_cost_attention_by_hand() -> None:
+    """After one step, a layer's weight is the softmax of one over its cost, in parts of the largest."""
+    student, teacher = fields(2, 8, 0), fields(3, 8, 1)
+    ours, theirs = student["hidden_states"][1:], teacher["hidden_states"][1:]
+    costs = np.array([[float((a - b).square().mean().detach()) for b in theirs] for a in ours])
+    moved = ot.emd(np.full(2, 1 / 2), np.full(3, 1 / 3), costs) * costs
+    mapping = EarthMovers(temperature=0.5)
+    list(mapping(ours, theirs, lambda a, b: (a - b).square().mean()))
+    for side, cost in (("student", moved.sum(1) * 2), ("teacher", moved.sum(0) * 3)):
+        weights = 1 / cost
+        expected = _softmax(weights / weights.max() / 0.5)
+        np.testing.assert_allclose(mapping.get_buffer(f"{side}_weights").numpy(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mapping", ["attention", "earth-movers", "mean"])
+def test_padding_changes_no_mapping(mapping: str) -> None:
+    student, teacher = fields(2, 8, 0), fields(4, 8, 1)
+    longer = {"attention_mask": torch.cat([MASK, torch.zeros(BATCH, 4, dtype=torch.bool)], 1)}
+    for make in (HiddenStateLoss, PatientLoss):
+        value = make(mapping)(student, teacher, BATCH_FIELDS)
+        torch.testing.assert_close(make(mapping)(_with_padding(student), _with_padding(teacher), longer), value)

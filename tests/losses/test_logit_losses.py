@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from understudy.errors import ModelError
 from understudy.losses import (
     AdaptiveLoss,
     AnnealedMSELoss,
@@ -52,6 +53,55 @@ ZERO_AT_HOME = [
 def test_nothing_to_learn_from_oneself(loss: Loss) -> None:
     assert value(loss, THEIRS, THEIRS) == pytest.approx(0.0, abs=1e-6)
     assert value(loss) > 0
+
+
+@pytest.mark.parametrize(
+    "loss", [*ZERO_AT_HOME, SoftCrossEntropyLoss(), AdaptiveLoss()], ids=lambda loss: type(loss).__name__
+)
+def test_every_text_moves_the_student(loss: Loss) -> None:
+    student = torch.tensor(OURS, requires_grad=True)
+    batch = {"labels": torch.from_numpy(LABELS)}
+    loss({"logits": student}, {"logits": torch.tensor(THEIRS)}, batch).backward()
+    assert (student.grad.abs().sum(1) > 0).all()
+
+
+def test_cosine_and_huber_by_hand() -> None:
+    cosine = (OURS * THEIRS).sum(1) / np.linalg.norm(OURS, axis=1) / np.linalg.norm(THEIRS, axis=1)
+    assert value(CosineLogitLoss()) == pytest.approx((1 - cosine).mean())
+    gap = np.abs(OURS - THEIRS)
+    expected = np.where(gap <= 0.5, gap**2 / 2, 0.5 * (gap - 0.25)).mean()
+    assert value(HuberLogitLoss(0.5)) == pytest.approx(expected)
+
+
+def test_temperatures_do_not_change_the_size_of_gradients() -> None:
+    """The loss at a temperature is that of softened logits, times the temperature squared; it may follow a schedule."""
+    for kind in (DecoupledLoss, PearsonLoss):
+        expected = 4 * value(kind(1.0), OURS / 2, THEIRS / 2)
+        assert value(kind(2.0)) == pytest.approx(expected)
+        assert value(kind(schedules.linear(3.0, 1.0)), progress=0.5) == pytest.approx(expected)
+
+
+def test_posteriors_are_matched_by_divergence() -> None:
+    """Of a CRF; annealed, the teacher's are flatter."""
+    ours, theirs = (torch.tensor(logits).log_softmax(-1) for logits in (OURS, THEIRS))
+    p, q = soft(0.5 * THEIRS), soft(OURS)
+    for loss, expected in (
+        (AnnealedMSELoss(0.5), kl(p, q).mean()),
+        (ContinuationLoss(0.5, margin=0.8), np.maximum(kl(p, q) - 0.4, 0).mean()),
+    ):
+        found = loss({"logits": ours}, {"logits": theirs}, {"posteriors": True})
+        assert float(found) == pytest.approx(expected)
+    assert float(AnnealedMSELoss(1.0)({"logits": ours}, {"logits": ours}, {"posteriors": True})) == pytest.approx(0.0)
+
+
+def test_schedules_as_options_have_them() -> None:
+    at_half = {
+        text: schedules.named(text)[0](0.5) for text in ("linear:8:1", "cosine:4:2", "steps:8:4:1", "annealing:4")
+    }
+    assert list(at_half.values()) == pytest.approx([4.5, 3.0, 4.0, 0.75])
+    for text in ("linear:8", "cosine:a:b", "steps", "annealing:0", "ramp:1:2"):
+        with pytest.raises(ModelError, match=f"No schedule '{text}'. Expected linear:8:1"):
+            schedules.named(text)
 
 
 def test_soft_cross_entropy_by_hand() -> None:

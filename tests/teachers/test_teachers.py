@@ -26,7 +26,10 @@ def test_frozen_in_eval_mode_without_gradient(teacher: Teacher) -> None:
     first, second = (teacher({"text": ["a great film"]})["logits"] for _ in range(2))
     assert not teacher.model.training
     assert torch.equal(first, second)
-    assert not first.requires_grad
+    inside = teacher({"text": ["a great film"]}, ("logits", "hidden_states", "queries", "keys", "values"))
+    tensors = [part for value in inside.values() for part in (value if isinstance(value, tuple) else [value])]
+    assert sum(isinstance(part, torch.Tensor) for part in tensors) > 9
+    assert not any(part.requires_grad for part in tensors if isinstance(part, torch.Tensor))
 
 
 def test_hidden_states_and_attentions(teacher: Teacher) -> None:

@@ -10,10 +10,14 @@ from conftest import toy_rows
 from safetensors import safe_open
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
     DebertaV2Config,
     DebertaV2ForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
     ModernBertConfig,
     ModernBertForSequenceClassification,
     PreTrainedTokenizerFast,
@@ -34,7 +38,8 @@ from understudy import (
     load_data,
 )
 from understudy.errors import ModelError
-from understudy.losses import AttentionLoss, HiddenStateLoss, LogitMSELoss
+from understudy.losses import AttentionLoss, HiddenStateLoss, LogitMSELoss, PatientLoss
+from understudy.losses.schedules import at
 from understudy.models.inside import capture, run
 from understudy.models.transformer import chosen_layers
 from understudy.tasks import Task
@@ -108,8 +113,9 @@ def test_losses_of_logits_teach_where_there_are_two_choices_or_say_so(name: str,
         assert (name, kind) in {(name, "multi-label"), ("standardised", "classification")}
         assert name in ("standardised", "cosine")
         return
-    ours = torch.tensor([[0.2, 0.1]], requires_grad=True)
-    loss({"logits": ours}, {"logits": torch.tensor([[-1.0, 2.0]])}, {"task": task}).backward()
+    ours = torch.tensor([[0.2, 0.1], [0.3, -0.1], [-0.2, 0.0]], requires_grad=True)
+    theirs = torch.tensor([[-1.0, 2.0], [0.5, 0.4], [1.0, 0.0]])
+    loss({"logits": ours}, {"logits": theirs}, {"task": task}).backward()
     assert ours.grad is not None
     assert float(ours.grad.abs().max()) > 1e-2
 
@@ -338,6 +344,12 @@ def test_options_of_a_recipe() -> None:
         ("minilmv2 teacher_layer=1.5", "teacher_layer=1.5, expected a whole number"),
         ("tinybert mapping=3", "No layer mapping 3"),
         ("tinybert hidden_weight=-1", "expected no number below 0"),
+        ("soft-targets temperature=linear:4:0", "temperature=0.0, expected a number above 0, or a schedule such as"),
+        ("soft-targets hard_weight=ramp:1:0", "No schedule 'ramp:1:0'. Expected linear:8:1"),
+        ("patient-skip hard_weight=2", "hard_weight=2, expected at most 1: soft targets have the rest"),
+        ("ad-kd hard_weight=linear:0:2", "hard_weight=2, expected at most 1"),
+        ("bert-emd temperature=linear:2:1", "follows no schedule"),
+        ("theseus rate=linear:0:1", "rate='linear:0:1', expected a number"),
         ("theseus rate=2", "rate=2, expected a share above 0, at most 1"),
         ("tinybert attention=heads", "attention='heads', expected one of scores, probabilities, divergence, relations"),
         ("soft-targets loss=hubert", "loss='hubert', expected one of divergence, soft-cross-entropy"),
@@ -355,6 +367,19 @@ def test_options_that_can_not_be_meant(recipe: str, message: str) -> None:
     assert make_stages("tinybert", {"mapping": "attention", "attention_weight": 0})
     with pytest.raises(ModelError, match=r"hidden=\['mse'\], expected one of mse"):
         make_stages("tinybert", {"hidden": ["mse"]})
+
+
+def test_weights_and_temperatures_follow_schedules_and_layers_are_named() -> None:
+    labels, soft, patient = make_stages(*parse_recipe("patient-skip hard_weight=linear:1:0 temperature=steps:4:2"))[
+        0
+    ].losses
+    assert [at(labels.weight, progress) for progress in (0.0, 0.25, 1.0)] == [1.0, 0.75, 0.0]
+    assert [at(soft.weight, progress) for progress in (0.0, 0.25, 1.0)] == [0.0, 0.25, 1.0]
+    assert [at(soft.temperature, progress) for progress in (0.0, 0.5)] == [4.0, 2.0]
+    assert patient.weight == 100.0
+    _, hidden, attention = make_stages(*parse_recipe("tinybert mapping=1-2 hidden=first-token"))[0].losses
+    assert isinstance(hidden, PatientLoss)
+    assert hidden.mapping.pairs(1, 2) == attention.mapping.pairs(1, 2) == [(1, 2)]
 
 
 def test_a_layer_that_the_teacher_has_not(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
@@ -413,7 +438,24 @@ def _deberta(tokenizer: Any) -> tuple[Any, Any]:
     return DebertaV2ForSequenceClassification(config), tokenizer
 
 
+def _electra(tokenizer: Any) -> tuple[Any, Any]:
+    """Word vectors narrower than its layers, as in ELECTRA-small."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 20}
+    config = ElectraConfig(vocab_size=len(tokenizer), max_position_embeddings=40, embedding_size=8, **sizes)
+    return ElectraForSequenceClassification(config), tokenizer
+
+
+def _albert(tokenizer: Any) -> tuple[Any, Any]:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 20}
+    config = AlbertConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=40, embedding_size=8, classifier_dropout_prob=0.0, **sizes
+    )
+    return AlbertForSequenceClassification(config), tokenizer
+
+
 FAMILIES: dict[str, Any] = {
+    "electra": _electra,
+    "albert": _albert,
     "roberta": _roberta,
     "distilbert": _distilbert,
     "modernbert": _modernbert,

@@ -68,7 +68,8 @@ Combination = Annotated[str, typer.Option(help="Of an ensemble's members: logits
 RecipeOptions = Annotated[
     list[str] | None,
     typer.Option(
-        help="Of the recipe, NAME=VALUE: mapping=top, temperature=4. Repeatable; `understudy recipes` lists them.",
+        help="Of the recipe, NAME=VALUE: mapping=top or 1-3,2-6, temperature=4 or linear:8:1. Repeatable; `understudy "
+        "recipes` lists them.",
         show_default=False,
     ),
 ]

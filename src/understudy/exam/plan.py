@@ -240,7 +240,7 @@ class Plan(_Strict):
         if not isinstance(value, list | tuple):
             return value
         return [
-            " ".join([str(part.get("recipe")), *(f"{k}={v}" for k, v in part.items() if k != "recipe")])
+            " ".join([str(part.get("recipe")), *(f"{k}={_option(v)}" for k, v in part.items() if k != "recipe")])
             if isinstance(part, dict)
             else part
             for part in value
@@ -311,3 +311,8 @@ def _number(value: Any) -> Any:
         return float(value) if isinstance(value, str) else value
     except ValueError:
         return value
+
+
+def _option(value: Any) -> Any:
+    """As a recipe's option is written; pairs of layers, [[1, 3], [2, 6]], as 1-3,2-6."""
+    return ",".join("-".join(map(str, pair)) for pair in value) if isinstance(value, list) else value

@@ -28,6 +28,9 @@ OPTIONS = {
     "hidden_weight": (0.01, 10.0, True),
     "patient_weight": (1.0, 1000.0, True),
     "layer_weight": (0.01, 100.0, True),
+    "attribution_weight": (0.1, 100.0, True),
+    "rest_weight": (1.0, 8.0, True),
+    "margin": (0.1, 10.0, True),
 }
 RATES, TRANSFORMER_RATES = (3e-4, 6e-3), (5e-5, 1e-3)
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from understudy.errors import ModelError
 from understudy.losses.base import Fields, Loss
 from understudy.losses.hidden_states import masked_mean
-from understudy.losses.layer_mapping import Attention, LayerMapping, Pairs, layer_mapping, mapped_distance
+from understudy.losses.layer_mapping import Attention, LayerMapping, Layers, Pairs, layer_mapping, mapped_distance
 from understudy.losses.schedules import Schedule
 from understudy.models.inside import check_attention
 
@@ -133,15 +133,15 @@ class AttentionRelationLoss(MiniLMv2Loss):
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         mask = batch["attention_mask"].bool()
         # [batch, 3, heads, length, size of a head], one a layer
-        ours, theirs = (
-            [torch.stack(tuple(_last(fields, self.heads, place)), 1) for place in range(len(fields["queries"]))]
-            for fields in (student, teacher)
-        )
+        ours, theirs = (self._relations(fields) for fields in (student, teacher))
 
         def distance(a: Tensor, b: Tensor) -> Tensor:
             return _relation_distance(a.unbind(1), b.unbind(1), mask)
 
         return mapped_distance(ours, theirs, self.mapping, distance)
+
+    def _relations(self, fields: Fields) -> Layers:
+        return Layers(len(fields["queries"]), lambda layer: torch.stack(tuple(_last(fields, self.heads, layer)), 1))
 
 
 def _mapping(choice: str | LayerMapping | Pairs) -> LayerMapping:
@@ -171,13 +171,10 @@ def attention_distance(ours: Tensor, theirs: Tensor, mask: Tensor, of: str) -> T
     return masked_mean(divergence, mask.unsqueeze(1).expand_as(divergence))
 
 
-def _scores(fields: Fields) -> list[Tensor]:
+def _scores(fields: Fields) -> Layers:
     """[batch, heads, length, length] before the softmax, one a layer."""
-    heads = fields["heads"]
-    return [
-        _dots(_cut(queries, heads), _cut(keys, heads))
-        for queries, keys in zip(fields["queries"], fields["keys"], strict=True)
-    ]
+    heads, queries, keys = fields["heads"], fields["queries"], fields["keys"]
+    return Layers(len(queries), lambda layer: _dots(_cut(queries[layer], heads), _cut(keys[layer], heads)))
 
 
 def _last(fields: Fields, heads: int, place: int = -1) -> Sequence[Tensor]:

@@ -41,7 +41,7 @@ class Loss(ABC):
             )
 
     def prepare(self, student: Any, teacher: Any) -> None:  # noqa: B027 (most losses have nothing to prepare)
-        """Look at the configurations of both models before training.
+        """Look at the configurations of both models before training, where more than logits is read.
 
         Raises:
             ModelError: they do not fit.

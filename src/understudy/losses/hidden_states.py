@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from understudy.errors import ModelError
 from understudy.losses.base import Fields, Loss
-from understudy.losses.layer_mapping import LayerMapping, Pairs, layer_mapping, mapped_distance, normalised
+from understudy.losses.layer_mapping import LayerMapping, Layers, Pairs, layer_mapping, mapped_distance, normalised
 from understudy.losses.schedules import Schedule
 
 
@@ -41,8 +41,9 @@ class HiddenStateLoss(Loss):
         def distance(ours: Tensor, theirs: Tensor) -> Tensor:
             return self.distance(ours, theirs, mask)
 
-        ours = [self.seen(self.projected(states)) for states in student["hidden_states"][1:]]
-        theirs = [self.seen(states) for states in teacher["hidden_states"][1:]]
+        inside, goal = student["hidden_states"][1:], teacher["hidden_states"][1:]
+        ours = Layers(len(inside), lambda layer: self.scaled(self.projected(self.seen(inside[layer]))))
+        theirs = Layers(len(goal), lambda layer: self.scaled(self.seen(goal[layer])))
         return mapped_distance(ours, theirs, self.mapping, distance)
 
     def projected(self, states: Tensor) -> Tensor:
@@ -51,6 +52,10 @@ class HiddenStateLoss(Loss):
 
     def seen(self, states: Tensor) -> Tensor:
         """What of a layer's states is compared."""
+        return states
+
+    def scaled(self, states: Tensor) -> Tensor:
+        """As they are compared, both in the teacher's size."""
         return states
 
     def distance(self, ours: Tensor, theirs: Tensor, mask: Tensor) -> Tensor:
@@ -87,7 +92,10 @@ class PatientLoss(HiddenStateLoss):
         self.normalise = normalise
 
     def seen(self, states: Tensor) -> Tensor:
-        return normalised(states[:, 0]) if self.normalise else states[:, 0]
+        return states[:, 0]
+
+    def scaled(self, states: Tensor) -> Tensor:
+        return normalised(states) if self.normalise else states
 
     def distance(self, ours: Tensor, theirs: Tensor, mask: Tensor) -> Tensor:
         return F.mse_loss(ours, theirs)

@@ -3,9 +3,11 @@
 Layers are numbered as in `hidden_states`: 0 = embeddings, 1 = what the first layer puts out.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +18,26 @@ from understudy.errors import ModelError
 
 Pairs = list[tuple[int, int]]
 Distance = Callable[[Tensor, Tensor], Tensor]
+
+
+class Layers(Sequence[Tensor]):
+    """What a loss compares of each layer, made when a mapping asks for that layer.
+
+    Args:
+        count: of layers.
+        make: what is compared of a layer, counted from 0.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], Tensor]) -> None:
+        self._count, self._make = count, cache(make)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, layer: Any) -> Any:
+        if isinstance(layer, slice):
+            return [self._make(one) for one in range(self._count)[layer]]
+        return self._make(range(self._count)[layer])
 
 
 class LayerMapping(Protocol):
@@ -105,7 +127,8 @@ class MeanOfBlock:
 class Attention:
     """Each layer learns a mean of all the teacher's layers, weighted by likeness (ALP-KD, Passban et al. 2021, eq. 4).
 
-    Likeness is the dot product of the first token's states; with normalised states, their cosine.
+    Likeness is the dot product of the first token's states; with normalised states, their cosine. The student learns
+    from the mean alone: no gradient goes through the weights.
     """
 
     def __call__(
@@ -153,6 +176,7 @@ class EarthMovers(nn.Module):
     def forward(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], distance: Distance
     ) -> Iterable[tuple[int, Tensor, float]]:
+        student, teacher = list(student), list(teacher)  # made here, where gradients are kept
         with torch.no_grad():
             costs = np.array([[float(distance(ours, theirs)) for theirs in teacher] for ours in student])
         if len(self.get_buffer("student_weights")) != len(student):
@@ -181,7 +205,10 @@ def _transport(ours: np.ndarray, theirs: np.ndarray, costs: np.ndarray) -> np.nd
 
 
 def _attention(costs: np.ndarray, temperature: float) -> np.ndarray:
-    """Weights that grow as the cost of a layer falls (eq. 9 there), summing to 1."""
+    """Weights that grow as the cost of a layer falls (eq. 9 there), summing to 1.
+
+    One over the cost is taken in parts of the largest, so that a temperature means the same whatever the costs are.
+    """
     weights = costs.sum() / np.maximum(costs, 1e-12)
     scaled = np.exp((weights - weights.max()) / (temperature * max(weights.max(), 1e-12)))
     return np.asarray(scaled / scaled.sum())
@@ -218,9 +245,18 @@ MAPPINGS: dict[str, Callable[[], LayerMapping]] = {
 
 
 def layer_mapping(choice: "str | LayerMapping | Pairs") -> LayerMapping:
-    """A mapping by name, pairs of layers, or a mapping itself; raises ModelError for an unknown name."""
+    """A mapping by name, pairs of layers (also as in "1-3,2-6"), or a mapping itself.
+
+    Raises:
+        ModelError: an unknown name.
+    """
+    if isinstance(choice, str) and re.fullmatch(r"\d+-\d+(,\d+-\d+)*", choice):
+        choice = [(int(ours), int(theirs)) for ours, theirs in (pair.split("-") for pair in choice.split(","))]
     if not isinstance(choice, list) and not callable(choice):
         if choice not in MAPPINGS:
-            raise ModelError(f"No layer mapping {choice!r}. Expected one of {', '.join(MAPPINGS)}, or pairs of layers.")
+            raise ModelError(
+                f"No layer mapping {choice!r}. Expected one of {', '.join(MAPPINGS)}, or pairs of a layer of the "
+                "student's and one of the teacher's, such as 1-3,2-6."
+            )
         return MAPPINGS[choice]()
     return Fixed(explicit(choice)) if isinstance(choice, list) else choice

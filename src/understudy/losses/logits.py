@@ -141,9 +141,9 @@ class DecoupledLoss(_DistributionLoss):
 
     def __init__(
         self,
-        temperature: float = 2.0,
-        target_weight: float = 1.0,
-        rest_weight: float = 4.0,
+        temperature: float | Schedule = 2.0,
+        target_weight: float | Schedule = 1.0,
+        rest_weight: float | Schedule = 4.0,
         weight: float | Schedule = 1.0,
     ) -> None:
         super().__init__(weight)
@@ -152,16 +152,18 @@ class DecoupledLoss(_DistributionLoss):
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         labels = batch.get("labels")
         choices = student["logits"].shape[-1]
+        temperature = at(self.temperature, progress)
+        weights = at(self.target_weight, progress), at(self.rest_weight, progress)
 
         def parts(ours: Tensor, theirs: Tensor) -> Tensor:
             target = theirs.argmax(-1)
             if labels is not None and labels.shape == target.shape and ours.shape[-1] == choices:
                 target = torch.where(labels >= 0, labels, target)
             chosen = F.one_hot(target, ours.shape[-1]).bool()
-            mine, yours = ((logits / self.temperature) for logits in (ours, theirs))
+            mine, yours = ((logits / temperature) for logits in (ours, theirs))
             binary = _divergence(_against_rest(mine, chosen), _against_rest(yours, chosen))
             rest = _divergence(mine.masked_fill(chosen, CLOSED), yours.masked_fill(chosen, CLOSED))
-            return (self.target_weight * binary + self.rest_weight * rest) * self.temperature**2
+            return (weights[0] * binary + weights[1] * rest) * temperature**2
 
         return self._mean(student, teacher, batch, parts)
 
@@ -174,16 +176,20 @@ class PearsonLoss(_DistributionLoss):
         class_weight: of the correlation over the batch, class by class.
     """
 
-    def __init__(self, temperature: float = 1.0, class_weight: float = 1.0, weight: float | Schedule = 1.0) -> None:
+    def __init__(
+        self, temperature: float | Schedule = 1.0, class_weight: float = 1.0, weight: float | Schedule = 1.0
+    ) -> None:
         super().__init__(weight)
         self.temperature, self.class_weight = temperature, class_weight
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        temperature = at(self.temperature, progress)
+
         def parts(ours: Tensor, theirs: Tensor) -> Tensor:
-            mine, yours = ((logits / self.temperature).softmax(-1) for logits in (ours, theirs))
+            mine, yours = ((logits / temperature).softmax(-1) for logits in (ours, theirs))
             between = (1 - _pearson(mine, yours)).mean()
             within = (1 - _pearson(mine.transpose(0, -1), yours.transpose(0, -1))).mean()
-            return (between + self.class_weight * within) * self.temperature**2
+            return (between + self.class_weight * within) * temperature**2
 
         return self._mean(student, teacher, batch, parts)
 
@@ -225,7 +231,10 @@ class AnnealedMSELoss(Loss):
         self.factor = factor
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
-        return F.mse_loss(student["logits"], at(self.factor, progress) * teacher["logits"])
+        target = at(self.factor, progress) * teacher["logits"]
+        return (
+            _divergence(student["logits"], target) if batch.get("posteriors") else F.mse_loss(student["logits"], target)
+        )
 
 
 class ContinuationLoss(AnnealedMSELoss):
@@ -241,7 +250,8 @@ class ContinuationLoss(AnnealedMSELoss):
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         factor = at(self.factor, progress)
-        error = (student["logits"] - factor * teacher["logits"]).square().sum(-1)
+        ours, target = student["logits"], factor * teacher["logits"]
+        error = _divergences(ours, target) if batch.get("posteriors") else (ours - target).square().sum(-1)
         return F.relu(error - self.margin * factor).mean()
 
 
@@ -254,7 +264,7 @@ class AdaptiveLoss(_DistributionLoss):
         temperature: of the soft targets.
     """
 
-    def __init__(self, temperature: float = 2.0, weight: float | Schedule = 1.0) -> None:
+    def __init__(self, temperature: float | Schedule = 2.0, weight: float | Schedule = 1.0) -> None:
         super().__init__(weight)
         self.temperature = temperature
 
@@ -271,18 +281,22 @@ class AdaptiveLoss(_DistributionLoss):
         target = labels.clamp(min=0)
         difficulty = F.cross_entropy(theirs, target, reduction="none")
         share = torch.where(known, torch.exp(-difficulty.clamp(min=1e-6).rsqrt()), 1.0)
-        mine, yours = (F.log_softmax(logits / self.temperature, -1) for logits in (ours, theirs))
-        soft = (yours.exp() * (yours - mine)).sum(-1) * self.temperature**2
+        temperature = at(self.temperature, progress)
+        soft = _divergences(ours / temperature, theirs / temperature) * temperature**2
         hard = F.cross_entropy(ours, target, reduction="none") * known
         loss: Tensor = (share * soft + (1 - share) * hard).mean()
         return loss
 
 
 def _divergence(ours: Tensor, theirs: Tensor) -> Tensor:
-    """KL(theirs || ours) of logits [..., choices], summed over choices, mean over the rest."""
-    choices = ours.shape[-1]
-    ours, theirs = F.log_softmax(ours, -1).view(-1, choices), F.log_softmax(theirs, -1).view(-1, choices)
-    return F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+    """The mean of `_divergences`."""
+    return _divergences(ours, theirs).mean()
+
+
+def _divergences(ours: Tensor, theirs: Tensor) -> Tensor:
+    """KL(theirs || ours) of logits [..., choices], summed over choices: [...]."""
+    mine, yours = F.log_softmax(ours, -1), F.log_softmax(theirs, -1)
+    return F.kl_div(mine, yours, reduction="none", log_target=True).sum(-1)
 
 
 def _cross_entropy(ours: Tensor, theirs: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 
+from understudy.errors import ModelError
+
 Schedule = Callable[[float], float]
 
 
@@ -34,3 +36,26 @@ def annealing(highest: int) -> Schedule:
 def at(value: float | Schedule, progress: float) -> float:
     """The value of a number or a schedule at `progress`."""
     return value(progress) if callable(value) else value
+
+
+def named(text: str) -> tuple[Schedule, list[float]]:
+    """A schedule as options have it, and the values between which it stays.
+
+    Args:
+        text: "linear:8:1", "cosine:8:1" (from, to), "steps:8:4:1" or "annealing:7".
+
+    Raises:
+        ModelError: no such schedule.
+    """
+    name, *given = text.split(":")
+    try:
+        values = [float(value) for value in given]
+        if name in ("linear", "cosine") and len(values) == 2:
+            return {"linear": linear, "cosine": cosine}[name](*values), values
+        if name == "steps" and values:
+            return steps(values), values
+        if name == "annealing" and len(values) == 1 and values[0] >= 1:
+            return annealing(int(values[0])), [1 / int(values[0]), 1.0]
+    except ValueError:
+        pass
+    raise ModelError(f"No schedule {text!r}. Expected linear:8:1, cosine:8:1, steps:8:4:1, annealing:7, or the like.")

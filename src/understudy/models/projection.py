@@ -43,7 +43,8 @@ def project_layers(
     """
     if not _is_like_bert(teacher):
         raise ModelError(
-            f"{type(teacher).__name__} can't be projected: its layers are not called as BERT's. Use --init random."
+            f"{type(teacher).__name__} can't be projected: its layers are not called as BERT's, or its word vectors "
+            "are not as wide as they are. Use --init random."
         )
     width = student.config.hidden_size
     if width > teacher.config.hidden_size:

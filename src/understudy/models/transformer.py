@@ -36,8 +36,9 @@ TRANSFORMERS: dict[str, Size] = {
     "bert-6l": Size(6),
     "bert": Size(),
 }
-# What a family calls the width of its feed-forward layer, and what else is as wide as its layers.
+# What a family calls the width of its feed-forward layer, what else is as wide as its layers, and dropout.
 FEED_FORWARD, WIDTHS = ("intermediate_size", "hidden_dim"), ("embedding_size", "pooler_hidden_size")
+DROPOUT = ("hidden_dropout_prob", "dropout", "mlp_dropout")
 # The last layer, with an output for each label.
 LAST_LAYER = tuple(f"classifier.{layer}{kind}" for layer in ("", "out_proj.") for kind in ("weight", "bias"))
 # A layer's number in the name of a parameter.
@@ -51,13 +52,19 @@ STARTS: dict[str, Callable[[int, int], list[int]]] = {
 
 
 def new_transformer(
-    teacher: PreTrainedModel, size: Size, tagging: bool, layers: Sequence[int] | None = None, **settings: Any
+    teacher: PreTrainedModel,
+    size: Size,
+    tagging: bool,
+    layers: Sequence[int] | None = None,
+    dropout: float | None = None,
+    **settings: Any,
 ) -> PreTrainedModel:
     """A model of the teacher's family with random weights.
 
     Args:
         layers: of the teacher, counted from 1, that it will start from; where a family has layers of several kinds
             (ModernBERT), it gets theirs.
+        dropout: of hidden states, whatever the family calls it; by default as the teacher's.
         settings: fields of its configuration.
 
     Raises:
@@ -80,9 +87,11 @@ def new_transformer(
     config.hidden_size, config.num_attention_heads = width, heads
     if size.feed_forward:
         setattr(config, feed_forward, size.feed_forward)
-    for name in WIDTHS:
-        if hasattr(config, name) and size.hidden_size:
+    for name in WIDTHS:  # a table of another width than the layers keeps its own
+        if getattr(config, name, None) == teacher.config.hidden_size:
             setattr(config, name, width)
+    if dropout is not None:
+        setattr(config, next(name for name in DROPOUT if hasattr(config, name)), dropout)
     for name, value in settings.items():
         setattr(config, name, value)
     auto: Any = AutoModelForTokenClassification if tagging else AutoModelForSequenceClassification

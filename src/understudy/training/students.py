@@ -197,7 +197,6 @@ def _transformer(
     )
     wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
     wrapped.model_max_length = settings.max_length  # of both texts of a pair, as the teacher counts
-    dropout = {} if settings.dropout is None else {"hidden_dropout_prob": settings.dropout}
     own: dict[str, Any] = {
         "vocab_size": len(wrapped),
         "pad_token_id": wrapped.pad_token_id,
@@ -213,7 +212,7 @@ def _transformer(
     if init != "random":
         theirs = original.config.num_hidden_layers
         layers = chosen_layers("first" if pretrained else init, size.layers or theirs, theirs)
-    model = new_transformer(original, size, task.is_tagging, layers, **own, **common, **dropout)
+    model = new_transformer(original, size, task.is_tagging, layers, settings.dropout, **own, **common)
     if layers is not None:
         rows = _rows_of_tokens(original_tokenizer, tokenizer)
         if as_wide or pretrained:

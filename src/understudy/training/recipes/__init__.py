@@ -10,6 +10,7 @@ from typing import Any
 from understudy.errors import ModelError
 from understudy.losses import DiversityLoss, LearnedWeights, Loss, MutualLoss
 from understudy.losses.layer_mapping import MAPPINGS, layer_mapping
+from understudy.losses.schedules import named
 from understudy.tasks import Task
 from understudy.training.recipes.base import Stage
 from understudy.training.recipes.layers import (
@@ -101,9 +102,10 @@ def make_stages(name: str, options: dict[str, Any] | None = None) -> list[Stage]
     """The stages of a recipe.
 
     Args:
-        options: arguments of the recipe's function. And for any recipe: `weights="learned"`, weights of a stage's
-            terms that are learned; `mutual` and `diversity`, weights of what an ensemble's members learn from each
-            other and of how much they should differ.
+        options: arguments of the recipe's function; temperatures and weights may be schedules, such as "linear:8:1"
+            (see `understudy.losses.schedules.named`), mappings pairs of layers, such as "1-3,2-6". And for any recipe:
+            `weights="learned"`, weights of a stage's terms that are learned; `mutual` and `diversity`, weights of what
+            an ensemble's members learn from each other and of how much they should differ.
 
     Raises:
         ModelError: no such recipe, or it has no such option.
@@ -117,11 +119,21 @@ def make_stages(name: str, options: dict[str, Any] | None = None) -> list[Stage]
     if unknown:
         raise ModelError(f"The recipe {name} has no option {unknown[0]!r}. It has {', '.join([*known, *COMMON])}.")
     for option, value in options.items():
-        _check_option(name, option, value, known[option].default)
+        if isinstance(value, str) and ":" in value and _may_change(option):
+            options[option], values = named(value)
+        else:
+            values = [value]
+        for one in values:
+            _check_option(name, option, one, known[option].default)
     stages = [_without_idle(stage) for stage in RECIPES[name](**options)]
     if common["weights"] == "learned" and all(len(stage.losses) == 1 for stage in stages):
         raise ModelError(f"The recipe {name} has one term at a time: there are no weights to learn. Leave weights out.")
     return [_with_common(stage, **common) for stage in stages]
+
+
+def _may_change(option: str) -> bool:
+    """Whether it may follow a schedule."""
+    return option == "temperature" or option.endswith("weight")
 
 
 def _check_option(recipe: str, option: str, value: Any, default: Any) -> None:
@@ -144,9 +156,9 @@ def _check_option(recipe: str, option: str, value: Any, default: Any) -> None:
             raise ModelError(f"{said} a whole number above 0.")
     elif option == "temperature":
         if not is_number or not value > 0:
-            raise ModelError(f"{said} a number above 0.")
+            raise ModelError(f"{said} a number above 0, or a schedule such as linear:8:1.")
     elif isinstance(default, int | float) and not is_number:
-        raise ModelError(f"{said} a number.")
+        raise ModelError(f"{said} a number{', or a schedule such as linear:1:0' if _may_change(option) else ''}.")
     elif is_number and not value >= 0:
         raise ModelError(f"{said} no number below 0.")
 

@@ -27,7 +27,7 @@ from understudy.losses import (
     SoftCrossEntropyLoss,
     SoftTargetLoss,
 )
-from understudy.losses.schedules import capped, linear
+from understudy.losses.schedules import Schedule, at, capped, linear
 from understudy.training.recipes.base import Stage
 from understudy.training.recipes.logits import logit_loss
 
@@ -37,6 +37,7 @@ HIDDEN_LOSSES: dict[str, Callable[..., Loss]] = {
     "cosine": CosineHiddenLoss,
     "cka": CKALoss,
     "relations": RelationLoss,
+    "first-token": PatientLoss,
 }
 ATTENTION_LOSSES: dict[str, Callable[..., Loss]] = {
     "scores": lambda mapping, weight: AttentionLoss("scores", mapping, weight),
@@ -50,40 +51,66 @@ HEAD = ("classifier", "pooler", "pre_classifier", "head")
 NO_BEST: dict[str, Any] = {"load_best_model_at_end": False}
 
 
-def _patient(mapping: Any, temperature: float, hard_weight: float, patient_weight: float, normalise: bool) -> Stage:
+def _rest(hard_weight: float | Schedule) -> float | Schedule:
+    """What soft targets weigh beside the labels.
+
+    Raises:
+        ModelError: labels weigh more than 1 at some time.
+    """
+    highest = max(at(hard_weight, percent / 100) for percent in range(101))
+    if highest > 1:
+        raise ModelError(f"hard_weight={highest:g}, expected at most 1: soft targets have the rest.")
+    return (lambda progress: 1 - hard_weight(progress)) if callable(hard_weight) else 1 - hard_weight
+
+
+def _patient(
+    mapping: Any,
+    temperature: float | Schedule,
+    hard_weight: float | Schedule,
+    patient_weight: float | Schedule,
+    normalise: bool,
+) -> Stage:
     losses: list[Loss] = [
         HardLabelLoss(weight=hard_weight),
-        SoftTargetLoss(temperature, weight=1 - hard_weight),
+        SoftTargetLoss(temperature, weight=_rest(hard_weight)),
         PatientLoss(mapping, normalise, weight=patient_weight),
     ]
     return Stage(losses)
 
 
-def patient_skip(temperature: float = 10.0, hard_weight: float = 0.5, patient_weight: float = 100.0) -> list[Stage]:
+def patient_skip(
+    temperature: float | Schedule = 10.0, hard_weight: float | Schedule = 0.5, patient_weight: float | Schedule = 100.0
+) -> list[Stage]:
     """Labels, soft targets and every n-th layer's first token (Patient KD, Sun et al. 2019, PKD-Skip)."""
     return [_patient("skip", temperature, hard_weight, patient_weight, normalise=True)]
 
 
-def patient_last(temperature: float = 10.0, hard_weight: float = 0.5, patient_weight: float = 100.0) -> list[Stage]:
+def patient_last(
+    temperature: float | Schedule = 10.0, hard_weight: float | Schedule = 0.5, patient_weight: float | Schedule = 100.0
+) -> list[Stage]:
     """The same with the teacher's last layers (PKD-Last)."""
     return [_patient("last", temperature, hard_weight, patient_weight, normalise=True)]
 
 
-def alp_kd(temperature: float = 2.0, hard_weight: float = 0.5, layer_weight: float = 1.0) -> list[Stage]:
+def alp_kd(
+    temperature: float | Schedule = 2.0, hard_weight: float | Schedule = 0.5, layer_weight: float | Schedule = 1.0
+) -> list[Stage]:
     """Each layer learns a mean of all the teacher's, weighted by attention (ALP-KD, Passban et al. 2021)."""
     return [_patient("attention", temperature, hard_weight, layer_weight, normalise=False)]
 
 
-def rail_kd(temperature: float = 2.0, hard_weight: float = 0.5, layer_weight: float = 100.0) -> list[Stage]:
+def rail_kd(
+    temperature: float | Schedule = 2.0, hard_weight: float | Schedule = 0.5, layer_weight: float | Schedule = 100.0
+) -> list[Stage]:
     """Layers of the teacher drawn at random in every step (RAIL-KD, Haidar et al. 2022)."""
     return [_patient("random", temperature, hard_weight, layer_weight, normalise=True)]
 
 
 def tinybert(
     mapping: Any = "uniform",
-    attention_weight: float = 1.0,
-    hidden_weight: float = 1.0,
-    temperature: float | None = None,
+    attention_weight: float | Schedule = 1.0,
+    hidden_weight: float | Schedule = 1.0,
+    temperature: float | Schedule | None = None,
     attention: str = "scores",
     hidden: str = "mse",
     prediction: str = "soft-cross-entropy",
@@ -98,7 +125,10 @@ def tinybert(
 
 
 def tinybert_improved(
-    mapping: Any = "mean", attention_weight: float = 0.1, hidden_weight: float = 1.0, temperature: float | None = None
+    mapping: Any = "mean",
+    attention_weight: float | Schedule = 0.1,
+    hidden_weight: float | Schedule = 1.0,
+    temperature: float | Schedule | None = None,
 ) -> list[Stage]:
     """TinyBERT with the mapping and weights that did best on TREC (the question of Dankar et al. 2023)."""
     return tinybert(mapping, attention_weight, hidden_weight, temperature)
@@ -106,6 +136,8 @@ def tinybert_improved(
 
 def bert_emd(temperature: float = 1.0) -> list[Stage]:
     """TinyBERT's losses over all pairs of layers, weighted by an earth mover (BERT-EMD, Li et al. 2020)."""
+    if callable(temperature):
+        raise ModelError("bert-emd: its temperature is the cost attention's and follows no schedule. Give a number.")
     inner: list[Loss] = [
         EmbeddingLoss(),
         HiddenStateLoss(EarthMovers(temperature)),
@@ -114,7 +146,7 @@ def bert_emd(temperature: float = 1.0) -> list[Stage]:
     return [Stage(inner, NO_BEST), Stage([SoftCrossEntropyLoss()])]
 
 
-def distilbert(temperature: float = 2.0) -> list[Stage]:
+def distilbert(temperature: float | Schedule = 2.0) -> list[Stage]:
     """Soft targets, labels and the cosine of the last layers (DistilBERT, Sanh et al. 2019), on the task itself."""
     return [Stage([SoftTargetLoss(temperature, weight=5.0), HardLabelLoss(weight=2.0), CosineHiddenLoss("final")])]
 
@@ -129,7 +161,7 @@ def minilmv2(heads: int = 12, teacher_layer: int = -1) -> list[Stage]:
     return [Stage([MiniLMv2Loss(heads, teacher_layer)], NO_BEST), Stage([LogitMSELoss()])]
 
 
-def mlkd(heads: int = 12, temperature: float = 2.0) -> list[Stage]:
+def mlkd(heads: int = 12, temperature: float | Schedule = 2.0) -> list[Stage]:
     """Relations of tokens and attention, then of samples, with soft targets (MLKD-BERT, Zhang et al. 2024)."""
     tokens: list[Loss] = [EmbeddingRelationLoss(), RelationLoss("uniform"), AttentionRelationLoss(heads)]
     samples: list[Loss] = [SampleRelationLoss(), ContrastiveLoss(), SoftTargetLoss(temperature)]
@@ -142,12 +174,15 @@ def simkd() -> list[Stage]:
 
 
 def ad_kd(
-    temperature: float = 2.0, hard_weight: float = 0.2, attribution_weight: float = 1.0, dimensions: int | None = None
+    temperature: float | Schedule = 2.0,
+    hard_weight: float | Schedule = 0.2,
+    attribution_weight: float | Schedule = 1.0,
+    dimensions: int | None = None,
 ) -> list[Stage]:
     """What the teacher's predictions rest on, with soft targets and labels (AD-KD, Wu et al. 2023)."""
     losses: list[Loss] = [
         HardLabelLoss(weight=hard_weight),
-        SoftTargetLoss(temperature, weight=1 - hard_weight),
+        SoftTargetLoss(temperature, weight=_rest(hard_weight)),
         AttributionLoss(dimensions, weight=attribution_weight),
     ]
     return [Stage(losses)]

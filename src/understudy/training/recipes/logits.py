@@ -19,7 +19,7 @@ from understudy.losses import (
     SoftTargetLoss,
     StandardisedLoss,
 )
-from understudy.losses.schedules import annealing, linear
+from understudy.losses.schedules import Schedule, annealing, linear
 from understudy.training.recipes.base import Stage
 
 # How predictions can be compared with the teacher's, by the names that options have for it.
@@ -31,11 +31,13 @@ LOGIT_LOSSES: dict[str, Callable[..., Loss]] = {
     "huber": HuberLogitLoss,
     "cosine": CosineLogitLoss,
     "jensen-shannon": JensenShannonLoss,
+    "decoupled": DecoupledLoss,
+    "correlation": PearsonLoss,
 }
-SOFTENED = ("divergence", "soft-cross-entropy", "standardised")
+SOFTENED = ("divergence", "soft-cross-entropy", "standardised", "decoupled", "correlation")
 
 
-def logit_loss(name: str, temperature: float | None = None) -> Loss:
+def logit_loss(name: str, temperature: float | Schedule | None = None) -> Loss:
     """One of `LOGIT_LOSSES`; without a temperature with its own.
 
     Raises:
@@ -58,7 +60,9 @@ def logit_mse() -> list[Stage]:
     return [Stage(losses=[LogitMSELoss()])]
 
 
-def soft_targets(temperature: float | None = None, hard_weight: float = 0.1, loss: str = "divergence") -> list[Stage]:
+def soft_targets(
+    temperature: float | Schedule | None = None, hard_weight: float | Schedule = 0.1, loss: str = "divergence"
+) -> list[Stage]:
     """Softened predictions of the teacher and, with a small weight, the labels (Hinton et al. 2015, section 2)."""
     return [Stage(losses=[logit_loss(loss, temperature), HardLabelLoss(weight=hard_weight)])]
 
@@ -74,21 +78,25 @@ def continuation(highest: int = 7, margin: float = 1.0) -> list[Stage]:
     return [Stage([soft, HardLabelLoss(weight=linear(0.0, 1.0))])]
 
 
-def adakd(temperature: float = 2.0) -> list[Stage]:
+def adakd(temperature: float | Schedule = 2.0) -> list[Stage]:
     """Teacher or labels, text by text, by how hard it is for the teacher (AdaKD, Ganguly et al. 2024)."""
     return [Stage([AdaptiveLoss(temperature)])]
 
 
-def dkd(temperature: float = 2.0, target_weight: float = 1.0, rest_weight: float = 4.0) -> list[Stage]:
+def dkd(
+    temperature: float | Schedule = 2.0,
+    target_weight: float | Schedule = 1.0,
+    rest_weight: float | Schedule = 4.0,
+) -> list[Stage]:
     """The target class and the others taught apart (DKD, Zhao et al. 2022)."""
     return [Stage([DecoupledLoss(temperature, target_weight, rest_weight), HardLabelLoss()])]
 
 
-def dist(temperature: float = 1.0, weight: float = 2.0) -> list[Stage]:
+def dist(temperature: float | Schedule = 1.0, weight: float | Schedule = 2.0) -> list[Stage]:
     """Correlation with the teacher's predictions, and the labels (DIST, Huang et al. 2022)."""
     return [Stage([PearsonLoss(temperature, weight=weight), HardLabelLoss()])]
 
 
-def sra(cosine_weight: float = 1.0, mse_weight: float = 1.0) -> list[Stage]:
+def sra(cosine_weight: float | Schedule = 1.0, mse_weight: float | Schedule = 1.0) -> list[Stage]:
     """Direction and values of the teacher's sentence vectors (SRA, Wu et al. 2020), for pretrain-student."""
     return [Stage([CosineLogitLoss(weight=cosine_weight), LogitMSELoss(weight=mse_weight)])]
