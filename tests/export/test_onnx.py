@@ -1,6 +1,7 @@
 """Graphs: converted once for each form of model, with the weights of each."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -14,8 +15,14 @@ from understudy.models import EnsembleConfig, EnsembleForSequenceClassification
 INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
 
 
-def classifier(**settings: int) -> BertForSequenceClassification:
-    small = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+def classifier(**settings: Any) -> BertForSequenceClassification:
+    small = {
+        "vocab_size": 60,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "initializer_range": 0.5,
+    }
     return BertForSequenceClassification(BertConfig(**{**small, "intermediate_size": 32, **settings})).eval()
 
 
@@ -29,15 +36,15 @@ def difference(model: BertForSequenceClassification, path: Path) -> float:
 
 
 def test_the_same_form_with_other_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert difference(classifier(), tmp_path / "first.onnx") < 1e-5
+    assert difference(classifier(), tmp_path / "first.onnx") < 1e-3
     monkeypatch.setattr(torch.onnx, "export", None)  # not a second time
-    assert difference(classifier(), tmp_path / "second.onnx") < 1e-5
+    assert difference(classifier(), tmp_path / "second.onnx") < 1e-3
 
 
-@pytest.mark.parametrize("other", [{"num_attention_heads": 4}, {"layer_norm_eps": 0.1}])
-def test_another_form_with_the_same_shapes(tmp_path: Path, other: dict[str, int]) -> None:
-    assert difference(classifier(), tmp_path / "first.onnx") < 1e-5
-    assert difference(classifier(**other), tmp_path / "second.onnx") < 1e-5
+@pytest.mark.parametrize("other", [{"num_attention_heads": 4}, {"layer_norm_eps": 5.0}])
+def test_another_form_with_the_same_shapes(tmp_path: Path, other: dict[str, Any]) -> None:
+    assert difference(classifier(), tmp_path / "first.onnx") < 1e-3
+    assert difference(classifier(**other), tmp_path / "second.onnx") < 1e-3
 
 
 def test_the_same_form_with_other_buffers(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_schedules_as_options_have_them() -> None:
         text: schedules.named(text)[0](0.5) for text in ("linear:8:1", "cosine:4:2", "steps:8:4:1", "annealing:4")
     }
     assert list(at_half.values()) == pytest.approx([4.5, 3.0, 4.0, 0.75])
-    for text in ("linear:8", "cosine:a:b", "steps", "annealing:0", "ramp:1:2"):
+    for text in ("linear:8", "cosine:a:b", "steps", "annealing:0", "annealing:inf", "annealing:2.7", "ramp:1:2"):
         with pytest.raises(ModelError, match=f"No schedule '{text}'. Expected linear:8:1"):
             schedules.named(text)
 

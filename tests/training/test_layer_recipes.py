@@ -350,6 +350,9 @@ def test_options_of_a_recipe() -> None:
         ("ad-kd hard_weight=linear:0:2", "hard_weight=2, expected at most 1"),
         ("bert-emd temperature=linear:2:1", "follows no schedule"),
         ("theseus rate=linear:0:1", "rate='linear:0:1', expected a number"),
+        ("logit-mse mutual=much", "mutual='much', expected a number, or a schedule such as linear:1:0"),
+        ("logit-mse weights=free", "weights='free', expected one of fixed, learned"),
+        ("tinybert mapping=1,2", "No layer mapping '1,2'"),
         ("theseus rate=2", "rate=2, expected a share above 0, at most 1"),
         ("tinybert attention=heads", "attention='heads', expected one of scores, probabilities, divergence, relations"),
         ("soft-targets loss=hubert", "loss='hubert', expected one of divergence, soft-cross-entropy"),
@@ -484,6 +487,35 @@ def test_a_student_of_another_family_is_its_teacher_at_the_start(
     np.testing.assert_allclose(classifier.logits(texts, pairs), other.logits(texts, pairs), atol=1e-4)
     settings = DistillSettings(StudentSettings("bert", layers=1, max_length=40), "minilmv2", arguments=QUICK)
     distill(other, data, tmp_path / "student", settings)
+
+
+@pytest.mark.parametrize("hidden_size", [4, 12])
+def test_word_vectors_keep_a_width_of_their_own(hidden_size: int, teacher: Teacher, toy_data: Path) -> None:
+    """ELECTRA's; narrower and wider than the student's layers."""
+    model, tokenizer = _electra(teacher.tokenizer)
+    model.config.id2label = {0: "negative", 1: "positive"}
+    other = Teacher(model, tokenizer, max_length=40, dtype="float32")
+    settings = StudentSettings("bert", hidden_size=hidden_size, max_length=40, init="random", dropout=0.3)
+    student, its_tokenizer = create_student(settings, other, load_data(toy_data)["train"], other.label_names)
+    ours, theirs = (part.get_input_embeddings().weight.detach() for part in (student, model))
+    assert ours.shape[1] == theirs.shape[1] == 8
+    places = [part.convert_tokens_to_ids(["film", "plot"]) for part in (its_tokenizer, tokenizer)]
+    angles = [
+        torch.nn.functional.cosine_similarity(*table[place], dim=0)
+        for table, place in zip((ours, theirs), places, strict=True)
+    ]
+    assert float(angles[0]) == pytest.approx(float(angles[1]), abs=0.3)  # theirs, turned
+    assert student.config.hidden_dropout_prob == 0.3
+
+
+def test_dropout_by_its_familys_name(teacher: Teacher, toy_data: Path) -> None:
+    for make, name in ((_distilbert, "dropout"), (_modernbert, "mlp_dropout")):
+        model, tokenizer = make(teacher.tokenizer)
+        model.config.id2label = {0: "negative", 1: "positive"}
+        other = Teacher(model, tokenizer, max_length=40, dtype="float32")
+        settings = StudentSettings("bert", layers=1, max_length=40, dropout=0.3)
+        student, _ = create_student(settings, other, load_data(toy_data)["train"], other.label_names)
+        assert getattr(student.config, name) == 0.3
 
 
 def test_a_narrower_student_starts_near_its_teacher(teacher: Teacher, toy_data: Path) -> None:

@@ -313,4 +313,6 @@ def recipes(
             print(f"{'':<{width}}  options: {options}")
     print(f"\nOptions of all: {', '.join(f'{option}={value}' for option, value in COMMON.items())}. What they may be:")
     for name, choices in CHOICES.items():
-        print(f"  {name}: {', '.join(choices)}")
+        more = ", or pairs of layers: 1-3,2-6" if name == "mapping" else ""
+        print(f"  {name}: {', '.join(choices)}{more}")
+    print("  temperatures and weights: a number, or linear:8:1, cosine:8:1, steps:8:4:1, annealing:7")

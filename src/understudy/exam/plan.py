@@ -13,7 +13,7 @@ from understudy.models import ENSEMBLE, STUDENTS
 from understudy.models.transformer import TRANSFORMERS
 from understudy.tasks import KINDS
 from understudy.training.arguments import DistillationArguments
-from understudy.training.recipes import RECIPES, make_stages, parse_recipe
+from understudy.training.recipes import RECIPES, make_stages, option_text, parse_recipe
 from understudy.training.student_settings import StudentSettings, check_architecture
 from understudy.transfer import TransferSettings
 
@@ -240,7 +240,7 @@ class Plan(_Strict):
         if not isinstance(value, list | tuple):
             return value
         return [
-            " ".join([str(part.get("recipe")), *(f"{k}={_option(v)}" for k, v in part.items() if k != "recipe")])
+            " ".join([str(part.get("recipe")), *(f"{k}={option_text(v)}" for k, v in part.items() if k != "recipe")])
             if isinstance(part, dict)
             else part
             for part in value
@@ -311,8 +311,3 @@ def _number(value: Any) -> Any:
         return float(value) if isinstance(value, str) else value
     except ValueError:
         return value
-
-
-def _option(value: Any) -> Any:
-    """As a recipe's option is written; pairs of layers, [[1, 3], [2, 6]], as 1-3,2-6."""
-    return ",".join("-".join(map(str, pair)) for pair in value) if isinstance(value, list) else value

@@ -14,6 +14,7 @@ from understudy.models.loading import MAX_LENGTH, input_length, load_classifier,
 from understudy.outputs import RUN_FILE
 from understudy.runtime.manifest import CARD, MODEL, TOKENIZER, Manifest
 from understudy.training.folders import SAMPLE_FILE
+from understudy.training.recipes import option_text
 
 PIPELINES = {"tagging": "token-classification", "vectors": "feature-extraction"}
 WHAT = {
@@ -248,7 +249,7 @@ def _commands(run: dict[str, Any], then: str, precision: str) -> str:
         value = settings.get(key)
         if value in NOTHING:
             continue
-        values = [f"{k}={v}" for k, v in value.items()] if isinstance(value, dict) else value
+        values = [f"{k}={option_text(v)}" for k, v in value.items()] if isinstance(value, dict) else value
         for each in values if isinstance(values, list | tuple) else [values]:
             words += [flag] if each is True else [flag, str(_public(each))]
     export = f"{then} --int8" if precision == "int8" else then

@@ -77,10 +77,11 @@ def _form(model: Any, names: list[str]) -> str:
     """What decides the graph but for parameters. Buffers do: an ensemble's say which members it leaves out."""
     settings = {name: value for name, value in model.config.to_dict().items() if name not in ANY_MODEL}
     shapes = {name: list(weight.shape) for name, weight in model.named_parameters()}
+    groups = getattr(getattr(model, "task", None), "groups", None)  # told by the names of labels
     buffers = hashlib.sha256()
     for buffer in model.buffers():
         buffers.update(buffer.numpy().tobytes())
-    return json.dumps([type(model).__name__, names, settings, shapes, buffers.hexdigest()], default=str)
+    return json.dumps([type(model).__name__, names, settings, groups, shapes, buffers.hexdigest()], default=str)
 
 
 def _convert(model: Any, names: list[str]) -> onnx.ModelProto:
@@ -128,7 +129,7 @@ def _with_weights(graph: onnx.ModelProto, model: Any) -> onnx.ModelProto:
 
 def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """By their names in the graph."""
-    return model.named_parameters(prefix="model")
+    return model.named_parameters(prefix="model", remove_duplicate=False)
 
 
 def _fold_constants(path: Path) -> None:

@@ -29,15 +29,15 @@ class Layers(Sequence[Tensor]):
     """
 
     def __init__(self, count: int, make: Callable[[int], Tensor]) -> None:
-        self._count, self._make = count, cache(make)
+        self._count, self._make, self._kept = count, make, cache(make)
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, layer: Any) -> Any:
-        if isinstance(layer, slice):
-            return [self._make(one) for one in range(self._count)[layer]]
-        return self._make(range(self._count)[layer])
+        make = self._kept if torch.is_grad_enabled() else self._make  # what has no gradient is not kept
+        places = range(self._count)[layer]
+        return make(places) if isinstance(places, int) else [make(place) for place in places]
 
 
 class LayerMapping(Protocol):
@@ -176,7 +176,7 @@ class EarthMovers(nn.Module):
     def forward(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], distance: Distance
     ) -> Iterable[tuple[int, Tensor, float]]:
-        student, teacher = list(student), list(teacher)  # made here, where gradients are kept
+        student, teacher = list(student), list(teacher)  # each made once
         with torch.no_grad():
             costs = np.array([[float(distance(ours, theirs)) for theirs in teacher] for ours in student])
         if len(self.get_buffer("student_weights")) != len(student):

@@ -55,7 +55,7 @@ def named(text: str) -> tuple[Schedule, list[float]]:
         if name == "steps" and values:
             return steps(values), values
         if name == "annealing" and len(values) == 1 and values[0] >= 1:
-            return annealing(int(values[0])), [1 / int(values[0]), 1.0]
+            return annealing(int(given[0])), [1 / values[0], 1.0]
     except ValueError:
         pass
     raise ModelError(f"No schedule {text!r}. Expected linear:8:1, cosine:8:1, steps:8:4:1, annealing:7, or the like.")

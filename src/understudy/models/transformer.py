@@ -38,7 +38,7 @@ TRANSFORMERS: dict[str, Size] = {
 }
 # What a family calls the width of its feed-forward layer, what else is as wide as its layers, and dropout.
 FEED_FORWARD, WIDTHS = ("intermediate_size", "hidden_dim"), ("embedding_size", "pooler_hidden_size")
-DROPOUT = ("hidden_dropout_prob", "dropout", "mlp_dropout")
+DROPOUT = ("hidden_dropout_prob", "dropout", "mlp_dropout", "attention_dropout")
 # The last layer, with an output for each label.
 LAST_LAYER = tuple(f"classifier.{layer}{kind}" for layer in ("", "out_proj.") for kind in ("weight", "bias"))
 # A layer's number in the name of a parameter.
@@ -91,7 +91,7 @@ def new_transformer(
         if getattr(config, name, None) == teacher.config.hidden_size:
             setattr(config, name, width)
     if dropout is not None:
-        setattr(config, next(name for name in DROPOUT if hasattr(config, name)), dropout)
+        setattr(config, next((name for name in DROPOUT if hasattr(config, name)), DROPOUT[0]), dropout)
     for name, value in settings.items():
         setattr(config, name, value)
     auto: Any = AutoModelForTokenClassification if tagging else AutoModelForSequenceClassification

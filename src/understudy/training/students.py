@@ -108,7 +108,7 @@ def _student(
     if settings.is_ensemble:
         model_class = EnsembleForSequenceClassification
         ensemble = {"members": member_names(settings.architecture), "combination": settings.combination}
-    size = settings.embedding_size or min(model_class.config_class.embedding_size, _width(teacher))
+    size = settings.embedding_size or min(model_class.config_class.embedding_size, _width(teacher.model))
     if settings.embeddings in ("teacher", "random"):
         tokenizer = cut_tokenizer(
             teacher.tokenizer, texts, settings.max_length, settings.vocab_size, words=task.is_tagging
@@ -223,8 +223,8 @@ def _transformer(
             project_layers(model, teacher.model, layers, rows, order, sample)
         whose = settings.init if pretrained else "the teacher"
         logger.info("It starts from layers %s of %s.", ", ".join(map(str, layers)), whose)
-    elif settings.embeddings == "teacher" and model.config.hidden_size <= _width(teacher):
-        table = _teacher_table(teacher, tokenizer, texts, settings, model.config.hidden_size)
+    elif settings.embeddings == "teacher" and _width(model) <= _width(teacher.model):
+        table = _teacher_table(teacher, tokenizer, texts, settings, _width(model))
         _set_embeddings(model, table * np.float32(TRANSFORMER_SCALE / SCALE))
     return model, wrapped
 
@@ -250,8 +250,9 @@ def _rows_of_tokens(original: Any, tokenizer: Any) -> list[list[int]]:
     return [[special[token]] if token in special else row for token, row in zip(tokens, rows, strict=True)]
 
 
-def _width(teacher: Teacher) -> int:
-    return cast(nn.Embedding, teacher.model.get_input_embeddings()).embedding_dim
+def _width(model: PreTrainedModel) -> int:
+    """Of its word vectors."""
+    return cast(nn.Embedding, model.get_input_embeddings()).embedding_dim
 
 
 def _set_embeddings(model: Any, table: np.ndarray) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from understudy.errors import ModelError
 from understudy.losses import DiversityLoss, LearnedWeights, Loss, MutualLoss
 from understudy.losses.layer_mapping import MAPPINGS, layer_mapping
-from understudy.losses.schedules import named
+from understudy.losses.schedules import Schedule, named
 from understudy.tasks import Task
 from understudy.training.recipes.base import Stage
 from understudy.training.recipes.layers import (
@@ -114,17 +114,18 @@ def make_stages(name: str, options: dict[str, Any] | None = None) -> list[Stage]
         raise ModelError(f"No recipe {name!r}. Expected one of {', '.join(RECIPES)}.")
     known = inspect.signature(RECIPES[name]).parameters
     options = dict(options or {})
-    common = {option: options.pop(option, default) for option, default in COMMON.items()}
-    unknown = sorted(options.keys() - known.keys())
+    unknown = sorted(options.keys() - known.keys() - COMMON.keys())
     if unknown:
         raise ModelError(f"The recipe {name} has no option {unknown[0]!r}. It has {', '.join([*known, *COMMON])}.")
+    defaults = {**COMMON, **{option: parameter.default for option, parameter in known.items()}}
     for option, value in options.items():
         if isinstance(value, str) and ":" in value and _may_change(option):
             options[option], values = named(value)
         else:
             values = [value]
         for one in values:
-            _check_option(name, option, one, known[option].default)
+            _check_option(name, option, one, defaults[option])
+    common = {option: options.pop(option, default) for option, default in COMMON.items()}
     stages = [_without_idle(stage) for stage in RECIPES[name](**options)]
     if common["weights"] == "learned" and all(len(stage.losses) == 1 for stage in stages):
         raise ModelError(f"The recipe {name} has one term at a time: there are no weights to learn. Leave weights out.")
@@ -133,7 +134,7 @@ def make_stages(name: str, options: dict[str, Any] | None = None) -> list[Stage]
 
 def _may_change(option: str) -> bool:
     """Whether it may follow a schedule."""
-    return option == "temperature" or option.endswith("weight")
+    return option in ("temperature", "mutual", "diversity") or option.endswith("weight")
 
 
 def _check_option(recipe: str, option: str, value: Any, default: Any) -> None:
@@ -171,9 +172,7 @@ def _without_idle(stage: Stage) -> Stage:
     return replace(stage, losses=losses)
 
 
-def _with_common(stage: Stage, weights: str, mutual: float, diversity: float) -> Stage:
-    if weights not in CHOICES["weights"]:
-        raise ModelError(f"weights={weights}, expected fixed or learned.")
+def _with_common(stage: Stage, weights: str, mutual: float | Schedule, diversity: float | Schedule) -> Stage:
     losses: list[Loss] = list(stage.losses)
     if weights == "learned" and len(losses) > 1:
         losses = [LearnedWeights(losses)]
@@ -202,6 +201,13 @@ def parse_recipe(text: str) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
+def option_text(value: Any) -> str:
+    """As options are written; pairs of layers, [[1, 3], [2, 6]], as 1-3,2-6."""
+    if isinstance(value, list | tuple):
+        return ",".join("-".join(map(str, part)) if isinstance(part, list | tuple) else str(part) for part in value)
+    return str(value)
+
+
 def _number(value: str) -> Any:
     for kind in (int, float):
         try:
@@ -218,6 +224,7 @@ __all__ = [
     "hard_labels",
     "logit_mse",
     "make_stages",
+    "option_text",
     "parse_recipe",
     "soft_targets",
 ]
