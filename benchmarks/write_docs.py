@@ -304,7 +304,7 @@ def layers(exam: str) -> str:
             lines.append([f"`{recipe}`", spread(list(found)), *gaps])
         header = ["recipe", own["metric"].iloc[0], "against logit-mse", "against hard-labels"]
         header += ["against itself without options"] if with_options else []
-        parts.append(f"**{dataset}**, `{model}`, {own['rows'].iloc[0]:,} test rows\n\n{table(header, lines)}")
+        parts.append(f"**{dataset}**, `{model}`, {int(own['rows'].iloc[0]):,} test rows\n\n{table(header, lines)}")
     return "\n\n".join([*parts, f"{where(rows.iloc[0])}."])
 
 
