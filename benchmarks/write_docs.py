@@ -495,7 +495,6 @@ def main() -> None:
         ("grid", lambda: layers("grid")),
         ("grid at full size", lambda: layers("grid_full")),
         ("grid of pairs", lambda: layers("grid_pairs")),
-        ("attributions", lambda: layers("attributions")),
         ("grid of tasks", lambda: layers("grid_tasks")),
         ("ensembles", ensembles),
         ("sentence vectors", sentence_vectors),
