@@ -385,6 +385,27 @@ def test_weights_and_temperatures_follow_schedules_and_layers_are_named() -> Non
     assert hidden.mapping.pairs(1, 2) == attention.mapping.pairs(1, 2) == [(1, 2)]
 
 
+@pytest.mark.parametrize(
+    ("recipe", "size", "message"),
+    [
+        ("tinybert mapping=1-3", {}, r"the pair \(1, 3\), but there are 1 layers in the student and 2 in the teacher"),
+        ("patient-skip weights=learned", {"layers": 4, "init": "1,9,1,1"}, r"is \[1, 9, 1, 1\]"),
+        ("tinybert mapping=mean weights=learned", {"layers": 3, "init": "random"}, "The mapping 'mean' gives each"),
+        ("tinybert", {"hidden_size": 16, "heads": 1}, "the student has 1 heads and the teacher 2"),
+        ("logit-mse", {"heads": 3}, "can't be cut into 3 heads"),
+        ("logit-mse", {"hidden_size": 64, "init": "first"}, "a wider student can't start from its layers"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_texts_are_labelled(
+    recipe: str, size: dict[str, Any], message: str, teacher: Teacher, toy_data: Path, tmp_path: Path
+) -> None:
+    student = StudentSettings("bert", max_length=48, **{"layers": 1, **size})
+    settings = DistillSettings(student, *parse_recipe(recipe), arguments=QUICK)
+    with pytest.raises(ModelError, match=message):
+        distill(teacher, load_data(toy_data), tmp_path / "out", settings, cache=tmp_path / "cache")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_layer_that_the_teacher_has_not(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     settings = DistillSettings(StudentSettings("bert", layers=1), "minilmv2", {"teacher_layer": 9}, arguments=QUICK)
     with pytest.raises(ModelError, match="teacher_layer=9, expected 1 to 2"):

@@ -48,10 +48,14 @@ class Loss(ABC):
         """
 
     @property
+    def mappings(self) -> list[Any]:
+        """Its layer mappings."""
+        return [self.mapping] if hasattr(self, "mapping") else []
+
+    @property
     def learned(self) -> list[nn.Module]:
         """What it learns with the student, or remembers from step to step: kept in the student's checkpoints."""
-        mapping = getattr(self, "mapping", None)
-        return [module for module in (self.projection, mapping) if isinstance(module, nn.Module)]
+        return [module for module in (self.projection, *self.mappings) if isinstance(module, nn.Module)]
 
     @abstractmethod
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:

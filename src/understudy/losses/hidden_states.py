@@ -67,7 +67,7 @@ class EmbeddingLoss(HiddenStateLoss):
     """Mean squared error of what the embeddings put out (TinyBERT, eq. 9)."""
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
-        super().__init__("uniform", weight)
+        super().__init__("final", weight)
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         ours, theirs = student["hidden_states"][0], teacher["hidden_states"][0]
@@ -111,7 +111,7 @@ class LastStateLoss(HiddenStateLoss):
     needs = "as wide as the teacher"
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
-        super().__init__("uniform", weight)
+        super().__init__("final", weight)
         self.mean = False
 
     def prepare(self, student: Any, teacher: Any) -> None:
@@ -154,7 +154,7 @@ class EmbeddingRelationLoss(RelationLoss):
     """The same of what the embeddings put out (MLKD-BERT's embedding relation)."""
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
-        super().__init__("uniform", weight)
+        super().__init__("final", weight)
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         ours, theirs = student["hidden_states"][0], teacher["hidden_states"][0]
@@ -191,7 +191,7 @@ class ContrastiveLoss(HiddenStateLoss):
     of_whole_texts = True
 
     def __init__(self, temperature: float = 0.1, weight: float | Schedule = 1.0) -> None:
-        super().__init__("uniform", weight)
+        super().__init__("final", weight)
         self.temperature = temperature
 
     def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
@@ -206,7 +206,7 @@ class SampleRelationLoss(HiddenStateLoss):
     of_whole_texts = True
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
-        super().__init__("uniform", weight)
+        super().__init__("final", weight)
 
     def prepare(self, student: Any, teacher: Any) -> None:
         pass

@@ -41,7 +41,11 @@ class Layers(Sequence[Tensor]):
 
 
 class LayerMapping(Protocol):
-    """Chooses what each layer of the student is compared with."""
+    """Chooses what each layer of the student is compared with.
+
+    One that depends on the numbers of layers may have a `prepare(student_layers, teacher_layers)`, called before the
+    training, to begin anew or to refuse them.
+    """
 
     def __call__(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], distance: Distance
@@ -96,29 +100,38 @@ class Fixed:
     def __init__(self, pairs: Callable[[int, int], Pairs] = uniform) -> None:
         self.pairs = pairs
 
+    def prepare(self, student_layers: int, teacher_layers: int) -> None:
+        """Raises ModelError for a pair of layers that are not there."""
+        for ours, theirs in self.pairs(student_layers, teacher_layers):
+            if not (1 <= ours <= student_layers and 1 <= theirs <= teacher_layers):
+                raise ModelError(
+                    f"The layer mapping has the pair ({ours}, {theirs}), but there are {student_layers} layers in the "
+                    f"student and {teacher_layers} in the teacher, numbered from 1."
+                )
+
     def __call__(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], distance: Distance
     ) -> Iterable[tuple[int, Tensor, float]]:
+        self.prepare(len(student), len(teacher))
         for ours, theirs in self.pairs(len(student), len(teacher)):
-            if not (1 <= ours <= len(student) and 1 <= theirs <= len(teacher)):
-                raise ModelError(
-                    f"The layer mapping has the pair ({ours}, {theirs}), but there are {len(student)} layers in the "
-                    f"student and {len(teacher)} in the teacher, numbered from 1."
-                )
             yield ours - 1, teacher[theirs - 1], 1.0
 
 
 class MeanOfBlock:
     """The teacher's layers in as many blocks as the student has layers; each layer learns its block's mean."""
 
+    def prepare(self, student_layers: int, teacher_layers: int) -> None:
+        """Raises ModelError for a student of more layers than the teacher has."""
+        if student_layers > teacher_layers:
+            raise ModelError(
+                f"The mapping 'mean' gives each of the student's {student_layers} layers a block of the teacher's "
+                f"{teacher_layers}. Give the student fewer --layers, or choose another mapping."
+            )
+
     def __call__(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], distance: Distance
     ) -> Iterable[tuple[int, Tensor, float]]:
-        if len(student) > len(teacher):
-            raise ModelError(
-                f"The mapping 'mean' gives each of the student's {len(student)} layers a block of the teacher's "
-                f"{len(teacher)}. Give the student fewer --layers, or choose another mapping."
-            )
+        self.prepare(len(student), len(teacher))
         edges = np.linspace(0, len(teacher), len(student) + 1).round().astype(int)
         for layer, (start, end) in enumerate(pairwise(edges.tolist())):
             yield layer, torch.stack(list(teacher[start : max(end, start + 1)])).mean(0), 1.0

@@ -33,6 +33,14 @@ class LearnedWeights(Loss):
         for loss in self.losses:
             loss.check(task)
 
+    @property
+    def mappings(self) -> list[Any]:
+        return [mapping for loss in self.losses for mapping in loss.mappings]
+
+    @property
+    def learned(self) -> list[nn.Module]:
+        return [self.projection]  # what its terms learn is in there
+
     def prepare(self, student: Any, teacher: Any) -> None:
         for number, loss in enumerate(self.losses):
             loss.prepare(student, teacher)

@@ -17,6 +17,20 @@ SPARE = 0.02
 NORMS = ("embeddings.LayerNorm", "attention.output.LayerNorm", "output.LayerNorm")
 
 
+def check_projection(width: int, teacher: Any) -> None:
+    """Raises ModelError for a wider student, and for a teacher of a family whose layers are called otherwise."""
+    if not _is_like_bert(teacher):
+        raise ModelError(
+            f"{type(teacher).__name__} can't be projected: its layers are not called as BERT's, or its word vectors "
+            "are not as wide as they are. Use --init random."
+        )
+    if width > teacher.config.hidden_size:
+        raise ModelError(
+            f"The student is {width} wide, the teacher {teacher.config.hidden_size}: a wider student can't start from "
+            "its layers. Use --init random."
+        )
+
+
 @torch.no_grad()
 def project_layers(
     student: Any,
@@ -39,19 +53,10 @@ def project_layers(
         inputs: token ids and mask of some texts, as the teacher reads them.
 
     Raises:
-        ModelError: the student is wider, or the teacher of a family whose layers are called otherwise.
+        ModelError: as `check_projection`.
     """
-    if not _is_like_bert(teacher):
-        raise ModelError(
-            f"{type(teacher).__name__} can't be projected: its layers are not called as BERT's, or its word vectors "
-            "are not as wide as they are. Use --init random."
-        )
     width = student.config.hidden_size
-    if width > teacher.config.hidden_size:
-        raise ModelError(
-            f"The student is {width} wide, the teacher {teacher.config.hidden_size}: a wider student can't start from "
-            "its layers. Use --init random."
-        )
+    check_projection(width, teacher)
     seen, states = _run(teacher, inputs)
     basis = torch.linalg.eigh(states.T @ states).eigenvectors[:, -width:].flip(1)  # [teacher's width, student's]
     ours, theirs = student.base_model, teacher.base_model

@@ -62,10 +62,28 @@ def new_transformer(
     """A model of the teacher's family with random weights.
 
     Args:
-        layers: of the teacher, counted from 1, that it will start from; where a family has layers of several kinds
-            (ModernBERT), it gets theirs.
+        settings: fields of its configuration, beside those of `smaller_config`.
+
+    Raises:
+        ModelError: as `smaller_config`.
+    """
+    config = smaller_config(teacher, size, layers, dropout)
+    for name, value in settings.items():
+        setattr(config, name, value)
+    auto: Any = AutoModelForTokenClassification if tagging else AutoModelForSequenceClassification
+    model: PreTrainedModel = auto.from_config(config).float()
+    return model
+
+
+def smaller_config(
+    teacher: PreTrainedModel, size: Size, layers: Sequence[int] | None = None, dropout: float | None = None
+) -> Any:
+    """The teacher's configuration in another size.
+
+    Args:
+        layers: of the teacher, counted from 1, that the student will start from; where a family has layers of several
+            kinds (ModernBERT), it gets theirs.
         dropout: of hidden states, whatever the family calls it; by default as the teacher's.
-        settings: fields of its configuration.
 
     Raises:
         ModelError: the teacher is no transformer, of a family whose sizes are called otherwise, or sizes do not fit.
@@ -92,11 +110,7 @@ def new_transformer(
             setattr(config, name, width)
     if dropout is not None:
         setattr(config, next((name for name in DROPOUT if hasattr(config, name)), DROPOUT[0]), dropout)
-    for name, value in settings.items():
-        setattr(config, name, value)
-    auto: Any = AutoModelForTokenClassification if tagging else AutoModelForSequenceClassification
-    model: PreTrainedModel = auto.from_config(config).float()
-    return model
+    return config
 
 
 def check_family(teacher: PreTrainedModel) -> None:

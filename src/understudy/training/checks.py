@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from understudy.data.labels import match_by_name, ordered_names
 from understudy.errors import LabelError, ModelError
-from understudy.losses import EarthMovers, Loss
+from understudy.losses import Loss
 from understudy.models import EnsembleForSequenceClassification, is_student
 from understudy.models.inside import ATTRIBUTIONS, LAYER_FIELDS
 from understudy.tasks import Task
@@ -53,7 +53,7 @@ def check_fields(needed: frozenset[str], losses: Sequence[Loss], teacher: Teache
 
 def prepare_losses(losses: Sequence[Loss], model: PreTrainedModel, teacher: Any, task: Task) -> None:
     """Let losses look at both models; what they learn with the student goes through its optimiser and checkpoints."""
-    over_layers = [loss for loss in losses if loss.teacher_fields - {"logits"}]
+    over_layers = _over_layers(losses)
     for loss in losses:
         loss.check(task)
     if is_student(model) and any(loss.student_fields & LAYER_FIELDS for loss in losses):
@@ -63,13 +63,27 @@ def prepare_losses(losses: Sequence[Loss], model: PreTrainedModel, teacher: Any,
         )
     if over_layers and getattr(model.config, "pair", False):
         raise ModelError(f"{type(model).__name__} reads the texts of a pair apart: its tokens can't be compared.")
-    for loss in over_layers:
-        loss.prepare(model.config, teacher.model.config)
+    prepare_for(model.config, over_layers, teacher)
     learned = [module for loss in losses for module in loss.learned]
-    for mapping in (part for module in learned for part in module.modules() if isinstance(part, EarthMovers)):
-        mapping.prepare(model.config.num_hidden_layers, teacher.model.config.num_hidden_layers)
     if learned:
         model.add_module(PROJECTIONS_OF_LOSSES, nn.ModuleList(learned))
+
+
+def prepare_for(student: Any, losses: Sequence[Loss], teacher: Any) -> None:
+    """Let losses look at the configurations of `student` and `teacher`, and mappings at the numbers of layers.
+
+    Raises:
+        ModelError: they do not fit.
+    """
+    for loss in _over_layers(losses):
+        loss.prepare(student, teacher.model.config)
+        for mapping in loss.mappings:
+            if hasattr(mapping, "prepare"):
+                mapping.prepare(student.num_hidden_layers, teacher.model.config.num_hidden_layers)
+
+
+def _over_layers(losses: Sequence[Loss]) -> list[Loss]:
+    return [loss for loss in losses if loss.teacher_fields - {"logits"}]
 
 
 def check_members(losses: Sequence[Loss], model: PreTrainedModel) -> None:

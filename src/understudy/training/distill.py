@@ -1,5 +1,6 @@
 """From a teacher and a data set to a student folder."""
 
+import copy
 import logging
 import math
 import shutil
@@ -32,11 +33,12 @@ from understudy.outputs import OutputFolder
 from understudy.tasks import Task
 from understudy.teachers import CachedTeacher, Teacher, label_texts
 from understudy.training.arguments import DistillationArguments, steps_of_a_pass, with_precision
+from understudy.training.checks import prepare_for
 from understudy.training.ensembles import finish
 from understudy.training.folders import WORK, write_history, write_model_folder
 from understudy.training.recipes import Stage, default_recipe, make_stages
 from understudy.training.student_settings import StudentSettings, check_student, is_folder
-from understudy.training.students import create_student
+from understudy.training.students import create_student, planned_config
 from understudy.training.theseus import Replacing
 from understudy.training.trainer import DistillationTrainer
 from understudy.transfer import TransferSettings, chosen_texts, transfer_set
@@ -121,7 +123,7 @@ def distill(
     stages = make_stages(settings.recipe, settings.recipe_options)
     check_validation(data)
     check_student(settings.student, task_of(data["train"]))
-    _check_start(settings, stages, task_of(data["train"]), _width(teacher))
+    _check_start(settings, stages, task_of(data["train"]), teacher)
     settings = _reading_alike(settings, stages, teacher, is_pair(data["train"]))
     settings.transfer.check(task_of(data["train"]), is_pair(data["train"]))
     order = _label_order(teacher, data, settings.label_map)
@@ -235,18 +237,17 @@ def _width(teacher: Teacher) -> int:
     return int(getattr(teacher.model.config, "hidden_size", 0))
 
 
-def _check_start(settings: DistillSettings, stages: Sequence[Stage], task: Task, width: int) -> None:
+def _check_start(settings: DistillSettings, stages: Sequence[Stage], task: Task, teacher: Teacher) -> None:
     """Refuse what would fail, or go wrong, after the texts are labelled.
 
-    Args:
-        width: of the teacher's layers.
-
     Raises:
-        ModelError: a loss is not for the task or the student, or a head stays as it is that was never the teacher's.
+        ModelError: a loss is not for the task or the student, a transformer's sizes do not fit the teacher's, or a head
+            stays as it is that was never the teacher's.
     """
-    for loss in (loss for stage in stages for loss in stage.losses):
+    losses = [loss for stage in stages for loss in stage.losses]
+    for loss in losses:
         loss.check(task)
-    student = settings.student
+    student, width = settings.student, _width(teacher)
     if student.architecture not in TRANSFORMERS:
         if any(stage.is_for_transformers for stage in stages):
             raise ModelError(
@@ -262,6 +263,8 @@ def _check_start(settings: DistillSettings, stages: Sequence[Stage], task: Task,
             f"{settings.recipe} leaves the student's head as it is, so it must be the teacher's: {why} makes "
             "another one. Choose layers of the teacher, or another recipe."
         )
+    if not is_folder(start):
+        prepare_for(planned_config(student, teacher.model), copy.deepcopy(losses), teacher)
 
 
 def _reading_alike(settings: DistillSettings, stages: Sequence[Stage], teacher: Teacher, pair: bool) -> DistillSettings:

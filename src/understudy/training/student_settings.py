@@ -7,7 +7,7 @@ from understudy.errors import ModelError
 from understudy.models import ENSEMBLE, STUDENTS, member_names
 from understudy.models.ensemble import COMBINATIONS, LOGITS
 from understudy.models.loading import MAX_LENGTH
-from understudy.models.transformer import TRANSFORMERS
+from understudy.models.transformer import TRANSFORMERS, Size
 from understudy.tasks import Task
 
 
@@ -61,9 +61,16 @@ class StudentSettings:
         """Whether one of our own students reads a single text in the teacher's tokens."""
         return self.embeddings in ("teacher", "random") and not self.vocab_size and not self.init
 
+    @property
+    def size(self) -> Size:
+        """Of a transformer."""
+        return TRANSFORMERS[self.architecture].with_own(
+            layers=self.layers, hidden_size=self.hidden_size, heads=self.heads, feed_forward=self.feed_forward
+        )
+
     def is_as_wide(self, width: int) -> bool:
         """Whether a transformer of these settings is as wide as a teacher of `width`."""
-        return (self.hidden_size or TRANSFORMERS[self.architecture].hidden_size) in (None, width)
+        return self.size.hidden_size in (None, width)
 
     def start(self, width: int) -> str:
         """What a transformer starts from with a teacher of `width`: as `init`, decided."""

@@ -26,7 +26,7 @@ from understudy.errors import ModelError
 from understudy.models import STUDENTS, TAGGERS, EnsembleForSequenceClassification, member_names
 from understudy.models.characters import spell
 from understudy.models.loading import PROBLEMS, load_classifier, load_encoder
-from understudy.models.projection import project_layers
+from understudy.models.projection import check_projection, project_layers
 from understudy.models.transformer import (
     FEED_FORWARD,
     TRANSFORMERS,
@@ -34,6 +34,7 @@ from understudy.models.transformer import (
     chosen_layers,
     copy_layers,
     new_transformer,
+    smaller_config,
 )
 from understudy.runtime.alignment import continuing
 from understudy.tasks import Task
@@ -181,12 +182,7 @@ def _transformer(
     pretrained = is_folder(settings.init)
     origin: Any = load_encoder(str(settings.init), task) if pretrained else (teacher.model, teacher.tokenizer)
     original, original_tokenizer = origin
-    size = TRANSFORMERS[settings.architecture].with_own(
-        layers=settings.layers,
-        hidden_size=settings.hidden_size,
-        heads=settings.heads,
-        feed_forward=settings.feed_forward,
-    )
+    size = settings.size
     if pretrained:  # its layers are as they are
         own_sizes = {"heads": settings.heads, "feed_forward": settings.feed_forward}
         _check_sizes(str(settings.init), original.config, own_sizes)
@@ -206,16 +202,11 @@ def _transformer(
     kinds = getattr(original.config, "type_vocab_size", 0)  # DeBERTa has none, and needs none
     if is_pair(texts) and kinds == 1 and not original.config.model_type.endswith("roberta"):
         own["type_vocab_size"] = 2
-    check_family(original)
-    as_wide, init = settings.is_as_wide(original.config.hidden_size), settings.start(original.config.hidden_size)
-    layers = None
-    if init != "random":
-        theirs = original.config.num_hidden_layers
-        layers = chosen_layers("first" if pretrained else init, size.layers or theirs, theirs)
+    layers = _starting_layers(settings, original)
     model = new_transformer(original, size, task.is_tagging, layers, settings.dropout, **own, **common)
     if layers is not None:
         rows = _rows_of_tokens(original_tokenizer, tokenizer)
-        if as_wide or pretrained:
+        if pretrained or settings.is_as_wide(original.config.hidden_size):
             copy_layers(model, original, layers, rows, None if pretrained else order)
         else:
             pairs = texts["text_pair"][:SAMPLE_TEXTS] if is_pair(texts) else None
@@ -227,6 +218,28 @@ def _transformer(
         table = _teacher_table(teacher, tokenizer, texts, settings, _width(model))
         _set_embeddings(model, table * np.float32(TRANSFORMER_SCALE / SCALE))
     return model, wrapped
+
+
+def planned_config(settings: StudentSettings, teacher: PreTrainedModel) -> Any:
+    """The configuration of a transformer that starts from the teacher, as far as it is known without texts.
+
+    Raises:
+        ModelError: sizes do not fit, or the teacher has no such layers to start from.
+    """
+    layers = _starting_layers(settings, teacher)
+    config = smaller_config(teacher, settings.size, layers, settings.dropout)
+    if layers is not None and not settings.is_as_wide(teacher.config.hidden_size):
+        check_projection(config.hidden_size, teacher)
+    return config
+
+
+def _starting_layers(settings: StudentSettings, original: PreTrainedModel) -> list[int] | None:
+    """Those of `original` that a transformer starts from, counted from 1."""
+    check_family(original)
+    start, theirs = settings.start(original.config.hidden_size), original.config.num_hidden_layers
+    if start == "random":
+        return None
+    return chosen_layers("first" if is_folder(start) else start, settings.size.layers or theirs, theirs)
 
 
 def _check_sizes(folder: str, config: Any, wanted: dict[str, int | None]) -> None:
