@@ -146,15 +146,15 @@ def test_kill_and_rerun_ends_with_the_same_bits(
     teacher_folder: Path, toy_data: Path, tmp_path: Path, start: Callable[..., Command]
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert start(*_arguments(teacher_folder, toy_data, whole, 12), target=run_small_shards).wait() == 0
+    assert start(*_arguments(teacher_folder, toy_data, whole, 6), target=run_small_shards).wait() == 0
     chance = random.Random(0)
-    for moment in ("words x", "epoch 1:", "epoch 4:"):  # in labelling, and twice in training
-        command = start(*_arguments(teacher_folder, toy_data, broken, 12), target=run_small_shards)
+    for moment in ("words x", "epoch 1:", "epoch 3:"):  # in labelling, and twice in training
+        command = start(*_arguments(teacher_folder, toy_data, broken, 6), target=run_small_shards)
         command.wait_for(moment)
         time.sleep(chance.uniform(0.0, 0.2))
         command.process.kill()
         assert command.wait() == -signal.SIGKILL
-    last = start(*_arguments(teacher_folder, toy_data, broken, 12), target=run_small_shards)
+    last = start(*_arguments(teacher_folder, toy_data, broken, 6), target=run_small_shards)
     assert last.wait() == 0, last.stderr.read_text()
     assert "Going on from checkpoint-" in last.stderr.read_text()
     expected, found = (load_file(folder / "out" / "model.safetensors") for folder in (whole, broken))
