@@ -264,6 +264,7 @@ def _check_start(settings: DistillSettings, stages: Sequence[Stage], task: Task,
             "another one. Choose layers of the teacher, or another recipe."
         )
     if not is_folder(start):
+        # On copies: a projection is made with the student, behind its seed.
         prepare_for(planned_config(student, teacher.model), copy.deepcopy(losses), teacher)
 
 
