@@ -70,7 +70,7 @@ def test_other_tasks_learn_from_unlabelled_texts(kind: str, recipe: str, tiny_be
     transfer = transfer_set(data, Teacher(teacher), more)
     assert len(transfer) > 280  # the rest says nearly the same
     assert int(is_labelled(transfer).sum()) == 240
-    arguments = {"num_train_epochs": 12, "per_device_train_batch_size": 16, "learning_rate": 5e-3}
+    arguments = {"num_train_epochs": 40, "per_device_train_batch_size": 16, "learning_rate": 5e-3}
     settings = DistillSettings(StudentSettings("static", embedding_size=16), recipe, arguments=arguments)
     folder = distill(Teacher(teacher), data, tmp_path / "student", settings, more)
     scores = evaluate(Classifier.load(folder), data["validation"], Classifier.load(teacher))
