@@ -9,7 +9,7 @@ help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 10
 
 demo: $(INSTALLED)  ## a teacher, an exam of three students and its page on built-in data (some minutes)
-	$(BIN)/understudy demo --out demo
+	$(BIN)/eyas demo --out demo
 
 test: $(INSTALLED)  ## the fast tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -15,10 +15,10 @@ import torch
 from common import machine, write_rows
 from transformers import AutoModelForMaskedLM
 
-from understudy import Teacher, load_data
-from understudy.transfer.augmentation import augment
-from understudy.transfer.masked_lm import MaskedLM
-from understudy.transfer.words import split_text
+from eyas import Teacher, load_data
+from eyas.transfer.augmentation import augment
+from eyas.transfer.masked_lm import MaskedLM
+from eyas.transfer.words import split_text
 
 METHODS = ("tang:20", "neighbours:20")
 MASKED_TEXTS = 200
@@ -61,7 +61,7 @@ def main() -> None:
     rows = []
     for method in METHODS:
         with tempfile.TemporaryDirectory() as cache:
-            os.environ["UNDERSTUDY_CACHE"] = cache  # nothing is there already
+            os.environ["EYAS_CACHE"] = cache  # nothing is there already
             started = time.perf_counter()
             count = len(augment(train, method, teacher))
             rate = count / (time.perf_counter() - started)

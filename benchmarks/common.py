@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from understudy.exam import cost
+from eyas.exam import cost
 
 
 def machine() -> dict[str, Any]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from common import machine, write_rows
 
-from understudy import export_model, load_data
-from understudy.serve import OpenVINOPredictor, Predictor
+from eyas import export_model, load_data
+from eyas.serve import OpenVINOPredictor, Predictor
 
 HERE = Path(__file__).parent
 TEXTS = 200

@@ -41,16 +41,16 @@ from common import machine, write_rows
 from common import read_rows as known_rows
 from datasets import Dataset
 
-from understudy import FinetuneSettings, finetune, load_data
-from understudy.data.datasets import task_of
-from understudy.demo import encoder_folder
-from understudy.exam import load
-from understudy.exam.bootstrap import compare
-from understudy.exam.plan import DataPlan
-from understudy.exam.plan_file import read_plan
-from understudy.exam.results import predictions, read_rows
-from understudy.exam.run import run_exam
-from understudy.report import write_page
+from eyas import FinetuneSettings, finetune, load_data
+from eyas.data.datasets import task_of
+from eyas.demo import encoder_folder
+from eyas.exam import load
+from eyas.exam.bootstrap import compare
+from eyas.exam.plan import DataPlan
+from eyas.exam.plan_file import read_plan
+from eyas.exam.results import predictions, read_rows
+from eyas.exam.run import run_exam
+from eyas.report import write_page
 
 HERE = Path(__file__).parent
 MEMBERS = ("cnn-e100", "bilstm-e100", "cnn-lstm-e100")

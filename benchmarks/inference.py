@@ -22,10 +22,10 @@ from datasets import Dataset
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification
 
-from understudy.data.tokenization import cut_tokenizer, word_counts, word_tokenizer
-from understudy.export.onnx import input_names, write_onnx
-from understudy.models import STUDENTS
-from understudy.runtime.words import FastTokenizer
+from eyas.data.tokenization import cut_tokenizer, word_counts, word_tokenizer
+from eyas.export.onnx import input_names, write_onnx
+from eyas.models import STUDENTS
+from eyas.runtime.words import FastTokenizer
 
 LENGTHS = (16, 32, 128)
 RUN = 10

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from common import append_row, machine
 
-from understudy import Classifier, DistillSettings, StudentSettings, Teacher, distill, evaluate, load_data
+from eyas import Classifier, DistillSettings, StudentSettings, Teacher, distill, evaluate, load_data
 
 OUT = Path(__file__).parent / "results" / "many_classes.jsonl"
 RECIPES = (

@@ -17,9 +17,9 @@ from transformers import (
     TrainingArguments,
 )
 
-from understudy import load_unlabelled
-from understudy.demo import encoder_folder
-from understudy.teachers.live import has_fast_bfloat16
+from eyas import load_unlabelled
+from eyas.demo import encoder_folder
+from eyas.teachers.live import has_fast_bfloat16
 
 
 class _Lines(torch.utils.data.Dataset[Any]):

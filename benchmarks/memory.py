@@ -53,12 +53,12 @@ def main() -> None:
             BertForSequenceClassification(config).save_pretrained(teacher)
             AutoTokenizer.from_pretrained(arguments.teacher).save_pretrained(teacher)
         command = [
-            *(sys.executable, "-m", "understudy", "distill", "--teacher", teacher, "--data", str(folder / "data")),
+            *(sys.executable, "-m", "eyas", "distill", "--teacher", teacher, "--data", str(folder / "data")),
             *("--unlabelled", str(folder / "more.txt"), "--student", "cnn", "--embedding-size", "64"),
             *("--vocab-size", "10000", "--batch-size", "512", "--epochs", "1", "--out", str(folder / "out")),
         ]
         started = time.perf_counter()
-        subprocess.run(command, check=True, env={**os.environ, "UNDERSTUDY_CACHE": str(folder / "cache")})
+        subprocess.run(command, check=True, env={**os.environ, "EYAS_CACHE": str(folder / "cache")})
         row = {
             "rows": arguments.rows,
             "teacher": "random BERT, 2 layers, hidden 128" if arguments.tiny_teacher else arguments.teacher,

@@ -1,7 +1,7 @@
 """What a step of each recipe costs, in steps of hard-labels: the same student, teacher and batches, in turns.
 
 The student is two of the teacher's six layers, the teacher runs in every step where a recipe reads its layers (its
-logits are on disk, as in `distill`). Writes the rows, and the ratios that `understudy recipes` shows.
+logits are on disk, as in `distill`). Writes the rows, and the ratios that `eyas recipes` shows.
 
     python benchmarks/recipe_cost.py --data DATA --teacher TEACHER
 """
@@ -18,11 +18,11 @@ import torch
 from common import machine, write_rows
 from transformers import TrainerCallback, set_seed
 
-from understudy import RECIPES, DistillationArguments, DistillationTrainer, StudentSettings, Teacher, load_data
-from understudy.training.arguments import fast_precision
-from understudy.training.recipes import COSTS, Stage, make_stages
-from understudy.training.students import create_student
-from understudy.training.theseus import Replacing
+from eyas import RECIPES, DistillationArguments, DistillationTrainer, StudentSettings, Teacher, load_data
+from eyas.training.arguments import fast_precision
+from eyas.training.recipes import COSTS, Stage, make_stages
+from eyas.training.students import create_student
+from eyas.training.theseus import Replacing
 
 ROWS, BATCH, STEPS, WARM = 640, 32, 20, 4
 

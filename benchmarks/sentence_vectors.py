@@ -68,10 +68,10 @@ def prepare(name: str, labels: int, seed: int, shared: Path, work: Path) -> Path
 
 def general(student: str, lines: Path, work: Path, epochs: float) -> tuple[Path, float]:
     """The pretrained student, and how long it took (0 where it was there)."""
-    from understudy import DistillSettings, StudentSettings, load_unlabelled
-    from understudy.demo import encoder_folder
-    from understudy.teachers import Encoder
-    from understudy.training.pretrain import pretrain_student
+    from eyas import DistillSettings, StudentSettings, load_unlabelled
+    from eyas.demo import encoder_folder
+    from eyas.teachers import Encoder
+    from eyas.training.pretrain import pretrain_student
 
     out = work / "general" / f"{student}-{lines.stem}"
     if out.exists():
@@ -87,7 +87,7 @@ def general(student: str, lines: Path, work: Path, epochs: float) -> tuple[Path,
 
 def few_labels(name: str, student: str, labels: int, way: str, seed: int, steps: int, start: Path, paths: Any) -> float:
     """Test accuracy of one training."""
-    from understudy import (
+    from eyas import (
         Classifier,
         DistillSettings,
         FinetuneSettings,
@@ -98,7 +98,7 @@ def few_labels(name: str, student: str, labels: int, way: str, seed: int, steps:
         finetune,
         load_data,
     )
-    from understudy.demo import encoder_folder
+    from eyas.demo import encoder_folder
 
     shared, work = paths
     data = load_data(folder := prepare(name, labels, seed, shared, work))
@@ -123,9 +123,9 @@ def encoders(student: Path, max_length: int) -> Iterator[tuple[str, Callable[[li
     """(name, texts -> vectors): the teacher in bfloat16, the student on torch and in int8, Model2Vec."""
     from model2vec.distill import distill as static
 
-    from understudy import Classifier, Predictor, export_model
-    from understudy.demo import encoder_folder
-    from understudy.teachers import Encoder
+    from eyas import Classifier, Predictor, export_model
+    from eyas.demo import encoder_folder
+    from eyas.teachers import Encoder
 
     yield "all-MiniLM-L6-v2", Encoder(encoder_folder(), max_length=max_length).logits
     yield student.name, Classifier.load(student).logits
@@ -140,7 +140,7 @@ def similarity(student: Path, shared: Path) -> list[dict[str, Any]]:
     """Spearman on STS-B's test pairs, and sentences a second, the encoders side by side in turns."""
     from scipy.stats import spearmanr
 
-    from understudy.evaluation.metrics import cosines
+    from eyas.evaluation.metrics import cosines
 
     rows = read_rows(shared / "data" / "stsb" / "test.jsonl")
     gold = [row["score"] for row in rows]

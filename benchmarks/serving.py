@@ -31,7 +31,7 @@ TEXT = "the film is a slow but moving story about two people who lose each other
 PLAIN = """
 from fastapi import FastAPI
 from pydantic import BaseModel
-from understudy.serve import Predictor
+from eyas.serve import Predictor
 app, predictor = FastAPI(), Predictor({folder!r})
 class Question(BaseModel):
     inputs: str
@@ -50,7 +50,7 @@ def serving(kind, folder):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "understudy", "serve", str(folder), "--port", str(port)]
+    command = [sys.executable, "-m", "eyas", "serve", str(folder), "--port", str(port)]
     with tempfile.TemporaryDirectory() as place:
         if kind == "FastAPI":
             Path(place, "plain.py").write_text(PLAIN.format(folder=str(folder)))
@@ -161,7 +161,7 @@ def main() -> None:
     arguments = parser.parse_args()
     psutil.Process().cpu_affinity([1])
     folder = Path(arguments.model).resolve()
-    rates = {"understudy": [], "FastAPI": []}
+    rates = {"eyas": [], "FastAPI": []}
     starts = {name: [] for name in rates}
     for _ in range(arguments.rounds):
         for name in rates:
@@ -172,14 +172,14 @@ def main() -> None:
     for name, values in rates.items():
         about = {"server": name, "rate": statistics.median(values), "rates": values}
         append_row(arguments.out, {**about, "start_seconds": statistics.median(starts[name]), **machine()})
-    most = statistics.median(rates["understudy"])
-    with serving("understudy", folder) as (port, process, _):
+    most = statistics.median(rates["eyas"])
+    with serving("eyas", folder) as (port, process, _):
         rest = memory(process)
         _, right = asyncio.run(Connection(port).ask())
         halves = [asyncio.run(at_rate(port, most / 2, arguments.seconds, 64)) for _ in range(arguments.rounds)]
         times = [np.array([seconds for seconds, _, _ in half]) * 1000 for half in halves]
         p50, p99 = ([float(np.percentile(part, percent)) for part in times] for percent in (50, 99))
-        row = {"server": "understudy", "load": "half", "p50_ms": p50, "p99_ms": p99}
+        row = {"server": "eyas", "load": "half", "p50_ms": p50, "p99_ms": p99}
         row["refused"] = sum(status != 200 for half in halves for _, status, _ in half)
         append_row(arguments.out, {**row, "rest_bytes": rest, **machine()})
         before = memory(process)
@@ -187,7 +187,7 @@ def main() -> None:
         ended = time.perf_counter()
         while asyncio.run(at_rate(port, 20, 0.2, 4))[-1][0] > 0.005:
             pass
-        row = {"server": "understudy", "load": "double", "sent": len(double)}
+        row = {"server": "eyas", "load": "double", "sent": len(double)}
         row["refused"] = sum(status == 503 for _, status, _ in double)
         row["other"] = sum(status not in (200, 503) for _, status, _ in double)
         row["wrong"] = sum(status == 200 and body != right for _, status, body in double)

@@ -19,7 +19,7 @@ import psutil
 from common import machine, write_rows
 from serving import memory, serving
 
-from understudy.serve import Predictor
+from eyas.serve import Predictor
 
 HERE = Path(__file__).parent
 TEXTS = ["a slow but moving story", "awful", "", "🙂 œuvre \u0000 żółć", "word " * 2000, "not bad, not good either"]
@@ -160,7 +160,7 @@ def main() -> None:
     psutil.Process().cpu_affinity([1])
     folder = Path(arguments.model).resolve()
     predictor = Predictor(folder)
-    with serving("understudy", folder) as (port, process, _):
+    with serving("eyas", folder) as (port, process, _):
         clients = [Client(port, folder.name, predictor, seed) for seed in range(CLIENTS)]
         asyncio.run(load(clients, arguments.requests // 10))
         before = memory(process)

@@ -19,7 +19,7 @@ import numpy as np
 from common import append_row, machine, read_rows
 from datasets import DatasetDict
 
-from understudy import (
+from eyas import (
     Classifier,
     DistillSettings,
     FinetuneSettings,
@@ -85,7 +85,7 @@ def main() -> None:
             print(json.dumps(read_rows(arguments.out)[-1]), flush=True)
 
     if arguments.encoder is None:
-        from understudy.demo import encoder_folder
+        from eyas.demo import encoder_folder
 
         arguments.encoder = encoder_folder()
     full = Teacher(arguments.teacher)

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from common import machine, write_rows
 
-from understudy import Predictor, export_model, load_data
-from understudy.data.datasets import texts_of
+from eyas import Predictor, export_model, load_data
+from eyas.data.datasets import texts_of
 
 
 def _seconds(model: Predictor, sentences: list[list[str]]) -> float:

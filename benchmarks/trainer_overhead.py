@@ -15,7 +15,7 @@ import torch
 from common import machine, write_rows
 from transformers import TrainerCallback
 
-from understudy import (
+from eyas import (
     DistillationArguments,
     DistillationTrainer,
     LogitMSELoss,
@@ -24,8 +24,8 @@ from understudy import (
     create_student,
     load_data,
 )
-from understudy.training.encoded import EncodedTexts, LengthGroupedSampler
-from understudy.training.optimizer import LazyAdamW, clip_gradients, make_embeddings_sparse
+from eyas.training.encoded import EncodedTexts, LengthGroupedSampler
+from eyas.training.optimizer import LazyAdamW, clip_gradients, make_embeddings_sparse
 
 ROWS, BATCH = 12_800, 64
 

@@ -1,4 +1,4 @@
-"""Time of labelling and distilling `bilstm`, whole commands in turn: understudy, the same with the teacher live in
+"""Time of labelling and distilling `bilstm`, whole commands in turn: eyas, the same with the teacher live in
 every step (in the precision that labelling takes here, and in float32), and TextBrewer (plain, and with its cache in
 memory) where its environment is given.
 
@@ -19,13 +19,13 @@ from pathlib import Path
 
 from common import machine, write_rows
 
-from understudy import load_data
+from eyas import load_data
 
 
 def seconds(command: list[str], folder: Path) -> float:
     for name in ("out", "out.partial", "cache"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    environment = {**os.environ, "UNDERSTUDY_CACHE": str(folder / "cache")}
+    environment = {**os.environ, "EYAS_CACHE": str(folder / "cache")}
     started = time.perf_counter()
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - started
@@ -50,15 +50,15 @@ def main() -> None:
             lines = (json.dumps({"text": row["text"], "label": row["label"]}) for row in part)
             (folder / "data" / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
         ours = [
-            *(sys.executable, "-m", "understudy", "distill", "--quiet", "--teacher", arguments.teacher),
+            *(sys.executable, "-m", "eyas", "distill", "--quiet", "--teacher", arguments.teacher),
             *("--data", str(folder / "data"), "--out", str(folder / "out"), "--student", "bilstm"),
             *("--epochs", str(arguments.epochs)),
         ]
         live = [*ours, "--live", "--teacher-dtype"]
         commands = {
-            "understudy": ours,
-            "understudy, teacher live in bfloat16": [*live, "bfloat16"],
-            "understudy, teacher live in float32": [*live, "float32"],
+            "eyas": ours,
+            "eyas, teacher live in bfloat16": [*live, "bfloat16"],
+            "eyas, teacher live in float32": [*live, "float32"],
         }
         if arguments.textbrewer:
             theirs = [

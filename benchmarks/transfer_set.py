@@ -110,8 +110,8 @@ def _teacher(task: str, folder: Path, shared: Path, work: Path) -> Path:
             ours.parent.mkdir(parents=True, exist_ok=True)
             ours.symlink_to(shared / "models" / "minilm-sst2")
         return ours
-    from understudy import FinetuneSettings, finetune, load_data
-    from understudy.demo import encoder_folder
+    from eyas import FinetuneSettings, finetune, load_data
+    from eyas.demo import encoder_folder
 
     teacher, source = work / "teachers" / task, folder / "teacher" if (folder / "teacher").is_dir() else folder
     if teacher.exists():
@@ -130,8 +130,8 @@ class Texts:
 
     @classmethod
     def of(cls, job: dict[str, Any], work: Path) -> "Texts":
-        from understudy import Teacher, load_data, load_unlabelled
-        from understudy.transfer import TransferSettings
+        from eyas import Teacher, load_data, load_unlabelled
+        from eyas.transfer import TransferSettings
 
         folder = work / "data" / job["task"]
         data, teacher = load_data(folder), Teacher(work / "teachers" / job["task"], max_length=128)
@@ -151,7 +151,7 @@ class Texts:
 
     def label(self) -> dict[str, Any]:
         """Make and label the texts once; what was there already costs nothing."""
-        from understudy.transfer.texts import counts_of, transfer_set
+        from eyas.transfer.texts import counts_of, transfer_set
 
         started = time.perf_counter()
         texts = transfer_set(self.data, self.teacher, self.unlabelled, self.settings)
@@ -175,7 +175,7 @@ def run(job: dict[str, Any], about: dict[str, Any], work: Path) -> dict[str, Any
     """One training, on one thread; returns its row."""
     import torch
 
-    from understudy import Classifier, DistillSettings, StudentSettings, distill, evaluate
+    from eyas import Classifier, DistillSettings, StudentSettings, distill, evaluate
 
     torch.set_num_threads(1)
     texts = Texts.of(job, work)

@@ -15,15 +15,15 @@ import common
 import yaml
 from common import machine, write_rows
 
-from understudy import FinetuneSettings, finetune, load_data
-from understudy.demo import encoder_folder
-from understudy.exam import load
-from understudy.exam.plan_file import read_plan
-from understudy.exam.results import candidates, read_rows
-from understudy.exam.run import run_exam
-from understudy.report import write_page
-from understudy.report.charts import as_file, pareto
-from understudy.report.verdict import mark_front
+from eyas import FinetuneSettings, finetune, load_data
+from eyas.demo import encoder_folder
+from eyas.exam import load
+from eyas.exam.plan_file import read_plan
+from eyas.exam.results import candidates, read_rows
+from eyas.exam.run import run_exam
+from eyas.report import write_page
+from eyas.report.charts import as_file, pareto
+from eyas.report.verdict import mark_front
 
 HERE = Path(__file__).parent
 # Name in the plan: (folder in shared/data, epochs of the teacher; None = the one in shared/models).

@@ -101,7 +101,7 @@ def inference() -> str:
 
 def times() -> str:
     rows = read_rows(RESULTS / "training_time.jsonl")
-    ours = np.mean([r["seconds"] for r in rows if r["command"] == "understudy"])
+    ours = np.mean([r["seconds"] for r in rows if r["command"] == "eyas"])
     lines = []
     for name in dict.fromkeys(r["command"] for r in rows):  # the mean of the rounds
         taken = float(np.mean([r["seconds"] for r in rows if r["command"] == name]))
@@ -113,7 +113,7 @@ def times() -> str:
         for r in overhead
     ]
     return (
-        f"{caption}\n\n{table(['command', 'seconds', 'times understudy'], lines)}\n\n{where(rows[0])}.\n\n"
+        f"{caption}\n\n{table(['command', 'seconds', 'times eyas'], lines)}\n\n{where(rows[0])}.\n\n"
         "What the trainer adds to forward, backward and optimiser, a step at batch 64, medians:\n\n"
         f"{table(['student', 'bare loop, ms', 'trainer, ms', 'overhead'], extra)}"
     )
@@ -143,7 +143,7 @@ def exam() -> str:
 
 def which_student() -> str:
     """The exam's rows as answers: which student, which loss, which word vectors."""
-    from understudy.exam.results import FORM
+    from eyas.exam.results import FORM
 
     results = pd.DataFrame(read_rows(RESULTS / "which_student.jsonl"))
     costs = pd.DataFrame(read_rows(RESULTS / "which_student_costs.jsonl")).drop(columns=["key", "format_version"])
@@ -204,7 +204,7 @@ PUBLISHED = {
 
 def exam_table(name: str, score: str = "score") -> str:
     """Every data set of an exam: the teacher, the linear baseline, each student with each recipe, labels first."""
-    from understudy.exam.results import FORM
+    from eyas.exam.results import FORM
 
     results = pd.DataFrame(read_rows(RESULTS / f"{name}.jsonl"))
     costs = pd.DataFrame(read_rows(RESULTS / f"{name}_costs.jsonl")).drop(columns=["key", "format_version"])
@@ -324,7 +324,7 @@ def papers(text: str) -> str:
 
 def ensembles() -> str:
     """Members alone, and together: score, against the best member and the teacher, and what it costs."""
-    from understudy.exam.results import FORM
+    from eyas.exam.results import FORM
 
     results = pd.DataFrame(read_rows(RESULTS / "ensembles.jsonl"))
     costs = pd.DataFrame(read_rows(RESULTS / "ensembles_costs.jsonl")).drop(columns=["key", "format_version"])

@@ -11,9 +11,9 @@ def run_command(arguments: list[str], stdout: str, stderr: str, stdin: str) -> N
         file = os.open(name, flags | os.O_CREAT)
         os.dup2(file, number)
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, m) for n, m in ((0, "r"), (1, "w"), (2, "w")))
-    sys.argv = ["understudy", *arguments]
+    sys.argv = ["eyas", *arguments]
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-    from understudy.cli import main
+    from eyas.cli import main
 
     try:
         main()
@@ -24,7 +24,7 @@ def run_command(arguments: list[str], stdout: str, stderr: str, stdin: str) -> N
 
 def run_small_shards(arguments: list[str], *streams: str) -> None:
     """The command line with shards so small that a kill lands between two of them."""
-    from understudy.teachers import cached
+    from eyas.teachers import cached
 
     cached.ROWS_PER_SHARD = 24
     run_command(arguments, *streams)

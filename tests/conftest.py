@@ -20,7 +20,7 @@ from filelock import FileLock
 from tagging import sentences, write_conll
 
 if TYPE_CHECKING:
-    from understudy.exam.plan import Plan
+    from eyas.exam.plan import Plan
 
 # Before any library reads them: no hub, no colours in error messages, one place for caches.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -63,7 +63,7 @@ FRAMES = [
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing is read from or left in the user's cache."""
     patch = pytest.MonkeyPatch()
-    patch.setenv("UNDERSTUDY_CACHE", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("EYAS_CACHE", str(tmp_path_factory.mktemp("cache")))
     yield
     patch.undo()
 
@@ -201,7 +201,7 @@ def pair_teacher_folder(once: Once, tiny_bert: Path, toy_pairs: Path) -> Path:
 
 
 def _teacher(out: Path, encoder: Path, data: Path, epochs: int = 10) -> Path:
-    from understudy import FinetuneSettings, finetune, load_data
+    from eyas import FinetuneSettings, finetune, load_data
 
     settings = FinetuneSettings(arguments={**TEACHER_ARGUMENTS, "num_train_epochs": epochs}, max_length=64)
     return finetune(encoder, load_data(data), out, settings)
@@ -242,7 +242,7 @@ class Made(dict[Any, Path]):
 @pytest.fixture(scope="session")
 def taggers(once: Once, tag_teacher_folder: Path, toy_tags: Path) -> dict[str, Path]:
     """Each architecture distilled to tag, and `bilstm-crf`, with characters and a CRF."""
-    from understudy import DistillSettings, StudentSettings, Teacher, distill, load_data
+    from eyas import DistillSettings, StudentSettings, Teacher, distill, load_data
 
     sizes = {"embedding_size": 16, "hidden_size": 48, "max_length": 48}
     arguments = {**STUDENT_ARGUMENTS, "num_train_epochs": 30}
@@ -265,7 +265,7 @@ def students(
     toy_pairs: Path,
 ) -> dict[tuple[str, bool], Path]:
     """Each architecture distilled for single texts (False) and for pairs (True)."""
-    from understudy import DistillSettings, StudentSettings, Teacher, distill, load_data
+    from eyas import DistillSettings, StudentSettings, Teacher, distill, load_data
 
     def make(out: Path, name: str, pair: bool) -> None:
         folder, data = (pair_teacher_folder, toy_pairs) if pair else (teacher_folder, toy_data)
@@ -279,7 +279,7 @@ def students(
 @pytest.fixture(scope="session")
 def exported(once: Once, students: dict[tuple[str, bool], Path]) -> dict[tuple[str, bool, bool], Path]:
     """Every student exported: (architecture, pair, int8) -> folder."""
-    from understudy import export_model
+    from eyas import export_model
 
     def make(out: Path, name: str, pair: bool, int8: bool) -> None:
         export_model(students[name, pair], out, int8=int8, min_agreement=0.9 if int8 else None)
@@ -290,7 +290,7 @@ def exported(once: Once, students: dict[tuple[str, bool], Path]) -> dict[tuple[s
 @pytest.fixture(scope="session")
 def plan(teacher_folder: Path, toy_data: Path) -> "Plan":
     """Teacher in two precisions, two baselines, two students with a twin each: eight trials."""
-    from understudy.exam.plan_file import make_plan
+    from eyas.exam.plan_file import make_plan
 
     return make_plan(data=str(toy_data), teacher=str(teacher_folder), **SMALL_EXAM)
 
@@ -298,7 +298,7 @@ def plan(teacher_folder: Path, toy_data: Path) -> "Plan":
 @pytest.fixture(scope="session")
 def exam(once: Once, plan: "Plan") -> Path:
     """`plan`, run without a disturbance."""
-    from understudy.exam.run import run_exam
+    from eyas.exam.run import run_exam
 
     return once("exam", lambda folder: run_exam(plan, folder))
 
@@ -329,7 +329,7 @@ class Command:
 def server() -> ForkServerContext:
     """Starts processes that have torch and transformers imported: a second each instead of ten."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["understudy.exam.sit", "command"])
+    context.set_forkserver_preload(["eyas.exam.sit", "command"])
     return context
 
 
@@ -352,10 +352,10 @@ def start(server: ForkServerContext, tmp_path: Path) -> Callable[..., Command]:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data and models, `$UNDERSTUDY_SHARED` or ../shared."""
-    folder = Path(os.environ.get("UNDERSTUDY_SHARED", Path(__file__).parents[2] / "shared"))
+    """The folder of real data and models, `$EYAS_SHARED` or ../shared."""
+    folder = Path(os.environ.get("EYAS_SHARED", Path(__file__).parents[2] / "shared"))
     if not folder.is_dir():
-        pytest.skip(f"no real data and models at {folder} (set UNDERSTUDY_SHARED)")
+        pytest.skip(f"no real data and models at {folder} (set EYAS_SHARED)")
     return folder
 
 
@@ -363,10 +363,10 @@ def shared() -> Path:
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
     """The command line in this process -> (exit code, stdout, stderr)."""
 
-    from understudy.cli import main
+    from eyas.cli import main
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["understudy", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["eyas", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capsys.readouterr()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import Command, toy_rows, write_jsonl
 
-from understudy import RECIPES
-from understudy.cli.options import Recipe
+from eyas import RECIPES
+from eyas.cli.options import Recipe
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -49,7 +49,7 @@ def test_the_whole_way(tiny_bert: Path, toy_data: Path, tmp_path: Path, run: Run
 
 def test_predict_streams(exported: dict[tuple[str, bool, bool], Path]) -> None:
     """An answer comes before the next question is asked."""
-    command = [sys.executable, "-m", "understudy", "predict", "--model", str(exported["cnn", False, True])]
+    command = [sys.executable, "-m", "eyas", "predict", "--model", str(exported["cnn", False, True])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -130,12 +130,12 @@ def test_one_class_only(teacher_folder: Path, tmp_path: Path, run: Run) -> None:
 
 
 def test_a_command_without_the_extra_says_which_one(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in sys.modules if name.startswith("understudy.data.datasets")]:
+    for name in [name for name in sys.modules if name.startswith("eyas.data.datasets")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "datasets", None)
     code, _, err = run("evaluate", "--model", tmp_path, "--data", tmp_path)
     assert code == 2
-    assert "pip install 'understudy[train]'" in err
+    assert "pip install '.[train]'" in err
 
 
 def test_help_and_version(run: Run) -> None:
@@ -143,7 +143,7 @@ def test_help_and_version(run: Run) -> None:
         code, out, _ = run(command, "--help")
         assert code == 0
         assert "Usage" in out
-    assert run("--version")[1].startswith("understudy ")
+    assert run("--version")[1].startswith("eyas ")
     code, _, err = run("distill")
     assert code == 2
     assert "Missing option" in err
@@ -152,7 +152,7 @@ def test_help_and_version(run: Run) -> None:
 def test_a_closed_pipe_is_no_error(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
     (tmp_path / "in").write_text("a great film\n" * 20_000)
     model = exported["static", False, False]
-    command = f"{sys.executable} -m understudy predict --model {model} {tmp_path / 'in'} | head -1"
+    command = f"{sys.executable} -m eyas predict --model {model} {tmp_path / 'in'} | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert "Traceback" not in done.stderr
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from understudy import export_model
+from eyas import export_model
 
-SOURCE = Path(__file__).parents[1] / "src" / "understudy"
+SOURCE = Path(__file__).parents[1] / "src" / "eyas"
 
 # Each may import what stands before it (and itself).
 ORDER = [
@@ -37,10 +37,10 @@ LEVEL = {name: level for level, names in enumerate(ORDER) for name in names.spli
 def _imports(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("understudy."):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("eyas."):
             found.add((node.module or "").split(".")[1])
         elif isinstance(node, ast.Import):
-            found.update(a.name.split(".")[1] for a in node.names if a.name.startswith("understudy."))
+            found.update(a.name.split(".")[1] for a in node.names if a.name.startswith("eyas."))
     return found
 
 
@@ -61,7 +61,7 @@ def _modules_after(code: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "code",
-    ["import understudy", "from understudy.serve import Predictor", "import understudy.cli"],
+    ["import eyas", "from eyas.serve import Predictor", "import eyas.cli"],
 )
 def test_runtime_imports_no_training_library(code: str) -> None:
     assert not _modules_after(code) & {"torch", "transformers", "datasets", "sklearn", "onnx"}
@@ -69,7 +69,7 @@ def test_runtime_imports_no_training_library(code: str) -> None:
 
 def test_predicting_imports_no_torch(exported: dict[tuple[str, bool, bool], Path]) -> None:
     folder = exported["cnn", False, True]
-    loaded = _modules_after(f"from understudy.serve import Predictor\nPredictor({str(folder)!r})(['a great film'])")
+    loaded = _modules_after(f"from eyas.serve import Predictor\nPredictor({str(folder)!r})(['a great film'])")
     assert not loaded & {"torch", "transformers", "datasets", "pyarrow", "pandas"}
 
 
@@ -78,7 +78,7 @@ def test_tagging_on_the_command_line_imports_no_torch(taggers: dict[str, Path], 
     line = json.dumps({"tokens": ["anna", "went"], "question": "who ?"})
     (tmp_path / "in.txt").write_text(f"anna went to rome\n{line}\n")
     arguments = ["predict", "--model", str(tmp_path / "shipped"), str(tmp_path / "in.txt"), "--quiet"]
-    code = f"import sys\nfrom understudy.cli import app\napp({arguments!r}, standalone_mode=False)"
+    code = f"import sys\nfrom eyas.cli import app\napp({arguments!r}, standalone_mode=False)"
     loaded = _modules_after(code)
     assert "onnxruntime" in loaded
     assert not loaded & {"torch", "transformers", "datasets", "pyarrow", "pandas"}
@@ -96,24 +96,24 @@ def _seconds(*command: str) -> float:
 
 
 def test_import_is_fast() -> None:
-    assert _seconds("-c", "import understudy") < 0.3
+    assert _seconds("-c", "import eyas") < 0.3
 
 
 def test_help_is_fast() -> None:
-    assert _seconds("-m", "understudy", "--help") < 0.5
+    assert _seconds("-m", "eyas", "--help") < 0.5
 
 
 def test_every_public_name_is_there() -> None:
-    import understudy
+    import eyas
 
-    assert len(understudy.__all__) <= 40
-    for name in understudy.__all__:
-        assert getattr(understudy, name) is not None
+    assert len(eyas.__all__) <= 40
+    for name in eyas.__all__:
+        assert getattr(eyas, name) is not None
 
 
 def test_no_public_name_is_also_a_part() -> None:
-    """Importing `understudy.part` would replace the name by the module."""
-    import understudy
+    """Importing `eyas.part` would replace the name by the module."""
+    import eyas
 
     parts = {path.stem for path in SOURCE.iterdir()}
-    assert not parts & set(understudy.__all__)
+    assert not parts & set(eyas.__all__)

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from understudy.errors import OutputError
-from understudy.outputs import OutputFolder, write_atomically
+from eyas.errors import ModelError, OutputError
+from eyas.outputs import OutputFolder, write_atomically
 
 
 def test_the_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -14,7 +14,7 @@ def test_the_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
         assert not (tmp_path / "out").exists()
     assert (tmp_path / "out" / "result").read_text() == "x"
     assert OutputFolder(tmp_path / "out", {"a": 1}).is_finished
-    assert json.loads((tmp_path / "out" / "understudy.json").read_text())["settings"] == {"a": 1}
+    assert json.loads((tmp_path / "out" / "eyas.json").read_text())["settings"] == {"a": 1}
 
 
 def test_an_interrupted_folder_is_continued_by_the_same_settings_only(tmp_path: Path) -> None:
@@ -34,11 +34,32 @@ def test_an_interrupted_folder_is_continued_by_the_same_settings_only(tmp_path: 
         assert not (folder / "half").exists()
 
 
+def test_folders_of_the_old_name_are_refused(tmp_path: Path) -> None:
+    from eyas.exam.plan_file import make_plan
+    from eyas.exam.run import run_exam
+
+    (tmp_path / "understudy.json").write_text('{"settings": {"command": "exam"}}')
+    with pytest.raises(OutputError, match=r"under its old name \(it has understudy.json\)"):
+        OutputFolder(tmp_path, {}, overwrite=True)
+    with pytest.raises(OutputError, match=r"under its old name \(it has understudy.json\)"):
+        run_exam(make_plan(data="reviews/", teacher="teacher/"), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["understudy.json"]
+
+
+@pytest.mark.parametrize("config", [{"model_type": "understudy-cnn"}, {"model_type": "bert", "understudy_task": "x"}])
+def test_models_of_the_old_name_are_refused(config: dict[str, str], tmp_path: Path) -> None:
+    from eyas.models.loading import load_classifier
+
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"under its old name \(understudy\).* train the model again"):
+        load_classifier(tmp_path)
+
+
 def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="is a file"):
         OutputFolder(tmp_path / "file", {})
-    with pytest.raises(OutputError, match="was not made by understudy"):
+    with pytest.raises(OutputError, match="was not made by eyas"):
         OutputFolder(tmp_path, {}, overwrite=True)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from understudy import RECIPES
+from eyas import RECIPES
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -35,16 +35,16 @@ def test_python_snippet(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_every_command_in_the_readme_exists() -> None:
     from typer.main import get_command
 
-    from understudy.cli import app
+    from eyas.cli import app
 
     known = set(get_command(app).commands)  # type: ignore[attr-defined]
-    named = set(re.findall(r"^understudy ([\w-]+)", README.read_text(), re.MULTILINE))
+    named = set(re.findall(r"^eyas ([\w-]+)", README.read_text(), re.MULTILINE))
     assert named == known
 
 
 def test_demo_data_is_what_it_says() -> None:
-    from understudy.data.datasets import ids_of, load_data
-    from understudy.demo import DATA
+    from eyas.data.datasets import ids_of, load_data
+    from eyas.demo import DATA
 
     data = load_data(DATA)
     ids = [set(ids_of(part).tolist()) for part in data.values()]

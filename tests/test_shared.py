@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from understudy import Classifier, Teacher, evaluate, load_data
-from understudy.data.datasets import is_pair, label_names
+from eyas import Classifier, Teacher, evaluate, load_data
+from eyas.data.datasets import is_pair, label_names
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from conftest import toy_rows, write_jsonl
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from understudy.data.datasets import (
+from eyas.data.datasets import (
     ids_of,
     is_pair,
     label_names,
@@ -17,8 +17,8 @@ from understudy.data.datasets import (
     load_data,
     load_unlabelled,
 )
-from understudy.data.sources import Columns
-from understudy.errors import DataError, LabelError
+from eyas.data.sources import Columns
+from eyas.errors import DataError, LabelError
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -45,7 +45,7 @@ def test_single_file_is_split_with_the_seed(tmp_path: Path, suffix: str, caplog:
         separator = "," if suffix == "csv" else "\t"
         lines = [separator.join([f'"{r["text"]}"' if suffix == "csv" else r["text"], r["label"]]) for r in rows]
         write(path, "\n".join([separator.join(["text", "label"]), *lines]))
-    with caplog.at_level(logging.INFO, "understudy"):
+    with caplog.at_level(logging.INFO, "eyas"):
         first = load_data(path, seed=1)
     assert {name: len(part) for name, part in first.items()} == {"train": 80, "validation": 10, "test": 10}
     assert "split train with seed 1" in caplog.text

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from understudy.data.embeddings import SCALE, read_vectors, teacher_embeddings
-from understudy.errors import DataError, ModelError
+from eyas.data.embeddings import SCALE, read_vectors, teacher_embeddings
+from eyas.errors import DataError, ModelError
 
 
 def test_principal_components_keep_distances() -> None:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from understudy.data.labels import match_by_name, match_by_proof, ordered_names, parse_label_map, refuse
-from understudy.errors import LabelError
+from eyas.data.labels import match_by_name, match_by_proof, ordered_names, parse_label_map, refuse
+from eyas.errors import LabelError
 
 
 def test_names_decide_not_ids() -> None:

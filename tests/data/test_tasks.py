@@ -11,10 +11,10 @@ from conftest import write_jsonl
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from tagging import sentences, write_conll
 
-from understudy import load_data
-from understudy.data.datasets import is_labelled, labels_of, load_unlabelled, task_of, texts_of, word_counts_of
-from understudy.data.sources import Columns
-from understudy.errors import DataError, LabelError
+from eyas import load_data
+from eyas.data.datasets import is_labelled, labels_of, load_unlabelled, task_of, texts_of, word_counts_of
+from eyas.data.sources import Columns
+from eyas.errors import DataError, LabelError
 
 
 def _folder(folder: Path, suffix: str, train: str, validation: str | None = None) -> Path:

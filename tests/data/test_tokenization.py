@@ -6,8 +6,8 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from understudy.data.datasets import load_data
-from understudy.data.tokenization import cut_tokenizer, word_tokenizer
+from eyas.data.datasets import load_data
+from eyas.data.tokenization import cut_tokenizer, word_tokenizer
 
 TEXTS = ["the quick brown fox", "jumps over the lazy dog", "quick quick lazy foxes", "unbelievable quickness !"]
 

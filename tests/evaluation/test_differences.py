@@ -1,7 +1,7 @@
 import numpy as np
 
-from understudy.evaluation.differences import differences
-from understudy.tasks import Task
+from eyas.evaluation.differences import differences
+from eyas.tasks import Task
 
 TASK = Task("classification", ("bad", "fine"))
 TEXTS = ["not good", "a great film of 1999", "good", "it wasn\u2019t bad at all", "zyx good"]

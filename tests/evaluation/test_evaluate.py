@@ -6,12 +6,12 @@ from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_dat
 from sklearn.metrics import f1_score
 from tagging import write_conll
 
-from understudy import Classifier, Predictor, evaluate, load_data
-from understudy.data.datasets import labels_of, task_of
-from understudy.data.targets import with_labels_of
-from understudy.errors import DataError, LabelError
-from understudy.evaluation.metrics import agreement, classification_metrics, expected_calibration_error
-from understudy.tasks import Task
+from eyas import Classifier, Predictor, evaluate, load_data
+from eyas.data.datasets import labels_of, task_of
+from eyas.data.targets import with_labels_of
+from eyas.errors import DataError, LabelError
+from eyas.evaluation.metrics import agreement, classification_metrics, expected_calibration_error
+from eyas.tasks import Task
 
 
 def test_metrics_by_hand() -> None:

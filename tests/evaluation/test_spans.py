@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from understudy.evaluation.metrics import span_metrics
-from understudy.exam.bootstrap import score, sums
-from understudy.spans import Span, broken_places, continuations, is_bioes, repaired, spans_of, to_bio
-from understudy.tasks import Task
+from eyas.evaluation.metrics import span_metrics
+from eyas.exam.bootstrap import score, sums
+from eyas.spans import Span, broken_places, continuations, is_bioes, repaired, spans_of, to_bio
+from eyas.tasks import Task
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 from conftest import SMALL_EXAM, Command
 
-from understudy.errors import DataError, OutputError, UnderstudyError
-from understudy.exam import load
-from understudy.exam.best import find_best
-from understudy.exam.plan import Plan
-from understudy.exam.plan_file import make_plan, to_yaml
-from understudy.exam.results import COSTS, RESULT, RESULTS, Wanted, candidates, read_rows
-from understudy.exam.run import run_exam
-from understudy.exam.workers import Failure, LocalWorker, LocalWorkers, Task
-from understudy.report import ship
-from understudy.serve import Predictor
-from understudy.serve.models import Models
+from eyas.errors import DataError, EyasError, OutputError
+from eyas.exam import load
+from eyas.exam.best import find_best
+from eyas.exam.plan import Plan
+from eyas.exam.plan_file import make_plan, to_yaml
+from eyas.exam.results import COSTS, RESULT, RESULTS, Wanted, candidates, read_rows
+from eyas.exam.run import run_exam
+from eyas.exam.workers import Failure, LocalWorker, LocalWorkers, Task
+from eyas.report import ship
+from eyas.serve import Predictor
+from eyas.serve.models import Models
 
 
 def _written(exam: Path) -> dict[str, int]:
@@ -119,7 +119,7 @@ def test_best_says_how_far_the_best_are(exam: Path) -> None:
 
 def test_results_of_a_newer_version(exam: Path, plan: Plan, tmp_path: Path) -> None:
     (tmp_path / RESULTS).write_text(json.dumps({"format_version": 99}) + "\n")
-    (tmp_path / "understudy.json").write_text(json.dumps({"settings": {"command": "exam"}}))
+    (tmp_path / "eyas.json").write_text(json.dumps({"settings": {"command": "exam"}}))
     for call in (lambda: load(tmp_path), lambda: run_exam(plan, tmp_path)):
         with pytest.raises(OutputError, match=r"format version 99.*newer version"):
             call()
@@ -149,7 +149,7 @@ def test_a_folder_of_something_else(plan: Plan, tmp_path: Path) -> None:
 def test_bad_data_is_refused_before_any_trial(
     teacher_folder: Path, toy_data: Path, toy_pairs: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UnderstudyError, match="nowhere"):
+    with pytest.raises(EyasError, match="nowhere"):
         run_exam(make_plan(data="nowhere", teacher=str(teacher_folder), **SMALL_EXAM), tmp_path / "a")
     pair = {"source": str(toy_pairs), "label_map": {"negative": "disliked", "positive": "liked"}}
     plan = make_plan(data=[str(toy_data), pair], teacher=str(teacher_folder), **SMALL_EXAM)

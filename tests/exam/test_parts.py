@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from conftest import toy_rows
 
-from understudy.data.tokenization import word_tokenizer
-from understudy.exam.baselines import Baseline, fit_baseline, load_baseline
-from understudy.exam.bootstrap import Comparison, compare
-from understudy.exam.cost import measure_costs
-from understudy.tasks import Task
+from eyas.data.tokenization import word_tokenizer
+from eyas.exam.baselines import Baseline, fit_baseline, load_baseline
+from eyas.exam.bootstrap import Comparison, compare
+from eyas.exam.cost import measure_costs
+from eyas.tasks import Task
 
 ROWS = toy_rows(200)
 TEXTS = [row["text"] for row in ROWS]

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from understudy.errors import DataError
-from understudy.exam.plan_file import make_plan, read_plan, to_yaml
-from understudy.exam.trials import trials_of
-from understudy.tasks import Task
+from eyas.errors import DataError
+from eyas.exam.plan_file import make_plan, read_plan, to_yaml
+from eyas.exam.trials import trials_of
+from eyas.tasks import Task
 
 POLAR = Task("classification", ("negative", "positive"))
 TASKS = {"films": POLAR, "reviews": POLAR}

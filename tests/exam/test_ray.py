@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from understudy.exam.plan import Plan
-from understudy.exam.results import RESULT, RESULTS
-from understudy.exam.run import run_exam
+from eyas.exam.plan import Plan
+from eyas.exam.results import RESULT, RESULTS
+from eyas.exam.run import run_exam
 
 
 @pytest.mark.slow

@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 from conftest import SMALL_EXAM
 
-from understudy.exam import load
-from understudy.exam.plan_file import make_plan
-from understudy.exam.run import run_exam
-from understudy.exam.trials import trials_of
-from understudy.exam.tune import _open_options, apply
-from understudy.tasks import Task
+from eyas.exam import load
+from eyas.exam.plan_file import make_plan
+from eyas.exam.run import run_exam
+from eyas.exam.trials import trials_of
+from eyas.exam.tune import _open_options, apply
+from eyas.tasks import Task
 
 pytest.importorskip("optuna")
 

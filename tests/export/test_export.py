@@ -9,10 +9,10 @@ import onnx
 import pytest
 from conftest import toy_rows
 
-from understudy import STUDENTS, Classifier, Predictor, export_model, load_data
-from understudy.errors import DataError, ExportError
-from understudy.runtime.manifest import Manifest
-from understudy.tasks import softmax
+from eyas import STUDENTS, Classifier, Predictor, export_model, load_data
+from eyas.errors import DataError, ExportError
+from eyas.runtime.manifest import Manifest
+from eyas.tasks import softmax
 
 ALL = [(name, pair) for name in STUDENTS for pair in (False, True)]
 ODD = ["", " ", "\x00", "🙂🙃", "!", "a", "a great film", "word " * 30, "x" * 5000, "\ud800"]
@@ -91,7 +91,7 @@ def test_int8_labels_hold_and_files_shrink(
 def test_weights_are_inside_the_file(exported: dict[tuple[str, bool, bool], Path]) -> None:
     for folder in (exported[name, pair, True] for name, pair in ALL):
         assert {p.name for p in folder.iterdir()} == {
-            "model.onnx", "tokenizer.json", "manifest.json", "README.md", "understudy.json",
+            "model.onnx", "tokenizer.json", "manifest.json", "README.md", "eyas.json",
         }  # fmt: skip
         model = onnx.load(folder / "model.onnx", load_external_data=False)
         assert not any(i.external_data for i in model.graph.initializer)
@@ -175,6 +175,7 @@ def test_damaged_files_are_named(exported: dict[tuple[str, bool, bool], Path], t
     ("change", "message"),
     [
         ({"format_version": 99}, "format version 99"),
+        ({"format_version": 2}, "format version 2"),
         ({"labels": None, "extra": 1}, "not as expected"),
         ({"sha256": {}}, "no checksum"),
         ({"sha256": {"../x": "0"}}, "no checksum"),
@@ -221,7 +222,7 @@ def test_self_test_texts_are_real(exported: dict[tuple[str, bool, bool], Path]) 
 
 def test_model_card(exported: dict[tuple[str, bool, bool], Path]) -> None:
     card = (exported["cnn", False, True] / "README.md").read_text()
-    assert card.startswith("---\nlibrary_name: understudy\n")
+    assert card.startswith("---\nlibrary_name: eyas\n")
     assert "negative, positive" in card
     assert "| recipe | logit-mse |" in card
     assert "## Intended use\n\nIt tells which of 2 labels fits a text." in card

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from understudy.export.onnx import write_onnx
-from understudy.models import EnsembleConfig, EnsembleForSequenceClassification
+from eyas.export.onnx import write_onnx
+from eyas.models import EnsembleConfig, EnsembleForSequenceClassification
 
 INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
 

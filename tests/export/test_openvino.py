@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from conftest import toy_rows
 
-from understudy import Classifier, export_model
-from understudy.errors import ExportError
-from understudy.serve import OpenVINOPredictor, Predictor
+from eyas import Classifier, export_model
+from eyas.errors import ExportError
+from eyas.serve import OpenVINOPredictor, Predictor
 
 pytest.importorskip("openvino")
 
@@ -51,8 +51,8 @@ def test_what_is_missing_is_said(
     with pytest.raises(ExportError, match=r"was not exported for OpenVINO. Export the model again with --openvino"):
         OpenVINOPredictor(exported["cnn", False, True])
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(ExportError, match=r"pip install 'understudy\[openvino\]'"):
+    with pytest.raises(ExportError, match=r"pip install '\.\[openvino\]'"):
         OpenVINOPredictor(exported["cnn", False, True])
-    with pytest.raises(ExportError, match=r"pip install 'understudy\[openvino\]'"):
+    with pytest.raises(ExportError, match=r"pip install '\.\[openvino\]'"):
         export_model(students["cnn", False], tmp_path / "out", openvino=True)
     assert not (tmp_path / "out").exists()

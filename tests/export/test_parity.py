@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from understudy.errors import ExportError
-from understudy.export.parity import check_parity
-from understudy.tasks import Task
+from eyas.errors import ExportError
+from eyas.export.parity import check_parity
+from eyas.tasks import Task
 
 SIZE = 500
 

@@ -13,11 +13,11 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from understudy.cli import app
-from understudy.errors import ExportError
-from understudy.export.model_card import FLAGS, _commands, _training, model_card
-from understudy.export.push import push
-from understudy.models.loading import load_classifier
+from eyas.cli import app
+from eyas.errors import ExportError
+from eyas.export.model_card import FLAGS, _commands, _training, model_card
+from eyas.export.push import push
+from eyas.models.loading import load_classifier
 
 Files = dict[str, bytes]
 
@@ -96,7 +96,7 @@ def test_an_exported_folder(
     assert kind.made[0].get("visibility", kind.made[0].get("private")) in ("private", True)
     files = kind.kept["ann/films"]
     assert files.keys() >= {"model.onnx", "tokenizer.json", "manifest.json", "README.md"}
-    assert not files.keys() & {"understudy.json", "validation_sample.jsonl"}
+    assert not files.keys() & {"eyas.json", "validation_sample.jsonl"}
     assert files["model.onnx"] == (exported["cnn", False, True] / "model.onnx").read_bytes()
     about = front(files["README.md"])
     assert (about["license"], about["pipeline_tag"]) == ("apache-2.0", "text-classification")
@@ -126,10 +126,10 @@ def test_how_to_make_it_again() -> None:
         "arguments": {"num_train_epochs": 3.0},
         "seed": 1,
     }
-    assert _commands(run, "understudy export --model student --out films", "int8") == (
-        "understudy distill --teacher teacher --data films.csv --student cnn --recipe soft-targets "
+    assert _commands(run, "eyas export --model student --out films", "int8") == (
+        "eyas distill --teacher teacher --data films.csv --student cnn --recipe soft-targets "
         "--option temperature=4.0 --augment neighbours:10 --hidden-size 100 --epochs 3.0 --seed 1 --out student\n"
-        "understudy export --model student --out films --int8"
+        "eyas export --model student --out films --int8"
     )
     assert _commands({**run, "label_map": {"a": "b"}}, "", "") == ""  # not all that was set can be said
     assert _training(run)["teacher"] == "teacher"
@@ -159,7 +159,7 @@ def test_a_student_for_transformers(
     push(students["bilstm", True], "ann/films", endpoint=address)
     files = kind.kept["ann/films"]
     assert files.keys() >= {"model.safetensors", "config.json", "tokenizer.json", "README.md"}
-    assert not files.keys() & {"understudy.json", "validation_sample.jsonl"}  # real texts, paths of this machine
+    assert not files.keys() & {"eyas.json", "validation_sample.jsonl"}  # real texts, paths of this machine
     card = files["README.md"].decode()
     assert front(files["README.md"])["license"] == "unknown"
     assert "# ann/films\n" in card

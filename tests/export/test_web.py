@@ -1,5 +1,5 @@
 """The student in the browser says what it says in Python. Needs Chromium; the graph's part needs onnxruntime-web:
-`npm pack onnxruntime-web`, unpack it, and set UNDERSTUDY_ORT_WEB to its folder package/dist."""
+`npm pack onnxruntime-web`, unpack it, and set EYAS_ORT_WEB to its folder package/dist."""
 
 import json
 import os
@@ -21,10 +21,10 @@ from conftest import toy_rows
 from tagging import sentences
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from understudy import Predictor, export_model
-from understudy.errors import ExportError
-from understudy.export.web import RUNTIME_FILES, write_web
-from understudy.runtime.manifest import MANIFEST, TOKENIZER
+from eyas import Predictor, export_model
+from eyas.errors import ExportError
+from eyas.export.web import RUNTIME_FILES, write_web
+from eyas.runtime.manifest import MANIFEST, TOKENIZER
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ODD = ["", " ", "a [CLS] b[SEP]c", "ΣΑΣ Σ", "İstanbul", "a" * 130, "e\u0301 x\u200dy", "\u00a0a\u2003b\ufeffc"]
@@ -66,9 +66,9 @@ def browsing(folder: Path) -> Iterator[tuple[Any, list[str]]]:
 
 @pytest.fixture(scope="module")
 def runtime() -> Path:
-    folder = Path(os.environ.get("UNDERSTUDY_ORT_WEB", ""))
-    if not os.environ.get("UNDERSTUDY_ORT_WEB") or not all((folder / name).is_file() for name in RUNTIME_FILES):
-        pytest.skip("no onnxruntime-web here (set UNDERSTUDY_ORT_WEB to its folder dist)")
+    folder = Path(os.environ.get("EYAS_ORT_WEB", ""))
+    if not os.environ.get("EYAS_ORT_WEB") or not all((folder / name).is_file() for name in RUNTIME_FILES):
+        pytest.skip("no onnxruntime-web here (set EYAS_ORT_WEB to its folder dist)")
     return folder
 
 
@@ -82,7 +82,7 @@ def _sign(folder: Path, **changes: str) -> None:
 def _encoded(web: Path, rows: list[list[str]]) -> list[list[list[int]]]:
     """Ids and types of each row, as the browser finds them."""
     code = """async (rows) => {
-        const { Tokenizer } = await import("./understudy.js");
+        const { Tokenizer } = await import("./eyas.js");
         const tokenizer = new Tokenizer(await (await fetch("tokenizer.json")).json());
         return rows.map((row) => { const { ids, types } = tokenizer.encode(...row); return [ids, types]; });
     }"""
@@ -267,9 +267,9 @@ def test_a_transformer_as_transformers_js_expects_it(
     assert (web / "onnx" / f"{graph}.onnx").read_bytes() == (out / "model.onnx").read_bytes()
     assert json.loads((web / "manifest.json").read_text())["graph"] == f"onnx/{graph}.onnx"
     assert f'dtype: "{dtype}"' in (web / "README.md").read_text()
-    modules = Path(os.environ.get("UNDERSTUDY_TRANSFORMERS_JS", ""))
+    modules = Path(os.environ.get("EYAS_TRANSFORMERS_JS", ""))
     if not (modules / "node_modules" / "@huggingface" / "transformers").is_dir():
-        pytest.skip("no transformers.js here (set UNDERSTUDY_TRANSFORMERS_JS to a folder where npm installed it)")
+        pytest.skip("no transformers.js here (set EYAS_TRANSFORMERS_JS to a folder where npm installed it)")
     (tmp_path / "run.mjs").write_text(RUN)
     (tmp_path / "node_modules").symlink_to(modules / "node_modules")
     texts = [row["text"] for row in toy_rows(50)]

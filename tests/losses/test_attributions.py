@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from understudy import DistillSettings, StudentSettings, Teacher, create_student, distill, load_data
-from understudy.errors import ModelError
-from understudy.losses import AttributionLoss
-from understudy.models.inside import run
-from understudy.training.checks import without_ends
+from eyas import DistillSettings, StudentSettings, Teacher, create_student, distill, load_data
+from eyas.errors import ModelError
+from eyas.losses import AttributionLoss
+from eyas.models.inside import run
+from eyas.training.checks import without_ends
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from understudy.errors import ModelError
-from understudy.losses import (
+from eyas.errors import ModelError
+from eyas.losses import (
     AttentionLoss,
     AttentionRelationLoss,
     CKALoss,
@@ -28,7 +28,7 @@ from understudy.losses import (
     RelationLoss,
     SampleRelationLoss,
 )
-from understudy.losses.layer_mapping import MAPPINGS, EarthMovers, final, first, last, layer_mapping, skip, top, uniform
+from eyas.losses.layer_mapping import MAPPINGS, EarthMovers, final, first, last, layer_mapping, skip, top, uniform
 
 BATCH, LENGTH, HEADS = 3, 5, 2
 LENGTHS = [5, 3, 2]
@@ -257,7 +257,7 @@ def test_the_last_state_is_what_the_head_reads() -> None:
 
 def test_only_layers_that_a_mapping_asks_for_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[tuple[int, ...]] = []
-    monkeypatch.setattr("understudy.losses.attentions._dots", lambda a, b: made.append(a.shape) or a @ b.mT)
+    monkeypatch.setattr("eyas.losses.attentions._dots", lambda a, b: made.append(a.shape) or a @ b.mT)
     AttentionLoss("scores", "top")(fields(2, 8, 0), fields(6, 8, 1), BATCH_FIELDS)
     assert len(made) == 4
     projected: list[tuple[int, ...]] = []

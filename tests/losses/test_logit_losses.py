@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from understudy.errors import ModelError
-from understudy.losses import (
+from eyas.errors import ModelError
+from eyas.losses import (
     AdaptiveLoss,
     AnnealedMSELoss,
     ContinuationLoss,

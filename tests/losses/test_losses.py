@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from understudy.errors import ModelError
-from understudy.losses import HardLabelLoss, LearnedWeights, LogitMSELoss, Loss, PatientLoss, SoftTargetLoss, schedules
-from understudy.losses.weights import SCALE
-from understudy.tasks import Task
+from eyas.errors import ModelError
+from eyas.losses import HardLabelLoss, LearnedWeights, LogitMSELoss, Loss, PatientLoss, SoftTargetLoss, schedules
+from eyas.losses.weights import SCALE
+from eyas.tasks import Task
 
 STUDENT = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.3, -2.0], [1.0, 1.0, 1.0]], requires_grad=True)
 TEACHER = torch.tensor([[3.0, -2.0, 0.0], [-1.0, 2.0, 0.0], [0.5, 0.0, 1.5]])

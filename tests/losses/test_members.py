@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from understudy.losses import DiversityLoss, MutualLoss
-from understudy.tasks import Task
+from eyas.losses import DiversityLoss, MutualLoss
+from eyas.tasks import Task
 
 TASK = Task("classification", ("a", "b", "c"))
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from understudy.models.crf import CRF
-from understudy.runtime.crf import max_marginals
+from eyas.models.crf import CRF
+from eyas.runtime.crf import max_marginals
 
 TAGS, LENGTHS = 3, (4, 1, 3, 2)
 

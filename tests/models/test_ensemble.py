@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, set_seed
 
-from understudy.errors import ModelError
-from understudy.models import EnsembleConfig, EnsembleForSequenceClassification, member_names
-from understudy.models.ensemble import combine, subset
-from understudy.tasks import Task
+from eyas.errors import ModelError
+from eyas.models import EnsembleConfig, EnsembleForSequenceClassification, member_names
+from eyas.models.ensemble import combine, subset
+from eyas.tasks import Task
 
 THREE = ["cnn", "bilstm", "cnn-lstm"]
 
@@ -79,7 +79,7 @@ def test_a_member_that_diverges_is_named_and_left_out(caplog: pytest.LogCaptureF
     with torch.no_grad():
         model.members[1].classifier.weight.fill_(float("nan"))
     model.train()
-    with caplog.at_level(logging.WARNING, logger="understudy"):
+    with caplog.at_level(logging.WARNING, logger="eyas"):
         output = model(_ids())
     assert "bilstm, member 2, diverged" in caplog.text
     assert output.member_logits.shape[0] == 2

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from understudy.models import STUDENTS, StudentForSequenceClassification
-from understudy.models.layers import LSTM, Convolution
+from eyas.models import STUDENTS, StudentForSequenceClassification
+from eyas.models.layers import LSTM, Convolution
 
 ALL = [(name, pair) for name in STUDENTS for pair in (False, True)]
 
@@ -110,7 +110,7 @@ def test_lstm_is_torchs_on_packed_sequences() -> None:
 
 @pytest.mark.parametrize("name", STUDENTS)
 def test_pipeline_says_what_predict_says(name: str, students: dict[tuple[str, bool], Path]) -> None:
-    from understudy import Classifier
+    from eyas import Classifier
 
     texts = ["a great film", "boring", "", "  ", "word " * 500, "not a minute of it is anything but dreadful"]
     classify = pipeline("text-classification", model=str(students[name, False]))
@@ -123,7 +123,7 @@ def test_pipeline_says_what_predict_says(name: str, students: dict[tuple[str, bo
 
 @pytest.mark.parametrize("name", STUDENTS)
 def test_pair_pipeline(name: str, students: dict[tuple[str, bool], Path]) -> None:
-    from understudy import Classifier
+    from eyas import Classifier
 
     classify = pipeline("text-classification", model=str(students[name, True]))
     ours = Classifier.load(students[name, True])

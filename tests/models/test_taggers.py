@@ -11,11 +11,11 @@ import torch
 from tagging import sentences
 from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
-from understudy import Classifier, Predictor, Teacher, evaluate, export_model, load_data
-from understudy.data.datasets import labels_of, texts_of
-from understudy.evaluation.evaluate import predict_dataset
-from understudy.models.tokens import go_on
-from understudy.runtime.alignment import WordEncoder
+from eyas import Classifier, Predictor, Teacher, evaluate, export_model, load_data
+from eyas.data.datasets import labels_of, texts_of
+from eyas.evaluation.evaluate import predict_dataset
+from eyas.models.tokens import go_on
+from eyas.runtime.alignment import WordEncoder
 
 KINDS = ["static", "cnn", "bilstm", "cnn-lstm", "bilstm-crf"]
 WORDS = ["in", "st.", "ives", ",", "anna", "and", "mr.", "k", "met", "o'hara", "unseen", "7"]
@@ -119,7 +119,7 @@ def test_a_student_of_words_learns_from_a_teacher_of_pieces(
     tag_teacher_folder: Path, toy_tags: Path, tmp_path: Path
 ) -> None:
     """The tokenizers of the two share nothing; logits are joined by word."""
-    from understudy import DistillSettings, StudentSettings, distill
+    from eyas import DistillSettings, StudentSettings, distill
 
     data = load_data(toy_tags)
     words = sorted({word for part in data.values() for row in part["tokens"] for word in row})
@@ -146,7 +146,7 @@ def test_cached_logits_are_those_of_the_words(tag_teacher_folder: Path, toy_tags
 
 
 def test_teaching_live_is_teaching_from_the_cache(tag_teacher_folder: Path, toy_tags: Path, tmp_path: Path) -> None:
-    from understudy import DistillSettings, StudentSettings, distill
+    from eyas import DistillSettings, StudentSettings, distill
 
     data, folders = load_data(toy_tags), []
     for live in (False, True):
@@ -205,7 +205,7 @@ def test_predict_reads_text_words_and_questions(
 
 
 def test_labels_stand_at_first_pieces(toy_tags: Path, tag_teacher_folder: Path) -> None:
-    from understudy.training.encoded import encode_dataset
+    from eyas.training.encoded import encode_dataset
 
     rows: Any = load_data(toy_tags)["train"].select(range(8))
     tokenizer = AutoTokenizer.from_pretrained(tag_teacher_folder)

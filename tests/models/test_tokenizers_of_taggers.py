@@ -9,7 +9,7 @@ from tagging import sentences
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, pipeline, set_seed
 
-from understudy import (
+from eyas import (
     Classifier,
     DistillSettings,
     FinetuneSettings,

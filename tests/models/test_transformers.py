@@ -18,7 +18,7 @@ from transformers import (
     pipeline,
 )
 
-from understudy import (
+from eyas import (
     Classifier,
     DistillSettings,
     Predictor,
@@ -30,8 +30,8 @@ from understudy import (
     export_model,
     load_data,
 )
-from understudy.errors import ModelError
-from understudy.models.transformer import TRANSFORMERS, new_transformer
+from eyas.errors import ModelError
+from eyas.models.transformer import TRANSFORMERS, new_transformer
 
 ARGUMENTS: dict[str, Any] = {"num_train_epochs": 8, "per_device_train_batch_size": 16, "learning_rate": 1e-3}
 

@@ -13,14 +13,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from understudy.errors import DataError
-from understudy.exam.best import find_best
-from understudy.exam.plan import Plan
-from understudy.exam.results import PREDICTIONS, RESULTS, TWIN, Wanted, candidates, load, winner
-from understudy.exam.run import run_exam
-from understudy.report import write_page
-from understudy.report.charts import as_file, pareto
-from understudy.report.verdict import helped, mark_front, sentence, summaries, taught
+from eyas.errors import DataError
+from eyas.exam.best import find_best
+from eyas.exam.plan import Plan
+from eyas.exam.results import PREDICTIONS, RESULTS, TWIN, Wanted, candidates, load, winner
+from eyas.exam.run import run_exam
+from eyas.report import write_page
+from eyas.report.charts import as_file, pareto
+from eyas.report.verdict import helped, mark_front, sentence, summaries, taught
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +237,7 @@ def test_text_can_not_leave_its_place(exam: Path, tmp_path: Path, browser: Any) 
 
 
 def test_reading_and_drawing_imports_no_torch(exam: Path) -> None:
-    draw = f"from understudy.report import write_page; write_page({str(exam)!r})"
+    draw = f"from eyas.report import write_page; write_page({str(exam)!r})"
     code = f"{draw}; import sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from understudy.errors import DataError
-from understudy.runtime.alignment import WordEncoder
-from understudy.text import with_question, word_places
+from eyas.errors import DataError
+from eyas.runtime.alignment import WordEncoder
+from eyas.text import with_question, word_places
 
 TEXTS = ["They went to Anna in New York.", "Louis saw St. Ives, and went\nto Rome", "  a  b"] * 20
 
@@ -90,7 +90,7 @@ def test_a_text_where_words_are_expected() -> None:
 
 def test_more_words_than_are_remembered(teacher_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the memory is full it starts anew, and words that were known are read all the same."""
-    from understudy.runtime import alignment
+    from eyas.runtime import alignment
 
     monkeypatch.setattr(alignment, "REMEMBERED", 3)
     tokenizer = Tokenizer.from_file(str(teacher_folder / "tokenizer.json"))

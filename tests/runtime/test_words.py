@@ -6,9 +6,9 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer
 
-from understudy.data.tokenization import word_tokenizer
-from understudy.runtime import words
-from understudy.runtime.words import FastTokenizer
+from eyas.data.tokenization import word_tokenizer
+from eyas.runtime import words
+from eyas.runtime.words import FastTokenizer
 
 WORDS = ["good", "film", "don", "t", "a", "1", "!", "'", "x\x01y"]
 PIECES = ["[UNK]", "[CLS]", "good", "##ness", "##s", "un", "##g", "##o", "##d", "g", "a", "b", "##b", "1", "!", "'"]

@@ -27,7 +27,7 @@ def serving(*arguments: object, **environment: str) -> Iterator[tuple[int, "subp
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
-    command = [sys.executable, "-m", "understudy", "serve", *map(str, arguments), "--port", str(port)]
+    command = [sys.executable, "-m", "eyas", "serve", *map(str, arguments), "--port", str(port)]
     with tempfile.NamedTemporaryFile(prefix="serve-", suffix=".log", delete=False) as log:
         process = subprocess.Popen(command, stderr=log, env={**os.environ, **environment})
     path = Path(log.name)
@@ -177,7 +177,7 @@ def test_a_request_that_has_begun_is_answered_before_the_end(folder: Path) -> No
 
 
 def test_key_comes_from_the_environment_and_is_never_logged(folder: Path) -> None:
-    with serving(folder, UNDERSTUDY_API_KEY="geheim") as (port, process, path):
+    with serving(folder, EYAS_API_KEY="geheim") as (port, process, path):
         assert ask(port, "/predict", {"inputs": "sehr vertraulich"})[0] == 401
         assert ask(port, "/predict", {"inputs": "sehr vertraulich"}, Authorization="Bearer geheim")[0] == 200
         assert ask(port, "/health")[0] == 200
@@ -195,12 +195,12 @@ def test_two_workers_share_port_and_counts(folder: Path) -> None:
         for _ in range(20):
             assert ask(port, "/predict", {"inputs": "a great film"})[0] == 200
         _, text = ask(port, "/metrics")
-        counted = [line for line in text.splitlines() if line.startswith("understudy_texts_total")]
+        counted = [line for line in text.splitlines() if line.startswith("eyas_texts_total")]
         assert sum(float(line.rsplit(" ", 1)[1]) for line in counted) == 20
 
 
 def test_what_can_not_be_served_is_told_before_the_start(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "understudy", "serve", str(tmp_path)]
+    command = [sys.executable, "-m", "eyas", "serve", str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
     assert "is not an exported model" in ended.stderr
@@ -210,7 +210,7 @@ def test_the_server_needs_no_torch(folder: Path) -> None:
     code = f"""
 import sys
 from starlette.testclient import TestClient
-from understudy.serve.app import create_app
+from eyas.serve.app import create_app
 with TestClient(create_app([{str(folder)!r}])) as client:
     assert client.post("/predict", json={{"inputs": "a great film"}}).status_code == 200
 assert not {{"torch", "transformers", "pandas", "datasets"}} & sys.modules.keys()
@@ -224,7 +224,7 @@ def test_the_page_in_a_browser(folder: Path, taggers: dict[str, Path], tmp_path:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium here (apt-get install chromium)")
-    from understudy import export_model
+    from eyas import export_model
 
     export_model(taggers["static"], tmp_path / "tags", min_agreement=0.5)
     with serving(folder, tmp_path / "tags") as (port, _, _), playwright.sync_playwright() as p:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from understudy import Predictor
-from understudy.errors import ExportError
-from understudy.serve.app import Server, create_app
-from understudy.serve.models import Models
-from understudy.serve.payloads import Limits
+from eyas import Predictor
+from eyas.errors import ExportError
+from eyas.serve.app import Server, create_app
+from eyas.serve.models import Models
+from eyas.serve.payloads import Limits
 
 JSON = {"content-type": "application/json"}
 
@@ -63,7 +63,7 @@ def test_pairs_and_other_models_by_name(client: TestClient, folders: dict[str, P
 
 
 def test_taggers_answer_with_spans(taggers: dict[str, Path], tmp_path: Path) -> None:
-    from understudy import export_model
+    from eyas import export_model
 
     folder = tmp_path / "tags"
     export_model(taggers["static"], folder, min_agreement=0.5)
@@ -79,7 +79,7 @@ def test_taggers_answer_with_spans(taggers: dict[str, Path], tmp_path: Path) -> 
 
 
 def test_open_inference_protocol(client: TestClient, folders: dict[str, Path]) -> None:
-    assert client.get("/v2").json()["name"] == "understudy"
+    assert client.get("/v2").json()["name"] == "eyas"
     for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/films/ready", "/v2/models/films/versions/1/ready"):
         assert client.get(path).status_code == 200
     about = client.get("/v2/models/films").json()
@@ -156,7 +156,7 @@ def test_odd_texts_are_answered(client: TestClient) -> None:
 
 
 def test_many_words_are_refused(taggers: dict[str, Path], tmp_path: Path) -> None:
-    from understudy import export_model
+    from eyas import export_model
 
     export_model(taggers["static"], tmp_path / "tags", min_agreement=0.5)
     with TestClient(create_app([tmp_path / "tags"], Limits(words=100))) as client:
@@ -195,7 +195,7 @@ def test_key_is_asked_for(folders: dict[str, Path]) -> None:
 def test_counts(client: TestClient) -> None:
     def texts() -> float:
         lines = client.get("/metrics").text.splitlines()
-        found = [line for line in lines if line.startswith('understudy_texts_total{model="films"')]
+        found = [line for line in lines if line.startswith('eyas_texts_total{model="films"')]
         return float(found[0].rsplit(" ", 1)[1]) if found else 0.0
 
     before = texts()

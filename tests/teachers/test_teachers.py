@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, BertForQuestionAnswering
 
-from understudy.data.datasets import ids_of, load_data
-from understudy.errors import CacheError, ModelError
-from understudy.teachers import CachedTeacher, Teacher, label_texts
-from understudy.teachers import cached as cached_module
+from eyas.data.datasets import ids_of, load_data
+from eyas.errors import CacheError, ModelError
+from eyas.teachers import CachedTeacher, Teacher, label_texts
+from eyas.teachers import cached as cached_module
 
 
 @pytest.fixture

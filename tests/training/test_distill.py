@@ -17,8 +17,8 @@ from conftest import Command, toy_rows, write_jsonl
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from understudy import DistillSettings, StudentSettings, Teacher, distill, load_data
-from understudy.errors import LabelError, ModelError, OutputError
+from eyas import DistillSettings, StudentSettings, Teacher, distill, load_data
+from eyas.errors import LabelError, ModelError, OutputError
 
 QUICK = {"num_train_epochs": 1}
 SMALL = StudentSettings("static", embedding_size=8, hidden_size=8, max_length=48)
@@ -32,7 +32,7 @@ def teacher(teacher_folder: Path) -> Teacher:
 def test_student_folder(students: dict[tuple[str, bool], Path]) -> None:
     names = {path.name for path in students["cnn", False].iterdir()}
     assert names == {
-        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "understudy.json",
+        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "eyas.json",
         "validation_sample.jsonl", "training_history.jsonl",
     }  # fmt: skip
     assert AutoConfig.from_pretrained(students["cnn", False]).id2label == {0: "negative", 1: "positive"}
@@ -60,7 +60,7 @@ def test_permuted_labels_are_proved(teacher_folder: Path, tmp_path: Path, toy_da
     teacher = Teacher(folder, max_length=64)
     settings = DistillSettings(SMALL, arguments={"num_train_epochs": 30, "learning_rate": 1e-2})
     out = distill(teacher, data, tmp_path / "out", settings)
-    from understudy import Classifier, evaluate
+    from eyas import Classifier, evaluate
 
     scores = evaluate(Classifier.load(out), data["test"], Classifier(teacher.model, teacher.tokenizer))
     assert scores["accuracy"] > 0.9
@@ -98,13 +98,13 @@ def test_same_settings_again_is_no_work(teacher: Teacher, toy_data: Path, tmp_pa
     with pytest.raises(OutputError, match=r"other settings \(seed: 0 there, 1 now\)"):
         distill(teacher, load_data(toy_data), out, DistillSettings(SMALL, arguments=QUICK, seed=1))
     distill(teacher, load_data(toy_data), out, DistillSettings(SMALL, arguments=QUICK, seed=1), overwrite=True)
-    assert json.loads((out / "understudy.json").read_text())["settings"]["seed"] == 1
+    assert json.loads((out / "eyas.json").read_text())["settings"]["seed"] == 1
 
 
 def test_a_folder_that_is_not_ours_is_left_alone(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     for overwrite in (False, True):
-        with pytest.raises(OutputError, match="was not made by understudy"):
+        with pytest.raises(OutputError, match="was not made by eyas"):
             distill(teacher, load_data(toy_data), tmp_path, DistillSettings(SMALL), overwrite=overwrite)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

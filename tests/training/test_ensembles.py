@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import STUDENT_ARGUMENTS
 
-from understudy import (
+from eyas import (
     Classifier,
     DistillSettings,
     Predictor,
@@ -20,8 +20,8 @@ from understudy import (
     export_model,
     load_data,
 )
-from understudy.errors import ModelError
-from understudy.training.ensembles import join, prune_ensemble
+from eyas.errors import ModelError
+from eyas.training.ensembles import join, prune_ensemble
 
 SIZES = {"embedding_size": 16, "hidden_size": 24, "max_length": 48}
 

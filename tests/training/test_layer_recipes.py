@@ -26,7 +26,7 @@ from transformers import (
     set_seed,
 )
 
-from understudy import (
+from eyas import (
     RECIPES,
     Classifier,
     DistillSettings,
@@ -37,19 +37,19 @@ from understudy import (
     evaluate,
     load_data,
 )
-from understudy.errors import ModelError
-from understudy.losses import AttentionLoss, HiddenStateLoss, LogitMSELoss, PatientLoss
-from understudy.losses.schedules import at
-from understudy.models.inside import capture, run
-from understudy.models.transformer import chosen_layers
-from understudy.tasks import Task
-from understudy.training.arguments import with_precision
-from understudy.training.checks import check_same_tokens
-from understudy.training.distill import training_steps
-from understudy.training.recipes import make_stages, parse_recipe
-from understudy.training.recipes.layers import ATTENTION_LOSSES, HIDDEN_LOSSES
-from understudy.training.recipes.logits import LOGIT_LOSSES, logit_loss
-from understudy.training.trainer import DistillationTrainer
+from eyas.errors import ModelError
+from eyas.losses import AttentionLoss, HiddenStateLoss, LogitMSELoss, PatientLoss
+from eyas.losses.schedules import at
+from eyas.models.inside import capture, run
+from eyas.models.transformer import chosen_layers
+from eyas.tasks import Task
+from eyas.training.arguments import with_precision
+from eyas.training.checks import check_same_tokens
+from eyas.training.distill import training_steps
+from eyas.training.recipes import make_stages, parse_recipe
+from eyas.training.recipes.layers import ATTENTION_LOSSES, HIDDEN_LOSSES
+from eyas.training.recipes.logits import LOGIT_LOSSES, logit_loss
+from eyas.training.trainer import DistillationTrainer
 
 QUICK: dict[str, Any] = {
     "max_steps": 4,
@@ -261,7 +261,7 @@ def test_an_interrupted_projection_goes_on(mapping: str, teacher: Teacher, toy_d
         arguments |= {"save_strategy": "steps", "save_steps": 4, "load_best_model_at_end": False, "seed": 0}
         from transformers import TrainerCallback
 
-        from understudy import DistillationArguments
+        from eyas import DistillationArguments
 
         class Stop(TrainerCallback):
             def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -623,7 +623,7 @@ def test_losses_of_whole_texts_are_refused_for_taggers(tag_teacher: Teacher, toy
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_transformers_train_in_bfloat16_where_it_is_fast(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("understudy.training.arguments.has_fast_bfloat16", lambda device: fast)
+    monkeypatch.setattr("eyas.training.arguments.has_fast_bfloat16", lambda device: fast)
     assert with_precision({"max_steps": 3}, "bert-tiny") == {"max_steps": 3, "bf16": fast}
     for given in ({"bf16": True}, {"bf16": False}, {"fp16": True}):
         assert with_precision(given, "bert") == given

@@ -10,7 +10,7 @@ import torch
 from conftest import toy_rows, write_jsonl
 from transformers import BertModel
 
-from understudy import (
+from eyas import (
     Classifier,
     DistillSettings,
     FinetuneSettings,
@@ -25,12 +25,12 @@ from understudy import (
     load_data,
     load_unlabelled,
 )
-from understudy.errors import DataError, ModelError
-from understudy.evaluation.metrics import cosines
-from understudy.evaluation.similarity import evaluate_similarity
-from understudy.teachers import Encoder
-from understudy.teachers.encoder import pooled
-from understudy.training.pretrain import pretrain_student
+from eyas.errors import DataError, ModelError
+from eyas.evaluation.metrics import cosines
+from eyas.evaluation.similarity import evaluate_similarity
+from eyas.teachers import Encoder
+from eyas.teachers.encoder import pooled
+from eyas.training.pretrain import pretrain_student
 
 SIZES: dict[str, Any] = {"embedding_size": 16, "hidden_size": 24, "max_length": 48}
 ARGUMENTS: dict[str, Any] = {"num_train_epochs": 30, "per_device_train_batch_size": 16}

@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from understudy import DistillSettings, StudentSettings, Teacher, create_student, distill, load_data
-from understudy.errors import ModelError
-from understudy.training.recipes import make_stages
-from understudy.training.theseus import Replacing
+from eyas import DistillSettings, StudentSettings, Teacher, create_student, distill, load_data
+from eyas.errors import ModelError
+from eyas.training.recipes import make_stages
+from eyas.training.theseus import Replacing
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_how_many_layers_are_the_students(teacher: Teacher, toy_data: Path, tmp_
 def test_only_layers_learn(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     from transformers import set_seed
 
-    from understudy import Classifier
+    from eyas import Classifier
 
     data, settings = load_data(toy_data), StudentSettings("bert", layers=1, max_length=48)
     quick: dict[str, Any] = {"max_steps": 6, "eval_strategy": "no", "save_strategy": "no"}

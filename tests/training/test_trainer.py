@@ -11,7 +11,7 @@ from datasets import DatasetDict
 from torch import nn
 from transformers import TrainerCallback, set_seed
 
-from understudy import (
+from eyas import (
     CachedTeacher,
     DistillationArguments,
     DistillationTrainer,
@@ -23,11 +23,11 @@ from understudy import (
     create_student,
     load_data,
 )
-from understudy.data.datasets import task_of, without_labels
-from understudy.errors import LabelError, ModelError
-from understudy.training.checkpoints import newest_whole
-from understudy.training.encoded import EncodedTexts, LengthGroupedSampler
-from understudy.training.optimizer import LazyAdamW, clip_gradients, make_embeddings_sparse
+from eyas.data.datasets import task_of, without_labels
+from eyas.errors import LabelError, ModelError
+from eyas.training.checkpoints import newest_whole
+from eyas.training.encoded import EncodedTexts, LengthGroupedSampler
+from eyas.training.optimizer import LazyAdamW, clip_gradients, make_embeddings_sparse
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from conftest import TEACHER_ARGUMENTS, toy_rows, write_jsonl
 from tagging import sentences, write_conll
 
-from understudy import (
+from eyas import (
     Classifier,
     DistillSettings,
     FinetuneSettings,
@@ -19,8 +19,8 @@ from understudy import (
     load_data,
     load_unlabelled,
 )
-from understudy.data.datasets import is_labelled, task_of
-from understudy.transfer import transfer_set
+from eyas.data.datasets import is_labelled, task_of
+from eyas.transfer import transfer_set
 
 
 @pytest.mark.parametrize("crf", [False, True])
@@ -35,7 +35,7 @@ def test_a_tagger_learns_from_unlabelled_sentences(
     assert int(is_labelled(transfer).sum()) == 8
     assert len(transfer) > 40  # the rest says nearly the same
     student = StudentSettings("cnn", embedding_size=16, hidden_size=32, crf=crf)
-    arguments = {"num_train_epochs": 20, "per_device_train_batch_size": 16, "learning_rate": 5e-3}
+    arguments = {"num_train_epochs": 40, "per_device_train_batch_size": 16, "learning_rate": 5e-3}
     scores = {}
     for recipe in ("soft-targets", "hard-labels"):
         settings = DistillSettings(student, recipe, arguments=arguments)

@@ -12,22 +12,22 @@ import torch
 from conftest import write_jsonl
 from transformers import BertConfig, BertForMaskedLM, BertModel, set_seed
 
-from understudy import Classifier, DistillSettings, StudentSettings, Teacher, distill, evaluate, load_data
-from understudy.data.datasets import ids_of, labels_of, word_counts_of
-from understudy.errors import DataError, ModelError
-from understudy.text import SEPARATOR
-from understudy.transfer import Augmentation, TransferSettings, augment, transfer_set
-from understudy.transfer.doubts import Doubts
-from understudy.transfer.masked_lm import MaskedLM
-from understudy.transfer.neighbours import Vocabulary, whole_words
-from understudy.transfer.perturb import Perturbation, count_words, shape_class
-from understudy.transfer.words import sentence, split_text
+from eyas import Classifier, DistillSettings, StudentSettings, Teacher, distill, evaluate, load_data
+from eyas.data.datasets import ids_of, labels_of, word_counts_of
+from eyas.errors import DataError, ModelError
+from eyas.text import SEPARATOR
+from eyas.transfer import Augmentation, TransferSettings, augment, transfer_set
+from eyas.transfer.doubts import Doubts
+from eyas.transfer.masked_lm import MaskedLM
+from eyas.transfer.neighbours import Vocabulary, whole_words
+from eyas.transfer.perturb import Perturbation, count_words, shape_class
+from eyas.transfer.words import sentence, split_text
 
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UNDERSTUDY_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("EYAS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
 
@@ -117,10 +117,10 @@ def test_same_seed_same_rows_whatever_the_processes(
     teacher: Teacher, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = load_data(toy_data)["train"]
-    monkeypatch.setattr("understudy.transfer.augmentation.ROWS_PER_CHUNK", 50)
+    monkeypatch.setattr("eyas.transfer.augmentation.ROWS_PER_CHUNK", 50)
     rows = {}
     for name, seed, processes in (("one", 1, 1), ("two", 1, 2), ("other", 2, 1)):
-        monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / name))
+        monkeypatch.setenv("EYAS_CACHE", str(tmp_path / name))
         rows[name] = augment(train, "tang:5", teacher, seed=seed, processes=processes)
     assert rows["one"]["text"] == rows["two"]["text"]
     assert rows["one"]["text"] != rows["other"]["text"]
@@ -136,8 +136,8 @@ def test_an_interrupted_augmentation_goes_on(
     teacher: Teacher, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = load_data(toy_data)["train"]
-    monkeypatch.setattr("understudy.transfer.augmentation.ROWS_PER_CHUNK", 50)
-    monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path))
+    monkeypatch.setattr("eyas.transfer.augmentation.ROWS_PER_CHUNK", 50)
+    monkeypatch.setenv("EYAS_CACHE", str(tmp_path))
     whole = augment(train, "tang:3", teacher)["text"]
     chunks = sorted((tmp_path / "transfer").rglob("*.arrow"))
     times = {path: path.stat().st_mtime_ns for path in chunks[1:]}
@@ -248,7 +248,7 @@ def test_doubts_choose_what_widens_the_gap(
         ours = torch.from_numpy(student.logits(texts)).softmax(1)
         return float((ours - theirs).square().sum(1).mean())
 
-    from understudy.transfer.neighbours import Neighbours
+    from eyas.transfer.neighbours import Neighbours
 
     words = [split_text(text) for text in task_texts["text"]]
     doubts = Doubts(students["cnn", False], teacher, vocabulary, probability=0.4, best=1)
@@ -284,7 +284,7 @@ def test_one_word_and_no_news_are_said(teacher: Teacher, tmp_path: Path, caplog:
     for split in ("train", "validation"):
         write_jsonl(tmp_path / f"{split}.jsonl", rows)
     train = load_data(tmp_path)["train"]
-    with caplog.at_level("INFO", "understudy"):
+    with caplog.at_level("INFO", "eyas"):
         made = augment(train, "neighbours:20", teacher)
     assert len(made) == 0
     assert "made no new text" in caplog.text

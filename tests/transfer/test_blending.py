@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import STUDENT_ARGUMENTS
 
-from understudy import (
+from eyas import (
     Classifier,
     DistillSettings,
     StudentSettings,
@@ -18,11 +18,11 @@ from understudy import (
     evaluate,
     load_data,
 )
-from understudy.errors import DataError, ModelError
-from understudy.losses import HiddenStateLoss, LogitMSELoss, SoftTargetLoss
-from understudy.training.trainer import DistillationTrainer
-from understudy.transfer import TransferSettings
-from understudy.transfer.blending import Mixup, Smoothing
+from eyas.errors import DataError, ModelError
+from eyas.losses import HiddenStateLoss, LogitMSELoss, SoftTargetLoss
+from eyas.training.trainer import DistillationTrainer
+from eyas.transfer import TransferSettings
+from eyas.transfer.blending import Mixup, Smoothing
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from conftest import toy_rows, write_jsonl
 
-from understudy import Classifier, Teacher, load_data, load_unlabelled
-from understudy.data.datasets import ids_of, task_of
-from understudy.data.labels import match_by_name
-from understudy.errors import DataError
-from understudy.teachers import label_texts
-from understudy.transfer import Selection, TransferSettings, chosen_texts, most_alike, new_texts, transfer_set
-from understudy.transfer.learned import LearnedSelector
-from understudy.transfer.unlabelled import are_near_duplicates, near_keys
+from eyas import Classifier, Teacher, load_data, load_unlabelled
+from eyas.data.datasets import ids_of, task_of
+from eyas.data.labels import match_by_name
+from eyas.errors import DataError
+from eyas.teachers import label_texts
+from eyas.transfer import Selection, TransferSettings, chosen_texts, most_alike, new_texts, transfer_set
+from eyas.transfer.learned import LearnedSelector
+from eyas.transfer.unlabelled import are_near_duplicates, near_keys
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_what_is_known_is_left_out(
     ]
     nearly = "A review of the long and winding tale, that nobody had seen before!"
     unlabelled = load_unlabelled([lines(tmp_path / "more.txt", [*known, *news, nearly])])
-    with caplog.at_level("INFO", "understudy"):
+    with caplog.at_level("INFO", "eyas"):
         texts = transfer_set(data, teacher, unlabelled)
     assert texts["text"][-3:] == ["something new", "another", news[-1]]
     assert texts["label"][-3:] == [-1, -1, -1]
@@ -189,7 +189,7 @@ def test_files_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "latin.txt").write_bytes("schön\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"latin.txt:1: byte 4 of the line is not valid UTF-8"):
         load_unlabelled([tmp_path / "latin.txt"])
-    monkeypatch.setattr("understudy.data.readers.LONGEST_LINE", 1000)
+    monkeypatch.setattr("eyas.data.readers.LONGEST_LINE", 1000)
     (tmp_path / "long.txt").write_text("short\n" + "word " * 400)
     with pytest.raises(DataError, match=r"long.txt:2: a line of more than"):
         load_unlabelled([tmp_path / "long.txt"])
@@ -202,7 +202,7 @@ def test_files_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_what_is_augmented_by_where_nobody_says(
     toy_data: Path, toy_pairs: Path, toy_tags: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from understudy.transfer import texts
+    from eyas.transfer import texts
 
     films = load_data(toy_data)
     assert texts.default_augment(films, more_text=False) == ("neighbours:10",)

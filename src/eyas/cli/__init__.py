@@ -1,0 +1,85 @@
+"""The command line: one function per command, heavy imports inside."""
+
+import signal
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from eyas._version import __version__
+from eyas.cli import ensemble, exam, serve, train, transfer, use
+from eyas.errors import EyasError, install_hint
+
+app = typer.Typer(
+    name="eyas",
+    help="Distil a fine-tuned BERT into a tiny, fast student, measure it, and ship it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+COMMANDS: list[Callable[..., None]] = [
+    *(train.finetune, train.pretrain_student, transfer.augment, transfer.label, train.distill, train.recipes),
+    *(ensemble.join, ensemble.prune_ensemble),
+    *(exam.exam, exam.report, exam.best),
+    *(use.evaluate, use.predict, use.export, use.push, serve.serve, exam.demo),
+]
+for command in COMMANDS:
+    app.command()(command)
+
+TRAIN_PACKAGES = frozenset(
+    [
+        *("accelerate", "altair", "datasets", "filelock", "jinja2", "onnx", "onnxscript", "pandas", "pyarrow"),
+        *("pydantic", "safetensors", "scipy", "sklearn", "torch", "transformers", "vl_convert", "yaml"),
+    ]
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(f"eyas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _terminate(*_: Any) -> NoReturn:
+    print("Terminated. Run the same command again to go on where it stopped.", file=sys.stderr)
+    sys.exit(143)
+
+
+def main() -> None:
+    """Run the command line: exit code 2 and one paragraph for bad input, 130 for Ctrl-C, 143 for SIGTERM."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(standalone_mode=True)
+    except EyasError as error:
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in TRAIN_PACKAGES:
+            raise
+        _fail(f"This command needs {error.name}. {install_hint('train')}")
+    except OSError as error:
+        if error.errno is None:
+            raise
+        _fail(
+            f"{error.strerror}{f': {error.filename}' if error.filename else ''}. "
+            "What was finished is kept; run the same command again to go on."
+        )
+    except SystemExit as error:
+        if error.code == 130:  # typer's answer to Ctrl-C
+            print("\nInterrupted. Run the same command again to go on where it stopped.", file=sys.stderr)
+        raise
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,71 @@
+"""join, prune-ensemble: what makes one model of several, or of fewer."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eyas.cli.options import (
+    Combination,
+    Data,
+    Label,
+    Out,
+    Overwrite,
+    Quiet,
+    TaskName,
+    Text,
+    TextPair,
+    log_to_stderr,
+    read_data,
+)
+
+logger = logging.getLogger("eyas")
+
+
+def join(
+    member: Annotated[
+        list[Path],
+        typer.Option(help="A student over the same, frozen word vectors. Repeatable.", show_default=False),
+    ],
+    out: Out,
+    combination: Combination = "logits",
+    data: Annotated[str | None, typer.Option(help="Its validation texts fit the weights.", show_default=False)] = None,
+    text: Text = None,
+    text_pair: TextPair = None,
+    label: Label = None,
+    task: TaskName = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make an ensemble of students that were trained apart."""
+    log_to_stderr(quiet)
+    from eyas.training.ensembles import join as run
+
+    rows = read_data(data, text, text_pair, label, task)["validation"] if data else None
+    run(member, out, combination, rows, overwrite)
+    logger.info("The ensemble is in %s.", out)
+
+
+def prune_ensemble(
+    model: Annotated[Path, typer.Option(help="An ensemble's folder.", show_default=False)],
+    data: Data,
+    out: Out,
+    tolerance: Annotated[float, typer.Option(min=0.0, help="How much of the score may be lost, such as 0.002.")] = 0.0,
+    text: Text = None,
+    text_pair: TextPair = None,
+    label: Label = None,
+    task: TaskName = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the fewest members of an ensemble that keep its score on validation texts."""
+    log_to_stderr(quiet)
+    from eyas.training.ensembles import prune_ensemble as run
+
+    loaded = read_data(data, text, text_pair, label, task)
+    chosen, *others = run(model, loaded["validation"], out, tolerance, overwrite)
+    for found in (chosen, *others):
+        mark = "*" if found is chosen else " "
+        print(f"{mark} {found.score:.4f}  {found.parameters:>9,} parameters  {', '.join(found.members)}")
+    logger.info("%s: in %s.", ", ".join(chosen.members), out)

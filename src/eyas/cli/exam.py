@@ -1,0 +1,204 @@
+"""exam, report, best, demo: which student is best."""
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from eyas.cli.options import (
+    STUDENTS,
+    BatchSize,
+    Epochs,
+    Label,
+    LearningRate,
+    Overwrite,
+    Quiet,
+    RepairTags,
+    Seed,
+    TaskName,
+    Text,
+    TextPair,
+    Unlabelled,
+    log_to_stderr,
+    training_arguments,
+)
+from eyas.errors import EyasError
+
+if TYPE_CHECKING:
+    from eyas.exam.plan import Plan
+    from eyas.exam.results import Wanted
+
+logger = logging.getLogger("eyas")
+
+ExamFolder = Annotated[Path, typer.Argument(help="Folder of an exam.", show_default=False)]
+Retention = Annotated[float | None, typer.Option(min=0.0, help="Smallest share of the teacher's score.")]
+LatencyMs = Annotated[float | None, typer.Option(min=0.0, help="Longest median time of one text, ms.")]
+SizeMb = Annotated[float | None, typer.Option(min=0.0, help="Largest size of weights and tokenizer, MB.")]
+
+
+def exam(
+    plan: Annotated[
+        Path | None, typer.Argument(help="YAML plan; else --teacher and --data.", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the exam; one that is there is continued.")] = Path("exam"),
+    teacher: Annotated[
+        str | None, typer.Option(help="Fine-tuned classifier: a folder or a Hub name.", show_default=False)
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data as for distill: a folder, a file or a Hub name.", show_default=False)
+    ] = None,
+    student: Annotated[
+        list[str] | None,
+        typer.Option(help=f"A student that sits in: {STUDENTS}. Repeatable.", show_default="static to cnn-lstm"),
+    ] = None,
+    recipe: Annotated[
+        list[str] | None, typer.Option(help="A recipe to try. Repeatable.", show_default="that of distill")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds.", show_default="3")] = None,
+    unlabelled: Unlabelled = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    text: Text = None,
+    text_pair: TextPair = None,
+    label: Label = None,
+    task: TaskName = None,
+    repair_tags: RepairTags = False,
+    tune: Annotated[
+        int, typer.Option(min=0, help="Search each student's settings first, in so many tries, on validation.")
+    ] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Trials at a time on this machine.")] = 1,
+    ray: Annotated[
+        str | None, typer.Option(help="Run the trials on a Ray cluster: auto, or its address.", show_default=False)
+    ] = None,
+    ray_cpus: Annotated[float, typer.Option(min=0.1, help="Processors of one trial there.")] = 1.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials and stop.")] = False,
+    min_retention: Retention = 0.97,
+    show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Examine many students: score, latency, memory, size, on one page."""
+    log_to_stderr(quiet)
+    given = {"source": data, "text": text, "text_pair": text_pair, "label": label, "task": task and str(task)}
+    entry: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if repair_tags:
+        entry["repair_tags"] = True
+    if unlabelled:
+        entry["unlabelled"] = [str(file) for file in unlabelled]
+    made = _plan(
+        plan,
+        data=[entry] if entry else None,
+        teacher=teacher,
+        students=student or None,
+        recipes=recipe or None,
+        seeds=list(range(seeds)) if seeds else None,
+        arguments=training_arguments(epochs, batch_size, learning_rate) or None,
+        tune=tune or None,
+    )
+    if dry_run:
+        from eyas.exam.run import planned_trials
+
+        trials = planned_trials(made)
+        for trial in trials:
+            print(trial.title)
+        print(f"{len(trials)} trials.")
+        return
+    from eyas.exam.results import Wanted
+    from eyas.exam.run import run_exam
+
+    folder = run_exam(made, out, jobs, ray, ray_cpus)
+    _draw(folder, Wanted(min_retention), show)
+
+
+def report(
+    folder: ExamFolder,
+    min_retention: Retention = 0.97,
+    max_latency_ms: LatencyMs = None,
+    max_size_mb: SizeMb = None,
+    show: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw an exam's page anew, with a verdict for what you want."""
+    log_to_stderr(quiet)
+    _draw(folder, _wanted(min_retention, max_latency_ms, max_size_mb), show)
+
+
+def best(
+    folder: ExamFolder,
+    min_retention: Retention = 0.97,
+    max_latency_ms: LatencyMs = None,
+    max_size_mb: SizeMb = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Which data set, where there are several.", show_default=False)
+    ] = None,
+    export: Annotated[Path | None, typer.Option(help="Copy the exported student there.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """The cheapest student that is good enough, chosen by validation scores."""
+    log_to_stderr(quiet)
+    from eyas.exam.best import find_best
+
+    found = find_best(folder, _wanted(min_retention, max_latency_ms, max_size_mb), dataset)
+    if export is not None:
+        from eyas.report import ship
+
+        ship(folder, found, export, overwrite)
+        logger.info("It is in %s.", export)
+    if as_json:
+        print(json.dumps(found))
+        return
+    print(found["title"])
+    for name in ("score", "retention", "agreement", "validation_retention"):
+        print(f"  {name.replace('_', ' '):<22}{found[name]:.1%}")
+    print(f"  {'latency':<22}{found['latency_ms']:.3f} ms, {found['times_faster']:,.0f} times the teacher's speed")
+    print(f"  {'size':<22}{found['size_bytes'] / 1e6:.2f} MB")
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("demo"),
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """The whole way on built-in data: teacher, students, exam, page. About 3 minutes on 2 cores."""
+    log_to_stderr(quiet)
+    from eyas.demo import run
+
+    run(out, seed, overwrite)
+
+
+def _plan(path: Path | None, **fields: Any) -> "Plan":
+    from eyas.exam.plan_file import make_plan, read_plan
+
+    given = {name: value for name, value in fields.items() if value is not None}
+    if path is None:
+        for name in ("teacher", "data"):
+            if name not in given:
+                raise EyasError(f"Name a plan, or --teacher and --data; --{name} is missing.")
+        return make_plan(**given)
+    if given:
+        options = ", ".join(sorted(given))
+        raise EyasError(
+            f"{path.name} is a plan, and options give {options} beside it: write them into the plan, or leave them out."
+        )
+    return read_plan(path)
+
+
+def _wanted(retention: float | None, latency_ms: float | None, size_mb: float | None) -> "Wanted":
+    from eyas.exam.results import Wanted
+
+    return Wanted(retention, latency_ms, None if size_mb is None else size_mb * 1e6)
+
+
+def _draw(folder: Path, wanted: "Wanted", show: bool) -> None:
+    from eyas.report import write_page
+
+    path = write_page(folder, wanted)
+    logger.info("The page is %s.", os.path.relpath(path))
+    if show:
+        typer.launch(path.as_uri())

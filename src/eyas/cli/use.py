@@ -1,0 +1,248 @@
+"""evaluate, predict, export: what uses a trained model."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from eyas.cli.options import (
+    Data,
+    Kind,
+    Label,
+    LabelMap,
+    Out,
+    Overwrite,
+    Quiet,
+    RepairTags,
+    TaskName,
+    Text,
+    TextPair,
+    log_to_stderr,
+    open_classifier,
+    read_data,
+)
+from eyas.errors import EyasError
+
+if TYPE_CHECKING:
+    from eyas.evaluation.evaluate import Predicts
+
+logger = logging.getLogger("eyas")
+
+SIMILARITY = "sts"
+
+
+def evaluate(
+    model: Annotated[str, typer.Option(help="Student, teacher or exported folder.", show_default=False)],
+    data: Data,
+    teacher: Annotated[
+        str | None, typer.Option(help="Adds retention and agreement with this teacher.", show_default=False)
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, validation or test.", show_default="test, else validation")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    text: Text = None,
+    text_pair: TextPair = None,
+    label: Label = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="What is learned; sts: how alike the vectors of two texts are.", show_default="found"),
+    ] = None,
+    repair_tags: RepairTags = False,
+    label_map: LabelMap = None,
+    quiet: Quiet = False,
+) -> None:
+    """Score a model on a split, beside its teacher."""
+    log_to_stderr(quiet)
+    from eyas.data.labels import parse_label_map
+    from eyas.evaluation.evaluate import evaluate as run
+    from eyas.evaluation.similarity import evaluate_similarity
+    from eyas.teachers import Encoder
+
+    kinds = [SIMILARITY, *Kind]
+    if task not in (None, *kinds):
+        raise EyasError(f"No task {task!r}. Expected one of {', '.join(kinds)}.")
+    alike = task == SIMILARITY
+    kind = Kind.REGRESSION if alike else Kind(task) if task else None
+    loaded = read_data(data, text, text_pair, label, kind, repair_tags)
+    chosen = split or ("test" if "test" in loaded else "validation")
+    if chosen not in loaded:
+        raise EyasError(f"{data} has no split {chosen!r}, only {', '.join(loaded)}.")
+    classifier = open_classifier(model)
+    if alike or classifier.task.kind == "vectors":
+        scores = evaluate_similarity(classifier, loaded[chosen], Encoder(teacher) if teacher else None)
+    else:
+        other = open_classifier(teacher) if teacher else None
+        scores = run(classifier, loaded[chosen], other, parse_label_map(label_map) if label_map else None)
+    scores = {"model": model, "split": chosen, **scores}
+    if as_json:
+        print(json.dumps(scores))
+        return
+    width = max(map(len, scores)) + 2
+    for name, value in scores.items():
+        shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+        print(f"{name.replace('_', ' '):<{width}}{shown}")
+
+
+def predict(
+    model: Annotated[str, typer.Option(help="Student, teacher or exported folder.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="Lines of text or JSON; - for standard input.")] = Path("-"),
+    all_scores: Annotated[bool, typer.Option("--all-scores", help="The probability of every label.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Classify or tag lines as they come: text or JSON in, JSON lines out.
+
+    A JSON line is a string, {"text": ..., "text_pair": ...}, or for a tagger {"tokens": [...], "question": ...}. Its
+    other fields are handed through, but for those of the answer: label and score, or tokens, tags, scores and spans.
+    """
+    log_to_stderr(quiet)
+    sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+    from eyas.data.readers import text_lines
+    from eyas.errors import DataError
+
+    classifier = open_classifier(model)
+    if all_scores and classifier.task.is_tagging:
+        raise EyasError(f"--all-scores is of whole texts; this model does {classifier.task.describe()}.")
+    if str(file) == "-":
+        _predict_lines(classifier, text_lines(sys.stdin.buffer), "standard input", all_scores)
+    elif not file.is_file():
+        if not file.exists():
+            raise DataError(f"No such file: {file}.")
+        raise DataError(f"{file} is no regular file. Name a file of texts; a pipe is read where none is named.")
+    else:
+        with open(file, "rb") as stream:
+            _predict_lines(classifier, text_lines(stream), str(file), all_scores)
+
+
+def export(
+    model: Annotated[str, typer.Option(help="Student or teacher folder.", show_default=False)],
+    out: Out,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise to int8: a quarter of the size.")] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Texts for the parity check.", show_default="the model's validation sample"),
+    ] = None,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(
+            help="Smallest share of equal answers; of a regression, of the variance.",
+            show_default="1.0, with --int8 0.98",
+        ),
+    ] = None,
+    web: Annotated[bool, typer.Option("--web", help="Also a folder web/ that runs in the browser.")] = False,
+    web_runtime: Annotated[
+        Path | None,
+        typer.Option(help="dist of the npm package onnxruntime-web, to copy into web/.", show_default=False),
+    ] = None,
+    openvino: Annotated[bool, typer.Option("--openvino", help="Also a folder openvino/, in float16.")] = False,
+    text: Text = None,
+    text_pair: TextPair = None,
+    label: Label = None,
+    task: TaskName = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a model as ONNX with tokenizer, labels and model card, and check that it says the same."""
+    log_to_stderr(quiet)
+    from eyas.export import export_model as run
+
+    texts = None if data is None else _parity_texts(model, data, text, text_pair, label, task)
+    if web_runtime is not None and not web:
+        raise EyasError("--web-runtime is for --web: give both, or neither.")
+    parity = run(model, out, int8, texts, min_agreement, overwrite, web=web, web_runtime=web_runtime, openvino=openvino)
+    logger.info("Exported to %s: %s.", out, parity)
+
+
+def push(
+    folder: Annotated[str, typer.Argument(help="Exported folder, student or teacher.", show_default=False)],
+    repository: Annotated[str, typer.Argument(help="USER/NAME on the Hub.", show_default=False)],
+    licence: Annotated[
+        str | None, typer.Option(help="For the model card, as the Hub spells it.", show_default="unknown")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="A new repository that only you see.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Upload a model with its card to the Hugging Face Hub."""
+    log_to_stderr(quiet)
+    from eyas.export.push import push as run
+
+    logger.info("Uploaded to %s.", run(folder, repository, licence, private))
+
+
+def _parity_texts(
+    model: str, data: str, text: str | None, text_pair: str | None, label: str | None, task: Kind | None
+) -> list[tuple[Any, ...]]:
+    from eyas.data.datasets import load_unlabelled
+    from eyas.data.readers import inputs_of
+    from eyas.data.sources import Columns
+    from eyas.models.loading import task_of_folder
+
+    tagging = task_of_folder(model).is_tagging
+    if Path(data).is_file():
+        return [inputs_of(row) for row in load_unlabelled([data], Columns(text, text_pair), tagging)]
+    return [inputs_of(row) for row in read_data(data, text, text_pair, label, task)["validation"]]
+
+
+def _predict_lines(classifier: "Predicts", lines: Any, source: str, all_scores: bool) -> None:
+    from eyas.data.readers import parse_input_line
+    from eyas.errors import DataError
+
+    for number, line in enumerate(lines, 1):
+        row = parse_input_line(line, f"{source}:{number}")
+        try:
+            answer = _tagged(classifier, row) if classifier.task.is_tagging else _answer(classifier, row, all_scores)
+        except DataError as error:
+            raise DataError(f"{source}:{number}: {error}") from None
+        print(json.dumps({**row, **_rounded(answer)}, ensure_ascii=False), flush=True)
+
+
+def _answer(classifier: "Predicts", row: dict[str, Any], all_scores: bool) -> dict[str, Any]:
+    from eyas.errors import DataError
+    from eyas.runtime.answers import answer
+    from eyas.text import clean_text
+
+    if not isinstance(row.get("text"), str):
+        raise DataError("expected a text, or a JSON object with one under 'text'.")
+    pairs = None if row.get("text_pair") is None else [row["text_pair"]]
+    logits = classifier.logits([row["text"]], pairs)
+    found = {"text": clean_text(row["text"]), **answer(classifier.task, logits[0])}
+    if all_scores:
+        chances = classifier.task.probabilities(logits)[0]
+        found["scores"] = dict(zip(classifier.label_names, map(float, chances), strict=True))
+    return found
+
+
+def _tagged(classifier: Any, row: dict[str, Any]) -> dict[str, Any]:
+    """Tags of a text, or of `tokens`; with a `question`, those of the tokens that it is about."""
+    from eyas.errors import DataError
+    from eyas.runtime.answers import answer_words
+    from eyas.text import clean_text, split_words, with_question
+
+    if row.get("tokens") is None and not isinstance(row.get("text"), str):
+        raise DataError("expected a text, or a JSON object with tokens or a text.")
+    if row.get("tokens") is None and row.get("question") is None:
+        found: dict[str, Any] = classifier.tag(row["text"])
+        return found
+    if row.get("tokens") is not None:
+        words = split_words(row["tokens"], "tokens")
+        places = [(index, index + 1) for index in range(len(words))]
+    else:
+        text = clean_text(row["text"])
+        places = classifier.words.split(text)
+        words = [text[start:end] for start, end in places]
+    if row.get("question") is None:
+        return dict(classifier.tag(words))
+    question = split_words(row["question"], "question")
+    logits = classifier.logits([with_question(question, words)])[len(question) + 1 :]
+    return answer_words(classifier.task, logits, words, places)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {name: _rounded(item) for name, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value

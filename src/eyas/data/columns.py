@@ -1,0 +1,187 @@
+"""Which columns hold what, and which task that makes: named by the user, or found by convention."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eyas.data.readers import Row
+from eyas.data.sources import Columns
+from eyas.errors import DataError
+from eyas.tasks import IS, KINDS
+
+TEXT_COLUMNS = ("text", "sentence", "review", "content", "tweet")
+PAIR_COLUMNS = (
+    ("text1", "text2"),
+    ("sentence1", "sentence2"),
+    ("sent_A", "sent_B"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("text", "text_pair"),
+)
+LABEL_COLUMNS = ("label", "labels")
+SCORE_COLUMNS = ("score", "similarity", "similarity_score")
+WORD_COLUMNS = ("tokens", "words", "passage")
+TAG_COLUMNS = ("tags", "ner_tags", "chunk_tags", "pos_tags", "seq_label", "labels", "label")
+QUESTION_COLUMNS = ("question",)
+# Columns of a CoNLL-U file: words are the second, universal parts of speech the fourth.
+UNIVERSAL = 10
+# A column is taken for an aspect when it has at most this many values in the first rows, none long.
+ASPECT_VALUES, ASPECT_CHARACTERS = 8, 20
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The columns of a table, all of them there.
+
+    Args:
+        task: one of `eyas.tasks.KINDS`.
+        text: texts, or the words of a sentence.
+        text_pair: second texts, or a question.
+        labels: one column, or one for each aspect or yes-no label; empty for unlabelled text.
+        repair: as in `Columns`.
+    """
+
+    task: str
+    text: str
+    text_pair: str | None
+    labels: tuple[str, ...]
+    repair: bool = False
+
+
+def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source: str, labelled: bool) -> Resolved:
+    """Fill in what was not named, and check what was.
+
+    Args:
+        names: the columns there.
+        rows: the first rows, to look at.
+
+    Raises:
+        DataError: a column is not there, or can't be found.
+    """
+    if columns.task not in (None, *KINDS):
+        raise DataError(f"No task {columns.task!r}. Expected one of {', '.join(KINDS)}.")
+    label_names = _label_columns(columns, names)
+    for wanted in (columns.text, columns.text_pair, *label_names):
+        if wanted is not None and wanted not in names:
+            close = difflib.get_close_matches(wanted, names, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise DataError(f"{source}: no column {wanted!r}. It has {list(names)}.{hint}")
+    if columns.task in (None, "tagging"):
+        found = _tagging(columns, names, rows, source, labelled)
+        if found is not None:
+            return found
+    text, pair = columns.text, columns.text_pair
+    if text is None and pair is None:
+        text, pair = next((p for p in PAIR_COLUMNS if p[0] in names and p[1] in names), (None, None))
+    text = text or next((name for name in (*TEXT_COLUMNS, *WORD_COLUMNS) if name in names), None)
+    if text is None or (text in WORD_COLUMNS and rows and not _is_list(rows[0].get(text))):
+        raise DataError(
+            f"{source}: no column of text. Expected {', '.join(TEXT_COLUMNS)} or a pair such as text1 and "
+            f"text2, found {list(names)}. Name it with --text (and --text-pair)."
+        )
+    if not labelled:
+        return Resolved(columns.task or "classification", text, pair, ())
+    label_names = label_names or _found_labels(names, rows, (text, pair), columns.task)
+    if not label_names:
+        raise DataError(f"{source}: no column of labels. Expected label, found {list(names)}. Name it with --label.")
+    task = columns.task or _task(label_names, rows)
+    if len(label_names) > 1 and task not in ("aspects", "multi-label"):
+        raise DataError(f"{source}: {task} has one column of labels, --label names {', '.join(label_names)}.")
+    wrong = [name for name in label_names if task == "aspects" and IS in name]
+    if wrong:
+        raise DataError(
+            f"{source}: the aspect {wrong[0]!r} has {IS!r} in its name, which stands before its values. Rename it."
+        )
+    return Resolved(task, text, pair, label_names)
+
+
+def _label_columns(columns: Columns, names: Sequence[str]) -> tuple[str, ...]:
+    if columns.label is None:
+        return ()
+    if columns.label in names or "," not in columns.label:
+        return (columns.label,)
+    return tuple(name.strip() for name in columns.label.split(","))
+
+
+def _tagging(
+    columns: Columns, names: Sequence[str], rows: Sequence[Row], source: str, labelled: bool
+) -> Resolved | None:
+    """Words and tags, where the columns are those of tagging or the task is named."""
+    usual = _usual(names)
+    words, tags = columns.text or usual[0], columns.label or usual[1]
+    if columns.task is None and not _looks_tagged(rows, words, tags, labelled):
+        return None
+    if words is None and not labelled:
+        words = next((name for name in TEXT_COLUMNS if name in names), None)
+    if words is None or (labelled and tags is None):
+        raise DataError(
+            f"{source}: tagging needs a column of words and one of tags, found {list(names)}. Expected tokens and "
+            "tags; name them with --text and --label."
+        )
+    if labelled and words == tags:
+        raise DataError(f"{source}: one column, expected a word and at least one tag on each line.")
+    question = columns.text_pair or next((name for name in QUESTION_COLUMNS if name in names), None)
+    return Resolved("tagging", words, question, (str(tags),) if labelled else (), columns.repair)
+
+
+def _usual(names: Sequence[str]) -> tuple[str | None, str | None]:
+    """Where words and tags stand by convention."""
+    if is_conll(names):
+        return ("1", "3") if len(names) == UNIVERSAL else (names[0], names[-1])
+    found = (next((name for name in known if name in names), None) for known in (WORD_COLUMNS, TAG_COLUMNS))
+    return next(found), next(found)
+
+
+def is_conll(names: Sequence[str]) -> bool:
+    """Whether columns are those of a CoNLL file, which have no names."""
+    return bool(names) and all(name == str(number) for number, name in enumerate(names))
+
+
+def _looks_tagged(rows: Sequence[Row], words: str | None, tags: str | None, labelled: bool) -> bool:
+    needed = [words, tags] if labelled else [words]
+    return bool(rows) and all(name is not None and _is_list(rows[0].get(name)) for name in needed)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, str) and value.startswith("[") and value.endswith("]"))
+
+
+def _found_labels(
+    names: Sequence[str], rows: Sequence[Row], texts: tuple[str | None, ...], task: str | None
+) -> tuple[str, ...]:
+    known = (*SCORE_COLUMNS, *LABEL_COLUMNS) if task == "regression" else (*LABEL_COLUMNS, *SCORE_COLUMNS)
+    one = next((name for name in known if name in names), None)
+    if one is not None and task != "aspects":
+        return (one,)
+    others = tuple(name for name in names if name not in texts and _is_aspect([row.get(name) for row in rows]))
+    return others if len(others) > 1 and len(others) + sum(t is not None for t in texts) == len(names) else ()
+
+
+def _is_aspect(values: list[Any]) -> bool:
+    if not all(isinstance(value, str | int | float) and 0 < len(str(value)) <= ASPECT_CHARACTERS for value in values):
+        return False
+    return len(set(values)) <= ASPECT_VALUES
+
+
+def _task(labels: tuple[str, ...], rows: Sequence[Row]) -> str:
+    """What the labels look like."""
+    if len(labels) > 1:
+        found = {str(row.get(name)).strip() for row in rows for name in labels}
+        return "multi-label" if found <= {"0", "1", "0.0", "1.0", "True", "False"} else "aspects"
+    values = [row.get(labels[0]) for row in rows if row.get(labels[0]) not in (None, "")]
+    if any(_is_list(value) for value in values):
+        return "multi-label"
+    numbers = [_number(value) for value in values]
+    if None in numbers or not numbers:
+        return "classification"
+    fractions = any(not float(str(number)).is_integer() for number in numbers)
+    return "regression" if labels[0] in SCORE_COLUMNS or fractions else "classification"
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value) if not isinstance(value, bool) else None
+    except (TypeError, ValueError):
+        return None

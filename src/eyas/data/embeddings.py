@@ -1,0 +1,134 @@
+"""Static word vectors for students: from the teacher's own table, from a file, or none."""
+
+import gzip
+import logging
+from collections.abc import Collection
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+
+from eyas.errors import DataError, ModelError
+
+logger = logging.getLogger("eyas")
+
+# Smooth inverse frequency (Arora et al. 2017): a token of probability p weighs a / (a + p).
+SIF = 1e-3
+# Standard deviation of the elements: small beside the weights of a fresh encoder, large beside noise.
+SCALE = 0.5
+
+
+def teacher_embeddings(
+    teacher_table: np.ndarray, rows: list[list[int]], frequencies: np.ndarray, size: int
+) -> np.ndarray:
+    """Principal components of the teacher's input word table, weighted by smooth inverse frequency.
+
+    Args:
+        teacher_table: [teacher vocabulary, hidden] the teacher's input embeddings.
+        rows: for each student token, the teacher tokens it stands for (their mean is taken).
+        frequencies: [student vocabulary] how often each token occurs in the transfer set.
+        size: the dimension wanted.
+
+    Returns:
+        [student vocabulary, size] float32.
+
+    Raises:
+        ModelError: `size` is larger than the teacher's.
+    """
+    if size > teacher_table.shape[1]:
+        raise ModelError(
+            f"--embedding-size {size} is larger than the teacher's {teacher_table.shape[1]} dimensions, of which "
+            "the principal components are taken. Choose a smaller one, or --embeddings random."
+        )
+    table = np.stack([teacher_table[row].mean(axis=0) if row else np.zeros(teacher_table.shape[1]) for row in rows])
+    table = table - table.mean(axis=0)
+    _, vectors = np.linalg.eigh(table.T @ table)  # ascending: the last are the principal ones
+    components = table @ vectors[:, ::-1][:, :size]
+    probability = frequencies / max(frequencies.sum(), 1.0)
+    weighted = components * (SIF / (SIF + probability))[:, None]
+    return scaled(weighted)
+
+
+def scaled(table: np.ndarray) -> np.ndarray:
+    """The same vectors with elements of standard deviation `SCALE`, float32."""
+    return (table * (SCALE / max(float(table.std()), 1e-12))).astype(np.float32)
+
+
+def read_vectors(path: str | Path, wanted: Collection[str] | None = None) -> tuple[list[str], np.ndarray]:
+    """Read word vectors: word2vec text or binary, GloVe or fastText text, gzipped or not.
+
+    Args:
+        wanted: keep only these words (all when None).
+
+    Returns:
+        Words in the file's order and their vectors, [words, size] float32.
+
+    Raises:
+        DataError: naming the line that does not parse.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"No such file of word vectors: {path}.")
+    keep = None if wanted is None else frozenset(wanted)
+    with cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else open(path, "rb")) as file:
+        if path.name.removesuffix(".gz").endswith(".bin"):
+            words, vectors = _read_binary(file, path, keep)
+        else:
+            words, vectors = _read_text(file, path, keep)
+    if not words:
+        raise DataError(f"{path}: none of the words wanted is in it. Is it of the same language and case?")
+    return words, np.stack(vectors)
+
+
+def _read_text(file: IO[bytes], path: Path, keep: frozenset[str] | None) -> tuple[list[str], list[np.ndarray]]:
+    found: dict[str, np.ndarray] = {}
+    size: int | None = None
+    for number, line in enumerate(file, 1):
+        fields = line.decode("utf-8", errors="replace").rstrip().split(" ")
+        if number == 1 and len(fields) == 2 and all(field.isdigit() for field in fields):
+            size = int(fields[1])  # word2vec's header; GloVe has none
+            continue
+        if size is None:
+            size = len(fields) - 1
+        word = " ".join(fields[:-size])
+        if not word or (keep is not None and word not in keep) or word in found:
+            continue
+        try:
+            found[word] = np.array(fields[-size:], dtype=np.float32)
+        except ValueError:
+            raise DataError(f"{path}:{number}: expected a word and {size} numbers, got {line[:60]!r}.") from None
+    return list(found), list(found.values())
+
+
+def _read_binary(file: IO[bytes], path: Path, keep: frozenset[str] | None) -> tuple[list[str], list[np.ndarray]]:
+    try:
+        count, size = (int(number) for number in file.readline().split())
+    except ValueError:
+        raise DataError(f"{path}: not word2vec's binary format (its first line should hold two numbers).") from None
+    found: dict[str, np.ndarray] = {}
+    for _ in range(count):
+        word = bytearray()
+        while (character := file.read(1)) not in (b" ", b""):
+            word += character
+        vector = file.read(4 * size)
+        if len(vector) < 4 * size:
+            raise DataError(f"{path}: ends after {len(found)} of {count} words; the file is cut short.")
+        name = word.decode("utf-8", errors="replace").lstrip("\n")
+        if keep is None or name in keep:
+            found.setdefault(name, np.frombuffer(vector, dtype="<f4"))
+    return list(found), list(found.values())
+
+
+def teacher_rows(tokens: list[str], teacher: Any) -> list[list[int]]:
+    """For each student token, its id in the teacher's vocabulary, or those of the pieces it is made of."""
+    vocabulary = teacher.get_vocab()
+    special = {"[PAD]", *teacher.all_special_tokens}
+    rows: list[list[int]] = []
+    for token in tokens:
+        if token in special:
+            rows.append([])
+        elif token in vocabulary:
+            rows.append([vocabulary[token]])
+        else:
+            rows.append(teacher(token, add_special_tokens=False)["input_ids"])
+    return rows

@@ -1,0 +1,113 @@
+"""Label names, and matching them between data, teacher and student. Names decide, never ids."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from eyas.errors import LabelError
+
+# A label map is taken as proved when the teacher, read that way, is right at least this often ...
+PROOF_ACCURACY = 0.6
+# ... and every label is better explained by its own teacher output than by any other, on this many rows.
+PROOF_ROWS = 20
+
+_GENERIC = re.compile(r"(label[_ -]?)?-?\d+", re.IGNORECASE)
+
+
+def sort_label_names(names: set[str]) -> list[str]:
+    """Integers in numeric order, anything else in alphabetical order."""
+    if all(re.fullmatch(r"-?\d+", name) for name in names):
+        return sorted(names, key=int)
+    return sorted(names)
+
+
+def are_generic(names: Sequence[str]) -> bool:
+    """Whether the names say nothing: `0`, `1`, `LABEL_0`, ..."""
+    return all(_GENERIC.fullmatch(name) for name in names)
+
+
+def ordered_names(id2label: Mapping[Any, str]) -> list[str]:
+    """The names of `id2label` in the order of their ids.
+
+    Raises:
+        LabelError: ids are not 0 .. n-1, or a name stands twice.
+    """
+    ids = sorted(int(index) for index in id2label)
+    names = [str(id2label[index]) for index in ids]
+    if ids != list(range(len(ids))) or len(set(names)) != len(names):
+        raise LabelError(
+            f"The label map {dict(id2label)} is broken: expected ids 0 to {len(ids) - 1}, each with a "
+            "name of its own. Correct id2label in the model's config.json."
+        )
+    return names
+
+
+def match_by_name(data_names: Sequence[str], model_names: Sequence[str]) -> list[int] | None:
+    """For each data label, the model output of the same name (case ignored); None when names differ."""
+    positions = {name.casefold(): index for index, name in enumerate(model_names)}
+    found = [positions.get(name.casefold()) for name in data_names]
+    if len(positions) != len(model_names) or len(data_names) != len(model_names):
+        return None
+    return None if None in found else [index for index in found if index is not None]
+
+
+def match_by_proof(
+    data_names: Sequence[str], model_names: Sequence[str], labels: np.ndarray, predictions: np.ndarray
+) -> list[int] | None:
+    """For each data label, the model output that predicts it, where the predictions prove the match.
+
+    Args:
+        labels: [rows] int, indices into `data_names`.
+        predictions: [rows] int, indices into `model_names`.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    size = len(data_names)
+    if size != len(model_names) or len(labels) < PROOF_ROWS:
+        return None
+    counts = np.zeros((size, size), dtype=np.int64)
+    np.add.at(counts, (labels, predictions), 1)
+    rows, columns = linear_sum_assignment(-counts)
+    matched = counts[rows, columns]
+    dominant = (matched == counts.max(axis=1)) & (matched > 0)
+    if not dominant.all() or matched.sum() / len(labels) < PROOF_ACCURACY:
+        return None
+    return [int(column) for column in columns]
+
+
+def refuse(data_names: Sequence[str], model_names: Sequence[str], model: str) -> LabelError:
+    """The error for label maps that could not be matched; shows both."""
+    ours, theirs = ({name.casefold(): name for name in names} for names in (data_names, model_names))
+    alone = [[names[key] for key in names if key not in others] for names, others in ((ours, theirs), (theirs, ours))]
+    if len(data_names) != len(model_names):
+        return LabelError(
+            f"The labels of the data and of the {model} do not fit.\n"
+            f"  data:    {_listing(data_names)}\n"
+            f"  {model + ':':<8} {_listing(model_names)}\n"
+            f"Only the data has {', '.join(alone[0][:10]) or 'none'}; only the {model} has "
+            f"{', '.join(alone[1][:10]) or 'none'}. Give both the same labels: take another {model}, or data that has "
+            "them all in its training split."
+        )
+    example = ",".join(f"{theirs}={ours}" for theirs, ours in zip(model_names, data_names, strict=False))
+    return LabelError(
+        f"The labels of the data and of the {model} do not fit.\n"
+        f"  data:    {_listing(data_names)}\n"
+        f"  {model + ':':<8} {_listing(model_names)}\n"
+        "Their names differ and the predictions do not prove which belongs to which. If you know, say "
+        f"so with --label-map, the {model}'s name first, for example: --label-map {example}"
+    )
+
+
+def parse_label_map(text: str) -> dict[str, str]:
+    """Read `LABEL_0=negative,LABEL_1=positive` as {model name: data name}."""
+    pairs = [part.split("=", 1) for part in text.split(",") if part.strip()]
+    if not pairs or any(len(pair) != 2 for pair in pairs):
+        raise LabelError(f"--label-map {text!r}: expected MODEL=DATA,MODEL=DATA, ...")
+    return {theirs.strip(): ours.strip() for theirs, ours in pairs}
+
+
+def _listing(names: Sequence[str]) -> str:
+    shown = ", ".join(f"{index}={name}" for index, name in enumerate(names[:20]))
+    return shown + (f", ... ({len(names)} in all)" if len(names) > 20 else "")

@@ -1,0 +1,206 @@
+"""Rows of a data file, one at a time, each with the place it came from for error messages."""
+
+import codecs
+import csv
+import gzip
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+from eyas.errors import DataError
+
+logger = logging.getLogger("eyas")
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".conll", ".conllu", ".iob", ".bio")
+LONGEST_LINE = 64 << 20
+CONLL = (".conll", ".conllu", ".iob", ".bio")
+
+Row = dict[str, Any]
+
+
+def file_kind(path: Path) -> str | None:
+    """The suffix that decides how `path` is read (`.gz` aside), or None for an unknown one."""
+    name = path.name.removesuffix(".gz")
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns of `path`, from its header or its first row."""
+    if file_kind(path) in (".csv", ".tsv"):
+        header = next(_csv_rows(path), None)
+        if header is None:
+            raise DataError(f"{path} is empty, expected a header line and rows.")
+        return header[1]
+    first = next(read_rows(path), None)
+    if first is None:
+        raise DataError(f"{path} has no rows.")
+    spaced = next((word for word in first[1]["0"] if " " in word), None) if file_kind(path) in CONLL else None
+    if spaced is not None:
+        logger.warning("%s: %r has a space in it and is read as one word: tabs separate the columns.", first[0], spaced)
+    return list(first[1])
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """Yield (place, row): the place reads `file:line`.
+
+    CSV follows RFC 4180. In TSV, quotes are ordinary characters, as in GLUE's files. A `.txt` file holds
+    one text a line. A CoNLL file gives a row for each sentence, its columns called "0", "1" and so on, each a list.
+    Any but Parquet may be gzipped.
+
+    Raises:
+        DataError: with file and line, for bytes that are not UTF-8 and rows that do not parse.
+    """
+    kind = file_kind(path)
+    if kind in (".csv", ".tsv"):
+        return _table_rows(path)
+    if kind == ".jsonl":
+        return _json_rows(path)
+    if kind == ".parquet":
+        return _parquet_rows(path)
+    if kind == ".txt":
+        return ((place, {"text": line}) for place, line in _lines(path) if line.strip())
+    if kind in CONLL:
+        return _conll_rows(path)
+    raise DataError(f"{path}: unknown kind of file, expected one of {', '.join(SUFFIXES)} (or one with .gz).")
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    with cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else open(path, "rb")) as file:
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
+            if len(line) == LONGEST_LINE:
+                raise DataError(
+                    f"{path}:{number}: a line of more than {LONGEST_LINE >> 20} MB. Expected one text a line; cut it."
+                )
+            if number == 1 and b"\0" in line and not line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise DataError(f"{path} is not a text file: there are zero bytes in its first line.")
+            try:
+                yield f"{path}:{number}", line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{path}:{number}: byte {error.start + 1} of the line is not valid UTF-8 "
+                    f"(0x{line[error.start]:02x}). Save the file as UTF-8, or repair this line."
+                ) from None
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    csv.field_size_limit(sys.maxsize)
+    lines = (line + "\n" for _, line in _lines(path))
+    if file_kind(path) == ".tsv":
+        reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(lines, strict=True)
+    try:
+        for row in reader:
+            if row:
+                yield f"{path}:{reader.line_num}", row
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: not valid CSV ({error}). Check the quotes there.") from None
+
+
+def _table_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    rows = _csv_rows(path)
+    _, header = next(rows, ("", []))
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise DataError(f"{path}: column {repeated[0]!r} stands twice in the header {header}. Rename one.")
+    for place, row in rows:
+        if len(row) != len(header):
+            raise DataError(f"{place}: {len(row)} fields, expected {len(header)} ({', '.join(header)}).")
+        yield place, dict(zip(header, row, strict=True))
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    for place, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{place}: not valid JSON ({error}). Expected one object a line.") from None
+        if not isinstance(row, dict):
+            raise DataError(f'{place}: {type(row).__name__}, expected a JSON object such as {{"text": ...}}.')
+        yield place, row
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except pyarrow.ArrowInvalid as error:
+        raise DataError(f"{path}: not a Parquet file ({error}).") from None
+    number = 0
+    for batch in file.iter_batches():
+        for row in batch.to_pylist():
+            number += 1
+            yield f"{path}, row {number}", row
+
+
+def _conll_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """Sentences of a file with a word a line; `-DOCSTART-`, comments and lines of white space are no words."""
+    style = next((_conll_fields(line)[1] for _, line in _lines(path) if _is_word(line)), None)
+    sentence: list[list[str]] = []
+    first = ""
+    for place, line in _lines(path):
+        fields, own = _conll_fields(line)
+        is_comment = line.startswith("#") and not sentence and own != style  # a word may start with it, too
+        if not line.strip() or fields[0] == "-DOCSTART-" or is_comment:
+            if sentence:
+                yield first, _as_columns(sentence)
+            sentence = []
+            continue
+        if path.name.endswith(".conllu") and not fields[0].isdigit():
+            continue  # a contraction, beside its parts
+        if sentence and len(fields) != len(sentence[0]):
+            raise DataError(
+                f"{place}: {len(fields)} columns ({line[:60]!r}), the line above has {len(sentence[0])}. "
+                "Expected a word and its tags on each line, all separated by tabs, or all by spaces."
+            )
+        first = first if sentence else place
+        sentence.append(fields)
+    if sentence:
+        yield first, _as_columns(sentence)
+
+
+def _is_word(line: str) -> bool:
+    return bool(line.strip()) and not line.startswith(("#", "-DOCSTART-"))
+
+
+def _conll_fields(line: str) -> tuple[list[str], tuple[int, bool]]:
+    """A line's columns; how many they are, and whether tabs separate them."""
+    tabs = "\t" in line.rstrip()
+    fields = line.rstrip().split("\t") if tabs else line.split()
+    return fields, (len(fields), tabs)
+
+
+def _as_columns(sentence: list[list[str]]) -> Row:
+    return {str(number): [word.strip() for word in column] for number, column in enumerate(zip(*sentence, strict=True))}
+
+
+def inputs_of(row: Row) -> tuple[Any, ...]:
+    """What a model reads of a row: words, or a text, or a pair of texts."""
+    names = ("tokens",) if row.get("tokens") is not None else ("text", "text_pair")
+    return tuple(row[name] for name in names if name in row)
+
+
+def parse_input_line(line: str, place: str) -> Row:
+    """One line of `predict`'s input: a JSON object, a JSON string or plain text."""
+    if line.startswith(("{", '"')):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            if line.startswith("{"):
+                raise DataError(f"{place}: starts like JSON but does not parse: {line[:60]!r}.") from None
+            return {"text": line}
+        return value if isinstance(value, dict) else {"text": value}
+    return {"text": line}
+
+
+def text_lines(file: IO[bytes]) -> Iterator[str]:
+    """Lines of a binary stream as text, invalid UTF-8 replaced by U+FFFD."""
+    for number, line in enumerate(file):
+        yield line.decode("utf-8" if number else "utf-8-sig", errors="replace").rstrip("\r\n")

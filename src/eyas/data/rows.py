@@ -1,0 +1,190 @@
+"""Rows as Arrow tables: clean texts, ids, labels still by name. Converted files are kept and memory-mapped."""
+
+import hashlib
+import itertools
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyarrow
+from datasets import Dataset
+
+from eyas.data.columns import Resolved, resolve
+from eyas.data.readers import Row
+from eyas.data.sources import Columns, FileRows, LoadedRows
+from eyas.errors import DataError, LabelError
+from eyas.outputs import cache_root
+from eyas.spans import repaired
+from eyas.tasks import IS
+from eyas.text import clean_text, split_words, with_question, written_list
+
+logger = logging.getLogger("eyas")
+
+UNLABELLED = -1
+ROWS_PER_BATCH = 20_000
+ROWS_LOOKED_AT = 200
+
+
+def read_table(
+    rows: FileRows | LoadedRows, columns: Columns, source: str, labelled: bool = True
+) -> tuple[Dataset, Resolved]:
+    """`example_id`, `text`, `text_pair` (pairs), `tokens` (tagging) and `label`, by name, as resolved.
+
+    Raises:
+        DataError, LabelError: naming the line.
+    """
+    first = [row for _, row in itertools.islice(rows, ROWS_LOOKED_AT)]
+    resolved = resolve(columns, rows.columns, first, source, labelled)
+    if rows.key is None:
+        table = pyarrow.Table.from_batches(list(_batches(rows, resolved)), _schema(resolved))
+        return Dataset(table), resolved
+    about = hashlib.sha256(repr(resolved).encode()).hexdigest()[:8]
+    target = cache_root() / "data" / f"{rows.key}-{about}.arrow"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        schema = _schema(resolved)
+        with pyarrow.OSFile(str(temporary), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as writer:
+            for batch in _batches(rows, resolved):
+                writer.write_batch(batch)
+        temporary.replace(target)
+    return Dataset.from_file(str(target)), resolved
+
+
+def example_id(text: str, text_pair: str | None = None) -> int:
+    """A signed 64-bit hash of the text: equal for equal texts, in any file and any order."""
+    content = text if text_pair is None else f"{text}\0{text_pair}"
+    digest = hashlib.blake2b(content.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def _schema(columns: Resolved) -> pyarrow.Schema:
+    fields = [("example_id", pyarrow.int64()), ("text", pyarrow.string())]
+    if columns.task == "tagging":
+        fields.append(("tokens", pyarrow.list_(pyarrow.string())))
+    elif columns.text_pair:
+        fields.append(("text_pair", pyarrow.string()))
+    kinds = {"classification": pyarrow.string(), "regression": pyarrow.float64()}
+    return pyarrow.schema([*fields, ("label", kinds.get(columns.task, pyarrow.list_(pyarrow.string())))])
+
+
+def _batches(rows: Iterable[tuple[str, Row]], columns: Resolved) -> Iterator[pyarrow.RecordBatch]:
+    schema = _schema(columns)
+    normalise = _sentence if columns.task == "tagging" else _text
+    waiting: list[dict[str, Any]] = []
+    empty = 0
+    for place, row in rows:
+        normal = normalise(place, row, columns)
+        if normal is None:
+            empty += 1
+            continue
+        waiting.append(normal)
+        if len(waiting) == ROWS_PER_BATCH:
+            yield pyarrow.RecordBatch.from_pylist(waiting, schema)
+            waiting = []
+    if waiting:
+        yield pyarrow.RecordBatch.from_pylist(waiting, schema)
+    if empty:
+        logger.warning("%d unlabelled texts have no words and are left out.", empty)
+
+
+def _text(place: str, row: Row, columns: Resolved) -> dict[str, Any]:
+    texts = []
+    for column in (columns.text, columns.text_pair):
+        if column is None:
+            continue
+        value = row.get(column)
+        if isinstance(value, list) and all(isinstance(word, str) for word in value):
+            value = " ".join(value)
+        if not isinstance(value, str):
+            raise DataError(f"{place}: {column!r} is {value!r:.60}, expected a text.")
+        texts.append(clean_text(value))
+    normal = dict(zip(("text", "text_pair"), texts, strict=False))
+    return {"example_id": example_id(*texts), **normal, "label": _label(place, row, columns)}
+
+
+def _label(place: str, row: Row, columns: Resolved) -> Any:
+    values = [row.get(name) for name in columns.labels]
+    if columns.task == "regression":
+        return _score(values[0], place) if values else None
+    if not values:
+        return None
+    if columns.task == "aspects":
+        named = [str(value).strip() if value == UNLABELLED else _label_text(value, place) for value in values]
+        if None in named and any(named):
+            raise LabelError(f"{place}: no value of the aspect {columns.labels[named.index(None)]!r}.")
+        if any(named):
+            return [f"{aspect}{IS}{value}" for aspect, value in zip(columns.labels, named, strict=True)]
+        return None
+    if columns.task == "multi-label":
+        if len(values) > 1:
+            return [name for name, value in zip(columns.labels, values, strict=True) if _is_yes(value, place)]
+        return _label_list(values[0], place)
+    return _label_text(values[0], place)
+
+
+def _sentence(place: str, row: Row, columns: Resolved) -> dict[str, Any] | None:
+    """None for an unlabelled text without words."""
+    words = split_words(row.get(columns.text), place)
+    if not words and not columns.labels:
+        return None
+    if not words:
+        raise DataError(f"{place}: a sentence without words. Leave the row out.")
+    tags: list[str | None] = [None] * len(words)
+    if columns.labels:
+        found = row.get(columns.labels[0])
+        given = (written_list(found, place) or found.split()) if isinstance(found, str) else found
+        if not isinstance(given, list):
+            raise DataError(f"{place}: {columns.labels[0]!r} is {found!r:.60}, expected a list of tags.")
+        if len(given) != len(words):
+            raise DataError(f"{place}: {len(words)} words and {len(given)} tags. Expected one tag for each word.")
+        tags = [_label_text(tag, place) for tag in given]
+        if columns.repair:
+            tags = [tag and mended for tag, mended in zip(tags, repaired([tag or "O" for tag in tags]), strict=True)]
+    if columns.text_pair is not None:
+        question = split_words(row.get(columns.text_pair), place)
+        tags = [*[None] * (len(question) + 1), *tags]
+        words = with_question(question, words)
+    text = " ".join(words)
+    return {"example_id": example_id("\n".join(words)), "text": text, "tokens": words, "label": tags}
+
+
+def _label_text(label: Any, place: str) -> str | None:
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    if label is None or label in ("", UNLABELLED, str(UNLABELLED)):
+        return None
+    if isinstance(label, bool | int | str):
+        return str(label).strip()
+    raise LabelError(f"{place}: label {label!r:.60}, expected a string or an integer.")
+
+
+def _score(value: Any, place: str) -> float | None:
+    if value in (None, ""):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if number != number or abs(number) == float("inf"):
+        raise LabelError(f"{place}: score {value!r:.60}, expected a number.")
+    return number
+
+
+def _label_list(value: Any, place: str) -> list[str] | None:
+    if isinstance(value, str):
+        written = written_list(value, place)
+        value = [part for part in re.split(r"[,|;]", value) if part.strip()] if written is None else written
+    if value is None or value in ([UNLABELLED], [str(UNLABELLED)]):
+        return None
+    if not isinstance(value, list):
+        raise LabelError(f"{place}: labels {value!r:.60}, expected a list.")
+    return [text for text in (_label_text(item, place) for item in value) if text]
+
+
+def _is_yes(value: Any, place: str) -> bool:
+    if str(value).strip() not in ("0", "1", "True", "False", "0.0", "1.0"):
+        raise LabelError(f"{place}: {value!r:.60} for a label that is there or not, expected 0 or 1.")
+    return str(value).strip() in ("1", "True", "1.0")

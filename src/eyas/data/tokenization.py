@@ -1,0 +1,265 @@
+"""Student tokenizers: the teacher's, cut to the pieces that occur, or one word = one token."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from eyas.errors import ModelError
+from eyas.runtime.alignment import splitting_steps
+from eyas.text import clean_texts
+
+logger = logging.getLogger("eyas")
+
+PAD, UNKNOWN, START, SEPARATOR = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+TEXTS_PER_BATCH = 10_000
+
+
+def batches_of_texts(dataset: Dataset, size: int = TEXTS_PER_BATCH) -> Iterator[dict[str, Any]]:
+    """Column batches of `dataset`, `size` rows each."""
+    for start in range(0, len(dataset), size):
+        yield dataset[start : start + size]
+
+
+def cut_tokenizer(
+    teacher: Any,
+    texts: Dataset,
+    max_length: int,
+    vocab_size: int | None = None,
+    words: bool = False,
+    same_places: bool = False,
+) -> Tokenizer:
+    """The teacher's tokenizer with only the pieces that occur in `texts`.
+
+    Single characters stay, so that any word can still be spelt out of pieces. Texts of the transfer set keep
+    their segmentation unless `vocab_size` cuts further, to the most frequent pieces.
+
+    Args:
+        teacher: a fast Hugging Face tokenizer (WordPiece, BPE or Unigram).
+        vocab_size: the largest number of tokens, special ones included.
+        same_places: put special tokens where the teacher does, so that token i of both is the same.
+        words: mark the first word of a text like the others, so that all are told apart (byte-level tokenizers).
+
+    Raises:
+        ModelError: the tokenizer is slow, or of another kind.
+    """
+    backend = getattr(teacher, "backend_tokenizer", None)
+    if backend is None:
+        raise ModelError(
+            f"The teacher's tokenizer is a {type(teacher).__name__} without a tokenizer.json; a fast one is "
+            "needed. Convert it with AutoTokenizer and save it again."
+        )
+    counts = _token_counts(backend, texts, max_length)
+    state = json.loads(backend.to_str())
+    kind = state["model"]["type"]
+    if kind not in _CUTS:
+        raise ModelError(f"A {kind} tokenizer cannot be cut; use --embeddings FILE for a word-level student.")
+    special = _special_names(teacher)
+    for part in _byte_level(state) if words else ():
+        part["add_prefix_space"] = True
+    marks = [teacher.mask_token] if counts[teacher.mask_token] else []
+    cut = _CUTS[kind](state["model"], counts, special, vocab_size and vocab_size - len(marks))
+    state["model"] = cut
+    state["added_tokens"] = []
+    state["truncation"] = state["padding"] = state["post_processor"] = None
+    tokenizer = Tokenizer.from_str(json.dumps(state))
+    tokenizer = _with_template(tokenizer, marks)
+    tokenizer = _with_places_of(tokenizer, teacher) if same_places else tokenizer
+    if words and _byte_level(state):  # a word's place is without the space before it
+        trimmed = processors.ByteLevel(trim_offsets=True)
+        tokenizer.post_processor = processors.Sequence([trimmed, tokenizer.post_processor])
+    return tokenizer
+
+
+def _byte_level(state: dict[str, Any]) -> list[dict[str, Any]]:
+    return [step for step in splitting_steps(state) if step.get("type") == "ByteLevel"]
+
+
+def word_tokenizer(words: Sequence[str], lowercase: bool, marks: Sequence[str] = ()) -> Tokenizer:
+    """One word, one token; words are runs of letters and digits, other signs stand alone.
+
+    Args:
+        marks: tokens that are no words, as a mask; they come last.
+    """
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys([*SPECIAL_TOKENS, *words]))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Lowercase() if lowercase else None
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return _with_template(tokenizer, marks)
+
+
+def word_counts(texts: Dataset, lowercase: bool, mark: str | None = None) -> Counter[str]:
+    """How often each word of `texts` occurs, most frequent first in `most_common`; `mark` counts as one word."""
+    split = pre_tokenizers.BertPreTokenizer()
+    counts: Counter[str] = Counter()
+    for batch in batches_of_texts(texts):
+        for column in ("text", "text_pair"):
+            for text in batch.get(column, ()):
+                if mark and mark in text:
+                    counts[mark] += text.count(mark)
+                    text = text.replace(mark, " ")
+                counts.update(word for word, _ in split.pre_tokenize_str(text.lower() if lowercase else text))
+    return counts
+
+
+def wrap_tokenizer(tokenizer: Tokenizer, max_length: int, pair: bool) -> PreTrainedTokenizerFast:
+    """As an ordinary Hugging Face tokenizer. Students read `input_ids`, pairs `token_type_ids` too."""
+    names = ["input_ids", "token_type_ids", "attention_mask"] if pair else ["input_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        cls_token=START,
+        sep_token=SEPARATOR,
+        padding_side="right",
+        model_max_length=max_length * (2 if pair else 1),
+        model_input_names=names,
+    )
+
+
+def encode(tokenizer: Any, batch: dict[str, Any], max_length: int) -> list[Any]:
+    """Encode one column batch the way the student's ONNX runtime does: cleaned, cut, never truncated."""
+    texts = clean_texts(batch["text"], max_length)
+    if "text_pair" not in batch:
+        return list(tokenizer.encode_batch_fast(texts))
+    return list(tokenizer.encode_batch_fast(list(zip(texts, clean_texts(batch["text_pair"], max_length), strict=True))))
+
+
+def token_frequencies(tokenizer: Tokenizer, texts: Dataset, max_length: int) -> np.ndarray:
+    """[vocabulary] float64: how often each token occurs in `texts`."""
+    counts = np.zeros(tokenizer.get_vocab_size(), dtype=np.float64)
+    for batch in batches_of_texts(texts):
+        ids = [i for encoding in encode(tokenizer, batch, max_length) for i in encoding.ids]
+        counts += np.bincount(ids, minlength=len(counts))
+    return counts
+
+
+def _token_counts(backend: Tokenizer, texts: Dataset, max_length: int) -> Counter[str]:
+    plain = Tokenizer.from_str(backend.to_str())
+    plain.no_truncation()
+    plain.no_padding()
+    frequencies = token_frequencies(plain, texts, max_length)
+    names = {index: token for token, index in plain.get_vocab().items()}
+    return Counter({names[int(i)]: int(frequencies[i]) for i in np.flatnonzero(frequencies)})
+
+
+def _special_names(teacher: Any) -> dict[str, str]:
+    return {str(token): token for token in teacher.all_special_tokens}
+
+
+def _with_template(tokenizer: Tokenizer, marks: Sequence[str] = ()) -> Tokenizer:
+    # Every text starts with a token of its own, so that an empty one still has something to read.
+    tokenizer.add_special_tokens([*SPECIAL_TOKENS, *marks])
+    start, separator = tokenizer.token_to_id(START), tokenizer.token_to_id(SEPARATOR)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A",
+        pair=f"{START}:0 $A:0 {SEPARATOR}:1 $B:1",
+        special_tokens=[(START, start), (SEPARATOR, separator)],
+    )
+    return tokenizer
+
+
+def _with_places_of(tokenizer: Tokenizer, teacher: Any) -> Tokenizer:
+    """Special tokens as the teacher puts them, under the student's names."""
+    names = student_names(teacher)
+    texts = {"single": (["a"],), "pair": (["a"], ["a"])}
+    templates = {}
+    for kind, sides in texts.items():
+        encoding = teacher(*sides, is_split_into_words=False)
+        ids, types = encoding["input_ids"][0], encoding.encodings[0].type_ids
+        parts: list[str] = []
+        for token, kind_of_text, side in zip(ids, types, encoding.sequence_ids(0), strict=True):
+            name = f"{'$A' if side == 0 else '$B'}" if side is not None else names[teacher.convert_ids_to_tokens(token)]
+            part = f"{name}:{kind_of_text}"
+            if not parts or parts[-1] != part or side is None:
+                parts.append(part)
+        templates[kind] = " ".join(parts)
+    special = [(name, tokenizer.token_to_id(name)) for name in (START, SEPARATOR)]
+    tokenizer.post_processor = processors.TemplateProcessing(**templates, special_tokens=special)
+    return tokenizer
+
+
+def marks_both_ends(teacher: Any) -> bool:
+    """Whether the tokenizer puts one mark before a text and one behind, and padding behind that."""
+    marks = teacher("a", return_special_tokens_mask=True)["special_tokens_mask"]
+    return sum(marks) == 2 and bool(marks[0] and marks[-1]) and teacher.padding_side == "right"
+
+
+def student_names(teacher: Any) -> dict[str, str]:
+    """The teacher's special tokens -> what a student calls them."""
+    pairs = {
+        START: (teacher.cls_token, teacher.bos_token),
+        SEPARATOR: (teacher.sep_token, teacher.eos_token),
+        PAD: (teacher.pad_token,),
+        UNKNOWN: (teacher.unk_token,),
+    }
+    return {theirs: ours for ours, several in pairs.items() for theirs in several if theirs}
+
+
+# --- cutting: (model as in tokenizer.json, counts, special tokens, size) -> model -------------------------
+
+
+def _kept(alphabet: Iterable[str], counts: Counter[str], special: dict[str, str], size: int | None) -> list[str]:
+    """Special tokens, the alphabet, then the pieces by frequency; never more than `size` of them."""
+    ranked = [token for token, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    kept = dict.fromkeys([*SPECIAL_TOKENS, *alphabet, *(t for t in ranked if t not in special)])
+    if size is not None and size < len(kept):
+        return list(kept)[: max(size, len(SPECIAL_TOKENS) + 1)]
+    return list(kept)
+
+
+def _cut_wordpiece(model: Any, counts: Counter[str], special: dict[str, str], size: int | None) -> Any:
+    prefix = model["continuing_subword_prefix"]
+    used = {c for token in counts if token not in special for c in token.removeprefix(prefix)}
+    alphabet = [t for t in model["vocab"] if t.removeprefix(prefix) in used and len(t.removeprefix(prefix)) == 1]
+    kept = _kept(alphabet, counts, special, size)
+    return {**model, "unk_token": UNKNOWN, "vocab": {token: index for index, token in enumerate(kept)}}
+
+
+def _cut_unigram(model: Any, counts: Counter[str], special: dict[str, str], size: int | None) -> Any:
+    scores = dict(model["vocab"])
+    used = {c for token in counts if token not in special for c in token}
+    kept = _kept([t for t in scores if len(t) == 1 and t in used], counts, special, size)
+    return {**model, "unk_id": kept.index(UNKNOWN), "vocab": [(t, scores.get(t, 0.0)) for t in kept]}
+
+
+def _cut_bpe(model: Any, counts: Counter[str], special: dict[str, str], size: int | None) -> Any:
+    merges = [tuple(m.split(" ", 1)) if isinstance(m, str) else tuple(m) for m in model["merges"]]
+    parts: dict[str, list[tuple[str, ...]]] = {}
+    for merge in merges:
+        parts.setdefault("".join(merge), []).append(merge)
+    made = set(parts)
+    alphabet = [t for t in model["vocab"] if t not in made and t not in special]
+    kept: dict[str, None] = {}
+    for token in _kept(alphabet, counts, special, None):
+        needed = _with_parts(token, parts, kept)
+        if size is None or len(kept) + len(needed) <= max(size, len(SPECIAL_TOKENS) + 1):
+            kept |= needed
+    merges = [merge for merge in merges if all(t in kept for t in (*merge, "".join(merge)))]
+    return {
+        **model,
+        "unk_token": UNKNOWN,
+        "vocab": {token: index for index, token in enumerate(kept)},
+        "merges": [list(merge) for merge in merges],
+    }
+
+
+def _with_parts(token: str, parts: dict[str, list[tuple[str, ...]]], kept: dict[str, None]) -> dict[str, None]:
+    """A piece and what it is built of, as far as it is not kept already."""
+    needed: dict[str, None] = {}
+    waiting = [token]
+    while waiting:
+        piece = waiting.pop()
+        if piece not in kept and piece not in needed:
+            needed[piece] = None
+            waiting += [part for merge in parts.get(piece, ()) for part in merge]
+    return needed
+
+
+_CUTS = {"WordPiece": _cut_wordpiece, "Unigram": _cut_unigram, "BPE": _cut_bpe}

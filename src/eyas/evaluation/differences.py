@@ -1,0 +1,133 @@
+"""What was lost: where a student and its teacher differ (after Mohanty et al. 2023)."""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from eyas.tasks import Task, softmax
+
+NEGATIONS = re.compile(
+    r"\b(?:not?|never|none|nothing|nobody|nowhere|neither|nor|cannot|without|hardly|barely|n't|\w+n['\u2019]t"
+    r"|tidak|tak|bukan|jangan|belum|tanpa)\b|n't\b",
+    re.IGNORECASE,
+)
+NUMBER = re.compile(r"\d")
+WORD = re.compile(r"\w+")
+LENGTHS = ((1, 5), (6, 10), (11, 20), (21, 40), (41, None))
+CONFIDENCES = (0.0, 0.6, 0.8, 0.95, 0.99)
+FLIPS = 50
+SHOWN_CHARACTERS = 300
+MOST_LABELS = 30
+
+
+def differences(
+    task: Task,
+    texts: Sequence[Any],
+    labels: np.ndarray,
+    student_logits: np.ndarray,
+    teacher_logits: np.ndarray,
+    known_words: Collection[str],
+) -> dict[str, list[dict[str, Any]]]:
+    """Scores of student and teacher on slices of a split, and the most telling disagreements.
+
+    Args:
+        texts: [rows]; pairs joined, of tagging lists of words.
+        labels: as from `labels_of`; decisions without a label are left out.
+        student_logits, teacher_logits: [rows or words, outputs], columns in the order of the task's labels.
+        known_words: lower-case words that the student could learn.
+
+    Returns:
+        `slices` of decisions (texts, words, aspects ...): group, name, rows, student_accuracy, teacher_accuracy,
+        agreement; empty slices are left out, and a regression has none.
+        `flips`: the 50 disagreements of which both are surest (of a regression the widest); text, label, and label
+        and score of each.
+    """
+    if task.kind == "regression":
+        return {"slices": [], "flips": _widest(texts, labels, student_logits, teacher_logits)}
+    each = np.array([len(text) for text in texts]) if task.is_tagging else np.full(len(texts), len(task.groups))
+    known = task.decided(labels) >= 0
+    rows = np.repeat(np.arange(len(texts)), each)[known]
+    places = np.concatenate([np.arange(count) for count in each])[known] if len(each) else rows
+    student, teacher = (softmax(task.decisions(logits)[known]) for logits in (student_logits, teacher_logits))
+    gold = task.decided(labels)[known]
+    mine, theirs = student.argmax(1), teacher.argmax(1)
+    plain = [" ".join(text) if task.is_tagging else text for text in texts]
+    slices = []
+    for group, name, mask in _slices(plain, rows, gold, teacher.max(1), task.choices, known_words):
+        if mask.any():
+            slices.append(
+                {
+                    "group": group,
+                    "name": name,
+                    "rows": int(mask.sum()),
+                    "student_accuracy": float((mine == gold)[mask].mean()),
+                    "teacher_accuracy": float((theirs == gold)[mask].mean()),
+                    "agreement": float((mine == theirs)[mask].mean()),
+                }
+            )
+    sure = np.minimum(student.max(1), teacher.max(1))
+    differing = np.flatnonzero(mine != theirs)
+    flips = [
+        {
+            "text": _shown(texts[rows[at]], int(places[at])),
+            "label": task.choices[gold[at]],
+            "student": task.choices[mine[at]],
+            "student_score": round(float(student[at].max()), 4),
+            "teacher": task.choices[theirs[at]],
+            "teacher_score": round(float(teacher[at].max()), 4),
+        }
+        for at in differing[np.argsort(-sure[differing], kind="stable")][:FLIPS]
+    ]
+    return {"slices": slices, "flips": flips}
+
+
+def _slices(
+    texts: Sequence[str],
+    rows: np.ndarray,
+    gold: np.ndarray,
+    confidence: np.ndarray,
+    names: Sequence[str],
+    known_words: Collection[str],
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    """(group, name, mask over decisions); `rows` says which text each belongs to."""
+    for label in np.argsort(-np.bincount(gold, minlength=len(names)), kind="stable")[:MOST_LABELS]:
+        yield "label", names[label], gold == label
+    words = [WORD.findall(text.lower()) for text in texts]
+    lengths = np.array([len(row) for row in words])
+    for low, high in LENGTHS:
+        name = f"{low} to {high} words" if high else f"{low} words and more"
+        yield "length", name, ((lengths >= low) & (lengths <= (high or lengths.max(initial=0))))[rows]
+    for least, above in zip(CONFIDENCES, (*CONFIDENCES[1:], 1.01), strict=True):
+        name = f"teacher {least:.0%} to {min(above, 1):.0%} sure"
+        yield "confidence", name, (confidence >= least) & (confidence < above)
+    yield "content", "with a negation", np.array([bool(NEGATIONS.search(text)) for text in texts])[rows]
+    yield "content", "with a number", np.array([bool(NUMBER.search(text)) for text in texts])[rows]
+    unknown = np.array([any(word not in known_words for word in row) for row in words])
+    yield "content", "with a word not seen in training", unknown[rows]
+    yield "content", "with known words only", ~unknown[rows]
+
+
+def _widest(texts: Sequence[str], labels: np.ndarray, student: np.ndarray, teacher: np.ndarray) -> list[dict[str, Any]]:
+    mine, theirs = student.reshape(-1), teacher.reshape(-1)
+    order = np.argsort(-np.abs(mine - theirs), kind="stable")[:FLIPS]
+    return [
+        {
+            "text": _shown(texts[row], 0),
+            "label": f"{labels[row]:.3g}",
+            "student": f"{mine[row]:.3g}",
+            "student_score": None,
+            "teacher": f"{theirs[row]:.3g}",
+            "teacher_score": None,
+        }
+        for row in order
+    ]
+
+
+def _shown(text: Any, place: int) -> str:
+    """A text, cut; of a sentence the words around the one meant, which stands in brackets."""
+    if isinstance(text, str):
+        return text[:SHOWN_CHARACTERS] + "…" * (len(text) > SHOWN_CHARACTERS)
+    words = [*text[max(place - 15, 0) : place], f"[{text[place]}]", *text[place + 1 : place + 16]]
+    return " ".join(words)

@@ -1,0 +1,177 @@
+"""Scores of a model on a task, and how it compares with its teacher."""
+
+from typing import Any
+
+import numpy as np
+
+from eyas.errors import DataError
+from eyas.spans import spans_of
+from eyas.tasks import Task, has_spans, softmax
+
+ECE_BINS = 15
+
+
+def task_metrics(
+    task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray | None = None
+) -> dict[str, float]:
+    """The scores of `task`; `task.metric` is the one that compares models.
+
+    Args:
+        logits: [rows, outputs]; for tagging a row is a word.
+        labels: as from `labels_of`; unlabelled rows are left out.
+        lengths: [sentences] words of each, for tagging.
+
+    Returns:
+        classification, aspects: accuracy, macro_f1 (of aspects the mean), matthews, calibration_error; tagging the
+        same by word, and span_f1 and span_macro_f1; multi-label: micro_f1, macro_f1, accuracy of its decisions,
+        calibration_error; regression: pearson, spearman, mean_squared_error; vectors: cosine, its mean.
+
+    Raises:
+        DataError: no row is labelled.
+    """
+    if task.kind == "regression":
+        return regression_metrics(logits.reshape(-1), labels)
+    if task.kind == "vectors":
+        return {"cosine": float(cosines(logits, labels).mean())}
+    decided = task.decided(labels)
+    scores = classification_metrics(task.decisions(logits), decided)
+    if task.kind == "tagging" and has_spans(task.labels):
+        assert lengths is not None
+        scores |= span_metrics(*tag_sequences(task, logits, labels, lengths))
+    if task.kind == "aspects":
+        scores["macro_f1"] = _by_aspect(task, logits, labels)
+        del scores["matthews"]
+    if task.kind == "multi-label":
+        scores |= _multi_label(logits, labels)
+        del scores["matthews"]
+    return scores
+
+
+def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Accuracy, macro-F1, Matthews correlation and expected calibration error.
+
+    Args:
+        logits: [rows, labels].
+        labels: [rows] int; rows of -1 or -100 (unlabelled) are left out.
+
+    Raises:
+        DataError: no row is labelled.
+    """
+    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+    logits, labels = _labelled(logits, labels, labels >= 0)
+    predictions = logits.argmax(1)
+    return {
+        "accuracy": float(accuracy_score(labels, predictions)),
+        "macro_f1": float(f1_score(labels, predictions, average="macro", zero_division=0)),
+        "matthews": float(matthews_corrcoef(labels, predictions)),
+        "calibration_error": expected_calibration_error(softmax(logits), labels),
+    }
+
+
+def regression_metrics(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Pearson's and Spearman's correlation (0 where one side is constant) and the mean squared error; [rows] each."""
+    from scipy.stats import pearsonr, spearmanr
+
+    predictions, labels = _labelled(predictions, labels, np.isfinite(labels))
+    constant = len(labels) < 2 or predictions.std() < 1e-9 or labels.std() < 1e-9
+    return {
+        "pearson": 0.0 if constant else float(pearsonr(predictions, labels).statistic),
+        "spearman": 0.0 if constant else float(spearmanr(predictions, labels).statistic),
+        "mean_squared_error": float(((predictions - labels) ** 2).mean()),
+    }
+
+
+def span_metrics(tags: list[list[str]], predictions: list[list[str]]) -> dict[str, float]:
+    """F1 of typed spans over all sentences, as conlleval and seqeval's default mode count: micro, and by type.
+
+    Args:
+        tags, predictions: tags of each sentence.
+    """
+    truth = {(row, *span) for row, sentence in enumerate(tags) for span in spans_of(sentence)}
+    found = {(row, *span) for row, sentence in enumerate(predictions) for span in spans_of(sentence)}
+    kinds = sorted({span[1] for span in truth | found})
+    each = [
+        _f1({span for span in truth if span[1] == kind}, {span for span in found if span[1] == kind}) for kind in kinds
+    ]
+    return {"span_f1": _f1(truth, found), "span_macro_f1": float(np.mean(each)) if each else 0.0}
+
+
+def tag_sequences(
+    task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray
+) -> tuple[list[list[str]], list[list[str]]]:
+    """(gold, predicted) tags of each sentence; words without a label are left out."""
+    known = labels >= 0
+    rows = np.repeat(np.arange(len(lengths)), lengths)[known]
+    cuts = np.cumsum(np.bincount(rows, minlength=len(lengths)))[:-1]
+    names = np.array(task.labels)
+    gold, predicted = names[labels[known]], names[logits[known].argmax(1)]
+    return [part.tolist() for part in np.split(gold, cuts)], [part.tolist() for part in np.split(predicted, cuts)]
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean gap between confidence and accuracy over 15 bins of equal width (Guo et al. 2017, eq. 3)."""
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
+    counts = np.bincount(bins, minlength=ECE_BINS)
+    gaps = np.bincount(bins, confidence - right, minlength=ECE_BINS)
+    return float(np.abs(gaps).sum() / counts.sum())
+
+
+def agreement(task: Task, logits: np.ndarray, teacher_logits: np.ndarray, labels: np.ndarray) -> float:
+    """Share of decisions (texts, words, aspects, labels) that student and teacher make alike; of a regression,
+    Pearson's correlation of the two.
+
+    Args:
+        labels: as `labels_of` has them; words without a tag, as those of a question, do not count.
+    """
+    if task.is_tagging and (labels >= 0).any():
+        logits, teacher_logits = logits[labels >= 0], teacher_logits[labels >= 0]
+    if task.kind == "regression":
+        return regression_metrics(logits.reshape(-1), teacher_logits.reshape(-1))["pearson"]
+    if task.kind == "vectors":
+        return float(cosines(logits, teacher_logits).mean())
+    return float((task.decisions(logits).argmax(1) == task.decisions(teacher_logits).argmax(1)).mean())
+
+
+def cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """[rows] cosine of each row [rows, dimensions] with the other's; of a vector of zeros 0."""
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    return np.asarray((ours * theirs).sum(1) / np.maximum(lengths, 1e-12))
+
+
+def _labelled(logits: np.ndarray, labels: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if not known.any():
+        raise DataError("Nothing to score: no row has a label. Choose a labelled --split.")
+    return logits[known], labels[known]
+
+
+def _f1(truth: set[Any], found: set[Any]) -> float:
+    right = len(truth & found)
+    if not right:
+        return 0.0
+    precision, recall = right / len(found), right / len(truth)
+    return 2 * precision * recall / (precision + recall)
+
+
+def _by_aspect(task: Task, logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean over the aspects of macro-F1 over their values."""
+    from sklearn.metrics import f1_score
+
+    scores = []
+    for number, columns in enumerate(task.groups):
+        known = labels[:, number] >= 0
+        predicted = logits[known][:, columns].argmax(1)
+        gold = labels[known, number] - columns[0]
+        scores.append(f1_score(gold, predicted, average="macro", zero_division=0))
+    return float(np.mean(scores))
+
+
+def _multi_label(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    from sklearn.metrics import f1_score
+
+    known = (labels >= 0).all(1)
+    gold, found = labels[known] > 0, logits[known] > 0
+    total = int(gold.sum() + found.sum())
+    each = [f1_score(gold[:, column], found[:, column], zero_division=0) for column in range(gold.shape[1])]
+    return {"micro_f1": 2 * int((gold & found).sum()) / max(total, 1), "macro_f1": float(np.mean(each))}

@@ -1,0 +1,220 @@
+"""What every student must beat: linear models on word counts or on static embeddings. No torch.
+
+Each decision of the task has a linear model of its own: a logistic regression, for a number a ridge regression.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from eyas.runtime.manifest import TOKENIZER
+from eyas.runtime.words import FastTokenizer
+from eyas.tasks import Task
+from eyas.text import clean_texts
+
+BASELINE = "baseline.json"
+WEIGHTS = "weights.safetensors"
+MAX_LENGTH = 256
+# The logit of a choice that no training text has.
+NEVER = -1e9
+
+
+class Features(Protocol):
+    """Texts -> a matrix, dense or sparse, [texts, columns]; for tagging [words, columns]."""
+
+    def __call__(self, texts: Sequence[Any]) -> Any: ...
+
+    def save(self, folder: Path) -> dict[str, np.ndarray]: ...
+
+
+class Baseline:
+    """A linear model; has the face of a `Predictor`.
+
+    Args:
+        weights, bias: [outputs, columns], [outputs].
+    """
+
+    def __init__(self, kind: str, task: Task, features: Features, weights: np.ndarray, bias: np.ndarray) -> None:
+        self.kind, self.task, self.features = kind, task, features
+        self.weights, self.bias = weights, bias
+        # As scipy wants it: else it would copy the whole matrix for every text.
+        self._columns = np.ascontiguousarray(weights.T, dtype=np.float64 if kind != "static" else np.float32)
+        self.label_names = self.data_labels = list(task.labels)
+
+    @property
+    def parameters(self) -> tuple[int, int]:
+        """(of the word table, of the rest)."""
+        table = self.features.table.size if isinstance(self.features, MeanVectors) else 0
+        return table, self.weights.size + self.bias.size
+
+    def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
+        """[texts, outputs] float32; for tagging lists of words -> [words, tags]."""
+        return np.asarray(self.features(_joined(texts, pairs)) @ self._columns + self.bias, dtype=np.float32)
+
+    def save(self, folder: Path) -> None:
+        from safetensors.numpy import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        about = {"kind": self.kind, "task": self.task.kind, "labels": self.label_names}
+        (folder / BASELINE).write_text(json.dumps(about))
+        arrays = {"weights": self.weights, "bias": self.bias, **self.features.save(folder)}
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / WEIGHTS)
+
+
+class WordCounts:
+    """Words and pairs of words, weighted by tf-idf; for tagging what a word and its neighbours look like.
+
+    Args:
+        vocabulary: {n-gram or feature: column}.
+        idf: [columns] inverse document frequencies; None in tagging.
+    """
+
+    FILE = "vocabulary.json"
+
+    def __init__(self, vocabulary: dict[str, int], idf: np.ndarray | None, tagging: bool) -> None:
+        self._vectorizer = _vectorizer(vocabulary, tagging)
+        if idf is not None:
+            self._vectorizer.idf_ = idf
+        self.vocabulary, self.idf, self.tagging = vocabulary, idf, tagging
+
+    def __call__(self, texts: Sequence[Any]) -> Any:
+        return self._vectorizer.transform(list(_word_features(texts)) if self.tagging else texts)
+
+    def save(self, folder: Path) -> dict[str, np.ndarray]:
+        (folder / self.FILE).write_text(json.dumps(self.vocabulary))
+        return {} if self.idf is None else {"idf": self.idf}
+
+
+class MeanVectors:
+    """The mean of word vectors that were never trained (as Model2Vec's users do).
+
+    Args:
+        table: [tokens, size] float32.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, table: np.ndarray) -> None:
+        self.tokenizer, self.table = tokenizer, table
+        self._fast = FastTokenizer.of(tokenizer, MAX_LENGTH)
+
+    def __call__(self, texts: Sequence[Any]) -> np.ndarray:
+        return np.stack([self.table[self._ids(text)].mean(0) for text in clean_texts(texts, MAX_LENGTH)])
+
+    def save(self, folder: Path) -> dict[str, np.ndarray]:
+        self.tokenizer.save(str(folder / TOKENIZER))
+        return {"table": self.table}
+
+    def _ids(self, text: str) -> list[int]:
+        ids = self._fast.encode(text) if self._fast is not None else None
+        return ids if ids is not None else list(self.tokenizer.encode(text).ids[:MAX_LENGTH])
+
+
+def fit_baseline(
+    task: Task, texts: Sequence[Any], labels: np.ndarray, table: np.ndarray | None, tokenizer: Tokenizer | None
+) -> Baseline:
+    """A linear model on the mean of the vectors in `table`, or without one on word counts.
+
+    Args:
+        texts: pairs joined; for tagging lists of words.
+        labels: as from `labels_of`.
+    """
+    if table is not None and tokenizer is not None:
+        vectors = MeanVectors(tokenizer, table)
+        return Baseline("static", task, vectors, *_fit(task, vectors(texts), labels))
+    vectorizer = _vectorizer(None, task.is_tagging)
+    matrix = vectorizer.fit_transform(list(_word_features(texts)) if task.is_tagging else texts)
+    vocabulary = {term: int(column) for term, column in vectorizer.vocabulary_.items()}
+    counts = WordCounts(vocabulary, None if task.is_tagging else vectorizer.idf_, task.is_tagging)
+    return Baseline("counts", task, counts, *_fit(task, matrix, labels))
+
+
+def load_baseline(folder: Path) -> Baseline:
+    """What `save` wrote."""
+    from safetensors.numpy import load_file
+
+    about = json.loads((folder / BASELINE).read_text())
+    arrays = load_file(folder / WEIGHTS)
+    task = Task(about["task"], tuple(about["labels"]))
+    features: Features
+    if about["kind"] == "counts":
+        vocabulary = json.loads((folder / WordCounts.FILE).read_text())
+        features = WordCounts(vocabulary, arrays.get("idf"), task.is_tagging)
+    else:
+        features = MeanVectors(Tokenizer.from_file(str(folder / TOKENIZER)), arrays["table"])
+    return Baseline(about["kind"], task, features, arrays["weights"], arrays["bias"])
+
+
+def _vectorizer(vocabulary: dict[str, int] | None, tagging: bool) -> Any:
+    from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+
+    if tagging:
+        return CountVectorizer(analyzer=_as_they_are, vocabulary=vocabulary)
+    return TfidfVectorizer(
+        ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b|[^\w\s]", vocabulary=vocabulary
+    )
+
+
+def _as_they_are(features: list[str]) -> list[str]:
+    return features
+
+
+def _word_features(sentences: Sequence[Sequence[str]]) -> Iterator[list[str]]:
+    """For each word: itself, its neighbours, its beginning and end, how it is written."""
+    for words in sentences:
+        low = ["<", *(word.lower() for word in words), ">"]
+        for place, word in enumerate(words, 1):
+            shape = f"s={word[:1].isupper():d}{word.isupper():d}{any(c.isdigit() for c in word):d}{word.isalnum():d}"
+            here = low[place]
+            yield [f"w={here}", f"<={low[place - 1]}", f">={low[place + 1]}", f"b={here[:3]}", f"e={here[-3:]}", shape]
+
+
+def _fit(task: Task, features: Any, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [outputs, columns] and bias [outputs]."""
+    weights = np.zeros((len(task.labels), features.shape[1]), np.float32)
+    bias = np.full(len(task.labels), NEVER, np.float32)
+    if task.kind == "regression":
+        from sklearn.linear_model import Ridge
+
+        known = np.isfinite(labels)
+        model = Ridge().fit(features[known], labels[known])
+        weights[0], bias[0] = model.coef_, model.intercept_
+    elif task.kind == "multi-label":
+        for column in range(len(task.labels)):
+            chosen, offset = _logistic(features, labels[:, column], 2, False)
+            weights[column], bias[column] = chosen[1] - chosen[0], offset[1] - offset[0]
+    elif task.kind == "aspects":
+        for number, columns in enumerate(task.groups):
+            weights[columns], bias[columns] = _logistic(features, labels[:, number] - columns[0], len(columns), False)
+    else:
+        weights, bias = _logistic(features, labels, len(task.labels), task.is_tagging)
+    return weights, bias
+
+
+def _logistic(features: Any, labels: np.ndarray, count: int, large: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [count, columns] and bias [count] of a logistic regression; a label never seen gets -1e9."""
+    from sklearn.linear_model import LogisticRegression, SGDClassifier
+
+    weights, bias = np.zeros((count, features.shape[1]), np.float32), np.full(count, NEVER, np.float32)
+    known = labels >= 0
+    present = np.unique(labels[known])
+    if len(present) == 1:
+        bias[present] = 0.0
+        return weights, bias
+    model = (
+        SGDClassifier(loss="log_loss", alpha=1e-6, random_state=0)
+        if large
+        else LogisticRegression(max_iter=1000, C=4.0)
+    )
+    model.fit(features[known], labels[known])
+    if len(model.classes_) == 2:  # one row, for the second class
+        weights[model.classes_[1]], bias[model.classes_] = model.coef_[0], (0.0, model.intercept_[0])
+    else:
+        weights[model.classes_], bias[model.classes_] = model.coef_, model.intercept_
+    return weights, bias
+
+
+def _joined(texts: Sequence[Any], pairs: Sequence[str] | None) -> list[Any]:
+    return list(texts) if pairs is None else [f"{a} | {b}" for a, b in zip(texts, pairs, strict=True)]

@@ -1,0 +1,121 @@
+"""Is A better than B? The paired bootstrap over texts."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from eyas.spans import Span, spans_of
+from eyas.tasks import Task
+
+SAMPLES, BLOCK = 2000, 100
+# Numbers kept between comparisons: 200 MB.
+MOST_KEPT = 50_000_000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A minus B: the difference, its 95 % interval, and the share of samples in which A is not better."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray], metric: str, seed: int = 0) -> Comparison:
+    """Paired bootstrap of two models' score (Efron & Tibshirani 1993, section 16.4; Koehn 2004).
+
+    Args:
+        a, b: for each seed of a model, what `sums` gives for the same texts; a model's score is their mean.
+        metric: the score, as `Task.metric`.
+    """
+    rows = len(a[0])
+    difference = score(metric, _sum(a)).mean() - score(metric, _sum(b)).mean()
+    samples = []
+    for block in _blocks(rows, seed):
+        ours = np.mean([score(metric, block @ part) for part in a], axis=0)
+        theirs = np.mean([score(metric, block @ part) for part in b], axis=0)
+        samples.append(ours - theirs)
+    gaps = np.concatenate(samples)
+    low, high = np.quantile(gaps, [0.025, 0.975])
+    return Comparison(float(difference), float(low), float(high), float((gaps <= 0).mean()))
+
+
+def sums(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """What each text adds to the score, so that the score of any sample of texts can be had.
+
+    Args:
+        logits, labels: as for `task_metrics`, all texts labelled.
+        lengths: [texts] words of each (tagging).
+
+    Returns:
+        [texts, parts] float32: accuracy (right, decisions); F1 (true positives, found, gold); Pearson's correlation
+        (1, x, y, x squared, y squared, x y).
+    """
+    if task.kind == "regression":
+        # Standardised, which changes no correlation: float32 could not tell large numbers apart.
+        x, y = _standardised(logits.reshape(-1)), _standardised(labels)
+        return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], 1)
+    if task.kind == "multi-label":
+        found, gold = logits > 0, labels > 0
+        return np.stack([(found & gold).sum(1), found.sum(1), gold.sum(1)], 1).astype(np.float64)
+    if task.metric == "span_f1":
+        return _span_counts(task, logits, labels, lengths)
+    known = task.decided(labels) >= 0
+    right = (task.decisions(logits).argmax(1) == task.decided(labels)) & known
+    each = lengths if task.is_tagging else np.full(len(labels), len(task.groups))
+    rows = np.repeat(np.arange(len(each)), each)
+    counts = [np.bincount(rows, part, minlength=len(each)) for part in (right, known)]
+    return np.stack(counts, 1)
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    centred = values.astype(np.float64) - values.mean(dtype=np.float64)
+    return np.asarray(centred / max(float(centred.std()), 1e-12))
+
+
+def score(metric: str, total: np.ndarray) -> np.ndarray:
+    """[..., parts] summed over texts -> the score."""
+    if metric == "pearson":
+        n, x, y, xx, yy, xy = np.moveaxis(total.astype(np.float64), -1, 0)
+        spread = np.sqrt(np.maximum(n * xx - x * x, 0) * np.maximum(n * yy - y * y, 0))
+        return np.asarray((n * xy - x * y) / np.maximum(spread, 1e-12))
+    if metric in ("span_f1", "micro_f1"):
+        return np.asarray(2 * total[..., 0] / np.maximum(total[..., 1] + total[..., 2], 1))
+    return np.asarray(total[..., 0] / np.maximum(total[..., 1], 1))
+
+
+def _sum(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.stack([part.sum(0) for part in parts])
+
+
+def _span_counts(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    counts = np.zeros((len(lengths), 3))
+    names, best = task.labels, logits.argmax(1)
+    start = 0
+    for row, length in enumerate(lengths):
+        known = [place for place in range(start, start + length) if labels[place] >= 0]
+        gold: set[Span] = set(spans_of([names[labels[place]] for place in known]))
+        found = set(spans_of([names[best[place]] for place in known]))
+        counts[row] = len(gold & found), len(found), len(gold)
+        start += length
+    return counts
+
+
+def _blocks(rows: int, seed: int) -> Iterable[np.ndarray]:
+    """[samples, rows] how often each text is drawn, in parts; the same for all comparisons on a split."""
+    return _kept(rows, seed) if rows * SAMPLES <= MOST_KEPT else _draw(rows, seed)
+
+
+@lru_cache(maxsize=1)
+def _kept(rows: int, seed: int) -> list[np.ndarray]:
+    return list(_draw(rows, seed))
+
+
+def _draw(rows: int, seed: int) -> Iterator[np.ndarray]:
+    random = np.random.default_rng(seed)
+    for _ in range(0, SAMPLES, BLOCK):
+        counts = (np.bincount(random.integers(0, rows, rows), minlength=rows) for _ in range(BLOCK))
+        yield np.stack([row.astype(np.float32) for row in counts])

@@ -1,0 +1,168 @@
+"""A data set of an exam with its teacher: loaded once, labelled once, kept in memory between trials."""
+
+import hashlib
+import json
+import random
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+
+from eyas.data.datasets import (
+    check_validation,
+    data_fingerprint,
+    ids_of,
+    is_labelled,
+    is_pair,
+    label_names,
+    labels_of,
+    load_data,
+    load_unlabelled,
+    task_of,
+)
+from eyas.data.readers import inputs_of
+from eyas.data.sources import Columns
+from eyas.data.targets import with_labels_of
+from eyas.evaluation.differences import WORD
+from eyas.evaluation.evaluate import check_task, match_labels
+from eyas.exam.plan import DataPlan
+from eyas.tasks import Task
+from eyas.teachers import Teacher, label_texts
+from eyas.transfer import TransferSettings, chosen_texts, transfer_set
+from eyas.transfer.texts import counts_of
+
+COST_TEXTS = 1000
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the trials of one data set share.
+
+    Args:
+        fingerprint: of the texts, their labels and the teacher.
+        data_key: the same for data sets that differ in their transfer set alone.
+        split: what scores are reported on.
+        rows: of each split, and of the transfer set by where they came from.
+        texts: validation texts (of tagging lists of words) to measure cost on.
+    """
+
+    fingerprint: str
+    data_key: str
+    split: str
+    rows: dict[str, int]
+    texts: list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A data set, its teacher, and for each label the teacher's output for it."""
+
+    data: DatasetDict
+    teacher: Teacher
+    unlabelled: Dataset | None
+    order: list[int]
+    settings: TransferSettings
+
+    @property
+    def split(self) -> str:
+        return "test" if "test" in self.data and is_labelled(self.data["test"]).any() else "validation"
+
+    @property
+    def task(self) -> Task:
+        return task_of(self.data["train"])
+
+    @cached_property
+    def texts(self) -> Dataset:
+        """All that the teacher labels for training."""
+        return transfer_set(self.data, self.teacher, self.unlabelled, self.settings, self.order)
+
+    @cached_property
+    def transfer(self) -> Dataset:
+        """What a student is trained on."""
+        if not self.settings.select:
+            return self.texts
+        return chosen_texts(self.texts, self.data, label_texts(self.teacher, self.texts), self.order, self.settings)
+
+
+def inspect(entry: DataPlan) -> tuple[int, Task]:
+    """(texts in a row, task) of a data set; loads it and its teacher.
+
+    Raises:
+        EyasError: bad input.
+    """
+    data = load_entry(entry).data
+    check_validation(data)
+    return 2 if is_pair(data["train"]) else 1, task_of(data["train"])
+
+
+def prepare(entry: DataPlan) -> Facts:
+    """Label every text once, and say what there is."""
+    loaded = load_entry(entry)
+    data, teacher = loaded.data, loaded.teacher
+    for rows in (loaded.texts, data["validation"], data[loaded.split]):
+        label_texts(teacher, rows)
+    counts = {name: len(rows) for name, rows in data.items()}
+    return Facts(
+        fingerprint=_fingerprint(loaded, loaded.transfer),
+        data_key=_fingerprint(loaded, data["train"])[:12],
+        split=loaded.split,
+        rows={**counts, "unlabelled": 0, **counts_of(loaded.transfer)},
+        texts=sample(data["validation"], COST_TEXTS),
+    )
+
+
+def _fingerprint(loaded: Loaded, texts: Dataset) -> str:
+    """Of teacher, labels, the texts to learn from, and those that choose and score."""
+    about = {"teacher": loaded.teacher.fingerprint(), "labels": label_names(loaded.data)}
+    content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for rows in (texts, loaded.data["validation"], loaded.data[loaded.split]):
+        content.update(data_fingerprint(rows).encode())
+    return content.hexdigest()
+
+
+def load_entry(entry: DataPlan) -> Loaded:
+    """Kept in memory between trials."""
+    return _load(entry.model_dump_json())
+
+
+@lru_cache(maxsize=4)
+def _load(entry: str) -> Loaded:
+    plan = DataPlan.model_validate_json(entry)
+    data = load_data(plan.source, plan.columns)
+    teacher = Teacher(plan.teacher)
+    names = teacher.label_names
+    data = DatasetDict({split: with_labels_of(rows, names, plan.label_map) for split, rows in data.items()})
+    unlabelled = None
+    if plan.unlabelled:
+        unlabelled = load_unlabelled(plan.unlabelled, Columns(plan.text, plan.text_pair), teacher.task.is_tagging)
+    validation = data["validation"]
+    check_task(task_of(validation), teacher.task, "teacher")
+
+    def evidence() -> tuple[np.ndarray, np.ndarray]:
+        return label_texts(teacher, validation).logits(ids_of(validation)).numpy(), labels_of(validation)
+
+    order = match_labels(label_names(data), teacher, evidence, plan.label_map, "teacher")
+    return Loaded(data, teacher, unlabelled, order, plan.transfer)
+
+
+@lru_cache(maxsize=4)
+def _known_words(entry: str) -> frozenset[str]:
+    loaded = _load(entry)
+    return frozenset(word for text in written_texts(loaded.transfer) for word in WORD.findall(text.lower()))
+
+
+def known_words(entry: DataPlan) -> frozenset[str]:
+    return _known_words(entry.model_dump_json())
+
+
+def sample(rows: Dataset, count: int) -> list[tuple[Any, ...]]:
+    chosen = rows.select(sorted(random.Random(0).sample(range(len(rows)), min(count, len(rows)))))
+    return [inputs_of(row) for row in chosen]
+
+
+def written_texts(rows: Dataset) -> list[str]:
+    if not is_pair(rows):
+        return list(rows["text"])
+    return [f"{a} | {b}" for a, b in zip(rows["text"], rows["text_pair"], strict=True)]

@@ -1,0 +1,313 @@
+"""What an exam examines: data sets x students x recipes x embeddings x seeds."""
+
+import difflib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from eyas.data.sources import Columns
+from eyas.errors import DataError, ModelError
+from eyas.models import ENSEMBLE, STUDENTS
+from eyas.models.transformer import TRANSFORMERS
+from eyas.tasks import KINDS
+from eyas.training.arguments import DistillationArguments
+from eyas.training.recipes import RECIPES, make_stages, option_text, parse_recipe
+from eyas.training.student_settings import StudentSettings, check_architecture
+from eyas.transfer import TransferSettings
+
+# Where word vectors come from, besides files.
+VECTORS = ("teacher", "random")
+# A run's own: set by the exam.
+RESERVED = ("output_dir", "seed", "data_seed")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataPlan(_Strict):
+    """A data set and its teacher.
+
+    Args:
+        source: as for `load_data`.
+        name: how it is called on the page; by default the last part of `source`.
+        teacher: a fine-tuned classifier; by default the plan's.
+        text, text_pair, label: columns, where they do not follow the conventions.
+        task: one of `eyas.tasks.KINDS`, where the columns do not tell.
+        repair_tags: turn an I- tag that continues nothing into B-.
+        unlabelled: more texts for the teacher to label, as for `load_unlabelled`.
+        most_unlabelled, augment, select, mixup, smoothing: which of them, and what is made of the training texts;
+            see `TransferSettings`.
+        label_map: {teacher's label name: data's}, where they can't be matched otherwise.
+    """
+
+    source: str
+    name: str = ""
+    teacher: str = ""
+    text: str | None = None
+    text_pair: str | None = None
+    label: str | None = None
+    task: str | None = None
+    repair_tags: bool = False
+    unlabelled: tuple[str, ...] = ()
+    most_unlabelled: int | None = Field(default=None, ge=1)
+    augment: tuple[str, ...] = ()
+    select: tuple[str, ...] = ()
+    mixup: float = Field(default=0.0, ge=0)
+    smoothing: str = ""
+    label_map: dict[str, str] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_string(cls, value: Any) -> Any:
+        return {"source": value} if isinstance(value, str) else value
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(self.text, self.text_pair, self.label, self.task, self.repair_tags)
+
+    @field_validator("task")
+    @classmethod
+    def _known_task(cls, value: str | None) -> str | None:
+        if value not in (None, *KINDS):
+            raise ValueError(f"no task {value!r}, expected one of {', '.join(KINDS)}")
+        return value
+
+    @field_validator("unlabelled", "augment", "select", mode="before")
+    @classmethod
+    def _one_of_them(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    def texts(self, taught: bool = True) -> str:
+        """What a student learns from beside the training texts, in short; empty for nothing.
+
+        Args:
+            taught: whether its recipe asks the teacher at all: only the teacher can label more texts.
+        """
+        if not taught:
+            return str(TransferSettings(mixup=self.mixup))
+        more = f"unlabelled {', '.join(Path(source).name for source in self.unlabelled)}" if self.unlabelled else ""
+        return ", ".join(filter(None, [more, str(self.transfer)]))
+
+    @property
+    def transfer(self) -> TransferSettings:
+        return TransferSettings(self.augment, self.select, self.most_unlabelled, self.mixup, self.smoothing)
+
+    @model_validator(mode="after")
+    def _named(self) -> "DataPlan":
+        try:
+            self.transfer.check()
+        except DataError as error:
+            raise ValueError(str(error).rstrip(".")) from None
+        if not self.name:
+            object.__setattr__(self, "name", Path(self.source).stem)
+        return self
+
+
+class StudentPlan(_Strict):
+    """An architecture and its sizes; None = the architecture's default. See `StudentSettings`."""
+
+    architecture: str
+    name: str = ""
+    embedding_size: int | None = Field(default=None, ge=1)
+    hidden_size: int | None = Field(default=None, ge=1)
+    vocab_size: int | None = Field(default=None, ge=1)
+    freeze_embeddings: bool = False
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    max_length: int = Field(default=256, ge=2)
+    char_embedding_size: int = Field(default=0, ge=0)
+    crf: bool = False
+    layers: int | None = Field(default=None, ge=1)
+    heads: int | None = Field(default=None, ge=1)
+    feed_forward: int | None = Field(default=None, ge=1)
+    init: str | None = None
+    combination: str = "logits"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_string(cls, value: Any) -> Any:
+        return {"architecture": value} if isinstance(value, str) else value
+
+    @field_validator("architecture")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            check_architecture(value)
+        except ModelError as error:
+            raise ValueError(str(error).rstrip(".")) from None
+        return value
+
+    @field_validator("init")
+    @classmethod
+    def _there(cls, value: str | None) -> str | None:
+        if value and value.startswith(("/", "./", "../", "~")) and not Path(value).expanduser().is_dir():
+            raise ValueError(f"no folder {value} to start from")
+        return value
+
+    def settings(self, embeddings: str) -> StudentSettings:
+        """With word vectors from there."""
+        return StudentSettings(embeddings=embeddings, **self.model_dump(exclude={"name"}))
+
+    @model_validator(mode="after")
+    def _named(self) -> "StudentPlan":
+        sizes = [("e", self.embedding_size), ("h", self.hidden_size), ("v", self.vocab_size), ("l", self.layers)]
+        sizes += [("a", self.heads), ("f", self.feed_forward)]
+        marks = [f"{letter}{size}" for letter, size in sizes if size] + ["frozen"] * self.freeze_embeddings
+        marks += [Path(self.init).name] if self.init else []
+        marks += [self.combination] if self.combination != "logits" else []
+        marks += [f"c{self.char_embedding_size}"] * bool(self.char_embedding_size) + ["crf"] * self.crf
+        if not self.name:
+            object.__setattr__(self, "name", "-".join([self.architecture, *marks]))
+        return self
+
+
+def fits(student: StudentPlan, recipe: str, embeddings: str = "teacher", pair: bool = False) -> bool:
+    """Whether the recipe can teach the student.
+
+    Some need a transformer's layers, some the teacher's tokens, some an ensemble's members.
+
+    Args:
+        embeddings: where the student's word vectors come from.
+        pair: whether it reads pairs of texts.
+    """
+    stages = make_stages(*parse_recipe(recipe))
+    if any(stage.is_for_transformers for stage in stages):
+        return student.architecture in TRANSFORMERS
+    if any(stage.needs_layers for stage in stages) and student.architecture not in TRANSFORMERS:
+        return not pair and student.settings(embeddings).reads_as_teacher
+    between = any("member_logits" in loss.student_fields for stage in stages for loss in stage.losses)
+    return not between or student.architecture.startswith(f"{ENSEMBLE}:")
+
+
+class CostPlan(_Strict):
+    """How cost is measured: on `texts` validation texts, `rounds` times, with `threads` threads."""
+
+    texts: int = Field(default=200, ge=10, le=1000)
+    rounds: int = Field(default=3, ge=1)
+    threads: int = Field(default=1, ge=1)
+
+
+class Plan(_Strict):
+    """An exam.
+
+    Args:
+        data: data sets; a path, a `DataPlan`, or a list of them.
+        teacher: for data sets that name none.
+        students: architectures, with sizes.
+        recipes: methods, keys of `RECIPES`, each for the students that it can teach; with options
+            `tinybert mapping=top`, or `{recipe: tinybert, mapping: top}`. By default what suits each data set's task.
+        embeddings: where word vectors come from: "teacher", "random", files of vectors.
+        seeds: each student is trained once with each.
+        precision: what students are exported, scored and timed in.
+        arguments: fields of `DistillationArguments` for all students.
+        twins: whether each student also learns from the labels alone, for as many steps.
+        baselines: whether tf-idf and static embeddings, each with a logistic regression, sit in.
+        tune: trials of a search of learning rate, dropout and sizes before the exam; 0 = none.
+        cost: how cost is measured.
+    """
+
+    data: tuple[DataPlan, ...] = Field(min_length=1)
+    teacher: str = ""
+    students: tuple[StudentPlan, ...] = Field(tuple(STUDENTS), min_length=1, validate_default=True)
+    recipes: tuple[str, ...] = ()
+    embeddings: tuple[str, ...] = Field(default=("teacher",), min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    precision: Literal["int8", "fp32"] = "int8"
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    twins: bool = True
+    baselines: bool = True
+    tune: int = Field(default=0, ge=0)
+    cost: CostPlan = Field(default_factory=CostPlan)
+
+    @property
+    def datasets(self) -> list[DataPlan]:
+        """The data sets, each with its teacher."""
+        return [entry.model_copy(update={"teacher": entry.teacher or self.teacher}) for entry in self.data]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _data_as_list(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("data"), str | dict):
+            return {**value, "data": [value["data"]]}
+        return value
+
+    @field_validator("recipes", mode="before")
+    @classmethod
+    def _written_out(cls, value: Any) -> Any:
+        """`{recipe: tinybert, mapping: top}` as `tinybert mapping=top`."""
+        if not isinstance(value, list | tuple):
+            return value
+        return [
+            " ".join([str(part.get("recipe")), *(f"{k}={option_text(v)}" for k, v in part.items() if k != "recipe")])
+            if isinstance(part, dict)
+            else part
+            for part in value
+        ]
+
+    @field_validator("recipes")
+    @classmethod
+    def _known_recipes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            name, options = parse_recipe(text)
+            if name not in RECIPES:
+                raise ValueError(f"no recipe {name!r}, expected one of {', '.join(RECIPES)}")
+            try:
+                make_stages(name, options)
+            except ModelError as error:
+                raise ValueError(str(error).rstrip(".")) from None
+        return value
+
+    @field_validator("embeddings")
+    @classmethod
+    def _known_embeddings(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in VECTORS and not Path(name).is_file():
+                raise ValueError(f"no word vectors {name!r}: expected teacher, random or a file")
+        names = [Path(name).name for name in value]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two files of word vectors have the same name: {', '.join(sorted(names))}")
+        return value
+
+    @field_validator("arguments")
+    @classmethod
+    def _known_arguments(cls, value: dict[str, Any]) -> dict[str, Any]:
+        known = {field.name for field in fields(DistillationArguments) if field.init} - {*RESERVED}
+        for name in value:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, 1)
+                hint = f"; do you mean {close[0]}?" if close else ""
+                raise ValueError(f"no training argument {name!r}{hint}")
+        return {name: _number(entry) for name, entry in value.items()}
+
+    @field_validator("seeds", "recipes", "embeddings")
+    @classmethod
+    def _given_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        twice = sorted({item for item in value if value.count(item) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(map(str, twice))} is given twice")
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Plan":
+        for part in ("data", "students"):
+            names = [entry.name for entry in getattr(self, part)]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"two {part} are called {', '.join(twice)}: give them names")
+        for recipe in self.recipes:
+            if not any(fits(student, recipe) for student in self.students):
+                raise ValueError(f"{recipe} can teach none of the students {', '.join(s.name for s in self.students)}")
+        for entry in self.data:
+            if not (entry.teacher or self.teacher):
+                raise ValueError(f"data set {entry.name} has no teacher: name one for it, or for the plan")
+        return self
+
+
+def _number(value: Any) -> Any:
+    """YAML reads 5e-4 as a string: a number all the same."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value

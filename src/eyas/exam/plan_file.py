@@ -1,0 +1,116 @@
+"""A plan as YAML, and what is wrong with one in words: file, line, key."""
+
+import json
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from eyas.errors import DataError
+from eyas.exam.plan import VECTORS, CostPlan, DataPlan, Plan, StudentPlan
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a YAML plan; relative paths in it start at its folder.
+
+    Raises:
+        DataError: naming the file and the line of what is wrong.
+    """
+    try:
+        text = path.read_text()
+        content, tree = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
+    except OSError as error:
+        raise DataError(f"No plan {path}: {error.strerror}.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise DataError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}.") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected a plan (data, teacher, students ...), got {type(content).__name__}.")
+    try:
+        return Plan.model_validate(_with_paths_from(path.parent, content))
+    except ValidationError as error:
+        raise DataError("\n".join(_explain(path, tree, problem) for problem in error.errors())) from None
+
+
+def make_plan(**settings: Any) -> Plan:
+    """A `Plan` from keyword arguments; raises DataError in words."""
+    try:
+        return Plan.model_validate(settings)
+    except ValidationError as error:
+        raise DataError("\n".join(_explain(None, None, problem) for problem in error.errors())) from None
+
+
+def _explain(path: Path | None, tree: Any, problem: Any) -> str:
+    places = [str(part) for part in problem["loc"]]
+    what = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        parts: dict[str, type[BaseModel]] = {"data": DataPlan, "students": StudentPlan, "cost": CostPlan}
+        known = (Plan if len(places) == 1 else parts.get(places[0], Plan)).model_fields
+        what = f"unknown key, expected one of {', '.join(known)}"
+    line = f"{path}:{_line(tree, problem['loc'])}: " if path else ""
+    return f"{line}{'.'.join(places) or 'plan'}: {what}."
+
+
+def _line(node: Any, location: tuple[Any, ...]) -> int:
+    """The line of the innermost node on the way to `location`."""
+    line = int(node.start_mark.line) + 1
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((k, v) for k, v in node.value if k.value == part), None)
+            if pair is None:
+                continue  # `data` given as a single entry has no index
+            line, node = int(pair[0].start_mark.line) + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = int(node.start_mark.line) + 1
+    return line
+
+
+def _with_paths_from(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Paths that exist seen from the plan's folder are taken from there; others may be names on the Hub."""
+
+    def moved(value: Any) -> Any:
+        path = folder / value if isinstance(value, str) else None
+        there = path is not None and bool(value) and (path.exists() or bool(glob(str(path), recursive=True)))
+        return str(path.resolve()) if path is not None and there else value
+
+    def moved_source(value: Any) -> Any:
+        """The third part of METHOD:COUNT:SOURCE."""
+        parts = value.split(":", 2) if isinstance(value, str) else []
+        return ":".join([*parts[:2], moved(parts[2])]) if len(parts) == 3 else value
+
+    def moved_data(entry: Any) -> Any:
+        if not isinstance(entry, dict):
+            return moved(entry)
+        paths = {key: moved(entry[key]) for key in ("source", "teacher", "smoothing") if key in entry}
+        for key, move in (("unlabelled", moved), ("augment", moved_source), ("select", moved_source)):
+            if entry.get(key):
+                paths[key] = [move(part) for part in ([entry[key]] if isinstance(entry[key], str) else entry[key])]
+        return {**entry, **paths}
+
+    result = dict(content)
+    if "teacher" in result:
+        result["teacher"] = moved(result["teacher"])
+    if isinstance(result.get("embeddings"), list):
+        result["embeddings"] = [n if n in VECTORS else moved(n) for n in result["embeddings"]]
+    if isinstance(result.get("students"), list):
+        result["students"] = [
+            {**student, "init": moved(student["init"])}
+            if isinstance(student, dict) and student.get("init")
+            else student
+            for student in result["students"]
+        ]
+    data = result.get("data")
+    if isinstance(data, list):
+        result["data"] = [moved_data(entry) for entry in data]
+    elif data is not None:
+        result["data"] = moved_data(data)
+    return result
+
+
+def to_yaml(plan: Plan) -> str:
+    """The plan as a file that `read_plan` reads."""
+    return str(yaml.safe_dump(json.loads(plan.model_dump_json(exclude_defaults=True)), sort_keys=False))

@@ -1,0 +1,203 @@
+"""What an exam found, as tables. No torch.
+
+`results.jsonl` has one row a trial and is the same for every run of the same plan; `costs.jsonl` has what was
+measured on this machine: one row for each form a model was shipped in. docs/exam.md lists the columns.
+"""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from eyas.errors import DataError, OutputError
+
+logger = logging.getLogger("eyas")
+
+FORMAT_VERSION = 3
+RESULTS, COSTS, PLAN, MACHINE = "results.jsonl", "costs.jsonl", "plan.yaml", "machine.json"
+RESULT, FAILURE, TIMING = "result.json", "failure.json", "timing.json"
+PREDICTIONS, DIFFERENCES = "predictions.parquet", "differences.json"
+STUDENT, SHIPPED = "student", "shipped"
+# The recipe of a student without a teacher; in an exam it learns for as many steps as with one.
+TWIN = "hard-labels"
+# One candidate = the trials that differ only in their seed.
+CANDIDATE = ["dataset", "kind", "model", "precision", "recipe", "embeddings"]
+# What decides how fast and big a model is: how it learned does not.
+FORM = ["dataset", "kind", "model", "precision", "embeddings"]
+# What a row has of its own; failed trials, and rows of earlier versions, lack some.
+ROW_COLUMNS = ["status", "error", "metric", "task", "score", "validation_score", "agreement", "data_key", "transfer"]
+LEARNED_COLUMNS = ["transfer_texts", "steps"]
+COST_COLUMNS = [
+    *("latency_ms", "latency_p95_ms", "latency_p99_ms", "times_faster", "sentences_per_second"),
+    *("load_ms", "peak_rss_bytes", "added_rss_bytes", "joules_per_1000"),
+]
+
+
+def load(folder: str | Path) -> pd.DataFrame:
+    """The trials of an exam, one a row, with the cost of each and its retention.
+
+    Raises:
+        DataError: no results there, results of a newer version, or a damaged line; named.
+    """
+    folder = Path(folder)
+    rows = read_rows(folder / RESULTS)
+    if not rows:
+        raise DataError(f"{folder} holds no results yet. Make some with: eyas exam ... --out {folder}")
+    frame = pd.DataFrame(rows)
+    for column in ROW_COLUMNS:
+        if column not in frame:
+            frame[column] = None
+    costs = [row for row in read_rows(folder / COSTS) if row["key"] in set(frame["key"])]
+    if costs:
+        known = pd.DataFrame(costs)[[*FORM, *COST_COLUMNS]]
+        frame = frame.merge(known, on=FORM, how="left")
+    for column in (*LEARNED_COLUMNS, *COST_COLUMNS):
+        if column not in frame:
+            frame[column] = np.nan
+    frame["retention"] = _relative_to_teacher(frame, "score")
+    frame["validation_retention"] = _relative_to_teacher(frame, "validation_score")
+    return frame
+
+
+def candidates(trials: pd.DataFrame) -> pd.DataFrame:
+    """One row for each candidate: means over seeds, and `score_std` (NaN for one seed).
+
+    Failed trials are left out; `seeds` counts the others, `failed` these.
+    """
+    done = trials[trials["status"] == "done"]
+    labels = ["metric", "task", "data_key", "transfer"]
+    numbers = [c for c in done.select_dtypes("number").columns if c not in ("seed", "format_version", *CANDIDATE)]
+    groups = done.groupby(CANDIDATE, sort=False, dropna=False)
+    table = groups[numbers].mean()
+    table["score_std"] = groups["score"].std()
+    table[labels] = groups[labels].first()
+    table["seeds"] = groups.size()
+    table["keys"] = groups["key"].agg(list)
+    failed = trials[trials["status"] == "failed"].groupby(CANDIDATE, dropna=False).size()
+    table["failed"] = failed.reindex(table.index).fillna(0).astype(int)
+    table = table.reset_index()
+    table["title"] = [title(row) for row in table.to_dict("records")]
+    table["dominated"] = _dominated(table)
+    return table
+
+
+def title(row: dict[str, Any]) -> str:
+    """What a candidate is called where the data set is known."""
+    if row["kind"] == "teacher":
+        return f"teacher {row['precision']}"
+    if row["kind"] == "baseline":
+        return str(row["model"])
+    vectors = "" if row["embeddings"] == "teacher" else f", {row['embeddings']} embeddings"
+    return f"{row['model']}, {row['recipe']}{vectors}"
+
+
+def predictions(folder: Path, key: str) -> pd.DataFrame:
+    """`example_id` and `sums` of one trial, in the order of the split, and `label`, `prediction` and `logits` where a
+    text has one answer."""
+    return pd.read_parquet(folder / "trials" / key / PREDICTIONS)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a student must keep to; None = no matter.
+
+    Args:
+        retention: smallest share of the teacher's score.
+        latency_ms: longest median time of one text.
+        size_bytes: largest size of weights and tokenizer.
+    """
+
+    retention: float | None = 0.97
+    latency_ms: float | None = None
+    size_bytes: float | None = None
+
+    def __str__(self) -> str:
+        share = f"{self.retention:.0%} of the teacher" if self.retention is not None else "any share of the teacher"
+        limits = [
+            f"{self.latency_ms:g} ms" if self.latency_ms is not None else "",
+            f"{self.size_bytes / 1e6:g} MB" if self.size_bytes is not None else "",
+        ]
+        within = " and ".join(filter(None, limits))
+        return f"{share} within {within}" if within else share
+
+
+def choose(table: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
+    """The students of one data set that are good enough, the cheapest first.
+
+    Chosen by validation scores, so that those on the test split stay honest.
+    """
+    students = table[table["kind"] == "student"].copy()
+    good = pd.Series(True, index=students.index)
+    if wanted.retention is not None:
+        good &= students["validation_retention"] >= wanted.retention
+    if wanted.latency_ms is not None:
+        good &= students["latency_ms"] <= wanted.latency_ms
+    if wanted.size_bytes is not None:
+        good &= students["size_bytes"] <= wanted.size_bytes
+    order = ["latency_ms", "size_bytes", "validation_score"]
+    return students[good].sort_values(order, ascending=[True, True, False], kind="stable")
+
+
+def winner(table: pd.DataFrame, wanted: Wanted) -> tuple[Any | None, bool]:
+    """(index of the student to ship, whether it is good enough); else the one closest to the teacher."""
+    good = choose(table, wanted)
+    if len(good):
+        return good.index[0], True
+    students = table[table["kind"] == "student"]
+    if students.empty:
+        return None, False
+    return students["validation_score"].astype(float).idxmax(), False
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """JSON lines; a last line that was cut is left out, with a warning."""
+    if not path.is_file():
+        return []
+    rows: list[dict[str, Any]] = []
+    lines = path.read_text().splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            if number < len(lines):
+                raise DataError(f"{path}:{number} is damaged. Run the exam again: it is written anew.") from None
+            logger.warning("%s: the last line was cut and is left out. Run the exam again to restore it.", path)
+            break
+        version = row.get("format_version", 0)
+        if version > FORMAT_VERSION:
+            raise OutputError(
+                f"{path} has format version {version}, this eyas reads up to {FORMAT_VERSION}. "
+                "It was made by a newer version: upgrade, or choose another --out."
+            )
+        if version < FORMAT_VERSION:
+            raise DataError(f"{path} was made by an older version of eyas. Run the exam again.")
+        rows.append(row)
+    return rows
+
+
+def _relative_to_teacher(frame: pd.DataFrame, column: str) -> pd.Series:
+    teachers = frame[(frame["kind"] == "teacher") & (frame["precision"] == "fp32")]
+    scores = teachers.set_index("dataset")[column].astype(float)
+    return frame[column].astype(float) / frame["dataset"].map(scores[~scores.index.duplicated()])
+
+
+def _dominated(table: pd.DataFrame) -> pd.Series:
+    """Students that a baseline of the same data set beats in both score and speed."""
+    result = pd.Series(False, index=table.index)
+    for _, rows in table.groupby("dataset"):
+        baselines = rows[rows["kind"] == "baseline"]
+        for index, row in rows[rows["kind"] == "student"].iterrows():
+            better = (baselines["score"] >= row["score"]) & (baselines["latency_ms"] <= row["latency_ms"])
+            result[index] = bool(better.any())
+    return result
+
+
+def plain(value: Any) -> Any:
+    """A number, string or None that JSON knows."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,267 @@
+"""An exam: every trial of a plan once, then cost side by side, then the page."""
+
+import json
+import logging
+import multiprocessing
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from eyas._version import __version__
+from eyas.data.datasets import is_pair, load_data, task_of
+from eyas.errors import DataError, EyasError, OutputError
+from eyas.exam.cost import machine, measure_costs
+from eyas.exam.entries import Facts, inspect, prepare
+from eyas.exam.plan import DataPlan, Plan
+from eyas.exam.plan_file import to_yaml
+from eyas.exam.results import (
+    COSTS,
+    FAILURE,
+    FORM,
+    FORMAT_VERSION,
+    MACHINE,
+    PLAN,
+    RESULT,
+    RESULTS,
+    SHIPPED,
+    read_rows,
+)
+from eyas.exam.sit import describe, sit
+from eyas.exam.trials import Trial, trials_of
+from eyas.exam.tune import OPTIONS, apply, search
+from eyas.exam.workers import Failure, LocalWorker, LocalWorkers, RayWorkers, Workers
+from eyas.outputs import RUN_FILE, lock_folder, refuse_old_name, write_atomically
+from eyas.progress import progress
+from eyas.tasks import Task
+
+logger = logging.getLogger("eyas")
+
+
+def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None, ray_cpus: float = 1) -> Path:
+    """Run what is missing of an exam.
+
+    Finished trials are never run again; failed ones are. An interrupted exam goes on when it is called again, and
+    `out` may have other plans' trials: what they share is not repeated.
+
+    Args:
+        out: gets results.jsonl, costs.jsonl, plan.yaml and a folder for each trial.
+        jobs: trials at a time on this machine.
+        ray: address of a Ray cluster to run the trials on instead.
+        ray_cpus: processors a trial takes there.
+
+    Returns:
+        `out`.
+
+    Raises:
+        EyasError: bad input, said before any training; another exam is running in `out`.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise EyasError(
+            "A process of this exam has imported the script that started it. Put the call of run_exam under "
+            "`if __name__ == '__main__':`."
+        )
+    folder = Path(out).absolute()
+    _claim(folder)
+    lock = lock_folder(folder)
+    try:
+        with LocalWorker() as worker:
+            tasks, pairs = _check_tasks(worker, plan.datasets)
+            facts = {entry.name: _prepared(worker, entry) for entry in plan.datasets}
+        write_atomically(folder / PLAN, to_yaml(plan))
+        with RayWorkers(ray, ray_cpus) if ray else LocalWorkers(jobs) as workers:
+            found = trials_of(plan, tasks, pairs)
+            if plan.tune:
+                found = _tuned(workers, found, plan.tune, facts, folder)
+            trials = [(trial, trial.key(facts[trial.dataset.name].fingerprint)) for trial in found]
+            _run_missing(workers, trials, folder)
+        rows = [_outcome(trial, key, facts[trial.dataset.name], folder) for trial, key in trials]
+        write_atomically(folder / RESULTS, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
+        for entry in plan.datasets:
+            _measure(plan, entry, rows, facts[entry.name], folder)
+    finally:
+        lock.release()
+    return folder
+
+
+def planned_trials(plan: Plan) -> list[Trial]:
+    """The trials of an exam; reads the data, not the teachers, who may have more labels."""
+    train = {entry.name: load_data(entry.source, entry.columns)["train"] for entry in plan.data}
+    tasks = {name: task_of(rows) for name, rows in train.items()}
+    return trials_of(plan, tasks, {name for name, rows in train.items() if is_pair(rows)})
+
+
+def _claim(folder: Path) -> None:
+    """Make the folder, or make sure that it is an exam's."""
+    marker = folder / RUN_FILE
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file, expected a folder or nothing. Choose another --out.")
+    if folder.is_dir() and any(not path.name.endswith(".tmp") for path in folder.iterdir()):
+        try:
+            command = json.loads(marker.read_text())["settings"]["command"]
+        except (OSError, ValueError, KeyError, TypeError):
+            command = None
+        if command != "exam":
+            refuse_old_name(folder)
+            raise OutputError(f"{folder} exists and is not an exam. Nothing was touched. Choose another --out.")
+        _known_rows(folder / RESULTS)  # refuses results of a newer version
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"eyas_version": __version__, "settings": {"command": "exam"}}
+    write_atomically(marker, json.dumps(record, indent=2) + "\n")
+
+
+def _check_tasks(worker: LocalWorker, entries: Sequence[DataPlan]) -> tuple[dict[str, Task], set[str]]:
+    """Read every data set before any work, and refuse those that one teacher can't teach.
+
+    Returns:
+        The task of each, by its name, and the names of those of pairs.
+    """
+    taught: dict[str, tuple[str, Any]] = {}
+    tasks, pairs = {}, set()
+    for entry in entries:
+        task = worker.call(inspect, entry)
+        if isinstance(task, Failure):
+            raise DataError(f"Data set {entry.name}: {task.error}")
+        other, known = taught.setdefault(entry.teacher, (entry.name, task))
+        tasks[entry.name] = task[1]
+        pairs |= {entry.name} if task[0] == 2 else set()
+        if task[0] != known[0] or task[1].kind != known[1].kind or len(task[1].labels) != len(known[1].labels):
+            raise DataError(
+                f"Data sets {other} and {entry.name} have different tasks ({_said(known)}; {_said(task)}), but the "
+                f"same teacher, {entry.teacher}. Name a teacher for each."
+            )
+    return tasks, pairs
+
+
+def _said(task: tuple[int, Task]) -> str:
+    return f"{task[1].describe()} of {'pairs of texts' if task[0] == 2 else 'single texts'}"
+
+
+def _tuned(workers: Workers, trials: list[Trial], tries: int, facts: dict[str, Facts], folder: Path) -> list[Trial]:
+    """The trials with the settings that a search found for each student."""
+    first: dict[tuple[str, ...], Trial] = {}
+    for trial in trials:
+        if trial.kind == "student":
+            first.setdefault(_searched(trial), trial)
+    logger.info("Searching the settings of %d students, %d tries each.", len(first), tries)
+    tasks = [
+        (search, (trial, tries, folder / "tuning" / trial.key(facts[trial.dataset.name].fingerprint)))
+        for trial in first.values()
+    ]
+    names, settings = list(first), {}
+    for number, outcome in workers.run(tasks):
+        trial = first[names[number]]
+        if isinstance(outcome, Failure):
+            logger.warning("%s: the search failed (%s); default settings are taken.", trial.title, outcome.error)
+            continue
+        settings[names[number]] = outcome
+        logger.info("%s: %s", trial.title, ", ".join(f"{name} {value:.4g}" for name, value in outcome.items()))
+    tuned = []
+    for trial in trials:
+        outcome = settings.get(_searched(trial), {})
+        if outcome and trial.recipe != first[_searched(trial)].recipe:  # what its name means elsewhere is another thing
+            outcome = {name: value for name, value in outcome.items() if name not in OPTIONS}
+        tuned.append(apply(trial, outcome))
+    return tuned
+
+
+def _searched(trial: Trial) -> tuple[str, ...]:
+    """All recipes of a student, its twin too, take rate and sizes found with the first: they stay comparable."""
+    return trial.dataset.name, trial.model, trial.embeddings
+
+
+def _prepared(worker: LocalWorker, entry: DataPlan) -> Facts:
+    logger.info("%s: reading the data, labelling it with %s.", entry.name, entry.teacher)
+    facts = worker.call(prepare, entry)
+    if isinstance(facts, Failure):
+        raise EyasError(f"Data set {entry.name}: {facts.error}")
+    assert isinstance(facts, Facts)
+    counts = ", ".join(f"{name} {count:,}" for name, count in facts.rows.items() if count)
+    logger.info("%s: %s; scored on %s.", entry.name, counts, facts.split)
+    return facts
+
+
+def _run_missing(workers: Workers, trials: Sequence[tuple[Trial, str]], folder: Path) -> None:
+    missing = [(trial, key) for trial, key in trials if not (folder / "trials" / key / RESULT).is_file()]
+    if len(missing) < len(trials):
+        logger.info("%d of %d trials are there already.", len(trials) - len(missing), len(trials))
+    if not missing:
+        return
+    tasks = [(sit, (trial, key, folder / "trials" / key)) for trial, key in missing]
+    started, teachers = time.monotonic(), {}
+    with progress("exam", len(tasks), "trials") if sys.stderr.isatty() else nullcontext(_nothing) as advance:
+        for done, (number, outcome) in enumerate(workers.run(tasks), 1):
+            trial, key = missing[number]
+            if isinstance(outcome, Failure):
+                where = folder / "trials" / key
+                where.mkdir(parents=True, exist_ok=True)
+                write_atomically(where / FAILURE, json.dumps({"error": outcome.error}))
+                said = f"failed: {outcome.error}"
+            else:
+                if trial.kind == "teacher" and trial.precision == "fp32":
+                    teachers[trial.dataset.name] = outcome["score"]
+                said = f"{outcome['metric'].replace('_', ' ')} {outcome['score']:.1%}"
+                if teachers.get(trial.dataset.name):
+                    said += f", {outcome['score'] / teachers[trial.dataset.name]:.1%} of the teacher"
+            left = (time.monotonic() - started) / done * (len(tasks) - done)
+            logger.info("%d/%d %s: %s (%s left)", done, len(tasks), trial.title, said, _duration(left))
+            advance(1)
+
+
+def _outcome(trial: Trial, key: str, facts: Facts, folder: Path) -> dict[str, Any]:
+    """The trial's row, named as this plan names things."""
+    where, about = folder / "trials" / key, {**describe(trial), "data_key": facts.data_key}
+    if (where / RESULT).is_file():
+        return {**json.loads((where / RESULT).read_text()), **about}
+    error = json.loads((where / FAILURE).read_text())["error"]
+    return {"format_version": FORMAT_VERSION, "key": key, "status": "failed", **about, "error": error}
+
+
+def _measure(plan: Plan, entry: DataPlan, rows: list[dict[str, Any]], facts: Facts, folder: Path) -> None:
+    """Cost of every form of model on one data set, in one run; measured anew only when a form is missing."""
+    forms: dict[tuple[str, ...], str] = {}
+    for row in rows:
+        if row["dataset"] == entry.name and row["status"] == "done":
+            forms.setdefault(tuple(row[column] for column in FORM), row["key"])
+    how = plan.cost.model_dump()
+    known = _known_rows(folder / COSTS)
+    others = [row for row in known if row["dataset"] != entry.name]
+    measured = {tuple(row[c] for c in FORM): row["key"] for row in known if all(row.get(k) == how[k] for k in how)}
+    reference = next((form for form in forms if form[1] == "teacher" and form[3] == "fp32"), None)
+    if reference is None:
+        logger.warning("%s: the teacher in fp32 failed, so there is nothing to measure cost beside.", entry.name)
+        return
+    if all(measured.get(form) == key for form, key in forms.items()):
+        return
+    logger.info("%s: measuring the cost of %d models side by side.", entry.name, len(forms))
+    folders = {key: folder / "trials" / key / SHIPPED for key in forms.values()}
+    texts = facts.texts[: plan.cost.texts]
+    costs = measure_costs(folders, forms[reference], texts, plan.cost.rounds, plan.cost.threads)
+    named = [
+        {"format_version": FORMAT_VERSION, "key": key, **dict(zip(FORM, form, strict=True)), **costs[key], **how}
+        for form, key in forms.items()
+    ]
+    write_atomically(folder / MACHINE, json.dumps(machine(), indent=2) + "\n")
+    write_atomically(folder / COSTS, "".join(f"{json.dumps(row)}\n" for row in [*others, *named]))
+
+
+def _nothing(count: int) -> None:
+    """In a log, the line of each trial says how far it is."""
+
+
+def _known_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of an earlier run; none where the file is damaged, for it is written anew."""
+    try:
+        return read_rows(path)
+    except DataError as error:
+        logger.warning("%s", error)
+        return []
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

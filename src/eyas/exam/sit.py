@@ -1,0 +1,223 @@
+"""One trial, in a process of its own: make the model, ship it, score what was shipped."""
+
+import json
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from datasets import Dataset
+
+from eyas.data.datasets import (
+    ids_of,
+    is_labelled,
+    label_names,
+    labels_of,
+    task_of,
+    texts_of,
+    word_counts_of,
+)
+from eyas.evaluation.differences import differences
+from eyas.evaluation.evaluate import Predicts, aligned_logits, predict_dataset
+from eyas.evaluation.metrics import agreement, task_metrics
+from eyas.exam.baselines import fit_baseline
+from eyas.exam.bootstrap import sums
+from eyas.exam.cost import open_model
+from eyas.exam.entries import Loaded, known_words, load_entry, sample, written_texts
+from eyas.exam.results import DIFFERENCES, FORMAT_VERSION, PREDICTIONS, RESULT, SHIPPED, STUDENT, TIMING, TWIN
+from eyas.exam.trials import STATIC, Trial
+from eyas.export import export_model
+from eyas.outputs import write_atomically
+from eyas.runtime.manifest import MANIFEST
+from eyas.teachers import label_texts
+from eyas.training.distill import DistillSettings, distill, training_steps
+from eyas.training.recipes import parse_recipe
+from eyas.training.students import create_student
+
+# In an exam a model that its export changed is a result, not an error, unless it is another model altogether.
+SMALLEST_AGREEMENT = 0.8
+PARITY_TEXTS = 500
+
+
+def sit(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
+    """Run one trial and leave everything about it in `folder`; the row is written last.
+
+    Returns:
+        The row of the results.
+    """
+    started = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    loaded = load_entry(trial.dataset)
+    about = _make(trial, loaded, folder)
+    model = open_model(folder / SHIPPED)
+    order = loaded.order if trial.kind == "teacher" else None
+    split = loaded.data[loaded.split]
+    split = split.select(np.flatnonzero(is_labelled(split)))
+    task, labels, lengths = loaded.task, labels_of(split), word_counts_of(split)
+    logits = _logits(model, split, order)
+    theirs = label_texts(loaded.teacher, loaded.data[loaded.split]).logits(ids_of(split)).numpy()[:, loaded.order]
+    scores = task_metrics(task, logits, labels, lengths)
+    row = {
+        "format_version": FORMAT_VERSION,
+        "key": key,
+        "status": "done",
+        **describe(trial),
+        "task": task.kind,
+        "metric": task.metric,
+        "split": loaded.split,
+        "rows": len(split),
+        "score": scores[task.metric],
+        "validation_score": _score(model, loaded.data["validation"], order),
+        **scores,
+        "agreement": agreement(task, logits, theirs, labels),
+        **about,
+    }
+    _write_predictions(split, logits, folder / PREDICTIONS)
+    texts = texts_of(split) if task.is_tagging else written_texts(split)
+    lost = differences(task, texts, labels, logits, theirs, known_words(trial.dataset))
+    write_atomically(folder / DIFFERENCES, json.dumps(lost, ensure_ascii=False))
+    write_atomically(folder / TIMING, json.dumps({"trial_seconds": round(time.perf_counter() - started, 2)}))
+    write_atomically(folder / RESULT, json.dumps(row, ensure_ascii=False))
+    return row
+
+
+def describe(trial: Trial) -> dict[str, Any]:
+    """The columns of the results that say which trial it is."""
+    student = trial.student
+    sizes = {name: getattr(student, name, None) for name in ("embedding_size", "hidden_size", "vocab_size")}
+    return {
+        "dataset": trial.dataset.name,
+        "kind": trial.kind,
+        "model": trial.model,
+        "precision": trial.precision,
+        "architecture": student.architecture if student else None,
+        **sizes,
+        "recipe": trial.recipe,
+        "embeddings": trial.embeddings_name,
+        "seed": trial.seed,
+        "transfer": trial.dataset.texts(trial.is_taught) if student else None,
+    }
+
+
+def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
+    """Make the model and write its runnable form to `folder / SHIPPED`; says how big it is."""
+    if trial.kind == "baseline":
+        return _make_baseline(trial, loaded, folder / SHIPPED)
+    source: str | Path = trial.dataset.teacher
+    learned: dict[str, Any] = {"transfer_texts": None, "steps": None}
+    if trial.kind == "student":
+        settings, train = student_settings(trial, loaded), len(loaded.data["train"])
+        texts = len(loaded.transfer) if trial.is_taught else train
+        learned = {"transfer_texts": texts, "steps": training_steps(settings, texts, train)}
+        source = distill(loaded.teacher, loaded.data, folder / STUDENT, settings, loaded.unlabelled)
+    parity = export_model(
+        source,
+        folder / SHIPPED,
+        int8=trial.precision == "int8",
+        texts=sample(loaded.data["validation"], PARITY_TEXTS),
+        min_agreement=SMALLEST_AGREEMENT,
+        overwrite=True,
+        max_length=loaded.teacher.max_length if trial.kind == "teacher" else None,
+    )
+    return {
+        **_parameters(trial, loaded, folder),
+        "size_bytes": _size(folder / SHIPPED),
+        "export_agreement": parity.agreement,
+        **learned,
+    }
+
+
+def student_settings(trial: Trial, loaded: Loaded) -> DistillSettings:
+    assert trial.student is not None
+    name, options = parse_recipe(trial.recipe)
+    settings = DistillSettings(
+        student=trial.student.settings(trial.embeddings),
+        recipe=name,
+        recipe_options={**options, **trial.recipe_options},
+        transfer=loaded.settings,
+        arguments=trial.arguments,
+        seed=trial.seed,
+        label_map=trial.dataset.label_map,
+    )
+    if trial.recipe != TWIN or len(loaded.transfer) == len(loaded.data["train"]):
+        return settings
+    # As many steps and checkpoints as with the teacher, who has more text.
+    rows = len(loaded.transfer)
+    between = max(training_steps(replace(settings, arguments={**trial.arguments, "num_train_epochs": 1}), rows), 1)
+    often = {"eval_strategy": "steps", "eval_steps": between, "save_strategy": "steps", "save_steps": between}
+    steps = {"max_steps": training_steps(settings, rows)}
+    return replace(settings, arguments={**often, **trial.arguments, **steps})
+
+
+def _make_baseline(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
+    train = loaded.data["train"]
+    table, tokenizer = None, None
+    if trial.model == STATIC:
+        student, wrapped = create_student("static", loaded.teacher, loaded.transfer, label_names(loaded.data))
+        table = cast(Any, student).embeddings.weight.detach().numpy()
+        tokenizer = wrapped.backend_tokenizer
+    texts = texts_of(train) if loaded.task.is_tagging else written_texts(train)
+    model = fit_baseline(loaded.task, texts, labels_of(train), table, tokenizer)
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save(folder)
+    embedding, rest = model.parameters
+    return {
+        "embedding_parameters": embedding,
+        "other_parameters": rest,
+        "size_bytes": _size(folder),
+        "export_agreement": None,
+        "steps": None,
+    }
+
+
+def _parameters(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, int]:
+    if trial.kind == "teacher":
+        model: Any = loaded.teacher.model
+        embedding = model.get_input_embeddings().weight.numel()
+        return {"embedding_parameters": embedding, "other_parameters": model.num_parameters() - embedding}
+    from safetensors import safe_open
+
+    counts = {}
+    with safe_open(folder / STUDENT / "model.safetensors", framework="np") as file:
+        for name in file.keys():  # noqa: SIM118 (not a dict)
+            counts[name] = int(np.prod(file.get_slice(name).get_shape()))
+    embedding = max(count for name, count in counts.items() if name.endswith("embeddings.weight"))
+    return {"embedding_parameters": embedding, "other_parameters": sum(counts.values()) - embedding}
+
+
+def _logits(model: Predicts, rows: Dataset, order: list[int] | None) -> np.ndarray:
+    """Columns in the data's label order; `order` where it is known."""
+    return aligned_logits(model, rows) if order is None else predict_dataset(model, rows)[:, order]
+
+
+def _score(model: Predicts, rows: Dataset, order: list[int] | None) -> float:
+    task = task_of(rows)
+    return task_metrics(task, _logits(model, rows, order), labels_of(rows), word_counts_of(rows))[task.metric]
+
+
+def _write_predictions(rows: Dataset, logits: np.ndarray, path: Path) -> None:
+    """What each text adds to the score and, where there is one for each text, label, prediction and logits."""
+    task, labels = task_of(rows), labels_of(rows)
+    added = sums(task, logits, labels, word_counts_of(rows))
+    columns = {
+        "example_id": ids_of(rows),
+        "sums": pyarrow.FixedSizeListArray.from_arrays(added.astype(np.float64).ravel(), added.shape[1]),
+    }
+    if not task.is_tagging:
+        columns["logits"] = pyarrow.FixedSizeListArray.from_arrays(logits.ravel(), logits.shape[1])
+    if task.kind in ("classification", "regression"):
+        columns["label"] = labels
+        columns["prediction"] = logits.argmax(1) if task.kind == "classification" else logits.reshape(-1)
+    buffer = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.table(columns), buffer)
+    write_atomically(path, buffer.getvalue().to_pybytes())
+
+
+def _size(folder: Path) -> int:
+    """Bytes of what runs: weights and tokenizer."""
+    kept = {MANIFEST, "README.md", "eyas.json"}
+    return sum(file.stat().st_size for file in folder.iterdir() if file.name not in kept)

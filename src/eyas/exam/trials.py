@@ -1,0 +1,116 @@
+"""The trials of a plan: one model, one data set, one seed each, and the key they are kept under."""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eyas.exam.plan import DataPlan, Plan, StudentPlan, fits
+from eyas.exam.results import FORMAT_VERSION, TWIN
+from eyas.tasks import Task
+from eyas.training.arguments import with_precision
+from eyas.training.recipes import default_recipe, make_stages, parse_recipe
+from eyas.transfer.augmentation import identity
+
+STATIC = "static + LR"
+BASELINES = ("tf-idf + LR", STATIC)
+TAG_BASELINES = ("word features + LR",)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One row of the results.
+
+    Args:
+        dataset: the data, its teacher named.
+        kind: "teacher", "baseline" or "student".
+        model: what it is called on the page.
+        precision: what it is exported in; empty for baselines.
+        student, recipe, recipe_options, embeddings, seed, arguments: how a student is made.
+    """
+
+    dataset: DataPlan
+    kind: str
+    model: str
+    precision: str = ""
+    student: StudentPlan | None = None
+    recipe: str = ""
+    embeddings: str = ""
+    seed: int = 0
+    recipe_options: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def key(self, fingerprint: str) -> str:
+        """A name that changes with whatever changes the outcome.
+
+        Args:
+            fingerprint: of the data set and its teacher's weights.
+        """
+        settings = {
+            **asdict(self),
+            "dataset": {**self.dataset.model_dump(), "name": "", "source": "", "teacher": ""},
+            "student": self.student and {**self.student.model_dump(), "name": ""},
+            "model": self.model if self.kind == "baseline" else "",
+            "vectors": Path(self.embeddings).stat().st_size if Path(self.embeddings).is_file() else None,
+            "sources": self.dataset.transfer.sources(),
+            "init": identity((self.student and self.student.init) or ""),
+            "fingerprint": fingerprint,
+            "format": FORMAT_VERSION,
+        }
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:20]
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether a stage of its recipe asks the teacher."""
+        return any(stage.needs_teacher for stage in make_stages(*parse_recipe(self.recipe)))
+
+    @property
+    def title(self) -> str:
+        parts = [self.dataset.name, self.model, self.recipe or self.precision]
+        if self.kind == "student":
+            parts += [f"{self.embeddings_name} embeddings", f"seed {self.seed}"]
+        return " · ".join(part for part in parts if part)
+
+    @property
+    def embeddings_name(self) -> str:
+        return Path(self.embeddings).name if "/" in self.embeddings else self.embeddings
+
+
+def trials_of(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str] = ()) -> list[Trial]:
+    """Teachers and baselines first, then all students with the first seed, with the second ...
+
+    Args:
+        tasks: of each data set, by its name.
+        pairs: names of data sets of pairs of texts.
+    """
+    return list(_everyone(plan, tasks, pairs))
+
+
+def _everyone(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -> Iterator[Trial]:
+    for entry in plan.datasets:
+        for precision in ("fp32", "int8"):
+            yield Trial(entry, "teacher", "teacher", precision)
+        names = TAG_BASELINES if tasks[entry.name].is_tagging else BASELINES
+        for name in names if plan.baselines else ():
+            yield Trial(entry, "baseline", name)
+    for seed in plan.seeds:
+        for entry in plan.datasets:
+            for student in plan.students:
+                chosen = plan.recipes or (default_recipe(tasks[entry.name], student.crf),)
+                recipes = list(dict.fromkeys([*chosen, *([TWIN] if plan.twins else [])]))
+                for embeddings in plan.embeddings:
+                    fitting = (name for name in recipes if fits(student, name, embeddings, entry.name in pairs))
+                    for recipe in fitting:
+                        yield Trial(
+                            entry,
+                            "student",
+                            student.name,
+                            plan.precision,
+                            student,
+                            recipe,
+                            embeddings,
+                            seed,
+                            arguments=with_precision(dict(plan.arguments), student.architecture),
+                        )

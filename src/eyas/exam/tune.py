@@ -1,0 +1,141 @@
+"""A search of a student's settings, on validation only: learning rate, dropout, sizes, weights of the losses."""
+
+import shutil
+from dataclasses import replace
+from inspect import signature
+from pathlib import Path
+from typing import Any, cast
+
+from torch import nn
+from transformers import TrainerCallback
+
+from eyas.errors import EyasError, MissingExtraError, ModelError, install_hint
+from eyas.exam.entries import load_entry
+from eyas.exam.sit import student_settings
+from eyas.exam.trials import Trial
+from eyas.models.transformer import TRANSFORMERS
+from eyas.training.distill import distill
+from eyas.training.folders import read_history
+from eyas.training.recipes import RECIPES, make_stages, parse_recipe
+
+EMBEDDING_SIZES, HIDDEN_SIZES = [64, 128, 192], [64, 100, 150, 200]
+SIZES = ("embedding_size", "hidden_size")
+# Options of recipes, where a recipe has them and the plan does not set them: from, to, on a logarithmic scale.
+OPTIONS = {
+    "temperature": (1.0, 8.0, False),
+    "hard_weight": (0.0, 0.5, False),
+    "attention_weight": (0.01, 10.0, True),
+    "hidden_weight": (0.01, 10.0, True),
+    "patient_weight": (1.0, 1000.0, True),
+    "layer_weight": (0.01, 100.0, True),
+    "attribution_weight": (0.1, 100.0, True),
+    "rest_weight": (1.0, 8.0, True),
+    "margin": (0.1, 10.0, True),
+}
+RATES, TRANSFORMER_RATES = (3e-4, 6e-3), (5e-5, 1e-3)
+
+
+def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
+    """The settings with the best validation score in `tries` tries; goes on where it was stopped.
+
+    Args:
+        folder: for Optuna's journal.
+
+    Raises:
+        MissingExtraError: Optuna is not installed.
+    """
+    try:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+    except ModuleNotFoundError:
+        raise MissingExtraError(f"--tune needs Optuna. {install_hint('train,tune')}") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        study_name="search",
+        storage=JournalStorage(JournalFileBackend(str(folder / "journal.log"))),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
+        direction="maximize",
+        load_if_exists=True,
+    )
+
+    loaded = load_entry(trial.dataset)
+    width = cast(nn.Embedding, loaded.teacher.model.get_input_embeddings()).embedding_dim
+
+    def score(attempt: Any) -> float:
+        class Prune(TrainerCallback):
+            """Ends a run that is behind the others."""
+
+            def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+                if not args.load_best_model_at_end:
+                    return  # a stage that does not teach the labels yet
+                attempt.report(metrics["eval_score"], round(state.epoch))
+                if attempt.should_prune():
+                    raise optuna.TrialPruned
+
+        out = folder / f"try-{attempt.number}"
+        settings = student_settings(apply(trial, _suggest(attempt, trial, width)), loaded)
+        try:
+            distill(loaded.teacher, loaded.data, out, settings, loaded.unlabelled, callbacks=[Prune()])
+            scored = [entry for entry in read_history(out) if "eval_score" in entry]
+            last = max(entry["stage"] for entry in scored)  # of which the student is the best checkpoint
+            return max(float(entry["eval_score"]) for entry in scored if entry["stage"] == last)
+        finally:
+            for path in (out, out.with_name(f"{out.name}.partial")):
+                shutil.rmtree(path, ignore_errors=True)
+
+    for number in range(sum(attempt.state.is_finished() for attempt in study.trials), tries):
+        # A seed of its own for each try: an interrupted search does not repeat its first tries.
+        study.sampler = optuna.samplers.TPESampler(seed=1000 * trial.seed + number)
+        study.optimize(score, n_trials=1, catch=(EyasError,))
+    if not any(attempt.state.name == "COMPLETE" for attempt in study.trials):
+        raise EyasError("no try came to an end")
+    return dict(study.best_params)
+
+
+def apply(trial: Trial, found: dict[str, Any]) -> Trial:
+    """The trial with what a search found."""
+    if not found or trial.student is None:
+        return trial
+    rate = {"learning_rate": found["learning_rate"]}
+    student = trial.student.model_copy(update={n: found[n] for n in ("dropout", *SIZES) if n in found})
+    options = {name: found[name] for name in _open_options(trial.recipe) if name in found}
+    return replace(trial, student=student, recipe_options=options, arguments={**trial.arguments, **rate})
+
+
+def _suggest(attempt: Any, trial: Trial, width: int) -> dict[str, Any]:
+    """A try: sizes that the plan has fixed are left alone; the teacher's table has `width` dimensions."""
+    assert trial.student is not None
+    is_transformer = trial.student.architecture in TRANSFORMERS
+    lowest, highest = TRANSFORMER_RATES if is_transformer else RATES
+    found = {
+        "learning_rate": attempt.suggest_float("learning_rate", lowest, highest, log=True),
+        "dropout": attempt.suggest_float("dropout", 0.05, 0.5),
+    }
+    for name in _open_options(trial.recipe):
+        start, end, log = OPTIONS[name]
+        found[name] = attempt.suggest_float(name, start, end, log=log)
+    if is_transformer:
+        return found
+    sizes = [size for size in EMBEDDING_SIZES if trial.embeddings == "random" or size <= width]
+    if trial.student.embedding_size is None and trial.embeddings in ("teacher", "random") and sizes:
+        found["embedding_size"] = attempt.suggest_categorical("embedding_size", sizes)
+    if trial.student.hidden_size is None:
+        found["hidden_size"] = attempt.suggest_categorical("hidden_size", HIDDEN_SIZES)
+    return found
+
+
+def _open_options(recipe: str) -> list[str]:
+    """Those of `OPTIONS` that the recipe has, that nobody has set, and that mean something beside what is set."""
+    name, given = parse_recipe(recipe)
+    known = [option for option in signature(RECIPES[name]).parameters if option in OPTIONS and option not in given]
+    return [option for option in known if _is_meant(name, {**given, option: OPTIONS[option][1]})]
+
+
+def _is_meant(recipe: str, options: dict[str, Any]) -> bool:
+    try:
+        make_stages(recipe, options)
+    except ModelError:
+        return False
+    return True

@@ -1,0 +1,182 @@
+"""From a trained classifier to a folder that runs without torch."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from eyas._version import __version__
+from eyas.data.readers import inputs_of, read_rows
+from eyas.errors import ExportError
+from eyas.evaluation.classifier import Classifier
+from eyas.export.model_card import run_settings, write_model_card
+from eyas.export.onnx import input_names, write_onnx
+from eyas.export.openvino import write_openvino
+from eyas.export.parity import Parity, check_parity
+from eyas.export.web import write_web
+from eyas.models import is_student
+from eyas.models.loading import embedding_rows
+from eyas.outputs import OutputFolder
+from eyas.runtime.manifest import MODEL, TOKENIZER, Manifest
+from eyas.runtime.openvino import OpenVINOPredictor, load_openvino
+from eyas.runtime.predictor import Predictor
+from eyas.text import wrong_shape
+from eyas.training.folders import SAMPLE_FILE
+
+logger = logging.getLogger("eyas")
+
+# There while a graph is converted that is not to be quantised.
+FP32 = "fp32.onnx"
+SELF_TEST_TEXTS = 8
+SMALLEST_AGREEMENT = {"fp32": 1.0, "half": 0.98, "int8": 0.98}
+TOLERANCE = {"fp32": 0.001, "half": 0.01, "int8": 0.05}
+
+
+def export_model(
+    model: str | Path,
+    out: str | Path,
+    int8: bool = False,
+    texts: list[tuple[Any, ...]] | None = None,
+    min_agreement: float | None = None,
+    overwrite: bool = False,
+    max_length: int | None = None,
+    web: bool = False,
+    web_runtime: Path | None = None,
+    openvino: bool = False,
+) -> Parity:
+    """Export a student or teacher folder to ONNX.
+
+    Args:
+        model: the folder of a trained classifier.
+        out: gets model.onnx, tokenizer.json, manifest.json and README.md.
+        int8: quantise to int8, about a quarter of the size.
+        texts: real texts (1-tuples, or pairs; of a tagger 1-tuples of lists of words) for the parity check; by default
+            the validation sample in `model`.
+        min_agreement: smallest share of answers that are the model's (of a regression, of its variance that is kept);
+            by default 1.0, and 0.98 with int8.
+        max_length: tokens of a text that a transformer reads, where it is to be fewer than it can.
+        web: also write a folder `web` that runs in the browser; see `eyas.export.web`.
+        web_runtime: the folder `dist` of the npm package onnxruntime-web, to be copied into it.
+        openvino: also write a folder `openvino`, weights in float16; see `eyas.serve.OpenVINOPredictor`.
+
+    Returns:
+        How close the exported model is.
+
+    Raises:
+        ExportError: the exported model differs too much, or there are no texts to check it with.
+    """
+    if openvino:
+        load_openvino()  # or say that it is missing before the work
+    classifier = Classifier.load(model)
+    classifier.max_length = min(classifier.max_length, max_length or classifier.max_length)
+    pair = bool(getattr(classifier.model.config, "pair", False))
+    sample = texts or _sample(Path(model))
+    firsts = [row[0] for row in sample]
+    seconds = [row[1] for row in sample] if len(sample[0]) == 2 else None
+    if pair != (seconds is not None) and is_student(classifier.model):
+        raise wrong_shape(pair)
+    precision = "int8" if int8 else "fp32"
+    settings = {"command": "export", "model": str(Path(model).resolve()), "precision": precision}
+    with OutputFolder(out, settings, overwrite, resumable=False) as folder:
+        names = input_names(classifier.model, classifier.tokenizer)
+        logger.info("Exporting %s to ONNX (%s).", model, precision)
+        write_onnx(classifier.model, names, folder / MODEL, int8)
+        _write_tokenizer(classifier, folder / TOKENIZER, cut=not pair and not classifier.task.is_tagging)
+        scale = _scale(classifier, firsts, seconds)
+        manifest = Manifest(
+            task=classifier.task.kind,
+            labels=classifier.label_names,
+            data_labels=classifier.data_labels,
+            precision=precision,
+            max_length=classifier.max_length,
+            vocab_size=embedding_rows(classifier.model),
+            pair=seconds is not None,
+            self_test=[],
+            tolerance=TOLERANCE[precision] * scale,
+            unknown=classifier.tokenizer.unk_token,
+            crf=_crf(classifier.model),
+            eyas_version=__version__,
+        )
+        manifest.write(folder)
+        exported = Predictor(folder)
+        smallest = SMALLEST_AGREEMENT[precision] if min_agreement is None else min_agreement
+        parity = check_parity(classifier, exported, firsts, seconds, smallest)
+        manifest.self_test = _self_test(exported, firsts, seconds)
+        manifest.write(folder)
+        if web:
+            write_web(folder, Path(out).name, web_runtime, None if is_student(classifier.model) else classifier)
+        if openvino:
+            whole = write_onnx(classifier.model, names, folder / FP32, int8=False) if int8 else folder / MODEL
+            manifest.openvino = write_openvino(whole, folder)
+            (folder / FP32).unlink(missing_ok=True)
+            manifest.write(folder)
+            least = SMALLEST_AGREEMENT["half"] if min_agreement is None else min_agreement
+            half = check_parity(classifier, OpenVINOPredictor(folder), firsts, seconds, least)
+            if half.difference > TOLERANCE["half"] * scale:
+                raise _differs_on_openvino(half, pair)
+        write_model_card(folder, Path(out).name, manifest, classifier.model, parity, run_settings(Path(model)))
+    return parity
+
+
+def _differs_on_openvino(parity: Parity, pair: bool) -> ExportError:
+    reason = (
+        " It does not heed the lengths of texts that an LSTM reads side by side, as bilstm and cnn-lstm read pairs."
+        if pair
+        else ""
+    )
+    return ExportError(
+        f"OpenVINO gives other scores than the model: they differ by up to {parity.difference:.3f}.{reason} Leave "
+        "--openvino out, or take another student. Nothing was exported."
+    )
+
+
+def _write_tokenizer(classifier: Classifier, path: Path, cut: bool) -> None:
+    tokenizer = Tokenizer.from_str(classifier.tokenizer.backend_tokenizer.to_str())
+    tokenizer.no_padding()
+    if cut:
+        tokenizer.enable_truncation(classifier.max_length)
+    else:
+        tokenizer.no_truncation()  # a student of pairs cuts each text on its own
+    tokenizer.save(str(path), pretty=False)
+
+
+def _scale(classifier: Classifier, firsts: list[Any], seconds: list[str] | None) -> float:
+    """Of numbers; probabilities have 1."""
+    if classifier.task.decides:
+        return 1.0
+    return max(1.0, float(np.abs(classifier.logits(firsts, seconds)).max()))
+
+
+def _crf(model: Any) -> dict[str, Any] | None:
+    """What the runtime needs to choose tags as a sequence."""
+    if not getattr(model.config, "crf", False):
+        return None
+    return {name: getattr(model.crf, name).detach().tolist() for name in ("start", "end", "transitions")}
+
+
+def _self_test(exported: Predictor, firsts: list[Any], seconds: list[str] | None) -> list[dict[str, Any]]:
+    """Short texts, so that loading stays fast, and their probabilities here."""
+    rows = sorted(range(len(firsts)), key=lambda row: len(firsts[row]))[: SELF_TEST_TEXTS * 4 : 4]
+    name = "tokens" if exported.task.is_tagging else "text"
+    tests = []
+    for row in rows:
+        pair = None if seconds is None else [seconds[row]]
+        probabilities = exported.task.probabilities(exported.logits([firsts[row]], pair)).reshape(-1)
+        texts = {name: firsts[row], **({"text_pair": pair[0]} if pair else {})}
+        tests.append({**texts, "probabilities": [round(float(p), 6) for p in probabilities]})
+    return tests
+
+
+def _sample(model: Path) -> list[tuple[Any, ...]]:
+    path = model / SAMPLE_FILE
+    if not path.is_file():
+        raise ExportError(
+            f"{model} has no {SAMPLE_FILE}: there are no real texts to check the exported model with. "
+            "Name some with --data."
+        )
+    return [inputs_of(row) for _, row in read_rows(path)]
+
+
+__all__ = ["Parity", "export_model"]

@@ -1,0 +1,260 @@
+"""The README.md of a model: what it is for, how it was made, what it can't do."""
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from eyas._version import __version__
+from eyas.export.parity import Parity
+from eyas.models.loading import MAX_LENGTH, input_length, load_classifier, task_of_config
+from eyas.outputs import RUN_FILE
+from eyas.runtime.manifest import CARD, MODEL, TOKENIZER, Manifest
+from eyas.training.folders import SAMPLE_FILE
+from eyas.training.recipes import option_text
+
+PIPELINES = {"tagging": "token-classification", "vectors": "feature-extraction"}
+WHAT = {
+    "classification": "A text classifier",
+    "tagging": "A tagger of words",
+    "regression": "A model that gives texts a number",
+    "multi-label": "A classifier of texts with several labels",
+    "aspects": "A classifier of texts by several aspects",
+    "vectors": "An encoder of sentences",
+}
+PURPOSE = {
+    "classification": "It tells which of {count} labels fits {input}.",
+    "tagging": "It gives each word of a sentence one of {count} tags.",
+    "regression": "It gives {input} a number.",
+    "multi-label": "It tells which of {count} labels fit {input}.",
+    "aspects": "It tells one label for each aspect of {input}.",
+    "vectors": "It gives {input} a vector of {count} numbers, near to those of texts that mean the same.",
+}
+EXPORTED = """from eyas.serve import Predictor
+
+predictor = Predictor("{name}")
+print(predictor({example}))"""
+# Of a folder that transformers reads, by what reads it.
+PIPELINE = """import eyas  # lets transformers know the architecture
+from transformers import pipeline
+
+print(pipeline("{pipeline}", model="{name}")({example}))"""
+ENCODER = """import eyas  # lets transformers know the architecture
+from sentence_transformers import SentenceTransformer
+
+print(SentenceTransformer("{name}").encode({example}))"""
+OTHER = """from eyas import Classifier
+
+print(Classifier.load("{name}").logits({example}))"""
+MOST_LABELS = 50
+# Of a run's settings, what says nothing to a reader, or is said elsewhere.
+SILENT = {"command", "teacher_fingerprint", "transfer_set", "transfer_sources", "validation", "model_files", "data"}
+SILENT |= {"init", "members", "rows", "labels"}
+# How `eyas distill` calls them.
+FLAGS = {
+    "teacher": "--teacher",
+    "source": "--data",
+    "architecture": "--student",
+    "recipe": "--recipe",
+    "recipe_options": "--option",
+    "unlabelled": "--unlabelled",
+    "most_unlabelled": "--most-unlabelled",
+    "augment": "--augment",
+    "select": "--select",
+    "mixup": "--mixup",
+    "smoothing": "--smoothing",
+    "embeddings": "--embeddings",
+    "embedding_size": "--embedding-size",
+    "hidden_size": "--hidden-size",
+    "vocab_size": "--vocab-size",
+    "char_embedding_size": "--char-embedding-size",
+    "crf": "--crf",
+    "layers": "--layers",
+    "heads": "--heads",
+    "feed_forward": "--ffn",
+    "init": "--init",
+    "combination": "--combination",
+    "freeze_embeddings": "--freeze-embeddings",
+    "num_train_epochs": "--epochs",
+    "per_device_train_batch_size": "--batch-size",
+    "learning_rate": "--learning-rate",
+    "max_length": "--max-length",
+    "seed": "--seed",
+    "live": "--live",
+    "text": "--text",
+    "text_pair": "--text-pair",
+    "label": "--label",
+    "task": "--task",
+    "repair_tags": "--repair-tags",
+    "teacher_dtype": "--teacher-dtype",
+}
+NOTHING: tuple[Any, ...] = (None, False, [], (), {}, "", 0)
+
+
+def write_model_card(
+    folder: Path, name: str, manifest: Manifest, model: Any, parity: Parity, run: dict[str, Any]
+) -> None:
+    """Write README.md into `folder`, the exported model that will be called `name`.
+
+    Args:
+        run: settings of the run that trained it, as far as they are known.
+    """
+    size = sum((folder / file).stat().st_size for file in (MODEL, TOKENIZER))
+    about = Reads(manifest.task, manifest.labels, manifest.pair, manifest.max_length)
+    example = '[("first text", "second text")]' if manifest.pair else '["some text"]'
+    card = _render(
+        about,
+        name,
+        run,
+        exported=True,
+        facts=_facts(about, size, model) | {"precision": manifest.precision},
+        parameters=model.num_parameters(),
+        use=EXPORTED.format(name=name, example=example),
+        needs="It needs `eyas` (`onnxruntime`, `tokenizers`, `numpy`), not torch.",
+        commands=_commands(run, f"eyas export --model student --out {shlex.quote(name)}", manifest.precision),
+        parity=parity,
+    )
+    (folder / CARD).write_text(card, encoding="utf-8")
+
+
+def model_card(folder: Path, name: str) -> str:
+    """The card of a student or teacher that transformers reads, to be called `name`.
+
+    Raises:
+        ModelError: no such model.
+    """
+    model, tokenizer = load_classifier(folder)
+    task = task_of_config(model.config)
+    pair = bool(getattr(model.config, "pair", '"text_pair"' in _first_line(folder / SAMPLE_FILE)))
+    about = Reads(task.kind, list(task.labels), pair, input_length(model, tokenizer, MAX_LENGTH))
+    single = '{"text": "first text", "text_pair": "second text"}' if pair else '["some text"]'
+    pipeline = {"classification": PIPELINE, "tagging": PIPELINE, "vectors": ENCODER}.get(task.kind, OTHER)
+    if pipeline is OTHER and pair:
+        single = '["first text"], ["second text"]'
+    run = run_settings(folder)
+    return _render(
+        about,
+        name,
+        run,
+        exported=False,
+        facts=_facts(about, sum(file.stat().st_size for file in folder.glob("*.safetensors")), model),
+        parameters=model.num_parameters(),
+        use=pipeline.format(name=name, example=single, pipeline=_pipeline(about)),
+        needs="It needs `eyas[train]`.",
+        commands=_commands(run, "", ""),
+    )
+
+
+def run_settings(model: Path) -> dict[str, Any]:
+    """What is known of the run that made the folder; empty where nothing is."""
+    try:
+        return dict(json.loads((model / RUN_FILE).read_text())["settings"])
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a model takes and gives.
+
+    Args:
+        task: one of `eyas.tasks.KINDS`.
+        pair: whether it takes two texts.
+        length: tokens that it reads.
+    """
+
+    task: str
+    labels: list[str]
+    pair: bool
+    length: int
+
+
+def _render(about: Reads, name: str, run: dict[str, Any], exported: bool, **more: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True
+    )
+    text = "a pair of texts" if about.pair else "a text"
+    return environment.get_template("model_card.md.jinja").render(
+        title=name,
+        exported=exported,
+        taught=run.get("command") != "finetune",
+        library="eyas" if exported else "transformers",
+        base_model=_hub_name(run.get("teacher") or run.get("model")),
+        pipeline=_pipeline(about),
+        what=WHAT[about.task],
+        purpose=PURPOSE[about.task].format(count=len(about.labels), input=text),
+        version=__version__,
+        training=_training(run),
+        **more,
+    )
+
+
+def _pipeline(about: Reads) -> str:
+    return PIPELINES.get(about.task, "text-classification")
+
+
+def _facts(about: Reads, size: int, model: Any) -> dict[str, Any]:
+    taken = "two texts" if about.pair else "sentences" if about.task == "tagging" else "one text"
+    tagging = about.task == "tagging"
+    part = f"in windows of {about.length} tokens" if tagging else f"the first {about.length} tokens"
+    shown = ", ".join(about.labels[:MOST_LABELS]) + (", ..." if len(about.labels) > MOST_LABELS else "")
+    labels = f"{len(about.labels)} dimensions" if about.task == "vectors" else _cell(shown)
+    facts = {"labels": labels, "input": f"{taken}, {part}", "size on disk": f"{size / 1e6:.2f} MB"}
+    return {**facts, "architecture": type(model).__name__}
+
+
+def _training(run: dict[str, Any]) -> dict[str, str]:
+    """The settings that somebody chose; of paths their last part, since the card may be read by others."""
+    said: dict[str, str] = {}
+    for key, value in run.items():
+        value = {k: v for k, v in value.items() if v not in NOTHING} if isinstance(value, dict) else value
+        if key in SILENT or value in NOTHING:
+            continue
+        parts = [f"{k}: {_public(v)}" for k, v in value.items()] if isinstance(value, dict) else [str(_public(value))]
+        said["data" if key == "source" else key.replace("_", " ")] = _cell(", ".join(parts))
+    return said
+
+
+def _public(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_public(part) for part in value]
+    return Path(value).name if isinstance(value, str) and "/" in value and not _hub_name(value) else value
+
+
+def _hub_name(value: Any) -> str:
+    """`value` where it is a name on the Hub; local folders are recorded as absolute paths."""
+    parts = value.split("/") if isinstance(value, str) else []
+    return str(value) if len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~") else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _commands(run: dict[str, Any], then: str, precision: str) -> str:
+    """The command lines that make it again; empty where a setting is not one of theirs."""
+    if run.get("command") != "distill" or not {"teacher", "source"} <= run.keys():
+        return ""
+    settings = {key: value for key, value in run.items() if key not in SILENT}
+    for part in ("student", "transfer", "arguments"):
+        settings |= settings.pop(part, {})
+    settings["augment"] = settings.get("augment") or "none"
+    if not {key for key, value in settings.items() if value not in NOTHING} <= FLAGS.keys():
+        return ""
+    words = ["eyas", "distill"]
+    for key, flag in FLAGS.items():
+        value = settings.get(key)
+        if value in NOTHING:
+            continue
+        values = [f"{k}={option_text(v)}" for k, v in value.items()] if isinstance(value, dict) else value
+        for each in values if isinstance(values, list | tuple) else [values]:
+            words += [flag] if each is True else [flag, str(_public(each))]
+    export = f"{then} --int8" if precision == "int8" else then
+    return f"{shlex.join(words)} --out student\n{export}".strip()
+
+
+def _first_line(path: Path) -> str:
+    return next(iter(path.read_text(encoding="utf-8").splitlines()), "") if path.is_file() else ""

@@ -1,0 +1,189 @@
+"""A classifier as one ONNX file: dynamic batch and length, weights inside, optionally int8."""
+
+import hashlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import onnxscript.optimizer
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import Tensor, nn
+
+from eyas.models import is_student
+
+OPSET = 20
+# A matrix product smaller than this is faster in fp32 than the nodes that quantise its input.
+SMALLEST_INT8_WEIGHT = 8192
+# Of a configuration, what does not change the graph.
+ANY_MODEL = {"_name_or_path", "id2label", "label2id", "transformers_version"}
+
+
+class _LogitsOnly(nn.Module):
+    def __init__(self, model: nn.Module, names: list[str]) -> None:
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        logits: Tensor = self.model(**dict(zip(self.names, inputs, strict=True))).logits
+        return logits
+
+
+def input_names(model: Any, tokenizer: Any) -> list[str]:
+    """The graph's inputs. A student finds the padding itself; a transformer is told."""
+    if is_student(model):
+        return ["input_ids", "token_type_ids"] if model.config.pair else ["input_ids"]
+    return [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in tokenizer.model_input_names]
+
+
+def write_onnx(model: Any, names: list[str], path: Path, int8: bool = False) -> Path:
+    """Export `model` to `path`, which it returns.
+
+    Args:
+        model: a classifier of texts or words in eval mode, on the CPU.
+        names: the graph's inputs, each [batch, length] int64.
+        int8: quantise weights (int8, dynamic activations) and the embedding table.
+    """
+    with _quiet():
+        graph = _graph(model, names)
+        onnx.save(_with_weights(graph, model), path)
+        _fold_constants(path)
+        if int8:
+            _quantise(path)
+    return path
+
+
+# Conversion takes seconds, weights milliseconds: an exam converts students that differ in weights alone.
+_graphs: dict[str, onnx.ModelProto] = {}
+
+
+def _graph(model: Any, names: list[str]) -> onnx.ModelProto:
+    """The graph of all models of this form, with the parameters among its inputs."""
+    form = _form(model, names)
+    if form not in _graphs:
+        _graphs[form] = _convert(model, names)
+    return _graphs[form]
+
+
+def _form(model: Any, names: list[str]) -> str:
+    """What decides the graph but for parameters. Buffers do: an ensemble's say which members it leaves out."""
+    settings = {name: value for name, value in model.config.to_dict().items() if name not in ANY_MODEL}
+    shapes = {name: list(weight.shape) for name, weight in model.named_parameters()}
+    groups = getattr(getattr(model, "task", None), "groups", None)  # told by the names of labels
+    buffers = hashlib.sha256()
+    for buffer in model.buffers():
+        buffers.update(buffer.numpy().tobytes())
+    return json.dumps([type(model).__name__, names, settings, groups, shapes, buffers.hexdigest()], default=str)
+
+
+def _convert(model: Any, names: list[str]) -> onnx.ModelProto:
+    ids = torch.randint(5, 50, (2, 12))
+    example = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "token_type_ids": torch.zeros_like(ids),
+    }
+    example["token_type_ids"][:, 6:] = 1
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
+    with _eager_attention(model), torch.no_grad():
+        program = torch.onnx.export(
+            _LogitsOnly(model, names).eval(),
+            tuple(example[name] for name in names),
+            input_names=names,
+            output_names=["logits"],
+            dynamic_shapes=(tuple({0: batch, 1: length} for _ in names),),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+            optimize=False,  # it would fold and rename weights
+        )
+    assert program is not None  # as it is without dynamo
+    graph = program.model.graph
+    for name, _ in _parameters(model):
+        if name in graph.initializers:
+            weight = graph.initializers.pop(name)
+            weight.const_value = None
+            graph.inputs.append(weight)
+    onnxscript.optimizer.optimize(program.model)
+    return program.model_proto
+
+
+def _with_weights(graph: onnx.ModelProto, model: Any) -> onnx.ModelProto:
+    filled = onnx.ModelProto()
+    filled.CopyFrom(graph)
+    inputs = {value.name: value for value in filled.graph.input}
+    for name, weight in _parameters(model):
+        if name in inputs:
+            filled.graph.input.remove(inputs[name])
+            filled.graph.initializer.append(onnx.numpy_helper.from_array(weight.detach().numpy(), name))
+    return filled
+
+
+def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """By their names in the graph."""
+    return model.named_parameters(prefix="model", remove_duplicate=False)
+
+
+def _fold_constants(path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(path)
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+
+
+def _quantise(path: Path) -> None:
+    model = onnx.load(path)
+    graph = model.graph
+    del graph.value_info[:]  # shapes of before the quantiser turns Gemm into MatMul; it infers its own
+    sizes = {weight.name: int(np.prod(weight.dims)) for weight in graph.initializer}
+    small = [
+        name
+        for node in graph.node
+        for name in (node.name, f"{node.name}_MatMul")  # what the quantiser calls a Gemm
+        if node.op_type in ("MatMul", "Gemm") and sizes.get(node.input[1], 0) < SMALLEST_INT8_WEIGHT
+    ]
+    quantize_dynamic(
+        model,
+        path,
+        op_types_to_quantize=["MatMul", "Gemm", "Gather", "LSTM"],
+        weight_type=QuantType.QInt8,  # U8S8 reaches VNNI and AMX; QUInt8 is 2.5 to 4 times slower
+        nodes_to_exclude=small,
+        per_channel=True,  # as fast and as small, and a transformer stays closer to itself
+        reduce_range=True,  # 7 bits: without VNNI, products of 8 do not fit and are cut, which ruins a student
+        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
+    )
+
+
+@contextmanager
+def _eager_attention(model: Any) -> Iterator[None]:
+    """sdpa exports guards that no optimiser fuses."""
+    before = model.config._attn_implementation
+    if before != "eager" and not is_student(model):
+        model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        if before != "eager" and not is_student(model):
+            model.set_attn_implementation(before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter and the quantiser tell their progress to the root logger and to stdout."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)

@@ -1,0 +1,95 @@
+"""A model folder on the Hugging Face Hub, with its card."""
+
+from fnmatch import fnmatch
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+from eyas.errors import ExportError
+from eyas.export.model_card import model_card
+from eyas.runtime.manifest import CARD, MANIFEST, renamed_card
+
+# What a model is made of. Whatever else lies in the folder stays here: checkpoints, the run's settings with their
+# paths, the sample of validation texts.
+UPLOADED = (
+    *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.*"),
+    *("merges.txt", "spiece.model", "sentencepiece*.model", "modules.json", "sentence_bert_config.json"),
+    *("1_Pooling/config.json", "manifest.json", "model.onnx", "exam.json", "exam.svg", "exam-plan.yaml"),
+    *("web/*", "openvino/*"),
+)
+FORBIDDEN = (401, 403)
+
+
+def push(
+    folder: str | Path,
+    repository: str,
+    licence: str | None = None,
+    private: bool = False,
+    endpoint: str | None = None,
+) -> str:
+    """Upload an exported folder, or a student or teacher that transformers reads; make the repository if need be.
+
+    Only files of the model are uploaded, see `UPLOADED`. An exported folder's `manifest.json` has eight short texts to
+    test itself with.
+
+    Args:
+        repository: USER/NAME.
+        licence: for the card, as the Hub spells it ("apache-2.0").
+        private: of a new repository.
+        endpoint: of the Hub; by default the one that huggingface_hub is set to.
+
+    Returns:
+        The address of the upload.
+
+    Raises:
+        ExportError: no model folder, a name that the Hub does not take, or the Hub refuses; says why.
+        ModelError: a folder with a config.json that holds no classifier, tagger or encoder of texts.
+    """
+    source = Path(folder)
+    card = ModelCard(_card(source, repository))
+    _check_name(repository)
+    if licence:
+        card.data.license = licence  # type: ignore[attr-defined]
+    names = (file.relative_to(source).as_posix() for file in sorted(source.rglob("*")) if file.is_file())
+    operations = [
+        CommitOperationAdd(name, source / name) for name in names if any(fnmatch(name, pattern) for pattern in UPLOADED)
+    ]
+    operations.append(CommitOperationAdd(CARD, str(card).encode()))
+    api = HfApi(endpoint=endpoint)
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        return str(api.create_commit(repository, operations, commit_message="Add the model").commit_url)
+    except Exception as error:  # also those of its HTTP client, which changes from version to version
+        response = getattr(error, "response", None)
+        advice = (
+            " Log in with: hf auth login (or set HF_TOKEN), with a token that may write there."
+            if getattr(response, "status_code", None) in FORBIDDEN
+            else ""
+        )
+        raise ExportError(f"The Hub did not take {repository}: {str(error).strip()}{advice}") from None
+
+
+def _card(source: Path, repository: str) -> str:
+    if (source / MANIFEST).is_file():
+        if not (source / CARD).is_file():
+            raise ExportError(f"{source} has lost its {CARD}. Export the model again.")
+        card = renamed_card((source / CARD).read_text(encoding="utf-8"), source.name, repository)
+        return card.replace(f'Predictor("{repository}")', f'Predictor(snapshot_download("{repository}"))').replace(
+            "from eyas.serve import",
+            "from huggingface_hub import snapshot_download\nfrom eyas.serve import",
+        )
+    if not (source / "config.json").is_file():
+        raise ExportError(f"{source} is no model: expected an exported folder, or one with a config.json.")
+    return model_card(source, repository)
+
+
+def _check_name(repository: str) -> None:
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise ExportError(f"{repository!r} is no name of a repository: {error}") from None
+    if repository.count("/") != 1:
+        raise ExportError(f"{repository!r} is no name of a repository, expected USER/NAME.")

@@ -1,0 +1,64 @@
+"""The students: ordinary Hugging Face models, known to the Auto classes after `import eyas.models`."""
+
+from typing import Any
+
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+from eyas.models.bilstm import BiLSTMForSequenceClassification, BiLSTMForTokenClassification
+from eyas.models.cnn import CNNForSequenceClassification, CNNForTokenClassification
+from eyas.models.cnn_lstm import CNNLSTMForSequenceClassification, CNNLSTMForTokenClassification
+from eyas.models.configuration import (
+    BiLSTMConfig,
+    CNNConfig,
+    CNNLSTMConfig,
+    EnsembleConfig,
+    StaticConfig,
+    StudentConfig,
+)
+from eyas.models.ensemble import ENSEMBLE, MEMBERS, EnsembleForSequenceClassification, member_names
+from eyas.models.sequence import StudentForSequenceClassification
+from eyas.models.static import StaticForSequenceClassification, StaticForTokenClassification
+from eyas.models.student import Student, is_student
+from eyas.models.tokens import StudentForTokenClassification
+
+STUDENTS: dict[str, type[StudentForSequenceClassification]] = MEMBERS
+TAGGERS: dict[str, type[StudentForTokenClassification]] = {
+    "static": StaticForTokenClassification,
+    "cnn": CNNForTokenClassification,
+    "bilstm": BiLSTMForTokenClassification,
+    "cnn-lstm": CNNLSTMForTokenClassification,
+}
+
+for _name, _model in STUDENTS.items():
+    _config: Any = _model.config_class
+    AutoConfig.register(_config.model_type, _config)
+    AutoModelForSequenceClassification.register(_config, _model)
+    AutoModelForTokenClassification.register(_config, TAGGERS[_name])
+AutoConfig.register(EnsembleConfig.model_type, EnsembleConfig)
+AutoModelForSequenceClassification.register(EnsembleConfig, EnsembleForSequenceClassification)
+
+__all__ = [
+    "ENSEMBLE",
+    "STUDENTS",
+    "TAGGERS",
+    "BiLSTMConfig",
+    "BiLSTMForSequenceClassification",
+    "BiLSTMForTokenClassification",
+    "CNNConfig",
+    "CNNForSequenceClassification",
+    "CNNForTokenClassification",
+    "CNNLSTMConfig",
+    "CNNLSTMForSequenceClassification",
+    "CNNLSTMForTokenClassification",
+    "EnsembleConfig",
+    "EnsembleForSequenceClassification",
+    "StaticConfig",
+    "StaticForSequenceClassification",
+    "StaticForTokenClassification",
+    "Student",
+    "StudentConfig",
+    "StudentForSequenceClassification",
+    "StudentForTokenClassification",
+    "is_student",
+    "member_names",
+]

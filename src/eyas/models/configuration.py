@@ -1,0 +1,97 @@
+"""Settings of the students, as Hugging Face configurations."""
+
+from transformers import PreTrainedConfig
+
+
+class StudentConfig(PreTrainedConfig):
+    """What every student has.
+
+    Args:
+        vocab_size: tokens in the embedding table.
+        embedding_size: dimension of the word vectors (most of a student's bytes).
+        hidden_size: width of the layers above (most of its time).
+        dropout: probability, on the word vectors and before the classifier.
+        max_length: tokens of a text that are read; what follows is ignored (a tagger reads all).
+        pair: whether the model compares two texts, encoded apart by the same weights.
+        char_embedding_size: dimension of a convolution over the characters of each token; 0 = none (taggers only).
+        char_vocab_size: characters it knows.
+        crf: whether tags are chosen as a sequence, by a conditional random field (taggers only).
+        data_labels: what the training data called the labels, where `id2label` has better names.
+        eyas_task: what is learned, one of `eyas.tasks.KINDS`.
+    """
+
+    vocab_size: int = 30522
+    embedding_size: int = 128
+    hidden_size: int = 150
+    dropout: float = 0.2
+    max_length: int = 256
+    pair: bool = False
+    char_embedding_size: int = 0
+    char_vocab_size: int = 0
+    crf: bool = False
+    pad_token_id: int = 0
+    data_labels: list[str] | None = None
+    eyas_task: str = "classification"
+
+
+class StaticConfig(StudentConfig):
+    """Mean of word vectors, then one hidden layer; a tagger reads a window of words around each.
+
+    Args:
+        window: words on either side that a tagger reads.
+    """
+
+    model_type = "eyas-static"
+    hidden_size: int = 128
+    window: int = 2
+
+
+class CNNConfig(StudentConfig):
+    """Kim 2014: convolutions of several widths, maximum over time. A tagger stacks dilated ones (Strubell et al. 2017).
+
+    Args:
+        kernel_sizes: widths of the convolutions, in tokens.
+        hidden_size: filters of each width.
+        dilations: of the layers a tagger stacks, each three tokens wide.
+    """
+
+    model_type = "eyas-cnn"
+    hidden_size: int = 100
+    kernel_sizes: tuple[int, ...] | list[int] = (3, 4, 5)
+    dilations: tuple[int, ...] | list[int] = (1, 2, 4, 1)
+
+
+class BiLSTMConfig(StudentConfig):
+    """One bidirectional LSTM layer, `hidden_size` units in each direction."""
+
+    model_type = "eyas-bilstm"
+
+
+class CNNLSTMConfig(StudentConfig):
+    """Convolution, then LSTM: local patterns read in order (Zhou et al. 2015; Lin et al. 2024).
+
+    Args:
+        kernel_sizes: widths of the convolutions, in tokens.
+        num_filters: filters of each width.
+    """
+
+    model_type = "eyas-cnn-lstm"
+    kernel_sizes: tuple[int, ...] | list[int] = (3,)
+    num_filters: int = 150
+
+
+class EnsembleConfig(StudentConfig):
+    """Several students over one table of word vectors (Lin et al. 2024).
+
+    Args:
+        members: their architectures.
+        hidden_size: width of each member's layers; 0 = each architecture's own.
+        combination: "logits" or "probabilities" = their mean; "weights" = a mean of logits with weights that were
+            fitted on validation texts.
+    """
+
+    model_type = "eyas-ensemble"
+    embedding_size: int = 100
+    hidden_size: int = 0
+    members: tuple[str, ...] | list[str] = ("cnn", "bilstm", "cnn-lstm")
+    combination: str = "logits"

@@ -1,0 +1,142 @@
+"""`ensemble:cnn,bilstm,cnn-lstm`: students of several kinds over one table of word vectors (Lin et al. 2024)."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from eyas.errors import ModelError
+from eyas.models.bilstm import BiLSTMForSequenceClassification
+from eyas.models.cnn import CNNForSequenceClassification
+from eyas.models.cnn_lstm import CNNLSTMForSequenceClassification
+from eyas.models.configuration import EnsembleConfig, StudentConfig
+from eyas.models.sequence import StudentForSequenceClassification, TextHead, TextStudent
+from eyas.models.static import StaticForSequenceClassification
+from eyas.tasks import Task
+
+logger = logging.getLogger("eyas")
+
+ENSEMBLE = "ensemble"
+MEMBERS: dict[str, type[StudentForSequenceClassification]] = {
+    "static": StaticForSequenceClassification,
+    "cnn": CNNForSequenceClassification,
+    "bilstm": BiLSTMForSequenceClassification,
+    "cnn-lstm": CNNLSTMForSequenceClassification,
+}
+LOGITS, PROBABILITIES, WEIGHTS = "logits", "probabilities", "weights"
+COMBINATIONS = (LOGITS, PROBABILITIES, WEIGHTS)
+# No logit of a member that still learns is larger.
+DIVERGED = 1e4
+
+
+@dataclass
+class EnsembleOutput(SequenceClassifierOutput):
+    """The combined logits [batch, labels], and those of each member [members, batch, labels]."""
+
+    member_logits: Tensor | None = None
+
+
+class EnsembleForSequenceClassification(TextStudent):
+    """Members read the same word vectors, each its own way; their answers are combined.
+
+    A member whose logits grow without bounds while it learns is named and left out from then on.
+    """
+
+    config_class = EnsembleConfig
+    config: EnsembleConfig
+
+    def __init__(self, config: EnsembleConfig) -> None:
+        super().__init__(config)
+        self.members = nn.ModuleList(_member(name, config, self.num_labels) for name in config.members)
+        count = len(config.members)
+        self.register_buffer("weights", torch.full((count,), 1 / count))
+        self.register_buffer("is_left_out", torch.zeros(count, dtype=torch.bool))
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def answer(self, x: Tensor, mask: Tensor) -> EnsembleOutput:
+        left_out = () if torch.compiler.is_exporting() else self.left_out
+        logits = {place: head(x, mask) for place, head in enumerate(self.members) if place not in left_out}
+        if self.training:
+            logits = self._sound(logits)
+        places = list(logits)
+        members = torch.stack(list(logits.values()))
+        weights = self.get_buffer("weights")[places]
+        combined = combine(self.task, members, weights / weights.sum(), self.config.combination)
+        return EnsembleOutput(logits=combined, member_logits=members)
+
+    @property
+    def left_out(self) -> set[int]:
+        """Members that diverged; a buffer, so that a training that goes on knows them."""
+        return set(self.get_buffer("is_left_out").nonzero().flatten().tolist())
+
+    def _sound(self, logits: dict[int, Tensor]) -> dict[int, Tensor]:
+        most = DIVERGED if self.task.decides else float("inf")  # numbers may be large
+        bad = {place for place, own in logits.items() if not bool(own.detach().abs().max() < most)}
+        for place in bad:
+            logger.warning("%s, member %d, diverged and is left out.", self.config.members[place], place + 1)
+            self.get_buffer("is_left_out")[place] = True
+        if bad and bad == logits.keys():
+            raise ModelError("All members diverged. Lower --learning-rate.")
+        return {place: own for place, own in logits.items() if place not in bad}
+
+
+def combine(task: Task, members: Tensor, weights: Tensor, combination: str) -> Tensor:
+    """One answer of several.
+
+    Args:
+        members: [members, batch, labels] logits.
+        weights: [members], their sum 1.
+        combination: "logits" or "weights" = the weighted mean of logits; "probabilities" = logits of the weighted mean
+            of what the members believe.
+
+    Returns:
+        [batch, labels].
+    """
+    shares = weights[:, None, None]
+    if combination != PROBABILITIES or not task.decides:
+        return (members * shares).sum(0)
+    if task.kind == "multi-label":
+        return torch.logit((members.sigmoid() * shares).sum(0), eps=1e-6)
+    parts = [(members[..., columns].softmax(-1) * shares).sum(0).clamp(min=1e-12).log() for columns in task.groups]
+    order = [column for columns in task.groups for column in columns]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)[:, torch.tensor(order).argsort()]
+
+
+def subset(model: EnsembleForSequenceClassification, places: Sequence[int]) -> EnsembleForSequenceClassification:
+    """A model of those members alone, with their weights in the same proportion."""
+    config = EnsembleConfig.from_dict({**model.config.to_dict(), "members": [model.config.members[p] for p in places]})
+    smaller = EnsembleForSequenceClassification(config)
+    smaller.embeddings.load_state_dict(model.embeddings.state_dict())
+    for ours, place in zip(smaller.members, places, strict=True):
+        ours.load_state_dict(model.members[place].state_dict())
+    weights = model.get_buffer("weights")[list(places)]
+    smaller.get_buffer("weights").copy_(weights / weights.sum())
+    smaller.train(False)
+    return smaller
+
+
+def member_names(architecture: str) -> list[str]:
+    """`ensemble:cnn,bilstm` -> ["cnn", "bilstm"]; raises ModelError for fewer than two, or others."""
+    names = [name.strip() for name in architecture.partition(":")[2].split(",") if name.strip()]
+    unknown = [name for name in names if name not in MEMBERS]
+    if unknown:
+        raise ModelError(f"{architecture}: no member {unknown[0]!r}. Expected some of {', '.join(MEMBERS)}.")
+    if len(names) < 2:
+        raise ModelError(
+            f"{architecture} has {len(names)} members, expected two or more, such as ensemble:cnn,bilstm,cnn-lstm. "
+            "A single student needs no ensemble: name it alone."
+        )
+    return names
+
+
+def _member(name: str, ensemble: EnsembleConfig, labels: int) -> TextHead:
+    kind = MEMBERS[name]
+    shared = ("embedding_size", "dropout", "max_length", "pair")
+    settings = {setting: getattr(ensemble, setting) for setting in shared}
+    if ensemble.hidden_size:
+        settings["hidden_size"] = ensemble.hidden_size
+    config: StudentConfig = kind.config_class(**settings)
+    return TextHead(kind.encoder_class(config, config.embedding_size), config, labels)

@@ -1,0 +1,173 @@
+"""What a transformer computes inside and does not return: queries, keys and values of every layer; attributions."""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from eyas.errors import ModelError
+
+# What the families call these projections: BERT, RoBERTa, ELECTRA, ALBERT; DistilBERT; DeBERTa-v2; newer ones.
+PROJECTIONS: dict[str, tuple[str, ...]] = {
+    "queries": ("query", "q_lin", "query_proj", "q_proj"),
+    "keys": ("key", "k_lin", "key_proj", "k_proj"),
+    "values": ("value", "v_lin", "value_proj", "v_proj"),
+}
+# The three of them in one, as in ModernBERT.
+FUSED = "Wqkv"
+# Their attention is more than queries times keys.
+RELATIVE = ("deberta", "deberta-v2", "modernbert")
+ATTRIBUTIONS = "attributions"
+# What transformers alone have, and everything a model can be asked for.
+LAYER_FIELDS = frozenset({"hidden_states", "attentions", *PROJECTIONS})
+FIELDS = LAYER_FIELDS | {"logits", ATTRIBUTIONS}
+
+
+def run(model: Any, inputs: Mapping[str, Any], fields: Collection[str], create_graph: bool = False) -> dict[str, Any]:
+    """The model's outputs for `inputs`, with those of `fields` that it does not return by itself.
+
+    Args:
+        create_graph: attributions will be differentiated themselves.
+
+    Returns:
+        What the model returns, and for `queries`, `keys`, `values` a list of [batch, length, size], one a layer; for
+        `attributions` [batch, labels, length, size]; and `heads`, the number of attention heads.
+
+    Raises:
+        ModelError: the model has no such projections.
+    """
+    own = getattr(model, "module", model)  # where it is spread over devices
+    if "attentions" in fields and own.config._attn_implementation != "eager":
+        own.set_attn_implementation("eager")  # any other returns an empty tuple
+    flags = {f"output_{name}": True for name in ("hidden_states", "attentions") if name in fields}
+    attributed = ATTRIBUTIONS in fields
+    with (
+        _differentiable_twice() if attributed and create_graph else nullcontext(),
+        capture(own, fields) as inside,
+        _embedded(own, attributed) as embedded,
+    ):
+        outputs = model(**inputs, **flags)
+    found = {**outputs, **inside, "heads": getattr(own.config, "num_attention_heads", None)}
+    if attributed:
+        found[ATTRIBUTIONS] = attributions(outputs.logits, embedded[0], create_graph)
+    return found
+
+
+def attributions(logits: Tensor, embedded: Tensor, create_graph: bool = False) -> Tensor:
+    """Gradient times input of each label's log-probability (of a regression: of its score).
+
+    One step of integrated gradients from a baseline of zero (AD-KD, Wu et al. 2023, section 3.1).
+
+    Args:
+        logits: [batch, labels].
+        embedded: [batch, length, size], the word vectors that they were computed from.
+
+    Returns:
+        [batch, labels, length, size].
+    """
+    scores = logits if logits.shape[1] == 1 else logits.log_softmax(-1)
+    totals = scores.float().sum(0)
+    parts = [torch.autograd.grad(total, embedded, retain_graph=True, create_graph=create_graph)[0] for total in totals]
+    return torch.stack(parts, 1) * embedded.unsqueeze(1)
+
+
+@contextmanager
+def capture(model: nn.Module, fields: Collection[str]) -> Iterator[dict[str, list[Tensor]]]:
+    """Collect those of `fields` that are in `PROJECTIONS`, one [batch, length, size] a layer, while the model runs.
+
+    Raises:
+        ModelError: the model has no such projections.
+    """
+    found: dict[str, list[Tensor]] = {field: [] for field in fields if field in PROJECTIONS}
+    parents = {child: parent for parent in model.modules() for child in parent.children()}
+    hooks = []
+    try:
+        for field, outputs in found.items():
+            fused = _named(model, (FUSED,))
+            part = tuple(PROJECTIONS).index(field) if fused else None
+            for module in fused or projections(model, field):
+                kept = _Kept(outputs, part)
+                hooks.append(parents[module].register_forward_pre_hook(kept.open))
+                hooks.append(module.register_forward_hook(kept))
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _differentiable_twice() -> Iterator[None]:
+    """Without the fast kernels of attention and of recurrent layers, which have no second derivative."""
+    with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
+        yield
+
+
+@contextmanager
+def _embedded(model: Any, wanted: bool) -> Iterator[list[Tensor]]:
+    """What the word table put out, as something that can be differentiated by."""
+    found: list[Tensor] = []
+
+    def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        output = output if output.requires_grad else output.detach().requires_grad_()
+        found.append(output)
+        return output
+
+    handle = model.get_input_embeddings().register_forward_hook(hook) if wanted else None
+    try:
+        yield found
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
+def projections(model: nn.Module, field: str) -> list[nn.Module]:
+    """The projections to queries, keys or values, from the bottom; raises ModelError where there are none."""
+    modules = _named(model, PROJECTIONS[field])
+    if not modules:
+        raise ModelError(
+            f"{type(model).__name__} has no {field} of its own to compare attention by. Choose a recipe that reads "
+            "logits or hidden states."
+        )
+    return modules
+
+
+def layers_of(model: Any) -> nn.ModuleList:
+    """The model's layers, from the bottom; raises ModelError where they are not a list."""
+    count = getattr(model.config, "num_hidden_layers", None)
+    lists = (module for module in model.modules() if isinstance(module, nn.ModuleList))
+    found = next((layers for layers in lists if len(layers) == count), None)
+    if found is None:
+        raise ModelError(f"{type(model).__name__} has no list of layers to take apart. Choose another recipe.")
+    return found
+
+
+def check_attention(config: Any) -> None:
+    """Raises ModelError for a family whose attention is not made of queries and keys alone."""
+    if config.model_type in RELATIVE:
+        raise ModelError(
+            f"{config.model_type} attends by relative positions as well: its attention can't be compared here. Choose "
+            "a recipe that reads logits or hidden states, or minilmv2, which compares relations."
+        )
+
+
+def _named(model: nn.Module, names: Collection[str]) -> list[nn.Module]:
+    return [module for name, module in model.named_modules() if name.rsplit(".", 1)[-1] in names]
+
+
+class _Kept:
+    """A projection's first output of each run of its attention: DeBERTa projects its positions with it as well."""
+
+    def __init__(self, outputs: list[Tensor], part: int | None) -> None:
+        self.outputs, self.part, self.waits = outputs, part, False
+
+    def open(self, *_: Any) -> None:
+        self.waits = True
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        if self.waits:
+            # Under autocast a model's outputs come as float32, what its modules give does not.
+            self.outputs.append((output if self.part is None else output.chunk(3, -1)[self.part]).float())
+        self.waits = False

@@ -1,0 +1,206 @@
+"""Load a classifier from a folder or the Hub, refusing what would go wrong later."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+
+from eyas.data.labels import ordered_names
+from eyas.data.tokenization import wrap_tokenizer
+from eyas.errors import ModelError
+from eyas.models.student import is_student
+from eyas.tasks import Task, task_of_model
+
+logger = logging.getLogger("eyas")
+
+MAX_LENGTH = 256
+# What transformers calls our tasks, where it knows them.
+PROBLEMS = {
+    "classification": "single_label_classification",
+    "regression": "regression",
+    "multi-label": "multi_label_classification",
+}
+
+
+def load_classifier(source: str | Path) -> tuple[PreTrainedModel, Any]:
+    """A trained classifier of texts or words and its tokenizer, in float32 and eval mode.
+
+    Raises:
+        ModelError: no such folder, no weights, another head, or a tokenizer that does not fit.
+    """
+    name, config = str(source), _config(source)
+    architectures = config.architectures or []
+    heads = ("SequenceClassification", "TokenClassification")
+    if architectures and not any(head in architectures[0] for head in heads):
+        raise ModelError(
+            f"{name} is a {architectures[0]}, expected a model for sequence or token classification. "
+            "Make one from it with: eyas finetune --model ... --data ... --out ..."
+        )
+    auto = AutoModelForTokenClassification if task_of_config(config).is_tagging else AutoModelForSequenceClassification
+    model, info = _from_pretrained(auto, source, output_loading_info=True)
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"{name} has no weights for {', '.join(missing[:4])}: it is not a trained classifier. "
+            "Make one from it with: eyas finetune --model ... --data ... --out ..."
+        )
+    return model.eval(), load_tokenizer(source, model)
+
+
+def load_body(source: str | Path) -> tuple[PreTrainedModel, Any]:
+    """A pretrained encoder without a head, and its tokenizer, in eval mode."""
+    model, info = _from_pretrained(AutoModel, source, output_loading_info=True)
+    missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise ModelError(f"{source} has no weights for {', '.join(missing[:4])}: it is no pretrained encoder.")
+    return model.eval(), load_tokenizer(source, model)
+
+
+def load_encoder(source: str | Path, task: Task, pair: bool = False) -> tuple[PreTrainedModel, Any]:
+    """A pretrained encoder with a new head for `task`, and its tokenizer, for fine-tuning.
+
+    Args:
+        pair: whether the texts are pairs.
+
+    Raises:
+        ModelError: no such model; a student of texts, for tagging.
+    """
+    student = _config(source).model_type.startswith("eyas-")
+    if student and task.is_tagging:
+        raise ModelError(f"{source} is a student that reads whole texts: it can't be fine-tuned for tagging.")
+    auto = AutoModelForTokenClassification if task.is_tagging else AutoModelForSequenceClassification
+    model = _from_pretrained(
+        auto,
+        source,
+        ignore_mismatched_sizes=True,
+        id2label=dict(enumerate(task.labels)),
+        label2id={name: index for index, name in enumerate(task.labels)},
+        problem_type=PROBLEMS.get(task.kind),
+        **({"pair": pair, "data_labels": list(task.labels), "eyas_task": task.kind} if student else {}),
+    )
+    model.config.eyas_task = task.kind
+    tokenizer = load_tokenizer(source, model)
+    return model, wrap_tokenizer(tokenizer.backend_tokenizer, model.config.max_length, pair) if student else tokenizer
+
+
+def load_masked_lm(source: str | Path) -> tuple[PreTrainedModel, Any]:
+    """A masked language model and its tokenizer.
+
+    Raises:
+        ModelError: no head for masked words, no mask token, or a tokenizer that does not fit.
+    """
+    name, architectures = str(source), _config(source).architectures or ["model without a head"]
+    wrong = (
+        f"{name} is a {architectures[0]}, expected a masked language model (BertForMaskedLM, RobertaForMaskedLM ...)"
+    )
+    if "MaskedLM" not in architectures[0] and "ForPreTraining" not in architectures[0]:
+        raise ModelError(f"{wrong}. Without one, use --augment neighbours.")
+    model, info = _from_pretrained(AutoModelForMaskedLM, source, output_loading_info=True)
+    if info["missing_keys"]:
+        raise ModelError(f"{wrong}: it has no weights for {', '.join(sorted(info['missing_keys'])[:4])}.")
+    tokenizer = load_tokenizer(source, model)
+    if tokenizer.mask_token_id is None or not tokenizer.is_fast:
+        raise ModelError(f"{name}: its tokenizer has no mask token, or is a slow one; put the model's own there.")
+    model.requires_grad_(False)
+    return model.eval(), tokenizer
+
+
+def task_of_folder(source: str | Path) -> Task:
+    """The same for a model's folder or Hub name."""
+    return task_of_config(_config(source))
+
+
+def task_of_config(config: Any) -> Task:
+    """What a model of this configuration does."""
+    return task_of_model(config, ordered_names(config.id2label or {}))
+
+
+def load_tokenizer(source: str | Path, model: PreTrainedModel) -> Any:
+    """The tokenizer beside `model`, checked against its vocabulary."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except Exception as error:
+        raise ModelError(f"{source}: its tokenizer could not be loaded: {error}") from error
+    rows, tokens = embedding_rows(model), len(tokenizer)
+    if tokens > rows:
+        raise ModelError(
+            f"{source}: the tokenizer has {tokens:,} tokens, the model embeds {rows:,}. They belong to "
+            "different models; put the model's own tokenizer files into the folder."
+        )
+    if rows - tokens > 1000:
+        logger.warning(
+            "%s: the tokenizer has %d tokens, the model embeds %d. Is it the model's own?",
+            source,
+            tokens,
+            rows,
+        )
+    return tokenizer
+
+
+def embedding_rows(model: PreTrainedModel) -> int:
+    """How many tokens the model embeds."""
+    return int(cast(nn.Embedding, model.get_input_embeddings()).num_embeddings)
+
+
+def input_length(model: PreTrainedModel, tokenizer: Any, wanted: int) -> int:
+    """`wanted` tokens, or fewer where the model has not as many positions; a student has its own number."""
+    if is_student(model):
+        return int(model.config.max_length)
+    limits = [wanted, tokenizer.model_max_length]
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions:
+        # RoBERTa's positions start behind the padding id
+        offset = (model.config.pad_token_id or 0) + 1 if "roberta" in model.config.model_type else 0
+        limits.append(positions - offset)
+    return int(min(limits))
+
+
+def _config(source: str | Path) -> Any:
+    path = Path(source)
+    looks_local = path.is_absolute() or str(source).startswith(".") or path.exists()
+    if looks_local and not (path / "config.json").is_file():
+        raise ModelError(f"{source}: expected a model folder with a config.json, found none.")
+    if looks_local:
+        _refuse_old_name(path)
+    try:
+        return AutoConfig.from_pretrained(source)
+    except Exception as error:
+        raise ModelError(f"{source}: no such model folder, and not loaded from the Hub either: {error}") from error
+
+
+def _refuse_old_name(folder: Path) -> None:
+    """Raises ModelError for a model that was written before the product was called eyas."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return  # transformers has the words for it
+    if str(config.get("model_type")).startswith("understudy-") or "understudy_task" in config:
+        raise ModelError(
+            f"{folder} was written by an earlier version of eyas, under its old name (understudy). This version does "
+            "not read it: train the model again."
+        )
+
+
+def _from_pretrained(auto: Any, source: str | Path, **options: Any) -> Any:
+    _config(source)
+    path = Path(source)
+    if path.is_dir() and not any(path.glob("*.safetensors")):
+        pickled = next((p.name for p in path.glob("*.bin")), None)
+        found = f"only {pickled}, a pickle, which can run code when it is read" if pickled else "no weights"
+        raise ModelError(f"{source}: expected weights in model.safetensors, found {found}.")
+    try:
+        return auto.from_pretrained(source, dtype=torch.float32, use_safetensors=True, **options)
+    except Exception as error:
+        raise ModelError(f"{source}: the model could not be loaded: {error}") from error

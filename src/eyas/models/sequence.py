@@ -1,0 +1,118 @@
+"""Students of texts and pairs of texts: what is read, and the head above an encoder."""
+
+from abc import abstractmethod
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from eyas.models.configuration import StudentConfig
+from eyas.models.objective import task_loss
+from eyas.models.student import Student, TextEncoder
+
+
+class TextHead(nn.Module):
+    """An encoder and what lies above it: word vectors -> logits.
+
+    Pairs are encoded apart by the same weights and compared as [u; v; |u - v|; u * v] (Tang et al. 2019).
+    """
+
+    def __init__(self, encoder: TextEncoder, config: StudentConfig, labels: int) -> None:
+        super().__init__()
+        self.encoder, self.pair = encoder, config.pair
+        size = encoder.output_size
+        if config.pair:
+            self.comparison = nn.Linear(4 * size, config.hidden_size)
+            size = config.hidden_size
+        self.classifier = nn.Linear(size, labels)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x [texts, length, size], mask [texts, length] -> [batch, labels]; of pairs, all second texts come last."""
+        vector: Tensor = self.encoder(self.dropout(x), mask)
+        if self.pair:
+            u, v = vector.view(2, -1, vector.shape[-1]).unbind()
+            compared = torch.cat([u, v, (u - v).abs(), u * v], -1)
+            vector = F.relu(self.comparison(self.dropout(compared)))
+        logits: Tensor = self.classifier(self.dropout(vector))
+        return logits
+
+
+class TextStudent(Student):
+    """A student that gives each text, or each pair of texts, its label, labels, aspects or number."""
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> SequenceClassifierOutput:
+        """Classify a batch of texts.
+
+        Args:
+            input_ids: [batch, length] int, padded on the right.
+            attention_mask: [batch, length], 1 = text; by default everything but the padding token.
+            token_type_ids: [batch, length], 0 = first text, 1 = second; needed for pairs, else ignored.
+            labels: as `eyas.models.objective.task_loss` reads them.
+            inputs_embeds: [batch, length, embedding_size] word vectors in place of `input_ids`, with an
+                attention_mask; not for pairs.
+            return_dict: always so; as transformers' own models accept it.
+
+        Returns:
+            `logits` [batch, num_labels]; `loss` where labels are given.
+        """
+        if inputs_embeds is not None:
+            if attention_mask is None or self.config.pair:
+                raise ValueError("inputs_embeds need an attention_mask, and a student of single texts.")
+            output = self.answer(*self._cut(inputs_embeds, attention_mask != 0))
+        elif input_ids is None:
+            raise ValueError("Neither input_ids nor inputs_embeds were given.")
+        else:
+            output = self.answer(*self.read(self.without_padding(input_ids, attention_mask), token_type_ids))
+        if labels is not None:
+            output["loss"] = task_loss(self.task, cast(Tensor, output.logits), labels)
+        return output
+
+    @abstractmethod
+    def answer(self, x: Tensor, mask: Tensor) -> SequenceClassifierOutput:
+        """From what `read` gives."""
+
+    def read(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Word vectors [texts, length, size] and what is no padding; of pairs, all second texts come last."""
+        padding = self.config.pad_token_id
+        if self.config.pair:
+            if token_type_ids is None:
+                raise ValueError("This student compares two texts: token_type_ids must say which is which.")
+            input_ids = torch.cat(_split_pair(input_ids, token_type_ids, padding))
+        input_ids = input_ids[:, : self.config.max_length]
+        return self.embeddings(input_ids), input_ids != padding
+
+    def _cut(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return x[:, : self.config.max_length], mask[:, : self.config.max_length]
+
+
+class StudentForSequenceClassification(TextStudent):
+    """One encoder and its head."""
+
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__(config)
+        self.head = TextHead(self.encoder_class(config, config.embedding_size), config, self.num_labels)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def answer(self, x: Tensor, mask: Tensor) -> SequenceClassifierOutput:
+        return SequenceClassifierOutput(logits=self.head(x, mask))
+
+
+def _split_pair(input_ids: Tensor, token_type_ids: Tensor, padding: int) -> tuple[Tensor, Tensor]:
+    """Move the second text to the front of a batch of its own; both padded on the right."""
+    second = (token_type_ids == 1) & input_ids.ne(padding)
+    first = input_ids.masked_fill(token_type_ids == 1, padding)
+    start = (first != padding).sum(1, keepdim=True)
+    positions = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
+    moved = input_ids.gather(1, (positions + start).clamp(max=input_ids.shape[1] - 1))
+    return first, moved.masked_fill(positions >= second.sum(1, keepdim=True), padding)

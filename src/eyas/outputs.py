@@ -1,0 +1,164 @@
+"""Output folders that appear only when they are whole, and can be continued when they are not."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from eyas._version import __version__
+from eyas.errors import EyasError, OutputError
+
+RUN_FILE = "eyas.json"
+# What versions wrote before the product was called eyas.
+OLD_RUN_FILE = "understudy.json"
+
+
+def cache_root() -> Path:
+    """The folder for caches: `$EYAS_CACHE`, or `~/.cache/eyas`."""
+    return Path(os.environ.get("EYAS_CACHE", "~/.cache/eyas")).expanduser()
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write beside `path`, sync, then rename: readers see the old content or the new, never a half."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def lock_folder(path: Path) -> Any:
+    """A lock that one process has on `path`, until `release()` or its end.
+
+    Raises:
+        OutputError: another process has it.
+    """
+    from filelock import FileLock, Timeout
+
+    locks = cache_root() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    lock = FileLock(locks / f"{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise OutputError(
+            f"{path} is being written by another process. Wait for it, or choose another --out."
+        ) from None
+    return lock
+
+
+def refuse_old_name(path: Path) -> None:
+    """Raises OutputError for a folder that was written before the product was called eyas."""
+    if (path / OLD_RUN_FILE).is_file():
+        raise OutputError(
+            f"{path} was written by an earlier version of eyas, under its old name (it has {OLD_RUN_FILE}). Nothing "
+            "was touched. Choose another --out, or delete the folder."
+        )
+
+
+class OutputFolder:
+    """The folder one command writes.
+
+    Work happens in `<path>.partial`, which is renamed to `path` when the `with` block ends well. After an
+    interruption the partial folder stays, and the same settings continue in it.
+
+    Args:
+        path: where the result goes.
+        settings: what was asked for, JSON values only; the same settings may continue a partial folder.
+        overwrite: replace a result or a partial folder that other settings made.
+        resumable: keep the partial folder after an error or an interruption.
+
+    Raises:
+        OutputError: `path` holds something else, or another process is writing it.
+    """
+
+    def __init__(
+        self, path: str | Path, settings: dict[str, Any], overwrite: bool = False, resumable: bool = True
+    ) -> None:
+        self.path = Path(path).absolute()
+        if self.path == Path.cwd() or not self.path.name:
+            raise OutputError(f"{path} is the folder you are in. Name a new one with --out.")
+        self.partial = self.path.with_name(f"{self.path.name}.partial")
+        self.settings: dict[str, Any] = json.loads(json.dumps(settings))
+        self.overwrite, self.resumable = overwrite, resumable
+        self._check(self.path)
+        self._check(self.partial)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether `path` already holds the result of these settings."""
+        return not self.overwrite and self._settings_in(self.path) == self.settings
+
+    def __enter__(self) -> Path:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = lock_folder(self.path)
+        if self.partial.exists() and self._settings_in(self.partial) != self.settings:
+            shutil.rmtree(self.partial)
+        self.partial.mkdir(exist_ok=True)
+        record = {"eyas_version": __version__, "settings": self.settings}
+        write_atomically(self.partial / RUN_FILE, json.dumps(record, indent=2, sort_keys=True) + "\n")
+        return self.partial
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                if self.path.exists():
+                    shutil.rmtree(self.path)
+                os.replace(self.partial, self.path)
+            elif not self.resumable or (isinstance(error, EyasError) and not self._has_work()):
+                shutil.rmtree(self.partial)  # so that a corrected call is not taken for another run
+        finally:
+            self._lock.release()
+
+    def _has_work(self) -> bool:
+        return any(self.partial.rglob("checkpoint-*"))
+
+    def _check(self, path: Path) -> None:
+        if not path.exists():
+            return
+        if not path.is_dir():
+            raise OutputError(f"{path} is a file, expected a folder or nothing. Choose another --out.")
+        if not any(path.iterdir()):
+            return
+        found = self._settings_in(path)
+        if found is None:
+            refuse_old_name(path)
+            raise OutputError(
+                f"{path} exists and was not made by eyas (it has no {RUN_FILE}). "
+                "Nothing was touched. Choose another --out."
+            )
+        if found != self.settings and not self.overwrite:
+            raise OutputError(
+                f"{path} holds a run with other settings ({_difference(found, self.settings)}). "
+                "Choose another --out, or replace it with --overwrite."
+            )
+
+    @staticmethod
+    def _settings_in(path: Path) -> dict[str, Any] | None:
+        try:
+            settings = json.loads((path / RUN_FILE).read_text())["settings"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return settings if isinstance(settings, dict) else None
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    return "; ".join(f"{key}: {_short(old.get(key))} there, {_short(new.get(key))} now" for key in keys)
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:80]}..."

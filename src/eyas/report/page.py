@@ -1,0 +1,169 @@
+"""One self-contained HTML file: works from disk, offline, and prints."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import vl_convert
+
+from eyas._version import __version__
+from eyas.errors import DataError
+from eyas.exam.results import (
+    COSTS,
+    DIFFERENCES,
+    MACHINE,
+    PLAN,
+    STUDENT,
+    TIMING,
+    Wanted,
+    candidates,
+    load,
+    plain,
+    read_rows,
+    winner,
+)
+from eyas.outputs import write_atomically
+from eyas.report.charts import learning_curves, pareto
+from eyas.report.verdict import Answers, helped, mark_front, sentence, summaries, taught, twins
+
+PAGE = "report/index.html"
+TEMPLATES = Path(__file__).parent / "templates"
+# Candidates whose losses and curves are on the page; the others have their row and their point.
+MOST_DETAILS = 60
+HISTORY = "training_history.jsonl"
+# How scores are called.
+METRICS = {"span_f1": "span F1", "micro_f1": "micro F1", "pearson": "Pearson correlation"}
+
+
+def write_page(folder: str | Path, wanted: Wanted | None = None) -> Path:
+    """Draw `report/index.html` of an exam from its results.
+
+    Args:
+        wanted: what the student to ship must keep to; by default 97 % of the teacher's score.
+
+    Returns:
+        The file.
+
+    Raises:
+        DataError: no results there, or every trial failed.
+    """
+    folder, wanted = Path(folder).absolute(), wanted or Wanted()
+    trials = load(folder)
+    table = candidates(trials)
+    if table.empty:
+        raise DataError(f"Every trial of {folder} failed; the first: {trials['error'].iloc[0]}")
+    table["front"], table["winner"] = mark_front(table), False
+    found = {name: winner(rows, wanted) for name, rows in table.groupby("dataset")}
+    table.loc[[index for index, _ in found.values() if index is not None], "winner"] = True
+    curves = _curves(folder, table)
+    charts = {"pareto": pareto(table).to_dict()}
+    if len(curves):
+        charts["curves"] = learning_curves(curves).to_dict()
+    failed, recipes = trials[trials["status"] == "failed"], taught(folder, table)
+    content = {
+        "datasets": [
+            _dataset(folder, rows, wanted, *found[name]) for name, rows in table.groupby("dataset", sort=False)
+        ],
+        "details": _details(folder, table),
+        "charts": charts,
+    }
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+    html = environment.get_template("page.html").render(
+        title=folder.name,
+        content=_script_json(content),
+        datasets=list(table["dataset"].unique()),
+        taught=recipes,
+        summaries=summaries(recipes),
+        helped=helped(folder, table),
+        vega=vl_convert.javascript_bundle("window.vegaEmbed=vegaEmbed;").replace("</script", "<\\/script"),
+        style=(TEMPLATES / "page.css").read_text(),
+        script=(TEMPLATES / "page.js").read_text(),
+        failed=failed[["dataset", "model", "recipe", "seed", "error"]].to_dict("records"),
+        plan=(folder / PLAN).read_text() if (folder / PLAN).is_file() else "",
+        threads=_threads(read_rows(folder / COSTS)),
+        machine=_json(folder / MACHINE) or {},
+        trials=len(trials),
+        hours=_hours(folder, trials),
+        version=__version__,
+    )
+    path = folder / PAGE
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, html)
+    return path
+
+
+def _dataset(folder: Path, table: pd.DataFrame, wanted: Wanted, best: Any, good: bool) -> dict[str, Any]:
+    """Verdict and rows of one data set."""
+    answers, pairs = Answers(folder, table), twins(table)
+    rows = []
+    for index, row in table.iterrows():
+        cells = {name: plain(value) for name, value in row.items() if name != "keys"}
+        cells["id"] = row["keys"][0]
+        if index in pairs:
+            cells["gain"] = vars(answers.compare(index, pairs[index]))
+        if best is not None and index != best:
+            cells["against_winner"] = vars(answers.compare(index, best))
+        rows.append(cells)
+    metric = str(table["metric"].iloc[0])
+    named = METRICS.get(metric, metric)
+    verdict = "No student sat this exam." if best is None else sentence(dict(table.loc[best]), good, wanted)
+    split = {"test": "the test split", "validation": "the validation split, which also chose the checkpoints"}
+    return {
+        "name": str(table["dataset"].iloc[0]),
+        "metric": named,
+        "verdict": verdict,
+        "good": good,
+        "scored_on": f"{named} on {int(table['rows'].iloc[0]):,} rows of {split[_split(folder, table)]}",
+        "rows": rows,
+    }
+
+
+def _split(folder: Path, table: pd.DataFrame) -> str:
+    row = _json(folder / "trials" / table["keys"].iloc[0][0] / "result.json") or {}
+    return str(row.get("split", "test"))
+
+
+def _details(folder: Path, table: pd.DataFrame) -> dict[str, Any]:
+    """{id of a candidate: what it lost}, of its first seed; the front and the most accurate first."""
+    ranked = table[table["kind"] != "teacher"].sort_values(["winner", "front", "score"], ascending=False)
+    most = -(-MOST_DETAILS // table["dataset"].nunique())
+    keys = [row[0] for row in ranked.groupby("dataset").head(most)["keys"]]
+    found = {key: _json(folder / "trials" / key / DIFFERENCES) for key in keys}
+    return {key: content for key, content in found.items() if content}
+
+
+def _curves(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    students = table[table["kind"] == "student"].sort_values("score", ascending=False)
+    for row in students[:MOST_DETAILS].to_dict("records"):
+        path = folder / "trials" / row["keys"][0] / STUDENT / HISTORY
+        lines = path.read_text().splitlines() if path.is_file() else []
+        for entry in map(json.loads, lines):
+            if "eval_score" in entry:
+                named = {name: row[name] for name in ("dataset", "title", "model", "recipe")}
+                rows.append({**named, "step": entry["step"], "score": entry["eval_score"]})
+    return pd.DataFrame(rows)
+
+
+def _threads(costs: list[dict[str, Any]]) -> str:
+    count = costs[0]["threads"] if costs else 1
+    return "one thread" if count == 1 else f"{count} threads"
+
+
+def _hours(folder: Path, trials: pd.DataFrame) -> float:
+    times = (_json(folder / "trials" / key / TIMING) for key in trials["key"])
+    return float(sum(time["trial_seconds"] for time in times if time)) / 3600
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return None
+
+
+def _script_json(content: Any) -> str:
+    """JSON that can stand inside a script element."""
+    return json.dumps(content, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")

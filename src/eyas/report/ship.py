@@ -1,0 +1,74 @@
+"""A student of an exam, copied to where it is needed."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from eyas.exam.results import PLAN, SHIPPED, candidates, load
+from eyas.outputs import RUN_FILE, OutputFolder
+from eyas.report.charts import as_file, pareto
+from eyas.report.verdict import mark_front
+from eyas.runtime.manifest import CARD, EXAM, renamed_card
+
+CHART, SHIPPED_PLAN = "exam.svg", "exam-plan.yaml"
+# What the exam found, for the server's page.
+VERDICT = ("metric", "score", "retention", "agreement", "latency_ms", "times_faster", "seeds")
+
+
+def ship(folder: str | Path, found: dict[str, Any], out: str | Path, overwrite: bool = False) -> Path:
+    """Copy what `find_best` found to `out`, with its figures and the exam's chart in the model card.
+
+    Raises:
+        OutputError: `out` holds something else.
+    """
+    source = Path(folder) / "trials" / found["key"] / SHIPPED
+    output = OutputFolder(out, {"command": "best", "key": found["key"]}, overwrite, resumable=False)
+    with output as partial:
+        for file in source.iterdir():
+            if file.name != RUN_FILE:
+                shutil.copy2(file, partial / file.name)
+        plan = yaml.safe_load((Path(folder) / PLAN).read_text())
+        (partial / SHIPPED_PLAN).write_text(yaml.safe_dump(_without_folders(plan), sort_keys=False))
+        as_file(pareto(_of_dataset(folder, found["dataset"])), partial / CHART)
+        verdict = {name: found[name] for name in VERDICT}
+        (partial / EXAM).write_text(json.dumps(verdict, indent=2) + "\n")
+        card = partial / CARD
+        card.write_text(renamed_card(card.read_text(), SHIPPED, Path(out).name) + _figures(found))
+    return output.path
+
+
+def _of_dataset(folder: str | Path, name: str) -> pd.DataFrame:
+    table = candidates(load(folder))
+    table = table[table["dataset"] == name]
+    return table.assign(front=mark_front(table))
+
+
+def _without_folders(value: Any) -> Any:
+    """A plan with the last parts of its paths: where they lie here is nobody's business elsewhere."""
+    if isinstance(value, dict):
+        return {key: _without_folders(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(part) for part in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def _figures(found: dict[str, Any]) -> str:
+    figures = {
+        found["metric"].replace(
+            "_", " "
+        ): f"{found['score']:.1%}, mean of {found['seeds']} seeds; this one is seed {found['seed']}",
+        "share of the teacher's score": f"{found['retention']:.1%}",
+        "agreement with the teacher": f"{found['agreement']:.1%}",
+        "latency of one text": f"{found['latency_ms']:.3f} ms, tokenisation counted in",
+        "speed": f"{found['times_faster']:,.1f} times the teacher in fp32",
+    }
+    rows = "".join(f"| {name} | {value} |\n" for name, value in figures.items())
+    return (
+        "\n## Exam\n\nChosen by validation scores among the students of an exam.\n\n| | |\n|---|---|\n"
+        f"{rows}\n![score against latency of all candidates]({CHART})\n\n"
+        f"To hold it again: `eyas exam {SHIPPED_PLAN} --out exam`, with its data and teacher beside the plan.\n"
+    )

@@ -1,0 +1,205 @@
+"""What the exam says: which candidates are on the front, which one to ship, what distillation brought."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from eyas.exam.bootstrap import Comparison, compare
+from eyas.exam.results import TWIN, Wanted, predictions
+
+# The columns that say which student of which data set it is, however it learned.
+STUDENT = ["dataset", "model", "precision", "embeddings"]
+
+
+def mark_front(table: pd.DataFrame) -> pd.Series:
+    """Whether no other candidate of the data set is as fast and better, or faster and as good."""
+    front = pd.Series(False, index=table.index)
+    for _, rows in table.groupby("dataset"):
+        best = -np.inf
+        for index, row in rows.sort_values(["latency_ms", "score"], ascending=[True, False]).iterrows():
+            if row["score"] > best and np.isfinite(row["latency_ms"]):
+                front[index], best = True, row["score"]
+    return front
+
+
+def sentence(row: dict[str, Any], good: bool, wanted: Wanted) -> str:
+    """The verdict in words."""
+    if not np.isfinite(row["times_faster"]) or not np.isfinite(row["retention"]):
+        return f"{row['title']} is not measured beside its teacher yet: run the exam again."
+    digits = 0 if row["times_faster"] >= 10 else 1
+    speed = f"{row['times_faster']:,.{digits}f} times its speed"
+    facts = f"{row['retention']:.1%} of the teacher at {speed} and {row['size_bytes'] / 1e6:.1f} MB"
+    if good:
+        return f"Ship {row['title']}: {facts}."
+    return f"On validation, no student reaches {wanted}. The closest is {row['title']}: {facts}."
+
+
+class Answers:
+    """What each candidate's seeds got of each text.
+
+    Args:
+        folder: of the exam.
+        table: candidates of one data set.
+    """
+
+    def __init__(self, folder: Path, table: pd.DataFrame) -> None:
+        self._folder, self._keys, self._metric = folder, table["keys"], str(table["metric"].iloc[0])
+        self._known: dict[Any, list[np.ndarray]] = {}
+
+    def compare(self, a: Any, b: Any) -> Comparison:
+        return compare(self._sums(a), self._sums(b), self._metric)
+
+    def _sums(self, index: Any) -> list[np.ndarray]:
+        if index not in self._known:
+            tables = (predictions(self._folder, key) for key in self._keys[index])
+            self._known[index] = [np.stack(list(table["sums"])).astype(np.float32) for table in tables]
+        return self._known[index]
+
+
+@dataclass(frozen=True)
+class Helped:
+    """A student, what it was trained on, and what the texts beside the training texts brought it.
+
+    Args:
+        dataset: the data set with the transfer set.
+        transfer: what is in it beside the training texts.
+        texts, steps: that the student was trained on, and for; NaN where an earlier version did not note it.
+        gain: over the same student on the training texts alone; None for that one.
+    """
+
+    dataset: str
+    title: str
+    transfer: str
+    texts: float
+    steps: float
+    score: float
+    gain: Comparison | None
+
+
+def helped(folder: Path, table: pd.DataFrame) -> list[Helped]:
+    """What each transfer set brought, where an exam has the same data and teacher with and without it: each student on
+    the training texts alone, and then with more.
+
+    Args:
+        table: candidates of all data sets.
+    """
+    found = []
+    distilled = table[(table["kind"] == "student") & (table["recipe"] != TWIN) & table["data_key"].notna()]
+    for _, rows in distilled.groupby(["data_key", "title", "precision"], sort=False):
+        alone = rows.index[rows["transfer"] == ""]
+        if not len(alone):
+            continue
+        more, answers = rows.index.difference(alone, sort=False), Answers(folder, rows)
+        for index in [alone[0], *more] if len(more) else []:
+            row = rows.loc[index]
+            facts = {name: row[name] for name in ("dataset", "title", "transfer", "steps", "score")}
+            gain = answers.compare(index, alone[0]) if index in more else None
+            found.append(Helped(**facts, texts=row["transfer_texts"], gain=gain))
+    return found
+
+
+@dataclass(frozen=True)
+class Gain(Comparison):
+    """A comparison of recipes.
+
+    Args:
+        certain: whether the difference is beyond its interval and beyond the spread over the seeds of both; of a single
+            seed nobody knows.
+    """
+
+    certain: bool
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A student and a recipe, and what the recipe brings on each data set against another.
+
+    Args:
+        against: the recipe without options for one with them, else the student's first; empty for that one itself.
+        scores: by data set.
+        gains: by data set, where the other one is there too.
+    """
+
+    student: str
+    recipe: str
+    against: str
+    scores: dict[str, float]
+    gains: dict[str, Gain]
+
+    @property
+    def mean(self) -> float | None:
+        """Over the data sets, of the gains, or of the scores of what the others are compared with."""
+        found = [gain.difference for gain in self.gains.values()] if self.against else list(self.scores.values())
+        return float(np.mean(found)) if found else None
+
+    def certain(self, sign: int) -> int:
+        """On how many data sets it is better (1) or worse (-1) for certain."""
+        return sum(gain.certain and gain.difference * sign > 0 for gain in self.gains.values())
+
+
+def taught(folder: Path, table: pd.DataFrame) -> list[Taught]:
+    """What each recipe brings, where a student sat the exam with several.
+
+    A recipe stands against the student's first with a teacher, one with options against itself without.
+
+    Args:
+        table: candidates of all data sets.
+    """
+    found = []
+    students = table[table["kind"] == "student"]
+    for (student, _, vectors), own in students.groupby(STUDENT[1:], sort=False):
+        recipes = list(dict.fromkeys(own["recipe"]))
+        distilled = [recipe for recipe in recipes if recipe != TWIN]
+        if len(distilled) < 2:
+            continue
+        name = student if vectors == "teacher" else f"{student}, {vectors} embeddings"
+        places = {(row["dataset"], row["recipe"]): index for index, row in own.iterrows()}
+        answers = {dataset: Answers(folder, rows) for dataset, rows in own.groupby("dataset", sort=False)}
+        for recipe in recipes:
+            plain = recipe.split()[0]
+            other = plain if plain in recipes and plain != recipe else distilled[0]
+            row = Taught(name, recipe, other if other != recipe else "", {}, {})
+            for dataset, ours in answers.items():
+                here, there = (places.get((dataset, one)) for one in (recipe, other))
+                if here is not None:
+                    row.scores[dataset] = float(own.loc[here, "score"])
+                if row.against and here is not None and there is not None:
+                    gain, spread = ours.compare(here, there), np.hypot(*own.loc[[here, there], "score_std"])
+                    certain = not gain.low <= 0 <= gain.high and abs(gain.difference) > spread
+                    row.gains[dataset] = Gain(**vars(gain), certain=bool(certain))
+            found.append(row)
+    return found
+
+
+def summaries(rows: list[Taught]) -> list[str]:
+    """For each student which recipe scores highest, and which differ for certain from what they are compared with."""
+    found = []
+    for student in dict.fromkeys(row.student for row in rows):
+        own = [row for row in rows if row.student == student]
+        most = max(len(row.scores) for row in own)
+        best = max((row for row in own if len(row.scores) == most), key=lambda row: np.mean(list(row.scores.values())))
+        better, worse = (", ".join(_certain(own, sign)) or "none" for sign in (1, -1))
+        found.append(f"{student}: {best.recipe} scores highest. Beyond the spread, better: {better}; worse: {worse}.")
+    return found
+
+
+def _certain(rows: list[Taught], sign: int) -> list[str]:
+    """The recipes that are better (1) or worse (-1) for certain; with several data sets, on how many of them."""
+    counts = [(row, row.certain(sign)) for row in rows]
+    return [
+        f"{row.recipe} than {row.against}" + (f" ({count} of {len(row.gains)})" if len(row.gains) > 1 else "")
+        for row, count in counts
+        if count
+    ]
+
+
+def twins(table: pd.DataFrame) -> dict[Any, Any]:
+    """{index of a distilled student: index of the same one that learned from the labels alone}."""
+    students = table[table["kind"] == "student"]
+    found = {tuple(row[c] for c in STUDENT): i for i, row in students[students["recipe"] == TWIN].iterrows()}
+    distilled = students[students["recipe"] != TWIN]
+    pairs = {i: found.get(tuple(row[c] for c in STUDENT)) for i, row in distilled.iterrows()}
+    return {i: twin for i, twin in pairs.items() if twin is not None}

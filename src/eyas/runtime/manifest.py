@@ -1,0 +1,110 @@
+"""What an exported folder says about itself, and the proof that it still is what was exported."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eyas.errors import ExportError
+from eyas.tasks import Kind
+
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+TOKENIZER = "tokenizer.json"
+# What an exam found about it, where it was chosen by one.
+EXAM = "exam.json"
+CARD = "README.md"
+FORMAT_VERSION = 3
+
+
+@dataclass
+class Manifest:
+    """`manifest.json` of an exported folder.
+
+    Args:
+        task: what it does, one of `eyas.tasks.KINDS`.
+        labels: names in the order of the logits.
+        data_labels: the names in the data the model was trained on, in the same order.
+        precision: "fp32" or "int8".
+        max_length: tokens of a text that the model reads.
+        vocab_size: rows of its embedding table.
+        pair: whether it takes two texts.
+        unknown: the token for words that are not known.
+        crf: scores of the first tag, the last, and of each after each (taggers that have them).
+        self_test: texts with the probabilities they must give, within `tolerance`.
+        openvino: checksum of each file in the folder of that name, where there is one.
+        sha256: checksum of each other file.
+    """
+
+    task: Kind
+    labels: list[str]
+    data_labels: list[str]
+    precision: str
+    max_length: int
+    vocab_size: int
+    pair: bool
+    self_test: list[dict[str, Any]]
+    tolerance: float
+    unknown: str = "[UNK]"
+    crf: dict[str, Any] | None = None
+    openvino: dict[str, str] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
+    eyas_version: str = ""
+    format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """Read and check against the files beside it.
+
+        Raises:
+            ExportError: no manifest, another format version, a missing, changed or linked file.
+        """
+        try:
+            content = json.loads((folder / MANIFEST).read_text())
+        except OSError:
+            raise ExportError(
+                f"{folder} is not an exported model (it has no {MANIFEST}). "
+                "Make one with: eyas export --model ... --out ..."
+            ) from None
+        except ValueError as error:
+            raise ExportError(f"{folder / MANIFEST} is damaged: {error}. Export the model again.") from None
+        version = content.get("format_version")
+        if version != FORMAT_VERSION:
+            raise ExportError(
+                f"{folder} has format version {version}, this eyas reads {FORMAT_VERSION}. "
+                "Export the model again with this version, or install the one that made it."
+            )
+        try:
+            manifest = cls(**content)
+        except TypeError as error:
+            raise ExportError(f"{folder / MANIFEST} is not as expected: {error}. Export the model again.") from None
+        for name in (MODEL, TOKENIZER):
+            if name not in manifest.sha256:
+                raise ExportError(f"{folder / MANIFEST} lists no checksum of {name}. Export the model again.")
+        for name, expected in manifest.sha256.items():
+            if checksum(folder, name) != expected:
+                raise ExportError(f"{folder / name} is not the file that was exported (checksum). Export it again.")
+        return manifest
+
+    def write(self, folder: Path) -> None:
+        """Write with the checksums of the files in `folder` as they are now."""
+        names = [MODEL, TOKENIZER]
+        self.sha256 = {name: checksum(folder, name) for name in names}
+        (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+
+
+def renamed_card(card: str, old: str, new: str) -> str:
+    """The model card of a folder that was called `old`, for one called `new`."""
+    for form in ("# {}\n", '"{}"', "--model {} ", "--out {}\n", "--out {} "):
+        card = card.replace(form.format(old), form.format(new))
+    return card
+
+
+def checksum(folder: Path, name: str) -> str:
+    """sha256 of a plain file directly in `folder`."""
+    path = folder / name
+    if Path(name).name != name or path.is_symlink() or not path.is_file():
+        raise ExportError(f"{path} is missing or not a plain file in the model folder. Export the model again.")
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,201 @@
+"""An exported model as a function: text in, label out, with onnxruntime, tokenizers and numpy alone."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+from eyas.errors import DataError, ExportError
+from eyas.runtime.alignment import WordEncoder
+from eyas.runtime.answers import Answer, answer, answer_words
+from eyas.runtime.crf import max_marginals
+from eyas.runtime.manifest import MODEL, TOKENIZER, Manifest
+from eyas.runtime.words import FastTokenizer
+from eyas.tasks import Task
+from eyas.text import clean_text, clean_texts, wrong_shape
+
+# The graph's inputs, and what a tokenizer's encoding calls them.
+FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+
+Text = str | tuple[str, str] | list[str]
+# {input: [texts, tokens] int64} -> logits [texts, labels], of a tagger [texts, tokens, tags].
+Run = Callable[[dict[str, np.ndarray]], np.ndarray]
+
+
+class Predictor:
+    """Runs a folder that `eyas export` wrote.
+
+    Texts go through the model one at a time, so the answer for a text never depends on its neighbours, not even
+    in int8; batching brings small students nothing on a CPU.
+
+    Args:
+        folder: the exported folder.
+        threads: threads of one prediction. More than 1 slows small students down; run more processes instead.
+        self_test: whether to check at load that this machine gives the scores the exporting machine gave.
+
+    Raises:
+        ExportError: the folder is damaged, or gives other scores on this machine.
+    """
+
+    def __init__(self, folder: str | Path, threads: int = 1, self_test: bool = True) -> None:
+        self.folder = Path(folder)
+        self.manifest = Manifest.read(self.folder)
+        self.task = Task(self.manifest.task, tuple(self.manifest.labels))
+        self.label_names = self.manifest.labels
+        self.data_labels = self.manifest.data_labels
+        self._tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))
+        if self._tokenizer.get_vocab_size() > self.manifest.vocab_size:
+            raise ExportError(
+                f"{self.folder}: the tokenizer has {self._tokenizer.get_vocab_size():,} tokens, the model embeds "
+                f"{self.manifest.vocab_size:,}. The files belong to different models; export the model again."
+            )
+        single = not self.manifest.pair and not self.task.is_tagging
+        self._fast = FastTokenizer.of(self._tokenizer, self.manifest.max_length) if single else None
+        self._run, self._inputs = self._open(threads)
+        if self_test:
+            self._self_test()
+
+    def _open(self, threads: int) -> tuple[Run, list[str]]:
+        """The graph as a function, and the names of its inputs."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = threads
+        options.log_severity_level = 3
+        path = str(self.folder / MODEL)
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+        def run(feed: dict[str, np.ndarray]) -> np.ndarray:
+            logits: np.ndarray = session.run(None, feed)[0]
+            return logits
+
+        return run, [node.name for node in session.get_inputs()]
+
+    def __call__(self, texts: Sequence[Text]) -> list[Answer]:
+        """Predict a list of texts.
+
+        Args:
+            texts: strings; for a model of pairs, pairs of strings; for a tagger strings or lists of words. A flat
+                list is a batch, never a pair.
+
+        Returns:
+            For each text what `eyas.runtime.answers` has for the task: for classification {"label": str,
+            "score": float}, the score its probability. A tagger's places are characters of a string, or words of a
+            list.
+
+        Raises:
+            DataError: something else than text; names its index.
+        """
+        if isinstance(texts, str):
+            raise DataError(f"Expected a list of texts, got the string {texts!r:.60}. Pass [text].")
+        if self.task.is_tagging:
+            return [self.tag(text) for text in texts]
+        firsts, seconds = self._columns(texts)
+        return [answer(self.task, row) for row in self.logits(firsts, seconds)]
+
+    def tag(self, text: str | Sequence[str]) -> Answer:
+        """Tags and spans of one sentence; raises DataError where the model is no tagger."""
+        return tag(self, text)
+
+    @cached_property
+    def words(self) -> WordEncoder:
+        return WordEncoder(self._tokenizer, self.manifest.unknown)
+
+    def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
+        """[texts, labels] float32; of a tagger's lists of words [words, tags].
+
+        Raises:
+            DataError: pairs where single texts are expected, or the reverse.
+        """
+        if self.task.is_tagging:
+            return self._finite(self._tag(texts))
+        if self.manifest.pair != (pairs is not None):
+            raise wrong_shape(self.manifest.pair)
+        result = np.empty((len(texts), len(self.label_names)), dtype=np.float32)
+        if not len(texts):
+            return result
+        columns = [clean_texts(column, self.manifest.max_length) for column in (texts, pairs) if column is not None]
+        for row, feed in enumerate(self._feeds(columns)):
+            result[row] = self._run(feed)[0]
+        return self._finite(result)
+
+    def _finite(self, logits: np.ndarray) -> np.ndarray:
+        if not np.isfinite(logits).all():
+            row = int(np.flatnonzero(~np.isfinite(logits).all(1))[0])
+            raise ExportError(f"{self.folder} gave a score that is not finite for text {row}: its weights are damaged.")
+        return logits
+
+    def _tag(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
+        offsets = np.concatenate([[0], np.cumsum([len(words) for words in sentences], dtype=np.int64)])
+        result = np.zeros((int(offsets[-1]), len(self.label_names)), dtype=np.float32)
+        for window in self.words.windows(sentences, self.manifest.max_length):
+            logits = self._run(self._feed_ids(window.ids))[0]
+            if self.manifest.crf is not None:
+                starts = np.flatnonzero(~self.words.continues[window.ids])[len(self.words.before) :]
+                logits[starts] = max_marginals(logits[starts], self.manifest.crf)
+            result[offsets[window.sentence] + window.words] = logits[window.positions]
+        return result
+
+    def _feeds(self, columns: list[list[str]]) -> Iterator[dict[str, np.ndarray]]:
+        """The model's inputs for each text, or pair of texts."""
+        if self._fast is not None:
+            for text in columns[0]:
+                ids = self._fast.encode(text)
+                yield self._feed(self._tokenizer.encode(text)) if ids is None else self._feed_ids(ids)
+            return
+        rows: list[Any] = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+        for encoding in self._tokenizer.encode_batch_fast(rows):
+            yield self._feed(encoding)
+
+    def _feed(self, encoding: Any) -> dict[str, np.ndarray]:
+        return {name: np.array([getattr(encoding, FIELDS[name])], dtype=np.int64) for name in self._inputs}
+
+    def _feed_ids(self, ids: list[int]) -> dict[str, np.ndarray]:
+        """The same for the ids of one text."""
+        row = np.array([ids], dtype=np.int64)
+        if self._inputs == ["input_ids"]:
+            return {"input_ids": row}
+        feed = {"input_ids": row, "attention_mask": np.ones_like(row), "token_type_ids": np.zeros_like(row)}
+        return {name: feed[name] for name in self._inputs}
+
+    def _columns(self, texts: Sequence[Any]) -> tuple[list[Any], list[Any] | None]:
+        if not self.manifest.pair:
+            return list(texts), None
+        for index, pair in enumerate(texts):
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise DataError(f"Text {index} is {pair!r:.60}, but this model compares two texts: pass (text, text).")
+        return [pair[0] for pair in texts], [pair[1] for pair in texts]
+
+    def _self_test(self) -> None:
+        for example in self.manifest.self_test:
+            pairs = None if example.get("text_pair") is None else [example["text_pair"]]
+            texts = [example["tokens"] if self.task.is_tagging else example["text"]]
+            found = self.task.probabilities(self.logits(texts, pairs)).reshape(-1)
+            expected = np.array(example["probabilities"])
+            difference = float(np.abs(found - expected).max())
+            if difference > self.manifest.tolerance:
+                raise ExportError(
+                    f"{self.folder} gives other scores on this machine than where it was exported (they differ by "
+                    f"{difference:.3f}, allowed is {self.manifest.tolerance}). int8 arithmetic differs between "
+                    "processors: export on this kind of machine, or without --int8."
+                )
+
+
+def tag(model: Any, text: str | Sequence[str]) -> Answer:
+    """Tags and spans of one sentence, by a `Predictor` or a torch `Classifier`.
+
+    Args:
+        text: a string (places are then characters) or a list of words (places are words).
+    """
+    if not model.task.is_tagging:
+        raise DataError(f"This model does {model.task.describe()}, not tagging.")
+    if isinstance(text, str):
+        text = clean_text(text)
+        places = model.words.split(text)
+        words = [text[start:end] for start, end in places]
+    else:
+        words = [clean_text(word, index) for index, word in enumerate(text)]
+        places = [(index, index + 1) for index in range(len(words))]
+    return answer_words(model.task, model.logits([words]), words, places)

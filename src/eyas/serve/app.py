@@ -1,0 +1,323 @@
+"""The server: exported models behind HTTP, in Hugging Face's shape and in the Open Inference Protocol v2."""
+
+import asyncio
+import hmac
+import json
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from eyas._version import __version__
+from eyas.serve.metrics import Metrics
+from eyas.serve.models import Model, Models
+from eyas.serve.openapi import document
+from eyas.serve.payloads import (
+    Limits,
+    Question,
+    RequestError,
+    Stop,
+    answers,
+    parse_json,
+    read_question,
+    read_tensors,
+    size_of,
+    tensors,
+    tensors_of,
+)
+
+logger = logging.getLogger("eyas.serve")
+
+PAGE = Path(__file__).parents[1] / "runtime" / "web" / "index.html"
+# What is expected to take longer goes to a thread, so that other requests are not held up.
+INLINE_SECONDS = 0.005
+# How much of the newest measure goes into the estimate.
+NEWEST = 0.1
+REFRESH_SECONDS = 1.0
+HEADERS = {
+    "content-security-policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; script-src 'self' "
+    "'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+Handler = Callable[[Request], Awaitable[Response]]
+Answering = Callable[[Model, Question, Stop], Any]
+
+
+class Server:
+    """The routes and what they share.
+
+    Args:
+        models: what answers.
+        limits: what a request may be.
+        api_key: asked of everything but the page, health and the OpenAPI document; None = of nothing.
+    """
+
+    def __init__(self, models: Models, limits: Limits | None = None, api_key: str | None = None) -> None:
+        self.models, self.limits, self.api_key = models, limits or Limits(), api_key
+        self.metrics = Metrics()
+        self.ready = True
+        self.waiting = 0
+        self.seconds_per_character = 1e-5
+        self._thread = ThreadPoolExecutor(1, "eyas-predict")
+
+    def app(self) -> Starlette:
+        """As an ASGI application."""
+        infer = ["/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"]
+        about = ["/v2/models/{name}", "/v2/models/{name}/versions/{version}"]
+        routes = [  # they are tried in this order, so the busiest stand first
+            Route("/predict", self._guarded(self.predict), methods=["POST"]),
+            *(Route(path, self._guarded(self.infer), methods=["POST"]) for path in infer),
+            Route("/", self._guarded(self.page, open_to_all=True)),
+            Route("/health", self._guarded(self.health, open_to_all=True)),
+            Route("/openapi.json", self._guarded(self.openapi, open_to_all=True)),
+            Route("/metrics", self._guarded(self.tell_metrics)),
+            Route("/models", self._guarded(self.list_models)),
+            Route("/v2", self._guarded(self.server_metadata)),
+            Route("/v2/health/live", self._guarded(self.live, open_to_all=True)),
+            Route("/v2/health/ready", self._guarded(self.server_ready, open_to_all=True)),
+            *(Route(path, self._guarded(self.metadata)) for path in about),
+            *(Route(f"{path}/ready", self._guarded(self.model_ready, open_to_all=True)) for path in about),
+        ]
+        handlers: dict[Any, Any] = {HTTPException: _http_error}
+        return Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=handlers)
+
+    # --- routes ---------------------------------------------------------------------------------------------
+
+    async def page(self, request: Request) -> Response:
+        return HTMLResponse(PAGE.read_text(encoding="utf-8"))
+
+    async def health(self, request: Request) -> Response:
+        return _json({"status": "ok"} if self.ready else {"status": "stopping"}, 200 if self.ready else 503)
+
+    async def openapi(self, request: Request) -> Response:
+        return _json(document(self.models, self.limits, self.api_key is not None))
+
+    async def tell_metrics(self, request: Request) -> Response:
+        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def list_models(self, request: Request) -> Response:
+        each = [self.models.get(name, version) for name in self.models.names for version in self.models.versions(name)]
+        return _json({"models": [model.describe() for model in each if model is not None]})
+
+    async def predict(self, request: Request) -> Response:
+        content = parse_json(await self._body(request))
+        model = self._model(_name(content, "model"), _name(content, "version"))
+        question = read_question(content, model, self.limits)
+        return _json(await self._run(request, answers, model, question))
+
+    async def server_metadata(self, request: Request) -> Response:
+        return _json({"name": "eyas", "version": __version__, "extensions": []})
+
+    async def live(self, request: Request) -> Response:
+        return _json({"live": True})
+
+    async def server_ready(self, request: Request) -> Response:
+        return _json({"ready": self.ready}, 200 if self.ready else 503)
+
+    async def metadata(self, request: Request) -> Response:
+        model = self._of_path(request)
+        inputs, outputs = tensors_of(model)
+        about = {"name": model.name, "versions": self.models.versions(model.name), "platform": "eyas_onnx"}
+        return _json({**about, "inputs": inputs, "outputs": outputs})
+
+    async def model_ready(self, request: Request) -> Response:
+        model = self._of_path(request)
+        return _json({"name": model.name, "ready": self.ready}, 200 if self.ready else 503)
+
+    async def infer(self, request: Request) -> Response:
+        model = self._of_path(request)
+        content = parse_json(await self._body(request))
+        identity = content.get("id")
+        if identity is not None and not (isinstance(identity, str) and len(identity) <= 200):
+            raise RequestError(422, "'id' is a string of at most 200 characters.")
+        question = read_tensors(content, model, self.limits)
+        outputs = await self._run(request, tensors, model, question)
+        about = {"model_name": model.name, "model_version": model.version}
+        return _json({**about, **({} if identity is None else {"id": identity}), "outputs": outputs})
+
+    # --- what they share ------------------------------------------------------------------------------------
+
+    async def _body(self, request: Request) -> bytes:
+        """At most as long as is allowed; a longer one is not read to its end."""
+        kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send application/json.")
+        most = self.limits.body_bytes
+        parts, size = [], 0
+        async for part in request.stream():
+            size += len(part)
+            if size > most:
+                raise _too_large(most)
+            parts.append(part)
+        return b"".join(parts)
+
+    async def _run(self, request: Request, function: Answering, model: Model, question: Question) -> Any:
+        """The answer, computed here where that is quick, else in a thread; nothing for clients that have left."""
+        size = sum(map(size_of, question.texts))
+        if size * self.seconds_per_character <= INLINE_SECONDS:
+            started = time.perf_counter()
+            result = function(model, question, lambda: False)
+            taken = time.perf_counter() - started
+        else:
+            taken, result = await self._in_thread(request, function, model, question)
+        self.seconds_per_character += NEWEST * (taken / max(size, 1) - self.seconds_per_character)
+        self.metrics.texts.labels(model.name, model.version).inc(len(question.texts))
+        return result
+
+    async def _in_thread(
+        self, request: Request, function: Answering, model: Model, question: Question
+    ) -> tuple[float, Any]:
+        stopped = threading.Event()
+
+        def timed() -> tuple[float, Any]:
+            started = time.perf_counter()
+            result = function(model, question, stopped.is_set)
+            return time.perf_counter() - started, result
+
+        future = asyncio.get_running_loop().run_in_executor(self._thread, timed)
+        end = time.monotonic() + self.limits.answer_seconds
+        try:
+            while True:
+                await asyncio.wait([future], timeout=min(0.1, max(end - time.monotonic(), 0.001)))
+                if future.done():
+                    return future.result()
+                if time.monotonic() >= end:
+                    raise _overloaded("The answer took too long.")
+                if await request.is_disconnected():
+                    raise ClientDisconnect
+        finally:
+            stopped.set()  # what has begun ends with the text it is at
+            future.cancel()
+
+    def _model(self, name: str | None, version: str | None) -> Model:
+        model = self.models.get(name, version)
+        if model is None:
+            raise RequestError(
+                HTTPStatus.NOT_FOUND, f"No such model or version. There are: {', '.join(self.models.names)}."
+            )
+        return model
+
+    def _of_path(self, request: Request) -> Model:
+        return self._model(request.path_params["name"], request.path_params.get("version"))
+
+    def _guarded(self, handler: Handler, open_to_all: bool = False) -> Handler:
+        """`handler` with the key checked, too many requests turned away, errors in words, counts and a line of log."""
+
+        async def guarded(request: Request) -> Response:
+            started = time.perf_counter()
+            route = request.scope["route"].path
+            self.waiting += 1
+            self.metrics.waiting.inc()
+            try:
+                await asyncio.sleep(0)  # let all that have arrived be counted
+                response = await self._answer(handler, request, open_to_all)
+            finally:
+                self.waiting -= 1
+                self.metrics.waiting.dec()
+            taken = time.perf_counter() - started
+            self.metrics.answered(route, response.status_code, taken)
+            _log(method=request.method, route=route, status=response.status_code, ms=round(taken * 1000, 2))
+            response.raw_headers.extend(RAW_HEADERS)
+            return response
+
+        return guarded
+
+    async def _answer(self, handler: Handler, request: Request, open_to_all: bool) -> Response:
+        try:
+            if not open_to_all and not self._has_key(request):
+                raise _without_key()
+            if not open_to_all and self.waiting > self.limits.waiting:
+                raise _overloaded("Too many requests at once.")
+            return await handler(request)
+        except RequestError as refused:
+            headers = {name.replace("_", "-"): value for name, value in refused.headers.items()}
+            return _json({"error": refused.message}, refused.status, headers)
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except Exception as error:  # whatever it is, the client learns nothing of our insides
+            logger.error("%s while answering %s", type(error).__name__, request.scope["route"].path)
+            return _json({"error": "The server failed to answer."}, 500)
+
+    def _has_key(self, request: Request) -> bool:
+        if self.api_key is None:
+            return True
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        given = given if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+        return hmac.compare_digest(given.encode("latin-1"), self.api_key.encode())  # the bytes that came
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        watching = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            self.ready = False
+            watching.cancel()
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _watch(self) -> None:
+        """Replace models whose folders have changed; requests that have begun keep theirs."""
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            try:
+                for event in await asyncio.to_thread(self.models.refresh):
+                    _log(event=event)
+            except Exception as error:  # whatever a folder held, the next look may find better
+                _log(event=f"the folders could not be looked at: {type(error).__name__}")
+
+
+def create_app(folders: Sequence[str | Path], limits: Limits | None = None, api_key: str | None = None) -> Starlette:
+    """An ASGI application that serves exported folders; raises ExportError for a damaged one."""
+    return Server(Models(folders), limits, api_key).app()
+
+
+def _without_key() -> RequestError:
+    message = "A key is needed: Authorization: Bearer KEY."
+    return RequestError(HTTPStatus.UNAUTHORIZED, message, www_authenticate="Bearer")
+
+
+def _too_large(most: int) -> RequestError:
+    return RequestError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is larger than {most:,} bytes.", connection="close"
+    )
+
+
+def _overloaded(message: str) -> RequestError:
+    return RequestError(HTTPStatus.SERVICE_UNAVAILABLE, f"{message} Try again.", retry_after="1")
+
+
+def _name(content: dict[str, Any], field: str) -> str | None:
+    value = content.get(field)
+    if value is not None and not isinstance(value, str):
+        raise RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, f"'{field}' is a string.")
+    return value
+
+
+def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    body = json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+    return Response(body, status, headers, media_type="application/json")
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    _log(method=request.method, status=error.status_code)
+    response = JSONResponse({"error": HTTPStatus(error.status_code).phrase}, error.status_code, error.headers)
+    response.raw_headers.extend(RAW_HEADERS)
+    return response
+
+
+def _log(**fields: Any) -> None:
+    logger.info(json.dumps(fields))

@@ -1,0 +1,153 @@
+"""The models that a server has: loaded from folders, replaced when their folders change."""
+
+import json
+import logging
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eyas.errors import ExportError, EyasError
+from eyas.runtime.manifest import EXAM, MANIFEST, MODEL, TOKENIZER
+from eyas.runtime.predictor import Predictor
+
+logger = logging.getLogger("eyas")
+
+EXAM_FIELDS = ("metric", "score", "retention", "agreement", "latency_ms", "times_faster")
+Stamp = tuple[tuple[int, int, int], ...]
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A version of a model, ready to answer.
+
+    Args:
+        stamp: of its files when they were read; another one means that the folder was replaced.
+    """
+
+    name: str
+    version: str
+    predictor: Predictor
+    stamp: Stamp
+
+    def describe(self) -> dict[str, object]:
+        """What clients may know."""
+        manifest = self.predictor.manifest
+        return {
+            "name": self.name,
+            "version": self.version,
+            "task": manifest.task,
+            "labels": manifest.labels if manifest.task != "vectors" else [],
+            "pair": manifest.pair,
+            "precision": manifest.precision,
+            "max_length": manifest.max_length,
+            "exam": self._exam(),
+        }
+
+    def _exam(self) -> dict[str, object]:
+        """The figures of the exam that chose it; empty where there was none."""
+        try:
+            found = json.loads((self.predictor.folder / EXAM).read_text())
+        except (OSError, ValueError):
+            return {}
+        figures = found if isinstance(found, dict) else {}
+        numbers = [figures.get(name) for name in EXAM_FIELDS[1:]]
+        whole = all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+        return {name: figures[name] for name in EXAM_FIELDS} if whole and isinstance(figures.get("metric"), str) else {}
+
+
+class Models:
+    """Every folder of `sources` with its versions: an exported folder, or one of exported folders called 1, 2, 3 ...
+
+    A model is called as its folder; the highest version answers where none is named.
+
+    Raises:
+        ExportError: a folder holds no model, or a damaged one; two have one name.
+    """
+
+    def __init__(self, sources: Sequence[str | Path]) -> None:
+        self.sources: dict[str, Path] = {}
+        for source in sources:
+            path = Path(source).resolve()
+            name = path.name
+            if not NAME.fullmatch(name):
+                raise ExportError(f"{source}: a model's folder is called with letters, digits, dots and dashes.")
+            if name in self.sources:
+                raise ExportError(f"Two models are called {name}: {self.sources[name]} and {path}. Rename a folder.")
+            self.sources[name] = path
+        folders = self._folders()
+        for name in [name for name in self.sources if not any(name == known for known, _ in folders)]:
+            folders[name, "1"] = self.sources[name]  # the error says what is missing there
+        self._loaded = {key: _load(*key, path) for key, path in folders.items()}
+        self._failed: dict[tuple[str, str], Stamp] = {}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.sources)
+
+    def versions(self, name: str) -> list[str]:
+        """From the oldest; empty where there is no such model."""
+        return sorted((version for known, version in self._loaded if known == name), key=int)
+
+    def get(self, name: str | None = None, version: str | None = None) -> Model | None:
+        """The model; without a name the first one, without a version the newest."""
+        name = name or next(iter(self.sources))
+        versions = self.versions(name)
+        return self._loaded.get((name, version or (versions[-1] if versions else "")))
+
+    def refresh(self) -> list[str]:
+        """Load what is new or has changed, forget versions that are gone; returns what happened, in words.
+
+        A folder that can't be loaded leaves the model that is there in place, and so does one that is gone with no
+        other version beside it.
+        """
+        events, loaded, folders = [], dict(self._loaded), self._folders()
+        for key, folder in folders.items():
+            stamp, known = _stamp(folder), loaded.get(key)
+            if stamp is None or (known is not None and known.stamp == stamp) or self._failed.get(key) == stamp:
+                continue
+            try:
+                loaded[key] = _load(*key, folder)
+                events.append(f"{key[0]} version {key[1]} was loaded")
+            except Exception as error:  # onnxruntime and tokenizers have errors of their own
+                self._failed[key] = stamp
+                kept = "the one before stays" if known is not None else "it is left out"
+                events.append(f"{key[0]} version {key[1]} can't be loaded, {kept}: {type(error).__name__}")
+        for key in [key for key in loaded if key not in folders]:
+            if any(name == key[0] for name, _ in folders):
+                del loaded[key]
+                events.append(f"{key[0]} version {key[1]} is gone")
+        self._loaded = loaded  # at once: requests look while this runs in a thread
+        return events
+
+    def _folders(self) -> dict[tuple[str, str], Path]:
+        found = {}
+        for name, path in self.sources.items():
+            numbered = [child for child in path.iterdir() if child.name.isdecimal()] if path.is_dir() else []
+            numbered = [child for child in numbered if (child / MANIFEST).exists()]
+            if (path / MANIFEST).exists():
+                found[name, "1"] = path
+            found |= {(name, child.name): child for child in numbered}
+        return found
+
+
+def _load(name: str, version: str, folder: Path) -> Model:
+    stamp = _stamp(folder)
+    try:
+        predictor = Predictor(folder)
+    except (EyasError, OSError):
+        raise
+    except Exception as error:  # onnxruntime and tokenizers have errors of their own
+        raise ExportError(f"{folder} can't be loaded ({type(error).__name__}). Export the model again.") from error
+    return Model(name, version, predictor, stamp or ())
+
+
+def _stamp(folder: Path) -> Stamp | None:
+    """Of the files that are read; None while one is missing."""
+    try:
+        stats = [(folder / name).stat() for name in (MANIFEST, MODEL, TOKENIZER)]
+    except OSError:
+        return None
+    return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)

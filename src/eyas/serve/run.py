@@ -1,0 +1,90 @@
+"""Start the server: one process, or several that share a port."""
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+
+from eyas.errors import EyasError
+from eyas.serve.app import create_app
+from eyas.serve.deadline import DeadlineProtocol
+from eyas.serve.metrics import MULTIPROCESS
+from eyas.serve.models import Models
+from eyas.serve.payloads import Limits
+
+# How workers learn what to serve; the key comes to them in the environment that it was given in.
+SETTINGS, API_KEY = "EYAS_SERVE", "EYAS_API_KEY"
+KEEP_ALIVE_SECONDS, GRACE_SECONDS = 15, 20
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """What is served, and where.
+
+    Args:
+        folders: exported models.
+        host, port: to listen on; 127.0.0.1 is this machine alone.
+        workers: processes.
+        limits: what a request may be.
+    """
+
+    folders: tuple[str, ...]
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+    limits: Limits = field(default_factory=Limits)
+
+
+def serve(settings: ServeSettings) -> None:
+    """Serve until SIGTERM or Ctrl-C; requests that have begun are answered.
+
+    The API key, where there is one, is in the environment variable EYAS_API_KEY.
+
+    Raises:
+        ExportError: a folder that can't be served.
+        EyasError: an empty key.
+    """
+    if not os.environ.get(API_KEY, "set"):
+        raise EyasError(f"{API_KEY} is empty. Give it a key, or unset it to serve without one.")
+    Models(settings.folders)  # says what is wrong before a worker starts
+    os.environ[SETTINGS] = json.dumps(asdict(settings))
+    options: dict[str, Any] = {
+        "host": settings.host,
+        "port": settings.port,
+        "workers": settings.workers,
+        "http": DeadlineProtocol,
+        "timeout_keep_alive": KEEP_ALIVE_SECONDS,
+        "timeout_graceful_shutdown": GRACE_SECONDS,
+        "access_log": False,
+        "server_header": False,
+        "log_config": None,
+        "ws": "none",
+    }
+    target = "eyas.serve.run:app_of_environment"
+    if settings.workers == 1:
+        uvicorn.run(target, factory=True, **options)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[MULTIPROCESS] = folder
+        uvicorn.run(target, factory=True, **options)
+
+
+def app_of_environment() -> Starlette:
+    """What a worker runs."""
+    settings = json.loads(os.environ[SETTINGS])
+    limits = Limits(**settings["limits"])
+    DeadlineProtocol.read_seconds = limits.read_seconds
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # facts that no line shows
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    return create_app([Path(folder) for folder in settings["folders"]], limits, os.environ.get(API_KEY))
+
+
+__all__: Sequence[str] = ["ServeSettings", "serve"]

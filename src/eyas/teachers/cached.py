@@ -1,0 +1,213 @@
+"""The teacher's logits on disk: computed once for every text, joined by `example_id`, never by position."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pyarrow.compute
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from eyas.data.datasets import ids_of
+from eyas.errors import CacheError, ModelError
+from eyas.outputs import cache_root, write_atomically
+from eyas.progress import progress
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from eyas.teachers.live import Teacher
+
+logger = logging.getLogger("eyas")
+
+FORMAT_VERSION = 2
+FINGERPRINT = "fingerprint.json"
+ROWS_PER_SHARD = 4096
+TOKENS_PER_BATCH = 4096
+CHARACTERS_PER_TOKEN = 4
+
+
+class CachedTeacher:
+    """A teacher's logits, memory-mapped; called like the teacher.
+
+    Args:
+        folder: what `label_texts` wrote.
+
+    Raises:
+        CacheError: the folder is not a cache, or is not finished.
+    """
+
+    fields: ClassVar[frozenset[str]] = frozenset({"logits"})
+    reads: ClassVar[tuple[str, ...]] = ("example_id",)
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.fingerprint = _read_fingerprint(self.folder)
+        shards = [self._open(path) for path in sorted(self.folder.glob("shard-*.safetensors"))]
+        ids = np.concatenate([ids for ids, _, _ in shards]) if shards else np.empty(0, np.int64)
+        if len(ids) != self.fingerprint["rows"]:
+            raise CacheError(
+                f"{self.folder} holds {len(ids):,} of {self.fingerprint['rows']:,} texts: it was interrupted. "
+                "Run eyas label again with the same arguments to finish it."
+            )
+        self._logits = [logits for _, _, logits in shards]
+        # For each text of a shard, where its rows of logits start; one row a text, but for tagging one a word.
+        self._starts = [np.concatenate([[0], np.cumsum(lengths)]) for _, lengths, _ in shards]
+        self._order = np.argsort(ids, kind="stable")
+        self._ids = ids[self._order]
+        self.label_names: list[str] = self.fingerprint["labels"]
+
+    def __call__(self, batch: Mapping[str, Any], fields: Collection[str] = ("logits",)) -> dict[str, Any]:
+        """`logits` float32 for `batch["example_id"]` [batch] int64: [batch, labels], for tagging [words, tags]."""
+        return {"logits": self.logits(torch.as_tensor(batch["example_id"]).cpu().numpy())}
+
+    def logits(self, ids: np.ndarray) -> torch.Tensor:
+        """[rows, labels] float32 for [rows] int64 ids; for tagging [words of all rows, tags].
+
+        Raises:
+            CacheError: an id that was not labelled.
+        """
+        found = np.searchsorted(self._ids, ids).clip(max=max(len(self._ids) - 1, 0))
+        unknown = self._ids[found] != ids if len(self._ids) else np.ones(len(ids), bool)
+        if unknown.any():
+            raise CacheError(
+                f"{self.folder} has no logits for {int(unknown.sum()):,} of {len(ids):,} texts: it was made from "
+                "other data. Leave out --cache, or label this data."
+            )
+        places = self._order[found]
+        shards, rows = places // ROWS_PER_SHARD, places % ROWS_PER_SHARD
+        starts, ends = np.empty(len(ids), np.int64), np.empty(len(ids), np.int64)
+        for shard in np.unique(shards):
+            here = shards == shard
+            starts[here], ends[here] = self._starts[shard][rows[here]], self._starts[shard][rows[here] + 1]
+        owner = np.repeat(np.arange(len(ids)), ends - starts)
+        firsts = np.repeat(np.cumsum(ends - starts) - (ends - starts), ends - starts)
+        inside = np.arange(len(owner)) - firsts + starts[owner]
+        result = torch.empty(len(owner), len(self.label_names))
+        for shard in np.unique(shards):
+            chosen = np.flatnonzero(shards[owner] == shard)
+            result[chosen] = self._logits[shard][inside[chosen]]
+        return result
+
+    @staticmethod
+    def _open(path: Path) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
+        with safe_open(path, framework="pt") as file:
+            ids, lengths = file.get_tensor("example_id").numpy(), file.get_tensor("lengths").numpy()
+            return ids, lengths, file.get_tensor("logits")
+
+
+def label_texts(teacher: "Teacher", dataset: "Dataset", folder: str | Path | None = None) -> CachedTeacher:
+    """Compute the teacher's logits for every text of `dataset`, or take them from the cache.
+
+    Texts go through the teacher sorted by length. Finished shards stay when the work is interrupted; the same
+    call goes on from there and ends with the same bits.
+
+    Args:
+        folder: where to keep them; by default a folder in the cache named after the fingerprint of teacher,
+            tokenizer, maximum length, precision and data.
+
+    Raises:
+        CacheError: `folder` was made by another teacher or from other data; says what differs.
+        ModelError: a logit is not finite; names the text.
+    """
+    ids, first = np.unique(ids_of(dataset), return_index=True)
+    fingerprint = {
+        "format_version": FORMAT_VERSION,
+        **teacher.fingerprint(),
+        "data": hashlib.sha256(ids.tobytes()).hexdigest(),
+        "rows": len(ids),
+    }
+    if folder is None:
+        name = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:24]
+        folder = cache_root() / "labels" / name
+    path = Path(folder)
+    _claim(path, fingerprint)
+    order = first[np.argsort(_text_lengths(dataset)[first], kind="stable")]
+    shards = range(0, len(order), ROWS_PER_SHARD)
+    waiting = [start for start in shards if not _shard(path, start).exists()]
+    if waiting:
+        done = len(order) - sum(min(ROWS_PER_SHARD, len(order) - start) for start in waiting)
+        if done:
+            logger.info("%s of %s texts are labelled already; going on.", f"{done:,}", f"{len(order):,}")
+        with progress("labelling", len(order) - done, "texts") as advance:
+            for start in waiting:
+                _label_shard(teacher, dataset, order[start : start + ROWS_PER_SHARD], _shard(path, start))
+                advance(min(ROWS_PER_SHARD, len(order) - start))
+    return CachedTeacher(path)
+
+
+def _label_shard(teacher: "Teacher", dataset: "Dataset", rows: np.ndarray, target: Path) -> None:
+    columns = dataset[rows.tolist()]
+    texts, pairs, words = columns["text"], columns.get("text_pair"), columns.get("tokens")
+    logits = []
+    start = 0
+    while start < len(rows):
+        length = len(texts[start]) + (len(pairs[start]) if pairs else 0)
+        # Lengths grow along a shard; a batch is sized by its first text, the shortest.
+        tokens = min(length // CHARACTERS_PER_TOKEN + 8, teacher.max_length)
+        end = start + max(1, TOKENS_PER_BATCH // tokens)
+        batch = {"text": texts[start:end], "text_pair": pairs[start:end] if pairs else None}
+        if words:
+            batch["tokens"] = words[start:end]
+        logits.append(teacher(batch)["logits"].cpu())
+        start = end
+    result = torch.cat(logits)
+    lengths = torch.tensor([len(row) for row in words] if words else [1] * len(rows))
+    broken = torch.nonzero(~torch.isfinite(result).all(1))
+    if len(broken):
+        row = int(torch.searchsorted(lengths.cumsum(0), int(broken[0]), right=True))
+        raise ModelError(
+            f"The teacher's logits are not finite ({result[int(broken[0])].tolist()[:8]}) for example "
+            f"{columns['example_id'][row]}: {texts[row]!r:.80}. Its weights are damaged, or its precision is too "
+            "low: try --teacher-dtype float32."
+        )
+    ids = torch.tensor(columns["example_id"], dtype=torch.int64)
+    write_atomically(target, save({"example_id": ids, "lengths": lengths, "logits": result}))
+
+
+def _text_lengths(dataset: "Dataset") -> np.ndarray:
+    lengths = np.zeros(len(dataset), dtype=np.int64)
+    flat = dataset.flatten_indices() if dataset._indices is not None else dataset
+    for column in ("text", "text_pair"):
+        if column in dataset.column_names:
+            lengths += pyarrow.compute.utf8_length(flat.data.column(column)).to_numpy()
+    return lengths
+
+
+def _shard(folder: Path, start: int) -> Path:
+    return folder / f"shard-{start // ROWS_PER_SHARD:06}.safetensors"
+
+
+def _claim(folder: Path, fingerprint: dict[str, Any]) -> None:
+    """Start the cache, or make sure that it is the one for `fingerprint`."""
+    if (folder / FINGERPRINT).exists():
+        found = _read_fingerprint(folder)
+        differing = [key for key in fingerprint if found.get(key) != fingerprint[key]]
+        if differing:
+            raise CacheError(
+                f"{folder} was made with another {' and another '.join(k.replace('_', ' ') for k in differing)}. "
+                "Choose another --cache, or leave it out: the right one is then found or made."
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise CacheError(f"{folder} is not empty and not a cache of teacher logits. Choose another --cache.")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / FINGERPRINT, json.dumps(fingerprint, indent=2, sort_keys=True) + "\n")
+
+
+def _read_fingerprint(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / FINGERPRINT).read_text())
+    except (OSError, ValueError) as error:
+        raise CacheError(f"{folder} is not a cache of teacher logits: {error}") from None
+    if found.get("format_version") != FORMAT_VERSION:
+        raise CacheError(
+            f"{folder} has format version {found.get('format_version')}, this eyas reads {FORMAT_VERSION}. "
+            "Delete it and label again."
+        )
+    return dict(found)

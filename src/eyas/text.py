@@ -1,0 +1,88 @@
+"""What every text goes through before a tokenizer sees it, in training and in production alike."""
+
+import ast
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from eyas.errors import DataError
+
+# A tokenizer reads the whole text before it truncates, so a text of 1 MB would cost a second.
+# No real text has 16 characters a token on average; what lies beyond can't reach the model.
+CHARACTERS_PER_TOKEN = 16
+# Between a question and the sentence it is about.
+SEPARATOR = "[SEP]"
+_NO_COMMAS = re.compile(r"""\w['"]\s+['"]\w""")
+
+
+def clean_text(text: Any, index: int = 0) -> str:
+    """Return `text` as valid Unicode: lone surrogates become U+FFFD.
+
+    Raises:
+        DataError: `text` is not a string; the message names `index`.
+    """
+    if not isinstance(text, str):
+        raise DataError(
+            f"Text {index} is {type(text).__name__} ({text!r:.60}), expected a string. "
+            "Pass a list of strings; leave out rows without a text."
+        )
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def wrong_shape(pair: bool | None) -> DataError:
+    """The error for single texts where pairs are expected (`pair`), or the reverse."""
+    expected, found = ("two texts", "one") if pair else ("one text", "two")
+    return DataError(f"This model reads {expected} at a time, got {found}. In JSON they are called text and text_pair.")
+
+
+def clean_texts(texts: Iterable[Any], max_length: int) -> list[str]:
+    """Clean every text and cut it to the characters that `max_length` tokens can cover."""
+    limit = CHARACTERS_PER_TOKEN * max_length
+    return [clean_text(text, index)[:limit] for index, text in enumerate(texts)]
+
+
+def word_places(text: str) -> list[tuple[int, int]]:
+    """The words of a text that nobody has split, (start, end) in characters: signs stand alone, as BERT has it."""
+    from tokenizers import pre_tokenizers
+
+    return [place for _, place in pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text)]
+
+
+def split_words(value: Any, place: str) -> list[str]:
+    """Words of a sentence: a list, a list of words written as text, or a text.
+
+    Raises:
+        DataError: something else, or a list without commas, as numpy prints it; named by `place`.
+    """
+    if isinstance(value, str):
+        parsed = written_list(value, place)
+        if parsed is None or (parsed and not any(isinstance(word, str) for word in parsed)):  # "[1]" is a text
+            text = clean_text(value)
+            return [text[start:end] for start, end in word_places(text)]
+        value = parsed
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise DataError(f"{place}: {value!r:.60}, expected a list of words.")
+    return [clean_text(word) for word in value]
+
+
+def with_question(question: list[str], words: list[str]) -> list[str]:
+    """A question and a sentence as one: what is asked, a separator, the words that get tags."""
+    return [*question, SEPARATOR, *words]
+
+
+def written_list(value: str, place: str) -> list[Any] | None:
+    """A list that is written as text; None where it is none.
+
+    Raises:
+        DataError: a list without commas, as numpy prints it; named by `place`.
+    """
+    if not (value.startswith("[") and value.endswith("]")):
+        return None
+    if _NO_COMMAS.search(value):
+        raise DataError(f"{place}: {value[:60]!r} is a list without commas, as numpy prints it. Write it with commas.")
+    try:
+        return list(ast.literal_eval(value))
+    except (ValueError, SyntaxError, TypeError):
+        return None

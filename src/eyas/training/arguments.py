@@ -1,0 +1,64 @@
+"""Settings of a training run: transformers' `TrainingArguments` with defaults for small students."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from eyas.models.transformer import TRANSFORMERS
+from eyas.teachers.live import fastest_device, has_fast_bfloat16
+
+
+@dataclass
+class DistillationArguments(TrainingArguments):
+    """`TrainingArguments` with defaults that suit a student of a million parameters on a CPU.
+
+    Every field keeps transformers' name and meaning. `best` decides which checkpoint is kept: the metric of
+    `compute_metrics`, highest first.
+    """
+
+    output_dir: str | None = "checkpoints"
+    num_train_epochs: float = 8
+    per_device_train_batch_size: int = 64
+    per_device_eval_batch_size: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    lr_scheduler_type: str = "linear"
+    warmup_steps: float = 0.05
+    max_grad_norm: float = 5.0
+    eval_strategy: str = "epoch"
+    save_strategy: str = "epoch"
+    save_total_limit: int | None = 2
+    load_best_model_at_end: bool = True
+    metric_for_best_model: str | None = "score"
+    greater_is_better: bool | None = True
+    logging_strategy: str = "epoch"
+    restore_callback_states_from_checkpoint: bool = True
+    dataloader_pin_memory: bool = False
+    use_cpu: bool = field(default_factory=lambda: not torch.accelerator.is_available())
+    disable_tqdm: bool | None = True
+    report_to: str | list[str] | None = "none"
+    remove_unused_columns: bool = field(
+        default=False,
+        metadata={"help": "Must stay False: True would drop example_id and the teacher's columns."},
+    )
+
+
+def fast_precision(given: Mapping[str, Any]) -> dict[str, bool]:
+    """`bf16` where the trainer's device is faster with it; nothing where `given` says what precision it wants."""
+    if given.get("bf16") is not None or given.get("fp16"):
+        return {}
+    return {"bf16": has_fast_bfloat16(torch.device("cpu") if given.get("use_cpu") else fastest_device())}
+
+
+def with_precision(arguments: dict[str, Any], architecture: str) -> dict[str, Any]:
+    """A student's arguments, a transformer's with bfloat16 where it is fast."""
+    return {**arguments, **fast_precision(arguments)} if architecture in TRANSFORMERS else arguments
+
+
+def steps_of_a_pass(arguments: DistillationArguments, rows: int) -> int:
+    """Steps of the optimiser that one pass over `rows` texts takes."""
+    return math.ceil(math.ceil(rows / arguments.train_batch_size) / arguments.gradient_accumulation_steps)

@@ -1,0 +1,45 @@
+"""What the trainer says while it trains."""
+
+import logging
+from typing import Any
+
+import numpy as np
+from transformers import TrainerCallback
+
+from eyas.errors import ModelError
+from eyas.progress import progress
+
+logger = logging.getLogger("eyas")
+
+
+class ProgressCallback(TrainerCallback):
+    """Progress in steps, one line an epoch, and an end to training on a loss that is not finite.
+
+    Args:
+        metric: what the score is called.
+    """
+
+    def __init__(self, metric: str) -> None:
+        self.metric = metric.replace("_", " ")
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._context = progress("training", state.max_steps - state.global_step, "steps")
+        self._advance = self._context.__enter__()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._advance(1)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        loss = (logs or {}).get("loss")
+        if loss is not None and not np.isfinite(loss):
+            raise ModelError(
+                f"The loss became {loss} by step {state.global_step}: training diverged. The last checkpoint is kept; "
+                "try a lower --learning-rate."
+            )
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+        if metrics and state.epoch is not None:
+            logger.info("epoch %.3g: validation %s %.4f", state.epoch, self.metric, metrics["eval_score"])
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._context.__exit__(None, None, None)

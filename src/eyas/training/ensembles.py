@@ -1,0 +1,241 @@
+"""What is done with an ensemble beside its training: weights, fewer members, members that were trained apart."""
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from eyas.data.datasets import data_fingerprint, is_labelled, labels_of, task_of
+from eyas.errors import ModelError
+from eyas.evaluation.classifier import Classifier
+from eyas.evaluation.evaluate import aligned_logits
+from eyas.evaluation.metrics import task_metrics
+from eyas.models.configuration import EnsembleConfig
+from eyas.models.ensemble import (
+    COMBINATIONS,
+    LOGITS,
+    MEMBERS,
+    WEIGHTS,
+    EnsembleForSequenceClassification,
+    combine,
+    subset,
+)
+from eyas.models.objective import task_loss
+from eyas.outputs import OutputFolder
+from eyas.training.folders import SAMPLE_FILE, write_model_folder
+from eyas.transfer.augmentation import identity
+
+logger = logging.getLogger("eyas")
+
+STEPS = 200
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some members of an ensemble: what they are, their score on validation texts, their parameters."""
+
+    members: tuple[str, ...]
+    places: tuple[int, ...]
+    score: float
+    parameters: int
+
+
+def finish(model: EnsembleForSequenceClassification, tokenizer: Any, validation: Dataset) -> Any:
+    """The trained ensemble without members that diverged, its weights fitted where they are asked for."""
+    kept = [place for place in range(len(model.members)) if place not in model.left_out]
+    model = subset(model, kept)
+    if model.config.combination == WEIGHTS:
+        fit_weights(model, tokenizer, validation)
+    return model
+
+
+def fit_weights(model: EnsembleForSequenceClassification, tokenizer: Any, rows: Dataset) -> None:
+    """Set the members' weights, all above 0 and their sum 1, to the lowest loss on `rows`."""
+    rows = rows.select(np.flatnonzero(is_labelled(rows)))
+    task, labels = task_of(rows), torch.from_numpy(labels_of(rows))
+    logits = member_logits(model, tokenizer, rows)
+    raw = torch.zeros(len(logits), requires_grad=True)
+    optimizer = torch.optim.Adam([raw], lr=0.05)
+    with torch.enable_grad():
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            task_loss(task, combine(task, logits, raw.softmax(0), WEIGHTS), labels).backward()
+            optimizer.step()
+    model.get_buffer("weights").copy_(raw.detach().softmax(0))
+    shares = zip(model.config.members, model.get_buffer("weights").tolist(), strict=True)
+    logger.info("Weights: %s.", ", ".join(f"{name} {share:.2f}" for name, share in shares))
+
+
+def member_logits(model: EnsembleForSequenceClassification, tokenizer: Any, rows: Dataset) -> Tensor:
+    """[members, rows, labels] in the data's order of labels."""
+    alone = (Classifier(subset(model, [place]), tokenizer) for place in range(len(model.members)))
+    return torch.stack([torch.from_numpy(aligned_logits(one, rows)) for one in alone])
+
+
+def prune_ensemble(
+    folder: str | Path, rows: Dataset, out: str | Path, tolerance: float = 0.0, overwrite: bool = False
+) -> list[Subset]:
+    """Write the smallest set of members whose score on `rows` is within `tolerance` of all members'.
+
+    Args:
+        rows: labelled validation texts, not those of a test.
+        tolerance: of the score, such as 0.002.
+
+    Returns:
+        Every set of members, the chosen one first, then by score.
+
+    Raises:
+        ModelError: the model is no ensemble.
+    """
+    classifier = Classifier.load(folder)
+    model = classifier.model
+    if not isinstance(model, EnsembleForSequenceClassification):
+        raise ModelError(f"{folder} is a {type(model).__name__}, expected an ensemble to take members from.")
+    output = OutputFolder(
+        out,
+        {
+            "command": "prune-ensemble",
+            "model": [str(folder), identity(str(folder))],
+            "rows": data_fingerprint(rows),
+            "tolerance": tolerance,
+        },
+        overwrite,
+        resumable=False,
+    )
+    every = _subsets(model, classifier.tokenizer, rows)
+    whole = next(found for found in every if len(found.places) == len(model.members))
+    enough = [found for found in every if found.score >= whole.score - tolerance]
+    chosen = min(enough, key=lambda found: (found.parameters, -found.score))
+    with output as partial:
+        write_model_folder(subset(model, chosen.places), classifier.tokenizer, None, partial)
+        _copy_sample(Path(folder), partial)
+        (partial / "members.json").write_text(json.dumps([asdict(found) for found in every], indent=1))
+    return [chosen, *sorted((found for found in every if found is not chosen), key=lambda found: -found.score)]
+
+
+def join(
+    folders: Sequence[str | Path],
+    out: str | Path,
+    combination: str = LOGITS,
+    rows: Dataset | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Make one ensemble of students that were trained apart over the same, frozen word vectors.
+
+    Args:
+        combination: one of `COMBINATIONS`.
+        rows: labelled validation texts; needed for `weights`.
+
+    Raises:
+        ModelError: fewer than two members, one that is no single student, or members with other vocabularies, word
+            vectors, labels or sizes.
+    """
+    if len(folders) < 2:
+        raise ModelError(f"An ensemble has two or more members, got {len(folders)}. Give --member again.")
+    if combination not in COMBINATIONS:
+        raise ModelError(f"No combination {combination!r}. Expected one of {', '.join(COMBINATIONS)}.")
+    if combination == WEIGHTS and rows is None:
+        raise ModelError("Weights are fitted on validation texts: give --data.")
+    parts = [Classifier.load(folder) for folder in folders]
+    names = [_architecture(part, folder) for part, folder in zip(parts, folders, strict=True)]
+    _check_alike(parts, folders)
+    first: Any = parts[0].model.config
+    config = EnsembleConfig.from_dict(
+        {**first.to_dict(), "members": names, "combination": combination, "hidden_size": _common_size(parts, folders)}
+    )
+    model = EnsembleForSequenceClassification(config)
+    model.embeddings.load_state_dict(cast(Any, parts[0].model).embeddings.state_dict())
+    for head, part in zip(model.members, parts, strict=True):
+        head.load_state_dict(cast(Any, part.model).head.state_dict())
+    model.train(False)
+    settings = {
+        "command": "join",
+        "members": [[str(folder), identity(str(folder))] for folder in folders],
+        "combination": combination,
+        "rows": data_fingerprint(rows) if rows is not None and combination == WEIGHTS else None,
+    }
+    output = OutputFolder(out, settings, overwrite, resumable=False)
+    if output.is_finished:
+        return output.path
+    with output as partial:
+        if combination == WEIGHTS and rows is not None:
+            fit_weights(model, parts[0].tokenizer, rows)
+        write_model_folder(model, parts[0].tokenizer, None, partial)
+        _copy_sample(Path(folders[0]), partial)
+    return output.path
+
+
+def _subsets(model: EnsembleForSequenceClassification, tokenizer: Any, rows: Dataset) -> list[Subset]:
+    task, labels = task_of(rows), labels_of(rows)
+    logits, weights = member_logits(model, tokenizer, rows), model.get_buffer("weights")
+    sizes = [sum(parameter.numel() for parameter in head.parameters()) for head in model.members]
+    found = []
+    for count in range(1, len(sizes) + 1):
+        for places in combinations(range(len(sizes)), count):
+            chosen = weights[list(places)]
+            both = combine(task, logits[list(places)], chosen / chosen.sum(), model.config.combination)
+            score = task_metrics(task, both.numpy(), labels)[task.metric]
+            names = tuple(model.config.members[place] for place in places)
+            found.append(Subset(names, places, float(score), sum(sizes[place] for place in places)))
+    return found
+
+
+def _architecture(part: Classifier, folder: str | Path) -> str:
+    name = next((name for name, kind in MEMBERS.items() if isinstance(part.model, kind)), None)
+    if name is None:
+        raise ModelError(f"{folder} is a {type(part.model).__name__}, expected one of {', '.join(MEMBERS)} for texts.")
+    return name
+
+
+def _check_alike(parts: Sequence[Classifier], folders: Sequence[str | Path]) -> None:
+    """Raises ModelError where members can't share what they read and what they answer."""
+    first = parts[0]
+    for part, folder in zip(parts[1:], folders[1:], strict=True):
+        if part.tokenizer.backend_tokenizer.to_str() != first.tokenizer.backend_tokenizer.to_str():
+            raise ModelError(
+                f"{folder} has another vocabulary than {folders[0]}: members read the same tokens. Train both from the "
+                "same teacher on the same texts."
+            )
+        for name in ("pair", "max_length"):
+            ours, theirs = (getattr(one.model.config, name) for one in (part, first))
+            if ours != theirs:
+                raise ModelError(f"{folder} has {name} {ours}, {folders[0]} {theirs}: members read the same texts.")
+        if part.label_names != first.label_names or part.task != first.task:
+            raise ModelError(
+                f"{folder} has the labels {part.label_names}, {folders[0]} {first.label_names}. Members answer the "
+                "same question, in the same order."
+            )
+        ours, theirs = (cast(Any, one.model).embeddings.weight for one in (part, first))
+        if ours.shape != theirs.shape or not torch.equal(ours, theirs):
+            raise ModelError(
+                f"{folder} has other word vectors than {folders[0]}: members share one table. Train them with "
+                "--freeze-embeddings, or together with --student ensemble:..."
+            )
+
+
+def _common_size(parts: Sequence[Classifier], folders: Sequence[str | Path]) -> int:
+    """The width that all have; 0 where each has its architecture's own."""
+    sizes: list[int] = [cast(Any, part.model).config.hidden_size for part in parts]
+    own = [type(cast(Any, part.model).config).hidden_size for part in parts]
+    if sizes == own:
+        return 0
+    if len(set(sizes)) > 1:
+        raise ModelError(
+            f"{', '.join(map(str, folders))} are {', '.join(map(str, sizes))} wide. Members have their architecture's "
+            "own width, or all the same: train them with one --hidden-size."
+        )
+    return sizes[0]
+
+
+def _copy_sample(source: Path, target: Path) -> None:
+    if (source / SAMPLE_FILE).is_file():
+        shutil.copy(source / SAMPLE_FILE, target)

@@ -1,0 +1,110 @@
+"""A teacher from a pretrained encoder."""
+
+import logging
+import math
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import DatasetDict
+from transformers import EarlyStoppingCallback, set_seed
+
+from eyas.data.datasets import check_validation, data_fingerprint, is_pair, label_names, task_of
+from eyas.models import is_student
+from eyas.models.loading import MAX_LENGTH, load_encoder
+from eyas.outputs import OutputFolder
+from eyas.training.arguments import DistillationArguments, fast_precision, steps_of_a_pass
+from eyas.training.folders import WORK, write_model_folder
+from eyas.training.trainer import DistillationTrainer
+from eyas.transfer.augmentation import identity
+
+logger = logging.getLogger("eyas")
+
+# How long a teacher learns where nobody says: about this many steps, but no fewer and no more passes.
+STEPS, FEWEST_PASSES, MOST_PASSES = 1000, 3, 20
+# What suits a pretrained transformer (Devlin et al. 2019, appendix A.3), where students want more.
+DEFAULTS: dict[str, Any] = {
+    "per_device_train_batch_size": 32,
+    "learning_rate": 5e-5,
+    "weight_decay": 0.01,
+    "warmup_steps": 0.1,
+    "max_grad_norm": 1.0,
+}
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """How a teacher is made.
+
+    Args:
+        arguments: fields of `DistillationArguments`; they win over the defaults. Without `num_train_epochs`, about
+            1,000 steps, in 3 to 20 passes over the texts.
+        seed: for the new head, the order and dropout.
+        patience: validations without a better score after which training stops; by default a third of them.
+        max_length: tokens of a text that are read.
+    """
+
+    arguments: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    patience: int | None = None
+    max_length: int = MAX_LENGTH
+
+
+def finetune(
+    model: str | Path,
+    data: DatasetDict,
+    out: str | Path,
+    settings: FinetuneSettings | None = None,
+    overwrite: bool = False,
+    record: dict[str, Any] | None = None,
+) -> Path:
+    """Fine-tune a pretrained encoder: AdamW, linear warm-up and decay, the best checkpoint on validation.
+
+    Continues where it was interrupted, like `distill`.
+
+    Args:
+        model: folder or Hub name of a pretrained encoder; its head is made anew.
+        data: as from `load_data`.
+
+    Returns:
+        `out`, a Hugging Face model folder.
+    """
+    settings = settings or FinetuneSettings()
+    check_validation(data)
+    described = {
+        **asdict(settings),
+        "data": [data_fingerprint(data[name]) for name in ("train", "validation")],
+        "labels": label_names(data),
+        "model_files": identity(str(model)),
+    }
+    output = OutputFolder(out, {"command": "finetune", "model": str(model), **(record or {}), **described}, overwrite)
+    if output.is_finished:
+        logger.info("%s is there already, made with the same settings.", out)
+        return output.path
+    with output as folder:
+        set_seed(settings.seed)
+        encoder, tokenizer = load_encoder(model, task_of(data["train"]), is_pair(data["train"]))
+        suited: dict[str, Any] = {}
+        if not is_student(encoder):
+            tokenizer.model_max_length = min(tokenizer.model_max_length, settings.max_length)
+            suited = {**DEFAULTS, **fast_precision(settings.arguments)}
+        arguments = {**suited, **settings.arguments}
+        training = DistillationArguments(output_dir=str(folder / WORK), seed=settings.seed, **arguments)
+        if not {"num_train_epochs", "max_steps"} & arguments.keys():
+            steps = steps_of_a_pass(training, len(data["train"]))
+            training.num_train_epochs = min(max(math.ceil(STEPS / steps), FEWEST_PASSES), MOST_PASSES)
+        patience = settings.patience or max(2, math.ceil(training.num_train_epochs / 3))
+        trainer = DistillationTrainer(
+            model=encoder,
+            processing_class=tokenizer,
+            train_dataset=data["train"],
+            eval_dataset=data["validation"],
+            max_length=settings.max_length,
+            args=training,
+            callbacks=[EarlyStoppingCallback(patience)],
+        )
+        trainer.train(resume_from_checkpoint=True)
+        write_model_folder(encoder, tokenizer, data["validation"], folder)
+        shutil.rmtree(folder / WORK)  # the checkpoints
+    return output.path

@@ -1,0 +1,133 @@
+"""A student that learns a pretrained encoder before any task: sentence representation approximation."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict, Features, List, Value, concatenate_datasets
+from transformers import TrainerCallback
+
+from eyas.data.datasets import data_fingerprint, ids_of, is_pair, task_of
+from eyas.errors import DataError, ModelError
+from eyas.outputs import OutputFolder
+from eyas.teachers import Encoder, label_texts
+from eyas.training.distill import DistillSettings, Lesson
+from eyas.training.recipes import Stage, make_stages
+from eyas.training.student_settings import check_student
+
+logger = logging.getLogger("eyas")
+
+SRA = "sra"
+# Texts whose vectors choose the best checkpoint: a twentieth, but no more than so many.
+VALIDATION_SHARE, MOST_VALIDATION = 20, 1000
+# What sentence-transformers reads: one module, whose logits are the vectors.
+SENTENCE_TRANSFORMERS: dict[str, Any] = {
+    "modules.json": [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}
+    ],
+    "sentence_bert_config.json": {
+        "transformer_task": "sequence-classification",
+        "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
+        "module_output_name": "sentence_embedding",
+    },
+}
+
+
+def pretrain_student(
+    teacher: Encoder,
+    texts: Dataset,
+    out: str | Path,
+    settings: DistillSettings | None = None,
+    cache: str | Path | None = None,
+    overwrite: bool = False,
+    record: dict[str, Any] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Path:
+    """Train a student to give each text its encoder's sentence vector (Wu et al. 2020, sections 3.1 and 3.2).
+
+    Goes on where it was interrupted, like `distill`; the vectors are computed once and kept.
+
+    Args:
+        texts: as from `load_unlabelled`, single texts.
+        settings: `recipe` is sra by default; of other recipes, the stages that compare layers.
+        cache: the folder for the teacher's vectors; by default found by fingerprint.
+        record: what to note in `eyas.json`.
+
+    Returns:
+        `out`: a model whose `logits` are sentence vectors, to fine-tune, to start students from, and for
+        sentence-transformers.
+
+    Raises:
+        EyasError: bad input, said before any training step.
+    """
+    settings = settings or DistillSettings()
+    settings = replace(settings, recipe=settings.recipe or SRA)
+    stages = _stages(settings)
+    data = _split(texts, settings.seed)
+    check_student(settings.student, task_of(data["train"]))
+    teacher.check(texts)
+    output = OutputFolder(
+        out,
+        {
+            "command": "pretrain-student",
+            **(record or {}),
+            **asdict(settings),
+            "teacher_fingerprint": teacher.fingerprint(),
+            "texts": data_fingerprint(data["train"]),
+        },
+        overwrite,
+    )
+    if output.is_finished:
+        logger.info("%s is there already, made with the same settings.", out)
+        return output.path
+    with output as folder:
+        data["validation"] = _with_vectors(data["validation"], teacher)
+        order = list(range(len(teacher.label_names)))
+        lesson = Lesson.of(teacher, data, order, settings, stages, data["train"], cache)
+        lesson.teach(stages, teacher.label_names, folder, callbacks)
+        if settings.recipe == SRA:  # others teach layers, and their head says nothing
+            for name, content in SENTENCE_TRANSFORMERS.items():
+                (folder / name).write_text(json.dumps(content, indent=2))
+    return output.path
+
+
+def _stages(settings: DistillSettings) -> list[Stage]:
+    """Those of the recipe that need no task."""
+    stages = make_stages(settings.recipe, settings.recipe_options)
+    free = [stage for stage in stages if stage.needs_teacher and not stage.frozen]
+    free = [stage for stage in free if not any("logits" in loss.student_fields for loss in stage.losses)]
+    chosen = stages if settings.recipe == SRA else free
+    if not chosen:
+        raise ModelError(
+            f"The recipe {settings.recipe} teaches a task's labels. Without a task: sra for any student; tinybert, "
+            "minilm or minilmv2 for transformers."
+        )
+    return chosen
+
+
+def _split(texts: Dataset, seed: int) -> DatasetDict:
+    """Each text once; some of them to validate. `label` says nothing yet."""
+    if is_pair(texts):
+        raise DataError("A sentence encoder reads single texts, got pairs. Name one column with --column.")
+    _, first = np.unique(ids_of(texts), return_index=True)
+    rows = np.random.default_rng(seed).permutation(first)
+    count = min(len(rows) // VALIDATION_SHARE, MOST_VALIDATION)
+    if not count:
+        raise DataError(f"{len(rows)} different texts are too few to learn from: expected {VALIDATION_SHARE} or more.")
+    held_out, train = np.sort(rows[:count]), np.sort(rows[count:])
+    parts = {name: texts.select(part) for name, part in (("train", train), ("validation", held_out))}
+    return DatasetDict({name: _with_labels(part, [[]] * len(part)) for name, part in parts.items()})
+
+
+def _with_vectors(rows: Dataset, teacher: Encoder) -> Dataset:
+    vectors = label_texts(teacher, rows).logits(ids_of(rows)).tolist()
+    return _with_labels(rows.remove_columns("label"), vectors)
+
+
+def _with_labels(rows: Dataset, labels: Any) -> Dataset:
+    schema = Features({"label": List(Value("float32"))})
+    return concatenate_datasets([rows, Dataset.from_dict({"label": labels}, features=schema)], axis=1)

@@ -1,0 +1,197 @@
+"""Recipes that look inside the teacher. The student is a transformer of its family; for `ad_kd` any."""
+
+from collections.abc import Callable
+from typing import Any
+
+from eyas.errors import ModelError
+from eyas.losses import (
+    AttentionLoss,
+    AttentionRelationLoss,
+    AttributionLoss,
+    CKALoss,
+    ContrastiveLoss,
+    CosineHiddenLoss,
+    EarthMovers,
+    EmbeddingLoss,
+    EmbeddingRelationLoss,
+    HardLabelLoss,
+    HiddenStateLoss,
+    LastStateLoss,
+    LogitMSELoss,
+    Loss,
+    MiniLMLoss,
+    MiniLMv2Loss,
+    PatientLoss,
+    RelationLoss,
+    SampleRelationLoss,
+    SoftCrossEntropyLoss,
+    SoftTargetLoss,
+)
+from eyas.losses.schedules import Schedule, at, capped, linear
+from eyas.training.recipes.base import Stage
+from eyas.training.recipes.logits import logit_loss
+
+# How layers can be compared with the teacher's, by the names that options have for it. Relations need no equal sizes.
+HIDDEN_LOSSES: dict[str, Callable[..., Loss]] = {
+    "mse": HiddenStateLoss,
+    "cosine": CosineHiddenLoss,
+    "cka": CKALoss,
+    "relations": RelationLoss,
+    "first-token": PatientLoss,
+}
+ATTENTION_LOSSES: dict[str, Callable[..., Loss]] = {
+    "scores": lambda mapping, weight: AttentionLoss("scores", mapping, weight),
+    "probabilities": lambda mapping, weight: AttentionLoss("probabilities", mapping, weight),
+    "divergence": lambda mapping, weight: AttentionLoss("divergence", mapping, weight),
+    "relations": lambda mapping, weight: AttentionRelationLoss(mapping=mapping, weight=weight),
+}
+# What lies above the layers, by family.
+HEAD = ("classifier", "pooler", "pre_classifier", "head")
+# A stage that does not teach labels has no best checkpoint: it ends with its last.
+NO_BEST: dict[str, Any] = {"load_best_model_at_end": False}
+
+
+def _rest(hard_weight: float | Schedule) -> float | Schedule:
+    """What soft targets weigh beside the labels.
+
+    Raises:
+        ModelError: labels weigh more than 1 at some time.
+    """
+    highest = max(at(hard_weight, percent / 100) for percent in range(101))
+    if highest > 1:
+        raise ModelError(f"hard_weight={highest:g}, expected at most 1: soft targets have the rest.")
+    return (lambda progress: 1 - hard_weight(progress)) if callable(hard_weight) else 1 - hard_weight
+
+
+def _patient(
+    mapping: Any,
+    temperature: float | Schedule,
+    hard_weight: float | Schedule,
+    patient_weight: float | Schedule,
+    normalise: bool,
+) -> Stage:
+    losses: list[Loss] = [
+        HardLabelLoss(weight=hard_weight),
+        SoftTargetLoss(temperature, weight=_rest(hard_weight)),
+        PatientLoss(mapping, normalise, weight=patient_weight),
+    ]
+    return Stage(losses)
+
+
+def patient_skip(
+    temperature: float | Schedule = 10.0, hard_weight: float | Schedule = 0.5, patient_weight: float | Schedule = 100.0
+) -> list[Stage]:
+    """Labels, soft targets and every n-th layer's first token (Patient KD, Sun et al. 2019, PKD-Skip)."""
+    return [_patient("skip", temperature, hard_weight, patient_weight, normalise=True)]
+
+
+def patient_last(
+    temperature: float | Schedule = 10.0, hard_weight: float | Schedule = 0.5, patient_weight: float | Schedule = 100.0
+) -> list[Stage]:
+    """The same with the teacher's last layers (PKD-Last)."""
+    return [_patient("last", temperature, hard_weight, patient_weight, normalise=True)]
+
+
+def alp_kd(
+    temperature: float | Schedule = 2.0, hard_weight: float | Schedule = 0.5, layer_weight: float | Schedule = 1.0
+) -> list[Stage]:
+    """Each layer learns a mean of all the teacher's, weighted by attention (ALP-KD, Passban et al. 2021)."""
+    return [_patient("attention", temperature, hard_weight, layer_weight, normalise=False)]
+
+
+def rail_kd(
+    temperature: float | Schedule = 2.0, hard_weight: float | Schedule = 0.5, layer_weight: float | Schedule = 100.0
+) -> list[Stage]:
+    """Layers of the teacher drawn at random in every step (RAIL-KD, Haidar et al. 2022)."""
+    return [_patient("random", temperature, hard_weight, layer_weight, normalise=True)]
+
+
+def tinybert(
+    mapping: Any = "uniform",
+    attention_weight: float | Schedule = 1.0,
+    hidden_weight: float | Schedule = 1.0,
+    temperature: float | Schedule | None = None,
+    attention: str = "scores",
+    hidden: str = "mse",
+    prediction: str = "soft-cross-entropy",
+) -> list[Stage]:
+    """First embeddings, hidden states and attention scores, then predictions (TinyBERT, Jiao et al. 2020)."""
+    inner: list[Loss] = [
+        EmbeddingLoss(),
+        HIDDEN_LOSSES[hidden](mapping, weight=hidden_weight),
+        *([ATTENTION_LOSSES[attention](mapping, attention_weight)] if attention_weight else []),
+    ]
+    return [Stage(inner, NO_BEST), Stage([logit_loss(prediction, temperature)])]
+
+
+def tinybert_improved(
+    mapping: Any = "mean",
+    attention_weight: float | Schedule = 0.1,
+    hidden_weight: float | Schedule = 1.0,
+    temperature: float | Schedule | None = None,
+) -> list[Stage]:
+    """TinyBERT with the mapping and weights that did best on TREC (the question of Dankar et al. 2023)."""
+    return tinybert(mapping, attention_weight, hidden_weight, temperature)
+
+
+def bert_emd(temperature: float = 1.0) -> list[Stage]:
+    """TinyBERT's losses over all pairs of layers, weighted by an earth mover (BERT-EMD, Li et al. 2020)."""
+    if callable(temperature):
+        raise ModelError("bert-emd: its temperature is the cost attention's and follows no schedule. Give a number.")
+    inner: list[Loss] = [
+        EmbeddingLoss(),
+        HiddenStateLoss(EarthMovers(temperature)),
+        AttentionLoss("scores", EarthMovers(temperature)),
+    ]
+    return [Stage(inner, NO_BEST), Stage([SoftCrossEntropyLoss()])]
+
+
+def distilbert(temperature: float | Schedule = 2.0) -> list[Stage]:
+    """Soft targets, labels and the cosine of the last layers (DistilBERT, Sanh et al. 2019), on the task itself."""
+    return [Stage([SoftTargetLoss(temperature, weight=5.0), HardLabelLoss(weight=2.0), CosineHiddenLoss("final")])]
+
+
+def minilm() -> list[Stage]:
+    """The last layer's attention and value relation, then logits (MiniLM, Wang et al. 2020)."""
+    return [Stage([MiniLMLoss()], NO_BEST), Stage([LogitMSELoss()])]
+
+
+def minilmv2(heads: int = 12, teacher_layer: int = -1) -> list[Stage]:
+    """Relations of queries, keys and values, then logits (MiniLMv2, Wang et al. 2021)."""
+    return [Stage([MiniLMv2Loss(heads, teacher_layer)], NO_BEST), Stage([LogitMSELoss()])]
+
+
+def mlkd(heads: int = 12, temperature: float | Schedule = 2.0) -> list[Stage]:
+    """Relations of tokens and attention, then of samples, with soft targets (MLKD-BERT, Zhang et al. 2024)."""
+    tokens: list[Loss] = [EmbeddingRelationLoss(), RelationLoss("uniform"), AttentionRelationLoss(heads)]
+    samples: list[Loss] = [SampleRelationLoss(), ContrastiveLoss(), SoftTargetLoss(temperature)]
+    return [Stage(tokens, NO_BEST), Stage(samples)]
+
+
+def simkd() -> list[Stage]:
+    """The teacher's own head, frozen, on a student that learns what it reads (SimKD, Chen et al. 2022)."""
+    return [Stage([LastStateLoss()], frozen=HEAD)]
+
+
+def ad_kd(
+    temperature: float | Schedule = 2.0,
+    hard_weight: float | Schedule = 0.2,
+    attribution_weight: float | Schedule = 1.0,
+    dimensions: int | None = None,
+) -> list[Stage]:
+    """What the teacher's predictions rest on, with soft targets and labels (AD-KD, Wu et al. 2023)."""
+    losses: list[Loss] = [
+        HardLabelLoss(weight=hard_weight),
+        SoftTargetLoss(temperature, weight=_rest(hard_weight)),
+        AttributionLoss(dimensions, weight=attribution_weight),
+    ]
+    return [Stage(losses)]
+
+
+def theseus(rate: float = 0.3, alone_from: float = 0.5) -> list[Stage]:
+    """Layers among the teacher's, ever more of them, learn from labels alone (BERT-of-Theseus, Xu et al. 2020)."""
+    for name, share in (("rate", rate), ("alone_from", alone_from)):
+        if not 0 < share <= 1:
+            raise ModelError(f"theseus: {name}={share}, expected a share above 0, at most 1.")
+    growing = capped(linear(rate, rate + (1 - rate) / alone_from), 1.0)
+    return [Stage([HardLabelLoss()], frozen=("embeddings", *HEAD), replacing=growing)]

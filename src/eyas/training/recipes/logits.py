@@ -1,0 +1,102 @@
+"""Recipes that need the teacher's logits only, or nothing of it."""
+
+from collections.abc import Callable
+
+from eyas.errors import ModelError
+from eyas.losses import (
+    AdaptiveLoss,
+    AnnealedMSELoss,
+    ContinuationLoss,
+    CosineLogitLoss,
+    DecoupledLoss,
+    HardLabelLoss,
+    HuberLogitLoss,
+    JensenShannonLoss,
+    LogitMSELoss,
+    Loss,
+    PearsonLoss,
+    SoftCrossEntropyLoss,
+    SoftTargetLoss,
+    StandardisedLoss,
+)
+from eyas.losses.schedules import Schedule, annealing, linear
+from eyas.training.recipes.base import Stage
+
+# How predictions can be compared with the teacher's, by the names that options have for it.
+LOGIT_LOSSES: dict[str, Callable[..., Loss]] = {
+    "divergence": SoftTargetLoss,
+    "soft-cross-entropy": SoftCrossEntropyLoss,
+    "standardised": StandardisedLoss,
+    "mse": LogitMSELoss,
+    "huber": HuberLogitLoss,
+    "cosine": CosineLogitLoss,
+    "jensen-shannon": JensenShannonLoss,
+    "decoupled": DecoupledLoss,
+    "correlation": PearsonLoss,
+}
+SOFTENED = ("divergence", "soft-cross-entropy", "standardised", "decoupled", "correlation")
+
+
+def logit_loss(name: str, temperature: float | Schedule | None = None) -> Loss:
+    """One of `LOGIT_LOSSES`; without a temperature with its own.
+
+    Raises:
+        ModelError: a temperature for a loss that has none.
+    """
+    if temperature is None:
+        return LOGIT_LOSSES[name]()
+    if name not in SOFTENED:
+        raise ModelError(f"{name} has no temperature. Leave it out, or take one of {', '.join(SOFTENED)}.")
+    return LOGIT_LOSSES[name](temperature)
+
+
+def hard_labels() -> list[Stage]:
+    """No teacher: cross-entropy with the gold labels. The baseline of every comparison."""
+    return [Stage(losses=[HardLabelLoss()])]
+
+
+def logit_mse() -> list[Stage]:
+    """Mean squared error of raw logits, nothing else (Tang et al. 2019, section 3.2, their best setting)."""
+    return [Stage(losses=[LogitMSELoss()])]
+
+
+def soft_targets(
+    temperature: float | Schedule | None = None, hard_weight: float | Schedule = 0.1, loss: str = "divergence"
+) -> list[Stage]:
+    """Softened predictions of the teacher and, with a small weight, the labels (Hinton et al. 2015, section 2)."""
+    return [Stage(losses=[logit_loss(loss, temperature), HardLabelLoss(weight=hard_weight)])]
+
+
+def annealing_kd(highest: int = 7) -> list[Stage]:
+    """Logits that grow to the teacher's in steps, then the labels (Annealing-KD, Jafari et al. 2021)."""
+    return [Stage([AnnealedMSELoss(annealing(highest))]), Stage([HardLabelLoss()])]
+
+
+def continuation(highest: int = 7, margin: float = 1.0) -> list[Stage]:
+    """From annealed logits, with a margin, over to the labels (Continuation-KD, Jafari et al. 2022)."""
+    soft = ContinuationLoss(annealing(highest), margin, weight=linear(1.0, 0.0))
+    return [Stage([soft, HardLabelLoss(weight=linear(0.0, 1.0))])]
+
+
+def adakd(temperature: float | Schedule = 2.0) -> list[Stage]:
+    """Teacher or labels, text by text, by how hard it is for the teacher (AdaKD, Ganguly et al. 2024)."""
+    return [Stage([AdaptiveLoss(temperature)])]
+
+
+def dkd(
+    temperature: float | Schedule = 2.0,
+    target_weight: float | Schedule = 1.0,
+    rest_weight: float | Schedule = 4.0,
+) -> list[Stage]:
+    """The target class and the others taught apart (DKD, Zhao et al. 2022)."""
+    return [Stage([DecoupledLoss(temperature, target_weight, rest_weight), HardLabelLoss()])]
+
+
+def dist(temperature: float | Schedule = 1.0, weight: float | Schedule = 2.0) -> list[Stage]:
+    """Correlation with the teacher's predictions, and the labels (DIST, Huang et al. 2022)."""
+    return [Stage([PearsonLoss(temperature, weight=weight), HardLabelLoss()])]
+
+
+def sra(cosine_weight: float | Schedule = 1.0, mse_weight: float | Schedule = 1.0) -> list[Stage]:
+    """Direction and values of the teacher's sentence vectors (SRA, Wu et al. 2020), for pretrain-student."""
+    return [Stage([CosineLogitLoss(weight=cosine_weight), LogitMSELoss(weight=mse_weight)])]

@@ -1,0 +1,307 @@
+"""A new student for a teacher and a transfer set: its vocabulary, its word vectors, its labels."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers import PreTrainedModel
+
+from eyas.data.datasets import is_pair, task_of
+from eyas.data.embeddings import SCALE, read_vectors, scaled, teacher_embeddings, teacher_rows
+from eyas.data.labels import match_by_name
+from eyas.data.tokenization import (
+    cut_tokenizer,
+    student_names,
+    token_frequencies,
+    word_counts,
+    word_tokenizer,
+    wrap_tokenizer,
+)
+from eyas.errors import ModelError
+from eyas.models import STUDENTS, TAGGERS, EnsembleForSequenceClassification, member_names
+from eyas.models.characters import spell
+from eyas.models.loading import PROBLEMS, load_classifier, load_encoder
+from eyas.models.projection import check_projection, project_layers
+from eyas.models.transformer import (
+    FEED_FORWARD,
+    TRANSFORMERS,
+    check_family,
+    chosen_layers,
+    copy_layers,
+    new_transformer,
+    smaller_config,
+)
+from eyas.runtime.alignment import continuing
+from eyas.tasks import Task
+from eyas.teachers import Teacher
+from eyas.training.student_settings import StudentSettings, check_student, is_folder
+
+logger = logging.getLogger("eyas")
+
+# Texts on which a narrower student is fitted to its teacher.
+SAMPLE_TEXTS = 256
+# Standard deviation of the elements of a transformer's word vectors, beside positions of 0.02.
+TRANSFORMER_SCALE = 0.05
+
+
+def create_student(
+    settings: StudentSettings | str,
+    teacher: Teacher,
+    texts: Dataset,
+    label_names: list[str] | None = None,
+    label_order: Sequence[int] | None = None,
+) -> tuple[PreTrainedModel, Any]:
+    """A student with fresh weights, and its tokenizer.
+
+    Args:
+        settings: what it is like, or just the architecture's name.
+        teacher: gives its tokenizer and its word table.
+        texts: the transfer set; decides the vocabulary and, by its feature `label`, the labels.
+        label_names: what the student calls the labels, in the order of the data's; by default as the data does.
+        label_order: for each label of the student, the teacher's output for it, so that it can start from the
+            teacher's last layer too; by default matched by name.
+
+    Raises:
+        ModelError: an unknown architecture, or sizes that do not fit.
+    """
+    if isinstance(settings, str):
+        settings = StudentSettings(settings)
+    task = task_of(texts)
+    check_student(settings, task)
+    names = label_names or list(task.labels)
+    common = {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)},
+        "data_labels": list(task.labels),
+        "eyas_task": task.kind,
+        "problem_type": PROBLEMS.get(task.kind),
+    }
+    if settings.architecture in TRANSFORMERS:
+        order = label_order or match_by_name(names, teacher.label_names)
+        model, tokenizer = _transformer(settings, teacher, texts, task, common, order)
+    else:
+        model, tokenizer = _student(settings, teacher, texts, task, common)
+    table = cast(nn.Embedding, model.get_input_embeddings()).weight
+    table.requires_grad_(not settings.freeze_embeddings)
+    logger.info(
+        "%s: %s words x %d, %s other parameters.",
+        settings.architecture,
+        f"{table.shape[0]:,}",
+        table.shape[1],
+        f"{model.num_parameters() - table.numel():,}",
+    )
+    return model, tokenizer
+
+
+def _student(
+    settings: StudentSettings, teacher: Teacher, texts: Dataset, task: Task, common: dict[str, Any]
+) -> tuple[Any, Any]:
+    """One of our own."""
+    if settings.init:
+        return _pretrained(settings, str(settings.init), texts, common)
+    model_class: Any = (TAGGERS if task.is_tagging else STUDENTS).get(settings.architecture)
+    ensemble: dict[str, Any] = {}
+    if settings.is_ensemble:
+        model_class = EnsembleForSequenceClassification
+        ensemble = {"members": member_names(settings.architecture), "combination": settings.combination}
+    size = settings.embedding_size or min(model_class.config_class.embedding_size, _width(teacher.model))
+    if settings.embeddings in ("teacher", "random"):
+        tokenizer = cut_tokenizer(
+            teacher.tokenizer, texts, settings.max_length, settings.vocab_size, words=task.is_tagging
+        )
+        table = _teacher_table(teacher, tokenizer, texts, settings, size) if settings.embeddings == "teacher" else None
+    else:
+        tokenizer, table = _words_and_vectors(settings, texts, teacher.tokenizer.mask_token)
+        size = table.shape[1]
+    wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
+    spelling, characters = spell(wrapped.convert_ids_to_tokens(list(range(len(wrapped)))))
+    chosen = ("hidden_size", "dropout")
+    config = model_class.config_class(
+        vocab_size=len(wrapped),
+        embedding_size=size,
+        max_length=settings.max_length,
+        pair=is_pair(texts),
+        pad_token_id=wrapped.pad_token_id,
+        char_embedding_size=settings.char_embedding_size,
+        char_vocab_size=characters,
+        crf=settings.crf,
+        **ensemble,
+        **common,
+        **{name: getattr(settings, name) for name in chosen if getattr(settings, name) is not None},
+    )
+    model = model_class(config)
+    if table is not None:
+        _set_embeddings(model, table)
+    if task.is_tagging:
+        model.continues.copy_(torch.from_numpy(continuing(tokenizer)))
+    if settings.char_embedding_size:
+        model.characters.spelling.copy_(torch.from_numpy(spelling))
+    return model, wrapped
+
+
+def _pretrained(settings: StudentSettings, folder: str, texts: Dataset, common: dict[str, Any]) -> tuple[Any, Any]:
+    """A student's word vectors, as far as they occur, and its encoder, below a new head."""
+    original, original_tokenizer = cast(Any, load_classifier(folder))
+    kind = STUDENTS[settings.architecture]
+    if type(original) is not kind:
+        raise ModelError(
+            f"{folder} is a {type(original).__name__}, which can't become {settings.architecture}. Choose its own "
+            "architecture with --student."
+        )
+    for name in ("embedding_size", "hidden_size"):
+        wanted, found = getattr(settings, name), getattr(original.config, name)
+        if wanted not in (None, found):
+            raise ModelError(f"{folder} has {name} {found}, not {wanted}. Leave it out: a pretrained student's stays.")
+    tokenizer = cut_tokenizer(original_tokenizer, texts, settings.max_length, settings.vocab_size)
+    wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
+    chosen: dict[str, Any] = {} if settings.dropout is None else {"dropout": settings.dropout}
+    own = {"vocab_size": len(wrapped), "max_length": settings.max_length, "pair": is_pair(texts), **chosen, **common}
+    config = kind.config_class.from_dict({**original.config.to_dict(), "pad_token_id": wrapped.pad_token_id, **own})
+    model = kind(config)
+    table = original.embeddings.weight.detach().numpy()
+    rows = _rows_of_tokens(original_tokenizer, tokenizer)
+    _set_embeddings(model, np.stack([table[row].mean(0) if row else table.mean(0) for row in rows]))
+    model.head.encoder.load_state_dict(original.head.encoder.state_dict())
+    return model, wrapped
+
+
+def _transformer(
+    settings: StudentSettings,
+    teacher: Teacher,
+    texts: Dataset,
+    task: Task,
+    common: dict[str, Any],
+    order: Sequence[int] | None,
+) -> tuple[Any, Any]:
+    """One of the teacher's family, with the pieces that occur; its tokens are where the teacher's are."""
+    pretrained = is_folder(settings.init)
+    origin: Any = load_encoder(str(settings.init), task) if pretrained else (teacher.model, teacher.tokenizer)
+    original, original_tokenizer = origin
+    size = settings.size
+    if pretrained:  # its layers are as they are
+        own_sizes = {"heads": settings.heads, "feed_forward": settings.feed_forward}
+        _check_sizes(str(settings.init), original.config, own_sizes)
+        size = replace(size, **own_sizes)
+    # Of the teacher's pieces also where it starts from another model: both read the same tokens.
+    tokenizer = cut_tokenizer(
+        teacher.tokenizer, texts, settings.max_length, settings.vocab_size, words=task.is_tagging, same_places=True
+    )
+    wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
+    wrapped.model_max_length = settings.max_length  # of both texts of a pair, as the teacher counts
+    own: dict[str, Any] = {
+        "vocab_size": len(wrapped),
+        "pad_token_id": wrapped.pad_token_id,
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
+    kinds = getattr(original.config, "type_vocab_size", 0)  # DeBERTa has none, and needs none
+    if is_pair(texts) and kinds == 1 and not original.config.model_type.endswith("roberta"):
+        own["type_vocab_size"] = 2
+    layers = _starting_layers(settings, original)
+    model = new_transformer(original, size, task.is_tagging, layers, settings.dropout, **own, **common)
+    if layers is not None:
+        rows = _rows_of_tokens(original_tokenizer, tokenizer)
+        if pretrained or settings.is_as_wide(original.config.hidden_size):
+            copy_layers(model, original, layers, rows, None if pretrained else order)
+        else:
+            pairs = texts["text_pair"][:SAMPLE_TEXTS] if is_pair(texts) else None
+            sample = teacher.tokenize(texts["text"][:SAMPLE_TEXTS], pairs).to(teacher.model.device)
+            project_layers(model, teacher.model, layers, rows, order, sample)
+        whose = settings.init if pretrained else "the teacher"
+        logger.info("It starts from layers %s of %s.", ", ".join(map(str, layers)), whose)
+    elif settings.embeddings == "teacher" and _width(model) <= _width(teacher.model):
+        table = _teacher_table(teacher, tokenizer, texts, settings, _width(model))
+        _set_embeddings(model, table * np.float32(TRANSFORMER_SCALE / SCALE))
+    return model, wrapped
+
+
+def planned_config(settings: StudentSettings, teacher: PreTrainedModel) -> Any:
+    """The configuration of a transformer that starts from the teacher, as far as it is known without texts.
+
+    Raises:
+        ModelError: sizes do not fit, or the teacher has no such layers to start from.
+    """
+    layers = _starting_layers(settings, teacher)
+    config = smaller_config(teacher, settings.size, layers, settings.dropout)
+    if layers is not None and not settings.is_as_wide(teacher.config.hidden_size):
+        check_projection(config.hidden_size, teacher)
+    return config
+
+
+def _starting_layers(settings: StudentSettings, original: PreTrainedModel) -> list[int] | None:
+    """Those of `original` that a transformer starts from, counted from 1."""
+    check_family(original)
+    start, theirs = settings.start(original.config.hidden_size), original.config.num_hidden_layers
+    if start == "random":
+        return None
+    return chosen_layers("first" if is_folder(start) else start, settings.size.layers or theirs, theirs)
+
+
+def _check_sizes(folder: str, config: Any, wanted: dict[str, int | None]) -> None:
+    feed_forward = next((getattr(config, name) for name in FEED_FORWARD if hasattr(config, name)), None)
+    found = {"heads": config.num_attention_heads, "feed_forward": feed_forward}
+    for name, size in wanted.items():
+        if size not in (None, found[name]):
+            raise ModelError(
+                f"{folder} has {name.replace('_', '-')} {found[name]}, not {size}. Leave --heads and --ffn out: a "
+                "pretrained model's stay."
+            )
+
+
+def _rows_of_tokens(original: Any, tokenizer: Any) -> list[list[int]]:
+    """For each student token those of the `original` tokenizer, special ones by what they are for."""
+    tokens = [tokenizer.id_to_token(index) for index in range(tokenizer.get_vocab_size())]
+    rows = teacher_rows(tokens, original)
+    vocabulary = original.get_vocab()
+    special = {ours: vocabulary[theirs] for theirs, ours in student_names(original).items()}
+    special[original.mask_token] = original.mask_token_id
+    return [[special[token]] if token in special else row for token, row in zip(tokens, rows, strict=True)]
+
+
+def _width(model: PreTrainedModel) -> int:
+    """Of its word vectors."""
+    return cast(nn.Embedding, model.get_input_embeddings()).embedding_dim
+
+
+def _set_embeddings(model: Any, table: np.ndarray) -> None:
+    weight = model.get_input_embeddings().weight
+    with torch.no_grad():  # after construction: post_init would overwrite it
+        weight.copy_(torch.from_numpy(table))
+        weight[model.config.pad_token_id].zero_()
+
+
+def _teacher_table(
+    teacher: Teacher, tokenizer: Any, texts: Dataset, settings: StudentSettings, size: int
+) -> np.ndarray:
+    tokens = [tokenizer.id_to_token(index) for index in range(tokenizer.get_vocab_size())]
+    frequencies = token_frequencies(tokenizer, texts, settings.max_length)
+    table = cast(nn.Embedding, teacher.model.get_input_embeddings()).weight.detach().float().cpu().numpy()
+    return teacher_embeddings(table, teacher_rows(tokens, teacher.tokenizer), frequencies, size)
+
+
+def _words_and_vectors(settings: StudentSettings, texts: Dataset, mask: str | None) -> tuple[Any, np.ndarray]:
+    """The transfer set's words that the file knows, most frequent first."""
+    counts = word_counts(texts, lowercase=True, mark=mask)
+    marks = [mask] if mask and counts[mask] else []
+    words, vectors = read_vectors(settings.embeddings, counts.keys() - marks)
+    if settings.embedding_size not in (None, vectors.shape[1]):
+        raise ModelError(
+            f"{settings.embeddings} has {vectors.shape[1]} dimensions, --embedding-size asks for "
+            f"{settings.embedding_size}. Leave --embedding-size out."
+        )
+    rank = {word: place for place, (word, _) in enumerate(counts.most_common())}
+    order = sorted(range(len(words)), key=lambda i: rank[words[i]])
+    tokenizer = word_tokenizer([], lowercase=True)
+    special = tokenizer.get_vocab_size()
+    if settings.vocab_size is not None:
+        order = order[: max(settings.vocab_size - special - len(marks), 1)]
+    tokenizer = word_tokenizer([words[i] for i in order], lowercase=True, marks=marks)
+    covered = sum(counts[words[i]] for i in order) / max(sum(counts.values()), 1)
+    logger.info("%s: vectors for %.1f %% of the running words.", settings.embeddings, 100 * covered)
+    table = scaled(vectors[order] - vectors[order].mean(axis=0))
+    return tokenizer, np.pad(table, ((special, len(marks)), (0, 0)))

@@ -1,0 +1,290 @@
+"""New texts for the transfer set: a data set and a method -> a larger data set. The same seed gives the same rows."""
+
+import hashlib
+import json
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow
+from datasets import Dataset, concatenate_datasets
+
+from eyas.data.datasets import data_fingerprint, ids_of, is_pair, task_of, without_labels
+from eyas.data.rows import example_id
+from eyas.data.tokenization import UNKNOWN
+from eyas.errors import DataError, ModelError
+from eyas.outputs import cache_root, write_atomically
+from eyas.progress import progress
+from eyas.teachers import Teacher
+from eyas.transfer.doubts import Doubts
+from eyas.transfer.masked_lm import MaskedLM
+from eyas.transfer.neighbours import Neighbours, Vocabulary
+from eyas.transfer.perturb import Perturbation, count_words
+from eyas.transfer.words import Words, texts_as_words
+
+logger = logging.getLogger("eyas")
+
+FORMAT_VERSION = 1
+PER_TEXT = 20
+ROWS_PER_CHUNK = 500
+
+
+class Method(Protocol):
+    """Makes texts of texts."""
+
+    def variants(self, texts: Sequence[Words], count: int, random: np.random.Generator) -> list[list[Words]]:
+        """For each text `count` variants, some of them perhaps alike, or like the text itself."""
+        ...
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A method, how many texts it makes of one, and what it works with.
+
+    Args:
+        method: a key of `METHODS`.
+        per_text: variants of each text; those that are alike count once.
+        source: `masked-lm`: a masked language model; `neighbours`: a file of word vectors, by default the teacher's
+            own; `doubts`: a student; `tang`: nothing.
+    """
+
+    method: str
+    per_text: int = PER_TEXT
+    source: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Augmentation":
+        """`METHOD`, `METHOD:COUNT` or `METHOD:COUNT:SOURCE`, such as `masked-lm:10:bert-base/`.
+
+        Raises:
+            DataError: an unknown method, or a number that is none.
+        """
+        method, count, source = [*text.split(":", 2), "", ""][:3]
+        if method not in METHODS:
+            raise DataError(f"--augment {text}: no method {method!r}. Expected one of {', '.join(METHODS)}.")
+        if count and (not count.isdecimal() or int(count) < 1):
+            raise DataError(f"--augment {text}: {count!r} texts of each, expected a number such as {method}:20.")
+        if NEEDS_SOURCE.get(method) and not source:
+            raise DataError(f"--augment {text}: {method} needs {NEEDS_SOURCE[method]}: {method}:{count or 20}:FOLDER.")
+        if source and method == "tang":
+            raise DataError(f"--augment {text}: tang works with nothing else; leave {source!r} out.")
+        return cls(method, int(count or PER_TEXT), source)
+
+    def __str__(self) -> str:
+        return ":".join([self.method, str(self.per_text), *([self.source] if self.source else [])])
+
+
+def _tang(source: str, texts: Dataset, teacher: Teacher, order: Sequence[int] | None) -> Method:
+    mask = teacher.tokenizer.mask_token or teacher.tokenizer.unk_token or UNKNOWN
+    return Perturbation(count_words(texts), mask)
+
+
+def _neighbours(source: str, texts: Dataset, teacher: Teacher, order: Sequence[int] | None) -> Method:
+    if source:
+        return Neighbours(Vocabulary.of_file(source))
+    return Neighbours(Vocabulary.of_model(teacher.model, teacher.tokenizer, count_words(texts)))
+
+
+def _masked_lm(source: str, texts: Dataset, teacher: Teacher, order: Sequence[int] | None) -> Method:
+    return MaskedLM(source, count_words(texts))
+
+
+def _doubts(source: str, texts: Dataset, teacher: Teacher, order: Sequence[int] | None) -> Method:
+    if task_of(texts).is_tagging or is_pair(texts):
+        raise ModelError("doubts is for single texts, not for pairs or tags. Use masked-lm, neighbours or tang.")
+    vocabulary = Vocabulary.of_model(teacher.model, teacher.tokenizer, count_words(texts))
+    return Doubts(source, teacher, vocabulary, order)
+
+
+METHODS: dict[str, Callable[[str, Dataset, Teacher, Sequence[int] | None], Method]] = {
+    "tang": _tang,
+    "neighbours": _neighbours,
+    "masked-lm": _masked_lm,
+    "doubts": _doubts,
+}
+NEEDS_SOURCE = {"masked-lm": "a masked language model", "doubts": "a student"}
+
+
+def augment(
+    texts: Dataset,
+    augmentation: Augmentation | str,
+    teacher: Teacher,
+    seed: int = 0,
+    order: Sequence[int] | None = None,
+    processes: int = 1,
+) -> Dataset:
+    """New texts made of `texts`, which are not among them.
+
+    Kept in the cache and memory-mapped; an interrupted call goes on where it stopped.
+
+    Args:
+        texts: as from `load_data`.
+        augmentation: a method, as in `Augmentation.parse`.
+        teacher: gives its mask token, and its word vectors.
+        seed: the same seed gives the same rows, whatever the number of processes.
+        order: for each label of the data, the teacher's output for it; by default matched by name.
+        processes: for the methods without a model. More than one needs a script that runs under
+            `if __name__ == "__main__"`.
+
+    Returns:
+        The columns of `texts`, with labels that say nothing (of a sentence that was tagged, words that stayed keep
+        their tags), `source_id` (the `example_id` of the text it was made of) and `method`.
+
+    Raises:
+        EyasError: bad input, before work starts.
+    """
+    if isinstance(augmentation, str):
+        augmentation = Augmentation.parse(augmentation)
+    if not len(texts):
+        raise DataError("There are no texts to augment.")
+    folder = cache_root() / "transfer" / _key(texts, augmentation, teacher, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    chunks = [Chunk(start, folder / f"{start:09}.arrow") for start in range(0, len(texts), ROWS_PER_CHUNK)]
+    waiting = [chunk for chunk in chunks if not chunk.path.exists()]
+    rows = sum(min(ROWS_PER_CHUNK, len(texts) - chunk.start) for chunk in waiting)
+    jobs = ((texts[chunk.start : chunk.start + ROWS_PER_CHUNK], chunk) for chunk in waiting)
+    if waiting:
+        method = METHODS[augmentation.method](augmentation.source, texts, teacher, order)
+        workers = processes if isinstance(method, Perturbation | Neighbours) else 1
+        with progress(str(augmentation), rows, "texts") as advance:
+            for count in _run(_Maker(method, augmentation, seed), jobs, workers):
+                advance(count)
+    made = concatenate_datasets([Dataset.from_file(str(chunk.path)) for chunk in chunks])
+    ids, first = np.unique(ids_of(made), return_index=True)
+    new = made.select(np.sort(first[~np.isin(ids, ids_of(texts))]))
+    wanted = len(texts) * augmentation.per_text
+    logger.info("%s: %s new texts; the rest of %s were repeated.", augmentation, f"{len(new):,}", f"{wanted:,}")
+    if not len(new):
+        logger.warning("%s made no new text: the texts are too short, or their words unknown.", augmentation)
+    return (
+        new.cast_column("label", texts.features["label"])
+        if "label" in made.column_names
+        else without_labels(new, task_of(texts))
+    )
+
+
+class Chunk(NamedTuple):
+    """Some of the texts, and the file for what is made of them."""
+
+    start: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Writes what a method makes of a chunk."""
+
+    method: Method
+    augmentation: Augmentation
+    seed: int
+
+    def __call__(self, job: tuple[dict[str, Any], Chunk]) -> int:
+        """Returns the number of texts."""
+        columns, chunk = job
+        random = np.random.default_rng([self.seed, chunk.start])
+        sources = list(texts_as_words(columns))
+        sides = [self.method.variants(side, self.augmentation.per_text, random) for side in zip(*sources, strict=True)]
+        rows: dict[int, dict[str, Any]] = {}
+        for number, (source, source_id) in enumerate(zip(sources, columns["example_id"], strict=True)):
+            for variant in _paired(source, [side[number] for side in sides]):
+                row = {**_row(variant, tagging="tokens" in columns), "source_id": source_id}
+                rows.setdefault(row["example_id"], {**row, "method": self.augmentation.method})
+        schema = _schema(columns)
+        buffer = pyarrow.BufferOutputStream()
+        with pyarrow.ipc.new_stream(buffer, schema) as writer:
+            writer.write_batch(pyarrow.RecordBatch.from_pylist(list(rows.values()), schema))
+        write_atomically(chunk.path, buffer.getvalue().to_pybytes())
+        return len(sources)
+
+
+def _paired(source: tuple[Words, ...], variants: Sequence[Sequence[Words]]) -> Iterator[tuple[Words, ...]]:
+    """The variants of a text; of a pair in turn another first, another second, both (Tang et al. 2019, 3.3)."""
+    if len(source) == 1:
+        yield from ((variant,) for variant in variants[0])
+        return
+    for number, (first, second) in enumerate(zip(*variants, strict=True)):
+        yield (first if number % 3 != 1 else source[0], second if number % 3 != 0 else source[1])
+
+
+def _row(texts: tuple[Words, ...], tagging: bool) -> dict[str, Any]:
+    """A row as `read_table` makes them."""
+    if tagging:
+        words = texts[0]
+        tokens = {"tokens": list(words.words), "label": list(words.tags)}
+        return {"example_id": example_id("\n".join(words.words)), "text": str(words), **tokens}
+    parts = [str(text) for text in texts]
+    return {"example_id": example_id(*parts), **dict(zip(("text", "text_pair"), parts, strict=False))}
+
+
+def _schema(columns: dict[str, Any]) -> pyarrow.Schema:
+    fields = [("example_id", pyarrow.int64()), ("text", pyarrow.string())]
+    if "tokens" in columns:
+        fields += [("tokens", pyarrow.list_(pyarrow.string())), ("label", pyarrow.list_(pyarrow.int64()))]
+    elif "text_pair" in columns:
+        fields.append(("text_pair", pyarrow.string()))
+    return pyarrow.schema([*fields, ("source_id", pyarrow.int64()), ("method", pyarrow.string())])
+
+
+_maker: _Maker | None = None  # a worker's own
+
+
+def _start_worker(maker: _Maker) -> None:
+    global _maker
+    _maker = maker
+
+
+def _work(job: tuple[dict[str, Any], Chunk]) -> int:
+    assert _maker is not None
+    return _maker(job)
+
+
+def _run(maker: _Maker, jobs: Iterator[tuple[dict[str, Any], Chunk]], workers: int) -> Iterator[int]:
+    if workers == 1:
+        yield from map(maker, jobs)
+        return
+    context = get_context("forkserver")
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(maker,)) as pool:
+        waiting = deque(pool.submit(_work, job) for job in islice(jobs, 2 * workers))
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(_work, job) for job in islice(jobs, 1))
+
+
+def _key(texts: Dataset, augmentation: Augmentation, teacher: Teacher, seed: int) -> str:
+    """Changes with whatever changes the rows."""
+    about = {
+        "format_version": FORMAT_VERSION,
+        "texts": data_fingerprint(texts),
+        "augmentation": str(augmentation),
+        "source": identity(augmentation.source),
+        "teacher": teacher.fingerprint(),
+        "seed": seed,
+    }
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def identity(source: str) -> list[Any]:
+    """What changes when a file or a folder changes; nothing for a Hub name."""
+    path = Path(source)
+    files = [path] if path.is_file() else sorted(path.glob("*")) if source else []
+    return [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def write_texts(made: Dataset, texts: Dataset, path: Path) -> None:
+    """What was made of `texts` as JSON lines, each beside the text it was made of; `--unlabelled` reads them too."""
+    places = {number: place for place, number in enumerate(ids_of(texts).tolist())}
+    columns = ["tokens"] if "tokens" in made.column_names else [n for n in ("text", "text_pair") if n in made.features]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        for row in made.select_columns([*columns, "method", "source_id"]):
+            source = texts[places[row["source_id"]]]["text"]
+            file.write(json.dumps({**row, "source": source}, ensure_ascii=False) + "\n")
+    temporary.replace(path)

@@ -1,0 +1,130 @@
+"""A selector that learns which new texts help the student (L2A, Feng et al. 2021, section 3.3)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torch.nn import functional as F
+
+from eyas.data.datasets import is_labelled, labels_of, task_of
+from eyas.evaluation.classifier import Classifier
+from eyas.models.objective import task_loss
+from eyas.tasks import Task, softmax
+from eyas.text import clean_texts
+
+
+@dataclass(frozen=True)
+class LearnedSelector:
+    """Chooses by a logistic policy over what is known of a text, rewarded by the student's gain (REINFORCE).
+
+    In each round the policy draws which texts of a batch to keep, a copy of the student takes a step on those, and
+    the reward is by how much its loss on a batch of validation texts fell, less the mean of the rewards before.
+
+    Args:
+        rounds: steps of student and policy.
+        batch_size: texts of a round, of which the policy keeps some.
+        student_rate, policy_rate: learning rates.
+    """
+
+    rounds: int = 200
+    batch_size: int = 64
+    student_rate: float = 1e-3
+    policy_rate: float = 0.05
+
+    def scores(
+        self, rows: Dataset, theirs: np.ndarray, student: Classifier, validation: Dataset, seed: int = 0
+    ) -> np.ndarray:
+        """[rows] how likely the policy keeps each text.
+
+        Args:
+            rows: new texts.
+            theirs: [rows, labels] the teacher's logits, in the order of the student's labels.
+            student: is trained on, in memory.
+            validation: labelled texts.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return self._scores(rows, theirs, student, validation, np.random.default_rng(seed))
+
+    def _scores(
+        self, rows: Dataset, theirs: np.ndarray, student: Classifier, validation: Dataset, random: np.random.Generator
+    ) -> np.ndarray:
+        task = task_of(rows)
+        features = torch.from_numpy(_features(rows, theirs, _logits(student, rows)))
+        weights = torch.zeros(features.shape[1], requires_grad=True)
+        policy = torch.optim.Adam([weights], lr=self.policy_rate)
+        learner = torch.optim.Adam(student.model.parameters(), lr=self.student_rate)
+        held_out = validation.select(np.flatnonzero(is_labelled(validation)))
+        checks = self._checks(held_out, random)
+        usual: float | None = None
+        for _ in range(self.rounds):
+            places = random.integers(0, len(rows), min(self.batch_size, len(rows)))
+            chances = torch.sigmoid(features[places] @ weights)
+            kept = torch.bernoulli(chances.detach())
+            check = next(checks)
+            before = self._loss(task, student, check)
+            self._learn(student, learner, rows, places[kept.bool().numpy()], theirs)
+            reward = before - self._loss(task, student, check)
+            usual = reward if usual is None else usual
+            taken = torch.where(kept > 0, chances, 1 - chances).clamp(min=1e-6).log()
+            policy.zero_grad()
+            (-(reward - usual) / max(abs(usual), 1e-3) * taken.mean()).backward()
+            policy.step()
+            usual = 0.9 * usual + 0.1 * reward
+        return np.asarray((features @ weights.detach()).numpy())
+
+    def _checks(self, validation: Dataset, random: np.random.Generator) -> Iterator[Dataset]:
+        while True:
+            yield validation.select(random.integers(0, len(validation), min(4 * self.batch_size, len(validation))))
+
+    @staticmethod
+    @torch.no_grad()
+    def _loss(task: Task, student: Classifier, rows: Dataset) -> float:
+        return float(task_loss(task, torch.from_numpy(_logits(student, rows)), torch.from_numpy(labels_of(rows))))
+
+    @staticmethod
+    def _learn(
+        student: Classifier, optimizer: torch.optim.Optimizer, rows: Dataset, places: np.ndarray, theirs: np.ndarray
+    ) -> None:
+        if not len(places):
+            return
+        student.model.train()
+        logits = _forward(student, rows.select(places))
+        loss = F.mse_loss(logits, torch.from_numpy(theirs[places]).to(logits.device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        student.model.eval()
+
+
+def _forward(student: Classifier, rows: Dataset) -> Tensor:
+    columns = [clean_texts(rows[name], student.max_length) for name in ("text", "text_pair") if name in rows.features]
+    inputs: Any = student.tokenizer(
+        *columns, padding=True, truncation=True, max_length=student.max_length, return_tensors="pt"
+    )
+    logits: Tensor = student.model(**inputs.to(student.model.device)).logits
+    return logits
+
+
+def _logits(student: Classifier, rows: Dataset) -> np.ndarray:
+    return student.logits(rows["text"], rows["text_pair"] if "text_pair" in rows.features else None)
+
+
+def _features(rows: Dataset, theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
+    """[rows, features] float32, each of mean 0 and deviation 1, and a constant.
+
+    The teacher's surest probability and entropy, the student's distance, the text's length, how it was made.
+    """
+    teacher, student = softmax(theirs), softmax(ours)
+    methods = sorted(set(rows["method"]))
+    made = np.array([[method == name for name in methods] for method in rows["method"]], dtype=np.float32)
+    lengths = np.log([len(text) + 1 for text in rows["text"]])
+    entropy = -(teacher * np.log(teacher + 1e-12)).sum(1)
+    columns = [teacher.max(1), entropy, np.abs(teacher - student).sum(1), lengths, *made.T]
+    table = np.stack(columns, 1)
+    table = (table - table.mean(0)) / np.maximum(table.std(0), 1e-6)
+    return np.concatenate([table, np.ones((len(table), 1))], 1).astype(np.float32)

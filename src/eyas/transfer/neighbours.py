@@ -1,0 +1,137 @@
+"""Words of like meaning, by their static vectors."""
+
+import json
+import unicodedata
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from torch import nn
+
+from eyas.data.embeddings import read_vectors
+from eyas.errors import DataError, ModelError
+from eyas.runtime.alignment import continuing
+from eyas.transfer.words import Words, is_dense
+
+# Similarities computed at a time: about 160 MB with what sorting them needs.
+SIMILARITIES = 10_000_000
+
+
+class Vocabulary:
+    """Words with a vector each.
+
+    Args:
+        words: lower-case or not, as they are looked up.
+        vectors: [words, size].
+        size: how many neighbours a word has.
+    """
+
+    def __init__(self, words: Sequence[str], vectors: np.ndarray, size: int = 15) -> None:
+        self.words, self.size = list(words), size
+        self._index = {word: row for row, word in enumerate(self.words)}
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        self._vectors = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+        self._known: dict[str, list[str]] = {}
+
+    @classmethod
+    def of_model(cls, model: Any, tokenizer: Any, known: Collection[str], size: int = 15) -> "Vocabulary":
+        """The whole words among a model's tokens (see `whole_words`), with its input vectors."""
+        table = cast(nn.Embedding, model.get_input_embeddings()).weight.detach().float().cpu().numpy()
+        words = whole_words(tokenizer, known)
+        if len(words) <= size:
+            raise ModelError(f"The tokenizer has {len(words)} whole words, too few for neighbours: give a vector file.")
+        return cls(list(words), table[list(words.values())], size)
+
+    @classmethod
+    def of_file(cls, path: str | Path, wanted: Collection[str] | None = None, size: int = 15) -> "Vocabulary":
+        """A file of word vectors; `wanted` are the words to read, by default all."""
+        words, vectors = read_vectors(path, wanted)
+        if len(words) <= size:
+            raise DataError(f"{path}: {len(words)} words, too few for {size} neighbours each.")
+        return cls(words, vectors, size)
+
+    def neighbours(self, word: str) -> list[str]:
+        """The nearest words by cosine, the nearest first, in the case of `word`; none for an unknown word."""
+        known = word if word in self._index else word.lower()
+        if known not in self._index:
+            return []
+        if known not in self._known:
+            self.learn([known])
+        found = self._known[known]
+        return [other.capitalize() for other in found] if word[:1].isupper() and known != word else found
+
+    def learn(self, words: Collection[str]) -> None:
+        """Find the neighbours of many words at once."""
+        candidates = {w if w in self._index else w.lower() for w in words}
+        rows = sorted(self._index[word] for word in candidates if word in self._index and word not in self._known)
+        size = max(SIMILARITIES // len(self.words), 1)
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            similar = self._vectors[part] @ self._vectors.T
+            similar[np.arange(len(part)), part] = -2.0  # not the word itself
+            nearest = np.argpartition(-similar, self.size, 1)[:, : self.size]
+            order = np.argsort(-np.take_along_axis(similar, nearest, 1), 1, kind="stable")
+            for row, places in zip(part, np.take_along_axis(nearest, order, 1), strict=True):
+                self._known[self.words[row]] = [self.words[place] for place in places]
+
+
+class Neighbours:
+    """Replaces words by their neighbours (the static half of TinyBERT's algorithm 1).
+
+    Args:
+        vocabulary: words and their neighbours.
+        probability: of a word to be replaced (0.4 in the paper).
+    """
+
+    def __init__(self, vocabulary: Vocabulary, probability: float = 0.4) -> None:
+        self.vocabulary, self.probability = vocabulary, probability
+
+    def variants(self, texts: Sequence[Words], count: int, random: np.random.Generator) -> list[list[Words]]:
+        """For each text `count` variants, some of them perhaps alike."""
+        self.vocabulary.learn({word for text in texts for word in text.words})
+        near = self.vocabulary.neighbours
+        return [
+            replace_words(text, [near(word) for word in text.words], self.probability, count, random) for text in texts
+        ]
+
+
+def whole_words(tokenizer: Any, known: Collection[str]) -> dict[str, int]:
+    """The tokens that are a word by themselves, and their ids; one letter is none, but of a script without spaces.
+
+    Args:
+        known: words that occur. A tokenizer without a mark for what continues a word has pieces that start one and look
+            like one: of those only known words count.
+    """
+    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    marked = state["model"]["type"] == "WordPiece"
+    lower = {word.casefold() for word in known}
+    words: dict[str, int] = {}
+    for row in np.flatnonzero(~continuing(tokenizer.backend_tokenizer)).tolist():
+        word = tokens[row] if marked else tokenizer.convert_tokens_to_string([tokens[row]]).strip()
+        if _is_word(word) and (len(word) > 1 or is_dense(word)) and (marked or word.casefold() in lower):
+            words.setdefault(word, row)
+    return words
+
+
+def _is_word(word: str) -> bool:
+    """Letters, and the marks that belong to them."""
+    return bool(word) and all(sign.isalpha() or unicodedata.category(sign) in ("Mn", "Mc") for sign in word)
+
+
+def replace_words(
+    text: Words, candidates: Sequence[Sequence[str]], probability: float, count: int, random: np.random.Generator
+) -> list[Words]:
+    """`count` variants, in each of which every word that has candidates is replaced with a probability."""
+    places = [place for place in text.free if candidates[place]]
+    result = []
+    for _ in range(count):
+        draws, picks = random.random(len(places)), random.random(len(places))
+        chosen = {
+            place: candidates[place][int(pick * len(candidates[place]))]
+            for place, draw, pick in zip(places, draws.tolist(), picks.tolist(), strict=True)
+            if draw < probability
+        }
+        result.append(text.replaced(chosen))
+    return result

@@ -1,0 +1,142 @@
+"""Which of the new texts a student learns from, by what teacher and student say about them."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+
+from eyas.data.datasets import ids_of, task_of, word_counts_of
+from eyas.data.labels import match_by_name
+from eyas.errors import DataError
+from eyas.evaluation.classifier import Classifier
+from eyas.evaluation.evaluate import aligned_logits
+from eyas.models.loading import task_of_folder
+from eyas.tasks import Task, softmax
+from eyas.teachers import CachedTeacher
+from eyas.transfer.learned import LearnedSelector
+
+logger = logging.getLogger("eyas")
+
+RULES = {
+    "confident": "those that the teacher is surest about",
+    "uncertain": "those that the teacher is least sure about",
+    "disagreement": "those on which a student is furthest from the teacher",
+    "learned": "those that a policy learned to keep, by how much a student gained from them (classification)",
+    "same-label": "variants whose label the teacher leaves as it was",
+}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A rule, and how many of the new texts it keeps.
+
+    Args:
+        rule: a key of `RULES`.
+        share: of the new texts, above 0 to 1.
+        student: a folder; `disagreement` and `learned` need it.
+    """
+
+    rule: str
+    share: float = 0.5
+    student: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Selection":
+        """`RULE`, `RULE:SHARE` or `RULE:SHARE:STUDENT`.
+
+        Raises:
+            DataError: an unknown rule, a share that is none, a missing student.
+        """
+        rule, share, student = [*text.split(":", 2), "", ""][:3]
+        if rule not in RULES:
+            raise DataError(f"--select {text}: no rule {rule!r}. Expected one of {', '.join(RULES)}.")
+        if rule == "same-label" and share:
+            raise DataError(f"--select {text}: same-label keeps all that have it, and takes no share.")
+        try:
+            number = float(share or 0.5)
+        except ValueError:
+            number = 0.0
+        if not 0 < number <= 1:
+            raise DataError(f"--select {text}: a share of {share!r}, expected a number above 0 and up to 1.")
+        if rule in ("disagreement", "learned") and not student:
+            raise DataError(f"--select {text}: needs a student: {rule}:{number:g}:FOLDER.")
+        return cls(rule, number, student)
+
+    def check(self, task: Task) -> None:
+        """Raises EyasError where the rule says nothing of such a task, or its student is not there."""
+        known = {
+            "confident": task.kind != "regression",
+            "uncertain": task.kind != "regression",
+            "learned": task.kind == "classification",
+            "same-label": not (task.is_tagging or task.kind == "regression"),
+        }
+        if not known.get(self.rule, True):
+            raise DataError(f"--select {self.rule} is not for {task.describe()}.")
+        if self.student:
+            task_of_folder(self.student)
+
+
+def select(
+    texts: Dataset, data: DatasetDict, labelled: CachedTeacher, order: list[int], selection: Selection
+) -> Dataset:
+    """`texts` with all of its training texts, and of the others those that the rule keeps.
+
+    Args:
+        texts: the transfer set; begins with the training texts.
+        data: the splits; `learned` is rewarded on validation.
+        labelled: the teacher's logits of all of them.
+        order: for each label of the data, the teacher's output for it.
+
+    Raises:
+        DataError: there are no new texts.
+    """
+    train = np.arange(len(data["train"]))
+    task, new = task_of(texts), np.arange(len(train), len(texts))
+    if not len(new):
+        raise DataError(f"--select {selection.rule} chooses among new texts: give --unlabelled or --augment.")
+    rows = texts.select(new)
+    theirs = labelled.logits(ids_of(rows)).numpy()[:, order]
+    if selection.rule == "same-label":
+        kept = _has_label_of_source(task, rows, theirs, labelled, order)
+    else:
+        scores = _scores(selection, task, rows, theirs, data["validation"])
+        count = max(round(selection.share * len(new)), 1)
+        kept = np.zeros(len(new), dtype=bool)
+        kept[np.argsort(-scores, kind="stable")[:count]] = True
+    logger.info("--select %s keeps %s of %s new texts.", selection.rule, f"{int(kept.sum()):,}", f"{len(new):,}")
+    return texts.select(np.concatenate([train, new[kept]]))
+
+
+def _scores(selection: Selection, task: Task, rows: Dataset, theirs: np.ndarray, validation: Dataset) -> np.ndarray:
+    """[rows] the higher, the sooner a text is kept."""
+    lengths = word_counts_of(rows)
+    if selection.rule == "learned":
+        return _learned(Classifier.load(selection.student), task, rows, theirs, validation)
+    if selection.rule == "disagreement":
+        ours = aligned_logits(Classifier.load(selection.student), rows)
+        return _mean_of_rows(np.abs(task.probabilities(ours) - task.probabilities(theirs)).sum(1), lengths)
+    decisions = softmax(task.decisions(theirs)).max(1)
+    sureness = _mean_of_rows(decisions, lengths if task.is_tagging else np.full(len(rows), len(task.groups)))
+    return sureness if selection.rule == "confident" else -sureness
+
+
+def _learned(student: Classifier, task: Task, rows: Dataset, theirs: np.ndarray, validation: Dataset) -> np.ndarray:
+    own = match_by_name(list(task.labels), student.data_labels)
+    if own != list(range(len(task.labels))):
+        raise DataError(f"--select learned: the student's labels are {student.data_labels}, the data's {task.labels}.")
+    return LearnedSelector().scores(rows, theirs, student, validation)
+
+
+def _mean_of_rows(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    starts = np.cumsum(lengths) - lengths
+    return np.asarray(np.add.reduceat(values, starts) / lengths)
+
+
+def _has_label_of_source(
+    task: Task, rows: Dataset, theirs: np.ndarray, labelled: CachedTeacher, order: list[int]
+) -> np.ndarray:
+    """[rows] bool: whether the teacher decides as for the text it was made of; unlabelled texts count as kept."""
+    sources = labelled.logits(np.asarray(rows["source_id"], dtype=np.int64)).numpy()[:, order]
+    same = task.decisions(theirs).argmax(1) == task.decisions(sources).argmax(1)
+    return np.asarray(same.reshape(len(rows), -1).all(1))

@@ -1,0 +1,162 @@
+"""All the texts of a training: the training rows, unlabelled ones, and those made of the training rows."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict, Value, concatenate_datasets
+
+from eyas.data.datasets import ids_of, is_pair, task_of, without_labels
+from eyas.errors import DataError
+from eyas.tasks import Task
+from eyas.teachers import CachedTeacher, Teacher
+from eyas.transfer.augmentation import Augmentation, augment, identity
+from eyas.transfer.blending import Blend, Mixup, Smoothing, check_blend
+from eyas.transfer.selection import Selection, select
+from eyas.transfer.unlabelled import most_alike, new_texts
+
+logger = logging.getLogger("eyas")
+
+# So many training texts are few.
+FEW_TEXTS = 10_000
+DEFAULT_AUGMENT = ("neighbours:10",)
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """What a student is trained on, beside the training texts.
+
+    Args:
+        augment: methods that make new texts of the training texts, such as "tang:20"; see `Augmentation`.
+        select: rules that choose among the new texts, such as "uncertain:0.5"; see `Selection`.
+        most_unlabelled: so many of the unlabelled texts, those most like the training texts; None = all.
+        mixup: mix the word vectors of each text with another's; the strength of `Mixup`, 0 = no.
+        smoothing: a masked language model, for `Smoothing`.
+        seed: of the augmentation.
+    """
+
+    augment: tuple[str, ...] = ()
+    select: tuple[str, ...] = ()
+    most_unlabelled: int | None = None
+    mixup: float = 0.0
+    smoothing: str = ""
+    seed: int = 0
+
+    def check(self, task: Task | None = None, pair: bool = False) -> None:
+        """Raises EyasError for what can't be meant, before work starts."""
+        for text in self.augment:
+            Augmentation.parse(text)
+        for text in self.select:
+            selection = Selection.parse(text)
+            if task is not None:
+                selection.check(task)
+        if self.mixup and self.smoothing:
+            raise DataError("--mixup and --smoothing both change what is read in a step: choose one.")
+        if task is not None and (self.mixup or self.smoothing):
+            check_blend(task, pair)
+
+    def __str__(self) -> str:
+        """In short, of models' paths their last part; empty for the training texts alone."""
+        parts = (text.split(":", 2) for text in (*self.augment, *self.select))
+        made = [":".join([*part[:2], *(Path(source).name for source in part[2:])]) for part in parts]
+        return ", ".join(
+            [*made, *([f"mixup {self.mixup:g}"] if self.mixup else []), *["smoothing"] * bool(self.smoothing)]
+        )
+
+    def sources(self) -> dict[str, Any]:
+        """The models and files it names, each with what changes when they change."""
+        named = [Augmentation.parse(text).source for text in self.augment]
+        named += [Selection.parse(text).student for text in self.select] + [self.smoothing]
+        return {name: identity(name) for name in named if name}
+
+    def blend(self, teacher: Teacher, tokenizer: Any, order: Sequence[int], teaches: bool) -> Blend | None:
+        """What the student's batches go through.
+
+        Args:
+            order: for each label, the teacher's output for it.
+            teaches: whether the teacher is asked at all; labels alone can't be smoothed.
+        """
+        if self.smoothing and teaches:
+            return Smoothing(self.smoothing, teacher, tokenizer, order)
+        return Mixup(self.mixup) if self.mixup else None
+
+
+def default_augment(data: DatasetDict, more_text: bool) -> tuple[str, ...]:
+    """What the commands augment by where nobody says: see docs/transfer.md for the figures.
+
+    Neighbours for classification with few training texts, and nothing else: not where unlabelled text is given
+    (`more_text`), nor for the tasks and sizes that were not measured.
+    """
+    train = data["train"]
+    few = len(train) <= FEW_TEXTS and task_of(train).kind == "classification" and not is_pair(train)
+    return DEFAULT_AUGMENT if few and not more_text else ()
+
+
+def transfer_set(
+    data: DatasetDict,
+    teacher: Teacher,
+    unlabelled: Dataset | None = None,
+    settings: TransferSettings | None = None,
+    order: Sequence[int] | None = None,
+) -> Dataset:
+    """The training rows, the unlabelled texts that are new, and what is made of the training rows; one schema.
+
+    Beside the columns of `data`, `method` says how a text came there ("" = training text) and `source_id` which
+    text it was made of (an unlabelled one of itself).
+
+    Args:
+        order: for each label of the data, the teacher's output for it; by default matched by name.
+    """
+    settings = settings or TransferSettings()
+    settings.check(task_of(data["train"]), is_pair(data["train"]))
+    train = data["train"]
+    parts = []
+    if unlabelled is not None:
+        texts = new_texts(unlabelled, data)
+        if settings.most_unlabelled is not None:
+            texts = most_alike(texts, train, settings.most_unlabelled)
+        parts.append(_with_origin(without_labels(texts, task_of(train)), "unlabelled"))
+    parts += [augment(train, text, teacher, settings.seed, order) for text in settings.augment]
+    if not parts:
+        return train
+    everything = concatenate_datasets([_with_origin(train, ""), *parts])
+    texts = everything.select(_first_of_each(everything, data))
+    logger.info("Transfer set: %s.", ", ".join(f"{count:,} {name}" for name, count in counts_of(texts).items()))
+    return texts
+
+
+def chosen_texts(
+    texts: Dataset, data: DatasetDict, labelled: CachedTeacher, order: Sequence[int], settings: TransferSettings
+) -> Dataset:
+    """What the rules of `settings` keep of the transfer set."""
+    for rule in settings.select:
+        texts = select(texts, data, labelled, list(order), Selection.parse(rule))
+    return texts
+
+
+def counts_of(texts: Dataset) -> dict[str, int]:
+    """How many texts came from where."""
+    if "method" not in texts.column_names:
+        return {"train": len(texts)}
+    methods, counts = np.unique(np.asarray(texts["method"], dtype=str), return_counts=True)
+    return {str(method) or "train": int(count) for method, count in zip(methods, counts, strict=True)}
+
+
+def _with_origin(texts: Dataset, method: str) -> Dataset:
+    origin = Dataset.from_dict({"source_id": ids_of(texts), "method": np.full(len(texts), method)})
+    return concatenate_datasets([texts, origin.cast_column("method", Value("string"))], axis=1)
+
+
+def _first_of_each(texts: Dataset, data: DatasetDict) -> np.ndarray:
+    """Rows of train, then each other text once, without those of validation and test."""
+    ids, rows = ids_of(texts), len(data["train"])
+    held_out = np.concatenate([ids_of(part) for name, part in data.items() if name != "train"])
+    _, first = np.unique(ids, return_index=True)
+    keep = np.zeros(len(texts), dtype=bool)
+    keep[first] = True
+    keep &= ~np.isin(ids, held_out)
+    keep[:rows] = True
+    return np.flatnonzero(keep)

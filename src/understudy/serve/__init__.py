@@ -1,6 +1,0 @@
-"""Exported models in production: no torch here."""
-
-from understudy.runtime.openvino import OpenVINOPredictor
-from understudy.runtime.predictor import Predictor
-
-__all__ = ["OpenVINOPredictor", "Predictor"]
