@@ -50,7 +50,7 @@ def bare_loop(model, encoded, cached):
     model.train()
     for batch in batches:
         started = time.perf_counter()
-        teacher = cached(batch)
+        teacher = cached.outputs(batch)
         outputs = model(batch["input_ids"], batch["attention_mask"])
         loss(outputs, teacher, batch).backward()
         clip_gradients(model, 5.0)

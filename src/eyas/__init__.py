@@ -19,7 +19,7 @@ _HOMES = {
     "eyas.models": ["STUDENTS", "TAGGERS"],
     "eyas.serve": ["Predictor"],
     "eyas.tasks": ["Task"],
-    "eyas.teachers": ["CachedTeacher", "Teacher"],
+    "eyas.teachers": ["AlignedTeacher", "CachedTeacher", "Teacher"],
     "eyas.training.arguments": ["DistillationArguments"],
     "eyas.training.distill": ["DistillSettings", "distill"],
     "eyas.training.finetune": ["FinetuneSettings", "finetune"],

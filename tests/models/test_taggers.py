@@ -140,8 +140,8 @@ def test_a_student_of_words_learns_from_a_teacher_of_pieces(
 def test_cached_logits_are_those_of_the_words(tag_teacher_folder: Path, toy_tags: Path) -> None:
     teacher, rows = Teacher(tag_teacher_folder, max_length=64, dtype="float32"), load_data(toy_tags)["train"]
     cached, chosen = teacher.label(rows), [7, 3, 100]
-    found = cached({"example_id": [rows[i]["example_id"] for i in chosen]})["logits"]
-    live = teacher({"tokens": [rows[i]["tokens"] for i in chosen]})["logits"]
+    found = cached.outputs({"example_id": [rows[i]["example_id"] for i in chosen]})["logits"]
+    live = teacher.outputs({"tokens": [rows[i]["tokens"] for i in chosen]})["logits"]
     torch.testing.assert_close(found, live, atol=1e-5, rtol=1e-4)
 
 

@@ -180,8 +180,8 @@ def test_labels_are_matched_by_name(
 ) -> None:
     monkeypatch.setattr(cached, "label_names", ["Positive", "Negative"])
     run = trainer(tmp_path, teacher, data, [LogitMSELoss()], cached)
-    assert run.label_order is not None
-    assert run.label_order.tolist() == [1, 0]
+    assert run.teacher is not None
+    assert run.teacher.order == [1, 0]
     monkeypatch.setattr(cached, "label_names", ["good", "bad"])
     with pytest.raises(LabelError, match=r"student's labels are \['negative', 'positive'\], the teacher's \['good"):
         trainer(tmp_path, teacher, data, [LogitMSELoss()], cached)

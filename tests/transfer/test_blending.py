@@ -20,6 +20,7 @@ from eyas import (
 )
 from eyas.errors import DataError, ModelError
 from eyas.losses import HiddenStateLoss, LogitMSELoss, SoftTargetLoss
+from eyas.teachers import AlignedTeacher
 from eyas.training.trainer import DistillationTrainer
 from eyas.transfer import TransferSettings
 from eyas.transfer.blending import Mixup, Smoothing
@@ -66,12 +67,12 @@ def test_smoothing_without_a_share_of_others_is_the_text_itself(
     table = student.get_input_embeddings()
     plain = tokenizer(texts, padding=True, return_tensors="pt")
     expected = student(plain["input_ids"], plain["attention_mask"]).logits
-    itself = Smoothing(masked_lm, teacher, tokenizer, [0, 1], share=1.0)
+    itself = Smoothing(masked_lm, AlignedTeacher(teacher, [0, 1]), tokenizer, share=1.0)
     inputs, [(_, theirs, _)] = itself({"text": texts, "input_ids": plain["input_ids"]}, {}, table)
     torch.testing.assert_close(student(**inputs).logits, expected)
     np.testing.assert_allclose(theirs["logits"].numpy(), teacher.logits(texts), atol=1e-4)
     # Half of each word's vector is its own, half is expected under the masked language model.
-    half = Smoothing(masked_lm, teacher, tokenizer, [1, 0], share=0.5, size=len(teacher.tokenizer))
+    half = Smoothing(masked_lm, AlignedTeacher(teacher, [1, 0]), tokenizer, share=0.5, size=len(teacher.tokenizer))
     half.dtype = "float32"
     inputs, [(_, theirs, _)] = half({"text": texts[:1], "input_ids": plain["input_ids"]}, {}, table)
     tokens = teacher.tokenize(texts[:1])
@@ -90,7 +91,7 @@ def test_smoothing_without_a_share_of_others_is_the_text_itself(
 def test_smoothing_needs_the_teachers_pieces(teacher: Teacher, masked_lm: Path, toy_data: Path) -> None:
     train = load_data(toy_data)["train"]
     student, tokenizer = create_student(StudentSettings("cnn", vocab_size=30), teacher, train)
-    smoothing = Smoothing(masked_lm, teacher, tokenizer, [0, 1])
+    smoothing = Smoothing(masked_lm, AlignedTeacher(teacher, [0, 1]), tokenizer)
     batch = {"text": train["text"][:20], "input_ids": torch.zeros(20, 1)}
     with pytest.raises(ModelError, match="leave --vocab-size out"):
         smoothing(batch, {}, student.get_input_embeddings())
@@ -101,7 +102,7 @@ def test_smoothing_needs_the_teachers_vocabulary(teacher: Teacher, masked_lm: Pa
     file = tmp_path / "other" / "tokenizer.json"
     file.write_text(file.read_text().replace('"film"', '"movie"'))
     with pytest.raises(ModelError, match="another vocabulary than the teacher"):
-        Smoothing(tmp_path / "other", teacher, teacher.tokenizer, [0, 1])
+        Smoothing(tmp_path / "other", AlignedTeacher(teacher, [0, 1]), teacher.tokenizer)
 
 
 @pytest.mark.parametrize("architecture", ["bilstm", "bert-tiny"])

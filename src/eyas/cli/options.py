@@ -236,7 +236,7 @@ def open_classifier(folder: str) -> "Predicts":
 
     if (Path(folder) / MANIFEST).is_file():
         return Predictor(folder)
-    from eyas.evaluation.classifier import Classifier
+    from eyas.models.classifier import Classifier
 
     return Classifier.load(folder)
 

@@ -58,7 +58,7 @@ def augment(
 
     wanted = Augmentation.parse(f"{method}:{per_text}" + (f":{source}" if source else ""))
     loaded = read_data(data, text, text_pair, label, task, repair_tags)
-    write_texts(augment(loaded["train"], wanted, Teacher(teacher), seed, processes=jobs), loaded["train"], out)
+    write_texts(augment(loaded["train"], wanted, Teacher(teacher), seed, jobs), loaded["train"], out)
     logger.info("The new texts are in %s.", out)
 
 

@@ -1,12 +1,13 @@
 """Label names, and matching them between data, teacher and student. Names decide, never ids."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from eyas.errors import LabelError
+from eyas.tasks import Task
 
 # A label map is taken as proved when the teacher, read that way, is right at least this often ...
 PROOF_ACCURACY = 0.6
@@ -14,6 +15,14 @@ PROOF_ACCURACY = 0.6
 PROOF_ROWS = 20
 
 _GENERIC = re.compile(r"(label[_ -]?)?-?\d+", re.IGNORECASE)
+
+
+class Named(Protocol):
+    """What a classifier does, names of its outputs, and what the data it was trained on called them."""
+
+    task: Task
+    label_names: list[str]
+    data_labels: list[str]
 
 
 def sort_label_names(names: set[str]) -> list[str]:
@@ -75,6 +84,51 @@ def match_by_proof(
     if not dominant.all() or matched.sum() / len(labels) < PROOF_ACCURACY:
         return None
     return [int(column) for column in columns]
+
+
+def check_task(data: Task, model: Task, who: str) -> None:
+    """Refuse a model of another task than the data's."""
+    if data.kind != model.kind:
+        raise LabelError(
+            f"The data is {data.describe()}, the {who} does {model.describe()}. Name the data's task with --task, "
+            f"or take another {who}."
+        )
+
+
+def match_labels(
+    data_names: list[str],
+    classifier: Named,
+    evidence: Callable[[], tuple[np.ndarray, np.ndarray]],
+    label_map: dict[str, str] | None,
+    who: str,
+) -> list[int]:
+    """For each data label, the output of `classifier` for it.
+
+    By name (the classifier's, or those of the data it was trained on), else by `label_map`, else, where one side
+    has names that say nothing (`0`, `LABEL_0`), by what predictions prove.
+
+    Args:
+        evidence: gives the classifier's logits [rows, labels] for rows of the data and their labels [rows],
+            -1 = unlabelled; called only where names do not decide.
+
+    Raises:
+        LabelError: showing both maps.
+    """
+    model_names = classifier.label_names
+    if classifier.task.kind == "regression":
+        return [0]
+    if label_map:
+        order = match_by_name(data_names, [label_map.get(name, name) for name in model_names])
+    else:
+        order = match_by_name(data_names, model_names) or match_by_name(data_names, classifier.data_labels)
+        provable = classifier.task.kind in ("classification", "tagging")
+        if order is None and provable and (are_generic(data_names) or are_generic(model_names)):
+            logits, labels = evidence()
+            labelled = labels >= 0
+            order = match_by_proof(data_names, model_names, labels[labelled], logits[labelled].argmax(1))
+    if order is None:
+        raise refuse(data_names, model_names, who)
+    return order
 
 
 def refuse(data_names: Sequence[str], model_names: Sequence[str], model: str) -> LabelError:

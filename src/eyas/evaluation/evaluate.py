@@ -1,25 +1,15 @@
 """Score a classifier on a split, beside its teacher where there is one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from datasets import Dataset
 
 from eyas.data.datasets import is_pair, labels_of, task_of, texts_of, word_counts_of
-from eyas.data.labels import are_generic, match_by_name, match_by_proof, refuse
+from eyas.data.labels import Named, check_task, match_labels
 from eyas.data.targets import with_labels_of
-from eyas.errors import LabelError
 from eyas.evaluation.metrics import agreement, task_metrics
-from eyas.tasks import Task
-
-
-class Named(Protocol):
-    """What a classifier does, names of its outputs, and what the data it was trained on called them."""
-
-    task: Task
-    label_names: list[str]
-    data_labels: list[str]
 
 
 class Predicts(Named, Protocol):
@@ -74,48 +64,3 @@ def aligned_logits(
     check_task(task, classifier.task, who)
     logits = predict_dataset(classifier, dataset)
     return logits[:, match_labels(list(task.labels), classifier, lambda: (logits, labels_of(dataset)), label_map, who)]
-
-
-def check_task(data: Task, model: Task, who: str) -> None:
-    """Refuse a model of another task than the data's."""
-    if data.kind != model.kind:
-        raise LabelError(
-            f"The data is {data.describe()}, the {who} does {model.describe()}. Name the data's task with --task, "
-            f"or take another {who}."
-        )
-
-
-def match_labels(
-    data_names: list[str],
-    classifier: Named,
-    evidence: Callable[[], tuple[np.ndarray, np.ndarray]],
-    label_map: dict[str, str] | None,
-    who: str,
-) -> list[int]:
-    """For each data label, the output of `classifier` for it.
-
-    By name (the classifier's, or those of the data it was trained on), else by `label_map`, else, where one side
-    has names that say nothing (`0`, `LABEL_0`), by what predictions prove.
-
-    Args:
-        evidence: gives the classifier's logits [rows, labels] for rows of the data and their labels [rows],
-            -1 = unlabelled; called only where names do not decide.
-
-    Raises:
-        LabelError: showing both maps.
-    """
-    model_names = classifier.label_names
-    if classifier.task.kind == "regression":
-        return [0]
-    if label_map:
-        order = match_by_name(data_names, [label_map.get(name, name) for name in model_names])
-    else:
-        order = match_by_name(data_names, model_names) or match_by_name(data_names, classifier.data_labels)
-        provable = classifier.task.kind in ("classification", "tagging")
-        if order is None and provable and (are_generic(data_names) or are_generic(model_names)):
-            logits, labels = evidence()
-            labelled = labels >= 0
-            order = match_by_proof(data_names, model_names, labels[labelled], logits[labelled].argmax(1))
-    if order is None:
-        raise refuse(data_names, model_names, who)
-    return order

@@ -7,29 +7,24 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-import numpy as np
 from datasets import Dataset, DatasetDict
 
 from eyas.data.datasets import (
     check_validation,
     data_fingerprint,
-    ids_of,
     is_labelled,
     is_pair,
     label_names,
-    labels_of,
     load_data,
     load_unlabelled,
     task_of,
 )
 from eyas.data.readers import inputs_of
 from eyas.data.sources import Columns
-from eyas.data.targets import with_labels_of
 from eyas.evaluation.differences import WORD
-from eyas.evaluation.evaluate import check_task, match_labels
 from eyas.exam.plan import DataPlan
 from eyas.tasks import Task
-from eyas.teachers import Teacher, label_texts
+from eyas.teachers import AlignedTeacher, Teacher, align
 from eyas.transfer import TransferSettings, chosen_texts, transfer_set
 from eyas.transfer.texts import counts_of
 
@@ -57,12 +52,11 @@ class Facts:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A data set, its teacher, and for each label the teacher's output for it."""
+    """A data set and its teacher, in the data's labels."""
 
     data: DatasetDict
-    teacher: Teacher
+    teacher: AlignedTeacher
     unlabelled: Dataset | None
-    order: list[int]
     settings: TransferSettings
 
     @property
@@ -76,14 +70,14 @@ class Loaded:
     @cached_property
     def texts(self) -> Dataset:
         """All that the teacher labels for training."""
-        return transfer_set(self.data, self.teacher, self.unlabelled, self.settings, self.order)
+        return transfer_set(self.data, self.teacher, self.unlabelled, self.settings)
 
     @cached_property
     def transfer(self) -> Dataset:
         """What a student is trained on."""
         if not self.settings.select:
             return self.texts
-        return chosen_texts(self.texts, self.data, label_texts(self.teacher, self.texts), self.order, self.settings)
+        return chosen_texts(self.texts, self.data, self.teacher.label(self.texts), self.settings)
 
 
 def inspect(entry: DataPlan) -> tuple[int, Task]:
@@ -102,7 +96,7 @@ def prepare(entry: DataPlan) -> Facts:
     loaded = load_entry(entry)
     data, teacher = loaded.data, loaded.teacher
     for rows in (loaded.texts, data["validation"], data[loaded.split]):
-        label_texts(teacher, rows)
+        teacher.label(rows)
     counts = {name: len(rows) for name, rows in data.items()}
     return Facts(
         fingerprint=_fingerprint(loaded, loaded.transfer),
@@ -115,7 +109,7 @@ def prepare(entry: DataPlan) -> Facts:
 
 def _fingerprint(loaded: Loaded, texts: Dataset) -> str:
     """Of teacher, labels, the texts to learn from, and those that choose and score."""
-    about = {"teacher": loaded.teacher.fingerprint(), "labels": label_names(loaded.data)}
+    about = {"teacher": loaded.teacher.teacher.fingerprint, "labels": label_names(loaded.data)}
     content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for rows in (texts, loaded.data["validation"], loaded.data[loaded.split]):
         content.update(data_fingerprint(rows).encode())
@@ -132,19 +126,10 @@ def _load(entry: str) -> Loaded:
     plan = DataPlan.model_validate_json(entry)
     data = load_data(plan.source, plan.columns)
     teacher = Teacher(plan.teacher)
-    names = teacher.label_names
-    data = DatasetDict({split: with_labels_of(rows, names, plan.label_map) for split, rows in data.items()})
     unlabelled = None
     if plan.unlabelled:
         unlabelled = load_unlabelled(plan.unlabelled, Columns(plan.text, plan.text_pair), teacher.task.is_tagging)
-    validation = data["validation"]
-    check_task(task_of(validation), teacher.task, "teacher")
-
-    def evidence() -> tuple[np.ndarray, np.ndarray]:
-        return label_texts(teacher, validation).logits(ids_of(validation)).numpy(), labels_of(validation)
-
-    order = match_labels(label_names(data), teacher, evidence, plan.label_map, "teacher")
-    return Loaded(data, teacher, unlabelled, order, plan.transfer)
+    return Loaded(*align(teacher, data, plan.label_map), unlabelled, plan.transfer)
 
 
 @lru_cache(maxsize=4)

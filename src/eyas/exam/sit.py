@@ -33,7 +33,6 @@ from eyas.exam.trials import STATIC, Trial
 from eyas.export import export_model
 from eyas.outputs import write_atomically
 from eyas.runtime.manifest import MANIFEST
-from eyas.teachers import label_texts
 from eyas.training.distill import DistillSettings, distill, training_steps
 from eyas.training.recipes import parse_recipe
 from eyas.training.students import create_student
@@ -54,12 +53,12 @@ def sit(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
     loaded = load_entry(trial.dataset)
     about = _make(trial, loaded, folder)
     model = open_model(folder / SHIPPED)
-    order = loaded.order if trial.kind == "teacher" else None
+    order = loaded.teacher.order if trial.kind == "teacher" else None
     split = loaded.data[loaded.split]
     split = split.select(np.flatnonzero(is_labelled(split)))
     task, labels, lengths = loaded.task, labels_of(split), word_counts_of(split)
     logits = _logits(model, split, order)
-    theirs = label_texts(loaded.teacher, loaded.data[loaded.split]).logits(ids_of(split)).numpy()[:, loaded.order]
+    theirs = loaded.teacher.label(loaded.data[loaded.split]).logits_of(split)
     scores = task_metrics(task, logits, labels, lengths)
     row = {
         "format_version": FORMAT_VERSION,
@@ -121,7 +120,7 @@ def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
         texts=sample(loaded.data["validation"], PARITY_TEXTS),
         min_agreement=SMALLEST_AGREEMENT,
         overwrite=True,
-        max_length=loaded.teacher.max_length if trial.kind == "teacher" else None,
+        max_length=loaded.teacher.teacher.max_length if trial.kind == "teacher" else None,
     )
     return {
         **_parameters(trial, loaded, folder),
@@ -176,7 +175,7 @@ def _make_baseline(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]
 
 def _parameters(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, int]:
     if trial.kind == "teacher":
-        model: Any = loaded.teacher.model
+        model: Any = loaded.teacher.teacher.model
         embedding = model.get_input_embeddings().weight.numel()
         return {"embedding_parameters": embedding, "other_parameters": model.num_parameters() - embedding}
     from safetensors import safe_open

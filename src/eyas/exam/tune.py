@@ -61,7 +61,7 @@ def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
     )
 
     loaded = load_entry(trial.dataset)
-    width = cast(nn.Embedding, loaded.teacher.model.get_input_embeddings()).embedding_dim
+    width = cast(nn.Embedding, loaded.teacher.teacher.model.get_input_embeddings()).embedding_dim
 
     def score(attempt: Any) -> float:
         class Prune(TrainerCallback):

@@ -10,13 +10,13 @@ from tokenizers import Tokenizer
 from eyas._version import __version__
 from eyas.data.readers import inputs_of, read_rows
 from eyas.errors import ExportError
-from eyas.evaluation.classifier import Classifier
 from eyas.export.model_card import run_settings, write_model_card
 from eyas.export.onnx import input_names, write_onnx
 from eyas.export.openvino import write_openvino
 from eyas.export.parity import Parity, check_parity
 from eyas.export.web import write_web
 from eyas.models import is_student
+from eyas.models.classifier import Classifier
 from eyas.models.loading import embedding_rows
 from eyas.outputs import OutputFolder
 from eyas.runtime.manifest import MODEL, TOKENIZER, Manifest

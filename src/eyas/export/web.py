@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from eyas.errors import ExportError
-from eyas.evaluation.classifier import Classifier
+from eyas.models.classifier import Classifier
 from eyas.runtime.manifest import MANIFEST, MODEL, TOKENIZER, Manifest
 
 SOURCES = Path(__file__).parents[1] / "runtime" / "web"

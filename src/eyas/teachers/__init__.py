@@ -1,7 +1,8 @@
-"""Teachers: live, or cached on disk. Both are called with a batch and return the fields asked for."""
+"""Teachers: live, or cached on disk. `outputs(batch, fields)` gives the fields asked for."""
 
+from eyas.teachers.aligned import AlignedTeacher, align, aligned_by_name
 from eyas.teachers.cached import CachedTeacher, label_texts
 from eyas.teachers.encoder import Encoder
 from eyas.teachers.live import Teacher
 
-__all__ = ["CachedTeacher", "Encoder", "Teacher", "label_texts"]
+__all__ = ["AlignedTeacher", "CachedTeacher", "Encoder", "Teacher", "align", "aligned_by_name", "label_texts"]

@@ -33,7 +33,7 @@ CHARACTERS_PER_TOKEN = 4
 
 
 class CachedTeacher:
-    """A teacher's logits, memory-mapped; called like the teacher.
+    """A teacher's logits, memory-mapped; asked like the teacher.
 
     Args:
         folder: what `label_texts` wrote.
@@ -62,7 +62,7 @@ class CachedTeacher:
         self._ids = ids[self._order]
         self.label_names: list[str] = self.fingerprint["labels"]
 
-    def __call__(self, batch: Mapping[str, Any], fields: Collection[str] = ("logits",)) -> dict[str, Any]:
+    def outputs(self, batch: Mapping[str, Any], fields: Collection[str] = ("logits",)) -> dict[str, Any]:
         """`logits` float32 for `batch["example_id"]` [batch] int64: [batch, labels], for tagging [words, tags]."""
         return {"logits": self.logits(torch.as_tensor(batch["example_id"]).cpu().numpy())}
 
@@ -118,7 +118,7 @@ def label_texts(teacher: "Teacher", dataset: "Dataset", folder: str | Path | Non
     ids, first = np.unique(ids_of(dataset), return_index=True)
     fingerprint = {
         "format_version": FORMAT_VERSION,
-        **teacher.fingerprint(),
+        **teacher.fingerprint,
         "data": hashlib.sha256(ids.tobytes()).hexdigest(),
         "rows": len(ids),
     }
@@ -154,7 +154,7 @@ def _label_shard(teacher: "Teacher", dataset: "Dataset", rows: np.ndarray, targe
         batch = {"text": texts[start:end], "text_pair": pairs[start:end] if pairs else None}
         if words:
             batch["tokens"] = words[start:end]
-        logits.append(teacher(batch)["logits"].cpu())
+        logits.append(teacher.outputs(batch)["logits"].cpu())
         start = end
     result = torch.cat(logits)
     lengths = torch.tensor([len(row) for row in words] if words else [1] * len(rows))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -16,7 +17,7 @@ from eyas.errors import ModelError
 from eyas.models.inside import ATTRIBUTIONS, FIELDS
 from eyas.models.loading import MAX_LENGTH, load_body
 from eyas.tasks import Task
-from eyas.teachers.live import Teacher
+from eyas.teachers.live import Teacher, autocast
 
 Pooling = Literal["mean", "cls"]
 # What sentence-transformers writes beside a model.
@@ -52,16 +53,21 @@ class Encoder(Teacher):
             raise ModelError(f"No pooling {pooling!r}. Expected one of {', '.join(get_args(Pooling))}.")
         self.pooling = pooling or _own_pooling(source)
         dimensions = tuple(map(str, range(model.config.hidden_size)))
-        self._freeze(model, tokenizer, Task("vectors", dimensions), max_length, dtype)
-        self.data_labels = self.label_names
+        super().__init__(model, tokenizer, max_length, dtype, Task("vectors", dimensions))
 
     def _run(self, inputs: Mapping[str, Tensor], fields: Collection[str]) -> dict[str, Any]:
         found = super()._run(inputs, fields)
         found["logits"] = pooled(found["last_hidden_state"].float(), inputs["attention_mask"], self.pooling)
         return found
 
+    def _forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        with autocast(self.model.device, self.dtype):
+            vectors: Tensor = self._run(inputs.to(self.model.device), ("logits",))["logits"]  # type: ignore[attr-defined]
+        return vectors
+
+    @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        return {**super().fingerprint(), "pooling": self.pooling}
+        return {**super().fingerprint, "pooling": self.pooling}
 
     def check(self, texts: Dataset) -> None:
         """Raises ModelError where all of `texts` get one vector: there is nothing to learn from."""

@@ -1,42 +1,21 @@
 """What is refused before a training step: losses, teacher and student that do not fit."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from eyas.data.labels import match_by_name, ordered_names
-from eyas.errors import LabelError, ModelError
+from eyas.errors import ModelError
 from eyas.losses import Loss
 from eyas.models import EnsembleForSequenceClassification, is_student
 from eyas.models.inside import ATTRIBUTIONS, LAYER_FIELDS
 from eyas.tasks import Task
+from eyas.teachers.aligned import Teaches
 
 # The name under which the student carries, while it learns, what its losses learn with it.
 PROJECTIONS_OF_LOSSES = "projections_of_losses"
-
-
-class Teaches(Protocol):
-    """A live or cached teacher."""
-
-    fields: ClassVar[frozenset[str]]
-    reads: ClassVar[tuple[str, ...]]
-    label_names: list[str]
-
-    def __call__(self, batch: Any, fields: Any = ...) -> dict[str, Any]: ...
-
-
-def match_labels_by_name(model: PreTrainedModel, teacher: Teaches) -> list[int]:
-    names = ordered_names(model.config.id2label or {})
-    order = match_by_name(names, teacher.label_names)
-    if order is None:
-        raise LabelError(
-            f"The student's labels are {names}, the teacher's {teacher.label_names}. Give the student the teacher's "
-            "names (create_student's label_names), or say which is which with label_order."
-        )
-    return order
 
 
 def check_fields(needed: frozenset[str], losses: Sequence[Loss], teacher: Teaches | None) -> None:

@@ -9,29 +9,25 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from datasets import Dataset, DatasetDict
 from transformers import TrainerCallback, set_seed
 
 from eyas.data.datasets import (
     check_validation,
     data_fingerprint,
-    ids_of,
     is_pair,
     label_names,
-    labels_of,
     task_of,
 )
 from eyas.data.labels import are_generic
-from eyas.data.targets import with_labels_of
 from eyas.data.tokenization import marks_both_ends
 from eyas.errors import ModelError
-from eyas.evaluation.evaluate import check_task, match_labels
 from eyas.models import EnsembleForSequenceClassification
 from eyas.models.transformer import TRANSFORMERS
 from eyas.outputs import OutputFolder
 from eyas.tasks import Task
-from eyas.teachers import CachedTeacher, Teacher, label_texts
+from eyas.teachers import AlignedTeacher, Teacher, align
+from eyas.teachers.aligned import AnyTeacher, live, with_labels_of_teacher
 from eyas.training.arguments import DistillationArguments, steps_of_a_pass, with_precision
 from eyas.training.checks import prepare_for
 from eyas.training.ensembles import finish
@@ -88,7 +84,7 @@ class DistillSettings:
 
 
 def distill(
-    teacher: Teacher,
+    teacher: AnyTeacher,
     data: DatasetDict,
     out: str | Path,
     settings: DistillSettings | None = None,
@@ -117,24 +113,23 @@ def distill(
         EyasError: bad input, said before any training step.
     """
     settings = settings or DistillSettings()
-    names, label_map = teacher.label_names, settings.label_map
-    data = DatasetDict({split: with_labels_of(rows, names, label_map) for split, rows in data.items()})
+    data = with_labels_of_teacher(data, teacher, settings.label_map)
     settings = _with_defaults(settings, task_of(data["train"]))
     stages = make_stages(settings.recipe, settings.recipe_options)
     check_validation(data)
     check_student(settings.student, task_of(data["train"]))
-    _check_start(settings, stages, task_of(data["train"]), teacher)
-    settings = _reading_alike(settings, stages, teacher, is_pair(data["train"]))
+    _check_start(settings, stages, task_of(data["train"]), live(teacher))
+    settings = _reading_alike(settings, stages, live(teacher), is_pair(data["train"]))
     settings.transfer.check(task_of(data["train"]), is_pair(data["train"]))
-    order = _label_order(teacher, data, settings.label_map)
-    texts = transfer_set(data, teacher, unlabelled, settings.transfer, order)
+    data, aligned = align(teacher, data, settings.label_map)
+    texts = transfer_set(data, aligned, unlabelled, settings.transfer)
     output = OutputFolder(
         out,
         {
             "command": "distill",
             **(record or {}),
             **asdict(settings),
-            "teacher_fingerprint": teacher.fingerprint(),
+            "teacher_fingerprint": live(teacher).fingerprint,
             "transfer_set": data_fingerprint(texts),
             "transfer_sources": settings.transfer.sources(),
             "init": identity(settings.student.init or ""),
@@ -147,9 +142,9 @@ def distill(
         logger.info("%s is there already, made with the same settings.", out)
         return output.path
     with output as folder:
-        lesson = Lesson.of(teacher, data, order, settings, stages, texts, cache)
+        lesson = Lesson.of(aligned, data, settings, stages, texts, cache)
         names = label_names(data)
-        student_names = [teacher.label_names[index] for index in order] if are_generic(names) else names
+        student_names = aligned.label_names if are_generic(names) else names
         lesson.teach(stages, student_names, folder, callbacks)
     return output.path
 
@@ -158,19 +153,17 @@ def distill(
 class Lesson:
     """What all stages share: who teaches what, `texts`, and their logits where they are kept."""
 
-    teacher: Teacher
+    teacher: AlignedTeacher
     data: DatasetDict
-    order: list[int]
     settings: DistillSettings
     texts: Dataset
-    labelled: CachedTeacher | None
+    labelled: AlignedTeacher | None
 
     @classmethod
     def of(
         cls,
-        teacher: Teacher,
+        teacher: AlignedTeacher,
         data: DatasetDict,
-        order: list[int],
         settings: DistillSettings,
         stages: Sequence[Stage],
         texts: Dataset,
@@ -180,17 +173,17 @@ class Lesson:
         asks = any(stage.needs_teacher and not stage.needs_layers for stage in stages)
         live = settings.live or bool(settings.transfer.smoothing)
         if not settings.transfer.select and (live or not asks):
-            return cls(teacher, data, order, settings, texts, None)
-        labelled = label_texts(teacher, texts, cache)
-        chosen = chosen_texts(texts, data, labelled, order, settings.transfer)
-        return cls(teacher, data, order, settings, chosen, labelled)
+            return cls(teacher, data, settings, texts, None)
+        labelled = teacher.label(texts, cache)
+        chosen = chosen_texts(texts, data, labelled, settings.transfer)
+        return cls(teacher, data, settings, chosen, labelled)
 
     def teach(
         self, stages: Sequence[Stage], names: list[str], folder: Path, callbacks: Sequence[TrainerCallback]
     ) -> None:
         """Train a new student, who calls the labels `names`, through `stages`; write it to `folder`."""
         set_seed(self.settings.seed)
-        student, tokenizer = create_student(self.settings.student, self.teacher, self.texts, names, self.order)
+        student, tokenizer = create_student(self.settings.student, self.teacher, self.texts, names)
         history: list[dict[str, Any]] = []
         for number, stage in enumerate(stages):
             work = folder / WORK / f"stage-{number}"
@@ -212,7 +205,7 @@ class Lesson:
         for name, parameter in student.named_parameters():
             if not set(stage.frozen).isdisjoint(name.split(".")):
                 parameter.requires_grad_(False)
-        replacing = [Replacing(student, self.teacher.model, stage.replacing)] if stage.replacing else []
+        replacing = [Replacing(student, self.teacher.teacher.model, stage.replacing)] if stage.replacing else []
         return DistillationTrainer(
             model=student,
             processing_class=tokenizer,
@@ -220,13 +213,12 @@ class Lesson:
             eval_dataset=self.data["validation"],
             losses=stage.losses,
             teacher=self._asked(stage),
-            label_order=self.order,
-            args=_arguments(stage, self.settings, len(rows), work, stages, _width(self.teacher)),
+            args=_arguments(stage, self.settings, len(rows), work, stages, _width(self.teacher.teacher)),
             callbacks=[*callbacks, *replacing],
-            blend=self.settings.transfer.blend(self.teacher, tokenizer, self.order, stage.needs_teacher),
+            blend=self.settings.transfer.blend(self.teacher, tokenizer, stage.needs_teacher),
         )
 
-    def _asked(self, stage: Stage) -> Teacher | CachedTeacher | None:
+    def _asked(self, stage: Stage) -> AlignedTeacher | None:
         """Nobody, the logits on disk, or the teacher itself."""
         if not stage.needs_teacher:
             return None
@@ -334,20 +326,3 @@ def _arguments(
     if arguments.max_steps > 0:
         arguments.max_steps = max(round(arguments.max_steps * share), 1)
     return arguments
-
-
-def _label_order(teacher: Teacher, data: DatasetDict, label_map: dict[str, str] | None) -> list[int]:
-    """For each label of the data, the teacher's output for it."""
-
-    def evidence() -> tuple[np.ndarray, np.ndarray]:
-        validation = data["validation"]
-        return label_texts(teacher, validation).logits(ids_of(validation)).numpy(), labels_of(validation)
-
-    names = label_names(data)
-    check_task(task_of(data["train"]), teacher.task, "teacher")
-    order = match_labels(names, teacher, evidence, label_map, "teacher")
-    theirs = [teacher.label_names[index] for index in order]
-    if theirs != names:
-        pairs = zip(names[:10], theirs, strict=False)
-        logger.info("Labels, data = teacher: %s.", ", ".join(f"{ours} = {other}" for ours, other in pairs))
-    return order

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from eyas.data.datasets import data_fingerprint, is_labelled, labels_of, task_of
 from eyas.errors import ModelError
-from eyas.evaluation.classifier import Classifier
 from eyas.evaluation.evaluate import aligned_logits
 from eyas.evaluation.metrics import task_metrics
+from eyas.models.classifier import Classifier
 from eyas.models.configuration import EnsembleConfig
 from eyas.models.ensemble import (
     COMBINATIONS,

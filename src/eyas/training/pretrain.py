@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from eyas.data.datasets import data_fingerprint, ids_of, is_pair, task_of
 from eyas.errors import DataError, ModelError
 from eyas.outputs import OutputFolder
-from eyas.teachers import Encoder, label_texts
+from eyas.teachers import Encoder, aligned_by_name, label_texts
 from eyas.training.distill import DistillSettings, Lesson
 from eyas.training.recipes import Stage, make_stages
 from eyas.training.student_settings import check_student
@@ -76,7 +76,7 @@ def pretrain_student(
             "command": "pretrain-student",
             **(record or {}),
             **asdict(settings),
-            "teacher_fingerprint": teacher.fingerprint(),
+            "teacher_fingerprint": teacher.fingerprint,
             "texts": data_fingerprint(data["train"]),
         },
         overwrite,
@@ -86,8 +86,8 @@ def pretrain_student(
         return output.path
     with output as folder:
         data["validation"] = _with_vectors(data["validation"], teacher)
-        order = list(range(len(teacher.label_names)))
-        lesson = Lesson.of(teacher, data, order, settings, stages, data["train"], cache)
+        aligned = aligned_by_name(teacher, teacher.label_names)
+        lesson = Lesson.of(aligned, data, settings, stages, data["train"], cache)
         lesson.teach(stages, teacher.label_names, folder, callbacks)
         if settings.recipe == SRA:  # others teach layers, and their head says nothing
             for name, content in SENTENCE_TRANSFORMERS.items():

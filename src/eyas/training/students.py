@@ -38,7 +38,8 @@ from eyas.models.transformer import (
 )
 from eyas.runtime.alignment import continuing
 from eyas.tasks import Task
-from eyas.teachers import Teacher
+from eyas.teachers import AlignedTeacher, Teacher
+from eyas.teachers.aligned import AnyTeacher, live
 from eyas.training.student_settings import StudentSettings, check_student, is_folder
 
 logger = logging.getLogger("eyas")
@@ -51,20 +52,18 @@ TRANSFORMER_SCALE = 0.05
 
 def create_student(
     settings: StudentSettings | str,
-    teacher: Teacher,
+    teacher: AnyTeacher,
     texts: Dataset,
     label_names: list[str] | None = None,
-    label_order: Sequence[int] | None = None,
 ) -> tuple[PreTrainedModel, Any]:
     """A student with fresh weights, and its tokenizer.
 
     Args:
         settings: what it is like, or just the architecture's name.
-        teacher: gives its tokenizer and its word table.
+        teacher: gives its tokenizer and its word table; a transformer that starts from its layers gets its last layer
+            too, if it is aligned or its labels have the names of the student's.
         texts: the transfer set; decides the vocabulary and, by its feature `label`, the labels.
         label_names: what the student calls the labels, in the order of the data's; by default as the data does.
-        label_order: for each label of the student, the teacher's output for it, so that it can start from the
-            teacher's last layer too; by default matched by name.
 
     Raises:
         ModelError: an unknown architecture, or sizes that do not fit.
@@ -82,10 +81,10 @@ def create_student(
         "problem_type": PROBLEMS.get(task.kind),
     }
     if settings.architecture in TRANSFORMERS:
-        order = label_order or match_by_name(names, teacher.label_names)
-        model, tokenizer = _transformer(settings, teacher, texts, task, common, order)
+        order = teacher.order if isinstance(teacher, AlignedTeacher) else match_by_name(names, teacher.label_names)
+        model, tokenizer = _transformer(settings, live(teacher), texts, task, common, order)
     else:
-        model, tokenizer = _student(settings, teacher, texts, task, common)
+        model, tokenizer = _student(settings, live(teacher), texts, task, common)
     table = cast(nn.Embedding, model.get_input_embeddings()).weight
     table.requires_grad_(not settings.freeze_embeddings)
     logger.info(

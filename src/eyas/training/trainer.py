@@ -16,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from eyas.data.datasets import is_pair, task_of
+from eyas.data.labels import ordered_names
 from eyas.errors import EyasError
 from eyas.evaluation.metrics import task_metrics
 from eyas.losses import HardLabelLoss, Loss
@@ -24,18 +25,17 @@ from eyas.models.inside import run
 from eyas.models.loading import MAX_LENGTH, input_length
 from eyas.models.objective import task_loss
 from eyas.models.tokens import go_on
-from eyas.teachers import Teacher
+from eyas.teachers import AlignedTeacher, Teacher, aligned_by_name
+from eyas.teachers.aligned import Teaches
 from eyas.training.arguments import DistillationArguments
 from eyas.training.callbacks import ProgressCallback
 from eyas.training.checkpoints import newest_whole, publish
 from eyas.training.checks import (
     PROJECTIONS_OF_LOSSES,
-    Teaches,
     check_blended_fields,
     check_fields,
     check_members,
     check_same_tokens,
-    match_labels_by_name,
     prepare_losses,
     without_ends,
 )
@@ -57,8 +57,8 @@ class DistillationTrainer(Trainer):
         model: the student.
         processing_class: the student's tokenizer.
         losses: the terms of the objective; by default the hard labels alone.
-        teacher: live or cached; may be left out when no loss reads it.
-        label_order: for each label of the student, the teacher's output for it; by default matched by name.
+        teacher: live or cached; may be left out when no loss reads it. Its labels are matched by name; where that is
+            not enough, an `AlignedTeacher` says which is which.
         args: settings; see `DistillationArguments`.
         train_dataset, eval_dataset: as from `load_data`; rows with label -1 are unlabelled.
         callbacks: as in transformers.
@@ -67,7 +67,7 @@ class DistillationTrainer(Trainer):
 
     Raises:
         ModelError: a loss needs what student or teacher can't give; says which.
-        LabelError: student and teacher have labels of different names, and no `label_order`.
+        LabelError: student and teacher have labels of different names, and the teacher is not aligned.
     """
 
     def __init__(
@@ -77,24 +77,22 @@ class DistillationTrainer(Trainer):
         train_dataset: Dataset,
         eval_dataset: Dataset | None = None,
         losses: Sequence[Loss] | None = None,
-        teacher: Teaches | None = None,
-        label_order: Sequence[int] | None = None,
+        teacher: Teaches | AlignedTeacher | None = None,
         args: TrainingArguments | None = None,
         callbacks: list[TrainerCallback] | None = None,
         max_length: int = MAX_LENGTH,
         blend: Blend | None = None,
     ) -> None:
         self.losses = list(losses) if losses is not None else [HardLabelLoss()]
-        self.teacher = teacher
+        names = ordered_names(model.config.id2label or {})
+        self.teacher = None if teacher is None else aligned_by_name(teacher, names)
+        source = None if self.teacher is None else self.teacher.teacher
         self.teacher_fields = _needed(self.losses, "teacher_fields")
         self.student_fields = _needed(self.losses, "student_fields")
-        check_fields(self.teacher_fields, self.losses, teacher)
-        self.label_order = (
-            None if teacher is None else torch.tensor(label_order or match_labels_by_name(model, teacher))
-        )
+        check_fields(self.teacher_fields, self.losses, source)
         self.validation = eval_dataset
         self.task = task_of(train_dataset)
-        prepare_losses(self.losses, model, teacher, self.task)
+        prepare_losses(self.losses, model, source, self.task)
         check_members(self.losses, model)
         self.blend = blend
         if blend is not None:
@@ -103,12 +101,13 @@ class DistillationTrainer(Trainer):
         if args is not None and args.remove_unused_columns:
             args = replace(args, remove_unused_columns=False)  # True would drop example_id
         reads = (
-            *(teacher.reads if teacher is not None and self.teacher_fields else ()),
+            *(self.teacher.reads if self.teacher is not None and self.teacher_fields else ()),
             *(blend.reads if blend else ()),
         )
         length, cut = input_length(model, processing_class, max_length), not is_student(model)
-        if isinstance(teacher, Teacher) and self.teacher_fields - {"logits"}:
-            self.teacher = teacher.reading(length)  # layers are compared token by token
+        if self.teacher is not None and isinstance(source, Teacher) and self.teacher_fields - {"logits"}:
+            # Layers are compared token by token.
+            self.teacher = AlignedTeacher(source.reading(length), self.teacher.order)
         super().__init__(
             model=model,
             args=args or DistillationArguments(),
@@ -120,8 +119,8 @@ class DistillationTrainer(Trainer):
             callbacks=[*(callbacks or []), ProgressCallback(self.task.metric)],
         )
         self.remove_callback(PrinterCallback)
-        if isinstance(teacher, Teacher):
-            cast(Any, teacher.model).to(self.args.device)
+        if isinstance(source, Teacher):
+            cast(Any, source.model).to(self.args.device)
         # Our losses are means over the batch, whatever the model's forward accepts.
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
@@ -199,9 +198,7 @@ class DistillationTrainer(Trainer):
     def _ask_teacher(self, inputs: dict[str, Any]) -> dict[str, Any]:
         if self.teacher is None or not self.teacher_fields:
             return {}
-        outputs = self.teacher(inputs, self.teacher_fields)
-        for name in {"logits", "attributions"} & outputs.keys():
-            outputs[name] = outputs[name][:, self.label_order]
+        outputs = self.teacher.outputs(inputs, self.teacher_fields)
         if "attention_mask" in outputs:
             if is_student(cast(nn.Module, self.model)):
                 outputs = without_ends(outputs, inputs["attention_mask"])

@@ -23,7 +23,7 @@ from eyas.data.tokenization import UNKNOWN
 from eyas.errors import DataError, ModelError
 from eyas.outputs import cache_root, write_atomically
 from eyas.progress import progress
-from eyas.teachers import Teacher
+from eyas.teachers.aligned import AnyTeacher, live
 from eyas.transfer.doubts import Doubts
 from eyas.transfer.masked_lm import MaskedLM
 from eyas.transfer.neighbours import Neighbours, Vocabulary
@@ -82,29 +82,34 @@ class Augmentation:
         return ":".join([self.method, str(self.per_text), *([self.source] if self.source else [])])
 
 
-def _tang(source: str, texts: Dataset, teacher: Teacher, order: Sequence[int] | None) -> Method:
-    mask = teacher.tokenizer.mask_token or teacher.tokenizer.unk_token or UNKNOWN
+def _tang(source: str, texts: Dataset, teacher: AnyTeacher) -> Method:
+    tokenizer = live(teacher).tokenizer
+    mask = tokenizer.mask_token or tokenizer.unk_token or UNKNOWN
     return Perturbation(count_words(texts), mask)
 
 
-def _neighbours(source: str, texts: Dataset, teacher: Teacher, order: Sequence[int] | None) -> Method:
+def _neighbours(source: str, texts: Dataset, teacher: AnyTeacher) -> Method:
     if source:
         return Neighbours(Vocabulary.of_file(source))
-    return Neighbours(Vocabulary.of_model(teacher.model, teacher.tokenizer, count_words(texts)))
+    return Neighbours(_words_of(teacher, texts))
 
 
-def _masked_lm(source: str, texts: Dataset, teacher: Teacher, order: Sequence[int] | None) -> Method:
+def _masked_lm(source: str, texts: Dataset, teacher: AnyTeacher) -> Method:
     return MaskedLM(source, count_words(texts))
 
 
-def _doubts(source: str, texts: Dataset, teacher: Teacher, order: Sequence[int] | None) -> Method:
+def _doubts(source: str, texts: Dataset, teacher: AnyTeacher) -> Method:
     if task_of(texts).is_tagging or is_pair(texts):
         raise ModelError("doubts is for single texts, not for pairs or tags. Use masked-lm, neighbours or tang.")
-    vocabulary = Vocabulary.of_model(teacher.model, teacher.tokenizer, count_words(texts))
-    return Doubts(source, teacher, vocabulary, order)
+    return Doubts(source, teacher, _words_of(teacher, texts))
 
 
-METHODS: dict[str, Callable[[str, Dataset, Teacher, Sequence[int] | None], Method]] = {
+def _words_of(teacher: AnyTeacher, texts: Dataset) -> Vocabulary:
+    """The words of `texts`, with the teacher's vectors."""
+    return Vocabulary.of_model(live(teacher).model, live(teacher).tokenizer, count_words(texts))
+
+
+METHODS: dict[str, Callable[[str, Dataset, AnyTeacher], Method]] = {
     "tang": _tang,
     "neighbours": _neighbours,
     "masked-lm": _masked_lm,
@@ -116,9 +121,8 @@ NEEDS_SOURCE = {"masked-lm": "a masked language model", "doubts": "a student"}
 def augment(
     texts: Dataset,
     augmentation: Augmentation | str,
-    teacher: Teacher,
+    teacher: AnyTeacher,
     seed: int = 0,
-    order: Sequence[int] | None = None,
     processes: int = 1,
 ) -> Dataset:
     """New texts made of `texts`, which are not among them.
@@ -130,7 +134,6 @@ def augment(
         augmentation: a method, as in `Augmentation.parse`.
         teacher: gives its mask token, and its word vectors.
         seed: the same seed gives the same rows, whatever the number of processes.
-        order: for each label of the data, the teacher's output for it; by default matched by name.
         processes: for the methods without a model. More than one needs a script that runs under
             `if __name__ == "__main__"`.
 
@@ -152,7 +155,7 @@ def augment(
     rows = sum(min(ROWS_PER_CHUNK, len(texts) - chunk.start) for chunk in waiting)
     jobs = ((texts[chunk.start : chunk.start + ROWS_PER_CHUNK], chunk) for chunk in waiting)
     if waiting:
-        method = METHODS[augmentation.method](augmentation.source, texts, teacher, order)
+        method = METHODS[augmentation.method](augmentation.source, texts, teacher)
         workers = processes if isinstance(method, Perturbation | Neighbours) else 1
         with progress(str(augmentation), rows, "texts") as advance:
             for count in _run(_Maker(method, augmentation, seed), jobs, workers):
@@ -258,14 +261,14 @@ def _run(maker: _Maker, jobs: Iterator[tuple[dict[str, Any], Chunk]], workers: i
             waiting.extend(pool.submit(_work, job) for job in islice(jobs, 1))
 
 
-def _key(texts: Dataset, augmentation: Augmentation, teacher: Teacher, seed: int) -> str:
+def _key(texts: Dataset, augmentation: Augmentation, teacher: AnyTeacher, seed: int) -> str:
     """Changes with whatever changes the rows."""
     about = {
         "format_version": FORMAT_VERSION,
         "texts": data_fingerprint(texts),
         "augmentation": str(augmentation),
         "source": identity(augmentation.source),
-        "teacher": teacher.fingerprint(),
+        "teacher": live(teacher).fingerprint,
         "seed": seed,
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]

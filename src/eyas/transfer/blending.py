@@ -1,6 +1,6 @@
 """Texts that lie between texts: what a student reads in a step is blended from word vectors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
@@ -11,7 +11,7 @@ from eyas.data.tokenization import student_names
 from eyas.errors import ModelError
 from eyas.models.loading import load_masked_lm
 from eyas.tasks import Task
-from eyas.teachers import Teacher
+from eyas.teachers import AlignedTeacher, Teacher
 from eyas.teachers.live import autocast, fastest_dtype
 
 Fields = Mapping[str, Any]
@@ -82,8 +82,8 @@ class Smoothing:
 
     Args:
         source: a masked language model with the teacher's tokenizer.
+        aligned: a live teacher.
         tokenizer: the student's, cut from the teacher's.
-        order: for each label of the student, the teacher's output for it.
         share: how much of a token stays.
         size: how many of the likeliest tokens are summed.
 
@@ -98,12 +98,12 @@ class Smoothing:
     def __init__(
         self,
         source: str | Path,
-        teacher: Teacher,
+        aligned: AlignedTeacher,
         tokenizer: Any,
-        order: Sequence[int],
         share: float = 0.5,
         size: int = 10,
     ) -> None:
+        teacher: Teacher = aligned.teacher
         self.model, own = load_masked_lm(source)
         cast(Any, self.model).to(teacher.model.device)
         if own.get_vocab() != teacher.tokenizer.get_vocab():
@@ -111,7 +111,7 @@ class Smoothing:
                 f"{source} has another vocabulary than the teacher: its tokens can't be weighed with the teacher's "
                 "vectors. Take a masked language model of the teacher's family."
             )
-        self.teacher, self.order, self.share, self.size = teacher, list(order), share, size
+        self.teacher, self.order, self.share, self.size = teacher, aligned.order, share, size
         self.dtype = fastest_dtype(self.model.device)
         names = own.convert_ids_to_tokens(list(range(len(own))))
         called = {**{name: name for name in names}, **student_names(own)}

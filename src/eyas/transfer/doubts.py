@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eyas.data.labels import match_by_name, ordered_names
+from eyas.data.labels import ordered_names
 from eyas.errors import ModelError
 from eyas.models.loading import input_length, load_classifier
 from eyas.runtime.alignment import WordEncoder, pad
-from eyas.teachers import Teacher
+from eyas.teachers.aligned import AnyTeacher, aligned_by_name, live
 from eyas.transfer.neighbours import Vocabulary, replace_words
 from eyas.transfer.words import Words
 
@@ -30,30 +30,28 @@ class Doubts:
     Args:
         student: a folder, distilled from the teacher.
         vocabulary: words that may stand for others.
-        order: for each output of the student, the teacher's; by default matched by name.
         probability: of a word to be replaced.
         best: how many of a word's neighbours are drawn from.
 
     Raises:
-        ModelError: the labels are not the teacher's.
+        LabelError: the labels are not the teacher's.
     """
 
     def __init__(
         self,
         student: str | Path,
-        teacher: Teacher,
+        teacher: AnyTeacher,
         vocabulary: Vocabulary,
-        order: Sequence[int] | None = None,
         probability: float = 0.3,
         best: int = 3,
     ) -> None:
         model, tokenizer = load_classifier(student)
         names = ordered_names(model.config.id2label or {})
-        order = match_by_name(names, teacher.label_names) if order is None else order
-        if order is None or len(order) != len(names):
+        self.order = aligned_by_name(teacher, names).order
+        if len(self.order) != len(names):
             raise ModelError(f"{student} has the labels {names}, the teacher {teacher.label_names}.")
-        self.order, self.vocabulary, self.probability, self.best = list(order), vocabulary, probability, best
-        self.models = [_Inside(model, tokenizer), _Inside(teacher.model, teacher.tokenizer)]
+        self.vocabulary, self.probability, self.best = vocabulary, probability, best
+        self.models = [_Inside(model, tokenizer), _Inside(live(teacher).model, live(teacher).tokenizer)]
 
     def variants(self, texts: Sequence[Words], count: int, random: np.random.Generator) -> list[list[Words]]:
         """For each text `count` variants, some of them perhaps alike."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from eyas.data.datasets import is_labelled, labels_of, task_of
-from eyas.evaluation.classifier import Classifier
+from eyas.models.classifier import Classifier
 from eyas.models.objective import task_loss
 from eyas.tasks import Task, softmax
 from eyas.text import clean_texts

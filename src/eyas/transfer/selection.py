@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from datasets import Dataset, DatasetDict
 
-from eyas.data.datasets import ids_of, task_of, word_counts_of
+from eyas.data.datasets import task_of, word_counts_of
 from eyas.data.labels import match_by_name
 from eyas.errors import DataError
-from eyas.evaluation.classifier import Classifier
 from eyas.evaluation.evaluate import aligned_logits
+from eyas.models.classifier import Classifier
 from eyas.models.loading import task_of_folder
 from eyas.tasks import Task, softmax
-from eyas.teachers import CachedTeacher
+from eyas.teachers import AlignedTeacher
 from eyas.transfer.learned import LearnedSelector
 
 logger = logging.getLogger("eyas")
@@ -77,16 +77,13 @@ class Selection:
             task_of_folder(self.student)
 
 
-def select(
-    texts: Dataset, data: DatasetDict, labelled: CachedTeacher, order: list[int], selection: Selection
-) -> Dataset:
+def select(texts: Dataset, data: DatasetDict, labelled: AlignedTeacher, selection: Selection) -> Dataset:
     """`texts` with all of its training texts, and of the others those that the rule keeps.
 
     Args:
         texts: the transfer set; begins with the training texts.
         data: the splits; `learned` is rewarded on validation.
         labelled: the teacher's logits of all of them.
-        order: for each label of the data, the teacher's output for it.
 
     Raises:
         DataError: there are no new texts.
@@ -96,9 +93,9 @@ def select(
     if not len(new):
         raise DataError(f"--select {selection.rule} chooses among new texts: give --unlabelled or --augment.")
     rows = texts.select(new)
-    theirs = labelled.logits(ids_of(rows)).numpy()[:, order]
+    theirs = labelled.logits_of(rows)
     if selection.rule == "same-label":
-        kept = _has_label_of_source(task, rows, theirs, labelled, order)
+        kept = _has_label_of_source(task, rows, theirs, labelled)
     else:
         scores = _scores(selection, task, rows, theirs, data["validation"])
         count = max(round(selection.share * len(new)), 1)
@@ -133,10 +130,8 @@ def _mean_of_rows(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.asarray(np.add.reduceat(values, starts) / lengths)
 
 
-def _has_label_of_source(
-    task: Task, rows: Dataset, theirs: np.ndarray, labelled: CachedTeacher, order: list[int]
-) -> np.ndarray:
+def _has_label_of_source(task: Task, rows: Dataset, theirs: np.ndarray, labelled: AlignedTeacher) -> np.ndarray:
     """[rows] bool: whether the teacher decides as for the text it was made of; unlabelled texts count as kept."""
-    sources = labelled.logits(np.asarray(rows["source_id"], dtype=np.int64)).numpy()[:, order]
+    sources = labelled.logits_of(Dataset.from_dict({"example_id": rows["source_id"]}))
     same = task.decisions(theirs).argmax(1) == task.decisions(sources).argmax(1)
     return np.asarray(same.reshape(len(rows), -1).all(1))

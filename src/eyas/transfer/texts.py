@@ -1,7 +1,6 @@
 """All the texts of a training: the training rows, unlabelled ones, and those made of the training rows."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from datasets import Dataset, DatasetDict, Value, concatenate_datasets
 from eyas.data.datasets import ids_of, is_pair, task_of, without_labels
 from eyas.errors import DataError
 from eyas.tasks import Task
-from eyas.teachers import CachedTeacher, Teacher
+from eyas.teachers.aligned import AlignedTeacher, AnyTeacher
 from eyas.transfer.augmentation import Augmentation, augment, identity
 from eyas.transfer.blending import Blend, Mixup, Smoothing, check_blend
 from eyas.transfer.selection import Selection, select
@@ -72,15 +71,14 @@ class TransferSettings:
         named += [Selection.parse(text).student for text in self.select] + [self.smoothing]
         return {name: identity(name) for name in named if name}
 
-    def blend(self, teacher: Teacher, tokenizer: Any, order: Sequence[int], teaches: bool) -> Blend | None:
+    def blend(self, teacher: AlignedTeacher, tokenizer: Any, teaches: bool) -> Blend | None:
         """What the student's batches go through.
 
         Args:
-            order: for each label, the teacher's output for it.
             teaches: whether the teacher is asked at all; labels alone can't be smoothed.
         """
         if self.smoothing and teaches:
-            return Smoothing(self.smoothing, teacher, tokenizer, order)
+            return Smoothing(self.smoothing, teacher, tokenizer)
         return Mixup(self.mixup) if self.mixup else None
 
 
@@ -97,18 +95,14 @@ def default_augment(data: DatasetDict, more_text: bool) -> tuple[str, ...]:
 
 def transfer_set(
     data: DatasetDict,
-    teacher: Teacher,
+    teacher: AnyTeacher,
     unlabelled: Dataset | None = None,
     settings: TransferSettings | None = None,
-    order: Sequence[int] | None = None,
 ) -> Dataset:
     """The training rows, the unlabelled texts that are new, and what is made of the training rows; one schema.
 
     Beside the columns of `data`, `method` says how a text came there ("" = training text) and `source_id` which
     text it was made of (an unlabelled one of itself).
-
-    Args:
-        order: for each label of the data, the teacher's output for it; by default matched by name.
     """
     settings = settings or TransferSettings()
     settings.check(task_of(data["train"]), is_pair(data["train"]))
@@ -119,7 +113,7 @@ def transfer_set(
         if settings.most_unlabelled is not None:
             texts = most_alike(texts, train, settings.most_unlabelled)
         parts.append(_with_origin(without_labels(texts, task_of(train)), "unlabelled"))
-    parts += [augment(train, text, teacher, settings.seed, order) for text in settings.augment]
+    parts += [augment(train, text, teacher, settings.seed) for text in settings.augment]
     if not parts:
         return train
     everything = concatenate_datasets([_with_origin(train, ""), *parts])
@@ -128,12 +122,10 @@ def transfer_set(
     return texts
 
 
-def chosen_texts(
-    texts: Dataset, data: DatasetDict, labelled: CachedTeacher, order: Sequence[int], settings: TransferSettings
-) -> Dataset:
+def chosen_texts(texts: Dataset, data: DatasetDict, labelled: AlignedTeacher, settings: TransferSettings) -> Dataset:
     """What the rules of `settings` keep of the transfer set."""
     for rule in settings.select:
-        texts = select(texts, data, labelled, list(order), Selection.parse(rule))
+        texts = select(texts, data, labelled, Selection.parse(rule))
     return texts
 
 

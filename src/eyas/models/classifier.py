@@ -1,18 +1,20 @@
 """A trained model as a function from texts to logits, on torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from eyas.models import is_student
 from eyas.models.loading import MAX_LENGTH, input_length, load_classifier, task_of_config
+from eyas.models.student import is_student
 from eyas.runtime.alignment import WordEncoder, pad
 from eyas.runtime.answers import Answer
 from eyas.runtime.predictor import tag
+from eyas.tasks import Task
 from eyas.text import clean_texts, wrong_shape
 
 TEXTS_PER_BATCH = 64
@@ -24,21 +26,24 @@ class Classifier:
     """A model and its tokenizer: a student, a teacher, any Hugging Face classifier of texts or words.
 
     Has the same face as `eyas.serve.Predictor`, which runs exported folders without torch.
+
+    Args:
+        max_length: tokens of a text that are read; by default what the tokenizer or the student says.
+        task: what the model does; by default what its configuration says.
     """
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
-        self.model, self.tokenizer = model.eval(), tokenizer
-        self.task = task_of_config(model.config)
+    def __init__(self, model: Any, tokenizer: Any, max_length: int | None = None, task: Task | None = None) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.model.train(False)
+        self.task = task or task_of_config(model.config)
         self.label_names = list(self.task.labels)
         self.data_labels: list[str] = getattr(model.config, "data_labels", None) or self.label_names
-        # A student cuts texts itself, each of a pair on its own, so that every runtime cuts them alike.
-        self._truncate = not is_student(model)
         own = tokenizer.model_max_length
-        self.max_length = input_length(model, tokenizer, own if own < UNSET else MAX_LENGTH)
+        self.max_length = input_length(model, tokenizer, max_length or (own if own < UNSET else MAX_LENGTH))
         self.pair: bool | None = getattr(model.config, "pair", None)
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Classifier":
+    def load(cls, folder: str | Path) -> Self:
         """Load a student or teacher folder; raises ModelError."""
         return cls(*load_classifier(folder))
 
@@ -53,41 +58,47 @@ class Classifier:
             return self._tag(texts)
         if self.pair not in (None, pairs is not None):
             raise wrong_shape(self.pair)
-        if not len(texts):
-            return np.empty((0, len(self.label_names)), dtype=np.float32)
         columns = [clean_texts(column, self.max_length) for column in (texts, pairs) if column is not None]
         order = np.argsort([sum(map(len, row)) for row in zip(*columns, strict=True)], kind="stable")
         result = np.empty((len(texts), len(self.label_names)), dtype=np.float32)
-        self.model.eval()
         for start in range(0, len(order), TEXTS_PER_BATCH):
             rows = order[start : start + TEXTS_PER_BATCH]
-            batch = [[column[row] for row in rows] for column in columns]
-            # A student cuts long texts itself: no word of them from transformers.
-            limits = {"truncation": True, "max_length": self.max_length} if self._truncate else {"verbose": False}
-            inputs = self.tokenizer(*batch, padding=True, return_tensors="pt", **limits)
-            result[rows] = self.model(**inputs.to(self.model.device)).logits.float().cpu().numpy()
+            inputs = self._encode([[column[row] for row in rows] for column in columns])
+            result[rows] = self._forward(inputs).cpu().numpy()
         return result
+
+    def tokenize(self, texts: list[str], pairs: list[str] | None = None) -> Any:
+        """Model inputs for a list of texts, padded to the longest."""
+        return self._encode([clean_texts(column, self.max_length) for column in (texts, pairs) if column is not None])
+
+    def _encode(self, columns: Sequence[list[str]]) -> Any:
+        # A student cuts texts itself, each of a pair on its own, so that every runtime cuts them alike.
+        own = is_student(self.model)
+        limits = {"verbose": False} if own else {"truncation": True, "max_length": self.max_length}
+        return self.tokenizer(*columns, padding=True, return_tensors="pt", **limits)
 
     def tag(self, text: str | Sequence[str]) -> Answer:
         """Tags and spans of one sentence; raises DataError where the model is no tagger."""
         return tag(self, text)
 
-    @torch.no_grad()
     def _tag(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
+        """[words of all sentences, tags], read at each word's first piece; long sentences in windows."""
         offsets = np.concatenate([[0], np.cumsum([len(words) for words in sentences], dtype=np.int64)])
         result = np.zeros((int(offsets[-1]), len(self.label_names)), dtype=np.float32)
         windows = sorted(self.words.windows(sentences, self.max_length), key=lambda window: len(window.ids))
-        self.model.eval()
         for start in range(0, len(windows), TEXTS_PER_BATCH):
             part = windows[start : start + TEXTS_PER_BATCH]
-            ids, mask = (
-                torch.from_numpy(a).to(self.model.device)
-                for a in pad([window.ids for window in part], self.tokenizer.pad_token_id)
-            )
-            logits = self.model(input_ids=ids, attention_mask=mask).logits.float().cpu().numpy()
+            ids, mask = (torch.from_numpy(array) for array in pad([w.ids for w in part], self.tokenizer.pad_token_id))
+            logits = self._forward({"input_ids": ids, "attention_mask": mask}).cpu().numpy()
             for row, window in enumerate(part):
                 result[offsets[window.sentence] + window.words] = logits[row, window.positions]
         return result
+
+    def _forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Logits in float32, [texts, labels] or [sentences, tokens, tags]."""
+        self.model.eval()
+        logits: Tensor = self.model(**{name: value.to(self.model.device) for name, value in inputs.items()}).logits
+        return logits.float()
 
     @cached_property
     def words(self) -> WordEncoder:

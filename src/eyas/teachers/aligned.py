@@ -1,0 +1,128 @@
+"""A teacher seen in the data's labels."""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+
+from eyas.data.datasets import ids_of, label_names, labels_of, task_of
+from eyas.data.labels import check_task, match_by_name, match_labels
+from eyas.data.targets import with_labels_of
+from eyas.errors import LabelError
+from eyas.teachers.cached import CachedTeacher, label_texts
+from eyas.teachers.live import Teacher
+
+logger = logging.getLogger("eyas")
+
+# Fields with one entry a label, in their second dimension.
+PER_LABEL = frozenset({"logits", "attributions"})
+
+
+class Teaches(Protocol):
+    """What gives a teacher's outputs: live, or from the disk."""
+
+    fields: ClassVar[frozenset[str]]
+    reads: ClassVar[tuple[str, ...]]
+    label_names: list[str]
+
+    def outputs(self, batch: Mapping[str, Any], fields: Collection[str] = ...) -> dict[str, Any]: ...
+
+
+class AlignedTeacher:
+    """A live or cached teacher whose outputs come in the order of the data's labels.
+
+    Args:
+        order: for each label of the data, the teacher's output for it.
+    """
+
+    def __init__(self, teacher: Any, order: Sequence[int]) -> None:
+        self.teacher, self.order = teacher, list(order)
+        self.fields: frozenset[str] = teacher.fields
+        self.reads: tuple[str, ...] = teacher.reads
+
+    @property
+    def label_names(self) -> list[str]:
+        """The teacher's own names, in the order of the data's labels."""
+        return [self.teacher.label_names[index] for index in self.order]
+
+    def outputs(self, batch: Mapping[str, Any], fields: Collection[str] = ("logits",)) -> dict[str, Any]:
+        """As the teacher's; what has one entry a label in the data's order."""
+        found: dict[str, Any] = self.teacher.outputs(batch, fields)
+        return {name: value[:, self.order] if name in PER_LABEL else value for name, value in found.items()}
+
+    def label(self, texts: Dataset, cache: str | Path | None = None) -> "AlignedTeacher":
+        """The same teacher with its logits for `texts` on the disk; see `label_texts`."""
+        return AlignedTeacher(label_texts(self.teacher, texts, cache), self.order)
+
+    def logits_of(self, rows: Dataset) -> np.ndarray:
+        """[rows, labels] float32 for labelled texts, from the cache; a live teacher labels them first."""
+        cached = self.teacher if isinstance(self.teacher, CachedTeacher) else label_texts(self.teacher, rows)
+        logits: np.ndarray = cached.logits(ids_of(rows)).numpy()[:, self.order]
+        return logits
+
+
+AnyTeacher = Teacher | AlignedTeacher
+
+
+def live(teacher: AnyTeacher) -> Teacher:
+    """The teacher itself."""
+    return teacher.teacher if isinstance(teacher, AlignedTeacher) else teacher
+
+
+def align(
+    teacher: AnyTeacher, data: DatasetDict, label_map: Mapping[str, str] | None = None
+) -> tuple[DatasetDict, AlignedTeacher]:
+    """Bring data and teacher together: by the names of their labels, else by what predictions prove; once.
+
+    Args:
+        label_map: {teacher's label name: data's label name}, where they can't be matched otherwise.
+
+    Returns:
+        The data, with labels behind its own that only the teacher has, and the teacher in the data's labels.
+
+    Raises:
+        LabelError: they do different tasks, or their labels do not fit.
+    """
+    if isinstance(teacher, AlignedTeacher):
+        return data, teacher
+    label_map = dict(label_map or {})
+    data = with_labels_of_teacher(data, teacher, label_map)
+    names, validation = label_names(data), data["validation"]
+    check_task(task_of(validation), teacher.task, "teacher")
+
+    def evidence() -> tuple[np.ndarray, np.ndarray]:
+        return label_texts(teacher, validation).logits(ids_of(validation)).numpy(), labels_of(validation)
+
+    aligned = AlignedTeacher(teacher, match_labels(names, teacher, evidence, label_map, "teacher"))
+    if aligned.label_names != names:
+        pairs = zip(names[:10], aligned.label_names, strict=False)
+        logger.info("Labels, data = teacher: %s.", ", ".join(f"{own} = {other}" for own, other in pairs))
+    return data, aligned
+
+
+def with_labels_of_teacher(
+    data: DatasetDict, teacher: AnyTeacher, label_map: Mapping[str, str] | None = None
+) -> DatasetDict:
+    """The data, with labels behind its own that only the teacher has."""
+    names = live(teacher).label_names
+    return DatasetDict({name: with_labels_of(rows, names, label_map) for name, rows in data.items()})
+
+
+def aligned_by_name(teacher: Teaches | AlignedTeacher, names: Sequence[str]) -> AlignedTeacher:
+    """`teacher` in the order of `names`; one that is aligned already stays as it is.
+
+    Raises:
+        LabelError: the teacher's labels have other names.
+    """
+    if isinstance(teacher, AlignedTeacher):
+        return teacher
+    order = match_by_name(names, teacher.label_names)
+    if order is None:
+        raise LabelError(
+            f"The student's labels are {list(names)}, the teacher's {teacher.label_names}. Give the student the "
+            "teacher's names (create_student's label_names), or say which is which with AlignedTeacher(teacher, order)."
+        )
+    return AlignedTeacher(teacher, order)
