@@ -41,7 +41,7 @@ from common import machine, write_rows
 from common import read_rows as known_rows
 from datasets import Dataset
 
-from eyas import FinetuneSettings, finetune, load_data
+from eyas import FinetuneSettings, load_data
 from eyas.data.datasets import task_of
 from eyas.demo import encoder_folder
 from eyas.exam import load
@@ -51,6 +51,7 @@ from eyas.exam.plan_file import read_plan
 from eyas.exam.results import predictions, read_rows
 from eyas.exam.run import run_exam
 from eyas.report import write_page
+from eyas.training.finetune import finetune
 
 HERE = Path(__file__).parent
 MEMBERS = ("cnn-e100", "bilstm-e100", "cnn-lstm-e100")

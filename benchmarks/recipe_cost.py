@@ -62,8 +62,15 @@ def seconds(stage: Stage, teacher: Teacher, cached: Any, data: Any) -> float:
             **fast_precision({}),
         )
         source = None if not stage.needs_teacher else teacher if stage.needs_layers else cached
-        options = {"teacher": source, "args": arguments, "callbacks": callbacks}
-        DistillationTrainer(model, tokenizer, data["train"], losses=stage.losses, **options).train()
+        DistillationTrainer(
+            model,
+            arguments,
+            train_dataset=data["train"],
+            processing_class=tokenizer,
+            losses=stage.losses,
+            teacher=source,
+            callbacks=callbacks,
+        ).train()
     return times.seconds
 
 

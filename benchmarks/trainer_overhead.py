@@ -25,7 +25,7 @@ from eyas import (
     load_data,
 )
 from eyas.training.encoded import EncodedTexts, LengthGroupedSampler
-from eyas.training.optimizer import LazyAdamW, clip_gradients, make_embeddings_sparse
+from eyas.training.optimizer import LazyAdamW, clip_gradients, set_sparse_embeddings
 
 ROWS, BATCH = 12_800, 64
 
@@ -42,7 +42,7 @@ class StepTimes(TrainerCallback):
 
 def bare_loop(model, encoded, cached):
     """Forward, loss, backward, clip, step on ready batches; seconds of each step."""
-    make_embeddings_sparse(model)
+    set_sparse_embeddings(model, True)
     optimizer = LazyAdamW(model, 2e-3, 1e-4)
     order = list(LengthGroupedSampler(encoded.lengths, BATCH, 0))
     batches = [encoded.__getitems__(order[i : i + BATCH]) for i in range(0, len(order), BATCH)]
@@ -82,8 +82,9 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 options = {"output_dir": folder, "num_train_epochs": 1, "load_best_model_at_end": False}
                 DistillationTrainer(
-                    model, tokenizer, train, losses=[LogitMSELoss()], teacher=cached, callbacks=[times],
-                    args=DistillationArguments(**options, save_strategy="no", eval_strategy="no"),
+                    model, DistillationArguments(**options, save_strategy="no", eval_strategy="no"),
+                    train_dataset=train, processing_class=tokenizer, losses=[LogitMSELoss()], teacher=cached,
+                    callbacks=[times],
                 ).train()  # fmt: skip
             trained += np.diff(times.ends).tolist()
         bare_ms, trained_ms = np.median(bare) * 1e3, np.median(trained) * 1e3

@@ -110,8 +110,9 @@ def _teacher(task: str, folder: Path, shared: Path, work: Path) -> Path:
             ours.parent.mkdir(parents=True, exist_ok=True)
             ours.symlink_to(shared / "models" / "minilm-sst2")
         return ours
-    from eyas import FinetuneSettings, finetune, load_data
+    from eyas import FinetuneSettings, load_data
     from eyas.demo import encoder_folder
+    from eyas.training.finetune import finetune
 
     teacher, source = work / "teachers" / task, folder / "teacher" if (folder / "teacher").is_dir() else folder
     if teacher.exists():
@@ -130,8 +131,7 @@ class Texts:
 
     @classmethod
     def of(cls, job: dict[str, Any], work: Path) -> "Texts":
-        from eyas import Teacher, load_data, load_unlabelled
-        from eyas.transfer import TransferSettings
+        from eyas import Teacher, TransferSettings, load_data, load_unlabelled
 
         folder = work / "data" / job["task"]
         data, teacher = load_data(folder), Teacher(work / "teachers" / job["task"], max_length=128)
@@ -147,7 +147,7 @@ class Texts:
             size = times * len(data["train"]) or min(max(TIMES * len(data["train"]), FEWEST), MOST)
         unlabelled = load_unlabelled([folder / "unlabelled.txt"]) if wild else None
         blends = {"mixup": 0.4 * mixup, "smoothing": str(work / "masked-lm") * smoothing}
-        return cls(data, teacher, unlabelled, TransferSettings(tuple(augment), tuple(select), size, **blends))
+        return cls(data, teacher, unlabelled, TransferSettings(size, tuple(augment), tuple(select), **blends))
 
     def label(self) -> dict[str, Any]:
         """Make and label the texts once; what was there already costs nothing."""
@@ -175,7 +175,8 @@ def run(job: dict[str, Any], about: dict[str, Any], work: Path) -> dict[str, Any
     """One training, on one thread; returns its row."""
     import torch
 
-    from eyas import Classifier, DistillSettings, StudentSettings, distill, evaluate
+    from eyas import Classifier, DistillSettings, StudentSettings, evaluate
+    from eyas.training.distill import distill
 
     torch.set_num_threads(1)
     texts = Texts.of(job, work)

@@ -15,7 +15,7 @@ import common
 import yaml
 from common import machine, write_rows
 
-from eyas import FinetuneSettings, finetune, load_data
+from eyas import FinetuneSettings, load_data
 from eyas.demo import encoder_folder
 from eyas.exam import load
 from eyas.exam.plan_file import read_plan
@@ -24,6 +24,7 @@ from eyas.exam.run import run_exam
 from eyas.report import write_page
 from eyas.report.charts import as_file, pareto
 from eyas.report.verdict import mark_front
+from eyas.training.finetune import finetune
 
 HERE = Path(__file__).parent
 # Name in the plan: (folder in shared/data, epochs of the teacher; None = the one in shared/models).

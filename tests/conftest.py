@@ -201,7 +201,8 @@ def pair_teacher_folder(once: Once, tiny_bert: Path, toy_pairs: Path) -> Path:
 
 
 def _teacher(out: Path, encoder: Path, data: Path, epochs: int = 10) -> Path:
-    from eyas import FinetuneSettings, finetune, load_data
+    from eyas import FinetuneSettings, load_data
+    from eyas.training.finetune import finetune
 
     settings = FinetuneSettings(arguments={**TEACHER_ARGUMENTS, "num_train_epochs": epochs}, max_length=64)
     return finetune(encoder, load_data(data), out, settings)
@@ -242,7 +243,8 @@ class Made(dict[Any, Path]):
 @pytest.fixture(scope="session")
 def taggers(once: Once, tag_teacher_folder: Path, toy_tags: Path) -> dict[str, Path]:
     """Each architecture distilled to tag, and `bilstm-crf`, with characters and a CRF."""
-    from eyas import DistillSettings, StudentSettings, Teacher, distill, load_data
+    from eyas import DistillSettings, StudentSettings, Teacher, load_data
+    from eyas.training.distill import distill
 
     sizes = {"embedding_size": 16, "hidden_size": 48, "max_length": 48}
     arguments = {**STUDENT_ARGUMENTS, "num_train_epochs": 30}
@@ -265,7 +267,8 @@ def students(
     toy_pairs: Path,
 ) -> dict[tuple[str, bool], Path]:
     """Each architecture distilled for single texts (False) and for pairs (True)."""
-    from eyas import DistillSettings, StudentSettings, Teacher, distill, load_data
+    from eyas import DistillSettings, StudentSettings, Teacher, load_data
+    from eyas.training.distill import distill
 
     def make(out: Path, name: str, pair: bool) -> None:
         folder, data = (pair_teacher_folder, toy_pairs) if pair else (teacher_folder, toy_data)

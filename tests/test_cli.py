@@ -10,7 +10,6 @@ import pytest
 from conftest import Command, toy_rows, write_jsonl
 
 from eyas import RECIPES
-from eyas.cli.options import Recipe
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -204,5 +203,4 @@ def test_recipes_are_listed_with_what_they_read(run: Run) -> None:
     assert rows["tinybert"]["needs"] == "with as many heads as the teacher"
     assert rows["theseus"]["needs"] == rows["simkd"]["needs"] == "as wide as the teacher"
     assert rows["minilmv2"]["needs"] == ""
-    assert {recipe.value for recipe in Recipe} == RECIPES.keys()
     assert "Jiao et al. 2020" in run("recipes")[1]

@@ -10,8 +10,8 @@ from eyas._register import register_students
 from eyas._version import __version__
 
 _HOMES = {
+    "eyas.api": ["TrainedModel", "distill", "finetune", "pretrain_student"],
     "eyas.data.datasets": ["load_data", "load_unlabelled"],
-    "eyas.data.sources": ["Columns"],
     "eyas.errors": ["EyasError"],
     "eyas.evaluation": ["Classifier", "evaluate"],
     "eyas.export": ["export_model"],
@@ -21,10 +21,8 @@ _HOMES = {
     "eyas.tasks": ["Task"],
     "eyas.teachers": ["AlignedTeacher", "CachedTeacher", "Teacher"],
     "eyas.training.arguments": ["DistillationArguments"],
-    "eyas.training.distill": ["DistillSettings", "distill"],
-    "eyas.training.finetune": ["FinetuneSettings", "finetune"],
+    "eyas.settings": ["Columns", "DistillSettings", "FinetuneSettings", "StudentSettings", "TransferSettings"],
     "eyas.training.recipes": ["RECIPES", "Stage"],
-    "eyas.training.student_settings": ["StudentSettings"],
     "eyas.training.students": ["create_student"],
     "eyas.training.trainer": ["DistillationTrainer"],
 }

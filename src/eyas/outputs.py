@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from eyas._version import __version__
 from eyas.errors import EyasError, OutputError
+
+logger = logging.getLogger("eyas")
 
 RUN_FILE = "eyas.json"
 # What versions wrote before the product was called eyas.
@@ -57,6 +60,29 @@ def lock_folder(path: Path) -> Any:
     return lock
 
 
+def finished_request(path: Path, request: dict[str, Any] | None) -> bool:
+    """Whether `path` holds the result of this request: asked before data and models are read."""
+    if request is None:
+        return False
+    try:
+        found = json.loads((path / RUN_FILE).read_text())["request"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    same = bool(found == json.loads(json.dumps(request)))
+    if same:
+        logger.info("%s is there already, made with the same settings.", path)
+    return same
+
+
+def make_readable(folder: Path) -> None:
+    """Give the files the rights that new files have here: safetensors writes them for the owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for file in folder.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            file.chmod(file.stat().st_mode | (0o644 & ~mask))
+
+
 def refuse_old_name(path: Path) -> None:
     """Raises OutputError for a folder that was written before the product was called eyas."""
     if (path / OLD_RUN_FILE).is_file():
@@ -77,20 +103,26 @@ class OutputFolder:
         settings: what was asked for, JSON values only; the same settings may continue a partial folder.
         overwrite: replace a result or a partial folder that other settings made.
         resumable: keep the partial folder after an error or an interruption.
+        request: what the caller asked for, in a form that is cheap to compare; see `finished_request`.
 
     Raises:
         OutputError: `path` holds something else, or another process is writing it.
     """
 
     def __init__(
-        self, path: str | Path, settings: dict[str, Any], overwrite: bool = False, resumable: bool = True
+        self,
+        path: str | Path,
+        settings: dict[str, Any],
+        overwrite: bool = False,
+        resumable: bool = True,
+        request: dict[str, Any] | None = None,
     ) -> None:
         self.path = Path(path).absolute()
         if self.path == Path.cwd() or not self.path.name:
             raise OutputError(f"{path} is the folder you are in. Name a new one with --out.")
         self.partial = self.path.with_name(f"{self.path.name}.partial")
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
-        self.overwrite, self.resumable = overwrite, resumable
+        self.overwrite, self.resumable, self.request = overwrite, resumable, request
         self._check(self.path)
         self._check(self.partial)
 
@@ -105,7 +137,7 @@ class OutputFolder:
         if self.partial.exists() and self._settings_in(self.partial) != self.settings:
             shutil.rmtree(self.partial)
         self.partial.mkdir(exist_ok=True)
-        record = {"eyas_version": __version__, "settings": self.settings}
+        record = {"eyas_version": __version__, "settings": self.settings, "request": self.request}
         write_atomically(self.partial / RUN_FILE, json.dumps(record, indent=2, sort_keys=True) + "\n")
         return self.partial
 
@@ -114,6 +146,7 @@ class OutputFolder:
     ) -> None:
         try:
             if kind is None:
+                make_readable(self.partial)
                 if self.path.exists():
                     shutil.rmtree(self.path)
                 os.replace(self.partial, self.path)

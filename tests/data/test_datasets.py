@@ -17,8 +17,8 @@ from eyas.data.datasets import (
     load_data,
     load_unlabelled,
 )
-from eyas.data.sources import Columns
 from eyas.errors import DataError, LabelError
+from eyas.settings import Columns
 
 
 def write(path: Path, content: str | bytes) -> Path:

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from conftest import SMALL_EXAM, TEACHER_ARGUMENTS, toy_rows, write_jsonl
 
-from eyas import FinetuneSettings, Predictor, finetune, load_data
+from eyas import FinetuneSettings, Predictor, load_data
 from eyas.exam import load
 from eyas.exam.best import find_best
 from eyas.exam.plan_file import make_plan
 from eyas.exam.results import Wanted, candidates
 from eyas.exam.run import run_exam
 from eyas.report import ship, write_page
+from eyas.training.finetune import finetune
 
 Row = dict[str, Any]
 
@@ -154,7 +155,8 @@ def test_characters_and_crf_are_for_taggers(
 def test_numbers_of_a_pipeline(tiny_bert: Path, tmp_path: Path) -> None:
     from transformers import pipeline
 
-    from eyas import Classifier, DistillSettings, StudentSettings, Teacher, distill
+    from eyas import Classifier, DistillSettings, StudentSettings, Teacher
+    from eyas.training.distill import distill
 
     rows: list[Any] = [_regression(dict(row), number) for number, row in enumerate(toy_rows(120))]
     write_jsonl(tmp_path / "train.jsonl", [{"text": row["text1"], "score": row["score"]} for row in rows])

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from eyas import DistillSettings, StudentSettings, Teacher, create_student, distill, load_data
+from eyas import DistillSettings, StudentSettings, Teacher, create_student, load_data
 from eyas.errors import ModelError
 from eyas.losses import AttributionLoss
 from eyas.models.inside import run
 from eyas.training.checks import without_ends
+from eyas.training.distill import distill
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +151,7 @@ def test_tokens_that_are_not_the_teachers(teacher: Teacher, toy_data: Path, tmp_
     outputs = teacher.outputs({"text": ["a great film", "awful"]}, ("attributions",))
     length = outputs["attention_mask"].shape[1]
     for others in (torch.ones(2, 3), torch.ones(2, length - 1), torch.ones(2, length), torch.ones(2, length + 1)):
-        with pytest.raises(ModelError, match="do not lie on each other"):
+        with pytest.raises(ModelError, match="tokenize this batch differently"):
             without_ends(outputs, others.long())
     settings = DistillSettings(StudentSettings("cnn", vocab_size=50), "ad-kd")
     with pytest.raises(ModelError, match=r"token by token, and cnn would read others: leave --vocab-size, --init"):

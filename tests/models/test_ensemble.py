@@ -9,8 +9,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, set_seed
 
 from eyas.errors import ModelError
-from eyas.models import EnsembleConfig, EnsembleForSequenceClassification, member_names
+from eyas.models import EnsembleConfig, EnsembleForSequenceClassification
 from eyas.models.ensemble import combine, subset
+from eyas.settings import member_names
 from eyas.tasks import Task
 
 THREE = ["cnn", "bilstm", "cnn-lstm"]

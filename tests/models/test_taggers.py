@@ -119,7 +119,8 @@ def test_a_student_of_words_learns_from_a_teacher_of_pieces(
     tag_teacher_folder: Path, toy_tags: Path, tmp_path: Path
 ) -> None:
     """The tokenizers of the two share nothing; logits are joined by word."""
-    from eyas import DistillSettings, StudentSettings, distill
+    from eyas import DistillSettings, StudentSettings
+    from eyas.training.distill import distill
 
     data = load_data(toy_tags)
     words = sorted({word for part in data.values() for row in part["tokens"] for word in row})
@@ -146,7 +147,8 @@ def test_cached_logits_are_those_of_the_words(tag_teacher_folder: Path, toy_tags
 
 
 def test_teaching_live_is_teaching_from_the_cache(tag_teacher_folder: Path, toy_tags: Path, tmp_path: Path) -> None:
-    from eyas import DistillSettings, StudentSettings, distill
+    from eyas import DistillSettings, StudentSettings
+    from eyas.training.distill import distill
 
     data, folders = load_data(toy_tags), []
     for live in (False, True):

@@ -16,12 +16,12 @@ from eyas import (
     Predictor,
     StudentSettings,
     Teacher,
-    distill,
     evaluate,
     export_model,
-    finetune,
     load_data,
 )
+from eyas.training.distill import distill
+from eyas.training.finetune import finetune
 
 SPECIAL = ["<s>", "</s>", "<pad>", "<unk>"]
 TEXTS = [" ".join(word for word, _ in sentence) for sentence in sentences(300)]

@@ -25,13 +25,14 @@ from eyas import (
     StudentSettings,
     Teacher,
     create_student,
-    distill,
     evaluate,
     export_model,
     load_data,
 )
 from eyas.errors import ModelError
-from eyas.models.transformer import TRANSFORMERS, new_transformer
+from eyas.models.transformer import new_transformer
+from eyas.settings import TRANSFORMERS
+from eyas.training.distill import distill
 
 ARGUMENTS: dict[str, Any] = {"num_train_epochs": 8, "per_device_train_batch_size": 16, "learning_rate": 1e-3}
 

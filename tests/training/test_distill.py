@@ -17,8 +17,9 @@ from conftest import Command, toy_rows, write_jsonl
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from eyas import DistillSettings, StudentSettings, Teacher, distill, load_data
+from eyas import DistillSettings, StudentSettings, Teacher, load_data
 from eyas.errors import LabelError, ModelError, OutputError
+from eyas.training.distill import distill
 
 QUICK = {"num_train_epochs": 1}
 SMALL = StudentSettings("static", embedding_size=8, hidden_size=8, max_length=48)

@@ -9,18 +9,9 @@ import pytest
 import torch
 from conftest import STUDENT_ARGUMENTS
 
-from eyas import (
-    Classifier,
-    DistillSettings,
-    Predictor,
-    StudentSettings,
-    Teacher,
-    distill,
-    evaluate,
-    export_model,
-    load_data,
-)
+from eyas import Classifier, DistillSettings, Predictor, StudentSettings, Teacher, evaluate, export_model, load_data
 from eyas.errors import ModelError
+from eyas.training.distill import distill
 from eyas.training.ensembles import join, prune_ensemble
 
 SIZES = {"embedding_size": 16, "hidden_size": 24, "max_length": 48}

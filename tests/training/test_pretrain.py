@@ -18,10 +18,8 @@ from eyas import (
     StudentSettings,
     Teacher,
     create_student,
-    distill,
     evaluate,
     export_model,
-    finetune,
     load_data,
     load_unlabelled,
 )
@@ -30,6 +28,8 @@ from eyas.evaluation.metrics import cosines
 from eyas.evaluation.similarity import evaluate_similarity
 from eyas.teachers import Encoder
 from eyas.teachers.encoder import pooled
+from eyas.training.distill import distill
+from eyas.training.finetune import finetune
 from eyas.training.pretrain import pretrain_student
 
 SIZES: dict[str, Any] = {"embedding_size": 16, "hidden_size": 24, "max_length": 48}

@@ -27,7 +27,7 @@ from eyas.data.datasets import task_of, without_labels
 from eyas.errors import LabelError, ModelError
 from eyas.training.checkpoints import newest_whole
 from eyas.training.encoded import EncodedTexts, LengthGroupedSampler
-from eyas.training.optimizer import LazyAdamW, clip_gradients, make_embeddings_sparse
+from eyas.training.optimizer import LazyAdamW, clip_gradients, set_sparse_embeddings
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +64,12 @@ def trainer(
     defaults = {"num_train_epochs": 2, "learning_rate": 5e-3, "per_device_train_batch_size": 16}
     return DistillationTrainer(
         model,
-        tokenizer,
-        data["train"],
-        data["validation"],
-        losses,
-        source,
-        args=DistillationArguments(output_dir=str(folder), **{**defaults, **options}),
+        DistillationArguments(output_dir=str(folder), **{**defaults, **options}),
+        train_dataset=data["train"],
+        eval_dataset=data["validation"],
+        processing_class=tokenizer,
+        losses=losses,
+        teacher=source,
     )
 
 
@@ -90,7 +90,7 @@ class Equal(Loss):
 
     teacher_fields = frozenset({"logits"})
 
-    def __call__(self, student: Any, teacher: Any, batch: Any, progress: float = 0.0) -> torch.Tensor:
+    def forward(self, student: Any, teacher: Any, batch: Any, progress: float = 0.0) -> torch.Tensor:
         return ((student["logits"] - teacher["logits"]) ** 2).mean()
 
 
@@ -141,7 +141,7 @@ def test_example_ids_reach_the_teacher(tmp_path: Path, teacher: Teacher, data: D
         def __init__(self) -> None:
             self.label_names = ["negative", "positive"]
 
-        def __call__(self, batch: Any, fields: Any = ()) -> dict[str, Any]:
+        def outputs(self, batch: Any, fields: Any = ()) -> dict[str, Any]:
             seen.extend(batch["example_id"].tolist())
             return {"logits": torch.zeros(len(batch["example_id"]), 2)}
 
@@ -276,8 +276,8 @@ def test_best_checkpoint_is_remembered_by_its_final_name(tmp_path: Path, teacher
 
 def test_divergence_stops_the_training(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
     class Broken(HardLabelLoss):
-        def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-            return super().__call__(*args, **kwargs) * float("nan")
+        def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            return super().forward(*args, **kwargs) * float("nan")
 
     with pytest.raises(ModelError, match="training diverged"):
         trainer(tmp_path, teacher, data, [Broken()], None, logging_nan_inf_filter=False).train()
@@ -312,7 +312,7 @@ def test_lazy_optimizer_is_adam_on_the_rows_it_touches() -> None:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Embedding(6, 4), nn.Linear(4, 2))
         if lazy:
-            make_embeddings_sparse(model)
+            set_sparse_embeddings(model, True)
             optimizer: torch.optim.Optimizer = LazyAdamW(model, 0.1, 0.0)
         else:
             optimizer = torch.optim.AdamW(model.parameters(), 0.1, weight_decay=0.0)
@@ -330,7 +330,7 @@ def test_lazy_optimizer_is_adam_on_the_rows_it_touches() -> None:
 
 def test_lazy_optimizer_leaves_other_rows_alone() -> None:
     model = nn.Sequential(nn.Embedding(1000, 4), nn.Linear(4, 2))
-    make_embeddings_sparse(model)
+    set_sparse_embeddings(model, True)
     before = model[0].weight.detach().clone()
     optimizer = LazyAdamW(model, 0.1, 0.1)
     model(torch.tensor([3, 5])).sum().backward()
@@ -347,12 +347,12 @@ def test_frozen_embeddings_do_not_move(
     options = {"num_train_epochs": 1, "output_dir": str(tmp_path)}
     DistillationTrainer(
         model,
-        tokenizer,
-        data["train"],
-        data["validation"],
-        [LogitMSELoss()],
-        cached,
-        args=DistillationArguments(**options),
+        DistillationArguments(**options),
+        train_dataset=data["train"],
+        eval_dataset=data["validation"],
+        processing_class=tokenizer,
+        losses=[LogitMSELoss()],
+        teacher=cached,
     ).train()
     assert torch.equal(model.embeddings.weight, before)
 

@@ -13,13 +13,13 @@ from eyas import (
     FinetuneSettings,
     StudentSettings,
     Teacher,
-    distill,
     evaluate,
-    finetune,
     load_data,
     load_unlabelled,
 )
 from eyas.data.datasets import is_labelled, task_of
+from eyas.training.distill import distill
+from eyas.training.finetune import finetune
 from eyas.transfer import transfer_set
 
 

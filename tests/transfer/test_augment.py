@@ -12,12 +12,14 @@ import torch
 from conftest import write_jsonl
 from transformers import BertConfig, BertForMaskedLM, BertModel, set_seed
 
-from eyas import Classifier, DistillSettings, StudentSettings, Teacher, distill, evaluate, load_data
+from eyas import Classifier, DistillSettings, StudentSettings, Teacher, evaluate, load_data
 from eyas.data.datasets import ids_of, labels_of, word_counts_of
 from eyas.errors import DataError, LabelError, ModelError
+from eyas.settings import TransferSettings
 from eyas.teachers import AlignedTeacher
 from eyas.text import SEPARATOR
-from eyas.transfer import Augmentation, TransferSettings, augment, transfer_set
+from eyas.training.distill import distill
+from eyas.transfer import Augmentation, augment, transfer_set
 from eyas.transfer.doubts import Doubts
 from eyas.transfer.masked_lm import MaskedLM
 from eyas.transfer.neighbours import Vocabulary, whole_words

@@ -8,21 +8,14 @@ import pytest
 import torch
 from conftest import STUDENT_ARGUMENTS
 
-from eyas import (
-    Classifier,
-    DistillSettings,
-    StudentSettings,
-    Teacher,
-    create_student,
-    distill,
-    evaluate,
-    load_data,
-)
+from eyas import Classifier, DistillSettings, StudentSettings, Teacher, create_student, evaluate, load_data
 from eyas.errors import DataError, ModelError
 from eyas.losses import HiddenStateLoss, LogitMSELoss, SoftTargetLoss
+from eyas.settings import TransferSettings
 from eyas.teachers import AlignedTeacher
+from eyas.training.distill import distill
 from eyas.training.trainer import DistillationTrainer
-from eyas.transfer import TransferSettings
+from eyas.transfer import check_transfer
 from eyas.transfer.blending import Mixup, Smoothing
 
 
@@ -124,17 +117,23 @@ def test_what_can_not_be_blended(toy_pairs: Path, pair_teacher_folder: Path, toy
     pair_teacher = Teacher(pair_teacher_folder)
     student, tokenizer = create_student("static", pair_teacher, data["train"])
     with pytest.raises(ModelError, match="single texts, not for pairs"):
-        DistillationTrainer(student, tokenizer, data["train"], teacher=pair_teacher, blend=Mixup())
+        DistillationTrainer(
+            student,
+            train_dataset=data["train"],
+            processing_class=tokenizer,
+            teacher=pair_teacher,
+            blend=Mixup(),
+        )
     texts = load_data(toy_data)["train"]
     single, its_tokenizer = create_student(StudentSettings("bert", layers=1), teacher, texts)
     with pytest.raises(ModelError, match="blend logits, but a loss reads hidden_states"):
         DistillationTrainer(
             single,
-            its_tokenizer,
-            load_data(toy_data)["train"],
+            train_dataset=load_data(toy_data)["train"],
+            processing_class=its_tokenizer,
             losses=[HiddenStateLoss()],
             teacher=teacher,
             blend=Mixup(),
         )
     with pytest.raises(DataError, match="choose one"):
-        TransferSettings(mixup=0.4, smoothing="folder").check()
+        check_transfer(TransferSettings(mixup=0.4, smoothing="folder"))

@@ -6,35 +6,26 @@ from typing import Annotated
 
 import typer
 
-from eyas.cli.options import (
-    Combination,
-    Data,
-    Label,
-    Out,
-    Overwrite,
-    Quiet,
-    TaskName,
-    Text,
-    TextPair,
-    log_to_stderr,
-    read_data,
-)
+from eyas.cli.expand import with_options
+from eyas.cli.options import Data, Out, Overwrite, Quiet, log_to_stderr, read_data
+from eyas.settings import Columns
 
 logger = logging.getLogger("eyas")
 
 
+@with_options
 def join(
+    *,
     member: Annotated[
         list[Path],
         typer.Option(help="A student over the same, frozen word vectors. Repeatable.", show_default=False),
     ],
     out: Out,
-    combination: Combination = "logits",
+    combination: Annotated[
+        str, typer.Option(help="How the members answer together: logits, probabilities or weights.")
+    ] = "logits",
     data: Annotated[str | None, typer.Option(help="Its validation texts fit the weights.", show_default=False)] = None,
-    text: Text = None,
-    text_pair: TextPair = None,
-    label: Label = None,
-    task: TaskName = None,
+    columns: Columns,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -42,20 +33,19 @@ def join(
     log_to_stderr(quiet)
     from eyas.training.ensembles import join as run
 
-    rows = read_data(data, text, text_pair, label, task)["validation"] if data else None
+    rows = read_data(data, columns)["validation"] if data else None
     run(member, out, combination, rows, overwrite)
     logger.info("The ensemble is in %s.", out)
 
 
+@with_options
 def prune_ensemble(
+    *,
     model: Annotated[Path, typer.Option(help="An ensemble's folder.", show_default=False)],
     data: Data,
     out: Out,
     tolerance: Annotated[float, typer.Option(min=0.0, help="How much of the score may be lost, such as 0.002.")] = 0.0,
-    text: Text = None,
-    text_pair: TextPair = None,
-    label: Label = None,
-    task: TaskName = None,
+    columns: Columns,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -63,7 +53,7 @@ def prune_ensemble(
     log_to_stderr(quiet)
     from eyas.training.ensembles import prune_ensemble as run
 
-    loaded = read_data(data, text, text_pair, label, task)
+    loaded = read_data(data, columns)
     chosen, *others = run(model, loaded["validation"], out, tolerance, overwrite)
     for found in (chosen, *others):
         mark = "*" if found is chosen else " "

@@ -3,29 +3,16 @@
 import json
 import logging
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eyas.cli.options import (
-    STUDENTS,
-    BatchSize,
-    Epochs,
-    Label,
-    LearningRate,
-    Overwrite,
-    Quiet,
-    RepairTags,
-    Seed,
-    TaskName,
-    Text,
-    TextPair,
-    Unlabelled,
-    log_to_stderr,
-    training_arguments,
-)
+from eyas.cli.expand import with_options
+from eyas.cli.options import Overwrite, Quiet, Seed, Unlabelled, log_to_stderr
 from eyas.errors import EyasError
+from eyas.settings import STUDENT_NAMES, Columns, TrainingOptions
 
 if TYPE_CHECKING:
     from eyas.exam.plan import Plan
@@ -39,7 +26,9 @@ LatencyMs = Annotated[float | None, typer.Option(min=0.0, help="Longest median t
 SizeMb = Annotated[float | None, typer.Option(min=0.0, help="Largest size of weights and tokenizer, MB.")]
 
 
+@with_options
 def exam(
+    *,
     plan: Annotated[
         Path | None, typer.Argument(help="YAML plan; else --teacher and --data.", show_default=False)
     ] = None,
@@ -52,21 +41,15 @@ def exam(
     ] = None,
     student: Annotated[
         list[str] | None,
-        typer.Option(help=f"A student that sits in: {STUDENTS}. Repeatable.", show_default="static to cnn-lstm"),
+        typer.Option(help=f"A student that sits in: {STUDENT_NAMES}. Repeatable.", show_default="static to cnn-lstm"),
     ] = None,
     recipe: Annotated[
         list[str] | None, typer.Option(help="A recipe to try. Repeatable.", show_default="that of distill")
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds.", show_default="3")] = None,
     unlabelled: Unlabelled = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    learning_rate: LearningRate = None,
-    text: Text = None,
-    text_pair: TextPair = None,
-    label: Label = None,
-    task: TaskName = None,
-    repair_tags: RepairTags = False,
+    training: TrainingOptions,
+    columns: Columns,
     tune: Annotated[
         int, typer.Option(min=0, help="Search each student's settings first, in so many tries, on validation.")
     ] = 0,
@@ -82,12 +65,8 @@ def exam(
 ) -> None:
     """Examine many students: score, latency, memory, size, on one page."""
     log_to_stderr(quiet)
-    given = {"source": data, "text": text, "text_pair": text_pair, "label": label, "task": task and str(task)}
-    entry: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if repair_tags:
-        entry["repair_tags"] = True
-    if unlabelled:
-        entry["unlabelled"] = [str(file) for file in unlabelled]
+    given = {"source": data, **asdict(columns), "unlabelled": unlabelled}
+    entry = {name: value for name, value in given.items() if value}
     made = _plan(
         plan,
         data=[entry] if entry else None,
@@ -95,7 +74,7 @@ def exam(
         students=student or None,
         recipes=recipe or None,
         seeds=list(range(seeds)) if seeds else None,
-        arguments=training_arguments(epochs, batch_size, learning_rate) or None,
+        arguments=training.arguments or None,
         tune=tune or None,
     )
     if dry_run:

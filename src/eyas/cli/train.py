@@ -5,269 +5,179 @@ from typing import Annotated, Any
 
 import typer
 
+from eyas.cli.expand import with_options
 from eyas.cli.options import (
-    STUDENTS,
-    Augment,
-    BatchSize,
     Cache,
-    Combination,
     Data,
-    Embeddings,
-    EmbeddingSize,
-    Epochs,
-    FeedForward,
-    Heads,
-    HiddenSize,
-    Init,
-    Label,
+    EncoderFolder,
     LabelMap,
-    Layers,
-    LearningRate,
     MaxLength,
-    MostUnlabelled,
     Out,
     Overwrite,
     Quiet,
-    Recipe,
     RecipeOptions,
-    RepairTags,
     Seed,
-    Select,
-    TaskName,
     TeacherDtype,
     TeacherFolder,
-    Text,
-    TextPair,
     Unlabelled,
-    VocabSize,
     log_to_stderr,
-    noted,
-    read_data,
-    read_unlabelled,
-    training_arguments,
-    transfer_settings,
-    with_default_augment,
+)
+from eyas.settings import (
+    DATA,
+    METHOD,
+    Columns,
+    DistillSettings,
+    FinetuneSettings,
+    StudentSettings,
+    TrainingOptions,
+    TransferSettings,
 )
 
 logger = logging.getLogger("eyas")
 
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="Method: `eyas recipes` lists them; your own as package.module:function. hard-labels is the baseline "
+        "without a teacher.",
+        show_default="dist; logit-mse for binary classification, regression and CRF taggers",
+        rich_help_panel=METHOD,
+    ),
+]
 
+
+@with_options
 def finetune(
-    model: Annotated[str, typer.Option(help="Pretrained encoder: a folder or a Hub name.", show_default=False)],
+    *,
+    model: EncoderFolder,
     data: Data,
-    out: Out,
-    text: Text = None,
-    text_pair: TextPair = None,
-    label: Label = None,
-    task: TaskName = None,
-    repair_tags: RepairTags = False,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    learning_rate: LearningRate = None,
+    columns: Columns,
     max_length: MaxLength = 256,
+    training: TrainingOptions,
     seed: Seed = 0,
+    out: Out,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Make a teacher: fine-tune a pretrained encoder on labelled data."""
     log_to_stderr(quiet)
-    from eyas.training.finetune import FinetuneSettings
-    from eyas.training.finetune import finetune as run
+    from eyas.api import finetune as run
 
-    loaded = read_data(data, text, text_pair, label, task, repair_tags)
-    arguments = training_arguments(epochs, batch_size, learning_rate)
-    settings = FinetuneSettings(arguments=arguments, seed=seed, max_length=max_length)
-    run(model, loaded, out, settings, overwrite, record=noted(source=data, model=model))
+    settings = FinetuneSettings(arguments=training.arguments, seed=seed, max_length=max_length)
+    run(model, data, out, settings=settings, columns=columns, overwrite=overwrite)
     logger.info("The teacher is in %s.", out)
 
 
-def pretrain_student(
-    teacher: Annotated[str, typer.Option(help="Pretrained encoder: a folder or a Hub name.", show_default=False)],
-    text_files: Annotated[
-        list[str],
-        typer.Option("--text", help="Files of lines, JSONL, Parquet, folders, patterns, Hub sets. Repeatable."),
-    ],
-    out: Out,
-    student: Annotated[str, typer.Option(help=STUDENTS)] = "bilstm",
-    recipe: Annotated[
-        Recipe,
-        typer.Option(metavar="<name>", help="sra: sentence vectors; for transformers also tinybert, minilm, minilmv2."),
-    ] = Recipe.SRA,
-    option: RecipeOptions = None,
-    pooling: Annotated[
-        str | None,
-        typer.Option(help="The teacher's vector: mean or cls.", show_default="its folder's, else mean"),
-    ] = None,
-    column: Annotated[str | None, typer.Option(help="Column of the texts.", show_default="found")] = None,
-    embeddings: Embeddings = "teacher",
-    embedding_size: EmbeddingSize = None,
-    hidden_size: HiddenSize = None,
-    vocab_size: VocabSize = None,
-    layers: Layers = None,
-    heads: Heads = None,
-    ffn: FeedForward = None,
-    init: Init = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    learning_rate: LearningRate = None,
-    max_length: MaxLength = 128,
-    cache: Cache = None,
-    dtype: TeacherDtype = None,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-) -> None:
-    """Teach a student a pretrained encoder's sentence vectors, before any task: finetune it, or start from it."""
-    log_to_stderr(quiet)
-    from eyas.data.datasets import load_unlabelled
-    from eyas.data.sources import Columns
-    from eyas.teachers import Encoder
-    from eyas.training.distill import DistillSettings
-    from eyas.training.pretrain import pretrain_student as run
-    from eyas.training.recipes import make_stages, parse_recipe
-    from eyas.training.student_settings import StudentSettings, check_architecture
-
-    check_architecture(student)
-    _, options = parse_recipe(" ".join([recipe, *(option or ())]))
-    make_stages(recipe, options)
-    settings = DistillSettings(
-        student=StudentSettings(
-            architecture=student,
-            embeddings=embeddings,
-            embedding_size=embedding_size,
-            hidden_size=hidden_size,
-            vocab_size=vocab_size,
-            max_length=max_length,
-            layers=layers,
-            heads=heads,
-            feed_forward=ffn,
-            init=init,
-        ),
-        recipe=recipe,
-        recipe_options=options,
-        arguments=training_arguments(epochs, batch_size, learning_rate),
-        seed=seed,
-    )
-    texts = load_unlabelled(text_files, Columns(text=column))
-    encoder = Encoder(teacher, pooling=pooling, max_length=max_length, dtype=dtype)  # type: ignore[arg-type]
-    run(encoder, texts, out, settings, cache, overwrite, record=noted(teacher=teacher, source=text_files))
-    logger.info("The student is in %s.", out)
-
-
+@with_options
 def distill(
+    *,
     teacher: TeacherFolder,
     data: Data,
-    out: Out,
-    student: Annotated[str, typer.Option(help=STUDENTS)] = "bilstm",
-    recipe: Annotated[
-        Recipe | None,
-        typer.Option(
-            help="Method; hard-labels is the baseline without a teacher. eyas recipes lists them.",
-            show_default="dist, or logit-mse for two classes, for numbers and with --crf",
-        ),
-    ] = None,
-    option: RecipeOptions = None,
     unlabelled: Unlabelled = None,
-    most_unlabelled: MostUnlabelled = None,
-    augment: Augment = None,
-    select: Select = None,
-    mixup: Annotated[
-        float, typer.Option(min=0.0, help="Mix the word vectors of two texts, shares from Beta(MIXUP, MIXUP); 0 = no.")
-    ] = 0.0,
-    smoothing: Annotated[
-        str, typer.Option(help="Smooth texts by this masked language model (slow).", show_default=False)
-    ] = "",
-    embeddings: Embeddings = "teacher",
-    embedding_size: EmbeddingSize = None,
-    hidden_size: HiddenSize = None,
-    vocab_size: VocabSize = None,
-    char_embedding_size: Annotated[
-        int, typer.Option(min=0, help="Taggers: dimension of a convolution over characters; 0 = none.")
-    ] = 0,
-    crf: Annotated[bool, typer.Option("--crf", help="Taggers: choose tags as a sequence.")] = False,
-    layers: Layers = None,
-    heads: Heads = None,
-    ffn: FeedForward = None,
-    init: Init = None,
-    combination: Combination = "logits",
-    freeze_embeddings: Annotated[bool, typer.Option("--freeze-embeddings", help="Do not train word vectors.")] = False,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    learning_rate: LearningRate = None,
-    max_length: MaxLength = 256,
-    text: Text = None,
-    text_pair: TextPair = None,
-    label: Label = None,
-    task: TaskName = None,
-    repair_tags: RepairTags = False,
+    transfer: TransferSettings,
+    columns: Columns,
     label_map: LabelMap = None,
-    cache: Cache = None,
+    student: StudentSettings,
+    recipe: Method = None,
+    option: RecipeOptions = None,
     dtype: TeacherDtype = None,
-    live: Annotated[bool, typer.Option("--live", help="Ask the teacher in every step (slow).")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask the teacher in every step (slow).", rich_help_panel=METHOD)
+    ] = False,
+    training: TrainingOptions,
     seed: Seed = 0,
+    out: Out,
+    cache: Cache = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a student on a teacher's answers."""
     log_to_stderr(quiet)
+    from eyas.api import distill as run
     from eyas.data.labels import parse_label_map
-    from eyas.teachers import Teacher
-    from eyas.training.distill import DistillSettings
-    from eyas.training.distill import distill as run
-    from eyas.training.recipes import make_stages, parse_recipe
-    from eyas.training.student_settings import StudentSettings, check_architecture
+    from eyas.training.recipes import parse_recipe
 
-    check_architecture(student)
     _, options = parse_recipe(" ".join([recipe or "default", *(option or ())]))
-    if recipe:
-        make_stages(recipe, options)
-    transfer = transfer_settings(augment, select, most_unlabelled, mixup, smoothing)
-    loaded = read_data(data, text, text_pair, label, task, repair_tags)
-    transfer = with_default_augment(transfer, augment, loaded, bool(unlabelled), recipe or "")
     settings = DistillSettings(
-        student=StudentSettings(
-            architecture=student,
-            embeddings=embeddings,
-            embedding_size=embedding_size,
-            hidden_size=hidden_size,
-            vocab_size=vocab_size,
-            freeze_embeddings=freeze_embeddings,
-            max_length=max_length,
-            char_embedding_size=char_embedding_size,
-            crf=crf,
-            layers=layers,
-            heads=heads,
-            feed_forward=ffn,
-            init=init,
-            combination=combination,
-        ),
+        student=student,
         recipe=recipe or "",
         recipe_options=options,
         transfer=transfer,
-        arguments=training_arguments(epochs, batch_size, learning_rate),
+        arguments=training.arguments,
         seed=seed,
         live=live,
         label_map=parse_label_map(label_map) if label_map else None,
     )
     run(
-        Teacher(teacher, max_length=max_length, dtype=dtype),
-        loaded,
+        teacher,
+        data,
         out,
-        settings,
-        unlabelled=read_unlabelled(unlabelled, loaded, text, text_pair),
+        settings=settings,
+        unlabelled=unlabelled or None,
+        columns=columns,
+        teacher_dtype=dtype,
         cache=cache,
         overwrite=overwrite,
-        record=noted(
-            teacher=teacher,
-            source=data,
-            unlabelled=unlabelled,
-            text=text,
-            text_pair=text_pair,
-            label=label,
-            task=task and str(task),
-            repair_tags=repair_tags,
-            teacher_dtype=dtype and str(dtype),
+    )
+    logger.info("The student is in %s.", out)
+
+
+@with_options
+def pretrain_student(
+    *,
+    teacher: EncoderFolder,
+    text_files: Annotated[
+        list[str],
+        typer.Option(
+            "--text",
+            help="Files of lines, JSONL, Parquet, folders, patterns, Hub sets. Repeatable.",
+            rich_help_panel=DATA,
         ),
+    ],
+    student: StudentSettings = StudentSettings(max_length=128),  # noqa: B008 (frozen)
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="sra: sentence vectors; for transformers also tinybert, minilm, minilmv2.", rich_help_panel=METHOD
+        ),
+    ] = "sra",
+    option: RecipeOptions = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="The teacher's vector: mean or cls.", show_default="its folder's, else mean", rich_help_panel=METHOD
+        ),
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Column of the texts.", show_default="found", rich_help_panel=DATA)
+    ] = None,
+    dtype: TeacherDtype = None,
+    training: TrainingOptions,
+    seed: Seed = 0,
+    out: Out,
+    cache: Cache = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Teach a student a pretrained encoder's sentence vectors, before any task: finetune it, or start from it."""
+    log_to_stderr(quiet)
+    from eyas.api import pretrain_student as run
+    from eyas.training.recipes import parse_recipe
+
+    _, options = parse_recipe(" ".join([recipe, *(option or ())]))
+    settings = DistillSettings(
+        student=student, recipe=recipe, recipe_options=options, arguments=training.arguments, seed=seed
+    )
+    run(
+        teacher,
+        text_files,
+        out,
+        settings=settings,
+        columns=Columns(text=column),
+        pooling=pooling,
+        teacher_dtype=dtype,
+        cache=cache,
+        overwrite=overwrite,
     )
     logger.info("The student is in %s.", out)
 

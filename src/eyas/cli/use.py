@@ -3,28 +3,25 @@
 import json
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eyas.cli.expand import with_options
 from eyas.cli.options import (
     Data,
-    Kind,
-    Label,
     LabelMap,
     Out,
     Overwrite,
     Quiet,
-    RepairTags,
-    TaskName,
-    Text,
-    TextPair,
     log_to_stderr,
     open_classifier,
     read_data,
 )
 from eyas.errors import EyasError
+from eyas.settings import Columns
 
 if TYPE_CHECKING:
     from eyas.evaluation.evaluate import Predicts
@@ -34,7 +31,9 @@ logger = logging.getLogger("eyas")
 SIMILARITY = "sts"
 
 
+@with_options
 def evaluate(
+    *,
     model: Annotated[str, typer.Option(help="Student, teacher or exported folder.", show_default=False)],
     data: Data,
     teacher: Annotated[
@@ -44,30 +43,19 @@ def evaluate(
         str | None, typer.Option(help="train, validation or test.", show_default="test, else validation")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    text: Text = None,
-    text_pair: TextPair = None,
-    label: Label = None,
-    task: Annotated[
-        str | None,
-        typer.Option(help="What is learned; sts: how alike the vectors of two texts are.", show_default="found"),
-    ] = None,
-    repair_tags: RepairTags = False,
+    columns: Columns,
     label_map: LabelMap = None,
     quiet: Quiet = False,
 ) -> None:
-    """Score a model on a split, beside its teacher."""
+    """Score a model on a split, beside its teacher. --task sts scores sentence vectors by similarity."""
     log_to_stderr(quiet)
     from eyas.data.labels import parse_label_map
     from eyas.evaluation.evaluate import evaluate as run
     from eyas.evaluation.similarity import evaluate_similarity
     from eyas.teachers import Encoder
 
-    kinds = [SIMILARITY, *Kind]
-    if task not in (None, *kinds):
-        raise EyasError(f"No task {task!r}. Expected one of {', '.join(kinds)}.")
-    alike = task == SIMILARITY
-    kind = Kind.REGRESSION if alike else Kind(task) if task else None
-    loaded = read_data(data, text, text_pair, label, kind, repair_tags)
+    alike = columns.task == SIMILARITY
+    loaded = read_data(data, replace(columns, task="regression") if alike else columns)
     chosen = split or ("test" if "test" in loaded else "validation")
     if chosen not in loaded:
         raise EyasError(f"{data} has no split {chosen!r}, only {', '.join(loaded)}.")
@@ -117,7 +105,9 @@ def predict(
             _predict_lines(classifier, text_lines(stream), str(file), all_scores)
 
 
+@with_options
 def export(
+    *,
     model: Annotated[str, typer.Option(help="Student or teacher folder.", show_default=False)],
     out: Out,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise to int8: a quarter of the size.")] = False,
@@ -138,10 +128,7 @@ def export(
         typer.Option(help="dist of the npm package onnxruntime-web, to copy into web/.", show_default=False),
     ] = None,
     openvino: Annotated[bool, typer.Option("--openvino", help="Also a folder openvino/, in float16.")] = False,
-    text: Text = None,
-    text_pair: TextPair = None,
-    label: Label = None,
-    task: TaskName = None,
+    columns: Columns,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -149,7 +136,7 @@ def export(
     log_to_stderr(quiet)
     from eyas.export import export_model as run
 
-    texts = None if data is None else _parity_texts(model, data, text, text_pair, label, task)
+    texts = None if data is None else _parity_texts(model, data, columns)
     if web_runtime is not None and not web:
         raise EyasError("--web-runtime is for --web: give both, or neither.")
     parity = run(model, out, int8, texts, min_agreement, overwrite, web=web, web_runtime=web_runtime, openvino=openvino)
@@ -172,18 +159,18 @@ def push(
     logger.info("Uploaded to %s.", run(folder, repository, licence, private))
 
 
-def _parity_texts(
-    model: str, data: str, text: str | None, text_pair: str | None, label: str | None, task: Kind | None
-) -> list[tuple[Any, ...]]:
+def _parity_texts(model: str, data: str, columns: Columns) -> list[tuple[Any, ...]]:
     from eyas.data.datasets import load_unlabelled
     from eyas.data.readers import inputs_of
-    from eyas.data.sources import Columns
     from eyas.models.loading import task_of_folder
 
     tagging = task_of_folder(model).is_tagging
     if Path(data).is_file():
-        return [inputs_of(row) for row in load_unlabelled([data], Columns(text, text_pair), tagging)]
-    return [inputs_of(row) for row in read_data(data, text, text_pair, label, task)["validation"]]
+        return [
+            inputs_of(row)
+            for row in load_unlabelled([data], Columns(text=columns.text, text_pair=columns.text_pair), tagging)
+        ]
+    return [inputs_of(row) for row in read_data(data, columns)["validation"]]
 
 
 def _predict_lines(classifier: "Predicts", lines: Any, source: str, all_scores: bool) -> None:

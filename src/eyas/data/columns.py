@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from eyas.data.readers import Row
-from eyas.data.sources import Columns
 from eyas.errors import DataError
+from eyas.settings import Columns
 from eyas.tasks import IS, KINDS
 
 TEXT_COLUMNS = ("text", "sentence", "review", "content", "tweet")
@@ -40,14 +40,14 @@ class Resolved:
         text: texts, or the words of a sentence.
         text_pair: second texts, or a question.
         labels: one column, or one for each aspect or yes-no label; empty for unlabelled text.
-        repair: as in `Columns`.
+        repair_tags: as in `Columns`.
     """
 
     task: str
     text: str
     text_pair: str | None
     labels: tuple[str, ...]
-    repair: bool = False
+    repair_tags: bool = False
 
 
 def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source: str, labelled: bool) -> Resolved:
@@ -123,7 +123,7 @@ def _tagging(
     if labelled and words == tags:
         raise DataError(f"{source}: one column, expected a word and at least one tag on each line.")
     question = columns.text_pair or next((name for name in QUESTION_COLUMNS if name in names), None)
-    return Resolved("tagging", words, question, (str(tags),) if labelled else (), columns.repair)
+    return Resolved("tagging", words, question, (str(tags),) if labelled else (), columns.repair_tags)
 
 
 def _usual(names: Sequence[str]) -> tuple[str | None, str | None]:

@@ -14,9 +14,10 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from eyas.data.columns import is_conll
 from eyas.data.rows import UNLABELLED, example_id, read_table
-from eyas.data.sources import Columns, FileRows, LoadedRows, open_splits, open_unlabelled
+from eyas.data.sources import FileRows, LoadedRows, open_splits, open_unlabelled
 from eyas.data.targets import encode_labels, find_task, has_bioes, report_broken_tags, task_of, unlabelled
 from eyas.errors import DataError, LabelError
+from eyas.settings import Columns
 from eyas.tasks import Task
 
 logger = logging.getLogger("eyas")

@@ -13,9 +13,10 @@ from datasets import Dataset
 
 from eyas.data.columns import Resolved, resolve
 from eyas.data.readers import Row
-from eyas.data.sources import Columns, FileRows, LoadedRows
+from eyas.data.sources import FileRows, LoadedRows
 from eyas.errors import DataError, LabelError
 from eyas.outputs import cache_root
+from eyas.settings import Columns
 from eyas.spans import repaired
 from eyas.tasks import IS
 from eyas.text import clean_text, split_words, with_question, written_list
@@ -141,7 +142,7 @@ def _sentence(place: str, row: Row, columns: Resolved) -> dict[str, Any] | None:
         if len(given) != len(words):
             raise DataError(f"{place}: {len(words)} words and {len(given)} tags. Expected one tag for each word.")
         tags = [_label_text(tag, place) for tag in given]
-        if columns.repair:
+        if columns.repair_tags:
             tags = [tag and mended for tag, mended in zip(tags, repaired([tag or "O" for tag in tags]), strict=True)]
     if columns.text_pair is not None:
         question = split_words(row.get(columns.text_pair), place)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
 
 from eyas.data.readers import CONLL, SUFFIXES, Row, column_names, file_kind, read_rows
 from eyas.errors import DataError
+from eyas.settings import Columns
 
 SPLIT_FILES = {
     "train": ("train", "training"),
@@ -19,26 +19,6 @@ SPLIT_FILES = {
     "test": ("test",),
 }
 FORMAT_VERSION = 3
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns hold what, and what is learned from them; None = found by convention.
-
-    Args:
-        text: texts, or for tagging the words of each sentence. In a CoNLL file, the column's number, from "0".
-        text_pair: second texts; for tagging, a question about the sentence.
-        label: labels, tags, or a number; several column names with commas between them are aspects, or labels that
-            are 0 or 1.
-        task: one of `eyas.tasks.KINDS`.
-        repair: turn an I- tag that continues nothing into B-.
-    """
-
-    text: str | None = None
-    text_pair: str | None = None
-    label: str | None = None
-    task: str | None = None
-    repair: bool = False
 
 
 class FileRows:

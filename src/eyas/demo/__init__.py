@@ -15,7 +15,8 @@ from eyas.exam.plan_file import make_plan
 from eyas.exam.results import candidates, load
 from eyas.exam.run import run_exam
 from eyas.report import ship, write_page
-from eyas.training.finetune import FinetuneSettings, finetune
+from eyas.settings import FinetuneSettings
+from eyas.training.finetune import finetune
 
 logger = logging.getLogger("eyas")
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -20,12 +20,12 @@ from eyas.data.datasets import (
     task_of,
 )
 from eyas.data.readers import inputs_of
-from eyas.data.sources import Columns
 from eyas.evaluation.differences import WORD
 from eyas.exam.plan import DataPlan
+from eyas.settings import Columns, TransferSettings
 from eyas.tasks import Task
 from eyas.teachers import AlignedTeacher, Teacher, align
-from eyas.transfer import TransferSettings, chosen_texts, transfer_set
+from eyas.transfer import chosen_texts, transfer_set
 from eyas.transfer.texts import counts_of
 
 COST_TEXTS = 1000
@@ -118,12 +118,16 @@ def _fingerprint(loaded: Loaded, texts: Dataset) -> str:
 
 def load_entry(entry: DataPlan) -> Loaded:
     """Kept in memory between trials."""
-    return _load(entry.model_dump_json())
+    return _load(_text(entry))
+
+
+def _text(entry: DataPlan) -> str:
+    return json.dumps(asdict(entry), sort_keys=True)
 
 
 @lru_cache(maxsize=4)
 def _load(entry: str) -> Loaded:
-    plan = DataPlan.model_validate_json(entry)
+    plan = DataPlan(**json.loads(entry))
     data = load_data(plan.source, plan.columns)
     teacher = Teacher(plan.teacher)
     unlabelled = None
@@ -139,7 +143,7 @@ def _known_words(entry: str) -> frozenset[str]:
 
 
 def known_words(entry: DataPlan) -> frozenset[str]:
-    return _known_words(entry.model_dump_json())
+    return _known_words(_text(entry))
 
 
 def sample(rows: Dataset, count: int) -> list[tuple[Any, ...]]:

@@ -1,24 +1,22 @@
 """What an exam examines: data sets x students x recipes x embeddings x seeds."""
 
 import difflib
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic.dataclasses import dataclass
 
-from eyas.data.sources import Columns
 from eyas.errors import DataError, ModelError
-from eyas.models import ENSEMBLE, STUDENTS
-from eyas.models.transformer import TRANSFORMERS
+from eyas.settings import LOGITS, STUDENTS, VECTORS, Columns, StudentSettings, TransferSettings, check_architecture
 from eyas.tasks import KINDS
 from eyas.training.arguments import DistillationArguments
-from eyas.training.recipes import RECIPES, make_stages, option_text, parse_recipe
-from eyas.training.student_settings import StudentSettings, check_architecture
-from eyas.transfer import TransferSettings
+from eyas.training.checks import check_recipe
+from eyas.training.recipes import make_stages, option_text, parse_recipe
+from eyas.transfer import check_transfer, describe_transfer
 
-# Where word vectors come from, besides files.
-VECTORS = ("teacher", "random")
+Part = TypeVar("Part", Columns, StudentSettings, TransferSettings)
 # A run's own: set by the exam.
 RESERVED = ("output_dir", "seed", "data_seed")
 
@@ -27,46 +25,29 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DataPlan(_Strict):
-    """A data set and its teacher.
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class DataPlan(Columns, TransferSettings):
+    """A data set and its teacher, with the columns to read and the texts to add.
 
     Args:
         source: as for `load_data`.
         name: how it is called on the page; by default the last part of `source`.
         teacher: a fine-tuned classifier; by default the plan's.
-        text, text_pair, label: columns, where they do not follow the conventions.
-        task: one of `eyas.tasks.KINDS`, where the columns do not tell.
-        repair_tags: turn an I- tag that continues nothing into B-.
         unlabelled: more texts for the teacher to label, as for `load_unlabelled`.
-        most_unlabelled, augment, select, mixup, smoothing: which of them, and what is made of the training texts;
-            see `TransferSettings`.
         label_map: {teacher's label name: data's}, where they can't be matched otherwise.
     """
 
     source: str
     name: str = ""
     teacher: str = ""
-    text: str | None = None
-    text_pair: str | None = None
-    label: str | None = None
-    task: str | None = None
-    repair_tags: bool = False
     unlabelled: tuple[str, ...] = ()
-    most_unlabelled: int | None = Field(default=None, ge=1)
     augment: tuple[str, ...] = ()
-    select: tuple[str, ...] = ()
-    mixup: float = Field(default=0.0, ge=0)
-    smoothing: str = ""
     label_map: dict[str, str] | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _from_string(cls, value: Any) -> Any:
         return {"source": value} if isinstance(value, str) else value
-
-    @property
-    def columns(self) -> Columns:
-        return Columns(self.text, self.text_pair, self.label, self.task, self.repair_tags)
 
     @field_validator("task")
     @classmethod
@@ -80,6 +61,23 @@ class DataPlan(_Strict):
     def _one_of_them(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    def __post_init__(self) -> None:
+        try:
+            super().__post_init__()
+            check_transfer(self.transfer)
+        except (DataError, ModelError) as error:
+            raise ValueError(str(error).rstrip(".")) from None
+        if not self.name:
+            object.__setattr__(self, "name", Path(self.source).stem)
+
+    @property
+    def columns(self) -> Columns:
+        return part_of(self, Columns)
+
+    @property
+    def transfer(self) -> TransferSettings:
+        return part_of(self, TransferSettings)
+
     def texts(self, taught: bool = True) -> str:
         """What a student learns from beside the training texts, in short; empty for nothing.
 
@@ -87,57 +85,21 @@ class DataPlan(_Strict):
             taught: whether its recipe asks the teacher at all: only the teacher can label more texts.
         """
         if not taught:
-            return str(TransferSettings(mixup=self.mixup))
+            return describe_transfer(TransferSettings(mixup=self.mixup))
         more = f"unlabelled {', '.join(Path(source).name for source in self.unlabelled)}" if self.unlabelled else ""
-        return ", ".join(filter(None, [more, str(self.transfer)]))
-
-    @property
-    def transfer(self) -> TransferSettings:
-        return TransferSettings(self.augment, self.select, self.most_unlabelled, self.mixup, self.smoothing)
-
-    @model_validator(mode="after")
-    def _named(self) -> "DataPlan":
-        try:
-            self.transfer.check()
-        except DataError as error:
-            raise ValueError(str(error).rstrip(".")) from None
-        if not self.name:
-            object.__setattr__(self, "name", Path(self.source).stem)
-        return self
+        return ", ".join(filter(None, [more, describe_transfer(self.transfer)]))
 
 
-class StudentPlan(_Strict):
-    """An architecture and its sizes; None = the architecture's default. See `StudentSettings`."""
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class StudentPlan(StudentSettings):
+    """An architecture and its sizes, with a name for the page."""
 
-    architecture: str
     name: str = ""
-    embedding_size: int | None = Field(default=None, ge=1)
-    hidden_size: int | None = Field(default=None, ge=1)
-    vocab_size: int | None = Field(default=None, ge=1)
-    freeze_embeddings: bool = False
-    dropout: float | None = Field(default=None, ge=0, lt=1)
-    max_length: int = Field(default=256, ge=2)
-    char_embedding_size: int = Field(default=0, ge=0)
-    crf: bool = False
-    layers: int | None = Field(default=None, ge=1)
-    heads: int | None = Field(default=None, ge=1)
-    feed_forward: int | None = Field(default=None, ge=1)
-    init: str | None = None
-    combination: str = "logits"
 
     @model_validator(mode="before")
     @classmethod
     def _from_string(cls, value: Any) -> Any:
         return {"architecture": value} if isinstance(value, str) else value
-
-    @field_validator("architecture")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        try:
-            check_architecture(value)
-        except ModelError as error:
-            raise ValueError(str(error).rstrip(".")) from None
-        return value
 
     @field_validator("init")
     @classmethod
@@ -146,21 +108,32 @@ class StudentPlan(_Strict):
             raise ValueError(f"no folder {value} to start from")
         return value
 
-    def settings(self, embeddings: str) -> StudentSettings:
-        """With word vectors from there."""
-        return StudentSettings(embeddings=embeddings, **self.model_dump(exclude={"name"}))
+    def __post_init__(self) -> None:
+        try:
+            super().__post_init__()
+            check_architecture(self.architecture)
+        except ModelError as error:
+            raise ValueError(str(error).rstrip(".")) from None
+        if not self.name:
+            object.__setattr__(self, "name", "-".join([self.architecture, *self._marks()]))
 
-    @model_validator(mode="after")
-    def _named(self) -> "StudentPlan":
+    def _marks(self) -> list[str]:
+        """What tells it from the architecture's default, in short."""
         sizes = [("e", self.embedding_size), ("h", self.hidden_size), ("v", self.vocab_size), ("l", self.layers)]
         sizes += [("a", self.heads), ("f", self.feed_forward)]
         marks = [f"{letter}{size}" for letter, size in sizes if size] + ["frozen"] * self.freeze_embeddings
         marks += [Path(self.init).name] if self.init else []
-        marks += [self.combination] if self.combination != "logits" else []
-        marks += [f"c{self.char_embedding_size}"] * bool(self.char_embedding_size) + ["crf"] * self.crf
-        if not self.name:
-            object.__setattr__(self, "name", "-".join([self.architecture, *marks]))
-        return self
+        marks += [self.combination] if self.combination != LOGITS else []
+        return marks + [f"c{self.char_embedding_size}"] * bool(self.char_embedding_size) + ["crf"] * self.crf
+
+    def settings(self, embeddings: str) -> StudentSettings:
+        """With word vectors from there."""
+        return replace(part_of(self, StudentSettings), embeddings=embeddings)
+
+
+def part_of(plan: Any, kind: type[Part]) -> Part:
+    """The settings of that kind in a plan that has them among its fields."""
+    return kind(**{field.name: getattr(plan, field.name) for field in fields(kind)})
 
 
 def fits(student: StudentPlan, recipe: str, embeddings: str = "teacher", pair: bool = False) -> bool:
@@ -172,13 +145,12 @@ def fits(student: StudentPlan, recipe: str, embeddings: str = "teacher", pair: b
         embeddings: where the student's word vectors come from.
         pair: whether it reads pairs of texts.
     """
-    stages = make_stages(*parse_recipe(recipe))
-    if any(stage.is_for_transformers for stage in stages):
-        return student.architecture in TRANSFORMERS
-    if any(stage.needs_layers for stage in stages) and student.architecture not in TRANSFORMERS:
-        return not pair and student.settings(embeddings).reads_as_teacher
-    between = any("member_logits" in loss.student_fields for stage in stages for loss in stage.losses)
-    return not between or student.architecture.startswith(f"{ENSEMBLE}:")
+    name, options = parse_recipe(recipe)
+    try:
+        check_recipe(name, make_stages(name, options), student.settings(embeddings), pair=pair)
+    except ModelError:
+        return False
+    return True
 
 
 class CostPlan(_Strict):
@@ -210,7 +182,7 @@ class Plan(_Strict):
 
     data: tuple[DataPlan, ...] = Field(min_length=1)
     teacher: str = ""
-    students: tuple[StudentPlan, ...] = Field(tuple(STUDENTS), min_length=1, validate_default=True)
+    students: tuple[StudentPlan, ...] = Field(tuple(StudentPlan(architecture=name) for name in STUDENTS), min_length=1)
     recipes: tuple[str, ...] = ()
     embeddings: tuple[str, ...] = Field(default=("teacher",), min_length=1)
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
@@ -224,7 +196,7 @@ class Plan(_Strict):
     @property
     def datasets(self) -> list[DataPlan]:
         """The data sets, each with its teacher."""
-        return [entry.model_copy(update={"teacher": entry.teacher or self.teacher}) for entry in self.data]
+        return [replace(entry, teacher=entry.teacher or self.teacher) for entry in self.data]
 
     @model_validator(mode="before")
     @classmethod
@@ -250,11 +222,8 @@ class Plan(_Strict):
     @classmethod
     def _known_recipes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
-            name, options = parse_recipe(text)
-            if name not in RECIPES:
-                raise ValueError(f"no recipe {name!r}, expected one of {', '.join(RECIPES)}")
             try:
-                make_stages(name, options)
+                make_stages(*parse_recipe(text))
             except ModelError as error:
                 raise ValueError(str(error).rstrip(".")) from None
         return value

@@ -1,15 +1,17 @@
 """A plan as YAML, and what is wrong with one in words: file, line, key."""
 
 import json
+from dataclasses import fields
 from glob import glob
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from eyas.errors import DataError
-from eyas.exam.plan import VECTORS, CostPlan, DataPlan, Plan, StudentPlan
+from eyas.exam.plan import CostPlan, DataPlan, Plan, StudentPlan
+from eyas.settings import VECTORS
 
 
 def read_plan(path: Path) -> Plan:
@@ -46,12 +48,16 @@ def make_plan(**settings: Any) -> Plan:
 def _explain(path: Path | None, tree: Any, problem: Any) -> str:
     places = [str(part) for part in problem["loc"]]
     what = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        parts: dict[str, type[BaseModel]] = {"data": DataPlan, "students": StudentPlan, "cost": CostPlan}
-        known = (Plan if len(places) == 1 else parts.get(places[0], Plan)).model_fields
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        parts = {"data": _names(DataPlan), "students": _names(StudentPlan), "cost": list(CostPlan.model_fields)}
+        known = list(Plan.model_fields) if len(places) == 1 else parts[places[0]]
         what = f"unknown key, expected one of {', '.join(known)}"
     line = f"{path}:{_line(tree, problem['loc'])}: " if path else ""
     return f"{line}{'.'.join(places) or 'plan'}: {what}."
+
+
+def _names(kind: Any) -> list[str]:
+    return [field.name for field in fields(kind)]
 
 
 def _line(node: Any, location: tuple[Any, ...]) -> int:

@@ -33,8 +33,10 @@ from eyas.exam.trials import STATIC, Trial
 from eyas.export import export_model
 from eyas.outputs import write_atomically
 from eyas.runtime.manifest import MANIFEST
-from eyas.training.distill import DistillSettings, distill, training_steps
+from eyas.settings import DistillSettings
+from eyas.training.distill import distill
 from eyas.training.recipes import parse_recipe
+from eyas.training.steps import training_steps
 from eyas.training.students import create_student
 
 # In an exam a model that its export changed is a result, not an error, unless it is another model altogether.

@@ -12,6 +12,7 @@ from eyas.exam.results import FORMAT_VERSION, TWIN
 from eyas.tasks import Task
 from eyas.training.arguments import with_precision
 from eyas.training.recipes import default_recipe, make_stages, parse_recipe
+from eyas.transfer import sources_of
 from eyas.transfer.augmentation import identity
 
 STATIC = "static + LR"
@@ -50,11 +51,11 @@ class Trial:
         """
         settings = {
             **asdict(self),
-            "dataset": {**self.dataset.model_dump(), "name": "", "source": "", "teacher": ""},
-            "student": self.student and {**self.student.model_dump(), "name": ""},
+            "dataset": {**asdict(self.dataset), "name": "", "source": "", "teacher": ""},
+            "student": self.student and {**asdict(self.student), "name": ""},
             "model": self.model if self.kind == "baseline" else "",
             "vectors": Path(self.embeddings).stat().st_size if Path(self.embeddings).is_file() else None,
-            "sources": self.dataset.transfer.sources(),
+            "sources": sources_of(self.dataset.transfer),
             "init": identity((self.student and self.student.init) or ""),
             "fingerprint": fingerprint,
             "format": FORMAT_VERSION,

@@ -13,7 +13,7 @@ from eyas.errors import EyasError, MissingExtraError, ModelError, install_hint
 from eyas.exam.entries import load_entry
 from eyas.exam.sit import student_settings
 from eyas.exam.trials import Trial
-from eyas.models.transformer import TRANSFORMERS
+from eyas.settings import TRANSFORMERS
 from eyas.training.distill import distill
 from eyas.training.folders import read_history
 from eyas.training.recipes import RECIPES, make_stages, parse_recipe
@@ -99,7 +99,7 @@ def apply(trial: Trial, found: dict[str, Any]) -> Trial:
     if not found or trial.student is None:
         return trial
     rate = {"learning_rate": found["learning_rate"]}
-    student = trial.student.model_copy(update={n: found[n] for n in ("dropout", *SIZES) if n in found})
+    student = replace(trial.student, **{n: found[n] for n in ("dropout", *SIZES) if n in found})
     options = {name: found[name] for name in _open_options(trial.recipe) if name in found}
     return replace(trial, student=student, recipe_options=options, arguments={**trial.arguments, **rate})
 

@@ -10,9 +10,18 @@ import jinja2
 
 from eyas._version import __version__
 from eyas.export.parity import Parity
-from eyas.models.loading import MAX_LENGTH, input_length, load_classifier, task_of_config
+from eyas.models.loading import input_length, load_classifier, task_of_config
 from eyas.outputs import RUN_FILE
 from eyas.runtime.manifest import CARD, MODEL, TOKENIZER, Manifest
+from eyas.settings import (
+    MAX_LENGTH,
+    Columns,
+    StudentSettings,
+    TrainingOptions,
+    TransferSettings,
+    flag_of,
+    options_of,
+)
 from eyas.training.folders import SAMPLE_FILE
 from eyas.training.recipes import option_text
 
@@ -54,41 +63,16 @@ MOST_LABELS = 50
 SILENT = {"command", "teacher_fingerprint", "transfer_set", "transfer_sources", "validation", "model_files", "data"}
 SILENT |= {"init", "members", "rows", "labels"}
 # How `eyas distill` calls them.
+KINDS_OF_SETTINGS: tuple[Any, ...] = (StudentSettings, TransferSettings, TrainingOptions, Columns)
 FLAGS = {
     "teacher": "--teacher",
     "source": "--data",
-    "architecture": "--student",
     "recipe": "--recipe",
     "recipe_options": "--option",
     "unlabelled": "--unlabelled",
-    "most_unlabelled": "--most-unlabelled",
-    "augment": "--augment",
-    "select": "--select",
-    "mixup": "--mixup",
-    "smoothing": "--smoothing",
-    "embeddings": "--embeddings",
-    "embedding_size": "--embedding-size",
-    "hidden_size": "--hidden-size",
-    "vocab_size": "--vocab-size",
-    "char_embedding_size": "--char-embedding-size",
-    "crf": "--crf",
-    "layers": "--layers",
-    "heads": "--heads",
-    "feed_forward": "--ffn",
-    "init": "--init",
-    "combination": "--combination",
-    "freeze_embeddings": "--freeze-embeddings",
-    "num_train_epochs": "--epochs",
-    "per_device_train_batch_size": "--batch-size",
-    "learning_rate": "--learning-rate",
-    "max_length": "--max-length",
+    **{name: flag_of(name, option) for kind in KINDS_OF_SETTINGS for name, option in options_of(kind).items()},
     "seed": "--seed",
     "live": "--live",
-    "text": "--text",
-    "text_pair": "--text-pair",
-    "label": "--label",
-    "task": "--task",
-    "repair_tags": "--repair-tags",
     "teacher_dtype": "--teacher-dtype",
 }
 NOTHING: tuple[Any, ...] = (None, False, [], (), {}, "", 0)

@@ -12,32 +12,32 @@ from eyas.losses.hidden_states import (
     EmbeddingRelationLoss,
     HiddenStateLoss,
     LastStateLoss,
-    PatientLoss,
+    PKDLoss,
     RelationLoss,
     SampleRelationLoss,
 )
 from eyas.losses.labels import HardLabelLoss
 from eyas.losses.layer_mapping import MAPPINGS, EarthMovers
 from eyas.losses.logits import (
-    AdaptiveLoss,
+    AdaKDLoss,
     AnnealedMSELoss,
     ContinuationLoss,
     CosineLogitLoss,
-    DecoupledLoss,
+    DISTLoss,
+    DKDLoss,
     HuberLogitLoss,
     JensenShannonLoss,
     LogitMSELoss,
-    PearsonLoss,
+    LogitStandardizationLoss,
     SoftCrossEntropyLoss,
     SoftTargetLoss,
-    StandardisedLoss,
 )
 from eyas.losses.members import DiversityLoss, MutualLoss
 from eyas.losses.weights import LearnedWeights
 
 __all__ = [
     "MAPPINGS",
-    "AdaptiveLoss",
+    "AdaKDLoss",
     "AnnealedMSELoss",
     "AttentionLoss",
     "AttentionRelationLoss",
@@ -47,7 +47,8 @@ __all__ = [
     "ContrastiveLoss",
     "CosineHiddenLoss",
     "CosineLogitLoss",
-    "DecoupledLoss",
+    "DISTLoss",
+    "DKDLoss",
     "DiversityLoss",
     "EarthMovers",
     "EmbeddingLoss",
@@ -59,16 +60,15 @@ __all__ = [
     "LastStateLoss",
     "LearnedWeights",
     "LogitMSELoss",
+    "LogitStandardizationLoss",
     "Loss",
     "MiniLMLoss",
     "MiniLMv2Loss",
     "MutualLoss",
-    "PatientLoss",
-    "PearsonLoss",
+    "PKDLoss",
     "RelationLoss",
     "SampleRelationLoss",
     "SoftCrossEntropyLoss",
     "SoftTargetLoss",
-    "StandardisedLoss",
     "schedules",
 ]

@@ -15,7 +15,15 @@ from torch.nn import functional as F
 from eyas.errors import ModelError
 from eyas.losses.base import Fields, Loss
 from eyas.losses.hidden_states import masked_mean
-from eyas.losses.layer_mapping import Attention, LayerMapping, Layers, Pairs, layer_mapping, mapped_distance
+from eyas.losses.layer_mapping import (
+    Attention,
+    LayerMapping,
+    Layers,
+    MappedLoss,
+    Pairs,
+    layer_mapping,
+    mapped_distance,
+)
 from eyas.losses.schedules import Schedule
 from eyas.models.inside import check_attention
 
@@ -23,17 +31,18 @@ from eyas.models.inside import check_attention
 CLOSED = -1e9
 
 
-class AttentionLoss(Loss):
+class AttentionLoss(MappedLoss):
     """Between the attentions of mapped layers, head by head.
 
     Args:
-        of: "scores" = squared error before the softmax (TinyBERT, Jiao et al. 2020, eq. 7); "probabilities" = squared
-            error behind it; "divergence" = KL(teacher || student) of each token's distribution.
+        of: "scores" = squared error before the softmax (TinyBERT); "probabilities" = squared error behind it;
+            "divergence" = KL(teacher || student) of each token's distribution.
         mapping: which layer learns from which.
     """
 
-    student_fields: frozenset[str] = frozenset({"queries", "keys"})
-    teacher_fields: frozenset[str] = frozenset({"queries", "keys"})
+    paper = "TinyBERT, Jiao et al. 2020, eq. 7"
+    student_fields = frozenset({"queries", "keys"})
+    teacher_fields = frozenset({"queries", "keys"})
     needs = "with as many heads as the teacher"
 
     def __init__(
@@ -43,131 +52,150 @@ class AttentionLoss(Loss):
         weight: float | Schedule = 1.0,
     ) -> None:
         super().__init__(weight)
-        self.of, self.mapping = of, _mapping(mapping)
+        self.of = of
+        self.map_layers(_without_attention(mapping))
 
-    def prepare(self, student: Any, teacher: Any) -> None:
+    def check_models(self, student: Any, teacher: Any) -> None:
         """Raises ModelError where the numbers of heads differ, or attention is more than queries times keys."""
-        check_attention(teacher)
-        ours, theirs = student.num_attention_heads, teacher.num_attention_heads
-        if ours != theirs:
-            raise ModelError(
-                f"{type(self).__name__} compares head by head, but the student has {ours} heads and the teacher "
-                f"{theirs}. Give the student as many with --heads, or use a recipe with relations, such as minilmv2."
-            )
+        super().check_models(student, teacher)
+        check_heads(type(self).__name__, student, teacher)
 
-    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+    def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         mask = batch["attention_mask"].bool()
         pairs = (mask.unsqueeze(1) & mask.unsqueeze(2)).unsqueeze(1)
 
-        def distance(ours: Tensor, theirs: Tensor) -> Tensor:
+        def distance(student_scores: Tensor, teacher_scores: Tensor) -> Tensor:
             if self.of == "scores":
-                return masked_mean((ours - theirs).square(), pairs.expand_as(ours))
-            return attention_distance(ours, theirs, mask, self.of)
+                return masked_mean((student_scores - teacher_scores).square(), pairs.expand_as(student_scores))
+            return attention_distance(student_scores, teacher_scores, mask, self.of)
 
         return mapped_distance(_scores(student), _scores(teacher), self.mapping, distance)
 
 
 class MiniLMLoss(Loss):
-    """Last layer's attention distribution and value relation (MiniLM, Wang et al. 2020, eq. 5 to 7); any width.
+    """Last layer's attention distribution and value relation; any width.
 
     The numbers of heads must be the same.
     """
 
-    student_fields: frozenset[str] = frozenset({"queries", "keys", "values"})
-    teacher_fields: frozenset[str] = frozenset({"queries", "keys", "values"})
+    paper = "MiniLM, Wang et al. 2020, eq. 5 to 7"
+    student_fields = frozenset({"queries", "keys", "values"})
+    teacher_fields = frozenset({"queries", "keys", "values"})
     needs = AttentionLoss.needs
-    prepare = AttentionLoss.prepare
 
-    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+    def check_models(self, student: Any, teacher: Any) -> None:
+        check_heads(type(self).__name__, student, teacher)
+
+    def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         mask = batch["attention_mask"].bool()
-        ours, theirs = (_last(fields, fields["heads"]) for fields in (student, teacher))
-        attention = attention_distance(_dots(ours[0], ours[1]), _dots(theirs[0], theirs[1]), mask, "divergence")
-        values = attention_distance(_dots(ours[2], ours[2]), _dots(theirs[2], theirs[2]), mask, "divergence")
+        (q, k, v), (teacher_q, teacher_k, teacher_v) = (_last(fields, fields["heads"]) for fields in (student, teacher))
+        attention = attention_distance(_dots(q, k), _dots(teacher_q, teacher_k), mask, "divergence")
+        values = attention_distance(_dots(v, v), _dots(teacher_v, teacher_v), mask, "divergence")
         return attention + values
 
 
 class MiniLMv2Loss(Loss):
-    """Relations of queries, keys and values among themselves, in any number of heads (Wang et al. 2021, eq. 1 to 5).
+    """Relations of queries, keys and values among themselves, in any number of heads.
 
     Args:
         heads: relation heads; must divide both sizes.
         teacher_layer: counted from 1, or from the end with negative numbers: -1 = the last.
     """
 
-    student_fields: frozenset[str] = frozenset({"queries", "keys", "values"})
-    teacher_fields: frozenset[str] = frozenset({"queries", "keys", "values"})
+    paper = "MiniLMv2, Wang et al. 2021, eq. 1 to 5"
+    student_fields = frozenset({"queries", "keys", "values"})
+    teacher_fields = frozenset({"queries", "keys", "values"})
 
     def __init__(self, heads: int = 12, teacher_layer: int = -1, weight: float | Schedule = 1.0) -> None:
         super().__init__(weight)
         self.heads, self.teacher_layer = heads, teacher_layer
 
-    def prepare(self, student: Any, teacher: Any) -> None:
-        """Fewer relation heads, where they don't divide both sizes; raises ModelError for a layer that is not there."""
+    def check_models(self, student: Any, teacher: Any) -> None:
+        """Raises ModelError for a layer that is not there."""
+        super().check_models(student, teacher)
         count = teacher.num_hidden_layers
         if not (-count <= self.teacher_layer <= count and self.teacher_layer):
             raise ModelError(
                 f"teacher_layer={self.teacher_layer}, expected 1 to {count}, or -{count} to -1 from the end."
             )
+
+    def prepare(self, student: Any, teacher: Any) -> None:
+        """Fewer relation heads, where they don't divide both sizes."""
+        super().prepare(student, teacher)
         self.heads = math.gcd(self.heads, math.gcd(student.hidden_size, teacher.hidden_size))
 
-    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+    def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         place = self.teacher_layer - 1 if self.teacher_layer > 0 else self.teacher_layer
         mask = batch["attention_mask"].bool()
         return _relation_distance(_last(student, self.heads), _last(teacher, self.heads, place), mask)
 
 
-class AttentionRelationLoss(MiniLMv2Loss):
-    """The same relations of mapped layers, not the last alone (MLKD-BERT, Zhang et al. 2024, attention relation).
+class AttentionRelationLoss(MiniLMv2Loss, MappedLoss):
+    """The same relations of mapped layers, not the last alone.
 
     Args:
         heads: relation heads; must divide both sizes.
         mapping: which layer learns from which.
     """
 
+    paper = "MLKD-BERT, Zhang et al. 2024, attention relation"
+
     def __init__(
         self, heads: int = 12, mapping: str | LayerMapping | Pairs = "uniform", weight: float | Schedule = 1.0
     ) -> None:
         super().__init__(heads, weight=weight)
-        self.mapping = _mapping(mapping)
+        self.map_layers(_without_attention(mapping))
 
-    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+    def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         mask = batch["attention_mask"].bool()
-        # [batch, 3, heads, length, size of a head], one a layer
-        ours, theirs = (self._relations(fields) for fields in (student, teacher))
 
         def distance(a: Tensor, b: Tensor) -> Tensor:
             return _relation_distance(a.unbind(1), b.unbind(1), mask)
 
-        return mapped_distance(ours, theirs, self.mapping, distance)
+        return mapped_distance(self._relations(student), self._relations(teacher), self.mapping, distance)
 
     def _relations(self, fields: Fields) -> Layers:
+        """[batch, 3, heads, length, size of a head], one a layer."""
         return Layers(len(fields["queries"]), lambda layer: torch.stack(tuple(_last(fields, self.heads, layer)), 1))
 
 
-def _mapping(choice: str | LayerMapping | Pairs) -> LayerMapping:
-    """By name; raises ModelError for one that weighs states by their first token, which attentions have not."""
+def check_heads(loss: str, student: Any, teacher: Any) -> None:
+    """Raises ModelError where the numbers of heads differ, or attention is more than queries times keys."""
+    check_attention(teacher)
+    if student.num_attention_heads != teacher.num_attention_heads:
+        raise ModelError(
+            f"{loss} compares head by head, but the student has {student.num_attention_heads} heads and the teacher "
+            f"{teacher.num_attention_heads}. Give the student as many with --heads, or use a recipe with relations, "
+            "such as minilmv2."
+        )
+
+
+def _without_attention(choice: str | LayerMapping | Pairs) -> LayerMapping:
+    """The mapping; raises ModelError for one that weighs states by their first token, which attentions have not."""
     mapping = layer_mapping(choice)
     if isinstance(mapping, Attention):
         raise ModelError("The mapping 'attention' weighs hidden states, not attentions. Choose another for those.")
     return mapping
 
 
-def _relation_distance(ours: Sequence[Tensor], theirs: Sequence[Tensor], mask: Tensor) -> Tensor:
+def _relation_distance(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
     """Between the relations of queries, keys and values, [batch, heads, length, size of a head] each, summed."""
     terms = [
-        attention_distance(_dots(a, a), _dots(b, b), mask, "divergence") for a, b in zip(ours, theirs, strict=True)
+        attention_distance(_dots(a, a), _dots(b, b), mask, "divergence") for a, b in zip(student, teacher, strict=True)
     ]
     return torch.stack(terms).sum()
 
 
-def attention_distance(ours: Tensor, theirs: Tensor, mask: Tensor, of: str) -> Tensor:
+def attention_distance(student_scores: Tensor, teacher_scores: Tensor, mask: Tensor, of: str) -> Tensor:
     """Between softmaxed scores [batch, heads, length, length], mean over heads and tokens that are no padding."""
     closed = ~mask[:, None, None, :]
-    mine, yours = (F.log_softmax(scores.masked_fill(closed, CLOSED), -1) for scores in (ours, theirs))
+    student, teacher = (
+        F.log_softmax(scores.masked_fill(closed, CLOSED), -1) for scores in (student_scores, teacher_scores)
+    )
     if of == "probabilities":
         pairs = (mask.unsqueeze(1) & mask.unsqueeze(2)).unsqueeze(1)
-        return masked_mean((mine.exp() - yours.exp()).square(), pairs.expand_as(mine))
-    divergence = (yours.exp() * (yours - mine)).masked_fill(closed, 0.0).sum(-1)
+        return masked_mean((student.exp() - teacher.exp()).square(), pairs.expand_as(student))
+    divergence = (teacher.exp() * (teacher - student)).masked_fill(closed, 0.0).sum(-1)
     return masked_mean(divergence, mask.unsqueeze(1).expand_as(divergence))
 
 

@@ -5,13 +5,13 @@ from torch import Tensor
 from eyas.errors import ModelError
 from eyas.losses.base import Fields, Loss
 from eyas.losses.hidden_states import masked_mean
-from eyas.losses.layer_mapping import normalised
+from eyas.losses.layer_mapping import normalized
 from eyas.losses.schedules import Schedule
 from eyas.tasks import Task
 
 
 class AttributionLoss(Loss):
-    """Squared error of attribution maps, each of length 1 over its text (AD-KD, Wu et al. 2023, eq. 5 to 8).
+    """Squared error of attribution maps, each of length 1 over its text.
 
     A token's attribution is the length of its gradient times input, [batch, labels, length, size]; there is a map for
     each label, and a step costs a pass back through both models for each of them. Any student has them that reads the
@@ -21,8 +21,9 @@ class AttributionLoss(Loss):
         dimensions: of the teacher's, how many with the largest values count; None = all.
     """
 
-    student_fields: frozenset[str] = frozenset({"logits", "attributions"})
-    teacher_fields: frozenset[str] = frozenset({"attributions"})
+    paper = "AD-KD, Wu et al. 2023, eq. 5 to 8"
+    student_fields = frozenset({"logits", "attributions"})
+    teacher_fields = frozenset({"attributions"})
     of_whole_texts = True
 
     def __init__(self, dimensions: int | None = None, weight: float | Schedule = 1.0) -> None:
@@ -37,14 +38,14 @@ class AttributionLoss(Loss):
                 f"AttributionLoss is of one decision a text; this is {task.describe()}. Choose another recipe."
             )
 
-    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
-        ours_read = batch["attention_mask"]
-        mask = (ours_read.bool() & teacher.get("attention_mask", ours_read).bool()).unsqueeze(1)
-        theirs = teacher["attributions"].abs()
-        if self.dimensions is not None and self.dimensions < theirs.shape[-1]:
-            theirs = theirs.topk(self.dimensions, -1).values
-        ours, theirs = (normalised(self._length(values) * mask) for values in (student["attributions"], theirs))
-        return masked_mean((ours - theirs).square(), mask.expand_as(ours))
+    def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        student_mask = batch["attention_mask"]
+        mask = (student_mask.bool() & teacher.get("attention_mask", student_mask).bool()).unsqueeze(1)
+        target = teacher["attributions"].abs()
+        if self.dimensions is not None and self.dimensions < target.shape[-1]:
+            target = target.topk(self.dimensions, -1).values
+        maps, target = (normalized(self._length(values) * mask) for values in (student["attributions"], target))
+        return masked_mean((maps - target).square(), mask.expand_as(maps))
 
     @staticmethod
     def _length(values: Tensor) -> Tensor:

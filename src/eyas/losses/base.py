@@ -2,9 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from eyas.errors import ModelError
 from eyas.losses.schedules import Schedule, at
@@ -13,8 +14,11 @@ from eyas.tasks import Task
 Fields = Mapping[str, Any]
 
 
-class Loss(ABC):
+class Loss(nn.Module, ABC):
     """One term of the objective. A loss never holds a model: it declares the fields it reads.
+
+    What it learns with the student, such as a projection, is a submodule: it is trained and checkpointed with the
+    student and left behind at the end.
 
     Args:
         weight: a number, or a schedule (progress of the training, 0 to 1 -> number).
@@ -22,15 +26,21 @@ class Loss(ABC):
 
     student_fields: frozenset[str] = frozenset({"logits"})
     teacher_fields: frozenset[str] = frozenset()
+    # The paper, section and equation.
+    paper: ClassVar[str] = ""
     # Whether it compares one vector of each text, which taggers don't have.
-    of_whole_texts = False
+    of_whole_texts: ClassVar[bool] = False
     # What it needs of the student beside being a transformer, in words.
-    needs = ""
-    # Learned with the student and left behind when it is done.
-    projection: nn.Module | None = None
+    needs: ClassVar[str] = ""
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
+        super().__init__()
         self.weight = weight
+
+    @property
+    def reads_layers(self) -> bool:
+        """Whether it reads more of the teacher than logits."""
+        return bool(self.teacher_fields - {"logits"})
 
     def check(self, task: Task) -> None:
         """Raises ModelError where it can't teach `task`."""
@@ -40,25 +50,14 @@ class Loss(ABC):
                 "tokens, such as tinybert or minilm, or one that reads logits."
             )
 
-    def prepare(self, student: Any, teacher: Any) -> None:  # noqa: B027 (most losses have nothing to prepare)
-        """Look at the configurations of both models before training, where more than logits is read.
+    def check_models(self, student: Any, teacher: Any) -> None:
+        """Raises ModelError where it can't compare models of these configurations."""
 
-        Raises:
-            ModelError: they do not fit.
-        """
-
-    @property
-    def mappings(self) -> list[Any]:
-        """Its layer mappings."""
-        return [self.mapping] if hasattr(self, "mapping") else []
-
-    @property
-    def learned(self) -> list[nn.Module]:
-        """What it learns with the student, or remembers from step to step: kept in the student's checkpoints."""
-        return [module for module in (self.projection, *self.mappings) if isinstance(module, nn.Module)]
+    def prepare(self, student: Any, teacher: Any) -> None:
+        """Make what is learned with the student, from the configurations of both models, before training."""
 
     @abstractmethod
-    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+    def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         """The unweighted term, a scalar.
 
         Args:
@@ -69,12 +68,46 @@ class Loss(ABC):
             progress: how far the training is, 0 to 1.
         """
 
-    def weighted(self, student: Fields, teacher: Fields, batch: Fields, progress: float) -> Tensor:
-        """The term times its weight at `progress`."""
-        return at(self.weight, progress) * self(student, teacher, batch, progress)
+    def terms(self, student: Fields, teacher: Fields, batch: Fields, progress: float) -> list[tuple[str, Tensor]]:
+        """What it adds to the objective at `progress`, as (name, value): the term times its weight."""
+        return [(type(self).__name__, at(self.weight, progress) * self(student, teacher, batch, progress))]
 
     @staticmethod
     def task_of(batch: Fields, student: Fields) -> Task:
         """The batch's task; classification where it says nothing."""
         task = batch.get("task")
         return task if task is not None else Task("classification", tuple(map(str, range(student["logits"].shape[-1]))))
+
+
+class RawLogitLoss(Loss):
+    """Compares logits as they are.
+
+    A CRF has no logits but log-probabilities of tags given the sentence: they are matched by Kullback-Leibler
+    divergence instead (Wang et al. 2020, "Structure-level KD", token posteriors).
+    """
+
+    teacher_fields = frozenset({"logits"})
+
+    def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        student_logits, target = student["logits"], self.target(teacher["logits"], progress)
+        if batch.get("posteriors"):
+            return self.reduce(kl_divergences(student_logits, target), progress)
+        return self.distance(student_logits, target, self.task_of(batch, student), progress)
+
+    def target(self, teacher_logits: Tensor, progress: float) -> Tensor:
+        """What the student's logits should be."""
+        return teacher_logits
+
+    @abstractmethod
+    def distance(self, student_logits: Tensor, target: Tensor, task: Task, progress: float) -> Tensor:
+        """Between logits [rows, labels]; a scalar."""
+
+    def reduce(self, errors: Tensor, progress: float) -> Tensor:
+        """Errors of each row [rows] -> a scalar."""
+        return errors.mean()
+
+
+def kl_divergences(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """KL(teacher || student) of logits [..., choices], summed over choices: [...]."""
+    student, teacher = F.log_softmax(student_logits, -1), F.log_softmax(teacher_logits, -1)
+    return F.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)

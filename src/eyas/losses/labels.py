@@ -13,7 +13,7 @@ class HardLabelLoss(Loss):
     log-likelihood of the sequence, which it gives itself.
     """
 
-    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+    def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         if student.get("sequence_loss") is not None:
             loss: Tensor = student["sequence_loss"]
             return loss

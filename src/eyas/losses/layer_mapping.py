@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eyas.errors import ModelError, install_hint
+from eyas.losses.base import Loss
 
 Pairs = list[tuple[int, int]]
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -43,8 +44,8 @@ class Layers(Sequence[Tensor]):
 class LayerMapping(Protocol):
     """Chooses what each layer of the student is compared with.
 
-    One that depends on the numbers of layers may have a `prepare(student_layers, teacher_layers)`, called before the
-    training, to begin anew or to refuse them.
+    One that depends on the numbers of layers may have a `check(student_layers, teacher_layers)` that refuses them
+    before the training, and a `reset(student_layers, teacher_layers)` that begins anew.
     """
 
     def __call__(
@@ -100,27 +101,27 @@ class Fixed:
     def __init__(self, pairs: Callable[[int, int], Pairs] = uniform) -> None:
         self.pairs = pairs
 
-    def prepare(self, student_layers: int, teacher_layers: int) -> None:
+    def check(self, student_layers: int, teacher_layers: int) -> None:
         """Raises ModelError for a pair of layers that are not there."""
-        for ours, theirs in self.pairs(student_layers, teacher_layers):
-            if not (1 <= ours <= student_layers and 1 <= theirs <= teacher_layers):
+        for pair in self.pairs(student_layers, teacher_layers):
+            if not (1 <= pair[0] <= student_layers and 1 <= pair[1] <= teacher_layers):
                 raise ModelError(
-                    f"The layer mapping has the pair ({ours}, {theirs}), but there are {student_layers} layers in the "
+                    f"The layer mapping has the pair {pair}, but there are {student_layers} layers in the "
                     f"student and {teacher_layers} in the teacher, numbered from 1."
                 )
 
     def __call__(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], distance: Distance
     ) -> Iterable[tuple[int, Tensor, float]]:
-        self.prepare(len(student), len(teacher))
-        for ours, theirs in self.pairs(len(student), len(teacher)):
-            yield ours - 1, teacher[theirs - 1], 1.0
+        self.check(len(student), len(teacher))
+        for student_layer, teacher_layer in self.pairs(len(student), len(teacher)):
+            yield student_layer - 1, teacher[teacher_layer - 1], 1.0
 
 
 class MeanOfBlock:
     """The teacher's layers in as many blocks as the student has layers; each layer learns its block's mean."""
 
-    def prepare(self, student_layers: int, teacher_layers: int) -> None:
+    def check(self, student_layers: int, teacher_layers: int) -> None:
         """Raises ModelError for a student of more layers than the teacher has."""
         if student_layers > teacher_layers:
             raise ModelError(
@@ -131,7 +132,7 @@ class MeanOfBlock:
     def __call__(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], distance: Distance
     ) -> Iterable[tuple[int, Tensor, float]]:
-        self.prepare(len(student), len(teacher))
+        self.check(len(student), len(teacher))
         edges = np.linspace(0, len(teacher), len(student) + 1).round().astype(int)
         for layer, (start, end) in enumerate(pairwise(edges.tolist())):
             yield layer, torch.stack(list(teacher[start : max(end, start + 1)])).mean(0), 1.0
@@ -140,19 +141,19 @@ class MeanOfBlock:
 class Attention:
     """Each layer learns a mean of all the teacher's layers, weighted by likeness (ALP-KD, Passban et al. 2021, eq. 4).
 
-    Likeness is the dot product of the first token's states; with normalised states, their cosine. The student learns
+    Likeness is the dot product of the first token's states; with normalized states, their cosine. The student learns
     from the mean alone: no gradient goes through the weights.
     """
 
     def __call__(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], distance: Distance
     ) -> Iterable[tuple[int, Tensor, float]]:
-        theirs = torch.stack(list(teacher), 1)  # [batch, layers, ...]
-        keys = theirs[:, :, 0] if theirs.dim() == 4 else theirs
+        states = torch.stack(list(teacher), 1)  # [batch, layers, ...]
+        keys = states[:, :, 0] if states.dim() == 4 else states
         for layer, state in enumerate(student):
             query = state[:, 0] if state.dim() == 3 else state
             weights = torch.einsum("bh,blh->bl", query.detach(), keys).softmax(1)
-            yield layer, torch.einsum("bl,bl...->b...", weights, theirs), 1.0
+            yield layer, torch.einsum("bl,bl...->b...", weights, states), 1.0
 
 
 class RandomLayers:
@@ -162,8 +163,8 @@ class RandomLayers:
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], distance: Distance
     ) -> Iterable[tuple[int, Tensor, float]]:
         drawn = torch.randperm(len(teacher))[: len(student)].sort().values.tolist()
-        for layer, theirs in enumerate(drawn):
-            yield layer, teacher[theirs], 1.0
+        for layer, place in enumerate(drawn):
+            yield layer, teacher[place], 1.0
 
 
 class EarthMovers(nn.Module):
@@ -179,9 +180,9 @@ class EarthMovers(nn.Module):
     def __init__(self, temperature: float | None = None) -> None:
         super().__init__()
         self.temperature = temperature
-        self.prepare(0, 0)
+        self.reset(0, 0)
 
-    def prepare(self, student_layers: int, teacher_layers: int) -> None:
+    def reset(self, student_layers: int, teacher_layers: int) -> None:
         """The same weight for every layer."""
         for name, layers in (("student_weights", student_layers), ("teacher_weights", teacher_layers)):
             self.register_buffer(name, torch.full((layers,), 1 / max(layers, 1), dtype=torch.float64))
@@ -191,28 +192,28 @@ class EarthMovers(nn.Module):
     ) -> Iterable[tuple[int, Tensor, float]]:
         student, teacher = list(student), list(teacher)  # each made once
         with torch.no_grad():
-            costs = np.array([[float(distance(ours, theirs)) for theirs in teacher] for ours in student])
+            costs = np.array([[float(distance(state, target)) for target in teacher] for state in student])
         if len(self.get_buffer("student_weights")) != len(student):
-            self.prepare(len(student), len(teacher))
+            self.reset(len(student), len(teacher))
         weights = [self.get_buffer(f"{side}_weights") for side in ("student", "teacher")]
-        ours, theirs = (weight.cpu().numpy().copy() for weight in weights)
-        flow = _transport(ours, theirs, costs)
+        supply, demand = (weight.cpu().numpy().copy() for weight in weights)
+        flow = _transport(supply, demand, costs)
         if self.temperature is not None:
             moved = flow * costs
-            for weight, cost in zip(weights, (moved.sum(1) / ours, moved.sum(0) / theirs), strict=True):
+            for weight, cost in zip(weights, (moved.sum(1) / supply, moved.sum(0) / demand), strict=True):
                 weight.copy_(torch.from_numpy(_attention(cost, self.temperature)))
         for layer, row in enumerate(flow):
             for place in np.flatnonzero(row > 0).tolist():
                 yield layer, teacher[place], float(row[place])
 
 
-def _transport(ours: np.ndarray, theirs: np.ndarray, costs: np.ndarray) -> np.ndarray:
+def _transport(supply: np.ndarray, demand: np.ndarray, costs: np.ndarray) -> np.ndarray:
     """[student layers, teacher layers] the flow of least cost."""
     try:
         import ot
     except ModuleNotFoundError:
         raise ModelError(f"The earth mover's mapping needs POT. {install_hint('emd')}") from None
-    return np.asarray(ot.emd(ours, theirs, costs))
+    return np.asarray(ot.emd(supply, demand, costs))
 
 
 def _attention(costs: np.ndarray, temperature: float) -> np.ndarray:
@@ -236,9 +237,29 @@ def mapped_distance(
     return torch.stack(terms).sum() / total
 
 
-def normalised(states: Tensor) -> Tensor:
+def normalized(states: Tensor) -> Tensor:
     """States of length 1."""
     return F.normalize(states, dim=-1)
+
+
+class MappedLoss(Loss):
+    """A loss of layers that a mapping pairs."""
+
+    mapping: LayerMapping
+
+    def map_layers(self, choice: "str | LayerMapping | Pairs") -> None:
+        """Set the mapping; see `layer_mapping`."""
+        self.mapping = layer_mapping(choice)
+
+    def check_models(self, student: Any, teacher: Any) -> None:
+        super().check_models(student, teacher)
+        if hasattr(self.mapping, "check"):
+            self.mapping.check(student.num_hidden_layers, teacher.num_hidden_layers)
+
+    def prepare(self, student: Any, teacher: Any) -> None:
+        super().prepare(student, teacher)
+        if hasattr(self.mapping, "reset"):
+            self.mapping.reset(student.num_hidden_layers, teacher.num_hidden_layers)
 
 
 MAPPINGS: dict[str, Callable[[], LayerMapping]] = {
@@ -262,7 +283,7 @@ def layer_mapping(choice: "str | LayerMapping | Pairs") -> LayerMapping:
         ModelError: an unknown name.
     """
     if isinstance(choice, str) and re.fullmatch(r"\d+-\d+(,\d+-\d+)*", choice):
-        choice = [(int(ours), int(theirs)) for ours, theirs in (pair.split("-") for pair in choice.split(","))]
+        choice = [(int(first), int(second)) for first, second in (pair.split("-") for pair in choice.split(","))]
     if not isinstance(choice, list) and not callable(choice):
         if choice not in MAPPINGS:
             raise ModelError(

@@ -10,32 +10,34 @@ from eyas.models.objective import distributions
 
 
 class MutualLoss(Loss):
-    """Each member learns from every other (mutual learning, Zhang et al. 2018, eq. 5; Niyaz & Bathula 2021).
+    """Each member learns from every other.
 
     The mean, over pairs of members, of the Kullback-Leibler divergence from the one to the other, who is not taught
     by it.
     """
 
-    student_fields: frozenset[str] = frozenset({"logits", "member_logits"})
+    paper = "Mutual learning, Zhang et al. 2018, eq. 5; Niyaz & Bathula 2021"
+    student_fields = frozenset({"logits", "member_logits"})
 
     def __init__(self, temperature: float | Schedule = 1.0, weight: float | Schedule = 1.0) -> None:
         super().__init__(weight)
         self.divergence = SoftTargetLoss(temperature)
 
-    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+    def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         members = student["member_logits"].unbind()
-        pairs = [(ours, peer.detach()) for ours in members for peer in members if peer is not ours]
-        terms = [self.divergence({"logits": ours}, {"logits": peer}, batch, progress) for ours, peer in pairs]
+        pairs = [(own, peer.detach()) for own in members for peer in members if peer is not own]
+        terms = [self.divergence({"logits": own}, {"logits": peer}, batch, progress) for own, peer in pairs]
         return torch.stack(terms).mean() if terms else torch.zeros(())
 
 
 class DiversityLoss(Loss):
-    """Minus the spread of the members' beliefs around their mean (negative correlation, Liu & Yao 1999, eq. 4)."""
+    """Minus the spread of the members' predictions around their mean."""
 
-    student_fields: frozenset[str] = frozenset({"logits", "member_logits"})
+    paper = "Negative correlation, Liu & Yao 1999, eq. 4"
+    student_fields = frozenset({"logits", "member_logits"})
 
-    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+    def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         members = student["member_logits"]
         task = self.task_of(batch, student)
-        beliefs = [choices.softmax(-1) for choices in distributions(task, members)] or [members]
-        return -torch.stack([(belief - belief.mean(0)).square().sum(-1).mean() for belief in beliefs]).mean()
+        probs = [choices.softmax(-1) for choices in distributions(task, members)] or [members]
+        return -torch.stack([(own - own.mean(0)).square().sum(-1).mean() for own in probs]).mean()

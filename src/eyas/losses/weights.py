@@ -1,7 +1,7 @@
 """Weights that are learned instead of chosen."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ SCALE = 50.0
 
 
 class LearnedWeights(Loss):
-    """The sum of exp(-s) * term + s, with a learned s for each term (Kendall et al. 2018, section 3.2).
+    """The sum of exp(-s) * term + s, with a learned s for each term.
 
     s is the logarithm of the term's variance: a term that can't be brought down loses its weight.
 
@@ -22,41 +22,38 @@ class LearnedWeights(Loss):
         losses: the terms; their own weights still count.
     """
 
+    paper = "Kendall et al. 2018, section 3.2"
+
     def __init__(self, losses: Sequence[Loss]) -> None:
         super().__init__()
-        self.losses = list(losses)
+        self._losses = nn.ModuleList(losses)
         self.student_fields = frozenset().union(*(loss.student_fields for loss in losses))
         self.teacher_fields = frozenset().union(*(loss.teacher_fields for loss in losses))
-        self.projection: _Learned = _Learned(len(self.losses))
+        # The logarithms of the terms' variances over `SCALE`.
+        self.scaled_log_variances = nn.Parameter(torch.zeros(len(losses)))
+        # So that they take no more than their share of what gradients are clipped by.
+        self.scaled_log_variances.register_hook(lambda slope: slope / SCALE)
+
+    @property
+    def losses(self) -> list[Loss]:
+        return list(cast(Any, self._losses))
 
     def check(self, task: Task) -> None:
         for loss in self.losses:
             loss.check(task)
 
-    @property
-    def mappings(self) -> list[Any]:
-        return [mapping for loss in self.losses for mapping in loss.mappings]
-
-    @property
-    def learned(self) -> list[nn.Module]:
-        return [self.projection]  # what its terms learn is in there
+    def check_models(self, student: Any, teacher: Any) -> None:
+        for loss in self.losses:
+            loss.check_models(student, teacher)
 
     def prepare(self, student: Any, teacher: Any) -> None:
-        for number, loss in enumerate(self.losses):
+        for loss in self.losses:
             loss.prepare(student, teacher)
-            self.projection.add_module(str(number), nn.ModuleList(loss.learned))
 
-    def __call__(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
-        terms = torch.stack([loss.weighted(student, teacher, batch, progress) for loss in self.losses])
-        log_variances = SCALE * self.projection.scaled_log_variances
-        return (torch.exp(-log_variances) * terms + log_variances).sum()
+    def terms(self, student: Fields, teacher: Fields, batch: Fields, progress: float) -> list[tuple[str, Tensor]]:
+        terms = [term for loss in self.losses for term in loss.terms(student, teacher, batch, progress)]
+        log_variances = (SCALE * self.scaled_log_variances).unbind()
+        return [(name, torch.exp(-s) * term + s) for (name, term), s in zip(terms, log_variances, strict=True)]
 
-
-class _Learned(nn.Module):
-    """The logarithms of the terms' variances over `SCALE`, and below them what the terms learn themselves."""
-
-    def __init__(self, terms: int) -> None:
-        super().__init__()
-        self.scaled_log_variances = nn.Parameter(torch.zeros(terms))
-        # So that they take no more than their share of what gradients are clipped by.
-        self.scaled_log_variances.register_hook(lambda slope: slope / SCALE)
+    def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        return torch.stack([term for _, term in self.terms(student, teacher, batch, progress)]).sum()

@@ -15,7 +15,7 @@ from eyas.models.configuration import (
     StaticConfig,
     StudentConfig,
 )
-from eyas.models.ensemble import ENSEMBLE, MEMBERS, EnsembleForSequenceClassification, member_names
+from eyas.models.ensemble import MEMBERS, EnsembleForSequenceClassification
 from eyas.models.sequence import StudentForSequenceClassification
 from eyas.models.static import StaticForSequenceClassification, StaticForTokenClassification
 from eyas.models.student import Student, is_student
@@ -38,7 +38,6 @@ AutoConfig.register(EnsembleConfig.model_type, EnsembleConfig)
 AutoModelForSequenceClassification.register(EnsembleConfig, EnsembleForSequenceClassification)
 
 __all__ = [
-    "ENSEMBLE",
     "STUDENTS",
     "TAGGERS",
     "BiLSTMConfig",
@@ -60,5 +59,4 @@ __all__ = [
     "StudentForSequenceClassification",
     "StudentForTokenClassification",
     "is_student",
-    "member_names",
 ]

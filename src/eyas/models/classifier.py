@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eyas.models.loading import MAX_LENGTH, input_length, load_classifier, task_of_config
+from eyas.models.loading import input_length, load_classifier, task_of_config
 from eyas.models.student import is_student
 from eyas.runtime.alignment import WordEncoder, pad
 from eyas.runtime.answers import Answer
 from eyas.runtime.predictor import tag
+from eyas.settings import MAX_LENGTH
 from eyas.tasks import Task
 from eyas.text import clean_texts, wrong_shape
 

@@ -15,19 +15,17 @@ from eyas.models.cnn_lstm import CNNLSTMForSequenceClassification
 from eyas.models.configuration import EnsembleConfig, StudentConfig
 from eyas.models.sequence import StudentForSequenceClassification, TextHead, TextStudent
 from eyas.models.static import StaticForSequenceClassification
+from eyas.settings import PROBABILITIES
 from eyas.tasks import Task
 
 logger = logging.getLogger("eyas")
 
-ENSEMBLE = "ensemble"
 MEMBERS: dict[str, type[StudentForSequenceClassification]] = {
     "static": StaticForSequenceClassification,
     "cnn": CNNForSequenceClassification,
     "bilstm": BiLSTMForSequenceClassification,
     "cnn-lstm": CNNLSTMForSequenceClassification,
 }
-LOGITS, PROBABILITIES, WEIGHTS = "logits", "probabilities", "weights"
-COMBINATIONS = (LOGITS, PROBABILITIES, WEIGHTS)
 # No logit of a member that still learns is larger.
 DIVERGED = 1e4
 
@@ -116,20 +114,6 @@ def subset(model: EnsembleForSequenceClassification, places: Sequence[int]) -> E
     smaller.get_buffer("weights").copy_(weights / weights.sum())
     smaller.train(False)
     return smaller
-
-
-def member_names(architecture: str) -> list[str]:
-    """`ensemble:cnn,bilstm` -> ["cnn", "bilstm"]; raises ModelError for fewer than two, or others."""
-    names = [name.strip() for name in architecture.partition(":")[2].split(",") if name.strip()]
-    unknown = [name for name in names if name not in MEMBERS]
-    if unknown:
-        raise ModelError(f"{architecture}: no member {unknown[0]!r}. Expected some of {', '.join(MEMBERS)}.")
-    if len(names) < 2:
-        raise ModelError(
-            f"{architecture} has {len(names)} members, expected two or more, such as ensemble:cnn,bilstm,cnn-lstm. "
-            "A single student needs no ensemble: name it alone."
-        )
-    return names
 
 
 def _member(name: str, ensemble: EnsembleConfig, labels: int) -> TextHead:

@@ -25,7 +25,6 @@ from eyas.tasks import Task, task_of_model
 
 logger = logging.getLogger("eyas")
 
-MAX_LENGTH = 256
 # What transformers calls our tasks, where it knows them.
 PROBLEMS = {
     "classification": "single_label_classification",

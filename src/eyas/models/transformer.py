@@ -3,7 +3,6 @@
 import copy
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,31 +10,8 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, PreTrainedModel
 
 from eyas.errors import ModelError
+from eyas.settings import Size
 
-
-@dataclass(frozen=True)
-class Size:
-    """Layers, width, attention heads and width of the feed-forward layer; None = as the teacher."""
-
-    layers: int | None = None
-    hidden_size: int | None = None
-    heads: int | None = None
-    feed_forward: int | None = None
-
-    def with_own(self, **sizes: int | None) -> "Size":
-        """With other sizes, as far as they are given."""
-        return replace(self, **{name: size for name, size in sizes.items() if size is not None})
-
-
-TRANSFORMERS: dict[str, Size] = {
-    "bert-tiny": Size(2, 128, 2, 512),
-    "bert-mini": Size(4, 256, 4, 1024),
-    "bert-small": Size(4, 512, 8, 2048),
-    "bert-medium": Size(8, 512, 8, 2048),
-    "tinybert-4l": Size(4, 312, 12, 1200),
-    "bert-6l": Size(6),
-    "bert": Size(),
-}
 # What a family calls the width of its feed-forward layer, what else is as wide as its layers, and dropout.
 FEED_FORWARD, WIDTHS = ("intermediate_size", "hidden_dim"), ("embedding_size", "pooler_hidden_size")
 DROPOUT = ("hidden_dropout_prob", "dropout", "mlp_dropout", "attention_dropout")

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 from eyas.data.datasets import ids_of
 from eyas.errors import ModelError
 from eyas.models.inside import ATTRIBUTIONS, FIELDS
-from eyas.models.loading import MAX_LENGTH, load_body
+from eyas.models.loading import load_body
+from eyas.settings import MAX_LENGTH
 from eyas.tasks import Task
 from eyas.teachers.live import Teacher, autocast
 

@@ -16,8 +16,9 @@ from transformers import BatchEncoding, PreTrainedModel
 
 from eyas.models.classifier import Classifier
 from eyas.models.inside import ATTRIBUTIONS, FIELDS, run
-from eyas.models.loading import MAX_LENGTH, load_classifier
+from eyas.models.loading import load_classifier
 from eyas.runtime.alignment import pad
+from eyas.settings import MAX_LENGTH
 from eyas.tasks import Task
 
 if TYPE_CHECKING:
@@ -131,20 +132,26 @@ class Teacher(Classifier):
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What decides its outputs: weights, tokenizer, maximum length, precision, labels."""
-        weights = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            weights.update(name.encode())
-            weights.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        vocabulary = backend.to_str() if backend else json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
+        weights, tokenizer = fingerprint_of(self.model, self.tokenizer)
         return {
-            "teacher_weights": weights.hexdigest(),
-            "tokenizer": hashlib.sha256(_without_truncation(vocabulary).encode()).hexdigest(),
+            "teacher_weights": weights,
+            "tokenizer": tokenizer,
             "max_length": self.max_length,
             "dtype": self.dtype,
             "labels": self.label_names,
             "task": self.task.kind,
         }
+
+
+def fingerprint_of(model: Any, tokenizer: Any) -> tuple[str, str]:
+    """Checksums of a model's weights and of its tokenizer."""
+    weights = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        weights.update(name.encode())
+        weights.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    vocabulary = backend.to_str() if backend else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    return weights.hexdigest(), hashlib.sha256(_without_truncation(vocabulary).encode()).hexdigest()
 
 
 def _without_truncation(tokenizer: str) -> str:

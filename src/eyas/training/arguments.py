@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from eyas.models.transformer import TRANSFORMERS
+from eyas.settings import TRANSFORMERS
 from eyas.teachers.live import fastest_device, has_fast_bfloat16
 
 

@@ -2,17 +2,22 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
+from transformers import PreTrainedModel
 
 from eyas.data.datasets import ids_of, is_pair, labels_of, task_of, word_counts_of
 from eyas.data.tokenization import batches_of_texts, encode
+from eyas.models import is_student
+from eyas.models.loading import input_length
 from eyas.runtime.alignment import Pieces, WordEncoder
+from eyas.settings import MAX_LENGTH
 from eyas.spans import continuations
 
 logger = logging.getLogger("eyas")
@@ -39,13 +44,13 @@ class EncodedTexts(TorchDataset[Any]):
         truncate: bool = False,
         extra: Sequence[str] = (),
     ) -> None:
-        self.padding = tokenizer.pad_token_id
+        self.dataset, self.padding = dataset, tokenizer.pad_token_id
         self.task = task_of(dataset)
         self.second: np.ndarray | None = None
         self._read(dataset, tokenizer, max_length, truncate)
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
         self.example_ids = ids_of(dataset)
-        self.extra = dataset.select_columns([c for c in extra if c in dataset.column_names]) if extra else None
+        self.extra = _columns(dataset, extra)
 
     def _read(self, dataset: Dataset, tokenizer: Any, max_length: int, truncate: bool) -> None:
         """Set `ids`, `lengths`, `second` and `labels`."""
@@ -70,6 +75,12 @@ class EncodedTexts(TorchDataset[Any]):
         self.second = np.concatenate(second) if second else None
         labels = labels_of(dataset)
         self.labels = np.where(labels < 0, -100, labels) if self.task.decides else labels
+
+    def handing(self, extra: Sequence[str]) -> Self:
+        """The same, with those columns of the data set handed through."""
+        other = copy(self)
+        other.extra = _columns(self.dataset, extra)
+        return other
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -106,6 +117,11 @@ class EncodedTexts(TorchDataset[Any]):
         result = np.full(inside.shape, fill, dtype=np.int64)
         result[inside] = flat[places]
         return torch.from_numpy(result)
+
+
+def _columns(dataset: Dataset, names: Sequence[str]) -> Dataset | None:
+    found = [name for name in names if name in dataset.column_names]
+    return dataset.select_columns(found) if found else None
 
 
 class EncodedWords(EncodedTexts):
@@ -184,6 +200,25 @@ def encode_dataset(
     if task_of(dataset).is_tagging:
         return EncodedWords(dataset, tokenizer, max_length, truncate, extra, inner=inner)
     return EncodedTexts(dataset, tokenizer, max_length, truncate, extra)
+
+
+def encoded_for(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    dataset: Dataset | EncodedTexts,
+    max_length: int = MAX_LENGTH,
+    training: bool = False,
+) -> EncodedTexts:
+    """`dataset` as `model` reads it, once; a student reads its own number of tokens.
+
+    Args:
+        training: for tagging, also learn tokens that start anew inside a word (students only).
+    """
+    if isinstance(dataset, EncodedTexts):
+        return dataset
+    own = is_student(model)
+    length = input_length(model, tokenizer, max_length)
+    return encode_dataset(dataset, tokenizer, length, not own, inner=training and own)
 
 
 def already_batched(batch: dict[str, Any]) -> dict[str, Any]:

@@ -20,17 +20,10 @@ from eyas.evaluation.evaluate import aligned_logits
 from eyas.evaluation.metrics import task_metrics
 from eyas.models.classifier import Classifier
 from eyas.models.configuration import EnsembleConfig
-from eyas.models.ensemble import (
-    COMBINATIONS,
-    LOGITS,
-    MEMBERS,
-    WEIGHTS,
-    EnsembleForSequenceClassification,
-    combine,
-    subset,
-)
+from eyas.models.ensemble import MEMBERS, EnsembleForSequenceClassification, combine, subset
 from eyas.models.objective import task_loss
 from eyas.outputs import OutputFolder
+from eyas.settings import COMBINATIONS, LOGITS, WEIGHTS
 from eyas.training.folders import SAMPLE_FILE, write_model_folder
 from eyas.transfer.augmentation import identity
 

@@ -3,17 +3,19 @@
 import logging
 import math
 import shutil
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from datasets import DatasetDict
-from transformers import EarlyStoppingCallback, set_seed
+from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 
 from eyas.data.datasets import check_validation, data_fingerprint, is_pair, label_names, task_of
 from eyas.models import is_student
-from eyas.models.loading import MAX_LENGTH, load_encoder
+from eyas.models.loading import load_encoder
 from eyas.outputs import OutputFolder
+from eyas.settings import FinetuneSettings
 from eyas.training.arguments import DistillationArguments, fast_precision, steps_of_a_pass
 from eyas.training.folders import WORK, write_model_folder
 from eyas.training.trainer import DistillationTrainer
@@ -21,8 +23,8 @@ from eyas.transfer.augmentation import identity
 
 logger = logging.getLogger("eyas")
 
-# How long a teacher learns where nobody says: about this many steps, but no fewer and no more passes.
-STEPS, FEWEST_PASSES, MOST_PASSES = 1000, 3, 20
+# How long a teacher learns where nobody says: about this many steps, but no fewer and no more epochs.
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 1000, 3, 20
 # What suits a pretrained transformer (Devlin et al. 2019, appendix A.3), where students want more.
 DEFAULTS: dict[str, Any] = {
     "per_device_train_batch_size": 32,
@@ -33,24 +35,6 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class FinetuneSettings:
-    """How a teacher is made.
-
-    Args:
-        arguments: fields of `DistillationArguments`; they win over the defaults. Without `num_train_epochs`, about
-            1,000 steps, in 3 to 20 passes over the texts.
-        seed: for the new head, the order and dropout.
-        patience: validations without a better score after which training stops; by default a third of them.
-        max_length: tokens of a text that are read.
-    """
-
-    arguments: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    patience: int | None = None
-    max_length: int = MAX_LENGTH
-
-
 def finetune(
     model: str | Path,
     data: DatasetDict,
@@ -58,6 +42,8 @@ def finetune(
     settings: FinetuneSettings | None = None,
     overwrite: bool = False,
     record: dict[str, Any] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    request: dict[str, Any] | None = None,
 ) -> Path:
     """Fine-tune a pretrained encoder: AdamW, linear warm-up and decay, the best checkpoint on validation.
 
@@ -66,6 +52,8 @@ def finetune(
     Args:
         model: folder or Hub name of a pretrained encoder; its head is made anew.
         data: as from `load_data`.
+        callbacks: as in transformers.
+        request: as for `OutputFolder`.
 
     Returns:
         `out`, a Hugging Face model folder.
@@ -78,7 +66,9 @@ def finetune(
         "labels": label_names(data),
         "model_files": identity(str(model)),
     }
-    output = OutputFolder(out, {"command": "finetune", "model": str(model), **(record or {}), **described}, overwrite)
+    output = OutputFolder(
+        out, {"command": "finetune", "model": str(model), **(record or {}), **described}, overwrite, request=request
+    )
     if output.is_finished:
         logger.info("%s is there already, made with the same settings.", out)
         return output.path
@@ -93,16 +83,16 @@ def finetune(
         training = DistillationArguments(output_dir=str(folder / WORK), seed=settings.seed, **arguments)
         if not {"num_train_epochs", "max_steps"} & arguments.keys():
             steps = steps_of_a_pass(training, len(data["train"]))
-            training.num_train_epochs = min(max(math.ceil(STEPS / steps), FEWEST_PASSES), MOST_PASSES)
+            training.num_train_epochs = min(max(math.ceil(STEPS / steps), FEWEST_EPOCHS), MOST_EPOCHS)
         patience = settings.patience or max(2, math.ceil(training.num_train_epochs / 3))
         trainer = DistillationTrainer(
-            model=encoder,
-            processing_class=tokenizer,
+            encoder,
+            training,
             train_dataset=data["train"],
             eval_dataset=data["validation"],
+            processing_class=tokenizer,
             max_length=settings.max_length,
-            args=training,
-            callbacks=[EarlyStoppingCallback(patience)],
+            callbacks=[*callbacks, EarlyStoppingCallback(patience)],
         )
         trainer.train(resume_from_checkpoint=True)
         write_model_folder(encoder, tokenizer, data["validation"], folder)

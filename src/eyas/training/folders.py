@@ -16,9 +16,9 @@ SAMPLE_ROWS = 500
 
 
 def write_history(history: Sequence[dict[str, Any]], folder: Path) -> None:
-    """What each epoch gave, without the times: the same run writes the same file."""
+    """What each epoch gave, the loss and each of its terms, without the times: the same run writes the same file."""
     kept = ("stage", "step", "epoch", "loss", "learning_rate", "eval_loss", "eval_score")
-    rows = [{name: entry[name] for name in kept if name in entry} for entry in history]
+    rows = [{name: entry[name] for name in entry if name in kept or name.startswith("loss/")} for entry in history]
     (folder / HISTORY).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
 

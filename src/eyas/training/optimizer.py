@@ -55,11 +55,11 @@ class LazyAdamW(torch.optim.Optimizer):
         self._share_groups()
 
 
-def make_embeddings_sparse(model: nn.Module) -> None:
-    """Let every trained embedding table give sparse gradients (on the CPU, in one process)."""
+def set_sparse_embeddings(model: nn.Module, sparse: bool) -> None:
+    """Let every trained embedding table give sparse gradients (on the CPU, in one process), or dense ones again."""
     for module in model.modules():
-        if isinstance(module, nn.Embedding) and module.weight.requires_grad:
-            module.sparse = True
+        if isinstance(module, nn.Embedding):
+            module.sparse = sparse and module.weight.requires_grad
 
 
 def sparse_parameters(model: nn.Module) -> list[Tensor]:

@@ -14,10 +14,11 @@ from transformers import TrainerCallback
 from eyas.data.datasets import data_fingerprint, ids_of, is_pair, task_of
 from eyas.errors import DataError, ModelError
 from eyas.outputs import OutputFolder
+from eyas.settings import DistillSettings
 from eyas.teachers import Encoder, aligned_by_name, label_texts
-from eyas.training.distill import DistillSettings, Lesson
-from eyas.training.recipes import Stage, make_stages
-from eyas.training.student_settings import check_student
+from eyas.training.recipes import Stage, make_stages, recipe_name
+from eyas.training.run import DistillationRun
+from eyas.training.student_checks import check_student
 
 logger = logging.getLogger("eyas")
 
@@ -65,7 +66,7 @@ def pretrain_student(
         EyasError: bad input, said before any training step.
     """
     settings = settings or DistillSettings()
-    settings = replace(settings, recipe=settings.recipe or SRA)
+    settings = replace(settings, recipe=recipe_name(settings.recipe or SRA))
     stages = _stages(settings)
     data = _split(texts, settings.seed)
     check_student(settings.student, task_of(data["train"]))
@@ -87,8 +88,9 @@ def pretrain_student(
     with output as folder:
         data["validation"] = _with_vectors(data["validation"], teacher)
         aligned = aligned_by_name(teacher, teacher.label_names)
-        lesson = Lesson.of(aligned, data, settings, stages, data["train"], cache)
-        lesson.teach(stages, teacher.label_names, folder, callbacks)
+        run = DistillationRun(aligned, data, settings, stages, data["train"])
+        run.prepare(cache)
+        run.train(teacher.label_names, folder, callbacks)
         if settings.recipe == SRA:  # others teach layers, and their head says nothing
             for name, content in SENTENCE_TRANSFORMERS.items():
                 (folder / name).write_text(json.dumps(content, indent=2))

@@ -23,13 +23,12 @@ from eyas.data.tokenization import (
     wrap_tokenizer,
 )
 from eyas.errors import ModelError
-from eyas.models import STUDENTS, TAGGERS, EnsembleForSequenceClassification, member_names
+from eyas.models import STUDENTS, TAGGERS, EnsembleForSequenceClassification
 from eyas.models.characters import spell
 from eyas.models.loading import PROBLEMS, load_classifier, load_encoder
 from eyas.models.projection import check_projection, project_layers
 from eyas.models.transformer import (
     FEED_FORWARD,
-    TRANSFORMERS,
     check_family,
     chosen_layers,
     copy_layers,
@@ -37,10 +36,11 @@ from eyas.models.transformer import (
     smaller_config,
 )
 from eyas.runtime.alignment import continuing
+from eyas.settings import TRANSFORMERS, StudentSettings, is_folder, member_names
 from eyas.tasks import Task
 from eyas.teachers import AlignedTeacher, Teacher
 from eyas.teachers.aligned import AnyTeacher, live
-from eyas.training.student_settings import StudentSettings, check_student, is_folder
+from eyas.training.student_checks import check_student
 
 logger = logging.getLogger("eyas")
 
@@ -247,8 +247,8 @@ def _check_sizes(folder: str, config: Any, wanted: dict[str, int | None]) -> Non
     for name, size in wanted.items():
         if size not in (None, found[name]):
             raise ModelError(
-                f"{folder} has {name.replace('_', '-')} {found[name]}, not {size}. Leave --heads and --ffn out: a "
-                "pretrained model's stay."
+                f"{folder} has {name} {found[name]}, not {size}. Leave --heads and --feed-forward out: a pretrained "
+                "model's stay."
             )
 
 

@@ -15,38 +15,40 @@ from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainerCallba
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
-from eyas.data.datasets import is_pair, task_of
+from eyas.data.datasets import is_pair
 from eyas.data.labels import ordered_names
 from eyas.errors import EyasError
 from eyas.evaluation.metrics import task_metrics
 from eyas.losses import HardLabelLoss, Loss
 from eyas.models import is_student
 from eyas.models.inside import run
-from eyas.models.loading import MAX_LENGTH, input_length
+from eyas.models.loading import input_length
 from eyas.models.objective import task_loss
 from eyas.models.tokens import go_on
+from eyas.settings import MAX_LENGTH
 from eyas.teachers import AlignedTeacher, Teacher, aligned_by_name
 from eyas.teachers.aligned import Teaches
 from eyas.training.arguments import DistillationArguments
 from eyas.training.callbacks import ProgressCallback
 from eyas.training.checkpoints import newest_whole, publish
 from eyas.training.checks import (
-    PROJECTIONS_OF_LOSSES,
     check_blended_fields,
     check_fields,
-    check_members,
     check_same_tokens,
     prepare_losses,
     without_ends,
 )
-from eyas.training.encoded import EncodedTexts, LengthGroupedSampler, already_batched, encode_dataset
+from eyas.training.encoded import EncodedTexts, LengthGroupedSampler, already_batched, encoded_for
 from eyas.training.folders import write_model_folder
-from eyas.training.optimizer import LazyAdamW, clip_gradients, make_embeddings_sparse, sparse_parameters
+from eyas.training.optimizer import LazyAdamW, clip_gradients, set_sparse_embeddings, sparse_parameters
+from eyas.training.terms import Term, TermMeans, numbered
 from eyas.transfer.blending import Blend, check_blend
 
 logger = logging.getLogger("eyas")
 
 MEMBER_LOGITS = "member_logits"
+# The name under which the student carries, while it learns, losses that learn or remember something.
+LOSSES = "losses"
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -55,12 +57,12 @@ class DistillationTrainer(Trainer):
 
     Args:
         model: the student.
+        args: settings; see `DistillationArguments`.
+        train_dataset, eval_dataset: as from `load_data`; rows with label -1 are unlabelled.
         processing_class: the student's tokenizer.
         losses: the terms of the objective; by default the hard labels alone.
         teacher: live or cached; may be left out when no loss reads it. Its labels are matched by name; where that is
             not enough, an `AlignedTeacher` says which is which.
-        args: settings; see `DistillationArguments`.
-        train_dataset, eval_dataset: as from `load_data`; rows with label -1 are unlabelled.
         callbacks: as in transformers.
         max_length: tokens of a text that are read; a student has its own number.
         blend: makes of each batch what the student reads; see `eyas.transfer.blending`.
@@ -73,12 +75,13 @@ class DistillationTrainer(Trainer):
     def __init__(
         self,
         model: PreTrainedModel,
+        args: TrainingArguments | None = None,
+        *,
+        train_dataset: Dataset | EncodedTexts,
+        eval_dataset: Dataset | EncodedTexts | None = None,
         processing_class: Any,
-        train_dataset: Dataset,
-        eval_dataset: Dataset | None = None,
         losses: Sequence[Loss] | None = None,
         teacher: Teaches | AlignedTeacher | None = None,
-        args: TrainingArguments | None = None,
         callbacks: list[TrainerCallback] | None = None,
         max_length: int = MAX_LENGTH,
         blend: Blend | None = None,
@@ -90,13 +93,21 @@ class DistillationTrainer(Trainer):
         self.teacher_fields = _needed(self.losses, "teacher_fields")
         self.student_fields = _needed(self.losses, "student_fields")
         check_fields(self.teacher_fields, self.losses, source)
-        self.validation = eval_dataset
-        self.task = task_of(train_dataset)
+        length = input_length(model, processing_class, max_length)
+        encoded = encoded_for(model, processing_class, train_dataset, max_length, training=True)
+        validation = None
+        if eval_dataset is not None:
+            validation = encoded_for(model, processing_class, eval_dataset, max_length)
+        self.validation = None if validation is None else validation.dataset
+        self.task = encoded.task
         prepare_losses(self.losses, model, source, self.task)
-        check_members(self.losses, model)
+        learning = [loss for loss in self.losses if loss.state_dict()]
+        if learning:  # optimized and checkpointed with the student, until the training ends
+            model.add_module(LOSSES, nn.ModuleList(learning))
+        self.terms = TermMeans()
         self.blend = blend
         if blend is not None:
-            check_blend(self.task, is_pair(train_dataset))
+            check_blend(self.task, is_pair(encoded.dataset))
             check_blended_fields(self.student_fields | self.teacher_fields)
         if args is not None and args.remove_unused_columns:
             args = replace(args, remove_unused_columns=False)  # True would drop example_id
@@ -104,7 +115,6 @@ class DistillationTrainer(Trainer):
             *(self.teacher.reads if self.teacher is not None and self.teacher_fields else ()),
             *(blend.reads if blend else ()),
         )
-        length, cut = input_length(model, processing_class, max_length), not is_student(model)
         if self.teacher is not None and isinstance(source, Teacher) and self.teacher_fields - {"logits"}:
             # Layers are compared token by token.
             self.teacher = AlignedTeacher(source.reading(length), self.teacher.order)
@@ -112,8 +122,8 @@ class DistillationTrainer(Trainer):
             model=model,
             args=args or DistillationArguments(),
             data_collator=cast(Any, already_batched),
-            train_dataset=encode_dataset(train_dataset, processing_class, length, cut, _texts(reads), inner=not cut),
-            eval_dataset=None if eval_dataset is None else encode_dataset(eval_dataset, processing_class, length, cut),
+            train_dataset=encoded.handing(_texts(reads)),
+            eval_dataset=validation,
             processing_class=processing_class,
             compute_metrics=self._score,
             callbacks=[*(callbacks or []), ProgressCallback(self.task.metric)],
@@ -124,8 +134,6 @@ class DistillationTrainer(Trainer):
         # Our losses are means over the batch, whatever the model's forward accepts.
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
-        if is_student(model) and self.args.device.type == "cpu" and self.args.world_size == 1:
-            make_embeddings_sparse(model)
 
     # --- the objective -----------------------------------------------------------------------------------
 
@@ -147,24 +155,35 @@ class DistillationTrainer(Trainer):
             student_inputs["labels"] = inputs["labels"]
         batch = {**inputs, "task": self.task}
         teacher = {} if self.blend is not None and self.blend.brings_teacher else self._ask_teacher(inputs)
-        terms: list[Any] = [(1.0, teacher, batch)]
+        parts: list[Any] = [(1.0, teacher, batch)]
         if self.blend is not None:
-            student_inputs, terms = self.blend(batch, teacher, cast(Any, self.model).get_input_embeddings())
+            student_inputs, parts = self.blend(batch, teacher, cast(Any, self.model).get_input_embeddings())
         student = run(model, student_inputs, self.student_fields, create_graph=True)
-        total = torch.stack([weight * self._objective(student, *fields) for weight, *fields in terms]).sum()
+        terms: dict[str, Any] = {}
+        for share, *fields in parts:
+            for name, value in numbered(self._objective(student, *fields)):
+                terms[name] = terms.get(name, 0.0) + share * value
+        self.terms.add(terms)
+        total = sum(terms.values())
         return (total, student) if return_outputs else total
 
-    def _objective(self, student: Any, teacher: dict[str, Any], batch: dict[str, Any]) -> Tensor:
+    def _objective(self, student: Any, teacher: dict[str, Any], batch: dict[str, Any]) -> list[Term]:
+        """The losses' terms."""
         student, teacher, batch = self._fields(student, teacher, batch)
         progress = self.state.global_step / max(self.state.max_steps, 1)
         members = student.get(MEMBER_LOGITS)
         each = [student] if members is None else [{**student, "logits": logits} for logits in members]
-        total = torch.zeros((), device=self.args.device)
+        terms: list[Term] = []
         for loss in self.losses:
             # An ensemble's members are taught one by one; only losses between them see all at once.
             taught = [student] if MEMBER_LOGITS in loss.student_fields else each
-            total = total + sum(loss.weighted(one, teacher, batch, progress) for one in taught) / len(taught)
-        return total
+            of_each = [loss.terms(one, teacher, batch, progress) for one in taught]
+            terms += [(one[0][0], sum(value for _, value in one) / len(taught)) for one in zip(*of_each, strict=True)]
+        return terms
+
+    def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
+        """Beside the loss its terms, weighted: `loss/DISTLoss` and so on."""
+        super().log({**logs, **self.terms.take()} if "loss" in logs else logs, *args, **options)
 
     @property
     def _has_crf(self) -> bool:
@@ -242,10 +261,15 @@ class DistillationTrainer(Trainer):
             if found is not None:
                 logger.info("Going on from %s.", found.name)
             resume_from_checkpoint = None if found is None else str(found)
-        result = super().train(resume_from_checkpoint, *args, **options)
-        if hasattr(self.model, PROJECTIONS_OF_LOSSES):
-            delattr(self.model, PROJECTIONS_OF_LOSSES)  # what only the losses needed
-        return result
+        model = cast(nn.Module, self.model)
+        lazy = is_student(model) and self.args.device.type == "cpu" and self.args.world_size == 1
+        try:
+            set_sparse_embeddings(model, lazy)
+            return super().train(resume_from_checkpoint, *args, **options)
+        finally:
+            set_sparse_embeddings(model, False)
+            if hasattr(model, LOSSES):
+                delattr(model, LOSSES)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write model, tokenizer and, for parity checks, a sample of the validation texts."""

@@ -1,8 +1,17 @@
 """The transfer set: the texts a student is trained on. Functions data set -> larger data set."""
 
+from eyas.settings import TransferSettings
 from eyas.transfer.augmentation import METHODS, Augmentation, augment
 from eyas.transfer.selection import RULES, Selection, select
-from eyas.transfer.texts import TransferSettings, chosen_texts, transfer_set
+from eyas.transfer.texts import (
+    blend_of,
+    check_transfer,
+    chosen_texts,
+    default_augment,
+    describe_transfer,
+    sources_of,
+    transfer_set,
+)
 from eyas.transfer.unlabelled import most_alike, new_texts
 
 __all__ = [
@@ -12,9 +21,14 @@ __all__ = [
     "Selection",
     "TransferSettings",
     "augment",
+    "blend_of",
+    "check_transfer",
     "chosen_texts",
+    "default_augment",
+    "describe_transfer",
     "most_alike",
     "new_texts",
     "select",
+    "sources_of",
     "transfer_set",
 ]

@@ -1,7 +1,7 @@
 """All the texts of a training: the training rows, unlabelled ones, and those made of the training rows."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict, Value, concatenate_datasets
 
 from eyas.data.datasets import ids_of, is_pair, task_of, without_labels
 from eyas.errors import DataError
+from eyas.settings import DistillSettings, TransferSettings
 from eyas.tasks import Task
 from eyas.teachers.aligned import AlignedTeacher, AnyTeacher
 from eyas.transfer.augmentation import Augmentation, augment, identity
@@ -24,62 +25,44 @@ FEW_TEXTS = 10_000
 DEFAULT_AUGMENT = ("neighbours:10",)
 
 
-@dataclass(frozen=True)
-class TransferSettings:
-    """What a student is trained on, beside the training texts.
+def check_transfer(settings: TransferSettings, task: Task | None = None, pair: bool = False) -> None:
+    """Raises EyasError for what can't be meant, before work starts."""
+    for text in settings.augment or ():
+        Augmentation.parse(text)
+    for text in settings.select:
+        selection = Selection.parse(text)
+        if task is not None:
+            selection.check(task)
+    if settings.mixup and settings.smoothing:
+        raise DataError("--mixup and --smoothing both change what is read in a step: choose one.")
+    if task is not None and (settings.mixup or settings.smoothing):
+        check_blend(task, pair)
+
+
+def describe_transfer(settings: TransferSettings) -> str:
+    """In short, of models' paths their last part; empty for the training texts alone."""
+    parts = (text.split(":", 2) for text in (*(settings.augment or ()), *settings.select))
+    made = [":".join([*part[:2], *(Path(source).name for source in part[2:])]) for part in parts]
+    made += [f"mixup {settings.mixup:g}"] if settings.mixup else []
+    return ", ".join(made + ["smoothing"] * bool(settings.smoothing))
+
+
+def sources_of(settings: TransferSettings) -> dict[str, Any]:
+    """The models and files it names, each with what changes when they change."""
+    named = [Augmentation.parse(text).source for text in settings.augment or ()]
+    named += [Selection.parse(text).student for text in settings.select] + [settings.smoothing]
+    return {name: identity(name) for name in named if name}
+
+
+def blend_of(settings: TransferSettings, teacher: AlignedTeacher, tokenizer: Any, teaches: bool) -> Blend | None:
+    """What the student's batches go through.
 
     Args:
-        augment: methods that make new texts of the training texts, such as "tang:20"; see `Augmentation`.
-        select: rules that choose among the new texts, such as "uncertain:0.5"; see `Selection`.
-        most_unlabelled: so many of the unlabelled texts, those most like the training texts; None = all.
-        mixup: mix the word vectors of each text with another's; the strength of `Mixup`, 0 = no.
-        smoothing: a masked language model, for `Smoothing`.
-        seed: of the augmentation.
+        teaches: whether the teacher is asked at all; labels alone can't be smoothed.
     """
-
-    augment: tuple[str, ...] = ()
-    select: tuple[str, ...] = ()
-    most_unlabelled: int | None = None
-    mixup: float = 0.0
-    smoothing: str = ""
-    seed: int = 0
-
-    def check(self, task: Task | None = None, pair: bool = False) -> None:
-        """Raises EyasError for what can't be meant, before work starts."""
-        for text in self.augment:
-            Augmentation.parse(text)
-        for text in self.select:
-            selection = Selection.parse(text)
-            if task is not None:
-                selection.check(task)
-        if self.mixup and self.smoothing:
-            raise DataError("--mixup and --smoothing both change what is read in a step: choose one.")
-        if task is not None and (self.mixup or self.smoothing):
-            check_blend(task, pair)
-
-    def __str__(self) -> str:
-        """In short, of models' paths their last part; empty for the training texts alone."""
-        parts = (text.split(":", 2) for text in (*self.augment, *self.select))
-        made = [":".join([*part[:2], *(Path(source).name for source in part[2:])]) for part in parts]
-        return ", ".join(
-            [*made, *([f"mixup {self.mixup:g}"] if self.mixup else []), *["smoothing"] * bool(self.smoothing)]
-        )
-
-    def sources(self) -> dict[str, Any]:
-        """The models and files it names, each with what changes when they change."""
-        named = [Augmentation.parse(text).source for text in self.augment]
-        named += [Selection.parse(text).student for text in self.select] + [self.smoothing]
-        return {name: identity(name) for name in named if name}
-
-    def blend(self, teacher: AlignedTeacher, tokenizer: Any, teaches: bool) -> Blend | None:
-        """What the student's batches go through.
-
-        Args:
-            teaches: whether the teacher is asked at all; labels alone can't be smoothed.
-        """
-        if self.smoothing and teaches:
-            return Smoothing(self.smoothing, teacher, tokenizer)
-        return Mixup(self.mixup) if self.mixup else None
+    if settings.smoothing and teaches:
+        return Smoothing(settings.smoothing, teacher, tokenizer)
+    return Mixup(settings.mixup) if settings.mixup else None
 
 
 def default_augment(data: DatasetDict, more_text: bool) -> tuple[str, ...]:
@@ -91,6 +74,22 @@ def default_augment(data: DatasetDict, more_text: bool) -> tuple[str, ...]:
     train = data["train"]
     few = len(train) <= FEW_TEXTS and task_of(train).kind == "classification" and not is_pair(train)
     return DEFAULT_AUGMENT if few and not more_text else ()
+
+
+def with_default_augment(settings: DistillSettings, data: DatasetDict, more_text: bool) -> DistillSettings:
+    """The settings with what texts are augmented by where nobody says (`augment` is None); it says so."""
+    transfer = settings.transfer
+    if transfer.augment is not None:
+        return settings
+    blends = settings.recipe == "hard-labels" or transfer.mixup or transfer.smoothing
+    chosen = () if blends else default_augment(data, more_text)
+    if chosen:
+        logger.info(
+            "The student also learns from new texts made of the training texts (--augment %s); --augment none leaves "
+            "them out.",
+            " ".join(chosen),
+        )
+    return replace(settings, transfer=replace(transfer, augment=chosen))
 
 
 def transfer_set(
@@ -105,7 +104,7 @@ def transfer_set(
     text it was made of (an unlabelled one of itself).
     """
     settings = settings or TransferSettings()
-    settings.check(task_of(data["train"]), is_pair(data["train"]))
+    check_transfer(settings, task_of(data["train"]), is_pair(data["train"]))
     train = data["train"]
     parts = []
     if unlabelled is not None:
@@ -113,7 +112,7 @@ def transfer_set(
         if settings.most_unlabelled is not None:
             texts = most_alike(texts, train, settings.most_unlabelled)
         parts.append(_with_origin(without_labels(texts, task_of(train)), "unlabelled"))
-    parts += [augment(train, text, teacher, settings.seed) for text in settings.augment]
+    parts += [augment(train, text, teacher) for text in settings.augment or ()]
     if not parts:
         return train
     everything = concatenate_datasets([_with_origin(train, ""), *parts])

@@ -1,10 +1,14 @@
 """Published methods, as functions that return the stages of a training."""
 
+import importlib
 import inspect
 import json
-from collections.abc import Callable, Collection
+import math
+import sys
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from eyas.errors import ModelError
@@ -12,63 +16,23 @@ from eyas.losses import DiversityLoss, LearnedWeights, Loss, MutualLoss
 from eyas.losses.layer_mapping import MAPPINGS, layer_mapping
 from eyas.losses.schedules import Schedule, named
 from eyas.tasks import Task
+from eyas.training.recipes import layers, logits
 from eyas.training.recipes.base import Stage
-from eyas.training.recipes.layers import (
-    ATTENTION_LOSSES,
-    HIDDEN_LOSSES,
-    ad_kd,
-    alp_kd,
-    bert_emd,
-    distilbert,
-    minilm,
-    minilmv2,
-    mlkd,
-    patient_last,
-    patient_skip,
-    rail_kd,
-    simkd,
-    theseus,
-    tinybert,
-    tinybert_improved,
-)
-from eyas.training.recipes.logits import (
-    LOGIT_LOSSES,
-    adakd,
-    annealing_kd,
-    continuation,
-    dist,
-    dkd,
-    hard_labels,
-    logit_mse,
-    soft_targets,
-    sra,
-)
+from eyas.training.recipes.layers import ATTENTION_LOSSES, HIDDEN_LOSSES
+from eyas.training.recipes.logits import LOGIT_LOSSES
 
-RECIPES: dict[str, Callable[..., list[Stage]]] = {
-    "hard-labels": hard_labels,
-    "logit-mse": logit_mse,
-    "soft-targets": soft_targets,
-    "annealing": annealing_kd,
-    "continuation": continuation,
-    "adakd": adakd,
-    "dkd": dkd,
-    "dist": dist,
-    "sra": sra,
-    "patient-skip": patient_skip,
-    "patient-last": patient_last,
-    "alp-kd": alp_kd,
-    "rail-kd": rail_kd,
-    "tinybert": tinybert,
-    "tinybert-improved": tinybert_improved,
-    "bert-emd": bert_emd,
-    "distilbert": distilbert,
-    "minilm": minilm,
-    "minilmv2": minilmv2,
-    "mlkd": mlkd,
-    "simkd": simkd,
-    "ad-kd": ad_kd,
-    "theseus": theseus,
-}
+Recipe = Callable[..., list[Stage]]
+
+
+def _recipes_in(module: ModuleType) -> dict[str, Recipe]:
+    """Its public functions that return stages, by their names with hyphens."""
+    functions = [value for value in vars(module).values() if inspect.isfunction(value)]
+    own = [function for function in functions if function.__module__ == module.__name__]
+    recipes = [function for function in own if inspect.signature(function).return_annotation == list[Stage]]
+    return {function.__name__.replace("_", "-"): function for function in recipes if function.__name__[0] != "_"}
+
+
+RECIPES = {**_recipes_in(logits), **_recipes_in(layers)}
 
 
 # A step of each recipe in steps of hard-labels: what benchmarks/recipe_cost.py measured.
@@ -98,10 +62,11 @@ def default_recipe(task: Task, crf: bool = False) -> str:
     return "dist" if any(len(group) > 2 for group in task.groups) and not crf else "logit-mse"
 
 
-def make_stages(name: str, options: dict[str, Any] | None = None) -> list[Stage]:
+def make_stages(recipe: str | Recipe, options: dict[str, Any] | None = None) -> list[Stage]:
     """The stages of a recipe.
 
     Args:
+        recipe: a key of `RECIPES`, a function that returns stages, or where one is: "package.module:function".
         options: arguments of the recipe's function; temperatures and weights may be schedules, such as "linear:8:1"
             (see `eyas.losses.schedules.named`), mappings pairs of layers, such as "1-3,2-6". And for any recipe:
             `weights="learned"`, weights of a stage's terms that are learned; `mutual` and `diversity`, weights of what
@@ -110,9 +75,8 @@ def make_stages(name: str, options: dict[str, Any] | None = None) -> list[Stage]
     Raises:
         ModelError: no such recipe, or it has no such option.
     """
-    if name not in RECIPES:
-        raise ModelError(f"No recipe {name!r}. Expected one of {', '.join(RECIPES)}.")
-    known = inspect.signature(RECIPES[name]).parameters
+    function, name = find_recipe(recipe), recipe_name(recipe)
+    known = inspect.signature(function).parameters
     options = dict(options or {})
     unknown = sorted(options.keys() - known.keys() - COMMON.keys())
     if unknown:
@@ -123,13 +87,49 @@ def make_stages(name: str, options: dict[str, Any] | None = None) -> list[Stage]
             options[option], values = named(value)
         else:
             values = [value]
-        for one in values:
-            _check_option(name, option, one, defaults[option])
+        if name in RECIPES or option in COMMON:
+            for one in values:
+                _check_option(name, option, one, defaults[option])
     common = {option: options.pop(option, default) for option, default in COMMON.items()}
-    stages = [_without_idle(stage) for stage in RECIPES[name](**options)]
+    stages = [_without_idle(stage) for stage in function(**options)]
+    _check_shares(name, stages)
     if common["weights"] == "learned" and all(len(stage.losses) == 1 for stage in stages):
         raise ModelError(f"The recipe {name} has one term at a time: there are no weights to learn. Leave weights out.")
     return [_with_common(stage, **common) for stage in stages]
+
+
+def find_recipe(recipe: str | Recipe) -> Recipe:
+    """The function of that name; raises ModelError where there is none."""
+    if callable(recipe):
+        return recipe
+    if recipe in RECIPES:
+        return RECIPES[recipe]
+    module, colon, function = recipe.partition(":")
+    if not colon:
+        raise ModelError(
+            f"No recipe {recipe!r}. Expected one of {', '.join(RECIPES)}, or your own as package.module:function."
+        )
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # as `python -m` has it
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(f"No recipe {recipe!r}: {error}. Expected package.module:function.") from error
+    if not callable(found):
+        raise ModelError(f"{recipe} is no function, expected one that returns stages.")
+    return found  # type: ignore[no-any-return]
+
+
+def recipe_name(recipe: str | Recipe) -> str:
+    """What a recipe is called in files and messages."""
+    return recipe if isinstance(recipe, str) else f"{recipe.__module__}:{recipe.__qualname__}"
+
+
+def _check_shares(name: str, stages: Sequence[Stage]) -> None:
+    shares = [stage.share for stage in stages if stage.share is not None]
+    whole = sum(shares) if len(shares) == len(stages) else 1.0
+    if not stages or not math.isclose(whole, 1.0) or sum(shares) > 1.0 + 1e-9:
+        raise ModelError(f"The recipe {name} has {len(stages)} stages with the shares {shares}, expected a sum of 1.")
 
 
 def _may_change(option: str) -> bool:
@@ -221,10 +221,9 @@ __all__ = [
     "RECIPES",
     "Stage",
     "default_recipe",
-    "hard_labels",
-    "logit_mse",
+    "find_recipe",
     "make_stages",
     "option_text",
     "parse_recipe",
-    "soft_targets",
+    "recipe_name",
 ]

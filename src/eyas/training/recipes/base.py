@@ -1,12 +1,17 @@
 """What a recipe returns."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from transformers import PreTrainedModel
 
 from eyas.losses import Loss
 from eyas.losses.schedules import Schedule
 from eyas.models.inside import LAYER_FIELDS
+
+# Model in, model out, the same one changed or another; the same for the same model, so that a resumed run repeats it.
+Transform = Callable[[PreTrainedModel], PreTrainedModel]
 
 
 @dataclass(frozen=True)
@@ -17,8 +22,10 @@ class Stage:
         losses: the terms of the objective.
         arguments: fields of `DistillationArguments` this stage sets; what the user sets wins.
         share: of the training's steps; by default all stages have the same.
-        frozen: modules whose parameters stay as they are.
+        frozen: modules whose parameters stay as they are in this stage.
         replacing: how often the student's layers are used in place of the teacher's; see `eyas.training.theseus`.
+        before: what happens to the student before this stage, such as a compression.
+        finish: what happens to it after the stage, such as baking a parametrization into its weights.
     """
 
     losses: Sequence[Loss]
@@ -26,6 +33,8 @@ class Stage:
     share: float | None = None
     frozen: tuple[str, ...] = ()
     replacing: Schedule | None = None
+    before: Transform | None = None
+    finish: Transform | None = None
 
     @property
     def needs_teacher(self) -> bool:

@@ -21,7 +21,7 @@ from eyas.losses import (
     Loss,
     MiniLMLoss,
     MiniLMv2Loss,
-    PatientLoss,
+    PKDLoss,
     RelationLoss,
     SampleRelationLoss,
     SoftCrossEntropyLoss,
@@ -37,7 +37,7 @@ HIDDEN_LOSSES: dict[str, Callable[..., Loss]] = {
     "cosine": CosineHiddenLoss,
     "cka": CKALoss,
     "relations": RelationLoss,
-    "first-token": PatientLoss,
+    "first-token": PKDLoss,
 }
 ATTENTION_LOSSES: dict[str, Callable[..., Loss]] = {
     "scores": lambda mapping, weight: AttentionLoss("scores", mapping, weight),
@@ -68,12 +68,12 @@ def _patient(
     temperature: float | Schedule,
     hard_weight: float | Schedule,
     patient_weight: float | Schedule,
-    normalise: bool,
+    normalize: bool,
 ) -> Stage:
     losses: list[Loss] = [
         HardLabelLoss(weight=hard_weight),
         SoftTargetLoss(temperature, weight=_rest(hard_weight)),
-        PatientLoss(mapping, normalise, weight=patient_weight),
+        PKDLoss(mapping, normalize, weight=patient_weight),
     ]
     return Stage(losses)
 
@@ -82,28 +82,28 @@ def patient_skip(
     temperature: float | Schedule = 10.0, hard_weight: float | Schedule = 0.5, patient_weight: float | Schedule = 100.0
 ) -> list[Stage]:
     """Labels, soft targets and every n-th layer's first token (Patient KD, Sun et al. 2019, PKD-Skip)."""
-    return [_patient("skip", temperature, hard_weight, patient_weight, normalise=True)]
+    return [_patient("skip", temperature, hard_weight, patient_weight, normalize=True)]
 
 
 def patient_last(
     temperature: float | Schedule = 10.0, hard_weight: float | Schedule = 0.5, patient_weight: float | Schedule = 100.0
 ) -> list[Stage]:
     """The same with the teacher's last layers (PKD-Last)."""
-    return [_patient("last", temperature, hard_weight, patient_weight, normalise=True)]
+    return [_patient("last", temperature, hard_weight, patient_weight, normalize=True)]
 
 
 def alp_kd(
     temperature: float | Schedule = 2.0, hard_weight: float | Schedule = 0.5, layer_weight: float | Schedule = 1.0
 ) -> list[Stage]:
     """Each layer learns a mean of all the teacher's, weighted by attention (ALP-KD, Passban et al. 2021)."""
-    return [_patient("attention", temperature, hard_weight, layer_weight, normalise=False)]
+    return [_patient("attention", temperature, hard_weight, layer_weight, normalize=False)]
 
 
 def rail_kd(
     temperature: float | Schedule = 2.0, hard_weight: float | Schedule = 0.5, layer_weight: float | Schedule = 100.0
 ) -> list[Stage]:
     """Layers of the teacher drawn at random in every step (RAIL-KD, Haidar et al. 2022)."""
-    return [_patient("random", temperature, hard_weight, layer_weight, normalise=True)]
+    return [_patient("random", temperature, hard_weight, layer_weight, normalize=True)]
 
 
 def tinybert(

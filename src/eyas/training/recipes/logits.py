@@ -4,37 +4,38 @@ from collections.abc import Callable
 
 from eyas.errors import ModelError
 from eyas.losses import (
-    AdaptiveLoss,
+    AdaKDLoss,
     AnnealedMSELoss,
     ContinuationLoss,
     CosineLogitLoss,
-    DecoupledLoss,
+    DISTLoss,
+    DKDLoss,
     HardLabelLoss,
     HuberLogitLoss,
     JensenShannonLoss,
     LogitMSELoss,
+    LogitStandardizationLoss,
     Loss,
-    PearsonLoss,
     SoftCrossEntropyLoss,
     SoftTargetLoss,
-    StandardisedLoss,
+    schedules,
 )
-from eyas.losses.schedules import Schedule, annealing, linear
+from eyas.losses.schedules import Schedule, linear
 from eyas.training.recipes.base import Stage
 
 # How predictions can be compared with the teacher's, by the names that options have for it.
 LOGIT_LOSSES: dict[str, Callable[..., Loss]] = {
     "divergence": SoftTargetLoss,
     "soft-cross-entropy": SoftCrossEntropyLoss,
-    "standardised": StandardisedLoss,
+    "standardized": LogitStandardizationLoss,
     "mse": LogitMSELoss,
     "huber": HuberLogitLoss,
     "cosine": CosineLogitLoss,
     "jensen-shannon": JensenShannonLoss,
-    "decoupled": DecoupledLoss,
-    "correlation": PearsonLoss,
+    "decoupled": DKDLoss,
+    "correlation": DISTLoss,
 }
-SOFTENED = ("divergence", "soft-cross-entropy", "standardised", "decoupled", "correlation")
+SOFTENED = ("divergence", "soft-cross-entropy", "standardized", "decoupled", "correlation")
 
 
 def logit_loss(name: str, temperature: float | Schedule | None = None) -> Loss:
@@ -67,20 +68,20 @@ def soft_targets(
     return [Stage(losses=[logit_loss(loss, temperature), HardLabelLoss(weight=hard_weight)])]
 
 
-def annealing_kd(highest: int = 7) -> list[Stage]:
+def annealing(highest: int = 7) -> list[Stage]:
     """Logits that grow to the teacher's in steps, then the labels (Annealing-KD, Jafari et al. 2021)."""
-    return [Stage([AnnealedMSELoss(annealing(highest))]), Stage([HardLabelLoss()])]
+    return [Stage([AnnealedMSELoss(schedules.annealing(highest))]), Stage([HardLabelLoss()])]
 
 
 def continuation(highest: int = 7, margin: float = 1.0) -> list[Stage]:
     """From annealed logits, with a margin, over to the labels (Continuation-KD, Jafari et al. 2022)."""
-    soft = ContinuationLoss(annealing(highest), margin, weight=linear(1.0, 0.0))
+    soft = ContinuationLoss(schedules.annealing(highest), margin, weight=linear(1.0, 0.0))
     return [Stage([soft, HardLabelLoss(weight=linear(0.0, 1.0))])]
 
 
 def adakd(temperature: float | Schedule = 2.0) -> list[Stage]:
     """Teacher or labels, text by text, by how hard it is for the teacher (AdaKD, Ganguly et al. 2024)."""
-    return [Stage([AdaptiveLoss(temperature)])]
+    return [Stage([AdaKDLoss(temperature)])]
 
 
 def dkd(
@@ -89,12 +90,12 @@ def dkd(
     rest_weight: float | Schedule = 4.0,
 ) -> list[Stage]:
     """The target class and the others taught apart (DKD, Zhao et al. 2022)."""
-    return [Stage([DecoupledLoss(temperature, target_weight, rest_weight), HardLabelLoss()])]
+    return [Stage([DKDLoss(temperature, target_weight, rest_weight), HardLabelLoss()])]
 
 
 def dist(temperature: float | Schedule = 1.0, weight: float | Schedule = 2.0) -> list[Stage]:
     """Correlation with the teacher's predictions, and the labels (DIST, Huang et al. 2022)."""
-    return [Stage([PearsonLoss(temperature, weight=weight), HardLabelLoss()])]
+    return [Stage([DISTLoss(temperature, weight=weight), HardLabelLoss()])]
 
 
 def sra(cosine_weight: float | Schedule = 1.0, mse_weight: float | Schedule = 1.0) -> list[Stage]:

@@ -1,0 +1,286 @@
+"""The front door: paths or objects in, a trained model out."""
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict
+from transformers import PreTrainedModel, TrainerCallback
+
+from eyas.data.datasets import load_data, load_unlabelled, task_of
+from eyas.errors import DataError
+from eyas.evaluation import evaluate
+from eyas.export import export_model
+from eyas.models.classifier import Classifier
+from eyas.outputs import finished_request
+from eyas.settings import Columns, DistillSettings, FinetuneSettings, StudentSettings, check_architecture
+from eyas.teachers import AlignedTeacher, Encoder, Teacher
+from eyas.training import distill as _distill
+from eyas.training import finetune as _finetune
+from eyas.training import pretrain as _pretrain
+from eyas.training.folders import read_history
+from eyas.training.pretrain import SRA
+from eyas.training.recipes import make_stages, recipe_name
+from eyas.transfer.augmentation import identity
+from eyas.transfer.texts import check_transfer, with_default_augment
+
+Source = Any  # whatever `load_data` takes
+
+
+class TrainedModel:
+    """What `distill` and `finetune` return: a model folder, and what one does with it.
+
+    Args:
+        path: the folder.
+        temporary: a folder to remove when this object goes.
+    """
+
+    def __init__(self, path: str | Path, temporary: str | None = None) -> None:
+        self.path = Path(path)
+        if temporary is not None:
+            weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"TrainedModel({str(self.path)!r})"
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The model as a function of texts, on torch."""
+        return Classifier.load(self.path)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        model: PreTrainedModel = self.classifier.model
+        return model
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.classifier.tokenizer
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The training's log: a row an epoch, with the loss, its terms and the validation score."""
+        return read_history(self.path)
+
+    def export(self, out: str | Path, int8: bool = False, **options: Any) -> Path:
+        """Write it as ONNX; see `export_model`. Returns `out`."""
+        export_model(self.path, out, int8, **options)
+        return Path(out)
+
+    def evaluate(self, data: Source, teacher: Any = None, split: str | None = None) -> dict[str, Any]:
+        """Scores on a split of `data`, by default test, else validation; see `evaluate`.
+
+        Args:
+            data: as for `load_data`.
+            teacher: a folder, a Hub name or a loaded one; adds retention and agreement.
+        """
+        loaded = _loaded(data, None)
+        chosen = split or ("test" if "test" in loaded else "validation")
+        if chosen not in loaded:
+            raise DataError(f"split is {chosen!r}, expected one of {', '.join(loaded)}.")
+        other = Classifier.load(os.fspath(teacher)) if isinstance(teacher, str | Path | TrainedModel) else teacher
+        return evaluate(self.classifier, loaded[chosen], other)
+
+
+def distill(
+    teacher: str | Path | TrainedModel | Teacher | AlignedTeacher,
+    data: Source,
+    out: str | Path | None = None,
+    student: str | StudentSettings | tuple[PreTrainedModel, Any] | None = None,
+    *,
+    recipe: str | Callable[..., Any] | None = None,
+    settings: DistillSettings | None = None,
+    unlabelled: Any = None,
+    columns: Columns | None = None,
+    teacher_dtype: str | None = None,
+    cache: str | Path | None = None,
+    overwrite: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> TrainedModel:
+    """Distil a teacher into a student: label the texts (once), train, keep the best checkpoint.
+
+    Interrupted calls resume when they are made again with the same arguments, with bit-identical results.
+
+    Args:
+        teacher: a fine-tuned classifier or tagger: a folder, a Hub name or a loaded `Teacher`.
+        data: whatever `load_data` takes.
+        out: output folder, written atomically; by default a temporary one that lives as long as the result.
+        student: an architecture, or `StudentSettings`, or (model, tokenizer) to start from a model with its head;
+            wins over `settings`.
+        recipe: the method; wins over `settings`.
+        settings: everything else; see `DistillSettings`.
+        unlabelled: more texts for the teacher to label: whatever `load_unlabelled` takes.
+        columns: where columns and task do not follow the conventions.
+        teacher_dtype: "float32" or "bfloat16"; by default what is fastest here.
+        cache: the folder for the teacher's logits; by default found by fingerprint.
+        overwrite: replace what other settings left in `out`.
+        callbacks: as in transformers.
+
+    Raises:
+        EyasError: bad input, said before any training step.
+    """
+    settings, start = _with(settings or DistillSettings(), student, recipe)
+    check_architecture(settings.student.architecture)
+    if settings.recipe:
+        make_stages(settings.recipe, settings.recipe_options)
+    check_transfer(settings.transfer)
+    result = _result(out)
+    record = {
+        **_places(teacher=teacher, source=data, unlabelled=unlabelled),
+        **{name: value for name, value in asdict(columns or Columns()).items() if value},
+        **({"teacher_dtype": str(teacher_dtype)} if teacher_dtype else {}),
+    }
+    request = _request(record, {"teacher": teacher, "source": data, "unlabelled": unlabelled}, settings)
+    if not overwrite and start is None and finished_request(result.path, request):
+        return result
+    loaded = _loaded(data, columns)
+    tagging = task_of(loaded["train"]).is_tagging
+    more = None if unlabelled is None else _unlabelled(unlabelled, columns, tagging)
+    settings = with_default_augment(settings, loaded, more is not None)
+    if not isinstance(teacher, Teacher | AlignedTeacher):
+        teacher = Teacher(os.fspath(teacher), max_length=settings.student.max_length, dtype=teacher_dtype)
+    _distill.distill(teacher, loaded, result.path, settings, more, cache, overwrite, record, callbacks, start, request)
+    return result
+
+
+def finetune(
+    model: str | Path,
+    data: Source,
+    out: str | Path | None = None,
+    *,
+    settings: FinetuneSettings | None = None,
+    columns: Columns | None = None,
+    overwrite: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> TrainedModel:
+    """Make a teacher: fine-tune a pretrained encoder; AdamW, linear warm-up and decay, the best checkpoint.
+
+    Interrupted calls resume, as those of `distill`.
+
+    Args:
+        model: a pretrained encoder: a folder or a Hub name; its head is made anew.
+        data, out, columns, overwrite, callbacks: as for `distill`.
+        settings: see `FinetuneSettings`.
+
+    Raises:
+        EyasError: bad input, said before any training step.
+    """
+    settings = settings or FinetuneSettings()
+    result = _result(out)
+    record = _places(source=data)
+    request = _request({**record, "model": str(model)}, {"model": model, "source": data}, settings)
+    if not overwrite and finished_request(result.path, request):
+        return result
+    loaded = _loaded(data, columns)
+    path = _finetune.finetune(os.fspath(model), loaded, result.path, settings, overwrite, record, callbacks, request)
+    return TrainedModel(path, keep)
+
+
+def pretrain_student(
+    teacher: str | Path | Encoder,
+    texts: Any,
+    out: str | Path | None = None,
+    student: str | StudentSettings | None = None,
+    *,
+    recipe: str | None = None,
+    settings: DistillSettings | None = None,
+    columns: Columns | None = None,
+    pooling: Any = None,
+    teacher_dtype: str | None = None,
+    cache: str | Path | None = None,
+    overwrite: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> TrainedModel:
+    """Teach a student a pretrained encoder's sentence vectors, before any task.
+
+    Args:
+        teacher: a pretrained encoder: a folder, a Hub name or a loaded `Encoder`.
+        texts: whatever `load_unlabelled` takes, single texts.
+        pooling: the teacher's vector, "mean" or "cls"; by default what its folder says, else mean.
+        out, student, recipe, settings, columns, teacher_dtype, cache, overwrite, callbacks: as for `distill`.
+
+    Raises:
+        EyasError: bad input, said before any training step.
+    """
+    settings, _ = _with(settings or DistillSettings(), student, recipe)
+    check_architecture(settings.student.architecture)
+    make_stages(settings.recipe or SRA, settings.recipe_options)
+    result = _result(out)
+    record = _places(teacher=teacher, source=texts)
+    rows = _unlabelled(texts, columns, tagging=False)
+    if not isinstance(teacher, Encoder):
+        teacher = Encoder(teacher, pooling=pooling, max_length=settings.student.max_length, dtype=teacher_dtype)
+    _pretrain.pretrain_student(teacher, rows, result.path, settings, cache, overwrite, record, callbacks)
+    return result
+
+
+def _with(
+    settings: DistillSettings, student: Any, recipe: str | Callable[..., Any] | None
+) -> tuple[DistillSettings, tuple[PreTrainedModel, Any] | None]:
+    """The settings with what was given beside them, and the model to start from."""
+    if recipe is not None:
+        settings = replace(settings, recipe=recipe)
+    if isinstance(student, str):
+        student = replace(settings.student, architecture=student)
+    if isinstance(student, StudentSettings):
+        return replace(settings, student=student), None
+    return settings, student
+
+
+def _result(out: str | Path | None) -> TrainedModel:
+    """What will be made in `out`, or in a temporary folder."""
+    if out is not None:
+        return TrainedModel(out)
+    temporary = tempfile.mkdtemp(prefix="eyas-")
+    return TrainedModel(Path(temporary) / "model", temporary)
+
+
+def _loaded(data: Source, columns: Columns | None) -> DatasetDict:
+    ours = isinstance(data, DatasetDict) and all("example_id" in part.column_names for part in data.values())
+    return data if ours else load_data(data, columns)
+
+
+def _unlabelled(source: Any, columns: Columns | None, tagging: bool) -> Dataset:
+    if isinstance(source, Dataset) and "example_id" in source.column_names:
+        return source
+    named = Columns(text=columns.text, text_pair=columns.text_pair) if columns else None
+    return load_unlabelled([source] if isinstance(source, str | Path) else source, named, tagging)
+
+
+def _places(**sources: Any) -> dict[str, Any]:
+    """Where teacher and data came from, for `eyas.json`: whole paths, Hub names; nothing for objects."""
+
+    def place(value: Any) -> Any:
+        if isinstance(value, list | tuple) and all(isinstance(part, str | Path) for part in value):
+            return [place(part) for part in value]
+        if not isinstance(value, str | os.PathLike):
+            return None
+        path = Path(value)
+        return str(path.resolve()) if path.exists() else str(value)
+
+    found = {name: place(value) for name, value in sources.items()}
+    return {name: value for name, value in found.items() if value}
+
+
+def _request(record: Mapping[str, Any], sources: Mapping[str, Any], settings: Any) -> dict[str, Any] | None:
+    """What was asked for, by sizes and times of the files; None where they do not tell, as for objects."""
+    files: dict[str, Any] = {}
+    for name, value in sources.items():
+        for source in value if isinstance(value, list | tuple) else [value]:
+            found = identity(str(source)) if isinstance(source, str | os.PathLike) else []
+            if value is not None and not found:
+                return None
+            files[f"{name} {source}"] = found
+    about = asdict(settings)
+    if callable(about.get("recipe")):
+        about["recipe"] = recipe_name(about["recipe"])
+    return {**record, **about, "files": files}

@@ -1,0 +1,336 @@
+"""Every setting, written once: its name, its default, its range, its help. No torch.
+
+The command line, an exam's plan and the model card's command are made from these fields. A field with a `typer.Option`
+is an option of the command line; the others are for Python alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, cast, get_type_hints
+
+import typer
+
+from eyas.errors import ModelError
+from eyas.tasks import KINDS
+
+# Tokens of a text that are read.
+MAX_LENGTH = 256
+STUDENTS = ("static", "cnn", "bilstm", "cnn-lstm")
+ENSEMBLE = "ensemble"
+# How the answers of an ensemble's members become one.
+LOGITS, PROBABILITIES, WEIGHTS = "logits", "probabilities", "weights"
+COMBINATIONS = (LOGITS, PROBABILITIES, WEIGHTS)
+# Where word vectors come from, beside files.
+VECTORS = ("teacher", "random")
+
+
+@dataclass(frozen=True)
+class Size:
+    """Layers, hidden size, attention heads and feed-forward size; None = as the teacher."""
+
+    layers: int | None = None
+    hidden_size: int | None = None
+    heads: int | None = None
+    feed_forward: int | None = None
+
+    def with_own(self, **sizes: int | None) -> "Size":
+        """With other sizes, as far as they are given."""
+        return replace(self, **{name: size for name, size in sizes.items() if size is not None})
+
+
+TRANSFORMERS: dict[str, Size] = {
+    "bert-tiny": Size(2, 128, 2, 512),
+    "bert-mini": Size(4, 256, 4, 1024),
+    "bert-small": Size(4, 512, 8, 2048),
+    "bert-medium": Size(8, 512, 8, 2048),
+    "tinybert-4l": Size(4, 312, 12, 1200),
+    "bert-6l": Size(6),
+    "bert": Size(),
+}
+STUDENT_NAMES = ", ".join([*STUDENTS, f"{ENSEMBLE}:cnn,bilstm,cnn-lstm", *TRANSFORMERS])
+
+
+def _option(panel: str) -> Callable[..., Any]:
+    def option(help: str, *flags: str, **more: Any) -> Any:
+        return typer.Option(*flags, help=help, rich_help_panel=panel, show_default=more.pop("default", True), **more)
+
+    return option
+
+
+DATA, STUDENT, METHOD, TRAINING, OUTPUT = "Data", "Student", "Method", "Training", "Output"
+_student, _method, _data, _training = map(_option, (STUDENT, METHOD, DATA, TRAINING))
+
+
+class Settings:
+    """A base of settings that refuses values out of range."""
+
+    def __post_init__(self) -> None:
+        for name, option in options_of(cast(Any, type(self))).items():
+            value, lowest = getattr(self, name), option.min
+            if lowest is not None and value is not None and not value >= lowest:
+                raise ModelError(f"{name} ({flag_of(name, option)}) is {value}, expected at least {lowest:g}.")
+
+
+@dataclass(frozen=True)
+class StudentSettings(Settings):
+    """What a student is like; None = the architecture's default.
+
+    Args:
+        architecture: static, cnn, bilstm, cnn-lstm; ensemble:cnn,bilstm,cnn-lstm (some of them over one table of word
+            vectors); or a transformer of the teacher's family: bert-tiny, bert-mini, bert-small, bert-medium,
+            tinybert-4l, bert-6l, and bert, which has the teacher's own sizes.
+        layers, hidden_size, heads, feed_forward: sizes of a transformer, where they are not the architecture's; of the
+            other students, `hidden_size` is the number of LSTM units or of filters of each width.
+        init: what a transformer starts from: "random", or layers of the teacher: "first", "last", "skip", or numbers
+            such as "1,3,5"; by default the first ones where it is as wide as the teacher, else random. A narrower one
+            starts from a projection of them. Or the folder of a pretrained model, whose first layers it takes; for
+            the other students, the folder of one that was pretrained.
+        embeddings: where word vectors come from: "teacher" (principal components of its word table), "random", or
+            a file of word vectors, which makes a word-level student.
+        embedding_size: their dimension; a file decides it itself.
+        vocab_size: largest number of tokens; by default all that occur in the transfer set.
+        freeze_embeddings: leave the word vectors as they are.
+        combination: how the answers of an ensemble's members become one.
+        crf: choose tags as a sequence, by a conditional random field (taggers only).
+        char_embedding_size: dimension of a convolution over the characters of each token; 0 = none (taggers only).
+        max_length: tokens of a text that are read.
+        dropout: probability.
+    """
+
+    architecture: Annotated[str, _student(f"Architecture: {STUDENT_NAMES}.", "--student")] = "bilstm"
+    layers: Annotated[int | None, _student("Layers of a transformer.", min=1, default="by student")] = None
+    hidden_size: Annotated[
+        int | None, _student("Hidden size, LSTM units, or filters of each width.", min=1, default="by student")
+    ] = None
+    heads: Annotated[int | None, _student("Attention heads of a transformer.", min=1, default="by student")] = None
+    feed_forward: Annotated[
+        int | None, _student("Feed-forward size of a transformer.", min=1, default="by student")
+    ] = None
+    init: Annotated[
+        str | None,
+        _student(
+            "Where it starts: a pretrained folder; a transformer also random, or the teacher's layers: first, last, "
+            "skip, 1,3,5.",
+            default="first if as wide as the teacher",
+        ),
+    ] = None
+    embeddings: Annotated[str, _student("Word vectors: teacher, random, or a word2vec, GloVe or fastText file.")] = (
+        "teacher"
+    )
+    embedding_size: Annotated[int | None, _student("Size of the word vectors.", min=1, default="128")] = None
+    vocab_size: Annotated[
+        int | None, _student("Largest number of tokens.", min=1, default="all tokens of the transfer set")
+    ] = None
+    freeze_embeddings: Annotated[bool, _student("Do not train the word vectors.", "--freeze-embeddings")] = False
+    combination: Annotated[
+        str, _student("How an ensemble's members answer together: logits, probabilities or weights.")
+    ] = LOGITS
+    crf: Annotated[bool, _student("Taggers: choose tags as a sequence.", "--crf")] = False
+    char_embedding_size: Annotated[
+        int, _student("Taggers: size of a convolution over characters; 0 = none.", min=0)
+    ] = 0
+    max_length: Annotated[int, _student("Tokens of a text that are read.", min=2)] = MAX_LENGTH
+    dropout: float | None = None
+
+    @property
+    def is_ensemble(self) -> bool:
+        return self.architecture.startswith(f"{ENSEMBLE}:")
+
+    @property
+    def reads_as_teacher(self) -> bool:
+        """Whether one of our own students reads a single text in the teacher's tokens."""
+        return self.embeddings in VECTORS and not self.vocab_size and not self.init
+
+    @property
+    def size(self) -> Size:
+        """Of a transformer."""
+        return TRANSFORMERS[self.architecture].with_own(
+            layers=self.layers, hidden_size=self.hidden_size, heads=self.heads, feed_forward=self.feed_forward
+        )
+
+    def is_as_wide(self, width: int) -> bool:
+        """Whether a transformer of these settings is as wide as a teacher of `width`."""
+        return self.size.hidden_size in (None, width)
+
+    def start(self, width: int) -> str:
+        """What a transformer starts from with a teacher of `width`: as `init`, decided."""
+        return self.init or ("first" if self.is_as_wide(width) and self.embeddings == "teacher" else "random")
+
+    def copies_layers(self, width: int) -> bool:
+        """Whether a transformer starts from layers that know something already, as they are."""
+        start = self.start(width)
+        return is_folder(start) or (start != "random" and self.is_as_wide(width))
+
+
+@dataclass(frozen=True)
+class Columns(Settings):
+    """Which columns hold what, and what is learned from them; None = found by convention.
+
+    Args:
+        text: texts, or for tagging the words of each sentence. In a CoNLL file, the column's number, from "0".
+        text_pair: second texts; for tagging, a question about the sentence.
+        label: labels, tags, or a number; several column names with commas between them are aspects, or labels that
+            are 0 or 1.
+        task: one of `eyas.tasks.KINDS`.
+        repair_tags: turn an I- tag that continues nothing into B-.
+    """
+
+    text: Annotated[
+        str | None, _data("Column of texts; for tagging, of words.", default="text, sentence ...; tokens ...")
+    ] = None
+    text_pair: Annotated[str | None, _data("Column of second texts; for tagging, of a question.", default="found")] = (
+        None
+    )
+    label: Annotated[
+        str | None, _data("Column of labels or tags; several columns a,b,c are aspects.", default="label, tags ...")
+    ] = None
+    task: Annotated[str | None, _data(f"Task: {', '.join(KINDS)}.", default="inferred from the columns")] = None
+    repair_tags: Annotated[bool, _data("Turn I- tags that continue nothing into B-.", "--repair-tags")] = False
+
+
+@dataclass(frozen=True)
+class TransferSettings(Settings):
+    """What a student is trained on, beside the training texts.
+
+    Args:
+        most_unlabelled: so many of the unlabelled texts, those most like the training texts; None = all.
+        augment: methods that make new texts of the training texts, such as "tang:20"; see `Augmentation`. () = none;
+            None = what suits, where `eyas.distill` or the command line chooses.
+        select: rules that choose among the new texts, such as "uncertain:0.5"; see `Selection`.
+        mixup: mix the word vectors of each text with another's; the strength of `Mixup`, 0 = no.
+        smoothing: a masked language model, for `Smoothing`.
+    """
+
+    most_unlabelled: Annotated[
+        int | None,
+        _data(
+            "Use at most this many unlabelled texts, the most similar to the training texts first.",
+            min=1,
+            default="all",
+        ),
+    ] = None
+    augment: Annotated[
+        tuple[str, ...] | None,
+        _data(
+            "New texts made of the training texts, METHOD:COUNT: tang:20, neighbours:20[:VECTORS], "
+            "masked-lm:20:FOLDER, doubts:5:STUDENT; none. Repeatable.",
+            default="neighbours:10 for classification of up to 10,000 single texts, else none",
+        ),
+    ] = None
+    select: Annotated[
+        tuple[str, ...],
+        _data(
+            "Which of the new texts to learn from, RULE:SHARE: confident:0.5, uncertain:0.5, disagreement:0.5:STUDENT, "
+            "learned:0.5:STUDENT, same-label. Repeatable.",
+            default=False,
+        ),
+    ] = ()
+    mixup: Annotated[float, _data("Mix the word vectors of two texts, shares from Beta(MIXUP, MIXUP).", min=0.0)] = 0.0
+    smoothing: Annotated[str, _data("Smooth texts by this masked language model (slow).", default=False)] = ""
+
+
+@dataclass(frozen=True)
+class TrainingOptions(Settings):
+    """The training arguments that the command line has; None = what suits."""
+
+    num_train_epochs: Annotated[
+        float | None, _training("Epochs.", "--epochs", min=0.01, default="about 4,000 steps")
+    ] = None
+    per_device_train_batch_size: Annotated[
+        int | None, _training("Examples per step.", "--batch-size", min=1, default="64")
+    ] = None
+    learning_rate: Annotated[float | None, _training("Highest learning rate.", min=0.0, default="by student")] = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Those that were given, as fields of `DistillationArguments`."""
+        given = {option.name: getattr(self, option.name) for option in fields(self)}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class DistillSettings:
+    """How a student is made.
+
+    Args:
+        student: what it is like.
+        recipe: the method: a key of `RECIPES`, a function that returns stages, or where one is,
+            "package.module:function"; by default dist, and logit-mse for a CRF, binary classification and regression.
+        recipe_options: arguments of the recipe's function.
+        transfer: what the student is trained on beside the training texts.
+        arguments: fields of `DistillationArguments`; they win over the recipe's. Without `num_train_epochs`, a
+            student learns for about 4,000 steps, in 4 to 30 epochs.
+        seed: for weights, order and dropout.
+        live: ask the teacher in every step instead of labelling once (slow; for comparison).
+        label_map: {teacher's label name: data's label name}, where they can't be matched otherwise.
+    """
+
+    student: StudentSettings = field(default_factory=StudentSettings)
+    recipe: str | Callable[..., Any] = ""
+    recipe_options: dict[str, Any] = field(default_factory=dict)
+    transfer: TransferSettings = field(default_factory=TransferSettings)
+    arguments: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    live: bool = False
+    label_map: dict[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """How a teacher is made.
+
+    Args:
+        arguments: fields of `DistillationArguments`; they win over the defaults. Without `num_train_epochs`, about
+            1,000 steps, in 3 to 20 epochs.
+        seed: for the new head, the order and dropout.
+        patience: validations without a better score after which training stops; by default a third of them.
+        max_length: tokens of a text that are read.
+    """
+
+    arguments: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    patience: int | None = None
+    max_length: int = MAX_LENGTH
+
+
+def check_architecture(name: str) -> None:
+    """Raises ModelError where there is no such student."""
+    if name.partition(":")[0] == ENSEMBLE:
+        member_names(name)
+    elif name not in (*STUDENTS, *TRANSFORMERS):
+        raise ModelError(f"No student {name!r}. Expected one of {STUDENT_NAMES}.")
+
+
+def member_names(architecture: str) -> list[str]:
+    """`ensemble:cnn,bilstm` -> ["cnn", "bilstm"]; raises ModelError for fewer than two, or others."""
+    names = [name.strip() for name in architecture.partition(":")[2].split(",") if name.strip()]
+    unknown = [name for name in names if name not in STUDENTS]
+    if unknown:
+        raise ModelError(f"{architecture}: no member {unknown[0]!r}. Expected some of {', '.join(STUDENTS)}.")
+    if len(names) < 2:
+        raise ModelError(
+            f"{architecture} has {len(names)} members, expected two or more, such as ensemble:cnn,bilstm,cnn-lstm. "
+            "A single student needs no ensemble: name it alone."
+        )
+    return names
+
+
+def is_folder(init: str | None) -> bool:
+    """Whether `init` is a model's folder, or a name on the Hub, and no choice of the teacher's layers."""
+    return init is not None and ("/" in init or Path(init).is_dir())
+
+
+@cache
+def options_of(kind: type[Any]) -> dict[str, Any]:
+    """The options of the command line that are fields of these settings, by name."""
+    hints = get_type_hints(kind, include_extras=True)
+    found = {item.name: getattr(hints[item.name], "__metadata__", ()) for item in fields(kind)}
+    return {name: metadata[0] for name, metadata in found.items() if metadata}
+
+
+def flag_of(name: str, option: Any) -> str:
+    """How the command line calls a field."""
+    declared: str | None = option.default if isinstance(option.default, str) else None
+    return declared or f"--{name.replace('_', '-')}"

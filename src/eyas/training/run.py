@@ -1,0 +1,134 @@
+"""One distillation: who teaches which student what, stage by stage."""
+
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict
+from torch import nn
+from transformers import PreTrainedModel, TrainerCallback, set_seed
+
+from eyas.models import EnsembleForSequenceClassification
+from eyas.settings import DistillSettings
+from eyas.teachers import AlignedTeacher
+from eyas.training.encoded import EncodedTexts, encoded_for
+from eyas.training.ensembles import finish
+from eyas.training.folders import WORK, write_history, write_model_folder
+from eyas.training.recipes import Stage
+from eyas.training.steps import stage_arguments
+from eyas.training.students import create_student
+from eyas.training.theseus import Replacing
+from eyas.training.trainer import DistillationTrainer
+from eyas.transfer import blend_of, chosen_texts
+
+logger = logging.getLogger("eyas")
+
+# A model and its tokenizer.
+Start = tuple[PreTrainedModel, Any]
+
+
+class DistillationRun:
+    """What all stages share.
+
+    Args:
+        teacher: live, in the data's labels.
+        data: train and validation.
+        texts: the transfer set.
+        start: the student to begin with; by default a new one, made from `settings.student`.
+    """
+
+    def __init__(
+        self,
+        teacher: AlignedTeacher,
+        data: DatasetDict,
+        settings: DistillSettings,
+        stages: Sequence[Stage],
+        texts: Dataset,
+        start: Start | None = None,
+    ) -> None:
+        self.teacher, self.data, self.settings, self.stages = teacher, data, settings, list(stages)
+        self.texts, self.start = texts, start
+        self.labelled: AlignedTeacher | None = None
+
+    def prepare(self, cache: str | Path | None = None) -> None:
+        """Label the texts, where a stage or a selection asks for logits alone, and choose among them."""
+        asks = any(stage.needs_teacher and not stage.needs_layers for stage in self.stages)
+        transfer = self.settings.transfer
+        if transfer.select or (asks and not self.settings.live and not transfer.smoothing):
+            self.labelled = self.teacher.label(self.texts, cache)
+            self.texts = chosen_texts(self.texts, self.data, self.labelled, transfer)
+
+    def train(self, label_names: list[str], folder: Path, callbacks: Sequence[TrainerCallback] = ()) -> None:
+        """Train the student, who calls the labels `label_names`, through all stages; write it to `folder`."""
+        set_seed(self.settings.seed)
+        student, tokenizer = self.start or create_student(self.settings.student, self.teacher, self.texts, label_names)
+        history: list[dict[str, Any]] = []
+        encoded: dict[int, EncodedTexts] = {}  # texts are tokenized once for all stages
+        for number, stage in enumerate(self.stages):
+            student = student if stage.before is None else stage.before(student)
+            with frozen(student, stage.frozen):
+                work = folder / WORK / f"stage-{number}"
+                trainer = self._trainer(student, tokenizer, stage, work, encoded, callbacks)
+                trainer.train(resume_from_checkpoint=True)
+            student = student if stage.finish is None else stage.finish(student)
+            history += [{"stage": number, **entry} for entry in trainer.state.log_history]
+        validation = self.data["validation"]
+        if isinstance(student, EnsembleForSequenceClassification):
+            student = finish(student, tokenizer, validation)
+        write_model_folder(student, tokenizer, validation, folder)
+        write_history(history, folder)
+        shutil.rmtree(folder / WORK)  # the checkpoints
+
+    def _trainer(
+        self,
+        student: Any,
+        tokenizer: Any,
+        stage: Stage,
+        work: Path,
+        encoded: dict[int, EncodedTexts],
+        callbacks: Sequence[TrainerCallback],
+    ) -> DistillationTrainer:
+        rows = self.texts if stage.needs_teacher else self.data["train"]
+        for part, inner in ((rows, True), (self.data["validation"], False)):
+            if id(part) not in encoded:
+                encoded[id(part)] = encoded_for(student, tokenizer, part, training=inner)
+        teacher_model = self.teacher.teacher.model
+        width = int(getattr(teacher_model.config, "hidden_size", 0))
+        replacing = [Replacing(student, teacher_model, stage.replacing)] if stage.replacing else []
+        return DistillationTrainer(
+            student,
+            stage_arguments(stage, self.settings, len(rows), work, len(self.stages), width),
+            train_dataset=encoded[id(rows)],
+            eval_dataset=encoded[id(self.data["validation"])],
+            processing_class=tokenizer,
+            losses=stage.losses,
+            teacher=self._asked(stage),
+            callbacks=[*callbacks, *replacing],
+            blend=blend_of(self.settings.transfer, self.teacher, tokenizer, stage.needs_teacher),
+        )
+
+    def _asked(self, stage: Stage) -> AlignedTeacher | None:
+        """Nobody, the logits on disk, or the teacher itself."""
+        if not stage.needs_teacher:
+            return None
+        return self.teacher if self.settings.live or stage.needs_layers or self.labelled is None else self.labelled
+
+
+@contextmanager
+def frozen(model: nn.Module, modules: Sequence[str]) -> Iterator[None]:
+    """While it lasts, parameters stay as they are that lie in a module of one of these names."""
+    parameters = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and not set(modules).isdisjoint(name.split("."))
+    ]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

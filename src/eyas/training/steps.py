@@ -1,0 +1,62 @@
+"""How long a stage takes, and how fast it learns, where nobody says."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from eyas.settings import TRANSFORMERS, DistillSettings
+from eyas.training.arguments import DistillationArguments, steps_of_a_pass
+from eyas.training.folders import WORK
+from eyas.training.recipes import Stage, make_stages
+
+# How long a student learns where nobody says: about this many steps, but no fewer and no more epochs.
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 4000, 4, 30
+# What suits a small transformer, where our own students want more.
+TRANSFORMER_ARGUMENTS: dict[str, Any] = {
+    "learning_rate": 5e-4,
+    "weight_decay": 0.01,
+    "warmup_steps": 0.1,
+    "max_grad_norm": 1.0,
+}
+# Layers that were the teacher's know something already.
+COPIED_LEARNING_RATE = 1e-4
+
+
+def stage_arguments(
+    stage: Stage, settings: DistillSettings, rows: int, work: Path, stages: int, width: int = 0
+) -> DistillationArguments:
+    """The stage's settings and the user's; epochs by the number of rows where neither says.
+
+    Steps and epochs are those of the whole training, of which each of `stages` has its share. The learning rate depends
+    on the `width` of the teacher's layers: a transformer as wide starts from them.
+    """
+    suited = dict(TRANSFORMER_ARGUMENTS) if settings.student.architecture in TRANSFORMERS else {}
+    if suited and settings.student.copies_layers(width):
+        suited["learning_rate"] = COPIED_LEARNING_RATE
+    chosen = {**suited, **stage.arguments, **settings.arguments}
+    arguments = DistillationArguments(output_dir=str(work), seed=settings.seed, **chosen)
+    if "num_train_epochs" not in chosen and "max_steps" not in chosen:
+        steps = steps_of_a_pass(arguments, rows)
+        arguments.num_train_epochs = min(max(math.ceil(STEPS / steps), FEWEST_EPOCHS), MOST_EPOCHS)
+    share = stage.share or 1 / stages
+    arguments.num_train_epochs *= share
+    if arguments.max_steps > 0:
+        arguments.max_steps = max(round(arguments.max_steps * share), 1)
+    return arguments
+
+
+def training_steps(settings: DistillSettings, texts: int, train: int | None = None) -> int:
+    """How many steps the recipe's stages take together.
+
+    Args:
+        texts: of the transfer set, for the stages that ask the teacher.
+        train: training texts, for the others; by default all are.
+    """
+    stages = make_stages(settings.recipe, settings.recipe_options)
+    total = 0
+    for stage in stages:
+        rows = texts if stage.needs_teacher or train is None else train
+        arguments = stage_arguments(stage, settings, rows, Path(WORK), len(stages))
+        passes = math.ceil(steps_of_a_pass(arguments, rows) * arguments.num_train_epochs)
+        total += arguments.max_steps if arguments.max_steps > 0 else passes
+    return total
