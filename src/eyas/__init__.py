@@ -4,10 +4,29 @@ Names are imported when they are first used, so `import eyas` costs nothing.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eyas._register import register_students
 from eyas._version import __version__
+
+if TYPE_CHECKING:  # what type checkers, editors and the API reference read; `_HOMES` says the same
+    from eyas.data.datasets import load_data, load_unlabelled
+    from eyas.data.sources import Columns
+    from eyas.errors import EyasError
+    from eyas.evaluation import Classifier, evaluate
+    from eyas.export import export_model
+    from eyas.losses import HardLabelLoss, LogitMSELoss, Loss, SoftTargetLoss
+    from eyas.models import STUDENTS, TAGGERS
+    from eyas.serve import Predictor
+    from eyas.tasks import Task
+    from eyas.teachers import CachedTeacher, Teacher
+    from eyas.training.arguments import DistillationArguments
+    from eyas.training.distill import DistillSettings, distill
+    from eyas.training.finetune import FinetuneSettings, finetune
+    from eyas.training.recipes import RECIPES, Stage
+    from eyas.training.student_settings import StudentSettings
+    from eyas.training.students import create_student
+    from eyas.training.trainer import DistillationTrainer
 
 _HOMES = {
     "eyas.data.datasets": ["load_data", "load_unlabelled"],
@@ -30,7 +49,36 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *sorted(_HOME_OF)]
+__all__ = [
+    "RECIPES",
+    "STUDENTS",
+    "TAGGERS",
+    "CachedTeacher",
+    "Classifier",
+    "Columns",
+    "DistillSettings",
+    "DistillationArguments",
+    "DistillationTrainer",
+    "EyasError",
+    "FinetuneSettings",
+    "HardLabelLoss",
+    "LogitMSELoss",
+    "Loss",
+    "Predictor",
+    "SoftTargetLoss",
+    "Stage",
+    "StudentSettings",
+    "Task",
+    "Teacher",
+    "__version__",
+    "create_student",
+    "distill",
+    "evaluate",
+    "export_model",
+    "finetune",
+    "load_data",
+    "load_unlabelled",
+]
 
 register_students()
 
