@@ -30,16 +30,21 @@ class _Strict(BaseModel):
 class DataPlan(_Strict):
     """A data set and its teacher.
 
-    Args:
+    Attributes:
         source: as for `load_data`.
         name: how it is called on the page; by default the last part of `source`.
         teacher: a fine-tuned classifier; by default the plan's.
-        text, text_pair, label: columns, where they do not follow the conventions.
+        text: column of the texts, by default found by convention.
+        text_pair: column of the second texts, likewise.
+        label: column of the labels, likewise.
         task: one of `eyas.tasks.KINDS`, where the columns do not tell.
         repair_tags: turn an I- tag that continues nothing into B-.
         unlabelled: more texts for the teacher to label, as for `load_unlabelled`.
-        most_unlabelled, augment, select, mixup, smoothing: which of them, and what is made of the training texts;
-            see `TransferSettings`.
+        most_unlabelled: so many of them, those most like the training texts.
+        augment: methods that make new texts; see `TransferSettings`.
+        select: rules that choose among the new texts; see there.
+        mixup: strength of mixing texts; see there.
+        smoothing: a masked language model; see there.
         label_map: {teacher's label name: data's}, where they can't be matched otherwise.
     """
 
@@ -192,7 +197,7 @@ class CostPlan(_Strict):
 class Plan(_Strict):
     """An exam.
 
-    Args:
+    Attributes:
         data: data sets; a path, a `DataPlan`, or a list of them.
         teacher: for data sets that name none.
         students: architectures, with sizes.

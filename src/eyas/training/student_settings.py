@@ -29,7 +29,9 @@ class StudentSettings:
         max_length: tokens of a text that are read.
         char_embedding_size: dimension of a convolution over the characters of each token; 0 = none (taggers only).
         crf: choose tags as a sequence, by a conditional random field (taggers only).
-        layers, heads, feed_forward: sizes of a transformer, where they are not the architecture's.
+        layers: of a transformer; by default the architecture's.
+        heads: of a transformer's attention, likewise.
+        feed_forward: width of a transformer's inner layers, likewise.
         init: what a transformer starts from: "random", or layers of the teacher: "first", "last", "skip", or numbers
             such as "1,3,5"; by default the first ones where it is as wide as the teacher, else random. A narrower one
             starts from a projection of them. Or the folder of a pretrained model, whose first layers it takes; for

@@ -60,7 +60,8 @@ class DistillationTrainer(Trainer):
         teacher: live or cached; may be left out when no loss reads it.
         label_order: for each label of the student, the teacher's output for it; by default matched by name.
         args: settings; see `DistillationArguments`.
-        train_dataset, eval_dataset: as from `load_data`; rows with label -1 are unlabelled.
+        train_dataset: as from `load_data`; rows with label -1 are unlabelled.
+        eval_dataset: what the student is scored on, of the same form.
         callbacks: as in transformers.
         max_length: tokens of a text that are read; a student has its own number.
         blend: makes of each batch what the student reads; see `eyas.transfer.blending`.

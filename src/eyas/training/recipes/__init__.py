@@ -69,6 +69,7 @@ RECIPES: dict[str, Callable[..., list[Stage]]] = {
     "ad-kd": ad_kd,
     "theseus": theseus,
 }
+"""The methods by name: functions of their options that make the stages of a training. Add your own."""
 
 
 # A step of each recipe in steps of hard-labels: what benchmarks/recipe_cost.py measured.
