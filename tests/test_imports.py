@@ -5,10 +5,12 @@ import json
 import resource
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
+import eyas
 from eyas import export_model
 
 SOURCE = Path(__file__).parents[1] / "src" / "eyas"
@@ -104,16 +106,20 @@ def test_help_is_fast() -> None:
 
 
 def test_every_public_name_is_there() -> None:
-    import eyas
-
     assert len(eyas.__all__) <= 40
     for name in eyas.__all__:
         assert getattr(eyas, name) is not None
 
 
+def test_type_checkers_read_the_names_that_are_there() -> None:
+    tree = ast.parse((SOURCE / "__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    homes = {node.module: [name.name for name in node.names] for node in block.body if isinstance(node, ast.ImportFrom)}
+    assert homes == eyas._HOMES
+    assert {"__version__", *chain(*homes.values())} == set(eyas.__all__)
+
+
 def test_no_public_name_is_also_a_part() -> None:
     """Importing `eyas.part` would replace the name by the module."""
-    import eyas
-
     parts = {path.stem for path in SOURCE.iterdir()}
     assert not parts & set(eyas.__all__)

@@ -4,10 +4,27 @@ Names are imported when they are first used, so `import eyas` costs nothing.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eyas._register import register_students
 from eyas._version import __version__
+
+if TYPE_CHECKING:  # what type checkers, editors and the API reference read; `_HOMES` says the same
+    from eyas.api import TrainedModel, distill, finetune, pretrain_student
+    from eyas.data.datasets import load_data, load_unlabelled
+    from eyas.errors import EyasError
+    from eyas.evaluation import Classifier, evaluate
+    from eyas.export import export_model
+    from eyas.losses import HardLabelLoss, LogitMSELoss, Loss, SoftTargetLoss
+    from eyas.models import STUDENTS, TAGGERS
+    from eyas.serve import Predictor
+    from eyas.settings import Columns, DistillSettings, FinetuneSettings, StudentSettings, TransferSettings
+    from eyas.tasks import Task
+    from eyas.teachers import AlignedTeacher, CachedTeacher, Teacher
+    from eyas.training.arguments import DistillationArguments
+    from eyas.training.recipes import RECIPES, Stage
+    from eyas.training.students import create_student
+    from eyas.training.trainer import DistillationTrainer
 
 _HOMES = {
     "eyas.api": ["TrainedModel", "distill", "finetune", "pretrain_student"],
@@ -18,17 +35,50 @@ _HOMES = {
     "eyas.losses": ["HardLabelLoss", "LogitMSELoss", "Loss", "SoftTargetLoss"],
     "eyas.models": ["STUDENTS", "TAGGERS"],
     "eyas.serve": ["Predictor"],
+    "eyas.settings": ["Columns", "DistillSettings", "FinetuneSettings", "StudentSettings", "TransferSettings"],
     "eyas.tasks": ["Task"],
     "eyas.teachers": ["AlignedTeacher", "CachedTeacher", "Teacher"],
     "eyas.training.arguments": ["DistillationArguments"],
-    "eyas.settings": ["Columns", "DistillSettings", "FinetuneSettings", "StudentSettings", "TransferSettings"],
     "eyas.training.recipes": ["RECIPES", "Stage"],
     "eyas.training.students": ["create_student"],
     "eyas.training.trainer": ["DistillationTrainer"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *sorted(_HOME_OF)]
+__all__ = [
+    "RECIPES",
+    "STUDENTS",
+    "TAGGERS",
+    "AlignedTeacher",
+    "CachedTeacher",
+    "Classifier",
+    "Columns",
+    "DistillSettings",
+    "DistillationArguments",
+    "DistillationTrainer",
+    "EyasError",
+    "FinetuneSettings",
+    "HardLabelLoss",
+    "LogitMSELoss",
+    "Loss",
+    "Predictor",
+    "SoftTargetLoss",
+    "Stage",
+    "StudentSettings",
+    "Task",
+    "Teacher",
+    "TrainedModel",
+    "TransferSettings",
+    "__version__",
+    "create_student",
+    "distill",
+    "evaluate",
+    "export_model",
+    "finetune",
+    "load_data",
+    "load_unlabelled",
+    "pretrain_student",
+]
 
 register_students()
 

@@ -181,8 +181,8 @@ def finetune(
     if not overwrite and finished_request(result.path, request):
         return result
     loaded = _loaded(data, columns)
-    path = _finetune.finetune(os.fspath(model), loaded, result.path, settings, overwrite, record, callbacks, request)
-    return TrainedModel(path, keep)
+    _finetune.finetune(os.fspath(model), loaded, result.path, settings, overwrite, record, callbacks, request)
+    return result
 
 
 def pretrain_student(

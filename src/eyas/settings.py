@@ -81,8 +81,10 @@ class StudentSettings(Settings):
         architecture: static, cnn, bilstm, cnn-lstm; ensemble:cnn,bilstm,cnn-lstm (some of them over one table of word
             vectors); or a transformer of the teacher's family: bert-tiny, bert-mini, bert-small, bert-medium,
             tinybert-4l, bert-6l, and bert, which has the teacher's own sizes.
-        layers, hidden_size, heads, feed_forward: sizes of a transformer, where they are not the architecture's; of the
-            other students, `hidden_size` is the number of LSTM units or of filters of each width.
+        layers: of a transformer; by default the architecture's.
+        hidden_size: of a transformer; of the other students the LSTM units, or the filters of each width.
+        heads: attention heads of a transformer.
+        feed_forward: size of a transformer's feed-forward layers.
         init: what a transformer starts from: "random", or layers of the teacher: "first", "last", "skip", or numbers
             such as "1,3,5"; by default the first ones where it is as wide as the teacher, else random. A narrower one
             starts from a projection of them. Or the folder of a pretrained model, whose first layers it takes; for

@@ -274,6 +274,7 @@ MAPPINGS: dict[str, Callable[[], LayerMapping]] = {
     "earth-movers": lambda: EarthMovers(temperature=1.0),
     "random": RandomLayers,
 }
+"""The layer mappings by the name that `mapping=` takes."""
 
 
 def layer_mapping(choice: "str | LayerMapping | Pairs") -> LayerMapping:

@@ -192,7 +192,8 @@ class DKDLoss(DistributionLoss):
 
     Args:
         temperature: of both.
-        target_weight, rest_weight: of the two parts (1 and 2 to 8 there). With two classes the second is 0.
+        target_weight: of the first part (1 there).
+        rest_weight: of the second (2 to 8 there), which is 0 with two classes.
     """
 
     paper = "Decoupled Knowledge Distillation, Zhao et al. 2022, eq. 7"

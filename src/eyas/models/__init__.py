@@ -22,12 +22,14 @@ from eyas.models.student import Student, is_student
 from eyas.models.tokens import StudentForTokenClassification
 
 STUDENTS: dict[str, type[StudentForSequenceClassification]] = MEMBERS
+"""The students of whole texts, by the name that `--student` takes."""
 TAGGERS: dict[str, type[StudentForTokenClassification]] = {
     "static": StaticForTokenClassification,
     "cnn": CNNForTokenClassification,
     "bilstm": BiLSTMForTokenClassification,
     "cnn-lstm": CNNLSTMForTokenClassification,
 }
+"""The students that tag words, by the same names."""
 
 for _name, _model in STUDENTS.items():
     _config: Any = _model.config_class

@@ -30,7 +30,8 @@ class ServeSettings:
 
     Args:
         folders: exported models.
-        host, port: to listen on; 127.0.0.1 is this machine alone.
+        host: to listen on; 127.0.0.1 is this machine alone.
+        port: to listen on.
         workers: processes.
         limits: what a request may be.
     """

@@ -33,7 +33,8 @@ class Encoder(Teacher):
     Args:
         source: a folder or Hub name of a pretrained encoder, or a loaded model (then with its `tokenizer`).
         pooling: "mean" over the tokens or "cls", the first one; by default what the folder says, else mean.
-        max_length, dtype: as in `Teacher`.
+        max_length: as in `Teacher`.
+        dtype: as in `Teacher`.
 
     Raises:
         ModelError: no such model, or one without weights.

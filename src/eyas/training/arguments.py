@@ -16,8 +16,8 @@ from eyas.teachers.live import fastest_device, has_fast_bfloat16
 class DistillationArguments(TrainingArguments):
     """`TrainingArguments` with defaults that suit a student of a million parameters on a CPU.
 
-    Every field keeps transformers' name and meaning. `best` decides which checkpoint is kept: the metric of
-    `compute_metrics`, highest first.
+    Every field keeps transformers' name and meaning. `metric_for_best_model` decides which checkpoint is kept: a
+    metric of `compute_metrics`, highest first.
     """
 
     output_dir: str | None = "checkpoints"

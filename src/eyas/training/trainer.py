@@ -58,7 +58,8 @@ class DistillationTrainer(Trainer):
     Args:
         model: the student.
         args: settings; see `DistillationArguments`.
-        train_dataset, eval_dataset: as from `load_data`; rows with label -1 are unlabelled.
+        train_dataset: as from `load_data`; rows with label -1 are unlabelled.
+        eval_dataset: what the student is scored on, of the same form.
         processing_class: the student's tokenizer.
         losses: the terms of the objective; by default the hard labels alone.
         teacher: live or cached; may be left out when no loss reads it. Its labels are matched by name; where that is

@@ -32,7 +32,8 @@ def _recipes_in(module: ModuleType) -> dict[str, Recipe]:
     return {function.__name__.replace("_", "-"): function for function in recipes if function.__name__[0] != "_"}
 
 
-RECIPES = {**_recipes_in(logits), **_recipes_in(layers)}
+RECIPES: dict[str, Recipe] = {**_recipes_in(logits), **_recipes_in(layers)}
+"""The methods by name: functions of their options that make the stages of a training."""
 
 
 # A step of each recipe in steps of hard-labels: what benchmarks/recipe_cost.py measured.

@@ -1,0 +1,1 @@
+"""Any source of texts -> one schema; labels, tokenizers, word vectors."""
