@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,19 @@ def test_demo_data_is_what_it_says() -> None:
     ids = [set(ids_of(part).tolist()) for part in data.values()]
     assert sum(map(len, data.values())) == sum(map(len, ids)) == len(set.union(*ids))
     assert f"{sum(map(len, ids)):,} English review sentences" in (DATA / "README.md").read_text()
+
+
+def test_the_page_on_tasks_runs(tmp_path: Path, toy_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(toy_data, tmp_path / "reviews")
+    monkeypatch.chdir(tmp_path)
+    page = (README.parent / "docs" / "tasks.md").read_text()
+    snippets = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(snippets) == 3
+    found: list[dict[str, Any]] = [{} for _ in snippets]
+    for snippet, names in zip(snippets, found, strict=True):
+        exec(compile(snippet, "tasks.md", "exec"), names)
+    assert found[0]["data"].num_rows == {"train": 192, "validation": 24, "test": 24}
+    assert len(found[2]["more"]) == 61
 
 
 def test_the_page_on_adding_a_loss_runs(

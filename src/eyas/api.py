@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 
 from eyas.data.datasets import load_data, load_unlabelled, task_of
@@ -83,7 +83,7 @@ class TrainedModel:
             data: as for `load_data`.
             teacher: a folder, a Hub name or a loaded one; adds retention and agreement.
         """
-        loaded = _loaded(data, None)
+        loaded = load_data(data)
         chosen = split or ("test" if "test" in loaded else "validation")
         if chosen not in loaded:
             raise DataError(f"split is {chosen!r}, expected one of {', '.join(loaded)}.")
@@ -142,7 +142,7 @@ def distill(
     request = _request(record, {"teacher": teacher, "source": data, "unlabelled": unlabelled}, settings)
     if not overwrite and start is None and finished_request(result.path, request):
         return result
-    loaded = _loaded(data, columns)
+    loaded = load_data(data, columns)
     tagging = task_of(loaded["train"]).is_tagging
     more = None if unlabelled is None else _unlabelled(unlabelled, columns, tagging)
     settings = with_default_augment(settings, loaded, more is not None)
@@ -180,7 +180,7 @@ def finetune(
     request = _request({**record, "model": str(model)}, {"model": model, "source": data}, settings)
     if not overwrite and finished_request(result.path, request):
         return result
-    loaded = _loaded(data, columns)
+    loaded = load_data(data, columns)
     _finetune.finetune(os.fspath(model), loaded, result.path, settings, overwrite, record, callbacks, request)
     return result
 
@@ -242,11 +242,6 @@ def _result(out: str | Path | None) -> TrainedModel:
         return TrainedModel(out)
     temporary = tempfile.mkdtemp(prefix="eyas-")
     return TrainedModel(Path(temporary) / "model", temporary)
-
-
-def _loaded(data: Source, columns: Columns | None) -> DatasetDict:
-    ours = isinstance(data, DatasetDict) and all("example_id" in part.column_names for part in data.values())
-    return data if ours else load_data(data, columns)
 
 
 def _unlabelled(source: Any, columns: Columns | None, tagging: bool) -> Dataset:

@@ -79,16 +79,22 @@ def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source:
     if text is None or (text in WORD_COLUMNS and rows and not _is_list(rows[0].get(text))):
         raise DataError(
             f"{source}: no column of text. Expected {', '.join(TEXT_COLUMNS)} or a pair such as text1 and "
-            f"text2, found {list(names)}. Name it with --text (and --text-pair)."
+            f"text2, found {list(names)}. Name it with "
+            "Columns(text=..., text_pair=...) or --text (and --text-pair)."
         )
     if not labelled:
         return Resolved(columns.task or "classification", text, pair, ())
     label_names = label_names or _found_labels(names, rows, (text, pair), columns.task)
     if not label_names:
-        raise DataError(f"{source}: no column of labels. Expected label, found {list(names)}. Name it with --label.")
+        raise DataError(
+            f"{source}: no column of labels. Expected label, found {list(names)}. Name it with "
+            "Columns(label=...) or --label."
+        )
     task = columns.task or _task(label_names, rows)
     if len(label_names) > 1 and task not in ("aspects", "multi-label"):
-        raise DataError(f"{source}: {task} has one column of labels, --label names {', '.join(label_names)}.")
+        raise DataError(
+            f"{source}: {task} has one column of labels, Columns(label=...) or --label names {', '.join(label_names)}."
+        )
     wrong = [name for name in label_names if task == "aspects" and IS in name]
     if wrong:
         raise DataError(
@@ -118,7 +124,7 @@ def _tagging(
     if words is None or (labelled and tags is None):
         raise DataError(
             f"{source}: tagging needs a column of words and one of tags, found {list(names)}. Expected tokens and "
-            "tags; name them with --text and --label."
+            "tags; name them with Columns(text=..., label=...) or --text and --label."
         )
     if labelled and words == tags:
         raise DataError(f"{source}: one column, expected a word and at least one tag on each line.")

@@ -1,34 +1,50 @@
 """Any source -> one schema: `example_id`, `text`, `text_pair` (pairs), `tokens` (tagging), `label` (see targets.py)."""
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow
+import pandas
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from eyas.data.columns import is_conll
+from eyas.data.opening import Source, name_of, open_splits, open_unlabelled
 from eyas.data.rows import UNLABELLED, example_id, read_table
-from eyas.data.sources import FileRows, LoadedRows, open_splits, open_unlabelled
-from eyas.data.targets import encode_labels, find_task, has_bioes, report_broken_tags, task_of, unlabelled
-from eyas.errors import DataError, LabelError
+from eyas.data.sources import LoadedRows, Rows
+from eyas.data.splits import (
+    data_fingerprint,
+    ids_of,
+    is_labelled,
+    is_pair,
+    is_read,
+    labels_of,
+    texts_of,
+    without_labels,
+    word_counts_of,
+)
+from eyas.data.targets import encode_labels, find_task, has_bioes, report_broken_tags, task_of
+from eyas.data.task_data import TaskData
+from eyas.errors import DataError
 from eyas.settings import Columns
-from eyas.tasks import Task
 
 logger = logging.getLogger("eyas")
 
 
-def load_data(source: str | Path | DatasetDict, columns: Columns | None = None, seed: int = 0) -> DatasetDict:
+def load_data(source: Source, columns: Columns | None = None, seed: int = 0) -> TaskData:
     """Load labelled data as `train`, `validation` and, where there is one, `test`.
 
     Args:
-        source: a folder with train/validation/test files (CSV, TSV, JSONL, Parquet, CoNLL, gzipped or not), one such
-            file (split 80/10/10 with `seed`), a `DatasetDict`, or the name of a data set on the Hub.
+        source: one of
+            - a folder with train/validation/test files (CSV, TSV, JSONL, Parquet, CoNLL, gzipped or not), or one such
+              file;
+            - a data set on the Hub, its configuration behind a colon: `glue:sst2`;
+            - a `Dataset`, a pandas frame, a dict of columns, a tuple `(texts, labels)`; texts that are lists of words
+              have lists of tags;
+            - a `DatasetDict`, or a dict with one of these tables, or a file, for each split.
+            A single file or table is split 80/10/10 with `seed`. A test split may lack the column of labels.
+            Splits that were loaded before are taken as they are.
         columns: the columns to read and the task, where they are not to be found by convention.
 
     Returns:
@@ -38,33 +54,32 @@ def load_data(source: str | Path | DatasetDict, columns: Columns | None = None, 
     Raises:
         DataError: naming the file, the line, the column; LabelError for labels that do not fit.
     """
-    columns = columns or Columns()
+    columns, name = columns or Columns(), name_of(source, "data")
     opened = open_splits(source, columns)
-    if "train" not in opened:
-        raise DataError(f"{source}: no training split, found only {', '.join(opened)}.")
-    if columns.label is None:
-        _check_widths(opened)
-    train, resolved = read_table(opened["train"], columns, str(source))
-    labels = ",".join(resolved.labels)
-    same = replace(columns, text=resolved.text, text_pair=resolved.text_pair, label=labels, task=resolved.task)
-    rest = {name: read_table(rows, same, f"{source}, {name}")[0] for name, rows in opened.items() if name != "train"}
-    raw = {name: train if name == "train" else rest[name] for name in opened}
-    task = find_task(resolved.task, raw, str(source))
-    if task.kind != "classification":
-        logger.info("%s: %s.", source, task.describe())
-    bioes = has_bioes(train, task)
-    splits = {name: encode_labels(table, task, f"{source}, {name}", bioes) for name, table in raw.items()}
-    data = DatasetDict(_with_validation(splits, seed, str(source)))
-    _report(data, task)
+    read = {split: rows.dataset for split, rows in opened.items() if isinstance(rows, LoadedRows)}
+    if columns == Columns() and read.keys() == opened.keys() and all(map(is_read, read.values())):
+        return TaskData.of(_with_validation(read, seed, name))
+    data = TaskData.of(_with_validation(_read(opened, columns, name), seed, name))
+    _report(data)
     return data
 
 
-def load_unlabelled(sources: Sequence[str | Path], columns: Columns | None = None, tagging: bool = False) -> Dataset:
+as_task_data = load_data
+
+
+def load_unlabelled(
+    sources: Source | pandas.Series | Sequence[Source | pandas.Series],
+    columns: Columns | None = None,
+    tagging: bool = False,
+) -> Dataset:
     """Load texts without labels.
 
     Args:
-        sources: files (one text a line, CSV, TSV, JSONL, Parquet, CoNLL), folders of them, patterns such as
-            `reviews/*.txt`, or names of data sets on the Hub (their training split).
+        sources: one, or a list of
+            - files (one text a line, CSV, TSV, JSONL, Parquet, CoNLL), folders of them, patterns such as
+              `reviews/*.txt`, or names of data sets on the Hub (their training split);
+            - tables as for `load_data` (of several splits, the training split), or a pandas series of texts.
+            A string is always a path, a pattern or a Hub name; pass texts as `{"text": [...]}`.
         tagging: give each text as `tokens` too; what is not split into words there is split here.
 
     Returns:
@@ -74,124 +89,60 @@ def load_unlabelled(sources: Sequence[str | Path], columns: Columns | None = Non
         DataError: nothing there, an empty file, or one that is no text; naming the line.
     """
     columns = replace(columns or Columns(), task="tagging" if tagging else "classification", label=None)
-    parts = []
-    for rows in chain.from_iterable(open_unlabelled(source, columns) for source in sources):
+    listed = sources if isinstance(sources, list | tuple) else [sources]
+    parts: list[Dataset] = []
+    for rows in chain.from_iterable(open_unlabelled(source, columns) for source in listed):
         # lines have no columns to name
         lines = Columns(task=columns.task) if rows.columns == ["text"] else columns
         table, _ = read_table(rows, lines, rows.name, labelled=False)
         parts.append(table.remove_columns("label"))
         if parts[0].column_names != parts[-1].column_names:
             raise DataError(f"{rows.name} has {parts[-1].column_names[1:]}, other files {parts[0].column_names[1:]}.")
+    if not any(map(len, parts)):
+        raise DataError("There are no unlabelled texts (--unlabelled), expected at least one.")
     return concatenate_datasets(parts)
 
 
-def without_labels(texts: Dataset, task: Task) -> Dataset:
-    """`texts` with a `label` column that says nothing."""
-    return concatenate_datasets([texts, unlabelled(len(texts), task, word_counts_of(texts))], axis=1)
+def label_names(data: DatasetDict) -> list[str]:
+    """As `TaskData.labels`."""
+    return TaskData(data).labels
 
 
 def check_validation(data: DatasetDict) -> None:
-    """Refuse a validation split that can't choose a checkpoint."""
-    if not is_labelled(data["validation"]).any():
-        raise LabelError(
-            "The validation split has no labels, but it chooses the best checkpoint. Label it, or take it out: "
-            "then a tenth of train takes its place."
-        )
+    """As `TaskData.check_validation`."""
+    TaskData(data).check_validation()
 
 
-def label_names(data: DatasetDict) -> list[str]:
-    """The names of the outputs for `data`, in the order of their ids."""
-    return list(task_of(data["train"]).labels)
+def _read(opened: Mapping[str, Rows], columns: Columns, name: str) -> dict[str, Dataset]:
+    """Every split in the schema of the training split, labels as numbers."""
+    if columns.label is None:
+        _check_widths(opened)
+    train, resolved = read_table(opened["train"], columns, name)
+    if not len(train):
+        raise DataError(f"{name}: the training split has no rows.")
+    labels = ",".join(resolved.labels)
+    same = replace(columns, text=resolved.text, text_pair=resolved.text_pair, label=labels, task=resolved.task)
+    raw = {"train": train}
+    for split, rows in opened.items():
+        if split != "train":
+            labelled = split != "test" or not set(resolved.labels).isdisjoint(rows.columns)
+            wanted = same if labelled else replace(same, label=None)
+            raw[split], _ = read_table(rows, wanted, f"{name}, {split}", labelled)
+    task = find_task(resolved.task, raw, name)
+    if task.kind != "classification":
+        logger.info("%s: %s.", name, task.describe())
+    bioes = has_bioes(train, task)
+    return {split: encode_labels(table, task, f"{name}, {split}", bioes) for split, table in raw.items()}
 
 
-def is_pair(dataset: Dataset) -> bool:
-    return "text_pair" in dataset.column_names
-
-
-def labels_of(dataset: Dataset) -> np.ndarray:
-    """What is to be predicted.
-
-    Returns:
-        classification [rows] int, tagging [words of all rows] int, regression [rows] float, multi-label
-        [rows, labels] 0 or 1, aspects [rows, aspects] int, vectors [rows, dimensions] float. Unlabelled: -1, of
-        regression NaN, of vectors no dimension.
-    """
-    task = task_of(dataset)
-    if task.kind in ("classification", "regression"):
-        values = dataset.with_format("numpy")["label"][:]
-        return np.asarray(values, dtype=np.int64 if task.kind == "classification" else np.float32)
-    flat, lengths = _lists(dataset, "label")
-    if task.kind == "vectors":
-        return np.asarray(flat, dtype=np.float32).reshape(len(dataset), int(lengths.max(initial=0)))
-    if task.kind == "tagging":
-        return flat
-    if task.kind == "aspects":
-        return flat.reshape(len(dataset), -1)
-    rows = np.repeat(np.arange(len(dataset)), lengths)
-    labels = np.zeros((len(dataset), len(task.labels)), dtype=np.int64)
-    labels[rows[flat >= 0], flat[flat >= 0]] = 1
-    labels[rows[flat < 0]] = UNLABELLED
-    return labels
-
-
-def is_labelled(dataset: Dataset) -> np.ndarray:
-    """[rows] bool: whether a row has a label (for tagging, one of its words)."""
-    labels = labels_of(dataset)
-    if task_of(dataset).is_tagging:
-        rows = np.repeat(np.arange(len(dataset)), word_counts_of(dataset))
-        return np.bincount(rows, labels >= 0, minlength=len(dataset)) > 0
-    known: np.ndarray = np.isfinite(labels) if labels.dtype.kind == "f" else np.asarray(labels >= 0)
-    if not labels[:1].size:
-        return np.zeros(len(dataset), dtype=bool)
-    return known if known.ndim == 1 else np.asarray(known.all(1))
-
-
-def word_counts_of(dataset: Dataset) -> np.ndarray:
-    """[rows] int: words of each sentence; ones where the task is not tagging."""
-    if "tokens" not in dataset.column_names:
-        return np.ones(len(dataset), dtype=np.int64)
-    return _lists(dataset, "tokens")[1]
-
-
-def texts_of(dataset: Dataset) -> list[Any]:
-    """What a model reads: texts, or for tagging lists of words."""
-    return list(dataset["tokens" if "tokens" in dataset.column_names else "text"])
-
-
-def ids_of(dataset: Dataset) -> np.ndarray:
-    """[rows] int64."""
-    return np.asarray(dataset.with_format("numpy")["example_id"][:], dtype=np.int64)
-
-
-def data_fingerprint(dataset: Dataset) -> str:
-    """A checksum of texts, labels and their order."""
-    content = hashlib.sha256(ids_of(dataset).tobytes())
-    content.update(labels_of(dataset).tobytes())
-    return content.hexdigest()
-
-
-def _lists(dataset: Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """(all items of a column of lists, how many each row has); items of text as an empty array."""
-    table = dataset.select_columns([column]).with_format("arrow")[:]
-    values = table.column(column).combine_chunks()
-    lengths = (
-        values.value_lengths().to_numpy()
-        if not hasattr(values.type, "list_size")
-        else np.full(len(values), values.type.list_size)
-    )
-    flat = values.flatten()
-    kind = np.int64 if pyarrow.types.is_integer(flat.type) else np.float32
-    return (np.asarray(flat, dtype=kind) if column == "label" else np.empty(0)), lengths.astype(np.int64)
-
-
-def _check_widths(opened: Mapping[str, FileRows | LoadedRows]) -> None:
+def _check_widths(opened: Mapping[str, Rows]) -> None:
     """Raises DataError where CoNLL files of a data set have different columns: their last is taken for the tags."""
     train = opened["train"]
     for rows in opened.values():
         if is_conll(train.columns) and is_conll(rows.columns) and len(rows.columns) != len(train.columns):
             raise DataError(
                 f"{rows.name} has {len(rows.columns)} columns, {train.name} {len(train.columns)}, so the last is not "
-                "the same everywhere. Name the column of tags with --label."
+                "the same everywhere. Name the column of tags with Columns(label=...) or --label."
             )
 
 
@@ -220,9 +171,9 @@ def _with_validation(splits: dict[str, Dataset], seed: int, source: str) -> dict
     return {"train": rest, **taken, **{k: v for k, v in splits.items() if k != "train"}}
 
 
-def _report(data: DatasetDict, task: Task) -> None:
+def _report(data: TaskData) -> None:
     """Say what is wrong with the data but can be lived with."""
-    train_ids = ids_of(data["train"])
+    task, train_ids = data.task, ids_of(data["train"])
     for name in ("validation", "test"):
         if name in data:
             shared = int(np.isin(ids_of(data[name]), train_ids).sum())
@@ -245,6 +196,8 @@ def _report(data: DatasetDict, task: Task) -> None:
 
 __all__ = [
     "UNLABELLED",
+    "TaskData",
+    "as_task_data",
     "check_validation",
     "data_fingerprint",
     "example_id",

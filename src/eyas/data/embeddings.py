@@ -37,8 +37,9 @@ def teacher_embeddings(
     """
     if size > teacher_table.shape[1]:
         raise ModelError(
-            f"--embedding-size {size} is larger than the teacher's {teacher_table.shape[1]} dimensions, of which "
-            "the principal components are taken. Choose a smaller one, or --embeddings random."
+            f"embedding_size (--embedding-size) {size} is larger than the teacher's "
+            f"{teacher_table.shape[1]} dimensions, of which the principal components are taken. Choose a smaller "
+            "one, or embeddings='random' (--embeddings random)."
         )
     table = np.stack([teacher_table[row].mean(axis=0) if row else np.zeros(teacher_table.shape[1]) for row in rows])
     table = table - table.mean(axis=0)

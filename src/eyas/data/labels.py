@@ -150,7 +150,7 @@ def refuse(data_names: Sequence[str], model_names: Sequence[str], model: str) ->
         f"  data:    {_listing(data_names)}\n"
         f"  {model + ':':<8} {_listing(model_names)}\n"
         "Their names differ and the predictions do not prove which belongs to which. If you know, say "
-        f"so with --label-map, the {model}'s name first, for example: --label-map {example}"
+        f"so with label_map or --label-map, the {model}'s name first, for example: --label-map {example}"
     )
 
 

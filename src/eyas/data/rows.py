@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from eyas.data.columns import Resolved, resolve
 from eyas.data.readers import Row
-from eyas.data.sources import FileRows, LoadedRows
+from eyas.data.sources import Rows
 from eyas.errors import DataError, LabelError
 from eyas.outputs import cache_root
 from eyas.settings import Columns
@@ -26,11 +26,10 @@ logger = logging.getLogger("eyas")
 UNLABELLED = -1
 ROWS_PER_BATCH = 20_000
 ROWS_LOOKED_AT = 200
+_YES_OR_NO = {"0", "1", "0.0", "1.0", "True", "False"}
 
 
-def read_table(
-    rows: FileRows | LoadedRows, columns: Columns, source: str, labelled: bool = True
-) -> tuple[Dataset, Resolved]:
+def read_table(rows: Rows, columns: Columns, source: str, labelled: bool = True) -> tuple[Dataset, Resolved]:
     """`example_id`, `text`, `text_pair` (pairs), `tokens` (tagging) and `label`, by name, as resolved.
 
     Raises:
@@ -182,10 +181,12 @@ def _label_list(value: Any, place: str) -> list[str] | None:
         return None
     if not isinstance(value, list):
         raise LabelError(f"{place}: labels {value!r:.60}, expected a list.")
+    if len(set(map(str, value))) < len(value) and set(map(str, value)) <= _YES_OR_NO:
+        raise LabelError(f"{place}: labels {value!r:.60}, expected their names. Give each label a column of 0 and 1.")
     return [text for text in (_label_text(item, place) for item in value) if text]
 
 
 def _is_yes(value: Any, place: str) -> bool:
-    if str(value).strip() not in ("0", "1", "True", "False", "0.0", "1.0"):
+    if str(value).strip() not in _YES_OR_NO:
         raise LabelError(f"{place}: {value!r:.60} for a label that is there or not, expected 0 or 1.")
     return str(value).strip() in ("1", "True", "1.0")

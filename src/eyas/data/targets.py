@@ -68,7 +68,7 @@ def find_task(kind: Any, splits: dict[str, Dataset], source: str) -> Task:
     elif len(train) == 1 and kind != "multi-label":
         raise LabelError(
             f"Every training row has the label {next(iter(train))!r}: there is nothing to learn. Expected at least "
-            "two classes; is --label the right column?"
+            "two classes; is Columns(label=...) or --label the right column?"
         )
     return Task(kind, tuple(_in_order(kind, train)))
 
@@ -93,7 +93,8 @@ def encode_labels(table: Dataset, task: Task, source: str, bioes: bool = False) 
         row = int(np.flatnonzero(np.asarray(column.is_null()))[0])
         raise LabelError(
             f"{source}: {missing} of {len(table)} rows have no label, the first is row {row + 1} "
-            f"({table[row]['text']!r:.60}). Label it, or move such rows to a file for --unlabelled. (-1 means none.)"
+            f"({table[row]['text']!r:.60}). Label it, or give such rows to "
+            "load_unlabelled or --unlabelled. (-1 means none.)"
         )
     if task.kind == "regression":
         feature: Any = Value("float32")
@@ -151,7 +152,7 @@ def report_broken_tags(table: Dataset, task: Task, source: str) -> None:
     if count:
         logger.warning(
             "%s: %d I- tags continue nothing, the first in sentence %d. They are read as the start of a span; "
-            "--repair-tags makes them B-.", source, count, int(np.flatnonzero(broken)[0]) + 1,
+            "Columns(repair=True) or --repair-tags makes them B-.", source, count, int(np.flatnonzero(broken)[0]) + 1,
         )  # fmt: skip
 
 

@@ -59,7 +59,9 @@ def cut_tokenizer(
     state = json.loads(backend.to_str())
     kind = state["model"]["type"]
     if kind not in _CUTS:
-        raise ModelError(f"A {kind} tokenizer cannot be cut; use --embeddings FILE for a word-level student.")
+        raise ModelError(
+            f"A {kind} tokenizer cannot be cut; use embeddings=FILE (--embeddings FILE) for a word-level student."
+        )
     special = _special_names(teacher)
     for part in _byte_level(state) if words else ():
         part["add_prefix_space"] = True

@@ -1,0 +1,133 @@
+"""Any source -> rows by split: a file, a folder of files, tables in memory, the Hub."""
+
+import os
+from collections.abc import Mapping
+from glob import glob
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pandas
+from datasets import DatasetDict, load_dataset
+
+from eyas.data.readers import SUFFIXES, file_kind
+from eyas.data.sources import FileRows, LoadedRows, Rows
+from eyas.data.tables import Table, as_dataset
+from eyas.errors import DataError
+from eyas.settings import Columns
+
+SPLIT_FILES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+SPLIT_NAMES = {alias: split for split, aliases in SPLIT_FILES.items() for alias in aliases}
+# What data can be given as; a mapping is a table, or has a table or a file for each split.
+Source: TypeAlias = str | Path | Table
+
+
+def name_of(source: Any, argument: str) -> str:
+    """What messages call a source: its path or Hub name, or the argument it is given as."""
+    return str(source) if isinstance(source, str | Path) else argument
+
+
+def open_splits(source: Source, columns: Columns, argument: str = "data") -> dict[str, Rows]:
+    """Rows by split: `train`, and where they are there `validation` and `test`.
+
+    Args:
+        argument: what messages call a source in memory.
+
+    Raises:
+        DataError: nothing is there, or no training split.
+    """
+    name = name_of(source, argument)
+    if isinstance(source, str | Path):
+        splits = _open_place(source, columns)
+    elif isinstance(source, DatasetDict) or (isinstance(source, Mapping) and SPLIT_NAMES.keys() & source.keys()):
+        splits = _known_splits(source, columns, name)
+    else:
+        splits = {"train": LoadedRows(as_dataset(source, name), name)}
+    if "train" not in splits:
+        found = source if isinstance(source, Mapping) else splits
+        raise DataError(f"{name}: no training split, found {', '.join(map(str, found)) or 'splits of other names'}.")
+    return splits
+
+
+def open_unlabelled(source: Source | pandas.Series, columns: Columns) -> list[Rows]:
+    """The files of a file, a folder or a pattern; or a table, or the training split of several.
+
+    Raises:
+        DataError: nothing is there.
+    """
+    if not isinstance(source, str | Path):
+        table = {"text": source} if isinstance(source, pandas.Series) else source
+        return [open_splits(table, columns, "unlabelled")["train"]]
+    path = Path(source)
+    found = [path] if os.path.exists(path) else sorted(Path(match) for match in glob(str(source), recursive=True))
+    files = dict.fromkeys(file for match in found for file in (sorted(match.rglob("*")) if match.is_dir() else [match]))
+    readable = [file for file in files if file.is_file() and (file_kind(file) or file == path) and file.name[0] != "."]
+    if readable:
+        return [FileRows(file, columns) for file in readable]
+    if found:
+        raise DataError(f"{source}: no file of text in it, expected one of {', '.join(SUFFIXES)} (or one with .gz).")
+    try:
+        return [open_splits(source, columns)["train"]]
+    except DataError as error:
+        raise DataError(f"{error} A string is a path or a Hub name; pass texts as {{'text': [...]}}.") from error
+
+
+def _open_place(source: str | Path, columns: Columns) -> dict[str, Rows]:
+    """A file, a folder, or a data set on the Hub."""
+    path = Path(source)
+    if os.path.isfile(path):  # Path.is_file raises on a string that is too long for a path
+        return {"train": FileRows(path, columns)}
+    if os.path.isdir(path):
+        return _open_folder(path, columns)
+    name, _, configuration = str(source).partition(":")
+    is_copy = bool(configuration) and os.path.isdir(name)
+    if not is_copy and (path.suffix or name.startswith((".", "/", "~"))):
+        raise DataError(f"No such file or folder: {source}.")
+    try:
+        data = load_dataset(name, configuration or None)
+    except Exception as error:
+        raise DataError(
+            f"{str(source)!r:.100} is neither a file nor a folder here, and could not be loaded from the Hub: "
+            f"{str(error).rstrip('.')}. A configuration stands behind a colon: glue:sst2."
+        ) from error
+    return _known_splits(data, columns, str(source))
+
+
+def _open_folder(path: Path, columns: Columns) -> dict[str, Rows]:
+    found: dict[str, Rows] = {}
+    for split, stems in SPLIT_FILES.items():
+        files = [p for p in sorted(path.iterdir()) if file_kind(p) and p.name.split(".")[0] in stems]
+        if len(files) > 1:
+            raise DataError(f"{path}: {files[0].name} and {files[1].name} are both the {split} split.")
+        if files:
+            found[split] = FileRows(files[0], columns)
+    if not found:
+        raise DataError(
+            f"{path}: no train, validation or test file in it (found: "
+            f"{', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'}). Of a data set downloaded "
+            f"from the Hub, name the configuration: {path}:default."
+        )
+    return found
+
+
+def _known_splits(data: Mapping[str, Any], columns: Columns, name: str) -> dict[str, Rows]:
+    """The splits whose names say what they are for; a dict has no others, data of the Hub may."""
+    other = next((alias for alias in data if alias not in SPLIT_NAMES), None)
+    if other is not None and not isinstance(data, DatasetDict):
+        raise DataError(f"{name}: no split is called {other!r}, expected train, validation and test.")
+    known = {alias: SPLIT_NAMES[alias] for alias in data if alias in SPLIT_NAMES}
+    twice = [alias for alias, split in known.items() if list(known.values()).count(split) > 1]
+    if twice:
+        raise DataError(f"{name}: {twice[0]} and {twice[1]} are both the {known[twice[0]]} split.")
+    return {split: _open_split(data[alias], columns, alias) for alias, split in known.items()}
+
+
+def _open_split(part: str | Path | Table, columns: Columns, name: str) -> Rows:
+    if not isinstance(part, str | Path):
+        return LoadedRows(as_dataset(part, name), name)
+    if not os.path.isfile(part):
+        raise DataError(f"{name}: no such file: {part}. Expected a file or a table for each split.")
+    return FileRows(Path(part), columns)

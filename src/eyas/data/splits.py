@@ -1,0 +1,110 @@
+"""One split as `load_data` gives it: its texts, labels and ids as arrays."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import pyarrow
+from datasets import Dataset, concatenate_datasets
+
+from eyas.data.rows import UNLABELLED, example_id
+from eyas.data.targets import task_of, unlabelled
+from eyas.tasks import Task
+
+
+def is_read(dataset: Dataset) -> bool:
+    """Whether `load_data` made these rows, or some of them: the first has the id of its text."""
+    if not {"example_id", "text", "label"} <= set(dataset.column_names):
+        return False
+    if not len(dataset):
+        return True
+    row = dataset.with_format(None)[0]
+    parts = [row[name] for name in ("text", "text_pair") if name in row]
+    if "tokens" in row:
+        parts = ["\n".join(map(str, row["tokens"] or ()))]
+    return bool(row["example_id"] == example_id(*map(str, parts)))
+
+
+def is_pair(dataset: Dataset) -> bool:
+    return "text_pair" in dataset.column_names
+
+
+def labels_of(dataset: Dataset) -> np.ndarray:
+    """What is to be predicted.
+
+    Returns:
+        classification [rows] int, tagging [words of all rows] int, regression [rows] float, multi-label
+        [rows, labels] 0 or 1, aspects [rows, aspects] int, vectors [rows, dimensions] float. Unlabelled: -1, of
+        regression NaN, of vectors no dimension.
+    """
+    task = task_of(dataset)
+    if task.kind in ("classification", "regression"):
+        values = dataset.with_format("numpy")["label"][:]
+        return np.asarray(values, dtype=np.int64 if task.kind == "classification" else np.float32)
+    flat, lengths = _lists(dataset, "label")
+    if task.kind == "vectors":
+        return np.asarray(flat, dtype=np.float32).reshape(len(dataset), int(lengths.max(initial=0)))
+    if task.kind == "tagging":
+        return flat
+    if task.kind == "aspects":
+        return flat.reshape(len(dataset), -1)
+    rows = np.repeat(np.arange(len(dataset)), lengths)
+    labels = np.zeros((len(dataset), len(task.labels)), dtype=np.int64)
+    labels[rows[flat >= 0], flat[flat >= 0]] = 1
+    labels[rows[flat < 0]] = UNLABELLED
+    return labels
+
+
+def is_labelled(dataset: Dataset) -> np.ndarray:
+    """[rows] bool: whether a row has a label (for tagging, one of its words)."""
+    labels = labels_of(dataset)
+    if task_of(dataset).is_tagging:
+        rows = np.repeat(np.arange(len(dataset)), word_counts_of(dataset))
+        return np.bincount(rows, labels >= 0, minlength=len(dataset)) > 0
+    known: np.ndarray = np.isfinite(labels) if labels.dtype.kind == "f" else np.asarray(labels >= 0)
+    if not labels[:1].size:
+        return np.zeros(len(dataset), dtype=bool)
+    return known if known.ndim == 1 else np.asarray(known.all(1))
+
+
+def word_counts_of(dataset: Dataset) -> np.ndarray:
+    """[rows] int: words of each sentence; ones where the task is not tagging."""
+    if "tokens" not in dataset.column_names:
+        return np.ones(len(dataset), dtype=np.int64)
+    return _lists(dataset, "tokens")[1]
+
+
+def texts_of(dataset: Dataset) -> list[Any]:
+    """What a model reads: texts, or for tagging lists of words."""
+    return list(dataset["tokens" if "tokens" in dataset.column_names else "text"])
+
+
+def ids_of(dataset: Dataset) -> np.ndarray:
+    """[rows] int64."""
+    return np.asarray(dataset.with_format("numpy")["example_id"][:], dtype=np.int64)
+
+
+def data_fingerprint(dataset: Dataset) -> str:
+    """A checksum of texts, labels and their order."""
+    content = hashlib.sha256(ids_of(dataset).tobytes())
+    content.update(labels_of(dataset).tobytes())
+    return content.hexdigest()
+
+
+def without_labels(texts: Dataset, task: Task) -> Dataset:
+    """`texts` with a `label` column that says nothing."""
+    return concatenate_datasets([texts, unlabelled(len(texts), task, word_counts_of(texts))], axis=1)
+
+
+def _lists(dataset: Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """(all items of a column of lists, how many each row has); items of text as an empty array."""
+    table = dataset.select_columns([column]).with_format("arrow")[:]
+    values = table.column(column).combine_chunks()
+    lengths = (
+        values.value_lengths().to_numpy()
+        if not hasattr(values.type, "list_size")
+        else np.full(len(values), values.type.list_size)
+    )
+    flat = values.flatten()
+    kind = np.int64 if pyarrow.types.is_integer(flat.type) else np.float32
+    return (np.asarray(flat, dtype=kind) if column == "label" else np.empty(0)), lengths.astype(np.int64)
