@@ -2,8 +2,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+TOKENIZERS_JS := 0.2.0
+WEB := src/eyas/runtime/web
 
-.PHONY: help demo test check docs format clean
+.PHONY: help demo test check docs format vendor clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -26,6 +28,12 @@ docs: $(INSTALLED)  ## the documentation as a site, site/index.html; warnings ar
 format: $(INSTALLED)  ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+vendor:  ## fetch the tokenizer library of exported web pages from npm, at the version above
+	npm pack --silent @huggingface/tokenizers@$(TOKENIZERS_JS)
+	tar -xzOf huggingface-tokenizers-$(TOKENIZERS_JS).tgz package/dist/tokenizers.min.mjs > $(WEB)/tokenizers.min.mjs
+	tar -xzOf huggingface-tokenizers-$(TOKENIZERS_JS).tgz package/LICENSE > $(WEB)/tokenizers.LICENSE
+	rm huggingface-tokenizers-$(TOKENIZERS_JS).tgz
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) demo site

@@ -99,7 +99,7 @@ def match_labels(
     data_names: list[str],
     classifier: Named,
     evidence: Callable[[], tuple[np.ndarray, np.ndarray]],
-    label_map: dict[str, str] | None,
+    label_map: Mapping[str, str] | None,
     who: str,
 ) -> list[int]:
     """For each data label, the output of `classifier` for it.

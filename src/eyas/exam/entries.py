@@ -7,19 +7,17 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 
 from eyas.data.datasets import (
-    check_validation,
     data_fingerprint,
     is_labelled,
     is_pair,
-    label_names,
     load_data,
     load_unlabelled,
-    task_of,
 )
 from eyas.data.readers import inputs_of
+from eyas.data.task_data import TaskData
 from eyas.evaluation.differences import WORD
 from eyas.exam.plan import DataPlan
 from eyas.settings import Columns, TransferSettings
@@ -54,7 +52,7 @@ class Facts:
 class Loaded:
     """A data set and its teacher, in the data's labels."""
 
-    data: DatasetDict
+    data: TaskData
     teacher: AlignedTeacher
     unlabelled: Dataset | None
     settings: TransferSettings
@@ -65,7 +63,7 @@ class Loaded:
 
     @property
     def task(self) -> Task:
-        return task_of(self.data["train"])
+        return self.data.task
 
     @cached_property
     def texts(self) -> Dataset:
@@ -87,8 +85,8 @@ def inspect(entry: DataPlan) -> tuple[int, Task]:
         EyasError: bad input.
     """
     data = load_entry(entry).data
-    check_validation(data)
-    return 2 if is_pair(data["train"]) else 1, task_of(data["train"])
+    data.check_validation()
+    return 2 if data.is_pair else 1, data.task
 
 
 def prepare(entry: DataPlan) -> Facts:
@@ -109,7 +107,7 @@ def prepare(entry: DataPlan) -> Facts:
 
 def _fingerprint(loaded: Loaded, texts: Dataset) -> str:
     """Of teacher, labels, the texts to learn from, and those that choose and score."""
-    about = {"teacher": loaded.teacher.teacher.fingerprint, "labels": label_names(loaded.data)}
+    about = {"teacher": loaded.teacher.teacher.fingerprint, "labels": loaded.data.labels}
     content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for rows in (texts, loaded.data["validation"], loaded.data[loaded.split]):
         content.update(data_fingerprint(rows).encode())
@@ -130,10 +128,11 @@ def _load(entry: str) -> Loaded:
     plan = DataPlan(**json.loads(entry))
     data = load_data(plan.source, plan.columns)
     teacher = Teacher(plan.teacher)
+    data = data.with_labels_of(teacher.label_names, plan.label_map)
     unlabelled = None
     if plan.unlabelled:
         unlabelled = load_unlabelled(plan.unlabelled, Columns(plan.text, plan.text_pair), teacher.task.is_tagging)
-    return Loaded(*align(teacher, data, plan.label_map), unlabelled, plan.transfer)
+    return Loaded(data, align(teacher, data, plan.label_map), unlabelled, plan.transfer)
 
 
 @lru_cache(maxsize=4)

@@ -1,9 +1,11 @@
-"""An exported student as a folder that runs in the browser: onnxruntime-web, and the tokenizer in JavaScript."""
+"""An exported student as a folder that runs in the browser: onnxruntime-web, and a tokenizer library in JavaScript."""
 
 import json
 import shutil
 from pathlib import Path
 from typing import Any
+
+from tokenizers import Tokenizer
 
 from eyas.errors import ExportError
 from eyas.models.classifier import Classifier
@@ -18,24 +20,24 @@ GRAPHS = {"fp32": Path("onnx", "model.onnx"), "int8": Path("onnx", "model_quanti
 DTYPES = {"fp32": "fp32", "int8": "q8"}
 # Tasks whose answers its pipelines give.
 PIPELINES = {"classification": "text-classification", "tagging": "token-classification"}
-# What eyas.js has of normalizers, pre-tokenizers and post-processors, for each kind of tokenizer.
-_WORDS: dict[str, tuple[str | None, ...]] = {
-    "normalizer": (None, "BertNormalizer", "Lowercase"),
-    "pre_tokenizer": ("BertPreTokenizer",),
-    "post_processor": ("TemplateProcessing",),
+# The runtime in JavaScript. `make vendor` fetches the library that reads tokenizer.json, with its license.
+SCRIPTS = ("eyas.js", "tokenizer.js", "tokenizers.min.mjs", "tokenizers.LICENSE")
+# What tokenizer.js reads as Python's library does; tests hold one against the other.
+READ = {
+    "model": "WordPiece WordLevel BPE Unigram",
+    "normalizer": "None BertNormalizer Lowercase NFC NFD NFKC NFKD Nmt Replace Strip StripAccents",
+    "pre_tokenizer": "BertPreTokenizer ByteLevel Metaspace WhitespaceSplit",
+    "post_processor": "BertProcessing RobertaProcessing TemplateProcessing",
 }
-_BYTES: dict[str, tuple[str | None, ...]] = {
-    "normalizer": (None, "NFC"),
-    "pre_tokenizer": ("ByteLevel",),
-    "post_processor": ("TemplateProcessing", "RobertaProcessing"),
-}
-RULES = {"WordPiece": _WORDS, "WordLevel": _WORDS, "BPE": _BYTES}
+# Settings of a model that it ignores.
+IGNORED = {"BPE": ("byte_fallback", "continuing_subword_prefix", "dropout", "fuse_unk"), "Unigram": ("byte_fallback",)}
 # Before the page's own script: it asks this in place of a server.
 LOCAL = '<script>window.localBackend = import("./eyas.js").then((module) => module.load("."));</script>\n<script>'
 README = """# A student in the browser
 
 Open `index.html` through any static web server, such as `python -m http.server`. Nothing is sent anywhere: the model,
-its tokenizer and the page are files of this folder.
+its tokenizer and the page are files of this folder. `tokenizers.min.mjs` is the npm package `@huggingface/tokenizers`,
+under the license in `tokenizers.LICENSE`.
 
 The folder `ort` holds onnxruntime-web: {files}, from `dist` of the npm package
 `onnxruntime-web`. Where it is missing, run here:
@@ -71,10 +73,10 @@ def write_web(folder: Path, name: str, runtime: Path | None = None, transformer:
             new folder says how to get them.
 
     Raises:
-        ExportError: a tokenizer that JavaScript does not have, or `runtime` without the files.
+        ExportError: a tokenizer that JavaScript reads otherwise, or `runtime` without the files.
     """
     manifest = Manifest.read(folder)
-    _check(manifest, json.loads((folder / TOKENIZER).read_text()), runtime)
+    _check(Tokenizer.from_file(str(folder / TOKENIZER)), runtime)
     target = folder / WEB
     target.mkdir()
     graph = Path(MODEL)
@@ -86,7 +88,8 @@ def write_web(folder: Path, name: str, runtime: Path | None = None, transformer:
     (target / graph).parent.mkdir(exist_ok=True)
     shutil.copy2(folder / MODEL, target / graph)
     shutil.copy2(folder / TOKENIZER, target)
-    shutil.copy2(SOURCES / "eyas.js", target)
+    for script in SCRIPTS:
+        shutil.copy2(SOURCES / script, target)
     content = json.loads((folder / MANIFEST).read_text())
     about = {**content, "name": name, "graph": graph.as_posix(), "self_test": []}
     (target / MANIFEST).write_text(json.dumps(about, ensure_ascii=False))
@@ -110,35 +113,38 @@ def _limit(path: Path, tokens: int) -> None:
     path.write_text(json.dumps({**settings, "model_max_length": tokens}, indent=2))
 
 
-def _unknown_rule(task: str, tokenizer: dict[str, Any]) -> str:
-    """What eyas.js would read otherwise; empty for nothing."""
-    model, added = tokenizer["model"], tokenizer["added_tokens"]
-    if model["type"] not in RULES or (model["type"] == "BPE" and task == "tagging"):
-        return f"{model['type']} of a {task} model"
-    for part, allowed in RULES[model["type"]].items():
-        kind = (tokenizer.get(part) or {}).get("type")
-        if kind not in allowed:
-            return f"the {part} {kind}"
-    if model["type"] == "BPE":
-        odd = [name for name in ("continuing_subword_prefix", "end_of_word_suffix", "dropout") if model.get(name)]
-        odd += [] if tokenizer["pre_tokenizer"].get("use_regex", True) else ["use_regex: false"]
-        if odd:
-            return f"the BPE's {odd[0]}"
-    changed = (tokenizer.get("normalizer") or {}).get("type") in ("BertNormalizer", "Lowercase")
-    for token in added:
-        spaces = task == "tagging" and (token.get("lstrip") or token.get("rstrip"))
-        if token.get("single_word") or spaces or (changed and token.get("normalized")):
-            return f"the rules of the added token {token['content']}"
-    return ""
+def _kinds(part: dict[str, Any] | None) -> list[str]:
+    """What a part of a tokenizer consists of. Of several post-processors the last adds tokens; others change places."""
+    if part is None:
+        return ["None"]
+    steps = part.get("normalizers") or part.get("pretokenizers") or part.get("processors", [])[-1:]
+    return [kind for step in steps for kind in _kinds(step)] or [part["type"]]
 
 
-def _check(manifest: Manifest, tokenizer: dict[str, Any], runtime: Path | None) -> None:
-    unknown = _unknown_rule(manifest.task, tokenizer)
-    if unknown:
+def _read_otherwise(tokenizer: Tokenizer) -> list[str]:
+    """What of it tokenizer.js would read otherwise."""
+    state, normalizer = json.loads(tokenizer.to_str()), tokenizer.normalizer
+    model = state["model"]
+    odd = [
+        f"the {part} {kind}"
+        for part, known in READ.items()
+        for kind in _kinds(state[part])
+        if kind not in known.split()
+    ]
+    odd += [f"the {model['type']}'s {name}" for name in IGNORED.get(model["type"], ()) if model.get(name)]
+    for token in state["added_tokens"]:
+        name = token["content"]
+        changed = normalizer is not None and token["normalized"] and normalizer.normalize_str(name) != name
+        odd += [f"the rules of the added token {name}"] if token["single_word"] or changed else []
+    return odd
+
+
+def _check(tokenizer: Tokenizer, runtime: Path | None) -> None:
+    odd = _read_otherwise(tokenizer)
+    if odd:
         raise ExportError(
-            "--web reads WordPiece tokenizers as BERT has them, word-level ones and, of other models than taggers, "
-            f"byte-level BPE as RoBERTa and ModernBERT have it; here it does not know {unknown}. Distil from another "
-            "teacher, or with --embeddings FILE, which makes a word-level student."
+            f"--web is for tokenizers that JavaScript reads as Python does; it would read {odd[0]} otherwise. Distil "
+            "from another teacher, or with --embeddings FILE, which makes a word-level student."
         )
     missing = [name for name in RUNTIME_FILES if runtime is not None and not (runtime / name).is_file()]
     if missing:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 
-from eyas.data.datasets import ids_of, label_names, labels_of, task_of
+from eyas.data.datasets import ids_of, labels_of
 from eyas.data.labels import check_task, match_by_name, match_labels
-from eyas.data.targets import with_labels_of
+from eyas.data.task_data import TaskData
 from eyas.errors import LabelError
 from eyas.teachers.cached import CachedTeacher, label_texts
 from eyas.teachers.live import Teacher
@@ -72,43 +72,29 @@ def live(teacher: AnyTeacher) -> Teacher:
     return teacher.teacher if isinstance(teacher, AlignedTeacher) else teacher
 
 
-def align(
-    teacher: AnyTeacher, data: DatasetDict, label_map: Mapping[str, str] | None = None
-) -> tuple[DatasetDict, AlignedTeacher]:
-    """Bring data and teacher together: by the names of their labels, else by what predictions prove; once.
+def align(teacher: AnyTeacher, data: TaskData, label_map: Mapping[str, str] | None = None) -> AlignedTeacher:
+    """The teacher in the labels of `data`: by their names, else by what predictions on validation prove.
 
     Args:
+        data: with the labels that only the teacher has (`TaskData.with_labels_of`).
         label_map: {teacher's label name: data's label name}, where they can't be matched otherwise.
-
-    Returns:
-        The data, with labels behind its own that only the teacher has, and the teacher in the data's labels.
 
     Raises:
         LabelError: they do different tasks, or their labels do not fit.
     """
     if isinstance(teacher, AlignedTeacher):
-        return data, teacher
-    label_map = dict(label_map or {})
-    data = with_labels_of_teacher(data, teacher, label_map)
-    names, validation = label_names(data), data["validation"]
-    check_task(task_of(validation), teacher.task, "teacher")
+        return teacher
+    validation = data["validation"]
+    check_task(data.task, teacher.task, "teacher")
 
     def evidence() -> tuple[np.ndarray, np.ndarray]:
         return label_texts(teacher, validation).logits(ids_of(validation)).numpy(), labels_of(validation)
 
-    aligned = AlignedTeacher(teacher, match_labels(names, teacher, evidence, label_map, "teacher"))
-    if aligned.label_names != names:
-        pairs = zip(names[:10], aligned.label_names, strict=False)
+    aligned = AlignedTeacher(teacher, match_labels(data.labels, teacher, evidence, label_map, "teacher"))
+    if aligned.label_names != data.labels:
+        pairs = zip(data.labels[:10], aligned.label_names, strict=False)
         logger.info("Labels, data = teacher: %s.", ", ".join(f"{own} = {other}" for own, other in pairs))
-    return data, aligned
-
-
-def with_labels_of_teacher(
-    data: DatasetDict, teacher: AnyTeacher, label_map: Mapping[str, str] | None = None
-) -> DatasetDict:
-    """The data, with labels behind its own that only the teacher has."""
-    names = live(teacher).label_names
-    return DatasetDict({name: with_labels_of(rows, names, label_map) for name, rows in data.items()})
+    return aligned
 
 
 def aligned_by_name(teacher: Teaches | AlignedTeacher, names: Sequence[str]) -> AlignedTeacher:

@@ -9,13 +9,14 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 from transformers import TrainerCallback
 
-from eyas.data.datasets import check_validation, data_fingerprint, is_pair, label_names, task_of
+from eyas.data.datasets import data_fingerprint
 from eyas.data.labels import are_generic
+from eyas.data.task_data import TaskData
 from eyas.outputs import OutputFolder
 from eyas.settings import DistillSettings
 from eyas.tasks import Task
 from eyas.teachers import align
-from eyas.teachers.aligned import AnyTeacher, live, with_labels_of_teacher
+from eyas.teachers.aligned import AnyTeacher, live
 from eyas.teachers.live import fingerprint_of
 from eyas.training.arguments import with_precision
 from eyas.training.checks import StudentKind, check_losses, check_recipe
@@ -62,10 +63,10 @@ def distill(
         EyasError: bad input, said before any training step.
     """
     settings = settings or DistillSettings()
-    data = with_labels_of_teacher(data, teacher, settings.label_map)
-    task, pair = task_of(data["train"]), is_pair(data["train"])
+    data = TaskData.of(data).with_labels_of(live(teacher).label_names, settings.label_map)
+    task, pair = data.task, data.is_pair
     settings, stages = _decided(settings, task)
-    check_validation(data)
+    data.check_validation()
     check_transfer(settings.transfer, task, pair)
     if start is None:
         check_student(settings.student, task)
@@ -73,9 +74,8 @@ def distill(
         settings = _reading_alike(settings, stages, live(teacher).max_length)
     else:
         check_losses([loss for stage in stages for loss in stage.losses], StudentKind.of(start[0]), task)
-    data, aligned = align(teacher, data, settings.label_map)
+    aligned = align(teacher, data, settings.label_map)
     texts = transfer_set(data, aligned, unlabelled, settings.transfer)
-    names = label_names(data)
     output = OutputFolder(
         out,
         {
@@ -87,8 +87,8 @@ def distill(
             "transfer_sources": sources_of(settings.transfer),
             "init": identity(settings.student.init or ""),
             "start": None if start is None else fingerprint_of(*start),
-            "validation": data_fingerprint(data["validation"]),
-            "labels": names,
+            "validation": data.fingerprint("validation"),
+            "labels": data.labels,
         },
         overwrite,
         request=request,
@@ -99,7 +99,7 @@ def distill(
     with output as folder:
         run = DistillationRun(aligned, data, settings, stages, texts, start)
         run.prepare(cache)
-        run.train(aligned.label_names if are_generic(names) else names, folder, callbacks)
+        run.train(aligned.label_names if are_generic(data.labels) else data.labels, folder, callbacks)
     return output.path
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from datasets import DatasetDict
 from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 
-from eyas.data.datasets import check_validation, data_fingerprint, is_pair, label_names, task_of
+from eyas.data.task_data import TaskData
 from eyas.models import is_student
 from eyas.models.loading import load_encoder
 from eyas.outputs import OutputFolder
@@ -59,11 +59,12 @@ def finetune(
         `out`, a Hugging Face model folder.
     """
     settings = settings or FinetuneSettings()
-    check_validation(data)
+    data = TaskData.of(data)
+    data.check_validation()
     described = {
         **asdict(settings),
-        "data": [data_fingerprint(data[name]) for name in ("train", "validation")],
-        "labels": label_names(data),
+        "data": [data.fingerprint(name) for name in ("train", "validation")],
+        "labels": data.labels,
         "model_files": identity(str(model)),
     }
     output = OutputFolder(
@@ -74,7 +75,7 @@ def finetune(
         return output.path
     with output as folder:
         set_seed(settings.seed)
-        encoder, tokenizer = load_encoder(model, task_of(data["train"]), is_pair(data["train"]))
+        encoder, tokenizer = load_encoder(model, data.task, data.is_pair)
         suited: dict[str, Any] = {}
         if not is_student(encoder):
             tokenizer.model_max_length = min(tokenizer.model_max_length, settings.max_length)

@@ -1,0 +1,137 @@
+// What tokenizer.json says, read by the npm package @huggingface/tokenizers; and the words of a tagger.
+
+import { SequencePreTokenizer, Tokenizer as Library } from "./tokenizers.min.mjs";
+
+// What BERT's tokenizer calls a Chinese character.
+const CHINESE = "[\\u4e00-\\u9fff\\u3400-\\u4dbf\\u{20000}-\\u{2a6df}\\u{2a700}-\\u{2b73f}\\u{2b740}-\\u{2b81f}\\u{2b920}-\\u{2ceaf}\\uf900-\\ufaff\\u{2f800}-\\u{2fa1f}]";
+// How GPT-2 cuts a text before its bytes are merged; a word keeps the space before it.
+const GPT2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+const SIGNS = "[!-/:-@\\[-`{-~\\p{P}]";
+// Between a question and the sentence it is about.
+const SEPARATOR = "[SEP]";
+// A window of a tagger shares this much of its length with the one before.
+const OVERLAP = 0.25;
+
+const replace = (Regex, content) => ({ type: "Replace", pattern: { Regex }, content });
+const split = (Regex, behavior) => ({ type: "Split", pattern: { Regex }, behavior });
+const sequence = (steps) => ({ type: "Sequence", normalizers: steps, pretokenizers: steps });
+
+// Steps that the library reads otherwise than Python's, or not at all, said in steps that it reads alike. In Python white
+// space is Unicode's, a letter is lowered whatever stands beside it (Greek has a sigma for the end of a word), and some
+// Chinese characters lie beyond U+FFFF.
+const STEPS = {
+  BertNormalizer: ({ clean_text, handle_chinese_chars, strip_accents, lowercase }) => [
+    clean_text && { type: "BertNormalizer", clean_text },
+    handle_chinese_chars && replace(CHINESE, " $& "),
+    ...((strip_accents ?? lowercase) ? [{ type: "NFD" }, replace("\\p{Mn}", "")] : []),
+    ...(lowercase ? STEPS.Lowercase() : []),
+  ],
+  Lowercase: () => [replace("Σ", "σ"), { type: "Lowercase" }],
+  Nmt: () => [
+    replace("[\\u0001-\\u0008\\u000b\\u000e-\\u001f\\u007f\\u008f\\u009f]", ""),
+    replace("[\\t\\n\\f\\r\\u1680\\u200b-\\u200f\\u2028\\u2029\\u2581\\ufeff\\ufffd]", " "),
+  ],
+  Strip: ({ strip_left, strip_right }) => [strip_left && replace("\\A\\s+", ""), strip_right && replace("\\s+\\z", "")],
+  BertPreTokenizer: () => [...STEPS.WhitespaceSplit(), split(SIGNS, "Isolated")],
+  ByteLevel: ({ add_prefix_space, use_regex }) => [
+    add_prefix_space && replace("\\A[^ ]", " $&"),
+    (use_regex ?? true) && split(GPT2, "Isolated"),
+    { type: "ByteLevel", use_regex: false },
+  ],
+  WhitespaceSplit: () => [split("\\s+", "Removed")],
+};
+
+const stepsOf = (part) => part.normalizers ?? part.pretokenizers ?? part.processors ?? [part];
+
+function readable(part) {
+  const steps = part?.type === "Sequence" ? stepsOf(part).map(readable) : STEPS[part?.type]?.(part);
+  return steps ? sequence(steps.filter(Boolean)) : part;
+}
+
+export class Tokenizer {
+  // state: what tokenizer.json holds.
+  constructor(state) {
+    const parts = { normalizer: readable(state.normalizer), pre_tokenizer: readable(state.pre_tokenizer) };
+    this.library = new Library({ ...state, ...parts }, { unk_token: state.model.unk_token });
+    this.model = state.model;
+    const { tokens } = this.library.post_processor([""], null), text = tokens.indexOf("");
+    // Special tokens before and behind a text.
+    this.sides = [this.ids(tokens.slice(0, text)), this.ids(tokens.slice(text + 1))];
+    this.room = state.truncation ? state.truncation.max_length - tokens.length + 1 : Infinity;
+    // RoBERTa's second text has the type of the first; the library gives it another.
+    this.typed = stepsOf(state.post_processor).every(({ type }) => type !== "RobertaProcessing");
+    const steps = stepsOf(state.pre_tokenizer);
+    // A byte-level tokenizer marks words by the space before them.
+    this.space = steps.some((step) => step.type === "ByteLevel" && !step.add_prefix_space) ? " " : "";
+    // The words of a text are BERT's; where the tokenizer splits so itself, they are those of the normalized text.
+    this.split = new SequencePreTokenizer(sequence(STEPS.BertPreTokenizer()));
+    this.normalizer = steps.some(({ type }) => type === "BertPreTokenizer") ? this.library.normalizer : null;
+  }
+
+  // {ids, types} of a text, or of two.
+  encode(text, pair) {
+    const first = this.library.tokenize(text), second = pair === undefined ? null : this.library.tokenize(pair);
+    const { tokens, token_type_ids } = this.library.post_processor(second ? first : first.slice(0, this.room), second);
+    return { ids: this.ids(tokens), types: this.typed ? token_type_ids : tokens.map(() => 0) };
+  }
+
+  ids(tokens) {
+    return tokens.map((token) => this.library.token_to_id(token) ?? this.library.model.unk_token_id);
+  }
+
+  // Of a word; `unknown` is the token for words that the tokenizer turns into nothing.
+  pieces(word, unknown) {
+    const separator = this.library.token_to_id(SEPARATOR);
+    const last = separator === undefined ? this.sides[1].slice(-1) : [separator];
+    const ids = word === SEPARATOR ? last : this.ids(this.library.tokenize(this.space + word));
+    return ids.length ? ids : [this.library.token_to_id(unknown) ?? 0];
+  }
+
+  // Tokens that go on with a word, and never start one; none where no mark tells them.
+  get continuing() {
+    const { type, continuing_subword_prefix: prefix } = this.model;
+    if (type === "WordLevel") return new Set();
+    const starts = ([name]) => (type === "WordPiece" ? !name.startsWith(prefix) : /^[\u0120\u2581]/.test(name));
+    const names = [...this.library.get_vocab(false)];
+    return new Set(names.some(starts) ? names.filter((name) => !starts(name)).map(([, id]) => id) : []);
+  }
+
+  // The words of a text that nobody has split: [start, end] in code points. What is left out belongs to no word.
+  places(text) {
+    const found = [];
+    let open = false;
+    Array.from(text).forEach((character, place) => {
+      const normal = this.normalizer?.(character) ?? character;
+      if (normal === "") return;
+      // Behind a letter, white space goes, a sign becomes a second word, and another letter joins.
+      const words = this.split(`a${normal}`), joins = words.length === 1 && words[0] !== "a";
+      if (joins && open) found.at(-1)[1] = place + 1;
+      else if (joins || words.length > 1) found.push([place, place + 1]);
+      open = joins;
+    });
+    return found;
+  }
+
+  // Parts of a sentence, each word read once and far from the edges, a question before each: as WordEncoder in
+  // alignment.py cuts them.
+  *windows(words, unknown, most) {
+    const [before, after] = this.sides, pieces = words.map((word) => this.pieces(word, unknown)), firsts = [];
+    pieces.reduce((count, ids) => { firsts.push(count); return count + ids.length; }, 0);
+    const ids = pieces.flat(), whole = Math.max(most - before.length - after.length, 1);
+    const question = words.includes(SEPARATOR) ? firsts[words.indexOf(SEPARATOR)] + 1 : 0;
+    const asked = ids.length > whole && whole >= 2 * question ? question : 0;
+    const room = whole - asked, length = ids.length - asked;
+    const overlap = length > room ? Math.floor(room * OVERLAP) : 0, half = Math.floor(overlap / 2);
+    const last = Math.max(length - overlap, 1);
+    for (let start = 0; start < last; start += room - overlap) {
+      const end = start + room;
+      const left = start ? start + half : -asked; // the first part reads the question too
+      const right = end - overlap < last ? end - (overlap - half) : length;
+      const read = [...words.keys()].filter((word) => firsts[word] - asked >= left && firsts[word] - asked < right);
+      if (!read.length) continue;
+      const positions = read.map((word) => firsts[word] - start + before.length);
+      const inside = [...ids.slice(0, asked), ...ids.slice(asked + start, asked + end)];
+      yield { ids: [...before, ...inside, ...after], words: read, positions };
+    }
+  }
+}
