@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -17,7 +17,7 @@ from eyas.data.rows import UNLABELLED, example_id, read_table
 from eyas.data.sources import Columns, FileRows, LoadedRows, open_splits, open_unlabelled
 from eyas.data.targets import encode_labels, find_task, has_bioes, report_broken_tags, task_of, unlabelled
 from eyas.errors import DataError, LabelError
-from eyas.tasks import Task
+from eyas.tasks import Kind, Task
 
 logger = logging.getLogger("eyas")
 
@@ -49,7 +49,7 @@ def load_data(source: str | Path | DatasetDict, columns: Columns | None = None, 
     rest = {name: read_table(rows, same, f"{source}, {name}")[0] for name, rows in opened.items() if name != "train"}
     raw = {name: train if name == "train" else rest[name] for name in opened}
     task = find_task(resolved.task, raw, str(source))
-    if task.kind != "classification":
+    if not task.is_classification:
         logger.info("%s: %s.", source, task.describe())
     bioes = has_bioes(train, task)
     splits = {name: encode_labels(table, task, f"{source}, {name}", bioes) for name, table in raw.items()}
@@ -116,21 +116,31 @@ def labels_of(dataset: Dataset) -> np.ndarray:
         regression NaN, of vectors no dimension.
     """
     task = task_of(dataset)
-    if task.kind in ("classification", "regression"):
-        values = dataset.with_format("numpy")["label"][:]
-        return np.asarray(values, dtype=np.int64 if task.kind == "classification" else np.float32)
+    return LABEL_ARRAYS[task.kind](dataset, task)
+
+
+def _multi_hot(dataset: Dataset, task: Task) -> np.ndarray:
     flat, lengths = _lists(dataset, "label")
-    if task.kind == "vectors":
-        return np.asarray(flat, dtype=np.float32).reshape(len(dataset), int(lengths.max(initial=0)))
-    if task.kind == "tagging":
-        return flat
-    if task.kind == "aspects":
-        return flat.reshape(len(dataset), -1)
     rows = np.repeat(np.arange(len(dataset)), lengths)
     labels = np.zeros((len(dataset), len(task.labels)), dtype=np.int64)
     labels[rows[flat >= 0], flat[flat >= 0]] = 1
     labels[rows[flat < 0]] = UNLABELLED
     return labels
+
+
+def _vectors(dataset: Dataset, task: Task) -> np.ndarray:
+    flat, lengths = _lists(dataset, "label")
+    return np.asarray(flat, dtype=np.float32).reshape(len(dataset), int(lengths.max(initial=0)))
+
+
+LABEL_ARRAYS: dict[Kind, Callable[[Dataset, Task], np.ndarray]] = {
+    "classification": lambda dataset, task: _numbers(dataset, np.int64),
+    "tagging": lambda dataset, task: _lists(dataset, "label")[0],
+    "regression": lambda dataset, task: _numbers(dataset, np.float32),
+    "multi-label": _multi_hot,
+    "aspects": lambda dataset, task: _lists(dataset, "label")[0].reshape(len(dataset), -1),
+    "vectors": _vectors,
+}
 
 
 def is_labelled(dataset: Dataset) -> np.ndarray:
@@ -167,6 +177,10 @@ def data_fingerprint(dataset: Dataset) -> str:
     content = hashlib.sha256(ids_of(dataset).tobytes())
     content.update(labels_of(dataset).tobytes())
     return content.hexdigest()
+
+
+def _numbers(dataset: Dataset, dtype: Any) -> np.ndarray:
+    return np.asarray(dataset.with_format("numpy")["label"][:], dtype=dtype)
 
 
 def _lists(dataset: Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:
@@ -230,7 +244,7 @@ def _report(data: DatasetDict, task: Task) -> None:
                     "%d of %d %s texts also stand in train: scores on them are too good.",
                     shared, len(data[name]), name,
                 )  # fmt: skip
-    if task.kind == "classification":
+    if task.is_classification:
         pairs = np.unique(np.stack([train_ids, labels_of(data["train"])]), axis=1)
         conflicting = int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
         if conflicting:
