@@ -37,11 +37,13 @@ def _tables() -> Iterator[tuple[str, dict[str, Any]]]:
 def test_every_table_has_every_kind() -> None:
     tables = dict(_tables())
     assert tables.keys() >= WITHOUT_VECTORS | {"tasks.MEANINGS", "models.objective.OBJECTIVES"}
-    missing = {
-        name: sorted({*get_args(Kind)} - table.keys() - ({"vectors"} if name in WITHOUT_VECTORS else set()))
+    lacking = [
+        f"{name} has no {kind}"
         for name, table in tables.items()
-    }
-    assert not {name: kinds for name, kinds in missing.items() if kinds}
+        for kind in get_args(Kind)
+        if kind not in table and not (kind == "vectors" and name in WITHOUT_VECTORS)
+    ]
+    assert not lacking, "\n".join(lacking)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -57,4 +59,4 @@ def test_the_label_column_tells_the_task(kind: Kind) -> None:
 def test_the_command_line_offers_every_kind(run: Callable[..., Any], tmp_path: Path) -> None:
     code, _, err = run("evaluate", "--model", tmp_path, "--data", tmp_path, "--task", "none")
     assert code == 2
-    assert all(kind in err for kind in KINDS)
+    assert [kind for kind in KINDS if kind in err] == list(KINDS)
