@@ -5,7 +5,7 @@ word (tagging), one an aspect (aspects), yes or no for each label (multi-label).
 written once, for decisions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, cast, get_args
@@ -19,6 +19,51 @@ KINDS: tuple[str, ...] = get_args(Kind)[:-1]
 IS = "="
 # A choice that is not open in a decision.
 CLOSED = -1e9
+Groups = list[list[int]]
+
+
+def _no_decision(labels: Sequence[str]) -> Groups:
+    return []
+
+
+def _one_decision(labels: Sequence[str]) -> Groups:
+    return [list(range(len(labels)))]
+
+
+def _yes_or_no(labels: Sequence[str]) -> Groups:
+    return [[column, len(labels) + column] for column in range(len(labels))]
+
+
+def _one_an_aspect(labels: Sequence[str]) -> Groups:
+    aspects: dict[str, list[int]] = {}
+    for column, name in enumerate(labels):
+        aspects.setdefault(name.split(IS, 1)[0], []).append(column)
+    return list(aspects.values())
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the outputs of a kind mean.
+
+    Args:
+        metric: the score that compares models; of tags that mark spans `span_f1`.
+        units: what there are several of, for messages.
+        groups: names of the outputs -> `Task.groups`.
+    """
+
+    metric: str
+    units: str
+    groups: Callable[[Sequence[str]], Groups]
+
+
+MEANINGS: dict[Kind, Meaning] = {
+    "classification": Meaning("accuracy", "labels", _one_decision),
+    "tagging": Meaning("accuracy", "tags", _one_decision),
+    "regression": Meaning("pearson", "number", _no_decision),
+    "multi-label": Meaning("micro_f1", "labels", _yes_or_no),
+    "aspects": Meaning("accuracy", "aspects", _one_an_aspect),
+    "vectors": Meaning("cosine", "dimensions", _no_decision),
+}
 
 
 @dataclass(frozen=True)
@@ -37,41 +82,45 @@ class Task:
 
     @property
     def is_tagging(self) -> bool:
+        """Whether a row is a word."""
         return self.kind == "tagging"
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether a text has one label."""
+        return self.is_single_label and not self.is_tagging
+
+    @property
+    def is_single_label(self) -> bool:
+        """Whether a row, a text or a word, has one label."""
+        return MEANINGS[self.kind].groups is _one_decision
+
+    @property
+    def has_binary_outputs(self) -> bool:
+        """Whether each output is a decision of its own, yes or no."""
+        return MEANINGS[self.kind].groups is _yes_or_no
 
     @property
     def metric(self) -> str:
         """The score that compares models, chooses checkpoints and decides exams."""
-        if self.kind == "tagging":
-            return "span_f1" if has_spans(self.labels) else "accuracy"
-        return {"regression": "pearson", "multi-label": "micro_f1", "vectors": "cosine"}.get(self.kind, "accuracy")
+        return "span_f1" if self.is_tagging and has_spans(self.labels) else MEANINGS[self.kind].metric
 
     @property
     def decides(self) -> bool:
         """Whether its outputs choose something; a regression's and a vector's are numbers to come near to."""
-        return self.kind not in ("regression", "vectors")
+        return MEANINGS[self.kind].groups is not _no_decision
 
     @cached_property
     def choices(self) -> tuple[str, ...]:
         """Names of what a decision chooses from: the labels, and for multi-label each one's absence as well."""
-        if self.kind == "multi-label":
+        if self.has_binary_outputs:
             return (*(f"not {name}" for name in self.labels), *self.labels)
         return self.labels
 
     @cached_property
-    def groups(self) -> list[list[int]]:
+    def groups(self) -> Groups:
         """For each decision about a text (or a word), the columns of `decisions` that are open in it."""
-        size = len(self.labels)
-        if not self.decides:
-            return []
-        if self.kind == "multi-label":
-            return [[column, size + column] for column in range(size)]
-        if self.kind == "aspects":
-            aspects: dict[str, list[int]] = {}
-            for column, name in enumerate(self.labels):
-                aspects.setdefault(name.split(IS, 1)[0], []).append(column)
-            return list(aspects.values())
-        return [list(range(size))]
+        return MEANINGS[self.kind].groups(self.labels)
 
     @property
     def aspects(self) -> list[str]:
@@ -79,9 +128,9 @@ class Task:
 
     def decisions(self, logits: np.ndarray) -> np.ndarray:
         """[rows, outputs] -> [decisions, choices]; the decisions of a row follow each other; closed choices -1e9."""
-        if self.kind in ("classification", "tagging"):
+        if self.is_single_label:
             return logits
-        if self.kind == "multi-label":
+        if self.has_binary_outputs:
             logits = np.concatenate([np.zeros_like(logits), logits], 1)
         result = np.full((len(logits), len(self.groups), len(self.choices)), CLOSED, dtype=np.float32)
         for number, columns in enumerate(self.groups):
@@ -90,7 +139,7 @@ class Task:
 
     def decided(self, labels: np.ndarray) -> np.ndarray:
         """Labels of a split -> [decisions] int, indices into `choices`; below 0 where unlabelled."""
-        if self.kind == "multi-label":
+        if self.has_binary_outputs:
             known = np.where(labels > 0, len(self.labels), 0) + np.arange(len(self.labels))
             return np.asarray(np.where(labels < 0, -1, known).reshape(-1), dtype=np.int64)
         return labels.reshape(-1)
@@ -99,7 +148,7 @@ class Task:
         """[rows, outputs] -> the same shape: softmax over each decision's choices; numbers themselves."""
         if not self.decides:
             return logits
-        if self.kind == "multi-label":
+        if self.has_binary_outputs:
             return np.asarray(1 / (1 + np.exp(-logits)))
         result = np.empty_like(logits)
         for columns in self.groups:
@@ -108,9 +157,7 @@ class Task:
 
     def describe(self) -> str:
         """In words, for messages."""
-        count = len(self.aspects) if self.kind == "aspects" else len(self.labels)
-        units = {"regression": "number", "tagging": "tags", "aspects": "aspects", "vectors": "dimensions"}
-        return f"{self.kind} ({count} {units.get(self.kind, 'labels')})"
+        return f"{self.kind} ({len(self.aspects) or len(self.labels)} {MEANINGS[self.kind].units})"
 
 
 def has_spans(tags: Sequence[str]) -> bool:

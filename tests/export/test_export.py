@@ -176,6 +176,7 @@ def test_damaged_files_are_named(exported: dict[tuple[str, bool, bool], Path], t
     [
         ({"format_version": 99}, "format version 99"),
         ({"format_version": 2}, "format version 2"),
+        ({"task": "parsing"}, "has the task 'parsing', this eyas knows classification, tagging"),
         ({"labels": None, "extra": 1}, "not as expected"),
         ({"sha256": {}}, "no checksum"),
         ({"sha256": {"../x": "0"}}, "no checksum"),

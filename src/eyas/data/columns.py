@@ -3,12 +3,12 @@
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from eyas.data.readers import Row
 from eyas.errors import DataError
 from eyas.settings import Columns
-from eyas.tasks import IS, KINDS
+from eyas.tasks import IS, KINDS, Kind
 
 TEXT_COLUMNS = ("text", "sentence", "review", "content", "tweet")
 PAIR_COLUMNS = (
@@ -32,18 +32,34 @@ ASPECT_VALUES, ASPECT_CHARACTERS = 8, 20
 
 
 @dataclass(frozen=True)
+class LabelColumns:
+    """Where labels stand: under the first of the `usual` names or, where `several`, in a column for each."""
+
+    usual: tuple[str, ...] = (*LABEL_COLUMNS, *SCORE_COLUMNS)
+    several: bool = False
+
+
+COLUMNS: dict[Kind, LabelColumns] = {
+    "classification": LabelColumns(),
+    "tagging": LabelColumns(TAG_COLUMNS),
+    "regression": LabelColumns((*SCORE_COLUMNS, *LABEL_COLUMNS)),
+    "multi-label": LabelColumns(several=True),
+    "aspects": LabelColumns((), several=True),
+}
+
+
+@dataclass(frozen=True)
 class Resolved:
     """The columns of a table, all of them there.
 
     Args:
-        task: one of `eyas.tasks.KINDS`.
         text: texts, or the words of a sentence.
         text_pair: second texts, or a question.
         labels: one column, or one for each aspect or yes-no label; empty for unlabelled text.
         repair_tags: as in `Columns`.
     """
 
-    task: str
+    task: Kind
     text: str
     text_pair: str | None
     labels: tuple[str, ...]
@@ -68,7 +84,8 @@ def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source:
             close = difflib.get_close_matches(wanted, names, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise DataError(f"{source}: no column {wanted!r}. It has {list(names)}.{hint}")
-    if columns.task in (None, "tagging"):
+    named = cast(Kind | None, columns.task)
+    if named in (None, "tagging"):
         found = _tagging(columns, names, rows, source, labelled)
         if found is not None:
             return found
@@ -83,15 +100,15 @@ def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source:
             "Columns(text=..., text_pair=...) or --text (and --text-pair)."
         )
     if not labelled:
-        return Resolved(columns.task or "classification", text, pair, ())
-    label_names = label_names or _found_labels(names, rows, (text, pair), columns.task)
+        return Resolved(named or "classification", text, pair, ())
+    label_names = label_names or _found_labels(names, rows, (text, pair), named)
     if not label_names:
         raise DataError(
             f"{source}: no column of labels. Expected label, found {list(names)}. Name it with "
             "Columns(label=...) or --label."
         )
-    task = columns.task or _task(label_names, rows)
-    if len(label_names) > 1 and task not in ("aspects", "multi-label"):
+    task = named or _task(label_names, rows)
+    if len(label_names) > 1 and not COLUMNS[task].several:
         raise DataError(
             f"{source}: {task} has one column of labels, Columns(label=...) or --label names {', '.join(label_names)}."
         )
@@ -155,11 +172,10 @@ def _is_list(value: Any) -> bool:
 
 
 def _found_labels(
-    names: Sequence[str], rows: Sequence[Row], texts: tuple[str | None, ...], task: str | None
+    names: Sequence[str], rows: Sequence[Row], texts: tuple[str | None, ...], task: Kind | None
 ) -> tuple[str, ...]:
-    known = (*SCORE_COLUMNS, *LABEL_COLUMNS) if task == "regression" else (*LABEL_COLUMNS, *SCORE_COLUMNS)
-    one = next((name for name in known if name in names), None)
-    if one is not None and task != "aspects":
+    one = next((name for name in COLUMNS[task or "classification"].usual if name in names), None)
+    if one is not None:
         return (one,)
     others = tuple(name for name in names if name not in texts and _is_aspect([row.get(name) for row in rows]))
     return others if len(others) > 1 and len(others) + sum(t is not None for t in texts) == len(names) else ()
@@ -171,7 +187,7 @@ def _is_aspect(values: list[Any]) -> bool:
     return len(set(values)) <= ASPECT_VALUES
 
 
-def _task(labels: tuple[str, ...], rows: Sequence[Row]) -> str:
+def _task(labels: tuple[str, ...], rows: Sequence[Row]) -> Kind:
     """What the labels look like."""
     if len(labels) > 1:
         found = {str(row.get(name)).strip() for row in rows for name in labels}

@@ -129,7 +129,7 @@ def _read(opened: Mapping[str, Rows], columns: Columns, name: str) -> dict[str, 
             wanted = same if labelled else replace(same, label=None)
             raw[split], _ = read_table(rows, wanted, f"{name}, {split}", labelled)
     task = find_task(resolved.task, raw, name)
-    if task.kind != "classification":
+    if not task.is_classification:
         logger.info("%s: %s.", name, task.describe())
     bioes = has_bioes(train, task)
     return {split: encode_labels(table, task, f"{name}, {split}", bioes) for split, table in raw.items()}
@@ -182,7 +182,7 @@ def _report(data: TaskData) -> None:
                     "%d of %d %s texts also stand in train: scores on them are too good.",
                     shared, len(data[name]), name,
                 )  # fmt: skip
-    if task.kind == "classification":
+    if task.is_classification:
         pairs = np.unique(np.stack([train_ids, labels_of(data["train"])]), axis=1)
         conflicting = int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
         if conflicting:

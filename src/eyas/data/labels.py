@@ -121,7 +121,7 @@ def match_labels(
         order = match_by_name(data_names, [label_map.get(name, name) for name in model_names])
     else:
         order = match_by_name(data_names, model_names) or match_by_name(data_names, classifier.data_labels)
-        provable = classifier.task.kind in ("classification", "tagging")
+        provable = classifier.task.is_single_label
         if order is None and provable and (are_generic(data_names) or are_generic(model_names)):
             logits, labels = evidence()
             labelled = labels >= 0

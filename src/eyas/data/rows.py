@@ -5,7 +5,8 @@ import itertools
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow
@@ -18,7 +19,7 @@ from eyas.errors import DataError, LabelError
 from eyas.outputs import cache_root
 from eyas.settings import Columns
 from eyas.spans import repaired
-from eyas.tasks import IS
+from eyas.tasks import IS, Kind
 from eyas.text import clean_text, split_words, with_question, written_list
 
 logger = logging.getLogger("eyas")
@@ -27,6 +28,10 @@ UNLABELLED = -1
 ROWS_PER_BATCH = 20_000
 ROWS_LOOKED_AT = 200
 _YES_OR_NO = {"0", "1", "0.0", "1.0", "True", "False"}
+# What stands in the columns of labels, their names, and the place for errors -> the label by name.
+LabelReader = Callable[[list[Any], Sequence[str], str], Any]
+# None for a row to leave out.
+RowReader = Callable[[str, Row, Resolved], dict[str, Any] | None]
 
 
 def read_table(rows: Rows, columns: Columns, source: str, labelled: bool = True) -> tuple[Dataset, Resolved]:
@@ -66,13 +71,12 @@ def _schema(columns: Resolved) -> pyarrow.Schema:
         fields.append(("tokens", pyarrow.list_(pyarrow.string())))
     elif columns.text_pair:
         fields.append(("text_pair", pyarrow.string()))
-    kinds = {"classification": pyarrow.string(), "regression": pyarrow.float64()}
-    return pyarrow.schema([*fields, ("label", kinds.get(columns.task, pyarrow.list_(pyarrow.string())))])
+    return pyarrow.schema([*fields, ("label", ROWS[columns.task][1])])
 
 
 def _batches(rows: Iterable[tuple[str, Row]], columns: Resolved) -> Iterator[pyarrow.RecordBatch]:
     schema = _schema(columns)
-    normalise = _sentence if columns.task == "tagging" else _text
+    normalise = ROWS[columns.task][0]
     waiting: list[dict[str, Any]] = []
     empty = 0
     for place, row in rows:
@@ -90,7 +94,7 @@ def _batches(rows: Iterable[tuple[str, Row]], columns: Resolved) -> Iterator[pya
         logger.warning("%d unlabelled texts have no words and are left out.", empty)
 
 
-def _text(place: str, row: Row, columns: Resolved) -> dict[str, Any]:
+def _text(read_label: LabelReader, place: str, row: Row, columns: Resolved) -> dict[str, Any]:
     texts = []
     for column in (columns.text, columns.text_pair):
         if column is None:
@@ -102,27 +106,32 @@ def _text(place: str, row: Row, columns: Resolved) -> dict[str, Any]:
             raise DataError(f"{place}: {column!r} is {value!r:.60}, expected a text.")
         texts.append(clean_text(value))
     normal = dict(zip(("text", "text_pair"), texts, strict=False))
-    return {"example_id": example_id(*texts), **normal, "label": _label(place, row, columns)}
-
-
-def _label(place: str, row: Row, columns: Resolved) -> Any:
     values = [row.get(name) for name in columns.labels]
-    if columns.task == "regression":
-        return _score(values[0], place) if values else None
-    if not values:
-        return None
-    if columns.task == "aspects":
-        named = [str(value).strip() if value == UNLABELLED else _label_text(value, place) for value in values]
-        if None in named and any(named):
-            raise LabelError(f"{place}: no value of the aspect {columns.labels[named.index(None)]!r}.")
-        if any(named):
-            return [f"{aspect}{IS}{value}" for aspect, value in zip(columns.labels, named, strict=True)]
-        return None
-    if columns.task == "multi-label":
-        if len(values) > 1:
-            return [name for name, value in zip(columns.labels, values, strict=True) if _is_yes(value, place)]
-        return _label_list(values[0], place)
+    label = read_label(values, columns.labels, place) if values else None
+    return {"example_id": example_id(*texts), **normal, "label": label}
+
+
+def _label(values: list[Any], names: Sequence[str], place: str) -> str | None:
     return _label_text(values[0], place)
+
+
+def _number(values: list[Any], names: Sequence[str], place: str) -> float | None:
+    return _score(values[0], place)
+
+
+def _labels(values: list[Any], names: Sequence[str], place: str) -> list[str] | None:
+    if len(values) > 1:
+        return [name for name, value in zip(names, values, strict=True) if _is_yes(value, place)]
+    return _label_list(values[0], place)
+
+
+def _aspects(values: list[Any], names: Sequence[str], place: str) -> list[str] | None:
+    named = [str(value).strip() if value == UNLABELLED else _label_text(value, place) for value in values]
+    if not any(named):
+        return None
+    if None in named:
+        raise LabelError(f"{place}: no value of the aspect {names[named.index(None)]!r}.")
+    return [f"{aspect}{IS}{value}" for aspect, value in zip(names, named, strict=True)]
 
 
 def _sentence(place: str, row: Row, columns: Resolved) -> dict[str, Any] | None:
@@ -190,3 +199,14 @@ def _is_yes(value: Any, place: str) -> bool:
     if str(value).strip() not in _YES_OR_NO:
         raise LabelError(f"{place}: {value!r:.60} for a label that is there or not, expected 0 or 1.")
     return str(value).strip() in ("1", "True", "1.0")
+
+
+_NAMES = pyarrow.list_(pyarrow.string())
+# How a row is read, and what its label is.
+ROWS: dict[Kind, tuple[RowReader, pyarrow.DataType]] = {
+    "classification": (partial(_text, _label), pyarrow.string()),
+    "tagging": (_sentence, _NAMES),
+    "regression": (partial(_text, _number), pyarrow.float64()),
+    "multi-label": (partial(_text, _labels), _NAMES),
+    "aspects": (partial(_text, _aspects), _NAMES),
+}

@@ -1,6 +1,7 @@
 """One split as `load_data` gives it: its texts, labels and ids as arrays."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from datasets import Dataset, concatenate_datasets
 
 from eyas.data.rows import UNLABELLED, example_id
 from eyas.data.targets import task_of, unlabelled
-from eyas.tasks import Task
+from eyas.tasks import Kind, Task
 
 
 def is_read(dataset: Dataset) -> bool:
@@ -38,21 +39,31 @@ def labels_of(dataset: Dataset) -> np.ndarray:
         regression NaN, of vectors no dimension.
     """
     task = task_of(dataset)
-    if task.kind in ("classification", "regression"):
-        values = dataset.with_format("numpy")["label"][:]
-        return np.asarray(values, dtype=np.int64 if task.kind == "classification" else np.float32)
+    return LABEL_ARRAYS[task.kind](dataset, task)
+
+
+def _multi_hot(dataset: Dataset, task: Task) -> np.ndarray:
     flat, lengths = _lists(dataset, "label")
-    if task.kind == "vectors":
-        return np.asarray(flat, dtype=np.float32).reshape(len(dataset), int(lengths.max(initial=0)))
-    if task.kind == "tagging":
-        return flat
-    if task.kind == "aspects":
-        return flat.reshape(len(dataset), -1)
     rows = np.repeat(np.arange(len(dataset)), lengths)
     labels = np.zeros((len(dataset), len(task.labels)), dtype=np.int64)
     labels[rows[flat >= 0], flat[flat >= 0]] = 1
     labels[rows[flat < 0]] = UNLABELLED
     return labels
+
+
+def _vectors(dataset: Dataset, task: Task) -> np.ndarray:
+    flat, lengths = _lists(dataset, "label")
+    return np.asarray(flat, dtype=np.float32).reshape(len(dataset), int(lengths.max(initial=0)))
+
+
+LABEL_ARRAYS: dict[Kind, Callable[[Dataset, Task], np.ndarray]] = {
+    "classification": lambda dataset, task: _numbers(dataset, np.int64),
+    "tagging": lambda dataset, task: _lists(dataset, "label")[0],
+    "regression": lambda dataset, task: _numbers(dataset, np.float32),
+    "multi-label": _multi_hot,
+    "aspects": lambda dataset, task: _lists(dataset, "label")[0].reshape(len(dataset), -1),
+    "vectors": _vectors,
+}
 
 
 def is_labelled(dataset: Dataset) -> np.ndarray:
@@ -94,6 +105,10 @@ def data_fingerprint(dataset: Dataset) -> str:
 def without_labels(texts: Dataset, task: Task) -> Dataset:
     """`texts` with a `label` column that says nothing."""
     return concatenate_datasets([texts, unlabelled(len(texts), task, word_counts_of(texts))], axis=1)
+
+
+def _numbers(dataset: Dataset, dtype: Any) -> np.ndarray:
+    return np.asarray(dataset.with_format("numpy")["label"][:], dtype=dtype)
 
 
 def _lists(dataset: Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,9 @@
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,20 @@ logger = logging.getLogger("eyas")
 SCORE = "score"
 
 
+def _class_lists(task: Task) -> Any:
+    return List(ClassLabel(names=list(task.labels)), length=len(task.aspects) or -1)
+
+
+LABEL_FEATURES: dict[Kind, Callable[[Task], Any]] = {
+    "classification": lambda task: ClassLabel(names=list(task.labels)),
+    "tagging": _class_lists,
+    "regression": lambda task: Value("float32"),
+    "multi-label": _class_lists,
+    "aspects": _class_lists,
+    "vectors": lambda task: List(Value("float32")),
+}
+
+
 def task_of(dataset: Dataset) -> Task:
     """The task that a split's features tell."""
     feature = dataset.features["label"]
@@ -43,34 +59,13 @@ def task_of(dataset: Dataset) -> Task:
     return Task(kind, tuple(feature.feature.names))
 
 
-def find_task(kind: Any, splits: dict[str, Dataset], source: str) -> Task:
+def find_task(kind: Kind, splits: dict[str, Dataset], source: str) -> Task:
     """The names of the outputs: those of train, and for tagging, with a warning, those of the other splits.
 
     Raises:
         LabelError: no labels, or nothing to tell apart.
     """
-    names = {name: _names(table) for name, table in splits.items()} if kind != "regression" else {}
-    if kind == "regression":
-        if splits["train"].data.column("label").null_count == len(splits["train"]):
-            raise LabelError(f"{source}: the training split has no scores.")
-        return Task("regression", (SCORE,))
-    train = names["train"]
-    if kind == "tagging":
-        bioes = is_bioes(sorted(train))
-        train = set(to_bio(sorted(train))) if bioes else train
-        train |= _later_tags(names, train, source, bioes)
-        if all(name.isdigit() for name in train):
-            logger.warning("%s: tags are numbers, so spans can't be told; give them names to score spans.", source)
-    if not train:
-        raise LabelError("The training split has no labels.")
-    if kind == "aspects":
-        _check_aspects(train)
-    elif len(train) == 1 and kind != "multi-label":
-        raise LabelError(
-            f"Every training row has the label {next(iter(train))!r}: there is nothing to learn. Expected at least "
-            "two classes; is Columns(label=...) or --label the right column?"
-        )
-    return Task(kind, tuple(_in_order(kind, train)))
+    return Task(kind, tuple(LABEL_NAMES[kind](splits, source)))
 
 
 def has_bioes(train: Dataset, task: Task) -> bool:
@@ -96,14 +91,12 @@ def encode_labels(table: Dataset, task: Task, source: str, bioes: bool = False) 
             f"({table[row]['text']!r:.60}). Label it, or give such rows to "
             "load_unlabelled or --unlabelled. (-1 means none.)"
         )
-    if task.kind == "regression":
-        feature: Any = Value("float32")
+    feature = LABEL_FEATURES[task.kind](task)
+    if isinstance(feature, Value):
         labels: Any = column.fill_null(float("nan")).cast(pyarrow.float32())
-    elif task.kind == "classification":
-        feature = ClassLabel(names=list(task.labels))
+    elif isinstance(feature, ClassLabel):
         labels = _indices(table, column, task, source)
     else:
-        feature = List(ClassLabel(names=list(task.labels)), length=len(task.aspects) or -1)
         labels = _lists(table, column, task, source, bioes)
     schema = Features({"label": feature})
     encoded = Dataset(pyarrow.table({"label": labels}).cast(schema.arrow_schema), DatasetInfo(features=schema))
@@ -112,16 +105,14 @@ def encode_labels(table: Dataset, task: Task, source: str, bioes: bool = False) 
 
 def unlabelled(rows: int, task: Task, lengths: np.ndarray) -> Dataset:
     """A `label` column that says nothing, for `rows` texts of `lengths` words (tagging only)."""
-    if task.kind == "classification":
+    feature = LABEL_FEATURES[task.kind](task)
+    if isinstance(feature, ClassLabel):
         labels: Any = np.full(rows, UNLABELLED)
-        feature: Any = ClassLabel(names=list(task.labels))
-    elif task.kind == "regression":
-        labels, feature = np.full(rows, np.nan, np.float32), Value("float32")
+    elif isinstance(feature, Value):
+        labels = np.full(rows, np.nan, np.float32)
     else:
-        size = len(task.aspects) or 1
-        counts = lengths if task.is_tagging else np.full(rows, size)
+        counts = lengths if task.is_tagging else np.full(rows, len(task.aspects) or 1)
         labels = [[UNLABELLED] * int(count) for count in counts]
-        feature = List(ClassLabel(names=list(task.labels)), length=len(task.aspects) or -1)
     return Dataset.from_dict({"label": labels}, features=Features({"label": feature}))
 
 
@@ -134,12 +125,11 @@ def with_labels_of(dataset: Dataset, model_names: Sequence[str], label_map: Mapp
     known = {name.casefold() for name in task.labels}
     missing = [name for name in model_names if name.casefold() not in known]
     has_all = known <= {name.casefold() for name in model_names}
-    foreign = task.kind == "aspects" and not {name.split(IS, 1)[0] for name in missing} <= set(task.aspects)
-    if task.kind == "regression" or foreign or not missing or not has_all:
+    foreign = task.aspects and not {name.split(IS, 1)[0] for name in missing} <= set(task.aspects)
+    if not task.decides or foreign or not missing or not has_all:
         return dataset
-    names = ClassLabel(names=[*task.labels, *missing])
-    one = task.kind == "classification"
-    return dataset.cast_column("label", names if one else List(names, length=len(task.aspects) or -1))
+    wider = replace(task, labels=(*task.labels, *missing))
+    return dataset.cast_column("label", LABEL_FEATURES[task.kind](wider))
 
 
 def report_broken_tags(table: Dataset, task: Task, source: str) -> None:
@@ -163,8 +153,35 @@ def _names(table: Dataset) -> set[str]:
     return {name for name in column.unique().to_pylist() if name}
 
 
-def _later_tags(names: dict[str, set[str]], train: set[str], source: str, bioes: bool) -> set[str]:
-    later = {tag for other in names.values() for tag in other} - train
+def _at_least(count: int, names: set[str]) -> set[str]:
+    if not names:
+        raise LabelError("The training split has no labels.")
+    if len(names) < count:
+        raise LabelError(
+            f"Every training row has the label {next(iter(names))!r}: there is nothing to learn. Expected at least "
+            "two classes; is Columns(label=...) or --label the right column?"
+        )
+    return names
+
+
+def _classes(splits: dict[str, Dataset], source: str) -> list[str]:
+    return sort_label_names(_at_least(2, _names(splits["train"])))
+
+
+def _tags(splits: dict[str, Dataset], source: str) -> list[str]:
+    tags = _names(splits["train"])
+    bioes = is_bioes(sorted(tags))
+    tags = set(to_bio(sorted(tags))) if bioes else tags
+    tags |= _later_tags(splits, tags, source, bioes)
+    if all(tag.isdigit() for tag in tags):
+        logger.warning("%s: tags are numbers, so spans can't be told; give them names to score spans.", source)
+    if "O" not in _at_least(2, tags):
+        return sort_label_names(tags)
+    return ["O", *sorted(tags - {"O"}, key=lambda tag: (tag.partition("-")[2], tag))]
+
+
+def _later_tags(splits: dict[str, Dataset], train: set[str], source: str, bioes: bool) -> set[str]:
+    later = {tag for table in splits.values() for tag in _names(table)} - train
     later = set(to_bio(sorted(later))) - train if bioes else later
     if later:
         logger.warning(
@@ -174,20 +191,34 @@ def _later_tags(names: dict[str, set[str]], train: set[str], source: str, bioes:
     return later
 
 
-def _check_aspects(names: set[str]) -> None:
-    values: dict[str, int] = {}
-    for name in names:
-        aspect = name.split(IS, 1)[0]
-        values[aspect] = values.get(aspect, 0) + 1
-    alone = sorted(aspect for aspect, count in values.items() if count == 1)
-    if alone and len(alone) == len(values):
-        raise LabelError(f"Every aspect has one value only ({', '.join(alone[:5])}): there is nothing to learn.")
+def _score(splits: dict[str, Dataset], source: str) -> list[str]:
+    if splits["train"].data.column("label").null_count == len(splits["train"]):
+        raise LabelError(f"{source}: the training split has no scores.")
+    return [SCORE]
 
 
-def _in_order(kind: str, names: set[str]) -> list[str]:
-    if kind == "tagging" and "O" in names:
-        return ["O", *sorted(names - {"O"}, key=lambda tag: (tag.partition("-")[2], tag))]
-    return sort_label_names(names)
+def _labels(splits: dict[str, Dataset], source: str) -> list[str]:
+    return sort_label_names(_at_least(1, _names(splits["train"])))
+
+
+def _aspect_values(splits: dict[str, Dataset], source: str) -> list[str]:
+    names = _labels(splits, source)
+    values = Counter(name.split(IS, 1)[0] for name in names)
+    if set(values.values()) == {1}:
+        raise LabelError(
+            f"Every aspect has one value only ({', '.join(sorted(values)[:5])}): there is nothing to learn."
+        )
+    return names
+
+
+# The splits, labels by name, and where they are from -> the names of the outputs, in order.
+LABEL_NAMES: dict[Kind, Callable[[dict[str, Dataset], str], list[str]]] = {
+    "classification": _classes,
+    "tagging": _tags,
+    "regression": _score,
+    "multi-label": _labels,
+    "aspects": _aspect_values,
+}
 
 
 def _indices(table: Dataset, column: Any, task: Task, source: str) -> pyarrow.Array:
@@ -206,7 +237,7 @@ def _lists(table: Dataset, column: Any, task: Task, source: str, bioes: bool) ->
         rows = len(table)
         return unlabelled(rows, task, np.ones(rows, np.int64)).data.column("label").combine_chunks()
     flat = column.flatten()
-    if task.is_tagging and bioes:
+    if bioes:
         present = sorted(name for name in flat.unique().to_pylist() if name)
         bio = pyarrow.array(to_bio(present))
         flat = bio.take(pyarrow.compute.index_in(flat, value_set=pyarrow.array(present)))
@@ -218,7 +249,7 @@ def _lists(table: Dataset, column: Any, task: Task, source: str, bioes: bool) ->
     if wrong.size:
         row = int(np.searchsorted(offsets - offsets[0], wrong[0], side="right")) - 1
         raise _unknown(source, row, flat[int(wrong[0])].as_py(), task)
-    if task.kind == "aspects":
+    if task.aspects:
         ids = _ordered(ids.reshape(-1, len(task.aspects)), task)
     return pyarrow.ListArray.from_arrays(pyarrow.array(offsets - offsets[0], pyarrow.int32()), pyarrow.array(ids))
 

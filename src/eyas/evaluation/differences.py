@@ -44,7 +44,7 @@ def differences(
         `flips`: the 50 disagreements of which both are surest (of a regression the widest); text, label, and label
         and score of each.
     """
-    if task.kind == "regression":
+    if not task.decides:
         return {"slices": [], "flips": _widest(texts, labels, student_logits, teacher_logits)}
     each = np.array([len(text) for text in texts]) if task.is_tagging else np.full(len(texts), len(task.groups))
     known = task.decided(labels) >= 0

@@ -1,12 +1,13 @@
 """Scores of a model on a task, and how it compares with its teacher."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from eyas.errors import DataError
 from eyas.spans import spans_of
-from eyas.tasks import Task, has_spans, softmax
+from eyas.tasks import Kind, Task, has_spans, softmax
 
 ECE_BINS = 15
 
@@ -29,22 +30,7 @@ def task_metrics(
     Raises:
         DataError: no row is labelled.
     """
-    if task.kind == "regression":
-        return regression_metrics(logits.reshape(-1), labels)
-    if task.kind == "vectors":
-        return {"cosine": float(cosines(logits, labels).mean())}
-    decided = task.decided(labels)
-    scores = classification_metrics(task.decisions(logits), decided)
-    if task.kind == "tagging" and has_spans(task.labels):
-        assert lengths is not None
-        scores |= span_metrics(*tag_sequences(task, logits, labels, lengths))
-    if task.kind == "aspects":
-        scores["macro_f1"] = _by_aspect(task, logits, labels)
-        del scores["matthews"]
-    if task.kind == "multi-label":
-        scores |= _multi_label(logits, labels)
-        del scores["matthews"]
-    return scores
+    return METRICS[task.kind](task, logits, labels, lengths)
 
 
 def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -119,18 +105,16 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) ->
 
 
 def agreement(task: Task, logits: np.ndarray, teacher_logits: np.ndarray, labels: np.ndarray) -> float:
-    """Share of decisions (texts, words, aspects, labels) that student and teacher make alike; of a regression,
-    Pearson's correlation of the two.
+    """Share of decisions (texts, words, aspects, labels) that student and teacher make alike; of numbers the task's
+    metric, the teacher's taken for the labels.
 
     Args:
         labels: as `labels_of` has them; words without a tag, as those of a question, do not count.
     """
+    if not task.decides:
+        return task_metrics(task, logits, teacher_logits)[task.metric]
     if task.is_tagging and (labels >= 0).any():
         logits, teacher_logits = logits[labels >= 0], teacher_logits[labels >= 0]
-    if task.kind == "regression":
-        return regression_metrics(logits.reshape(-1), teacher_logits.reshape(-1))["pearson"]
-    if task.kind == "vectors":
-        return float(cosines(logits, teacher_logits).mean())
     return float((task.decisions(logits).argmax(1) == task.decisions(teacher_logits).argmax(1)).mean())
 
 
@@ -154,24 +138,51 @@ def _f1(truth: set[Any], found: set[Any]) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def _by_aspect(task: Task, logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over the aspects of macro-F1 over their values."""
+def _decisions(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray | None) -> dict[str, float]:
+    return classification_metrics(task.decisions(logits), task.decided(labels))
+
+
+def _tags(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray | None) -> dict[str, float]:
+    scores = _decisions(task, logits, labels, lengths)
+    if has_spans(task.labels):
+        assert lengths is not None
+        scores |= span_metrics(*tag_sequences(task, logits, labels, lengths))
+    return scores
+
+
+def _multi_label(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray | None) -> dict[str, float]:
     from sklearn.metrics import f1_score
 
-    scores = []
-    for number, columns in enumerate(task.groups):
-        known = labels[:, number] >= 0
-        predicted = logits[known][:, columns].argmax(1)
-        gold = labels[known, number] - columns[0]
-        scores.append(f1_score(gold, predicted, average="macro", zero_division=0))
-    return float(np.mean(scores))
-
-
-def _multi_label(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    from sklearn.metrics import f1_score
-
+    scores = _decisions(task, logits, labels, lengths)
+    del scores["matthews"]
     known = (labels >= 0).all(1)
     gold, found = labels[known] > 0, logits[known] > 0
     total = int(gold.sum() + found.sum())
     each = [f1_score(gold[:, column], found[:, column], zero_division=0) for column in range(gold.shape[1])]
-    return {"micro_f1": 2 * int((gold & found).sum()) / max(total, 1), "macro_f1": float(np.mean(each))}
+    return {**scores, "micro_f1": 2 * int((gold & found).sum()) / max(total, 1), "macro_f1": float(np.mean(each))}
+
+
+def _aspects(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray | None) -> dict[str, float]:
+    """Macro-F1 is the mean over the aspects of macro-F1 over their values."""
+    from sklearn.metrics import f1_score
+
+    scores = _decisions(task, logits, labels, lengths)
+    del scores["matthews"]
+    each = []
+    for number, columns in enumerate(task.groups):
+        known = labels[:, number] >= 0
+        predicted = logits[known][:, columns].argmax(1)
+        gold = labels[known, number] - columns[0]
+        each.append(f1_score(gold, predicted, average="macro", zero_division=0))
+    return {**scores, "macro_f1": float(np.mean(each))}
+
+
+# Task, logits, labels and words of each sentence -> scores, `Task.metric` among them.
+METRICS: dict[Kind, Callable[[Task, np.ndarray, np.ndarray, np.ndarray | None], dict[str, float]]] = {
+    "classification": _decisions,
+    "tagging": _tags,
+    "regression": lambda task, logits, labels, _: regression_metrics(logits.reshape(-1), labels.reshape(-1)),
+    "multi-label": _multi_label,
+    "aspects": _aspects,
+    "vectors": lambda task, logits, labels, _: {"cosine": float(cosines(logits, labels).mean())},
+}

@@ -4,7 +4,7 @@ Each decision of the task has a linear model of its own: a logistic regression, 
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from eyas.runtime.manifest import TOKENIZER
 from eyas.runtime.words import FastTokenizer
-from eyas.tasks import Task
+from eyas.tasks import Kind, Task
 from eyas.text import clean_texts
 
 BASELINE = "baseline.json"
@@ -21,6 +21,8 @@ WEIGHTS = "weights.safetensors"
 MAX_LENGTH = 256
 # The logit of a choice that no training text has.
 NEVER = -1e9
+# Outputs, their weights and their bias.
+Part = tuple[list[int], np.ndarray, np.ndarray]
 
 
 class Features(Protocol):
@@ -175,22 +177,41 @@ def _fit(task: Task, features: Any, labels: np.ndarray) -> tuple[np.ndarray, np.
     """Weights [outputs, columns] and bias [outputs]."""
     weights = np.zeros((len(task.labels), features.shape[1]), np.float32)
     bias = np.full(len(task.labels), NEVER, np.float32)
-    if task.kind == "regression":
-        from sklearn.linear_model import Ridge
-
-        known = np.isfinite(labels)
-        model = Ridge().fit(features[known], labels[known])
-        weights[0], bias[0] = model.coef_, model.intercept_
-    elif task.kind == "multi-label":
-        for column in range(len(task.labels)):
-            chosen, offset = _logistic(features, labels[:, column], 2, False)
-            weights[column], bias[column] = chosen[1] - chosen[0], offset[1] - offset[0]
-    elif task.kind == "aspects":
-        for number, columns in enumerate(task.groups):
-            weights[columns], bias[columns] = _logistic(features, labels[:, number] - columns[0], len(columns), False)
-    else:
-        weights, bias = _logistic(features, labels, len(task.labels), task.is_tagging)
+    for columns, rows, offsets in FITS[task.kind](task, features, labels):
+        weights[columns], bias[columns] = rows, offsets
     return weights, bias
+
+
+def _ridge(task: Task, features: Any, labels: np.ndarray) -> Iterator[Part]:
+    from sklearn.linear_model import Ridge
+
+    known = np.isfinite(labels)
+    model = Ridge().fit(features[known], labels[known])
+    yield [0], model.coef_, model.intercept_
+
+
+def _one_label(task: Task, features: Any, labels: np.ndarray) -> Iterator[Part]:
+    yield task.groups[0], *_logistic(features, labels, len(task.labels), task.is_tagging)
+
+
+def _each_label(task: Task, features: Any, labels: np.ndarray) -> Iterator[Part]:
+    for column in range(len(task.labels)):
+        chosen, offset = _logistic(features, labels[:, column], 2, False)
+        yield [column], chosen[1] - chosen[0], offset[1] - offset[0]
+
+
+def _each_aspect(task: Task, features: Any, labels: np.ndarray) -> Iterator[Part]:
+    for number, columns in enumerate(task.groups):
+        yield columns, *_logistic(features, labels[:, number] - columns[0], len(columns), False)
+
+
+FITS: dict[Kind, Callable[[Task, Any, np.ndarray], Iterator[Part]]] = {
+    "classification": _one_label,
+    "tagging": _one_label,
+    "regression": _ridge,
+    "multi-label": _each_label,
+    "aspects": _each_aspect,
+}
 
 
 def _logistic(features: Any, labels: np.ndarray, count: int, large: bool) -> tuple[np.ndarray, np.ndarray]:

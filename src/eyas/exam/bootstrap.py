@@ -1,13 +1,13 @@
 """Is A better than B? The paired bootstrap over texts."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from eyas.spans import Span, spans_of
-from eyas.tasks import Task
+from eyas.tasks import Kind, Task
 
 SAMPLES, BLOCK = 2000, 100
 # Numbers kept between comparisons: 200 MB.
@@ -48,27 +48,36 @@ def sums(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray
 
     Args:
         logits, labels: as for `task_metrics`, all texts labelled.
-        lengths: [texts] words of each (tagging).
+        lengths: [texts] words of each, ones where the task is not tagging.
 
     Returns:
         [texts, parts] float32: accuracy (right, decisions); F1 (true positives, found, gold); Pearson's correlation
         (1, x, y, x squared, y squared, x y).
     """
-    if task.kind == "regression":
-        # Standardised, which changes no correlation: float32 could not tell large numbers apart.
-        x, y = _standardised(logits.reshape(-1)), _standardised(labels)
-        return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], 1)
-    if task.kind == "multi-label":
-        found, gold = logits > 0, labels > 0
-        return np.stack([(found & gold).sum(1), found.sum(1), gold.sum(1)], 1).astype(np.float64)
-    if task.metric == "span_f1":
-        return _span_counts(task, logits, labels, lengths)
+    return SUMS[task.kind](task, logits, labels, lengths)
+
+
+def _correct(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     known = task.decided(labels) >= 0
     right = (task.decisions(logits).argmax(1) == task.decided(labels)) & known
-    each = lengths if task.is_tagging else np.full(len(labels), len(task.groups))
-    rows = np.repeat(np.arange(len(each)), each)
-    counts = [np.bincount(rows, part, minlength=len(each)) for part in (right, known)]
+    rows = np.repeat(np.arange(len(lengths)), lengths * len(task.groups))
+    counts = [np.bincount(rows, part, minlength=len(lengths)) for part in (right, known)]
     return np.stack(counts, 1)
+
+
+def _tags(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    return (_span_counts if task.metric == "span_f1" else _correct)(task, logits, labels, lengths)
+
+
+def _moments(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    # Standardised, which changes no correlation: float32 could not tell large numbers apart.
+    x, y = _standardised(logits.reshape(-1)), _standardised(labels)
+    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], 1)
+
+
+def _label_counts(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    found, gold = logits > 0, labels > 0
+    return np.stack([(found & gold).sum(1), found.sum(1), gold.sum(1)], 1).astype(np.float64)
 
 
 def _standardised(values: np.ndarray) -> np.ndarray:
@@ -102,6 +111,15 @@ def _span_counts(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np
         counts[row] = len(gold & found), len(found), len(gold)
         start += length
     return counts
+
+
+SUMS: dict[Kind, Callable[[Task, np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
+    "classification": _correct,
+    "tagging": _tags,
+    "regression": _moments,
+    "multi-label": _label_counts,
+    "aspects": _correct,
+}
 
 
 def _blocks(rows: int, seed: int) -> Iterable[np.ndarray]:

@@ -210,9 +210,9 @@ def _write_predictions(rows: Dataset, logits: np.ndarray, path: Path) -> None:
     }
     if not task.is_tagging:
         columns["logits"] = pyarrow.FixedSizeListArray.from_arrays(logits.ravel(), logits.shape[1])
-    if task.kind in ("classification", "regression"):
-        columns["label"] = labels
-        columns["prediction"] = logits.argmax(1) if task.kind == "classification" else logits.reshape(-1)
+        if labels.ndim == 1:
+            columns["label"] = labels
+            columns["prediction"] = logits.argmax(1) if task.decides else logits.reshape(-1)
     buffer = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(pyarrow.table(columns), buffer)
     write_atomically(path, buffer.getvalue().to_pybytes())

@@ -22,26 +22,10 @@ from eyas.settings import (
     flag_of,
     options_of,
 )
+from eyas.tasks import Kind, Task
 from eyas.training.folders import SAMPLE_FILE
 from eyas.training.recipes import option_text
 
-PIPELINES = {"tagging": "token-classification", "vectors": "feature-extraction"}
-WHAT = {
-    "classification": "A text classifier",
-    "tagging": "A tagger of words",
-    "regression": "A model that gives texts a number",
-    "multi-label": "A classifier of texts with several labels",
-    "aspects": "A classifier of texts by several aspects",
-    "vectors": "An encoder of sentences",
-}
-PURPOSE = {
-    "classification": "It tells which of {count} labels fits {input}.",
-    "tagging": "It gives each word of a sentence one of {count} tags.",
-    "regression": "It gives {input} a number.",
-    "multi-label": "It tells which of {count} labels fit {input}.",
-    "aspects": "It tells one label for each aspect of {input}.",
-    "vectors": "It gives {input} a vector of {count} numbers, near to those of texts that mean the same.",
-}
 EXPORTED = """from eyas.serve import Predictor
 
 predictor = Predictor("{name}")
@@ -58,6 +42,41 @@ print(SentenceTransformer("{name}").encode({example}))"""
 OTHER = """from eyas import Classifier
 
 print(Classifier.load("{name}").logits({example}))"""
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What is said of a kind of task.
+
+    Args:
+        what, purpose: what the model is, and does.
+        pipeline: what transformers calls it.
+        use: how a folder that transformers reads is used.
+    """
+
+    what: str
+    purpose: str
+    pipeline: str = "text-classification"
+    use: str = OTHER
+
+
+WORDING: dict[Kind, Wording] = {
+    "classification": Wording("A text classifier", "It tells which of {count} labels fits {input}.", use=PIPELINE),
+    "tagging": Wording(
+        "A tagger of words", "It gives each word of a sentence one of {count} tags.", "token-classification", PIPELINE
+    ),
+    "regression": Wording("A model that gives texts a number", "It gives {input} a number."),
+    "multi-label": Wording(
+        "A classifier of texts with several labels", "It tells which of {count} labels fit {input}."
+    ),
+    "aspects": Wording("A classifier of texts by several aspects", "It tells one label for each aspect of {input}."),
+    "vectors": Wording(
+        "An encoder of sentences",
+        "It gives {input} a vector of {count} numbers, near to those of texts that mean the same.",
+        "feature-extraction",
+        ENCODER,
+    ),
+}
 MOST_LABELS = 50
 # Of a run's settings, what says nothing to a reader, or is said elsewhere.
 SILENT = {"command", "teacher_fingerprint", "transfer_set", "transfer_sources", "validation", "model_files", "data"}
@@ -87,7 +106,7 @@ def write_model_card(
         run: settings of the run that trained it, as far as they are known.
     """
     size = sum((folder / file).stat().st_size for file in (MODEL, TOKENIZER))
-    about = Reads(manifest.task, manifest.labels, manifest.pair, manifest.max_length)
+    about = Reads(Task(manifest.task, tuple(manifest.labels)), manifest.pair, manifest.max_length)
     example = '[("first text", "second text")]' if manifest.pair else '["some text"]'
     card = _render(
         about,
@@ -113,10 +132,10 @@ def model_card(folder: Path, name: str) -> str:
     model, tokenizer = load_classifier(folder)
     task = task_of_config(model.config)
     pair = bool(getattr(model.config, "pair", '"text_pair"' in _first_line(folder / SAMPLE_FILE)))
-    about = Reads(task.kind, list(task.labels), pair, input_length(model, tokenizer, MAX_LENGTH))
+    about = Reads(task, pair, input_length(model, tokenizer, MAX_LENGTH))
     single = '{"text": "first text", "text_pair": "second text"}' if pair else '["some text"]'
-    pipeline = {"classification": PIPELINE, "tagging": PIPELINE, "vectors": ENCODER}.get(task.kind, OTHER)
-    if pipeline is OTHER and pair:
+    wording = WORDING[task.kind]
+    if wording.use is OTHER and pair:
         single = '["first text"], ["second text"]'
     run = run_settings(folder)
     return _render(
@@ -126,7 +145,7 @@ def model_card(folder: Path, name: str) -> str:
         exported=False,
         facts=_facts(about, sum(file.stat().st_size for file in folder.glob("*.safetensors")), model),
         parameters=model.num_parameters(),
-        use=pipeline.format(name=name, example=single, pipeline=_pipeline(about)),
+        use=wording.use.format(name=name, example=single, pipeline=wording.pipeline),
         needs="It needs `eyas[train]`.",
         commands=_commands(run, "", ""),
     )
@@ -145,13 +164,11 @@ class Reads:
     """What a model takes and gives.
 
     Args:
-        task: one of `eyas.tasks.KINDS`.
         pair: whether it takes two texts.
         length: tokens that it reads.
     """
 
-    task: str
-    labels: list[str]
+    task: Task
     pair: bool
     length: int
 
@@ -161,31 +178,28 @@ def _render(about: Reads, name: str, run: dict[str, Any], exported: bool, **more
         loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True
     )
     text = "a pair of texts" if about.pair else "a text"
+    wording = WORDING[about.task.kind]
     return environment.get_template("model_card.md.jinja").render(
         title=name,
         exported=exported,
         taught=run.get("command") != "finetune",
         library="eyas" if exported else "transformers",
         base_model=_hub_name(run.get("teacher") or run.get("model")),
-        pipeline=_pipeline(about),
-        what=WHAT[about.task],
-        purpose=PURPOSE[about.task].format(count=len(about.labels), input=text),
+        pipeline=wording.pipeline,
+        what=wording.what,
+        purpose=wording.purpose.format(count=len(about.task.labels), input=text),
         version=__version__,
         training=_training(run),
         **more,
     )
 
 
-def _pipeline(about: Reads) -> str:
-    return PIPELINES.get(about.task, "text-classification")
-
-
 def _facts(about: Reads, size: int, model: Any) -> dict[str, Any]:
-    taken = "two texts" if about.pair else "sentences" if about.task == "tagging" else "one text"
-    tagging = about.task == "tagging"
+    names, tagging = about.task.labels, about.task.is_tagging
+    taken = "two texts" if about.pair else "sentences" if tagging else "one text"
     part = f"in windows of {about.length} tokens" if tagging else f"the first {about.length} tokens"
-    shown = ", ".join(about.labels[:MOST_LABELS]) + (", ..." if len(about.labels) > MOST_LABELS else "")
-    labels = f"{len(about.labels)} dimensions" if about.task == "vectors" else _cell(shown)
+    shown = ", ".join(names[:MOST_LABELS]) + (", ..." if len(names) > MOST_LABELS else "")
+    labels = f"{len(names)} dimensions" if about.task.kind == "vectors" else _cell(shown)
     facts = {"labels": labels, "input": f"{taken}, {part}", "size on disk": f"{size / 1e6:.2f} MB"}
     return {**facts, "architecture": type(model).__name__}
 

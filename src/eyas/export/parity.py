@@ -61,13 +61,13 @@ def check_parity(
     ours, theirs = task.probabilities(logits), task.probabilities(others)
     kept: float | None = None
     same = np.ones(ours.size, dtype=bool)
-    if task.kind == "regression":
-        spread = max(float(ours.std()), 1e-3 * float(np.abs(ours).max()), 1e-6)
-        kept = max(round(1 - float(np.square(ours - theirs).mean()) / spread**2, KEPT_DIGITS), 0.0)
+    if task.decides:
+        same = task.decisions(logits).argmax(1) == task.decisions(others).argmax(1)
     elif task.kind == "vectors":
         same = cosines(ours, theirs) >= ALIKE
     else:
-        same = task.decisions(logits).argmax(1) == task.decisions(others).argmax(1)
+        spread = max(float(ours.std()), 1e-3 * float(np.abs(ours).max()), 1e-6)
+        kept = max(round(1 - float(np.square(ours - theirs).mean()) / spread**2, KEPT_DIGITS), 0.0)
     share = float(same.mean()) if kept is None else kept
     parity = Parity(len(same), share, float(np.abs(ours - theirs).max()), task.kind)
     if parity.agreement < smallest_agreement:
@@ -81,7 +81,7 @@ def check_parity(
 
 
 def _examples(texts: list[Any], ours: Any, theirs: Any, differs: Any, original: Predicts) -> str:
-    if original.task.kind != "classification":
+    if not original.task.is_classification:
         return ""
     names = original.label_names
     rows = np.flatnonzero(differs)[:SHOWN]

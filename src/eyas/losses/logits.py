@@ -48,7 +48,7 @@ class CosineLogitLoss(RawLogitLoss):
 
     def check(self, task: Task) -> None:
         """Raises ModelError for several labels: one logit has a sign and no other direction."""
-        if task.kind == "multi-label":
+        if task.has_binary_outputs:
             raise ModelError(f"{type(self).__name__} compares the logits of a choice; this is {task.describe()}.")
 
     def distance(self, student_logits: Tensor, target: Tensor, task: Task, progress: float) -> Tensor:
@@ -274,7 +274,7 @@ class AdaKDLoss(DistributionLoss):
 
     def check(self, task: Task) -> None:
         """Raises ModelError for tasks other than classification and tagging."""
-        if task.kind not in ("classification", "tagging"):
+        if not task.is_single_label:
             raise ModelError(f"AdaKDLoss weighs texts by their one label; this is {task.describe()}. Use soft-targets.")
 
     def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:

@@ -96,7 +96,7 @@ def combine(task: Task, members: Tensor, weights: Tensor, combination: str) -> T
     shares = weights[:, None, None]
     if combination != PROBABILITIES or not task.decides:
         return (members * shares).sum(0)
-    if task.kind == "multi-label":
+    if task.has_binary_outputs:
         return torch.logit((members.sigmoid() * shares).sum(0), eps=1e-6)
     parts = [(members[..., columns].softmax(-1) * shares).sum(0).clamp(min=1e-12).log() for columns in task.groups]
     order = [column for columns in task.groups for column in columns]

@@ -1,40 +1,57 @@
 """What a model's logits say, in words: the same from torch, from ONNX, on the command line."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from eyas.spans import spans_of
-from eyas.tasks import IS, Task
+from eyas.tasks import IS, Kind, Task
 
 Answer = dict[str, Any]
 
 
 def answer(task: Task, logits: np.ndarray) -> Answer:
-    """The answer for one text.
+    """The answer for one text; for tagging of one word alone (see `answer_words`).
 
     Args:
         logits: [outputs].
 
     Returns:
-        classification: label, score (its probability); regression: score; multi-label: labels, scores (of each);
-        aspects: aspects {aspect: {label, score}}; vectors: vector.
+        classification, tagging: label, score (its probability); regression: score; multi-label: labels, scores (of
+        each); aspects: aspects {aspect: {label, score}}; vectors: vector.
     """
-    if task.kind == "vectors":
-        return {"vector": [float(value) for value in logits]}
-    if task.kind == "regression":
-        return {"score": float(logits[0])}
-    chances = task.probabilities(logits[None])[0]
-    if task.kind == "multi-label":
-        found = [int(column) for column in np.flatnonzero(logits > 0)]
-        return {"labels": [task.labels[c] for c in found], "scores": [float(chances[c]) for c in found]}
-    best = [columns[int(chances[columns].argmax())] for columns in task.groups]
-    if task.kind == "aspects":
-        names = [task.labels[column].split(IS, 1) for column in best]
-        each = zip(names, best, strict=True)
-        return {"aspects": {aspect: {"label": v, "score": float(chances[c])} for (aspect, v), c in each}}
-    return {"label": task.labels[best[0]], "score": float(chances[best[0]])}
+    return ANSWERS[task.kind](task, logits, task.probabilities(logits[None])[0])
+
+
+def _label(task: Task, logits: np.ndarray, chances: np.ndarray) -> Answer:
+    best = int(chances.argmax())
+    return {"label": task.labels[best], "score": float(chances[best])}
+
+
+def _labels(task: Task, logits: np.ndarray, chances: np.ndarray) -> Answer:
+    found = [int(column) for column in np.flatnonzero(logits > 0)]
+    return {"labels": [task.labels[c] for c in found], "scores": [float(chances[c]) for c in found]}
+
+
+def _aspects(task: Task, logits: np.ndarray, chances: np.ndarray) -> Answer:
+    found = {}
+    for columns in task.groups:
+        best = columns[int(chances[columns].argmax())]
+        aspect, value = task.labels[best].split(IS, 1)
+        found[aspect] = {"label": value, "score": float(chances[best])}
+    return {"aspects": found}
+
+
+# Task, logits and probabilities of one text -> its answer.
+ANSWERS: dict[Kind, Callable[[Task, np.ndarray, np.ndarray], Answer]] = {
+    "classification": _label,
+    "tagging": _label,
+    "regression": lambda task, logits, _: {"score": float(logits[0])},
+    "multi-label": _labels,
+    "aspects": _aspects,
+    "vectors": lambda task, logits, _: {"vector": [float(value) for value in logits]},
+}
 
 
 def answer_words(task: Task, logits: np.ndarray, words: Sequence[str], places: Sequence[tuple[int, int]]) -> Answer:

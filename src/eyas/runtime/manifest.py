@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eyas.errors import ExportError
-from eyas.tasks import Kind
+from eyas.tasks import MEANINGS, Kind
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -79,6 +79,11 @@ class Manifest:
             manifest = cls(**content)
         except TypeError as error:
             raise ExportError(f"{folder / MANIFEST} is not as expected: {error}. Export the model again.") from None
+        if manifest.task not in MEANINGS:
+            raise ExportError(
+                f"{folder} has the task {manifest.task!r}, this eyas knows {', '.join(MEANINGS)}. "
+                "Install the version that made it."
+            )
         for name in (MODEL, TOKENIZER):
             if name not in manifest.sha256:
                 raise ExportError(f"{folder / MANIFEST} lists no checksum of {name}. Export the model again.")

@@ -66,10 +66,10 @@ class Selection:
     def check(self, task: Task) -> None:
         """Raises EyasError where the rule says nothing of such a task, or its student is not there."""
         known = {
-            "confident": task.kind != "regression",
-            "uncertain": task.kind != "regression",
-            "learned": task.kind == "classification",
-            "same-label": not (task.is_tagging or task.kind == "regression"),
+            "confident": task.decides,
+            "uncertain": task.decides,
+            "learned": task.is_classification,
+            "same-label": task.decides and not task.is_tagging,
         }
         if not known.get(self.rule, True):
             raise DataError(f"--select {self.rule} is not for {task.describe()}.")
@@ -113,8 +113,7 @@ def _scores(selection: Selection, task: Task, rows: Dataset, theirs: np.ndarray,
     if selection.rule == "disagreement":
         ours = aligned_logits(Classifier.load(selection.student), rows)
         return _mean_of_rows(np.abs(task.probabilities(ours) - task.probabilities(theirs)).sum(1), lengths)
-    decisions = softmax(task.decisions(theirs)).max(1)
-    sureness = _mean_of_rows(decisions, lengths if task.is_tagging else np.full(len(rows), len(task.groups)))
+    sureness = _mean_of_rows(softmax(task.decisions(theirs)).max(1), lengths * len(task.groups))
     return sureness if selection.rule == "confident" else -sureness
 
 

@@ -72,7 +72,7 @@ def default_augment(data: DatasetDict, more_text: bool) -> tuple[str, ...]:
     (`more_text`), nor for the tasks and sizes that were not measured.
     """
     train = data["train"]
-    few = len(train) <= FEW_TEXTS and task_of(train).kind == "classification" and not is_pair(train)
+    few = len(train) <= FEW_TEXTS and task_of(train).is_classification and not is_pair(train)
     return DEFAULT_AUGMENT if few and not more_text else ()
 
 

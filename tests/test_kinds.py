@@ -1,0 +1,62 @@
+"""What a kind of task needs: each table has all of them, so a new kind is told everything that it lacks."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from datasets import Dataset
+
+from eyas.data.datasets import is_labelled, task_of, without_labels
+from eyas.tasks import KINDS, Kind, Task
+
+SOURCE = Path(__file__).parents[1] / "src" / "eyas"
+# A teacher makes vectors: no file holds them, and no exam compares them.
+WITHOUT_VECTORS = {
+    "data.columns.COLUMNS",
+    "data.rows.ROWS",
+    "data.targets.LABEL_NAMES",
+    "exam.baselines.FITS",
+    "exam.bootstrap.SUMS",
+}
+
+
+def _tables() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Whatever a module calls a `dict[Kind, ...]`."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        if "dict[Kind, " in path.read_text():
+            part = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+            module = importlib.import_module(f"eyas.{part}")
+            for name, declared in inspect.get_annotations(module).items():
+                if get_args(declared)[:1] == (Kind,):
+                    yield f"{part}.{name}", getattr(module, name)
+
+
+def test_every_table_has_every_kind() -> None:
+    tables = dict(_tables())
+    assert tables.keys() >= WITHOUT_VECTORS | {"tasks.MEANINGS", "models.objective.OBJECTIVES"}
+    lacking = [
+        f"{name} has no {kind}"
+        for name, table in tables.items()
+        for kind in get_args(Kind)
+        if kind not in table and not (kind == "vectors" and name in WITHOUT_VECTORS)
+    ]
+    assert not lacking, "\n".join(lacking)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_label_column_tells_the_task(kind: Kind) -> None:
+    task = Task(kind, ("a=1", "a=2", "b=1", "b=2"))
+    words = {"tokens": [["one", "two"], ["three"]]} if task.is_tagging else {}
+    rows = Dataset.from_dict({"text": ["one two", "three"], **words})
+    bare = without_labels(rows, task)
+    assert task_of(bare).kind == kind
+    assert not is_labelled(bare).any()
+
+
+def test_the_command_line_offers_every_kind(run: Callable[..., Any], toy_data: Path) -> None:
+    code, _, err = run("evaluate", "--model", toy_data, "--data", toy_data, "--task", "none")
+    assert code == 2
+    assert [kind for kind in KINDS if kind in err] == list(KINDS)
