@@ -78,7 +78,7 @@ def test_mean_of_probabilities_by_hand(kind: str) -> None:
 def test_a_member_that_diverges_is_named_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
     model = _model()
     with torch.no_grad():
-        model.members[1].classifier.weight.fill_(float("nan"))
+        model.members[1].head.classifier.weight.fill_(float("nan"))
     model.train()
     with caplog.at_level(logging.WARNING, logger="eyas"):
         output = model(_ids())
@@ -92,7 +92,7 @@ def test_a_member_that_diverges_is_named_and_left_out(caplog: pytest.LogCaptureF
     with torch.no_grad():
         assert bool(model(_ids()).logits.isfinite().all())
         for place in (0, 2):
-            model.members[place].classifier.weight.fill_(1e9)
+            model.members[place].head.classifier.weight.fill_(1e9)
     model.train()
     with pytest.raises(ModelError, match=r"All members diverged\. Lower --learning-rate"):
         model(_ids())

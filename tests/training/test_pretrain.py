@@ -125,7 +125,7 @@ def test_students_start_from_it(general: Path, teacher_folder: Path, toy_data: P
     theirs = Classifier.load(general)
     assert len(tokenizer) <= len(theirs.tokenizer)
     ours, whole = (dict(model.named_parameters()) for model in (student, theirs.model))
-    kernel = "head.encoder.convolution.kernels.0.weight"
+    kernel = "encoder.convolution.kernels.0.weight"
     assert torch.equal(ours[kernel], whole[kernel])
     token = tokenizer.convert_ids_to_tokens(20)
     there = theirs.tokenizer.convert_tokens_to_ids(token)

@@ -111,7 +111,7 @@ def test_accumulated_gradients_equal_one_large_batch(
             save_strategy="no", load_best_model_at_end=False, per_device_train_batch_size=batch_size,
             gradient_accumulation_steps=steps,
         )  # fmt: skip
-        run.model.config.dropout = run.model.head.dropout.p = 0.0
+        run.model.config.dropout = run.model.head.dropout.p = run.model.dropout.p = 0.0
         run._get_train_sampler = torch.utils.data.SequentialSampler
         run.add_callback(Norm())
         run.train()

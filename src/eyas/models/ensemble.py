@@ -13,7 +13,7 @@ from eyas.models.bilstm import BiLSTMForSequenceClassification
 from eyas.models.cnn import CNNForSequenceClassification
 from eyas.models.cnn_lstm import CNNLSTMForSequenceClassification
 from eyas.models.configuration import EnsembleConfig, StudentConfig
-from eyas.models.sequence import StudentForSequenceClassification, TextHead, TextStudent
+from eyas.models.sequence import EncoderAndHead, StudentForSequenceClassification, TextStudent
 from eyas.models.static import StaticForSequenceClassification
 from eyas.settings import PROBABILITIES
 from eyas.tasks import Task
@@ -56,7 +56,7 @@ class EnsembleForSequenceClassification(TextStudent):
 
     def answer(self, x: Tensor, mask: Tensor) -> EnsembleOutput:
         left_out = () if torch.compiler.is_exporting() else self.left_out
-        logits = {place: head(x, mask) for place, head in enumerate(self.members) if place not in left_out}
+        logits = {place: member(x, mask) for place, member in enumerate(self.members) if place not in left_out}
         if self.training:
             logits = self._sound(logits)
         places = list(logits)
@@ -116,11 +116,11 @@ def subset(model: EnsembleForSequenceClassification, places: Sequence[int]) -> E
     return smaller
 
 
-def _member(name: str, ensemble: EnsembleConfig, labels: int) -> TextHead:
+def _member(name: str, ensemble: EnsembleConfig, labels: int) -> EncoderAndHead:
     kind = MEMBERS[name]
     shared = ("embedding_size", "dropout", "max_length", "pair")
     settings = {setting: getattr(ensemble, setting) for setting in shared}
     if ensemble.hidden_size:
         settings["hidden_size"] = ensemble.hidden_size
     config: StudentConfig = kind.config_class(**settings)
-    return TextHead(kind.encoder_class(config, config.embedding_size), config, labels)
+    return EncoderAndHead(kind.encoder_class(config, config.embedding_size), config, labels)

@@ -1,4 +1,4 @@
-"""Students of texts and pairs of texts: what is read, and the head above an encoder."""
+"""Students of texts and pairs of texts: what is read, an encoder, and a head above it."""
 
 from abc import abstractmethod
 from typing import cast
@@ -14,29 +14,50 @@ from eyas.models.student import Student, TextEncoder
 
 
 class TextHead(nn.Module):
-    """An encoder and what lies above it: word vectors -> logits.
+    """Vectors of texts -> logits.
 
     Pairs are encoded apart by the same weights and compared as [u; v; |u - v|; u * v] (Tang et al. 2019).
+
+    Args:
+        size: of a text's vector.
+        labels: how many outputs.
     """
 
-    def __init__(self, encoder: TextEncoder, config: StudentConfig, labels: int) -> None:
+    def __init__(self, size: int, config: StudentConfig, labels: int) -> None:
         super().__init__()
-        self.encoder, self.pair = encoder, config.pair
-        size = encoder.output_size
+        self.pair = config.pair
         if config.pair:
             self.comparison = nn.Linear(4 * size, config.hidden_size)
             size = config.hidden_size
         self.classifier = nn.Linear(size, labels)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x [texts, length, size], mask [texts, length] -> [batch, labels]; of pairs, all second texts come last."""
-        vector: Tensor = self.encoder(self.dropout(x), mask)
+    def forward(self, vector: Tensor) -> Tensor:
+        """[texts, size] -> [batch, labels]; of pairs, all second texts come last."""
         if self.pair:
             u, v = vector.view(2, -1, vector.shape[-1]).unbind()
             compared = torch.cat([u, v, (u - v).abs(), u * v], -1)
             vector = F.relu(self.comparison(self.dropout(compared)))
         logits: Tensor = self.classifier(self.dropout(vector))
+        return logits
+
+
+class EncoderAndHead(nn.Module):
+    """Word vectors -> logits.
+
+    Args:
+        labels: how many outputs.
+    """
+
+    def __init__(self, encoder: TextEncoder, config: StudentConfig, labels: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = TextHead(encoder.output_size, config, labels)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x [texts, length, size], mask [texts, length] -> [batch, labels]."""
+        logits: Tensor = self.head(self.encoder(self.dropout(x), mask))
         return logits
 
 
@@ -101,11 +122,18 @@ class StudentForSequenceClassification(TextStudent):
 
     def __init__(self, config: StudentConfig) -> None:
         super().__init__(config)
-        self.head = TextHead(self.encoder_class(config, config.embedding_size), config, self.num_labels)
+        self.encoder: TextEncoder = self.encoder_class(config, config.embedding_size)
+        self.head = TextHead(self.encoder.output_size, config, self.num_labels)
+        self.dropout = nn.Dropout(config.dropout)
         self.post_init()  # type: ignore[no-untyped-call]
 
+    def encode(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Word vectors [texts, length, size] and mask [texts, length] -> a vector of each text [texts, output size]."""
+        vectors: Tensor = self.encoder(self.dropout(x), mask)
+        return vectors
+
     def answer(self, x: Tensor, mask: Tensor) -> SequenceClassifierOutput:
-        return SequenceClassifierOutput(logits=self.head(x, mask))
+        return SequenceClassifierOutput(logits=self.head(self.encode(x, mask)))
 
 
 def _split_pair(input_ids: Tensor, token_type_ids: Tensor, padding: int) -> tuple[Tensor, Tensor]:

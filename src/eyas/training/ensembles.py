@@ -147,8 +147,9 @@ def join(
     )
     model = EnsembleForSequenceClassification(config)
     model.embeddings.load_state_dict(cast(Any, parts[0].model).embeddings.state_dict())
-    for head, part in zip(model.members, parts, strict=True):
-        head.load_state_dict(cast(Any, part.model).head.state_dict())
+    for member, part in zip(cast(Any, model.members), parts, strict=True):
+        member.encoder.load_state_dict(cast(Any, part.model).encoder.state_dict())
+        member.head.load_state_dict(cast(Any, part.model).head.state_dict())
     model.train(False)
     settings = {
         "command": "join",
@@ -170,7 +171,7 @@ def join(
 def _subsets(model: EnsembleForSequenceClassification, tokenizer: Any, rows: Dataset) -> list[Subset]:
     task, labels = task_of(rows), labels_of(rows)
     logits, weights = member_logits(model, tokenizer, rows), model.get_buffer("weights")
-    sizes = [sum(parameter.numel() for parameter in head.parameters()) for head in model.members]
+    sizes = [sum(parameter.numel() for parameter in member.parameters()) for member in model.members]
     found = []
     for count in range(1, len(sizes) + 1):
         for places in combinations(range(len(sizes)), count):

@@ -165,7 +165,7 @@ def _pretrained(settings: StudentSettings, folder: str, texts: Dataset, common: 
     table = original.embeddings.weight.detach().numpy()
     rows = _rows_of_tokens(original_tokenizer, tokenizer)
     _set_embeddings(model, np.stack([table[row].mean(0) if row else table.mean(0) for row in rows]))
-    model.head.encoder.load_state_dict(original.head.encoder.state_dict())
+    model.encoder.load_state_dict(original.encoder.state_dict())
     return model, wrapped
 
 
