@@ -11,7 +11,7 @@ from eyas import DistillSettings, StudentSettings, Teacher, create_student, load
 from eyas.errors import ModelError
 from eyas.losses import AttributionLoss
 from eyas.models.inside import run
-from eyas.training.checks import without_ends
+from eyas.training.checks import drop_special_tokens
 from eyas.training.distill import distill
 
 
@@ -100,7 +100,7 @@ def test_attributions_lie_on_the_students_tokens(length: int, teacher: Teacher, 
     texts = ["awful", "a great film from start to finish"]
     inputs = tokenizer(texts, padding=True, truncation=True, max_length=length, return_tensors="pt")
     found = teacher.reading(length).outputs({"text": texts}, ("attributions",))
-    moved = without_ends(found, inputs["attention_mask"])
+    moved = drop_special_tokens(found, inputs["attention_mask"])
     read = moved["attention_mask"].bool()
     assert read.shape == inputs["input_ids"].shape
     theirs = teacher.reading(length).tokenize(texts)["input_ids"]
@@ -126,7 +126,7 @@ def test_a_bilstm_follows_the_slope_of_its_slope(teacher: Teacher, toy_data: Pat
     texts = ["a great film", "awful"]
     inputs = tokenizer(texts, padding=True, return_tensors="pt")
     ours_read = inputs["attention_mask"]
-    theirs = without_ends(teacher.outputs({"text": texts}, ("attributions",)), ours_read)
+    theirs = drop_special_tokens(teacher.outputs({"text": texts}, ("attributions",)), ours_read)
     theirs["attributions"] = theirs["attributions"].double()
     torch.testing.assert_close(theirs["attention_mask"], ours_read)
 
@@ -152,7 +152,7 @@ def test_tokens_that_are_not_the_teachers(teacher: Teacher, toy_data: Path, tmp_
     length = outputs["attention_mask"].shape[1]
     for others in (torch.ones(2, 3), torch.ones(2, length - 1), torch.ones(2, length), torch.ones(2, length + 1)):
         with pytest.raises(ModelError, match="tokenize this batch differently"):
-            without_ends(outputs, others.long())
+            drop_special_tokens(outputs, others.long())
     settings = DistillSettings(StudentSettings("cnn", vocab_size=50), "ad-kd")
     with pytest.raises(ModelError, match=r"token by token, and cnn would read others: leave --vocab-size, --init"):
         distill(teacher, load_data(toy_data), tmp_path / "out", settings)

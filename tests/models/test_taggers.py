@@ -14,7 +14,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer, pipelin
 from eyas import Classifier, Predictor, Teacher, evaluate, export_model, load_data
 from eyas.data.datasets import labels_of, texts_of
 from eyas.evaluation.evaluate import predict_dataset
-from eyas.models.tokens import go_on
+from eyas.models.tokens import continuation_logits
 from eyas.runtime.alignment import WordEncoder
 
 KINDS = ["static", "cnn", "bilstm", "cnn-lstm", "bilstm-crf"]
@@ -163,7 +163,7 @@ def test_teaching_live_is_teaching_from_the_cache(tag_teacher_folder: Path, toy_
 
 def test_later_pieces_go_on_with_the_word() -> None:
     logits = torch.tensor([[0.0, 3.0, 1.0, -2.0]])
-    found = go_on(logits, ["O", "B-X", "I-X", "Y"])
+    found = continuation_logits(logits, ["O", "B-X", "I-X", "Y"])
     assert found.argmax(-1).item() == 2
     assert found[0, 0] == 0
     assert found[0, 3] == -2

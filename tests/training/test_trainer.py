@@ -25,8 +25,9 @@ from eyas import (
 )
 from eyas.data.datasets import task_of, without_labels
 from eyas.errors import LabelError, ModelError
+from eyas.training.batches import LengthGroupedBatchSampler
 from eyas.training.checkpoints import newest_whole
-from eyas.training.encoded import EncodedTexts, LengthGroupedSampler
+from eyas.training.encoded import EncodedTexts
 from eyas.training.optimizer import LazyAdamW, clip_gradients, set_sparse_embeddings
 
 
@@ -112,7 +113,9 @@ def test_accumulated_gradients_equal_one_large_batch(
             gradient_accumulation_steps=steps,
         )  # fmt: skip
         run.model.config.dropout = run.model.head.dropout.p = run.model.dropout.p = 0.0
-        run._get_train_sampler = torch.utils.data.SequentialSampler
+        rows = torch.utils.data.SequentialSampler(run.train_dataset)
+        batches = torch.utils.data.BatchSampler(rows, batch_size, drop_last=False)
+        run.train_batches = lambda batches=batches: batches
         run.add_callback(Norm())
         run.train()
     torch.testing.assert_close(norms[0], norms[1], rtol=1e-4, atol=1e-6)
@@ -123,7 +126,7 @@ def test_evaluation_never_asks_the_teacher(
 ) -> None:
     """Trap (b): evaluate() calls compute_loss."""
     run = trainer(tmp_path, teacher, data, [LogitMSELoss()], cached)
-    run.teacher = lambda *_: pytest.fail("the teacher was asked")
+    run.lessons[""].ask = lambda *_: pytest.fail("the teacher was asked")
     assert run.evaluate()["eval_loss"] > 0
 
 
@@ -180,8 +183,9 @@ def test_labels_are_matched_by_name(
 ) -> None:
     monkeypatch.setattr(cached, "label_names", ["Positive", "Negative"])
     run = trainer(tmp_path, teacher, data, [LogitMSELoss()], cached)
-    assert run.teacher is not None
-    assert run.teacher.order == [1, 0]
+    teacher_of = run.lessons[""].teacher
+    assert teacher_of is not None
+    assert teacher_of.order == [1, 0]
     monkeypatch.setattr(cached, "label_names", ["good", "bad"])
     with pytest.raises(LabelError, match=r"student's labels are \['negative', 'positive'\], the teacher's \['good"):
         trainer(tmp_path, teacher, data, [LogitMSELoss()], cached)
@@ -285,14 +289,15 @@ def test_divergence_stops_the_training(tmp_path: Path, teacher: Teacher, data: D
 
 def test_sampler_gives_every_row_once_and_batches_of_like_length() -> None:
     lengths = np.random.default_rng(0).integers(1, 60, 1003)
-    sampler = LengthGroupedSampler(lengths, 16, seed=0)
-    order = list(sampler)
-    assert sorted(order) == list(range(1003))
-    spreads = [np.ptp(lengths[order[i : i + 16]]) for i in range(0, 800, 16)]
-    assert np.mean(spreads) < 5
-    assert list(sampler) == order
+    sampler = LengthGroupedBatchSampler(lengths, 16, seed=0)
+    batches = list(sampler)
+    assert sorted(row for batch in batches for row in batch) == list(range(1003))
+    assert len(sampler) == len(batches) == 63
+    assert [len(batch) for batch in batches].count(16) == 62
+    assert np.mean([np.ptp(lengths[batch]) for batch in batches]) < 5
+    assert list(sampler) == batches
     sampler.set_epoch(1)
-    assert list(sampler) != order
+    assert list(sampler) != batches
 
 
 def test_encoded_batch(teacher: Teacher, data: DatasetDict) -> None:

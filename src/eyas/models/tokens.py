@@ -100,10 +100,12 @@ class StudentForTokenClassification(Student):
         positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         starts = positions.masked_fill(inner, 0).cummax(1).values
         logits = logits.gather(1, starts.unsqueeze(-1).expand_as(logits))
-        return torch.where(inner.unsqueeze(-1), go_on(logits, self.task.labels, torch.maximum), logits)
+        return torch.where(inner.unsqueeze(-1), continuation_logits(logits, self.task.labels, torch.maximum), logits)
 
 
-def go_on(logits: Tensor, labels: Any, join: Callable[[Tensor, Tensor], Tensor] = torch.logaddexp) -> Tensor:
+def continuation_logits(
+    logits: Tensor, labels: Any, join: Callable[[Tensor, Tensor], Tensor] = torch.logaddexp
+) -> Tensor:
     """Logits of a word -> those of its next piece: what was `B-X` is `I-X`, and `B-X` as unlikely as any tag.
 
     Args:

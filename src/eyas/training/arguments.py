@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import TrainingArguments
@@ -40,6 +40,10 @@ class DistillationArguments(TrainingArguments):
     dataloader_pin_memory: bool = False
     use_cpu: bool = field(default_factory=lambda: not torch.accelerator.is_available())
     disable_tqdm: bool | None = True
+    multi_dataset_batches: Literal["proportional", "round-robin"] = field(
+        default="proportional",
+        metadata={"help": "Of several data sets: all batches in random order, or one of each in turn."},
+    )
     report_to: str | list[str] | None = "none"
     remove_unused_columns: bool = field(
         default=False,

@@ -38,8 +38,11 @@ class ProgressCallback(TrainerCallback):
             )
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
-        if metrics and state.epoch is not None:
-            logger.info("epoch %.3g: validation %s %.4f", state.epoch, self.metric, metrics["eval_score"])
+        for name, value in (metrics or {}).items():
+            if name.endswith("_score") and state.epoch is not None:
+                of = name.removeprefix("eval_").removesuffix("score").rstrip("_")
+                whose = f"{of} " if of else ""
+                logger.info("epoch %.3g: validation %s%s %.4f", state.epoch, whose, self.metric, value)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._context.__exit__(None, None, None)

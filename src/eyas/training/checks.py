@@ -154,7 +154,7 @@ def check_models(losses: Sequence[Loss], student: Any, teacher: Any) -> None:
             loss.check_models(student, teacher.model.config)
 
 
-def without_ends(outputs: dict[str, Any], student_mask: Tensor) -> dict[str, Any]:
+def drop_special_tokens(outputs: dict[str, Any], student_mask: Tensor) -> dict[str, Any]:
     """A teacher's attributions of what our own students read: every token but each text's last, which marks its end.
 
     Args:

@@ -1,7 +1,7 @@
 """Texts as token ids, in two flat arrays: made once, kept in memory, batched without a Python loop over rows."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import copy
 from typing import Any, Self
 
@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import Sampler
 from transformers import PreTrainedModel
 
 from eyas.data.datasets import ids_of, is_pair, labels_of, task_of, word_counts_of
@@ -44,7 +43,7 @@ class EncodedTexts(TorchDataset[Any]):
         truncate: bool = False,
         extra: Sequence[str] = (),
     ) -> None:
-        self.dataset, self.padding = dataset, tokenizer.pad_token_id
+        self.dataset, self.name, self.padding = dataset, "", tokenizer.pad_token_id
         self.task = task_of(dataset)
         self.second: np.ndarray | None = None
         self._read(dataset, tokenizer, max_length, truncate)
@@ -76,10 +75,10 @@ class EncodedTexts(TorchDataset[Any]):
         labels = labels_of(dataset)
         self.labels = np.where(labels < 0, -100, labels) if self.task.decides else labels
 
-    def handing(self, extra: Sequence[str]) -> Self:
-        """The same, with those columns of the data set handed through."""
+    def handing(self, extra: Sequence[str], name: str = "") -> Self:
+        """The same, with those columns of the data set handed through, and its name where there are several."""
         other = copy(self)
-        other.extra = _columns(self.dataset, extra)
+        other.extra, other.name = _columns(self.dataset, extra), name
         return other
 
     def __len__(self) -> int:
@@ -101,6 +100,8 @@ class EncodedTexts(TorchDataset[Any]):
         }
         if self.second is not None:
             batch["token_type_ids"] = self._padded(self.second, places, inside, 0)
+        if self.name:
+            batch["dataset_name"] = self.name
         batch.update(self._more(places, inside))
         if self.extra is not None:
             batch.update({name: list(column) for name, column in self.extra[index.tolist()].items()})
@@ -224,38 +225,3 @@ def encoded_for(
 def already_batched(batch: dict[str, Any]) -> dict[str, Any]:
     """The collator for `EncodedTexts`, which makes whole batches itself."""
     return batch
-
-
-class LengthGroupedSampler(Sampler[int]):
-    """Shuffled order in which texts of like length come together; the same for the same seed and epoch.
-
-    Args:
-        lengths: [rows] int.
-        batch_size: rows per batch; texts are sorted within runs of 50 batches.
-    """
-
-    BATCHES_PER_RUN = 50
-
-    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
-        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        random = np.random.default_rng([self.seed, self.epoch])
-        order = random.permutation(len(self.lengths))
-        run = self.batch_size * self.BATCHES_PER_RUN
-        for start in range(0, len(order), run):
-            rows = order[start : start + run]
-            rows = rows[np.argsort(self.lengths[rows], kind="stable")]
-            batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
-            # A short last batch goes last: the sampler yields rows, and batches are cut from them in order.
-            full, rest = (batches[:-1], batches[-1:]) if len(batches[-1]) < self.batch_size else (batches, [])
-            for place in random.permutation(len(full)):
-                yield from full[place].tolist()
-            for batch in rest:
-                yield from batch.tolist()

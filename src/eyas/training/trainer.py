@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -11,42 +11,36 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from eyas.data.datasets import is_pair
-from eyas.data.labels import ordered_names
-from eyas.errors import EyasError
+from eyas.errors import EyasError, ModelError
 from eyas.evaluation.metrics import task_metrics
-from eyas.losses import HardLabelLoss, Loss
+from eyas.losses import Loss
 from eyas.models import is_student
 from eyas.models.inside import run
 from eyas.models.loading import input_length
 from eyas.models.objective import task_loss
-from eyas.models.tokens import go_on
 from eyas.settings import MAX_LENGTH
-from eyas.teachers import AlignedTeacher, Teacher, aligned_by_name
+from eyas.teachers import AlignedTeacher
 from eyas.teachers.aligned import Teaches
 from eyas.training.arguments import DistillationArguments
+from eyas.training.batches import MixedTexts, batches_of
 from eyas.training.callbacks import ProgressCallback
 from eyas.training.checkpoints import newest_whole, publish
-from eyas.training.checks import (
-    check_blended_fields,
-    check_fields,
-    check_same_tokens,
-    prepare_losses,
-    without_ends,
-)
-from eyas.training.encoded import EncodedTexts, LengthGroupedSampler, already_batched, encoded_for
+from eyas.training.checks import check_blended_fields
+from eyas.training.encoded import EncodedTexts, already_batched, encoded_for
 from eyas.training.folders import write_model_folder
+from eyas.training.lesson import Lesson
 from eyas.training.optimizer import LazyAdamW, clip_gradients, set_sparse_embeddings, sparse_parameters
-from eyas.training.terms import Term, TermMeans, numbered
+from eyas.training.terms import TermMeans, numbered
 from eyas.transfer.blending import Blend, check_blend
 
 logger = logging.getLogger("eyas")
 
-MEMBER_LOGITS = "member_logits"
 # The name under which the student carries, while it learns, losses that learn or remember something.
 LOSSES = "losses"
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -55,11 +49,14 @@ MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 class DistillationTrainer(Trainer):
     """Trains a student on the weighted sum of `losses`.
 
+    Several data sets are given as {name: data set}, each then with its losses and teacher under the same name, in the
+    shape of sentence-transformers' trainer.
+
     Args:
         model: the student.
         args: settings; see `DistillationArguments`.
         train_dataset: as from `load_data`; rows with label -1 are unlabelled.
-        eval_dataset: what the student is scored on, of the same form.
+        eval_dataset: what the student is scored on, of the same form; of several, the mean score chooses.
         processing_class: the student's tokenizer.
         losses: the terms of the objective; by default the hard labels alone.
         teacher: live or cached; may be left out when no loss reads it. Its labels are matched by name; where that is
@@ -78,60 +75,55 @@ class DistillationTrainer(Trainer):
         model: PreTrainedModel,
         args: TrainingArguments | None = None,
         *,
-        train_dataset: Dataset | EncodedTexts,
-        eval_dataset: Dataset | EncodedTexts | None = None,
+        train_dataset: Dataset | EncodedTexts | Mapping[str, Dataset | EncodedTexts],
+        eval_dataset: Dataset | EncodedTexts | Mapping[str, Dataset | EncodedTexts] | None = None,
         processing_class: Any,
-        losses: Sequence[Loss] | None = None,
-        teacher: Teaches | AlignedTeacher | None = None,
+        losses: Sequence[Loss] | Mapping[str, Sequence[Loss]] | None = None,
+        teacher: Teaches | AlignedTeacher | Mapping[str, Teaches | AlignedTeacher | None] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         max_length: int = MAX_LENGTH,
         blend: Blend | None = None,
     ) -> None:
-        self.losses = list(losses) if losses is not None else [HardLabelLoss()]
-        names = ordered_names(model.config.id2label or {})
-        self.teacher = None if teacher is None else aligned_by_name(teacher, names)
-        source = None if self.teacher is None else self.teacher.teacher
-        self.teacher_fields = _needed(self.losses, "teacher_fields")
-        self.student_fields = _needed(self.losses, "student_fields")
-        check_fields(self.teacher_fields, self.losses, source)
         length = input_length(model, processing_class, max_length)
-        encoded = encoded_for(model, processing_class, train_dataset, max_length, training=True)
-        validation = None
-        if eval_dataset is not None:
-            validation = encoded_for(model, processing_class, eval_dataset, max_length)
-        self.validation = None if validation is None else validation.dataset
-        self.task = encoded.task
-        prepare_losses(self.losses, model, source, self.task)
-        learning = [loss for loss in self.losses if loss.state_dict()]
+        train = {
+            name: encoded_for(model, processing_class, part, max_length, training=True)
+            for name, part in by_name(train_dataset).items()
+        }
+        scored = {
+            name: encoded_for(model, processing_class, part, max_length).handing((), name)
+            for name, part in by_name(eval_dataset).items()
+        }
+        self.lessons = {
+            name: Lesson(model, part.task, _of(losses, name, "losses"), _of(teacher, name, "teacher"), length)
+            for name, part in train.items()
+        }
+        self.validation = next((part.dataset for part in scored.values()), None)
+        learning = [loss for lesson in self.lessons.values() for loss in lesson.losses if loss.state_dict()]
         if learning:  # optimized and checkpointed with the student, until the training ends
-            model.add_module(LOSSES, nn.ModuleList(learning))
+            model.add_module(LOSSES, nn.ModuleList(dict.fromkeys(learning)))
         self.terms = TermMeans()
         self.blend = blend
         if blend is not None:
-            check_blend(self.task, is_pair(encoded.dataset))
-            check_blended_fields(self.student_fields | self.teacher_fields)
+            _check_blended(self.lessons, train)
         if args is not None and args.remove_unused_columns:
             args = replace(args, remove_unused_columns=False)  # True would drop example_id
-        reads = (
-            *(self.teacher.reads if self.teacher is not None and self.teacher_fields else ()),
-            *(blend.reads if blend else ()),
-        )
-        if self.teacher is not None and isinstance(source, Teacher) and self.teacher_fields - {"logits"}:
-            # Layers are compared token by token.
-            self.teacher = AlignedTeacher(source.reading(length), self.teacher.order)
+        for name, part in train.items():
+            reads = (*self.lessons[name].reads, *(blend.reads if blend else ()))
+            train[name] = part.handing([column for column in reads if column != "example_id"], name)
+        self._scored_task = next(iter(self.lessons.values())).task
         super().__init__(
             model=model,
             args=args or DistillationArguments(),
             data_collator=cast(Any, already_batched),
-            train_dataset=encoded.handing(_texts(reads)),
-            eval_dataset=validation,
+            train_dataset=train[""] if "" in train else MixedTexts(train),
+            eval_dataset=cast(Any, scored.get("", scored or None)),
             processing_class=processing_class,
             compute_metrics=self._score,
-            callbacks=[*(callbacks or []), ProgressCallback(self.task.metric)],
+            callbacks=[*(callbacks or []), ProgressCallback(self._scored_task.metric)],
         )
         self.remove_callback(PrinterCallback)
-        if isinstance(source, Teacher):
-            cast(Any, source.model).to(self.args.device)
+        for lesson in self.lessons.values():
+            lesson.to(self.args.device)
         # Our losses are means over the batch, whatever the model's forward accepts.
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
@@ -149,82 +141,57 @@ class DistillationTrainer(Trainer):
         student_inputs = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
         if not model.training:
             outputs = model(**student_inputs)
-            loss = task_loss(self.task, outputs.logits, inputs["labels"])
+            loss = task_loss(self._scored_task, outputs.logits, inputs["labels"])
             outputs = {"loss": loss, "logits": outputs.logits}
             return (loss, outputs) if return_outputs else loss
-        if self._has_crf:
+        name = inputs.get("dataset_name", "")
+        lesson = self.lessons[name]
+        if lesson.crf:
             student_inputs["labels"] = inputs["labels"]
-        batch = {**inputs, "task": self.task}
-        teacher = {} if self.blend is not None and self.blend.brings_teacher else self._ask_teacher(inputs)
+        batch = {**inputs, "task": lesson.task}
+        asks_itself = self.blend is not None and self.blend.brings_teacher
+        teacher = {} if asks_itself else lesson.ask(inputs, self.args.device)
         parts: list[Any] = [(1.0, teacher, batch)]
         if self.blend is not None:
             student_inputs, parts = self.blend(batch, teacher, cast(Any, self.model).get_input_embeddings())
-        student = run(model, student_inputs, self.student_fields, create_graph=True)
+        student = run(model, student_inputs, lesson.student_fields, create_graph=True)
+        progress = self.state.global_step / max(self.state.max_steps, 1)
         terms: dict[str, Any] = {}
         for share, *fields in parts:
-            for name, value in numbered(self._objective(student, *fields)):
-                terms[name] = terms.get(name, 0.0) + share * value
+            for term, value in numbered(lesson.terms(student, fields[0], fields[1], progress)):
+                key = f"{name}/{term}" if name else term
+                terms[key] = terms.get(key, 0.0) + share * value
         self.terms.add(terms)
         total = sum(terms.values())
         return (total, student) if return_outputs else total
-
-    def _objective(self, student: Any, teacher: dict[str, Any], batch: dict[str, Any]) -> list[Term]:
-        """The losses' terms."""
-        student, teacher, batch = self._fields(student, teacher, batch)
-        progress = self.state.global_step / max(self.state.max_steps, 1)
-        members = student.get(MEMBER_LOGITS)
-        each = [student] if members is None else [{**student, "logits": logits} for logits in members]
-        terms: list[Term] = []
-        for loss in self.losses:
-            # An ensemble's members are taught one by one; only losses between them see all at once.
-            taught = [student] if MEMBER_LOGITS in loss.student_fields else each
-            of_each = [loss.terms(one, teacher, batch, progress) for one in taught]
-            terms += [(one[0][0], sum(value for _, value in one) / len(taught)) for one in zip(*of_each, strict=True)]
-        return terms
 
     def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
         """Beside the loss its terms, weighted: `loss/DISTLoss` and so on."""
         super().log({**logs, **self.terms.take()} if "loss" in logs else logs, *args, **options)
 
-    @property
-    def _has_crf(self) -> bool:
-        return bool(getattr(cast(Any, self.model).config, "crf", False))
-
-    def _fields(self, student: Any, teacher: dict[str, Any], batch: dict[str, Any]) -> tuple[Any, Any, Any]:
-        """What the losses see: in tagging, a row is a word that is read, wherever its sentence stands."""
-        if not self.task.is_tagging:
-            return student, teacher, batch
-        read = batch["words"] >= 0
-        sequence = {"sequence_loss": student.get("loss")} if self._has_crf and (batch["labels"] >= 0).any() else {}
-        student = {**student, "logits": student["logits"][read], **sequence}
-        if "logits" in teacher:
-            counts = batch["word_counts"]
-            rows = (counts.cumsum(0) - counts).unsqueeze(1) + batch["words"]
-            logits = teacher["logits"][rows[read]]
-            logits = torch.where(batch["inner"][read].unsqueeze(1), go_on(logits, self.task.labels), logits)
-            teacher = {**teacher, "logits": logits}
-        return student, teacher, {**batch, "labels": batch["labels"][read], "posteriors": self._has_crf}
-
     def _score(self, prediction: EvalPrediction) -> dict[str, float]:
         """The task's metrics, and as `score` the one that chooses."""
-        logits, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+        logits, labels, task = np.asarray(prediction.predictions), np.asarray(prediction.label_ids), self._scored_task
         lengths = None
-        if self.task.is_tagging:
+        if task.is_tagging:
             read = labels != -100
             logits, labels, lengths = logits[read], labels[read], read.sum(1)
-        scores = task_metrics(self.task, logits, labels, lengths)
-        return {**scores, "score": scores[self.task.metric]}
+        scores = task_metrics(task, logits, labels, lengths)
+        return {**scores, "score": scores[task.metric]}
 
-    def _ask_teacher(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        if self.teacher is None or not self.teacher_fields:
-            return {}
-        outputs = self.teacher.outputs(inputs, self.teacher_fields)
-        if "attention_mask" in outputs:
-            if is_student(cast(nn.Module, self.model)):
-                outputs = without_ends(outputs, inputs["attention_mask"])
-            else:
-                check_same_tokens(inputs["attention_mask"], outputs["attention_mask"])
-        return {name: _to_device(value, self.args.device) for name, value in outputs.items()}
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **options: Any) -> dict[str, float]:
+        """As transformers; of several data sets also `eval_score`, the mean of their scores."""
+        metrics: dict[str, float] = super().evaluate(eval_dataset, *args, **options)
+        if isinstance(self.eval_dataset if eval_dataset is None else eval_dataset, dict):
+            prefix = options.get("metric_key_prefix", "eval")
+            scores = [value for name, value in metrics.items() if name.endswith("_score")]
+            metrics[f"{prefix}_score"] = float(np.mean(scores))
+            self.log({f"{prefix}_score": metrics[f"{prefix}_score"]})
+        return metrics
+
+    def evaluation_loop(self, dataloader: Any, *args: Any, **options: Any) -> Any:
+        self._scored_task = dataloader.dataset.task
+        return super().evaluation_loop(dataloader, *args, **options)
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
@@ -234,10 +201,21 @@ class DistillationTrainer(Trainer):
 
     # --- speed: what a step of a tiny student should not pay for -------------------------------------------
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
-        assert isinstance(self.train_dataset, EncodedTexts)
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        loader: DataLoader[Any] = DataLoader(
+            cast(Any, self.train_dataset),
+            batch_sampler=self.train_batches(),
+            collate_fn=cast(Any, already_batched),
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return cast(DataLoader[Any], self.accelerator.prepare(loader))
+
+    def train_batches(self) -> Any:
+        """The sampler of whole batches."""
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
-        return LengthGroupedSampler(self.train_dataset.lengths, self.args.train_batch_size, seed)
+        mixing: Any = getattr(self.args, "multi_dataset_batches", "proportional")
+        return batches_of(cast(Any, self.train_dataset), self.args.train_batch_size, seed, mixing)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None and self.model is not None and sparse_parameters(self.model):
@@ -319,18 +297,30 @@ class DistillationTrainer(Trainer):
         )
 
 
-def _needed(losses: Sequence[Loss], side: str) -> frozenset[str]:
-    return frozenset().union(*(getattr(loss, side) for loss in losses))
+def by_name(data: Any) -> dict[str, Any]:
+    """{name: data set}; a single one under an empty name."""
+    if data is None:
+        return {}
+    return dict(data) if isinstance(data, Mapping) else {"": data}
 
 
-def _texts(reads: Sequence[str]) -> list[str]:
-    return [name for name in reads if name in ("text", "text_pair", "tokens")]
+def _of(given: Any, name: str, what: str) -> Any:
+    """The losses or the teacher of a data set.
+
+    Raises:
+        ModelError: they are given by name, and not for this one.
+    """
+    if not isinstance(given, Mapping):
+        return given
+    if name not in given:
+        raise ModelError(f"{what} are given for {', '.join(given)}, but not for the data set {name!r}.")
+    return given[name]
 
 
-def _to_device(value: Any, device: torch.device) -> Any:
-    if isinstance(value, tuple):
-        return tuple(_to_device(part, device) for part in value)
-    return value.to(device) if isinstance(value, Tensor) else value
+def _check_blended(lessons: Mapping[str, Lesson], train: Mapping[str, EncodedTexts]) -> None:
+    for name, lesson in lessons.items():
+        check_blend(lesson.task, is_pair(train[name].dataset))
+        check_blended_fields(lesson.student_fields | lesson.teacher_fields)
 
 
 def _is_full_disk(error: BaseException | None) -> bool:

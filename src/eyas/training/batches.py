@@ -1,0 +1,111 @@
+"""Which rows come together in a step: texts of like length, and of several data sets in turn."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Sampler
+
+from eyas.training.encoded import EncodedTexts
+
+Mixing = Literal["proportional", "round-robin"]
+# A row of a data set.
+Row = tuple[str, int]
+
+
+class LengthGroupedBatchSampler(Sampler[list[int]]):
+    """Shuffled batches of texts of like length; the same for the same seed and epoch.
+
+    Args:
+        lengths: [rows] int.
+        batch_size: rows per batch; texts are sorted within runs of 50 batches.
+    """
+
+    BATCHES_PER_RUN = 50
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.lengths) / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = np.random.default_rng([self.seed, self.epoch])
+        order = random.permutation(len(self.lengths))
+        run = self.batch_size * self.BATCHES_PER_RUN
+        for start in range(0, len(order), run):
+            rows = order[start : start + run]
+            rows = rows[np.argsort(self.lengths[rows], kind="stable")]
+            batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+            full, short = (batches[:-1], batches[-1:]) if len(batches[-1]) < self.batch_size else (batches, [])
+            for place in random.permutation(len(full)):
+                yield full[place].tolist()
+            yield from (batch.tolist() for batch in short)
+
+
+class MixedBatches(Sampler[list[Row]]):
+    """Batches of several data sets, each of one of them; the same for the same seed and epoch.
+
+    Args:
+        samplers: of each data set.
+        mixing: "proportional" = every batch of every data set, in random order; "round-robin" = one of each in turn,
+            until the first data set is at its end.
+    """
+
+    def __init__(
+        self, samplers: Mapping[str, LengthGroupedBatchSampler], mixing: Mixing = "proportional", seed: int = 0
+    ) -> None:
+        self.samplers, self.mixing, self.seed, self.epoch = dict(samplers), mixing, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        for sampler in self.samplers.values():
+            sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        lengths = [len(sampler) for sampler in self.samplers.values()]
+        return sum(lengths) if self.mixing == "proportional" else min(lengths) * len(lengths)
+
+    def __iter__(self) -> Iterator[list[Row]]:
+        batches = {name: iter(sampler) for name, sampler in self.samplers.items()}
+        for name in self._turns():
+            yield [(name, row) for row in next(batches[name])]
+
+    def _turns(self) -> list[str]:
+        if self.mixing == "round-robin":
+            return list(self.samplers) * (len(self) // len(self.samplers))
+        turns = [name for name, sampler in self.samplers.items() for _ in range(len(sampler))]
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(turns))
+        return [turns[place] for place in order]
+
+
+class MixedTexts(TorchDataset[Any]):
+    """Several data sets as one; a batch is of one of them and has its `dataset_name`."""
+
+    def __init__(self, parts: Mapping[str, EncodedTexts]) -> None:
+        self.parts = dict(parts)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts.values()))
+
+    def __getitems__(self, rows: Sequence[Row]) -> dict[str, Any]:
+        name = rows[0][0]
+        return self.parts[name].__getitems__([row for _, row in rows])
+
+
+def batches_of(
+    texts: EncodedTexts | MixedTexts, batch_size: int, seed: int, mixing: Mixing
+) -> LengthGroupedBatchSampler | MixedBatches:
+    """The batches of a training."""
+    if isinstance(texts, EncodedTexts):
+        return LengthGroupedBatchSampler(texts.lengths, batch_size, seed)
+    samplers = {
+        name: LengthGroupedBatchSampler(part.lengths, batch_size, seed + number)
+        for number, (name, part) in enumerate(texts.parts.items())
+    }
+    return MixedBatches(samplers, mixing, seed)

@@ -1,0 +1,114 @@
+"""What is learned from one data set: its task, the losses, and who teaches."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from eyas.data.labels import ordered_names
+from eyas.losses import HardLabelLoss, Loss
+from eyas.models import is_student
+from eyas.models.tokens import continuation_logits
+from eyas.tasks import Task
+from eyas.teachers import AlignedTeacher, Teacher, aligned_by_name
+from eyas.teachers.aligned import Teaches
+from eyas.training.checks import check_fields, check_same_tokens, drop_special_tokens, prepare_losses
+from eyas.training.terms import Term
+
+MEMBER_LOGITS = "member_logits"
+
+
+class Lesson:
+    """The objective of one data set.
+
+    Args:
+        model: the student.
+        losses: the terms; by default the hard labels alone.
+        teacher: live or cached; may be left out when no loss reads it.
+        length: tokens of a text that the student reads.
+
+    Raises:
+        ModelError: a loss needs what student or teacher can't give; says which.
+        LabelError: student and teacher have labels of different names, and the teacher is not aligned.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        task: Task,
+        losses: Sequence[Loss] | None,
+        teacher: Teaches | AlignedTeacher | None,
+        length: int,
+    ) -> None:
+        self.task, self.losses = task, list(losses) if losses is not None else [HardLabelLoss()]
+        self.own = is_student(model)
+        self.crf = bool(getattr(model.config, "crf", False))
+        self.teacher_fields = frozenset[str]().union(*(loss.teacher_fields for loss in self.losses))
+        self.student_fields = frozenset[str]().union(*(loss.student_fields for loss in self.losses))
+        names = ordered_names(model.config.id2label or {})
+        aligned = None if teacher is None else aligned_by_name(teacher, names)
+        source = None if aligned is None else aligned.teacher
+        check_fields(self.teacher_fields, self.losses, source)
+        prepare_losses(self.losses, model, source, task)
+        if aligned is not None and isinstance(source, Teacher) and self.teacher_fields - {"logits"}:
+            aligned = AlignedTeacher(source.reading(length), aligned.order)  # layers are compared token by token
+        self.teacher = aligned
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns that the teacher reads."""
+        return self.teacher.reads if self.teacher is not None and self.teacher_fields else ()
+
+    def to(self, device: torch.device) -> None:
+        """A live teacher runs where the student learns."""
+        source = None if self.teacher is None else self.teacher.teacher
+        if isinstance(source, Teacher):
+            cast(nn.Module, source.model).to(device)
+
+    def ask(self, inputs: dict[str, Any], device: torch.device) -> dict[str, Any]:
+        """What the teacher says of a batch; nothing where no loss reads it."""
+        if self.teacher is None or not self.teacher_fields:
+            return {}
+        outputs = self.teacher.outputs(inputs, self.teacher_fields)
+        if "attention_mask" in outputs:
+            if self.own:
+                outputs = drop_special_tokens(outputs, inputs["attention_mask"])
+            else:
+                check_same_tokens(inputs["attention_mask"], outputs["attention_mask"])
+        return {name: _to_device(value, device) for name, value in outputs.items()}
+
+    def terms(self, student: Any, teacher: dict[str, Any], batch: dict[str, Any], progress: float) -> list[Term]:
+        """What the losses add to the objective, one by one."""
+        student, teacher, batch = self._fields(student, teacher, batch)
+        members = student.get(MEMBER_LOGITS)
+        each = [student] if members is None else [{**student, "logits": logits} for logits in members]
+        terms: list[Term] = []
+        for loss in self.losses:
+            # An ensemble's members are taught one by one; only losses between them see all at once.
+            taught = [student] if MEMBER_LOGITS in loss.student_fields else each
+            of_each = [loss.terms(one, teacher, batch, progress) for one in taught]
+            terms += [(one[0][0], sum(value for _, value in one) / len(taught)) for one in zip(*of_each, strict=True)]
+        return terms
+
+    def _fields(self, student: Any, teacher: dict[str, Any], batch: dict[str, Any]) -> tuple[Any, Any, Any]:
+        """What the losses see: in tagging, a row is a word that is read, wherever its sentence stands."""
+        if not self.task.is_tagging:
+            return student, teacher, batch
+        read = batch["words"] >= 0
+        sequence = {"sequence_loss": student.get("loss")} if self.crf and (batch["labels"] >= 0).any() else {}
+        student = {**student, "logits": student["logits"][read], **sequence}
+        if "logits" in teacher:
+            counts = batch["word_counts"]
+            rows = (counts.cumsum(0) - counts).unsqueeze(1) + batch["words"]
+            logits = teacher["logits"][rows[read]]
+            inner = batch["inner"][read].unsqueeze(1)
+            teacher = {**teacher, "logits": torch.where(inner, continuation_logits(logits, self.task.labels), logits)}
+        return student, teacher, {**batch, "labels": batch["labels"][read], "posteriors": self.crf}
+
+
+def _to_device(value: Any, device: torch.device) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_to_device(part, device) for part in value)
+    return value.to(device) if isinstance(value, Tensor) else value

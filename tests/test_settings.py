@@ -1,0 +1,70 @@
+"""Settings stand once: the command line, plans and model cards are made from them."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from eyas.errors import ModelError
+from eyas.exam.plan import DataPlan, StudentPlan
+from eyas.export.model_card import FLAGS
+from eyas.models import STUDENTS as MODELS
+from eyas.settings import (
+    STUDENTS,
+    Columns,
+    StudentSettings,
+    TrainingOptions,
+    TransferSettings,
+    flag_of,
+    options_of,
+)
+
+KINDS = (StudentSettings, TransferSettings, TrainingOptions, Columns)
+
+
+def test_names_of_students_are_those_of_the_models() -> None:
+    assert tuple(MODELS) == STUDENTS
+
+
+def test_every_option_is_on_the_command_line() -> None:
+    from typer.main import get_command
+
+    from eyas.cli import app
+
+    distill = get_command(app).commands["distill"]  # type: ignore[attr-defined]
+    flags = {flag for parameter in distill.params for flag in parameter.opts}
+    for kind in KINDS:
+        assert {flag_of(name, option) for name, option in options_of(kind).items()} <= flags
+
+
+def test_every_option_is_in_a_plan_and_on_the_model_card() -> None:
+    known = {field.name for kind in (StudentPlan, DataPlan) for field in fields(kind)}
+    for kind in (StudentSettings, TransferSettings, Columns):
+        assert options_of(kind).keys() <= known
+        assert options_of(kind).keys() <= FLAGS.keys()
+
+
+@pytest.mark.parametrize(("name", "value"), [("layers", 0), ("hidden_size", -1), ("max_length", 1)])
+def test_values_out_of_range_are_refused(name: str, value: int) -> None:
+    with pytest.raises(ModelError, match=rf"{name} \(--{name.replace('_', '-')}\) is {value}"):
+        StudentSettings(**{name: value})  # type: ignore[arg-type]
+
+
+def test_options_keep_their_groups_and_order(capsys: pytest.CaptureFixture[str]) -> None:
+    from typer.main import get_command
+
+    from eyas.cli import app
+
+    for command in ("distill", "finetune"):
+        parameters = get_command(app).commands[command].params  # type: ignore[attr-defined]
+        panels = list(dict.fromkeys(getattr(p, "rich_help_panel", None) for p in parameters if p.name != "help"))
+        assert panels == [name for name in ("Data", "Student", "Method", "Training", "Output") if name in panels]
+        assert {"Data", "Training", "Output"} <= set(panels)
+
+
+def test_a_plan_takes_what_the_settings_take(tmp_path: Path) -> None:
+    plan = StudentPlan(architecture="cnn", hidden_size=96, freeze_embeddings=True)
+    assert plan.name == "cnn-h96-frozen"
+    assert plan.settings("random") == StudentSettings(
+        "cnn", hidden_size=96, freeze_embeddings=True, embeddings="random"
+    )

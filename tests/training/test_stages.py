@@ -1,0 +1,117 @@
+"""What happens between the stages of a recipe."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+from transformers import PreTrainedModel
+
+from eyas import Classifier, DistillSettings, HardLabelLoss, LogitMSELoss, Stage, StudentSettings, Teacher, load_data
+from eyas.errors import ModelError
+from eyas.training.distill import distill
+from eyas.training.recipes import RECIPES, make_stages, recipe_name
+from eyas.training.run import frozen
+
+ARGUMENTS = {"num_train_epochs": 2, "per_device_train_batch_size": 32}
+
+
+class LowRank(nn.Module):
+    """A linear's weight as the product of its first singular vectors."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        self.rank = rank
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return left @ right
+
+    def right_inverse(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        u, s, v = torch.linalg.svd(weight, full_matrices=False)
+        return u[:, : self.rank] * s[: self.rank], v[: self.rank]
+
+
+def _feed_forward(model: PreTrainedModel) -> nn.Linear:
+    layer: Any = model.base_model.encoder.layer[0]  # type: ignore[union-attr]
+    linear: nn.Linear = layer.intermediate.dense
+    return linear
+
+
+def _factorize(model: PreTrainedModel) -> PreTrainedModel:
+    parametrize.register_parametrization(_feed_forward(model), "weight", LowRank(4))
+    return model
+
+
+def _bake(model: PreTrainedModel) -> PreTrainedModel:
+    parametrize.remove_parametrizations(_feed_forward(model), "weight")
+    return model
+
+
+def compressed(rate: float = 1e-3) -> list[Stage]:
+    """A recipe outside of the package: logits, with a low-rank layer."""
+    return [Stage([LogitMSELoss()], {"learning_rate": rate}, before=_factorize, finish=_bake)]
+
+
+def test_a_stage_transforms_the_student_before_and_after(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+    settings = DistillSettings(StudentSettings("bert", layers=1, max_length=48), compressed, arguments=ARGUMENTS)
+    folder = distill(Teacher(teacher_folder, max_length=64), load_data(toy_data), tmp_path / "student", settings)
+    model: Any = Classifier.load(folder).model
+    assert type(model).__name__ == "BertForSequenceClassification"
+    weight = _feed_forward(model).weight
+    assert torch.linalg.matrix_rank(weight, rtol=1e-4) == 4
+
+
+def test_a_recipe_is_found_by_module_and_function(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "my_recipes.py").write_text(
+        "import eyas\n\n\ndef labels(weight=1.0):\n    return [eyas.Stage([eyas.HardLabelLoss(weight=weight)])]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    (stage,) = make_stages("my_recipes:labels", {"weight": 0.5})
+    assert stage.losses[0].weight == 0.5
+    with pytest.raises(ModelError, match=r"'speed'.*weight"):
+        make_stages("my_recipes:labels", {"speed": 1})
+    with pytest.raises(ModelError, match=r"'my_recipes:nothing'"):
+        make_stages("my_recipes:nothing")
+    with pytest.raises(ModelError, match=r"'no_such_module:labels'"):
+        make_stages("no_such_module:labels")
+    assert recipe_name(compressed) == f"{__name__}:compressed"
+
+
+def test_shares_of_stages_sum_to_one() -> None:
+    def unequal() -> list[Stage]:
+        return [Stage([HardLabelLoss()], share=0.5), Stage([HardLabelLoss()], share=0.2)]
+
+    with pytest.raises(ModelError, match=r"\[0.5, 0.2\]"):
+        make_stages(unequal)
+
+
+def test_every_public_function_that_returns_stages_is_a_recipe() -> None:
+    assert {"hard-labels", "logit-mse", "dist", "tinybert", "theseus", "annealing"} <= RECIPES.keys()
+    assert all(make_stages(name) for name in RECIPES)
+    assert all(recipe.__doc__ for recipe in RECIPES.values())
+
+
+def test_frozen_modules_thaw_after_the_stage() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[1].bias.requires_grad_(False)
+    with frozen(model, ("1",)):
+        assert [parameter.requires_grad for parameter in model.parameters()] == [True, True, False, False]
+    assert [parameter.requires_grad for parameter in model.parameters()] == [True, True, True, False]
+
+
+def test_distillation_starts_from_a_given_model_with_its_head(
+    teacher_folder: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    data, teacher = load_data(toy_data), Teacher(teacher_folder, max_length=64)
+    settings = DistillSettings(StudentSettings("static", embedding_size=16), "logit-mse", arguments=ARGUMENTS)
+    first = Classifier.load(distill(teacher, data, tmp_path / "first", settings))
+    before = {name: value.clone() for name, value in first.model.state_dict().items()}
+    still = DistillSettings(recipe="logit-mse", arguments={"max_steps": 1, "learning_rate": 1e-9})
+    folder = distill(teacher, data, tmp_path / "second", still, start=(first.model, first.tokenizer))
+    after = Classifier.load(folder).model.state_dict()
+    assert all(torch.allclose(after[name], value, atol=1e-6) for name, value in before.items())
+    tinybert = DistillSettings(recipe="tinybert", arguments=ARGUMENTS)
+    with pytest.raises(ModelError, match="looks at the teacher's layers"):
+        distill(teacher, data, tmp_path / "third", tinybert, start=(first.model, first.tokenizer))
