@@ -10,29 +10,33 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from eyas import Predictor
+from eyas import Predictor, export_model
 from eyas.errors import ExportError
 from eyas.serve.app import Server, create_app
+from eyas.serve.limits import Limits
 from eyas.serve.models import Models
-from eyas.serve.payloads import Limits
 
 JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def folders(exported: dict[tuple[str, bool, bool], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def folders(
+    exported: dict[tuple[str, bool, bool], Path], taggers: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("served")
     single, pair = exported["cnn", False, True], exported["static", True, False]
+    export_model(taggers["static"], root / "tags", min_agreement=0.5)
     return {
         "films": Path(shutil.copytree(single, root / "films")),
         "pairs": Path(shutil.copytree(pair, root / "pairs")),
+        "tags": root / "tags",
     }
 
 
 @pytest.fixture(scope="module")
 def client(folders: dict[str, Path]) -> Iterator[TestClient]:
     limits = Limits(body_bytes=20_000, texts=8, characters=5_000)
-    with TestClient(create_app(list(folders.values()), limits), raise_server_exceptions=False) as client:
+    with TestClient(create_app([folders["films"], folders["pairs"]], limits), raise_server_exceptions=False) as client:
         yield client
 
 
@@ -57,22 +61,27 @@ def test_pairs_and_other_models_by_name(client: TestClient, folders: dict[str, P
         assert found[0]["label"] == expected["label"]
     flat = client.post("/predict", json={"inputs": ["a great film", "awful"], "model": "pairs"})
     assert flat.status_code == 422
-    assert "inputs[0] is a string; this model compares two texts" in flat.json()["error"]
+    assert "got `str` - at `$.inputs[0]`. This model compares two texts" in flat.json()["error"]
     assert client.post("/predict", json={"inputs": "x", "model": "none"}).status_code == 404
     assert [model["name"] for model in client.get("/models").json()["models"]] == ["films", "pairs"]
 
 
-def test_taggers_answer_with_spans(taggers: dict[str, Path], tmp_path: Path) -> None:
-    from eyas import export_model
-
-    folder = tmp_path / "tags"
-    export_model(taggers["static"], folder, min_agreement=0.5)
-    with TestClient(create_app([folder])) as client:
+def test_taggers_answer_with_spans(folders: dict[str, Path]) -> None:
+    with TestClient(create_app([folders["tags"]])) as client:
         text = "anna lives in berlin"
-        expected = Predictor(folder).tag(text)["spans"]
-        assert client.post("/predict", json={"inputs": text}).json() == expected
+        expected = Predictor(folders["tags"]).tag(text)["spans"]
+        for inputs in (text, {"text": text}):
+            assert client.post("/predict", json={"inputs": inputs}).json() == expected
         words = client.post("/predict", json={"inputs": {"tokens": text.split()}}).json()
         assert [span["entity_group"] for span in words] == [span["entity_group"] for span in expected]
+        for inputs, says in (
+            ({}, "Expected `object` of length >= 1 - at `$.inputs`"),
+            ([{"text": text, "tokens": text.split()}], "Expected `object` of length <= 1 - at `$.inputs[0]`"),
+            ({"words": text.split()}, "Invalid enum value 'words' - at `key` in `$.inputs`"),
+        ):
+            refused = client.post("/predict", json={"inputs": inputs})
+            assert refused.status_code == 422
+            assert says in refused.json()["error"]
         tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [text]}
         found = client.post("/v2/models/tags/infer", json={"inputs": [tensor]}).json()["outputs"][0]
         assert json.loads(found["data"][0]) == expected
@@ -106,17 +115,18 @@ def test_open_inference_protocol(client: TestClient, folders: dict[str, Path]) -
         (b'{"inputs": "caf\xe9"}', 400, "not valid JSON in UTF-8"),
         (b"[" * 5000 + b"]" * 5000, 400, "not valid JSON"),
         (b'{"inputs": ' + b"9" * 6000 + b"}", 400, "not valid JSON"),
-        (b"[]", 422, "Expected a JSON object, got a list"),
-        (b"{}", 422, "'inputs' is missing"),
-        (b'{"inputs": null}', 422, "inputs is null, expected a string"),
-        (b'{"inputs": ["a", 3]}', 422, "inputs[1] is a number, expected a string"),
-        (b'{"inputs": [["a"]]}', 422, "inputs[0] is a list"),
-        (b'{"inputs": true}', 422, "inputs is a truth value"),
-        (b'{"inputs": "a", "parameters": {"top_k": 0}}', 422, "'top_k' is a whole number"),
-        (b'{"inputs": "a", "parameters": {"top_k": true}}', 422, "'top_k' is a whole number"),
-        (b'{"inputs": "a", "parameters": 3}', 422, "'parameters' is an object"),
-        (b'{"inputs": "a", "other": 3}', 422, "Unknown field 'other'"),
-        (b'{"inputs": "a", "model": 3}', 422, "'model' is a string"),
+        (b"[]", 422, "Expected `object`, got `array`"),
+        (b"{}", 422, "Object missing required field `inputs`"),
+        (b'{"inputs": null}', 422, "Expected `str | object | array`, got `null` - at `$.inputs`"),
+        (b'{"inputs": ["a", 3]}', 422, "Expected `str | object`, got `int` - at `$.inputs[1]`. `inputs` is a text"),
+        (b'{"inputs": [["a"]]}', 422, "got `array` - at `$.inputs[0]`"),
+        (b'{"inputs": true}', 422, "got `bool` - at `$.inputs`"),
+        (b'{"inputs": "a", "parameters": {"top_k": 0}}', 422, "Expected `int` >= 1 - at `$.parameters.top_k`"),
+        (b'{"inputs": "a", "parameters": {"top_k": true}}', 422, "Expected `int | null`, got `bool`"),
+        (b'{"inputs": "a", "parameters": 3}', 422, "Expected `object | null`, got `int` - at `$.parameters`"),
+        (b'{"inputs": "a", "other": 3}', 422, "Object contains unknown field `other`"),
+        (b'{"inputs": "a", "\\ud800": 3}', 422, "surrogates not allowed"),
+        (b'{"inputs": "a", "model": 3}', 422, "Expected `str | null`, got `int` - at `$.model`"),
         (b'{"inputs": [' + b'"a",' * 8 + b'"a"]}', 413, "9 texts in one request, at most 8"),
         (b'{"inputs": "' + b"a" * 5001 + b'"}', 413, "more than 5,000 characters"),
         (b'{"inputs": "' + b"a" * 20_000 + b'"}', 413, "larger than 20,000 bytes"),
@@ -132,13 +142,16 @@ def test_bad_requests_are_told_why(client: TestClient, body: bytes, status: int,
 @pytest.mark.parametrize(
     ("inputs", "says"),
     [
-        (3, "'inputs' is a list of tensors"),
-        ([3], "A tensor is an object"),
+        (3, "`inputs` is a list of tensors"),
+        ([3], "Expected `object`, got `int` - at `$.inputs[0]`"),
         ([{"name": "x", "shape": [1], "datatype": "BYTES", "data": ["a"]}], "Expected the tensors text"),
-        ([{"name": "text", "shape": [1], "datatype": "FP32", "data": [1.0]}], "datatype is BYTES"),
+        ([{"name": "text", "shape": [1], "datatype": "FP32", "data": [1.0]}], "datatype BYTES"),
         ([{"name": "text", "shape": [2], "datatype": "BYTES", "data": ["a"]}], "the shape of its data is [1]"),
-        ([{"name": "text", "shape": [True], "datatype": "BYTES", "data": ["a"]}], "the shape of its data is [1]"),
-        ([{"name": "text", "shape": [1], "datatype": "BYTES", "data": [1]}], "text[0] is a number"),
+        (
+            [{"name": "text", "shape": [True], "datatype": "BYTES", "data": ["a"]}],
+            "got `bool` - at `$.inputs[0].shape",
+        ),
+        ([{"name": "text", "shape": [1], "datatype": "BYTES", "data": [1]}], "got `int` - at `$.inputs[0].data[0]`"),
     ],
 )
 def test_bad_tensors_are_told_why(client: TestClient, inputs: Any, says: str) -> None:
@@ -155,11 +168,8 @@ def test_odd_texts_are_answered(client: TestClient) -> None:
     assert len(response.json()) == len(odd)
 
 
-def test_many_words_are_refused(taggers: dict[str, Path], tmp_path: Path) -> None:
-    from eyas import export_model
-
-    export_model(taggers["static"], tmp_path / "tags", min_agreement=0.5)
-    with TestClient(create_app([tmp_path / "tags"], Limits(words=100))) as client:
+def test_many_words_are_refused(folders: dict[str, Path]) -> None:
+    with TestClient(create_app([folders["tags"]], Limits(words=100))) as client:
         response = client.post("/predict", json={"inputs": {"tokens": [""] * 101}})
         assert response.status_code == 413
         assert client.post("/predict", json={"inputs": {"tokens": [""] * 50}}).status_code == 200
@@ -273,7 +283,18 @@ def test_slow_answers_end_in_time(folders: dict[str, Path]) -> None:
     assert response.headers["retry-after"] == "1"
 
 
-@pytest.mark.parametrize("name", ["films", "pairs"])
+def test_document_has_the_limits_and_the_models(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    assert schemas["InputTensor"]["properties"]["data"]["maxItems"] == 8
+    assert schemas["OnePair"]["properties"]["text_pair"]["maxLength"] == 5_000
+    assert schemas["PredictTexts"]["properties"]["model"]["anyOf"][0]["enum"] == ["films", "pairs"]
+    asked = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+    assert [form["$ref"].rsplit("/", 1)[1] for form in asked] == ["PredictTexts", "PredictPairs"]
+    assert "$" not in str(schemas).replace("$ref", "")
+
+
+@pytest.mark.parametrize("name", ["films", "pairs", "tags"])
 def test_document_tells_the_truth(name: str, folders: dict[str, Path]) -> None:
     """schemathesis makes requests of the OpenAPI document, good and bad, and compares the answers with it."""
     import schemathesis

@@ -9,7 +9,7 @@ import typer
 
 from eyas.errors import MissingExtraError, install_hint
 
-SERVE_PACKAGES = frozenset(["httptools", "prometheus_client", "starlette", "uvicorn"])
+SERVE_PACKAGES = frozenset(["httptools", "msgspec", "prometheus_client", "starlette", "uvicorn"])
 
 
 def serve(
@@ -30,7 +30,7 @@ def serve(
     A key for clients is taken from the environment variable EYAS_API_KEY.
     """
     try:
-        from eyas.serve.payloads import Limits
+        from eyas.serve.limits import Limits
         from eyas.serve.run import ServeSettings
         from eyas.serve.run import serve as run
     except ModuleNotFoundError as error:

@@ -6,9 +6,10 @@ import json
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -20,22 +21,12 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from eyas._version import __version__
+from eyas.serve.answers import ANSWERS, Metadata, Outputs, Stop, answers, metadata, size_of, tensors
+from eyas.serve.limits import Limits, RequestError
 from eyas.serve.metrics import Metrics
 from eyas.serve.models import Model, Models
-from eyas.serve.openapi import document
-from eyas.serve.payloads import (
-    Limits,
-    Question,
-    RequestError,
-    Stop,
-    answers,
-    parse_json,
-    read_question,
-    read_tensors,
-    size_of,
-    tensors,
-    tensors_of,
-)
+from eyas.serve.openapi import Handler, Operation, document
+from eyas.serve.requests import Infer, Predict, Question, parse_json, predict_type, read, read_question, read_tensors
 
 logger = logging.getLogger("eyas.serve")
 
@@ -52,7 +43,6 @@ HEADERS = {
     "referrer-policy": "no-referrer",
 }
 RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-Handler = Callable[[Request], Awaitable[Response]]
 Answering = Callable[[Model, Question, Stop], Any]
 
 
@@ -75,24 +65,34 @@ class Server:
 
     def app(self) -> Starlette:
         """As an ASGI application."""
-        infer = ["/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"]
-        about = ["/v2/models/{name}", "/v2/models/{name}/versions/{version}"]
-        routes = [  # they are tried in this order, so the busiest stand first
-            Route("/predict", self._guarded(self.predict), methods=["POST"]),
-            *(Route(path, self._guarded(self.infer), methods=["POST"]) for path in infer),
-            Route("/", self._guarded(self.page, open_to_all=True)),
-            Route("/health", self._guarded(self.health, open_to_all=True)),
-            Route("/openapi.json", self._guarded(self.openapi, open_to_all=True)),
-            Route("/metrics", self._guarded(self.tell_metrics)),
-            Route("/models", self._guarded(self.list_models)),
-            Route("/v2", self._guarded(self.server_metadata)),
-            Route("/v2/health/live", self._guarded(self.live, open_to_all=True)),
-            Route("/v2/health/ready", self._guarded(self.server_ready, open_to_all=True)),
-            *(Route(path, self._guarded(self.metadata)) for path in about),
-            *(Route(f"{path}/ready", self._guarded(self.model_ready, open_to_all=True)) for path in about),
+        routes = [
+            Route(each.path, self._guarded(each.handler, each.open_to_all), methods=[each.method])
+            for each in self._operations()
         ]
         handlers: dict[Any, Any] = {HTTPException: _http_error}
         return Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=handlers)
+
+    def _operations(self) -> list[Operation]:
+        """In the order in which they are tried, so the busiest stand first."""
+        newest = [model for model in map(self.models.get, self.models.names) if model is not None]
+        questions = list(dict.fromkeys(map(predict_type, newest)))
+        each = ["/v2/models/{name}", "/v2/models/{name}/versions/{version}"]
+        state = partial(Operation, summary="Whether it takes requests.", open_to_all=True, may_be_unready=True)
+        inferring = "Predict, in the Open Inference Protocol v2."
+        return [
+            Operation("/predict", self.predict, "Predict, in Hugging Face's shape.", ANSWERS, questions),
+            *(Operation(f"{path}/infer", self.infer, inferring, [Outputs], [Infer]) for path in each),
+            Operation("/", self.page, "The page.", [str], media="text/html", open_to_all=True),
+            state("/health", self.health, gives=[dict[str, str]]),
+            Operation("/openapi.json", self.openapi, "This document.", [dict[str, Any]], open_to_all=True),
+            Operation("/metrics", self.tell_metrics, "Counts for Prometheus.", [str], media="text/plain"),
+            Operation("/models", self.list_models, "The models: their tasks and labels.", [dict[str, Any]]),
+            Operation("/v2", self.server_metadata, "Server metadata.", [dict[str, Any]]),
+            Operation("/v2/health/live", self.live, "Whether the server lives.", [dict[str, bool]], open_to_all=True),
+            state("/v2/health/ready", self.server_ready, gives=[dict[str, bool]]),
+            *(Operation(path, self.metadata, "Model metadata.", [Metadata]) for path in each),
+            *(state(f"{path}/ready", self.model_ready, gives=[dict[str, str | bool]]) for path in each),
+        ]
 
     # --- routes ---------------------------------------------------------------------------------------------
 
@@ -103,7 +103,7 @@ class Server:
         return _json({"status": "ok"} if self.ready else {"status": "stopping"}, 200 if self.ready else 503)
 
     async def openapi(self, request: Request) -> Response:
-        return _json(document(self.models, self.limits, self.api_key is not None))
+        return _json(document(self._operations(), self.models, self.limits, self.api_key is not None))
 
     async def tell_metrics(self, request: Request) -> Response:
         return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")
@@ -114,7 +114,8 @@ class Server:
 
     async def predict(self, request: Request) -> Response:
         content = parse_json(await self._body(request))
-        model = self._model(_name(content, "model"), _name(content, "version"))
+        asked = read(content, Predict)
+        model = self._model(asked.model, asked.version)
         question = read_question(content, model, self.limits)
         return _json(await self._run(request, answers, model, question))
 
@@ -129,9 +130,7 @@ class Server:
 
     async def metadata(self, request: Request) -> Response:
         model = self._of_path(request)
-        inputs, outputs = tensors_of(model)
-        about = {"name": model.name, "versions": self.models.versions(model.name), "platform": "eyas_onnx"}
-        return _json({**about, "inputs": inputs, "outputs": outputs})
+        return _json(metadata(model, self.models.versions(model.name)))
 
     async def model_ready(self, request: Request) -> Response:
         model = self._of_path(request)
@@ -139,14 +138,11 @@ class Server:
 
     async def infer(self, request: Request) -> Response:
         model = self._of_path(request)
-        content = parse_json(await self._body(request))
-        identity = content.get("id")
-        if identity is not None and not (isinstance(identity, str) and len(identity) <= 200):
-            raise RequestError(422, "'id' is a string of at most 200 characters.")
-        question = read_tensors(content, model, self.limits)
+        asked = read(parse_json(await self._body(request)), Infer)
+        question = read_tensors(asked, model, self.limits)
         outputs = await self._run(request, tensors, model, question)
-        about = {"model_name": model.name, "model_version": model.version}
-        return _json({**about, **({} if identity is None else {"id": identity}), "outputs": outputs})
+        answer: Outputs = {"model_name": model.name, "model_version": model.version, "outputs": outputs}
+        return _json(answer if asked.id is None else {**answer, "id": asked.id})
 
     # --- what they share ------------------------------------------------------------------------------------
 
@@ -297,13 +293,6 @@ def _too_large(most: int) -> RequestError:
 
 def _overloaded(message: str) -> RequestError:
     return RequestError(HTTPStatus.SERVICE_UNAVAILABLE, f"{message} Try again.", retry_after="1")
-
-
-def _name(content: dict[str, Any], field: str) -> str | None:
-    value = content.get(field)
-    if value is not None and not isinstance(value, str):
-        raise RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, f"'{field}' is a string.")
-    return value
 
 
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -15,9 +15,9 @@ from starlette.applications import Starlette
 from eyas.errors import EyasError
 from eyas.serve.app import create_app
 from eyas.serve.deadline import DeadlineProtocol
+from eyas.serve.limits import Limits
 from eyas.serve.metrics import MULTIPROCESS
 from eyas.serve.models import Models
-from eyas.serve.payloads import Limits
 
 # How workers learn what to serve; the key comes to them in the environment that it was given in.
 SETTINGS, API_KEY = "EYAS_SERVE", "EYAS_API_KEY"

@@ -1,0 +1,170 @@
+"""What clients send: the shapes of Hugging Face's inference and of the Open Inference Protocol v2.
+
+The types check what comes, and the OpenAPI document is made of them; there, `$name` and the like become what this
+server has and allows. The docstring of a type ends the message of a request that is refused.
+"""
+
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from eyas.serve.limits import Limits, RequestError, Text
+from eyas.serve.models import Model
+
+T = TypeVar("T")
+String = Annotated[str, Meta(extra_json_schema={"maxLength": "$characters"})]
+SEVERAL = Meta(extra_json_schema={"maxItems": "$texts"})
+
+
+class Parameters(Struct, forbid_unknown_fields=True):
+    """Of classifiers: so many labels a text."""
+
+    top_k: Annotated[int, Meta(ge=1)] | None = None
+
+
+class Predict(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Expected are `inputs`, and where they are wanted `parameters`, `model` and `version`."""
+
+    inputs: Any
+    parameters: Parameters | None = None
+    model: Annotated[str, Meta(extra_json_schema={"enum": "$name"})] | None = None
+    version: Annotated[str, Meta(extra_json_schema={"enum": "$version"})] | None = None
+
+
+class OneText(Struct, forbid_unknown_fields=True):
+    text: String
+
+
+class OnePair(Struct, forbid_unknown_fields=True):
+    text: String
+    text_pair: String
+
+
+Words = Annotated[list[String], Meta(extra_json_schema={"maxItems": "$words"})]
+OneSentence = Annotated[
+    dict[Literal["text", "tokens"], String | Words],
+    Meta(min_length=1, max_length=1, extra_json_schema={"propertyNames": {"enum": ["text", "tokens"]}}),
+]
+
+
+class PredictTexts(Predict, kw_only=True):
+    """`inputs` is a text, {"text": ...}, or a list of them."""
+
+    inputs: String | OneText | Annotated[list[String | OneText], SEVERAL]
+
+
+class PredictPairs(Predict, kw_only=True):
+    """This model compares two texts: `inputs` is {"text": ..., "text_pair": ...}, or a list of them."""
+
+    inputs: OnePair | Annotated[list[OnePair | tuple[String, String]], SEVERAL]
+
+
+class PredictSentences(Predict, kw_only=True):
+    """`inputs` is a text, {"text": ...}, {"tokens": [...]}, or a list of them."""
+
+    inputs: String | OneSentence | Annotated[list[String | OneSentence | Words], SEVERAL]
+
+
+class InputTensor(Struct):
+    name: Annotated[str, Meta(extra_json_schema={"enum": ["text", "text_pair"]})]
+    shape: list[int]
+    datatype: Literal["BYTES"]
+    data: Annotated[list[String], SEVERAL]
+
+
+class Infer(Struct):
+    """`inputs` is a list of tensors: name text or text_pair, datatype BYTES, data a list of strings, shape [texts]."""
+
+    inputs: Annotated[list[InputTensor], Meta(min_length=1)]
+    id: Annotated[str, Meta(max_length=200)] | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """Texts to answer.
+
+    Args:
+        texts: each a string, a pair, or a list of words.
+        single: whether one text was sent and not a list of them.
+        top_k: answers for a text, at most; None = all.
+    """
+
+    texts: list[Text]
+    single: bool = False
+    top_k: int | None = None
+
+
+def parse_json(body: bytes) -> Any:
+    """Raises RequestError for what is no JSON."""
+    try:
+        return json.loads(body, parse_float=_number)
+    except (ValueError, RecursionError):  # also bytes that are no UTF-8, numbers of thousands of digits
+        raise RequestError(HTTPStatus.BAD_REQUEST, "The body is not valid JSON in UTF-8.") from None
+
+
+def _number(text: str) -> int | float:
+    """JSON knows one kind of number."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+def read(content: Any, kind: type[T]) -> T:
+    """`content` as a `kind`; raises RequestError that names what is wrong, where, and what was expected."""
+    try:
+        return msgspec.convert(content, kind)
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter: half a character in a field's name
+        raise _bad(f"{str(error)[:200]}. {kind.__doc__}") from None
+
+
+def predict_type(model: Model) -> type[Predict]:
+    """What POST /predict takes for `model`."""
+    manifest = model.predictor.manifest
+    if manifest.pair:
+        return PredictPairs
+    return PredictSentences if manifest.task == "tagging" else PredictTexts
+
+
+def read_question(content: Any, model: Model, limits: Limits) -> Question:
+    """Of POST /predict. A flat list of strings is a batch, never a pair."""
+    asked = read(content, predict_type(model))
+    single = not isinstance(asked.inputs, list)
+    rows = [asked.inputs] if single else asked.inputs
+    texts = [_text(row) for row in rows]
+    limits.check(texts)
+    return Question(texts, single, asked.parameters.top_k if asked.parameters else None)
+
+
+def _text(row: Any) -> Any:
+    if isinstance(row, OneText):
+        return row.text
+    if isinstance(row, OnePair):
+        return row.text, row.text_pair
+    return next(iter(row.values())) if isinstance(row, dict) else row
+
+
+def read_tensors(asked: Infer, model: Model, limits: Limits) -> Question:
+    """Of the Open Inference Protocol: tensors `text` and, for pairs, `text_pair`."""
+    names = tensor_names(model)
+    if sorted(tensor.name for tensor in asked.inputs) != names:
+        raise _bad(f"Expected the tensors {', '.join(names)}, each once.")
+    count = len(asked.inputs[0].data)
+    for tensor in asked.inputs:
+        if len(tensor.data) != count or tensor.shape not in ([count], [count, 1]):
+            raise _bad(f"Tensor {tensor.name}: expected {count} texts, and that the shape of its data is [{count}].")
+    columns = [tensor.data for tensor in sorted(asked.inputs, key=lambda tensor: tensor.name)]
+    texts: list[Any] = list(zip(*columns, strict=True)) if len(columns) == 2 else columns[0]
+    limits.check(texts)
+    return Question(texts)
+
+
+def tensor_names(model: Model) -> list[str]:
+    """Of the inputs."""
+    return ["text", "text_pair"] if model.predictor.manifest.pair else ["text"]
+
+
+def _bad(message: str) -> RequestError:
+    return RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, message)
