@@ -168,8 +168,12 @@ def finetune(
 
     Args:
         model: a pretrained encoder: a folder or a Hub name; its head is made anew.
-        data, out, columns, overwrite, callbacks: as for `distill`.
+        data: whatever `load_data` takes.
+        out: as for `distill`.
         settings: see `FinetuneSettings`.
+        columns: as for `distill`.
+        overwrite: as for `distill`.
+        callbacks: as in transformers.
 
     Raises:
         EyasError: bad input, said before any training step.
@@ -205,8 +209,16 @@ def pretrain_student(
     Args:
         teacher: a pretrained encoder: a folder, a Hub name or a loaded `Encoder`.
         texts: whatever `load_unlabelled` takes, single texts.
+        out: as for `distill`, and so are the others that are not named here.
+        student: an architecture, or `StudentSettings`; wins over `settings`.
+        recipe: by default sra; of other recipes, the stages that compare layers.
+        settings: everything else; see `DistillSettings`.
+        columns: the column of the texts.
         pooling: the teacher's vector, "mean" or "cls"; by default what its folder says, else mean.
-        out, student, recipe, settings, columns, teacher_dtype, cache, overwrite, callbacks: as for `distill`.
+        teacher_dtype: as for `distill`.
+        cache: the folder for the teacher's vectors; by default found by fingerprint.
+        overwrite: as for `distill`.
+        callbacks: as in transformers.
 
     Raises:
         EyasError: bad input, said before any training step.

@@ -29,7 +29,7 @@ class _Strict(BaseModel):
 class DataPlan(Columns, TransferSettings):
     """A data set and its teacher, with the columns to read and the texts to add.
 
-    Args:
+    Attributes:
         source: as for `load_data`.
         name: how it is called on the page; by default the last part of `source`.
         teacher: a fine-tuned classifier; by default the plan's.
@@ -164,7 +164,7 @@ class CostPlan(_Strict):
 class Plan(_Strict):
     """An exam.
 
-    Args:
+    Attributes:
         data: data sets; a path, a `DataPlan`, or a list of them.
         teacher: for data sets that name none.
         students: architectures, with sizes.
