@@ -16,7 +16,7 @@ from eyas.exam.trials import Trial
 from eyas.settings import TRANSFORMERS
 from eyas.training.distill import distill
 from eyas.training.folders import read_history
-from eyas.training.recipes import RECIPES, make_stages, parse_recipe
+from eyas.training.recipes import find_recipe, make_stages, parse_recipe
 
 EMBEDDING_SIZES, HIDDEN_SIZES = [64, 128, 192], [64, 100, 150, 200]
 SIZES = ("embedding_size", "hidden_size")
@@ -129,7 +129,7 @@ def _suggest(attempt: Any, trial: Trial, width: int) -> dict[str, Any]:
 def _open_options(recipe: str) -> list[str]:
     """Those of `OPTIONS` that the recipe has, that nobody has set, and that mean something beside what is set."""
     name, given = parse_recipe(recipe)
-    known = [option for option in signature(RECIPES[name]).parameters if option in OPTIONS and option not in given]
+    known = [option for option in signature(find_recipe(name)).parameters if option in OPTIONS and option not in given]
     return [option for option in known if _is_meant(name, {**given, option: OPTIONS[option][1]})]
 
 

@@ -6,14 +6,61 @@ import logging
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from torch import nn
+from transformers import Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
+from eyas.errors import EyasError
 from eyas.outputs import write_atomically
 
 logger = logging.getLogger("eyas")
 
 MANIFEST = "manifest.json"
+
+
+class AtomicCheckpoints(Trainer):
+    """A trainer whose checkpoints are whole or not there; in one process."""
+
+    _staging: str | None = None
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return self._staging or super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(super()._get_output_dir(trial))
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.args.world_size > 1:
+            super()._save_checkpoint(model, trial)
+            return
+        staging = folder / ".staging"
+        shutil.rmtree(staging, ignore_errors=True)
+        if self.state.best_global_step == self.state.global_step:
+            self.state.best_model_checkpoint = str(folder / name)
+        self._staging = str(staging)
+        try:
+            super()._save_checkpoint(model, trial)
+            if self.state.best_global_step == self.state.global_step:
+                self.state.best_model_checkpoint = str(folder / name)
+                self.state.save_to_json(str(staging / name / "trainer_state.json"))
+            publish(staging / name, folder / name)
+        except Exception as error:
+            if _is_full_disk(error):
+                raise EyasError(
+                    f"No space left on the disk of {folder}. The last whole checkpoint is untouched: make room and "
+                    "run the same command again to go on from there."
+                ) from error
+            raise
+        finally:
+            self._staging = None
+            shutil.rmtree(staging, ignore_errors=True)
+        rotate_checkpoints(
+            output_dir=str(folder),
+            save_total_limit=self.args.save_total_limit,
+            best_model_checkpoint=self.state.best_model_checkpoint,
+            use_mtime=False,
+        )
 
 
 def publish(staged: Path, final: Path) -> None:
@@ -67,3 +114,13 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    while error is not None:
+        if getattr(error, "errno", None) in (27, 28, 122) or "No space left" in str(error):
+            return True
+        if "PytorchStreamWriter failed" in str(error) or "unexpected pos" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,7 +1,6 @@
 """The one trainer: `transformers.Trainer` with a teacher, a list of losses, and checkpoints that hold."""
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +11,11 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import EvalPrediction, PreTrainedModel, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from eyas.data.datasets import is_pair
-from eyas.errors import EyasError, ModelError
+from eyas.errors import ModelError
 from eyas.evaluation.metrics import task_metrics
 from eyas.losses import Loss
 from eyas.models import is_student
@@ -30,7 +28,7 @@ from eyas.teachers.aligned import Teaches
 from eyas.training.arguments import DistillationArguments
 from eyas.training.batches import MixedTexts, batches_of
 from eyas.training.callbacks import ProgressCallback
-from eyas.training.checkpoints import newest_whole, publish
+from eyas.training.checkpoints import AtomicCheckpoints, newest_whole
 from eyas.training.checks import check_blended_fields
 from eyas.training.encoded import EncodedTexts, already_batched, encoded_for
 from eyas.training.folders import write_model_folder
@@ -46,7 +44,7 @@ LOSSES = "losses"
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-class DistillationTrainer(Trainer):
+class DistillationTrainer(AtomicCheckpoints):
     """Trains a student on the weighted sum of `losses`.
 
     Several data sets are given as {name: data set}, each then with its losses and teacher under the same name, in the
@@ -231,7 +229,7 @@ class DistillationTrainer(Trainer):
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0  # transformers would walk over all parameters in every step
 
-    # --- checkpoints ---------------------------------------------------------------------------------------
+    # --- the run -------------------------------------------------------------------------------------------
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **options: Any) -> Any:
         """Train; `True` goes on from the newest whole checkpoint in `output_dir`, if there is one."""
@@ -256,45 +254,6 @@ class DistillationTrainer(Trainer):
         folder.mkdir(parents=True, exist_ok=True)
         assert isinstance(self.model, PreTrainedModel)
         write_model_folder(self.model, self.processing_class, None if _internal_call else self.validation, folder)
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return self._staging or super()._get_output_dir(trial)
-
-    _staging: str | None = None
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = Path(super()._get_output_dir(trial))
-        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if self.args.world_size > 1:
-            super()._save_checkpoint(model, trial)
-            return
-        staging = folder / ".staging"
-        shutil.rmtree(staging, ignore_errors=True)
-        if self.state.best_global_step == self.state.global_step:
-            self.state.best_model_checkpoint = str(folder / name)
-        self._staging = str(staging)
-        try:
-            super()._save_checkpoint(model, trial)
-            if self.state.best_global_step == self.state.global_step:
-                self.state.best_model_checkpoint = str(folder / name)
-                self.state.save_to_json(str(staging / name / "trainer_state.json"))
-            publish(staging / name, folder / name)
-        except Exception as error:
-            if _is_full_disk(error):
-                raise EyasError(
-                    f"No space left on the disk of {folder}. The last whole checkpoint is untouched: make room and "
-                    "run the same command again to go on from there."
-                ) from error
-            raise
-        finally:
-            self._staging = None
-            shutil.rmtree(staging, ignore_errors=True)
-        rotate_checkpoints(
-            output_dir=str(folder),
-            save_total_limit=self.args.save_total_limit,
-            best_model_checkpoint=self.state.best_model_checkpoint,
-            use_mtime=False,
-        )
 
 
 def by_name(data: Any) -> dict[str, Any]:
@@ -321,13 +280,3 @@ def _check_blended(lessons: Mapping[str, Lesson], train: Mapping[str, EncodedTex
     for name, lesson in lessons.items():
         check_blend(lesson.task, is_pair(train[name].dataset))
         check_blended_fields(lesson.student_fields | lesson.teacher_fields)
-
-
-def _is_full_disk(error: BaseException | None) -> bool:
-    while error is not None:
-        if getattr(error, "errno", None) in (27, 28, 122) or "No space left" in str(error):
-            return True
-        if "PytorchStreamWriter failed" in str(error) or "unexpected pos" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
