@@ -16,7 +16,7 @@ import pytest
 from eyas.errors import DataError
 from eyas.exam.best import find_best
 from eyas.exam.plan import Plan
-from eyas.exam.results import PREDICTIONS, RESULTS, TWIN, Wanted, candidates, load, winner
+from eyas.exam.results import PREDICTIONS, RESULTS, TWIN, Requirements, candidates, load, winner
 from eyas.exam.run import run_exam
 from eyas.report import write_page
 from eyas.report.charts import as_file, pareto
@@ -170,8 +170,8 @@ def test_filtering_by_recipe(page: Any) -> None:
 
 def test_the_verdict_is_the_winners(page: Any, exam: Path) -> None:
     table = candidates(load(exam))
-    index, good = winner(table, Wanted())
-    assert page.locator("h1").inner_text() == sentence(dict(table.loc[index]), good, Wanted())
+    index, good = winner(table, Requirements())
+    assert page.locator("h1").inner_text() == sentence(dict(table.loc[index]), good, Requirements())
     assert page.locator("tr.winner").count() == 1
 
 

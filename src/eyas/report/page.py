@@ -17,7 +17,7 @@ from eyas.exam.results import (
     PLAN,
     STUDENT,
     TIMING,
-    Wanted,
+    Requirements,
     candidates,
     load,
     plain,
@@ -37,11 +37,11 @@ HISTORY = "training_history.jsonl"
 METRICS = {"span_f1": "span F1", "micro_f1": "micro F1", "pearson": "Pearson correlation"}
 
 
-def write_page(folder: str | Path, wanted: Wanted | None = None) -> Path:
+def write_page(folder: str | Path, requirements: Requirements | None = None) -> Path:
     """Draw `report/index.html` of an exam from its results.
 
     Args:
-        wanted: what the student to ship must keep to; by default 97 % of the teacher's score.
+        requirements: what the student to ship must keep to; by default 97 % of the teacher's score.
 
     Returns:
         The file.
@@ -49,13 +49,13 @@ def write_page(folder: str | Path, wanted: Wanted | None = None) -> Path:
     Raises:
         DataError: no results there, or every trial failed.
     """
-    folder, wanted = Path(folder).absolute(), wanted or Wanted()
+    folder, requirements = Path(folder).absolute(), requirements or Requirements()
     trials = load(folder)
     table = candidates(trials)
     if table.empty:
         raise DataError(f"Every trial of {folder} failed; the first: {trials['error'].iloc[0]}")
     table["front"], table["winner"] = mark_front(table), False
-    found = {name: winner(rows, wanted) for name, rows in table.groupby("dataset")}
+    found = {name: winner(rows, requirements) for name, rows in table.groupby("dataset")}
     table.loc[[index for index, _ in found.values() if index is not None], "winner"] = True
     curves = _curves(folder, table)
     charts = {"pareto": pareto(table).to_dict()}
@@ -64,7 +64,7 @@ def write_page(folder: str | Path, wanted: Wanted | None = None) -> Path:
     failed, recipes = trials[trials["status"] == "failed"], taught(folder, table)
     content = {
         "datasets": [
-            _dataset(folder, rows, wanted, *found[name]) for name, rows in table.groupby("dataset", sort=False)
+            _dataset(folder, rows, requirements, *found[name]) for name, rows in table.groupby("dataset", sort=False)
         ],
         "details": _details(folder, table),
         "charts": charts,
@@ -94,7 +94,7 @@ def write_page(folder: str | Path, wanted: Wanted | None = None) -> Path:
     return path
 
 
-def _dataset(folder: Path, table: pd.DataFrame, wanted: Wanted, best: Any, good: bool) -> dict[str, Any]:
+def _dataset(folder: Path, table: pd.DataFrame, requirements: Requirements, best: Any, good: bool) -> dict[str, Any]:
     """Verdict and rows of one data set."""
     answers, pairs = Answers(folder, table), twins(table)
     rows = []
@@ -108,7 +108,7 @@ def _dataset(folder: Path, table: pd.DataFrame, wanted: Wanted, best: Any, good:
         rows.append(cells)
     metric = str(table["metric"].iloc[0])
     named = METRICS.get(metric, metric)
-    verdict = "No student sat this exam." if best is None else sentence(dict(table.loc[best]), good, wanted)
+    verdict = "No student sat this exam." if best is None else sentence(dict(table.loc[best]), good, requirements)
     split = {"test": "the test split", "validation": "the validation split, which also chose the checkpoints"}
     return {
         "name": str(table["dataset"].iloc[0]),
