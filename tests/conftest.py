@@ -332,7 +332,7 @@ class Command:
 def server() -> ForkServerContext:
     """Starts processes that have torch and transformers imported: a second each instead of ten."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["eyas.exam.sit", "command"])
+    context.set_forkserver_preload(["eyas.exam.trial_run", "command"])
     return context
 
 

@@ -13,7 +13,7 @@ from eyas import FinetuneSettings, Predictor, load_data
 from eyas.exam import load
 from eyas.exam.best import find_best
 from eyas.exam.plan_file import make_plan
-from eyas.exam.results import Wanted, candidates
+from eyas.exam.results import Requirements, candidates
 from eyas.exam.run import run_exam
 from eyas.report import ship, write_page
 from eyas.training.finetune import finetune
@@ -101,7 +101,7 @@ def test_the_choice_of_recipes_is_the_data_sets(every: Path, browser: Any) -> No
 
 @pytest.mark.parametrize("kind", METRICS)
 def test_what_ships_answers(kind: str, every: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
-    shipped = ship(every, find_best(every, Wanted(None), kind), tmp_path / "shipped")
+    shipped = ship(every, find_best(every, Requirements(None), kind), tmp_path / "shipped")
     text: Any = {"regression": ("a great film", "1"), "tagging": "anna went to rome . 4"}.get(kind, "a great film")
     answer = Predictor(shipped)([text])[0]
     line = json.dumps(dict(zip(("text", "text_pair"), text, strict=True)) if kind == "regression" else text)

@@ -17,7 +17,7 @@ from eyas.exam import load
 from eyas.exam.best import find_best
 from eyas.exam.plan import Plan
 from eyas.exam.plan_file import make_plan, to_yaml
-from eyas.exam.results import COSTS, RESULT, RESULTS, Wanted, candidates, read_rows
+from eyas.exam.results import COSTS, RESULT, RESULTS, Requirements, candidates, read_rows
 from eyas.exam.run import run_exam
 from eyas.exam.workers import Failure, LocalWorker, LocalWorkers, Task
 from eyas.report import ship
@@ -83,7 +83,7 @@ def test_a_new_student_runs_alone_and_a_failed_one_is_a_row(
 
 
 def test_best_ships_what_the_results_show(exam: Path, tmp_path: Path) -> None:
-    found = find_best(exam, Wanted(retention=0.5))
+    found = find_best(exam, Requirements(retention=0.5))
     students = load(exam).query("kind == 'student' and validation_retention >= 0.5")
     assert found["latency_ms"] == students["latency_ms"].min()
     out = ship(exam, found, tmp_path / "shipped")
@@ -112,9 +112,9 @@ def load_test_split(exam: Path) -> str:
 
 def test_best_says_how_far_the_best_are(exam: Path) -> None:
     with pytest.raises(DataError, match=r"no student reaches 500% of the teacher within 0\.1 MB.*keeps the most"):
-        find_best(exam, Wanted(retention=5, size_bytes=1e5))
+        find_best(exam, Requirements(retention=5, size_bytes=1e5))
     with pytest.raises(DataError, match="no data set 'other'"):
-        find_best(exam, Wanted(), "other")
+        find_best(exam, Requirements(), "other")
 
 
 def test_results_of_a_newer_version(exam: Path, plan: Plan, tmp_path: Path) -> None:

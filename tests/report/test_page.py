@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import pytest
 from eyas.errors import DataError
 from eyas.exam.best import find_best
 from eyas.exam.plan import Plan
-from eyas.exam.results import PREDICTIONS, RESULTS, TWIN, Wanted, candidates, load, winner
+from eyas.exam.results import PREDICTIONS, RESULTS, TWIN, Requirements, candidates, load, winner
 from eyas.exam.run import run_exam
 from eyas.report import write_page
 from eyas.report.charts import as_file, pareto
+from eyas.report.training import training_curves
 from eyas.report.verdict import helped, mark_front, sentence, summaries, taught
 
 
@@ -58,7 +60,7 @@ def test_which_texts_helped(plan: Plan, exam: Path, browser: Any, tmp_path: Path
     assert "Which texts helped" not in write_page(exam).read_text()
     folder = tmp_path / "exam"
     shutil.copytree(exam, folder)
-    more = plan.data[0].model_copy(update={"name": "more", "augment": ("tang:2",), "mixup": 0.4})
+    more = replace(plan.data[0], name="more", augment=("tang:2",), mixup=0.4)
     one = {"students": plan.students[:1], "baselines": False, "twins": False}
     run_exam(plan.model_copy(update={"data": (*plan.data, more), **one}), folder)
     table = candidates(load(folder))
@@ -148,6 +150,56 @@ def test_recipes_against_each_other(tmp_path: Path) -> None:
     assert summaries(list(rows.values())) == [said]
 
 
+def test_terms_of_the_loss(exam: Path, browser: Any, tmp_path: Path) -> None:
+    """Means over seeds, a stage after the other, of each term, of the loss where it has several, and of the score."""
+    folder = tmp_path / "exam"
+    shutil.copytree(exam, folder)
+    rows = [json.loads(line) for line in (folder / RESULTS).read_text().splitlines()]
+    one = next(row for row in rows if row["kind"] == "student" and row["recipe"] != TWIN)
+    (folder / RESULTS).write_text(
+        "".join(f"{json.dumps(row)}\n" for row in [*rows, {**one, "seed": 1, "key": "again"}])
+    )
+    shutil.copytree(folder / "trials" / one["key"], folder / "trials" / "again")
+    for key, more in ((one["key"], 0.0), ("again", 0.2)):
+        history = [
+            {"stage": 0, "step": 5, "loss": 3.0, "loss/DISTLoss": 2.0, "loss/HardLabelLoss": 1.0},
+            {"stage": 0, "step": 10, "loss": 2.0, "loss/DISTLoss": 1.5, "loss/HardLabelLoss": 0.5},
+            {"stage": 0, "step": 10, "eval_loss": 1.0, "eval_score": 0.5 + more},
+            {"stage": 1, "step": 4, "loss": 1 + more, "loss/LogitMSELoss": 1 + more},
+            {"stage": 1, "step": 4, "eval_loss": 1.0, "eval_score": 0.7 + more},
+            {"stage": 1, "step": 4, "eval_loss": 1.0, "eval_score": float("nan")},
+        ]
+        path = folder / "trials" / key / "student" / "training_history.jsonl"
+        path.write_text("".join(f"{json.dumps(entry)}\n" for entry in history))
+    page = browser.new_page()
+    page.goto(write_page(folder).as_uri())
+    assert not page.locator("#training").is_visible()
+    page.get_by_text("Terms of the loss").click()
+    card = page.locator("#training table").filter(has_text="DISTLoss")
+    assert [line.inner_text().split("\t")[:3] for line in card.locator("tbody tr").all()] == [
+        ["validation score", "60.0", "80.0"],
+        ["1.\u00a0loss", "3", "2"],
+        ["1.\u00a0DISTLoss", "2", "1.5"],
+        ["1.\u00a0HardLabelLoss", "1", "0.5"],
+        ["2.\u00a0LogitMSELoss", "1.1", "1.1"],
+    ]
+    assert card.locator("tbody tr").first.get_attribute("title") == "step 10: 60.0\nstep 14: 80.0"
+    assert page.locator("#training table").count() == 4
+    page.select_option("#recipe", TWIN)
+    assert page.locator("#training table").count() == 2
+    page.close()
+
+
+def test_long_histories_are_averaged(tmp_path: Path) -> None:
+    path = tmp_path / "trials" / "key" / "student" / "training_history.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(f'{{"stage": 0, "step": {step}, "loss": {step}.0}}\n' for step in range(1, 6001)))
+    curves = training_curves(tmp_path, ["key", "without a history"])
+    assert len(curves) == 60
+    assert curves[["step", "value"]].iloc[[0, -1]].values.tolist() == [[100, 50.5], [6000, 5950.5]]
+    assert training_curves(tmp_path, ["without a history"]).empty
+
+
 def test_sorting_the_table(page: Any) -> None:
     accuracy = [float(text.split()[0]) for text in _column(page, 2)]
     assert len(accuracy) == 8
@@ -170,8 +222,8 @@ def test_filtering_by_recipe(page: Any) -> None:
 
 def test_the_verdict_is_the_winners(page: Any, exam: Path) -> None:
     table = candidates(load(exam))
-    index, good = winner(table, Wanted())
-    assert page.locator("h1").inner_text() == sentence(dict(table.loc[index]), good, Wanted())
+    index, good = winner(table, Requirements())
+    assert page.locator("h1").inner_text() == sentence(dict(table.loc[index]), good, Requirements())
     assert page.locator("tr.winner").count() == 1
 
 

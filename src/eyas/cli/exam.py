@@ -16,7 +16,7 @@ from eyas.settings import STUDENT_NAMES, Columns, TrainingOptions
 
 if TYPE_CHECKING:
     from eyas.exam.plan import Plan
-    from eyas.exam.results import Wanted
+    from eyas.exam.results import Requirements
 
 logger = logging.getLogger("eyas")
 
@@ -85,11 +85,11 @@ def exam(
             print(trial.title)
         print(f"{len(trials)} trials.")
         return
-    from eyas.exam.results import Wanted
+    from eyas.exam.results import Requirements
     from eyas.exam.run import run_exam
 
     folder = run_exam(made, out, jobs, ray, ray_cpus)
-    _draw(folder, Wanted(min_retention), show)
+    _draw(folder, Requirements(min_retention), show)
 
 
 def report(
@@ -102,7 +102,7 @@ def report(
 ) -> None:
     """Draw an exam's page anew, with a verdict for what you want."""
     log_to_stderr(quiet)
-    _draw(folder, _wanted(min_retention, max_latency_ms, max_size_mb), show)
+    _draw(folder, _requirements(min_retention, max_latency_ms, max_size_mb), show)
 
 
 def best(
@@ -122,7 +122,7 @@ def best(
     log_to_stderr(quiet)
     from eyas.exam.best import find_best
 
-    found = find_best(folder, _wanted(min_retention, max_latency_ms, max_size_mb), dataset)
+    found = find_best(folder, _requirements(min_retention, max_latency_ms, max_size_mb), dataset)
     if export is not None:
         from eyas.report import ship
 
@@ -168,16 +168,16 @@ def _plan(path: Path | None, **fields: Any) -> "Plan":
     return read_plan(path)
 
 
-def _wanted(retention: float | None, latency_ms: float | None, size_mb: float | None) -> "Wanted":
-    from eyas.exam.results import Wanted
+def _requirements(retention: float | None, latency_ms: float | None, size_mb: float | None) -> "Requirements":
+    from eyas.exam.results import Requirements
 
-    return Wanted(retention, latency_ms, None if size_mb is None else size_mb * 1e6)
+    return Requirements(retention, latency_ms, None if size_mb is None else size_mb * 1e6)
 
 
-def _draw(folder: Path, wanted: "Wanted", show: bool) -> None:
+def _draw(folder: Path, requirements: "Requirements", show: bool) -> None:
     from eyas.report import write_page
 
-    path = write_page(folder, wanted)
+    path = write_page(folder, requirements)
     logger.info("The page is %s.", os.path.relpath(path))
     if show:
         typer.launch(path.as_uri())

@@ -6,11 +6,13 @@ from typing import Any
 import pandas as pd
 
 from eyas.errors import DataError
-from eyas.exam.results import Wanted, candidates, load, plain, winner
+from eyas.exam.results import Requirements, candidates, load, plain, winner
 
 
-def find_best(folder: str | Path, wanted: Wanted | None = None, dataset: str | None = None) -> dict[str, Any]:
-    """The cheapest student that keeps to `wanted`, by validation scores.
+def find_best(
+    folder: str | Path, requirements: Requirements | None = None, dataset: str | None = None
+) -> dict[str, Any]:
+    """The cheapest student that keeps to `requirements`, by validation scores.
 
     Returns:
         Its row (see docs/exam.md), with `key`, the trial of the seed with the best validation score.
@@ -18,7 +20,7 @@ def find_best(folder: str | Path, wanted: Wanted | None = None, dataset: str | N
     Raises:
         DataError: no student is good enough, and how far the best are; an unknown data set.
     """
-    wanted = wanted or Wanted()
+    requirements = requirements or Requirements()
     trials = load(folder)
     table = candidates(trials)
     names = list(dict.fromkeys(trials["dataset"]))
@@ -27,14 +29,16 @@ def find_best(folder: str | Path, wanted: Wanted | None = None, dataset: str | N
     if dataset not in (None, *names):
         raise DataError(f"The exam has no data set {dataset!r}, only {', '.join(names)}.")
     table = table[table["dataset"] == (dataset or names[0])]
-    row, good = best_row(trials, table, wanted)
+    row, good = best_row(trials, table, requirements)
     if not good:
-        raise DataError(_nothing(table, wanted))
+        raise DataError(_nothing(table, requirements))
     return row
 
 
-def best_row(trials: pd.DataFrame, table: pd.DataFrame, wanted: Wanted | None = None) -> tuple[dict[str, Any], bool]:
-    """(the student to ship, whether it keeps to `wanted`); where none does, the closest to the teacher.
+def best_row(
+    trials: pd.DataFrame, table: pd.DataFrame, requirements: Requirements | None = None
+) -> tuple[dict[str, Any], bool]:
+    """(the student to ship, whether it keeps to `requirements`); where none does, the closest to the teacher.
 
     Args:
         trials: as from `load`.
@@ -43,7 +47,7 @@ def best_row(trials: pd.DataFrame, table: pd.DataFrame, wanted: Wanted | None = 
     Raises:
         DataError: no student finished.
     """
-    index, good = winner(table, wanted or Wanted())
+    index, good = winner(table, requirements or Requirements())
     if index is None:
         raise DataError("No student finished this exam, so there is none to ship.")
     row = table.loc[index]
@@ -55,12 +59,12 @@ def best_row(trials: pd.DataFrame, table: pd.DataFrame, wanted: Wanted | None = 
     return {**cells, "key": best["key"], "seed": int(best["seed"])}, good
 
 
-def _nothing(table: pd.DataFrame, wanted: Wanted) -> str:
+def _nothing(table: pd.DataFrame, requirements: Requirements) -> str:
     students = table[table["kind"] == "student"]
     closest = students.loc[students["validation_retention"].idxmax()]
     fastest, smallest = students["latency_ms"].min(), students["size_bytes"].min() / 1e6
     return (
-        f"On validation, no student reaches {wanted}. {closest['title']} keeps the most, "
+        f"On validation, no student reaches {requirements}. {closest['title']} keeps the most, "
         f"{closest['validation_retention']:.1%} of the teacher at {closest['latency_ms']:.3f} ms and "
         f"{closest['size_bytes'] / 1e6:.2f} MB; the fastest takes {fastest:.3f} ms, the smallest {smallest:.2f} MB. "
         "Ask for less, or let more students sit in."

@@ -30,7 +30,7 @@ COST_TEXTS = 1000
 
 
 @dataclass(frozen=True)
-class Facts:
+class DatasetFacts:
     """What the trials of one data set share.
 
     Args:
@@ -89,14 +89,14 @@ def inspect(entry: DataPlan) -> tuple[int, Task]:
     return 2 if data.is_pair else 1, data.task
 
 
-def prepare(entry: DataPlan) -> Facts:
+def prepare(entry: DataPlan) -> DatasetFacts:
     """Label every text once, and say what there is."""
     loaded = load_entry(entry)
     data, teacher = loaded.data, loaded.teacher
     for rows in (loaded.texts, data["validation"], data[loaded.split]):
         teacher.label(rows)
     counts = {name: len(rows) for name, rows in data.items()}
-    return Facts(
+    return DatasetFacts(
         fingerprint=_fingerprint(loaded, loaded.transfer),
         data_key=_fingerprint(loaded, data["train"])[:12],
         split=loaded.split,

@@ -102,8 +102,8 @@ def predictions(folder: Path, key: str) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a student must keep to; None = no matter.
+class Requirements:
+    """What a student must meet; None means any.
 
     Args:
         retention: smallest share of the teacher's score.
@@ -125,26 +125,26 @@ class Wanted:
         return f"{share} within {within}" if within else share
 
 
-def choose(table: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
+def choose(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
     """The students of one data set that are good enough, the cheapest first.
 
     Chosen by validation scores, so that those on the test split stay honest.
     """
     students = table[table["kind"] == "student"].copy()
     good = pd.Series(True, index=students.index)
-    if wanted.retention is not None:
-        good &= students["validation_retention"] >= wanted.retention
-    if wanted.latency_ms is not None:
-        good &= students["latency_ms"] <= wanted.latency_ms
-    if wanted.size_bytes is not None:
-        good &= students["size_bytes"] <= wanted.size_bytes
+    if requirements.retention is not None:
+        good &= students["validation_retention"] >= requirements.retention
+    if requirements.latency_ms is not None:
+        good &= students["latency_ms"] <= requirements.latency_ms
+    if requirements.size_bytes is not None:
+        good &= students["size_bytes"] <= requirements.size_bytes
     order = ["latency_ms", "size_bytes", "validation_score"]
     return students[good].sort_values(order, ascending=[True, True, False], kind="stable")
 
 
-def winner(table: pd.DataFrame, wanted: Wanted) -> tuple[Any | None, bool]:
+def winner(table: pd.DataFrame, requirements: Requirements) -> tuple[Any | None, bool]:
     """(index of the student to ship, whether it is good enough); else the one closest to the teacher."""
-    good = choose(table, wanted)
+    good = choose(table, requirements)
     if len(good):
         return good.index[0], True
     students = table[table["kind"] == "student"]

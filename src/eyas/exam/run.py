@@ -14,7 +14,7 @@ from eyas._version import __version__
 from eyas.data.datasets import is_pair, load_data, task_of
 from eyas.errors import DataError, EyasError, OutputError
 from eyas.exam.cost import machine, measure_costs
-from eyas.exam.entries import Facts, inspect, prepare
+from eyas.exam.entries import DatasetFacts, inspect, prepare
 from eyas.exam.plan import DataPlan, Plan
 from eyas.exam.plan_file import to_yaml
 from eyas.exam.results import (
@@ -29,7 +29,7 @@ from eyas.exam.results import (
     SHIPPED,
     read_rows,
 )
-from eyas.exam.sit import describe, sit
+from eyas.exam.trial_run import describe, run_trial
 from eyas.exam.trials import Trial, trials_of
 from eyas.exam.tune import OPTIONS, apply, search
 from eyas.exam.workers import Failure, LocalWorker, LocalWorkers, RayWorkers, Workers
@@ -140,7 +140,9 @@ def _said(task: tuple[int, Task]) -> str:
     return f"{task[1].describe()} of {'pairs of texts' if task[0] == 2 else 'single texts'}"
 
 
-def _tuned(workers: Workers, trials: list[Trial], tries: int, facts: dict[str, Facts], folder: Path) -> list[Trial]:
+def _tuned(
+    workers: Workers, trials: list[Trial], tries: int, facts: dict[str, DatasetFacts], folder: Path
+) -> list[Trial]:
     """The trials with the settings that a search found for each student."""
     first: dict[tuple[str, ...], Trial] = {}
     for trial in trials:
@@ -173,12 +175,12 @@ def _searched(trial: Trial) -> tuple[str, ...]:
     return trial.dataset.name, trial.model, trial.embeddings
 
 
-def _prepared(worker: LocalWorker, entry: DataPlan) -> Facts:
+def _prepared(worker: LocalWorker, entry: DataPlan) -> DatasetFacts:
     logger.info("%s: reading the data, labelling it with %s.", entry.name, entry.teacher)
     facts = worker.call(prepare, entry)
     if isinstance(facts, Failure):
         raise EyasError(f"Data set {entry.name}: {facts.error}")
-    assert isinstance(facts, Facts)
+    assert isinstance(facts, DatasetFacts)
     counts = ", ".join(f"{name} {count:,}" for name, count in facts.rows.items() if count)
     logger.info("%s: %s; scored on %s.", entry.name, counts, facts.split)
     return facts
@@ -190,7 +192,7 @@ def _run_missing(workers: Workers, trials: Sequence[tuple[Trial, str]], folder: 
         logger.info("%d of %d trials are there already.", len(trials) - len(missing), len(trials))
     if not missing:
         return
-    tasks = [(sit, (trial, key, folder / "trials" / key)) for trial, key in missing]
+    tasks = [(run_trial, (trial, key, folder / "trials" / key)) for trial, key in missing]
     started, teachers = time.monotonic(), {}
     with progress("exam", len(tasks), "trials") if sys.stderr.isatty() else nullcontext(_nothing) as advance:
         for done, (number, outcome) in enumerate(workers.run(tasks), 1):
@@ -211,7 +213,7 @@ def _run_missing(workers: Workers, trials: Sequence[tuple[Trial, str]], folder: 
             advance(1)
 
 
-def _outcome(trial: Trial, key: str, facts: Facts, folder: Path) -> dict[str, Any]:
+def _outcome(trial: Trial, key: str, facts: DatasetFacts, folder: Path) -> dict[str, Any]:
     """The trial's row, named as this plan names things."""
     where, about = folder / "trials" / key, {**describe(trial), "data_key": facts.data_key}
     if (where / RESULT).is_file():
@@ -220,7 +222,7 @@ def _outcome(trial: Trial, key: str, facts: Facts, folder: Path) -> dict[str, An
     return {"format_version": FORMAT_VERSION, "key": key, "status": "failed", **about, "error": error}
 
 
-def _measure(plan: Plan, entry: DataPlan, rows: list[dict[str, Any]], facts: Facts, folder: Path) -> None:
+def _measure(plan: Plan, entry: DataPlan, rows: list[dict[str, Any]], facts: DatasetFacts, folder: Path) -> None:
     """Cost of every form of model on one data set, in one run; measured anew only when a form is missing."""
     forms: dict[tuple[str, ...], str] = {}
     for row in rows:

@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 
 from eyas.errors import EyasError, MissingExtraError, ModelError, install_hint
 from eyas.exam.entries import load_entry
-from eyas.exam.sit import student_settings
+from eyas.exam.trial_run import student_settings
 from eyas.exam.trials import Trial
 from eyas.settings import TRANSFORMERS
 from eyas.training.distill import distill

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from eyas.errors import EyasError, MissingExtraError, install_hint
 
 # Imported by the fork server once, so that a worker starts in a tenth of a second.
-PRELOADED = ["eyas.exam.sit"]
+PRELOADED = ["eyas.exam.trial_run"]
 
 
 @dataclass(frozen=True)

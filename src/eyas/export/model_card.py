@@ -82,10 +82,11 @@ MOST_LABELS = 50
 SILENT = {"command", "teacher_fingerprint", "transfer_set", "transfer_sources", "validation", "model_files", "data"}
 SILENT |= {"init", "members", "rows", "labels"}
 # How `eyas distill` calls them.
-KINDS_OF_SETTINGS: tuple[Any, ...] = (StudentSettings, TransferSettings, TrainingOptions, Columns)
+KINDS_OF_SETTINGS: tuple[Any, ...] = (TransferSettings, StudentSettings, TrainingOptions, Columns)
 FLAGS = {
     "teacher": "--teacher",
     "source": "--data",
+    "architecture": "--student",
     "recipe": "--recipe",
     "recipe_options": "--option",
     "unlabelled": "--unlabelled",

@@ -42,7 +42,7 @@ def pareto(table: pd.DataFrame) -> Any:
     x = alt.X(
         "latency_ms:Q", scale=alt.Scale(type="log", nice=False, padding=24), title="latency of one text, ms (log)"
     )
-    y = alt.Y("score:Q", scale=alt.Scale(zero=False, padding=16), axis=alt.Axis(format=".0%"), title="score")
+    y = alt.Y("score:Q", scale=alt.Scale(zero=False, padding=16), axis=alt.Axis(format=".1~%"), title="score")
     points = base.mark_point(filled=True, opacity=0.85, stroke="black", strokeWidth=0.4).encode(
         x=x,
         y=y,
@@ -85,9 +85,9 @@ def learning_curves(rows: pd.DataFrame) -> Any:
         .mark_line(point=alt.OverlayMarkDef(size=18), opacity=0.85)
         .encode(
             x=alt.X("step:Q", title="step"),
-            y=alt.Y("score:Q", scale=alt.Scale(zero=False), axis=alt.Axis(format=".0%"), title="validation score"),
+            y=alt.Y("score:Q", scale=alt.Scale(zero=False), axis=alt.Axis(format=".1~%"), title="validation score"),
             color=alt.Color("model:N", scale=_colours(list(dict.fromkeys(rows["model"]))), title="model"),
-            strokeDash=alt.StrokeDash("recipe:N", title="recipe"),
+            strokeDash=alt.StrokeDash("recipe:N", title="recipe", legend=alt.Legend(symbolType="stroke")),
             detail="title:N",
             tooltip=["title:N", "step:Q", alt.Tooltip("score:Q", format=".1%")],
         )

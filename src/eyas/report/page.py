@@ -15,9 +15,8 @@ from eyas.exam.results import (
     DIFFERENCES,
     MACHINE,
     PLAN,
-    STUDENT,
     TIMING,
-    Wanted,
+    Requirements,
     candidates,
     load,
     plain,
@@ -26,22 +25,22 @@ from eyas.exam.results import (
 )
 from eyas.outputs import write_atomically
 from eyas.report.charts import learning_curves, pareto
+from eyas.report.training import SCORE, compact, training_curves
 from eyas.report.verdict import Answers, helped, mark_front, sentence, summaries, taught, twins
 
 PAGE = "report/index.html"
 TEMPLATES = Path(__file__).parent / "templates"
 # Candidates whose losses and curves are on the page; the others have their row and their point.
 MOST_DETAILS = 60
-HISTORY = "training_history.jsonl"
 # How scores are called.
 METRICS = {"span_f1": "span F1", "micro_f1": "micro F1", "pearson": "Pearson correlation"}
 
 
-def write_page(folder: str | Path, wanted: Wanted | None = None) -> Path:
+def write_page(folder: str | Path, requirements: Requirements | None = None) -> Path:
     """Draw `report/index.html` of an exam from its results.
 
     Args:
-        wanted: what the student to ship must keep to; by default 97 % of the teacher's score.
+        requirements: what the student to ship must keep to; by default 97 % of the teacher's score.
 
     Returns:
         The file.
@@ -49,24 +48,26 @@ def write_page(folder: str | Path, wanted: Wanted | None = None) -> Path:
     Raises:
         DataError: no results there, or every trial failed.
     """
-    folder, wanted = Path(folder).absolute(), wanted or Wanted()
+    folder, requirements = Path(folder).absolute(), requirements or Requirements()
     trials = load(folder)
     table = candidates(trials)
     if table.empty:
         raise DataError(f"Every trial of {folder} failed; the first: {trials['error'].iloc[0]}")
     table["front"], table["winner"] = mark_front(table), False
-    found = {name: winner(rows, wanted) for name, rows in table.groupby("dataset")}
+    found = {name: winner(rows, requirements) for name, rows in table.groupby("dataset")}
     table.loc[[index for index, _ in found.values() if index is not None], "winner"] = True
     curves = _curves(folder, table)
+    scores = _scores(table, curves)
     charts = {"pareto": pareto(table).to_dict()}
-    if len(curves):
-        charts["curves"] = learning_curves(curves).to_dict()
+    if len(scores):
+        charts["curves"] = learning_curves(scores).to_dict()
     failed, recipes = trials[trials["status"] == "failed"], taught(folder, table)
     content = {
         "datasets": [
-            _dataset(folder, rows, wanted, *found[name]) for name, rows in table.groupby("dataset", sort=False)
+            _dataset(folder, rows, requirements, *found[name]) for name, rows in table.groupby("dataset", sort=False)
         ],
         "details": _details(folder, table),
+        "training": {key: compact(rows) for key, rows in curves.items()},
         "charts": charts,
     }
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
@@ -94,7 +95,7 @@ def write_page(folder: str | Path, wanted: Wanted | None = None) -> Path:
     return path
 
 
-def _dataset(folder: Path, table: pd.DataFrame, wanted: Wanted, best: Any, good: bool) -> dict[str, Any]:
+def _dataset(folder: Path, table: pd.DataFrame, requirements: Requirements, best: Any, good: bool) -> dict[str, Any]:
     """Verdict and rows of one data set."""
     answers, pairs = Answers(folder, table), twins(table)
     rows = []
@@ -108,7 +109,7 @@ def _dataset(folder: Path, table: pd.DataFrame, wanted: Wanted, best: Any, good:
         rows.append(cells)
     metric = str(table["metric"].iloc[0])
     named = METRICS.get(metric, metric)
-    verdict = "No student sat this exam." if best is None else sentence(dict(table.loc[best]), good, wanted)
+    verdict = "No student sat this exam." if best is None else sentence(dict(table.loc[best]), good, requirements)
     split = {"test": "the test split", "validation": "the validation split, which also chose the checkpoints"}
     return {
         "name": str(table["dataset"].iloc[0]),
@@ -134,17 +135,19 @@ def _details(folder: Path, table: pd.DataFrame) -> dict[str, Any]:
     return {key: content for key, content in found.items() if content}
 
 
-def _curves(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
-    rows: list[dict[str, Any]] = []
-    students = table[table["kind"] == "student"].sort_values("score", ascending=False)
-    for row in students[:MOST_DETAILS].to_dict("records"):
-        path = folder / "trials" / row["keys"][0] / STUDENT / HISTORY
-        lines = path.read_text().splitlines() if path.is_file() else []
-        for entry in map(json.loads, lines):
-            if "eval_score" in entry:
-                named = {name: row[name] for name in ("dataset", "title", "model", "recipe")}
-                rows.append({**named, "step": entry["step"], "score": entry["eval_score"]})
-    return pd.DataFrame(rows)
+def _curves(folder: Path, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """{id of a student: how it learned}, the most accurate first."""
+    students = table[table["kind"] == "student"].sort_values("score", ascending=False)[:MOST_DETAILS]
+    found = {keys[0]: training_curves(folder, keys) for keys in students["keys"]}
+    return {key: curves for key, curves in found.items() if len(curves)}
+
+
+def _scores(table: pd.DataFrame, curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Validation scores of all students, named as `learning_curves` wants them."""
+    named = table.set_index(table["keys"].str[0])[["dataset", "title", "model", "recipe"]]
+    scores = [rows[rows["name"] == SCORE].assign(**named.loc[key]) for key, rows in curves.items()]
+    columns = [*named.columns, "step", "score"]
+    return pd.concat(scores).rename(columns={"value": "score"})[columns] if scores else pd.DataFrame()
 
 
 def _threads(costs: list[dict[str, Any]]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from eyas.exam.bootstrap import Comparison, compare
-from eyas.exam.results import TWIN, Wanted, predictions
+from eyas.exam.results import TWIN, Requirements, predictions
 
 # The columns that say which student of which data set it is, however it learned.
 STUDENT = ["dataset", "model", "precision", "embeddings"]
@@ -25,7 +25,7 @@ def mark_front(table: pd.DataFrame) -> pd.Series:
     return front
 
 
-def sentence(row: dict[str, Any], good: bool, wanted: Wanted) -> str:
+def sentence(row: dict[str, Any], good: bool, requirements: Requirements) -> str:
     """The verdict in words."""
     if not np.isfinite(row["times_faster"]) or not np.isfinite(row["retention"]):
         return f"{row['title']} is not measured beside its teacher yet: run the exam again."
@@ -34,7 +34,7 @@ def sentence(row: dict[str, Any], good: bool, wanted: Wanted) -> str:
     facts = f"{row['retention']:.1%} of the teacher at {speed} and {row['size_bytes'] / 1e6:.1f} MB"
     if good:
         return f"Ship {row['title']}: {facts}."
-    return f"On validation, no student reaches {wanted}. The closest is {row['title']}: {facts}."
+    return f"On validation, no student reaches {requirements}. The closest is {row['title']}: {facts}."
 
 
 class Answers:

@@ -183,6 +183,57 @@ function showFlips() {
   );
 }
 
+function sparkline(points, [first, last], best) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const values = points.map(([, value]) => value);
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const x = (step) => 2 + (96 * (step - first)) / (last - first || 1);
+  const y = (value) => (high > low ? 18 - (16 * (value - low)) / (high - low) : 10);
+  const add = (tag, attributes) => {
+    const made = document.createElementNS(svg.namespaceURI, tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    svg.append(made);
+  };
+  svg.setAttribute("viewBox", "0 0 100 20");
+  svg.setAttribute("aria-hidden", "true");
+  add("polyline", { points: points.map(([step, value]) => `${x(step)},${y(value)}`).join(" ") });
+  if (best || points.length === 1) {
+    const [step, value] = points[values.indexOf(high)];
+    add("circle", { cx: x(step), cy: y(value), r: 2 });
+  }
+  return svg;
+}
+
+function showTraining() {
+  const rows = shownRows().filter((r) => content.training[r.id]);
+  rows.sort((a, b) => b.winner - a.winner || b.score - a.score);
+  $("training").replaceChildren(
+    ...rows.map((row) => {
+      const curves = content.training[row.id];
+      const steps = curves.flatMap((curve) => curve.points.map(([step]) => step));
+      const range = [Math.min(...steps), Math.max(...steps)];
+      const table = element("table");
+      table.createCaption().textContent = row.title;
+      const head = table.createTHead().insertRow();
+      for (const title of ["", "first", "last", ""]) head.append(element(title ? "th" : "td", title));
+      const body = table.createTBody();
+      for (const { name, stage, points } of curves) {
+        const score = name === "validation score";
+        const say = score ? (x) => percent(x) : (x) => x.toLocaleString("en", { maximumSignificantDigits: 3 });
+        const line = body.insertRow();
+        const title = element("th", stage ? `${stage}.\u00a0` : "");
+        title.scope = "row";
+        for (const word of name.split(/(?=[A-Z][a-z])/)) title.append(word, element("wbr"));
+        line.append(title);
+        for (const [, value] of [points[0], points.at(-1)]) line.insertCell().append(say(value));
+        line.insertCell().append(sparkline(points, range, score));
+        line.title = points.map(([step, value]) => `step ${step}: ${say(value)}`).join("\n");
+      }
+      return table;
+    }),
+  );
+}
+
 async function drawCharts() {
   const style = getComputedStyle(document.documentElement);
   const [ink, line] = [style.getPropertyValue("--ink").trim(), style.getPropertyValue("--line").trim()];
@@ -192,7 +243,7 @@ async function drawCharts() {
     background: "transparent",
     view: { stroke: line },
     axis: { ...text, gridColor: line, domainColor: line, tickColor: line, labelFontSize: 12, titleFontSize: 12 },
-    legend: { ...text, orient: narrow ? "bottom" : "right", columns: narrow ? 2 : 1, labelFontSize: 12, symbolBaseFillColor: ink, symbolBaseStrokeColor: ink },
+    legend: { ...text, orient: narrow ? "bottom" : "right", columns: narrow ? 2 : 1, layout: { bottom: { direction: "vertical" } }, labelFontSize: 12, symbolBaseFillColor: ink, symbolBaseStrokeColor: ink },
     rule: { color: ink },
   };
   for (const view of state.views) view.finalize();
@@ -223,6 +274,7 @@ function show() {
   showRecipeChoice();
   showTable();
   showDetailChoice();
+  showTraining();
   filterCharts();
 }
 
@@ -235,6 +287,7 @@ $("dataset").addEventListener("change", () => {
 $("recipe").addEventListener("change", () => {
   state.recipe = $("recipe").value;
   showTable();
+  showTraining();
   filterCharts();
 });
 $("detail").addEventListener("change", showDetails);
@@ -244,7 +297,8 @@ $("more-flips").addEventListener("click", () => {
   state.allFlips = true;
   showFlips();
 });
-$("curves-section").hidden = !content.charts.curves;
+$("curves").hidden = !content.charts.curves;
+$("curves-section").hidden = !Object.keys(content.training).length;
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawCharts);
 show();
 drawCharts();

@@ -44,7 +44,7 @@ SMALLEST_AGREEMENT = 0.8
 PARITY_TEXTS = 500
 
 
-def sit(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
+def run_trial(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
     """Run one trial and leave everything about it in `folder`; the row is written last.
 
     Returns:
