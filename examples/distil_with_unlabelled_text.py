@@ -13,7 +13,7 @@ def main(teacher: str, data: str, unlabelled: str, out: str, **arguments: object
     lead = eyas.Teacher(teacher)
     settings = eyas.DistillSettings(eyas.StudentSettings("bilstm"), recipe="logit-mse", arguments=dict(arguments))
     student = eyas.distill(lead, loaded, out, settings, unlabelled=eyas.load_unlabelled([unlabelled]))
-    return eyas.evaluate(eyas.Classifier.load(student), loaded["test"], lead)
+    return eyas.evaluate(eyas.Classifier.from_pretrained(student), loaded["test"], lead)
 
 
 if __name__ == "__main__":

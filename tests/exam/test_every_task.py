@@ -166,4 +166,4 @@ def test_numbers_of_a_pipeline(tiny_bert: Path, tmp_path: Path) -> None:
     folder = distill(Teacher(teacher), data, tmp_path / "student", DistillSettings(student, arguments={"max_steps": 5}))
     texts = ["a great film", "dreadful"]
     theirs = [found["score"] for found in pipeline("text-classification", model=str(folder))(texts)]
-    np.testing.assert_allclose(theirs, Classifier.load(folder).logits(texts)[:, 0], atol=1e-5)
+    np.testing.assert_allclose(theirs, Classifier.from_pretrained(folder).logits(texts)[:, 0], atol=1e-5)

@@ -63,7 +63,7 @@ def test_permuted_labels_are_proved(teacher_folder: Path, tmp_path: Path, toy_da
     out = distill(teacher, data, tmp_path / "out", settings)
     from eyas import Classifier, evaluate
 
-    scores = evaluate(Classifier.load(out), data["test"], Classifier(teacher.model, teacher.tokenizer))
+    scores = evaluate(Classifier.from_pretrained(out), data["test"], Classifier(teacher.model, teacher.tokenizer))
     assert scores["accuracy"] > 0.9
     assert scores["agreement"] > 0.9
 

@@ -111,7 +111,7 @@ def open_classifier(folder: str) -> "Predicts":
         return Predictor(folder)
     from eyas.models.classifier import Classifier
 
-    return Classifier.load(folder)
+    return Classifier.from_pretrained(folder)
 
 
 def log_to_stderr(quiet: bool) -> None:
