@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from eyas.errors import DataError
-from eyas.exam.results import Wanted, candidates, load, plain, winner
+from eyas.exam.results import Wanted, candidates, load_exam, plain, winner
 
 
 def find_best(folder: str | Path, wanted: Wanted | None = None, dataset: str | None = None) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def find_best(folder: str | Path, wanted: Wanted | None = None, dataset: str | N
         DataError: no student is good enough, and how far the best are; an unknown data set.
     """
     wanted = wanted or Wanted()
-    trials = load(folder)
+    trials = load_exam(folder)
     table = candidates(trials)
     names = list(dict.fromkeys(trials["dataset"]))
     if dataset is None and len(names) > 1:

@@ -19,7 +19,7 @@ from eyas.exam.results import (
     TIMING,
     Wanted,
     candidates,
-    load,
+    load_exam,
     plain,
     read_rows,
     winner,
@@ -50,7 +50,7 @@ def write_page(folder: str | Path, wanted: Wanted | None = None) -> Path:
         DataError: no results there, or every trial failed.
     """
     folder, wanted = Path(folder).absolute(), wanted or Wanted()
-    trials = load(folder)
+    trials = load_exam(folder)
     table = candidates(trials)
     if table.empty:
         raise DataError(f"Every trial of {folder} failed; the first: {trials['error'].iloc[0]}")
