@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # what type checkers, editors and the API reference read; `_H
     from eyas.data.datasets import load_data, load_unlabelled
     from eyas.data.task_data import TaskData
     from eyas.errors import EyasError
+    from eyas.estimator import DistilledClassifier
     from eyas.evaluation import Classifier, evaluate
     from eyas.exam.plan import Plan
     from eyas.exam.results import load_exam
@@ -37,6 +38,7 @@ _HOMES = {
     "eyas.data.datasets": ["load_data", "load_unlabelled"],
     "eyas.data.task_data": ["TaskData"],
     "eyas.errors": ["EyasError"],
+    "eyas.estimator": ["DistilledClassifier"],
     "eyas.evaluation": ["Classifier", "evaluate"],
     "eyas.exam.plan": ["Plan"],
     "eyas.exam.results": ["load_exam"],
@@ -73,6 +75,7 @@ __all__ = [
     "DistillSettings",
     "DistillationArguments",
     "DistillationTrainer",
+    "DistilledClassifier",
     "EyasError",
     "FinetuneSettings",
     "HardLabelLoss",
