@@ -41,10 +41,9 @@ from common import machine, write_rows
 from common import read_rows as known_rows
 from datasets import Dataset
 
-from eyas import FinetuneSettings, load_data
+from eyas import FinetuneSettings, load_data, load_exam
 from eyas.data.datasets import task_of
 from eyas.demo import encoder_folder
-from eyas.exam import load
 from eyas.exam.bootstrap import compare
 from eyas.exam.plan import DataPlan
 from eyas.exam.plan_file import read_plan
@@ -96,7 +95,7 @@ def _lines(rows: Dataset) -> list[dict]:
 
 def compared(folder: Path) -> list[dict]:
     """Every ensemble against its best member and against the teacher: paired bootstrap over the test texts."""
-    table = load(folder)
+    table = load_exam(folder)
     table = table[table["status"] == "done"]
     rows = []
     for dataset, own in table.groupby("dataset", sort=False):
@@ -121,7 +120,7 @@ def compared(folder: Path) -> list[dict]:
 def gains(folder: Path) -> list[dict]:
     """Every recipe against the teacher's logits, the labels alone and, where it has options, itself without: paired
     bootstrap over the test texts."""
-    table = load(folder)
+    table = load_exam(folder)
     table = table[(table["kind"] == "student") & (table["status"] == "done")]
     rows = []
     for (dataset, model), own in table.groupby(["dataset", "model"], sort=False):

@@ -46,7 +46,7 @@ def main() -> None:
             )
             with tempfile.TemporaryDirectory() as folder:
                 out = distill(teacher, data, Path(folder) / "student", settings)
-                accuracy = evaluate(Classifier.load(out), data["validation"])["accuracy"]
+                accuracy = evaluate(Classifier.from_pretrained(out), data["validation"])["accuracy"]
             about = {"student": arguments.student, "recipe": recipe, "options": options, "seed": seed}
             append_row(OUT, {**about, "accuracy": accuracy, **machine()})
             print(recipe, options, f"{accuracy:.4f}", flush=True)

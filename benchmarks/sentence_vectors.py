@@ -108,7 +108,7 @@ def few_labels(name: str, student: str, labels: int, way: str, seed: int, steps:
         settings = StudentSettings(student, init=str(start) if START in way else None, max_length=64)
         recipe = "hard-labels" if way == "scratch" else "logit-mse"
         distill(Teacher(teacher), data, out, DistillSettings(settings, recipe, arguments=arguments, seed=seed))
-    return float(evaluate(Classifier.load(out), data["test"])["accuracy"])
+    return float(evaluate(Classifier.from_pretrained(out), data["test"])["accuracy"])
 
 
 def encoders(student: Path, max_length: int) -> Iterator[tuple[str, Callable[[list[str]], np.ndarray]]]:
@@ -120,7 +120,7 @@ def encoders(student: Path, max_length: int) -> Iterator[tuple[str, Callable[[li
     from eyas.teachers import Encoder
 
     yield "all-MiniLM-L6-v2", Encoder(encoder_folder(), max_length=max_length).logits
-    yield student.name, Classifier.load(student).logits
+    yield student.name, Classifier.from_pretrained(student).logits
     shipped = student.with_name(f"{student.name}-int8")
     if not shipped.exists():
         export_model(student, shipped, int8=True, min_agreement=0.5)

@@ -32,7 +32,7 @@ def run(settings_name, student, recipe, seed, teacher, data, unlabelled=None):
         settings = DistillSettings(StudentSettings(student), recipe=recipe, arguments=NO_SELECTION, seed=seed)
         out = distill(teacher, data, Path(folder) / "student", settings, unlabelled)
         seconds = time.perf_counter() - started
-        classifier = Classifier.load(out)
+        classifier = Classifier.from_pretrained(out)
         reference = Classifier(teacher.model, teacher.tokenizer)
         scores = evaluate(classifier, data["validation"], reference)
         parameters = classifier.model.num_parameters()

@@ -190,7 +190,7 @@ def run(job: dict[str, Any], about: dict[str, Any], work: Path) -> dict[str, Any
     started = time.perf_counter()
     out = distill(texts.teacher, texts.data, _student(job, work), settings, texts.unlabelled)
     seconds = time.perf_counter() - started
-    ours, theirs = Classifier.load(out), Classifier.load(work / "teachers" / job["task"])
+    ours, theirs = Classifier.from_pretrained(out), Classifier.from_pretrained(work / "teachers" / job["task"])
     scores, test = evaluate(ours, texts.data["test"], theirs), texts.data["test"]
     chosen = {name: scores[name] for name in ("accuracy", "macro_f1", "agreement")}
     teacher = evaluate(theirs, test)["accuracy"]

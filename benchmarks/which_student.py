@@ -15,9 +15,8 @@ import common
 import yaml
 from common import machine, write_rows
 
-from eyas import FinetuneSettings, load_data
+from eyas import FinetuneSettings, load_data, load_exam
 from eyas.demo import encoder_folder
-from eyas.exam import load
 from eyas.exam.plan_file import read_plan
 from eyas.exam.results import candidates, read_rows
 from eyas.exam.run import run_exam
@@ -78,7 +77,7 @@ def main() -> None:
         others = [row for row in common.read_rows(path) if row["dataset"] not in names]
         ours = [row for row in read_rows(folder / f"{name}.jsonl") if row["dataset"] in names]
         write_rows(path, others + [{**row, **about} for row in ours])
-    table = candidates(load(folder))
+    table = candidates(load_exam(folder))
     table["front"] = mark_front(table)
     images = HERE.parent / "docs" / "images"
     images.mkdir(exist_ok=True)

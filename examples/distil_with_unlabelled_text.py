@@ -11,9 +11,9 @@ import eyas
 def main(teacher: str, data: str, unlabelled: str, out: str, **arguments: object) -> dict[str, float]:
     loaded = eyas.load_data(data)
     lead = eyas.Teacher(teacher)
-    settings = eyas.DistillSettings(eyas.StudentSettings("bilstm"), recipe="logit-mse", arguments=dict(arguments))
-    student = eyas.distill(lead, loaded, out, settings, unlabelled=eyas.load_unlabelled([unlabelled]))
-    return eyas.evaluate(eyas.Classifier.load(student), loaded["test"], lead)
+    settings = eyas.DistillSettings(recipe="logit-mse", arguments=dict(arguments))
+    student = eyas.distill(lead, loaded, out, "bilstm", settings=settings, unlabelled=unlabelled)
+    return student.evaluate(loaded, lead)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,15 @@ from eyas._version import __version__
 if TYPE_CHECKING:  # what type checkers, editors and the API reference read; `_HOMES` says the same
     from eyas.api import TrainedModel, distill, finetune, pretrain_student
     from eyas.data.datasets import load_data, load_unlabelled
+    from eyas.data.task_data import TaskData
     from eyas.errors import EyasError
+    from eyas.estimator import DistilledClassifier
     from eyas.evaluation import Classifier, evaluate
+    from eyas.exam.plan import Plan
+    from eyas.exam.results import load_exam
+    from eyas.exam.run import run_exam
     from eyas.export import export_model
+    from eyas.export.push import push_to_hub
     from eyas.losses import HardLabelLoss, LogitMSELoss, Loss, SoftTargetLoss
     from eyas.models import STUDENTS, TAGGERS
     from eyas.serve import Predictor
@@ -25,13 +31,20 @@ if TYPE_CHECKING:  # what type checkers, editors and the API reference read; `_H
     from eyas.training.recipes import RECIPES, Stage
     from eyas.training.students import create_student
     from eyas.training.trainer import DistillationTrainer
+    from eyas.verbosity import set_verbosity_debug, set_verbosity_error, set_verbosity_info, set_verbosity_warning
 
 _HOMES = {
     "eyas.api": ["TrainedModel", "distill", "finetune", "pretrain_student"],
     "eyas.data.datasets": ["load_data", "load_unlabelled"],
+    "eyas.data.task_data": ["TaskData"],
     "eyas.errors": ["EyasError"],
+    "eyas.estimator": ["DistilledClassifier"],
     "eyas.evaluation": ["Classifier", "evaluate"],
+    "eyas.exam.plan": ["Plan"],
+    "eyas.exam.results": ["load_exam"],
+    "eyas.exam.run": ["run_exam"],
     "eyas.export": ["export_model"],
+    "eyas.export.push": ["push_to_hub"],
     "eyas.losses": ["HardLabelLoss", "LogitMSELoss", "Loss", "SoftTargetLoss"],
     "eyas.models": ["STUDENTS", "TAGGERS"],
     "eyas.serve": ["Predictor"],
@@ -42,6 +55,12 @@ _HOMES = {
     "eyas.training.recipes": ["RECIPES", "Stage"],
     "eyas.training.students": ["create_student"],
     "eyas.training.trainer": ["DistillationTrainer"],
+    "eyas.verbosity": [
+        "set_verbosity_debug",
+        "set_verbosity_error",
+        "set_verbosity_info",
+        "set_verbosity_warning",
+    ],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -56,16 +75,19 @@ __all__ = [
     "DistillSettings",
     "DistillationArguments",
     "DistillationTrainer",
+    "DistilledClassifier",
     "EyasError",
     "FinetuneSettings",
     "HardLabelLoss",
     "LogitMSELoss",
     "Loss",
+    "Plan",
     "Predictor",
     "SoftTargetLoss",
     "Stage",
     "StudentSettings",
     "Task",
+    "TaskData",
     "Teacher",
     "TrainedModel",
     "TransferSettings",
@@ -76,8 +98,15 @@ __all__ = [
     "export_model",
     "finetune",
     "load_data",
+    "load_exam",
     "load_unlabelled",
     "pretrain_student",
+    "push_to_hub",
+    "run_exam",
+    "set_verbosity_debug",
+    "set_verbosity_error",
+    "set_verbosity_info",
+    "set_verbosity_warning",
 ]
 
 register_students()

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 
@@ -19,6 +20,8 @@ from eyas.evaluation import evaluate
 from eyas.export import export_model
 from eyas.models.classifier import Classifier
 from eyas.outputs import finished_request
+from eyas.runtime.answers import Answer
+from eyas.runtime.predict import Text
 from eyas.settings import Columns, DistillSettings, FinetuneSettings, StudentSettings, check_architecture
 from eyas.teachers import AlignedTeacher, Encoder, Teacher
 from eyas.training import distill as _distill
@@ -55,7 +58,7 @@ class TrainedModel:
     @cached_property
     def classifier(self) -> Classifier:
         """The model as a function of texts, on torch."""
-        return Classifier.load(self.path)
+        return Classifier.from_pretrained(self.path)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -65,6 +68,18 @@ class TrainedModel:
     @property
     def tokenizer(self) -> Any:
         return self.classifier.tokenizer
+
+    def __call__(self, texts: Sequence[Text]) -> list[Answer]:
+        """The answer for each text; see `Classifier`."""
+        return self.classifier(texts)
+
+    def predict(self, texts: Sequence[Text]) -> Any:
+        """The answers alone, by name; see `Classifier.predict`."""
+        return self.classifier.predict(texts)
+
+    def predict_proba(self, texts: Sequence[Text]) -> np.ndarray:
+        """[texts, labels] probabilities; see `Classifier.predict_proba`."""
+        return self.classifier.predict_proba(texts)
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -87,7 +102,11 @@ class TrainedModel:
         chosen = split or ("test" if "test" in loaded else "validation")
         if chosen not in loaded:
             raise DataError(f"split is {chosen!r}, expected one of {', '.join(loaded)}.")
-        other = Classifier.load(os.fspath(teacher)) if isinstance(teacher, str | Path | TrainedModel) else teacher
+        other = (
+            Classifier.from_pretrained(os.fspath(teacher))
+            if isinstance(teacher, str | Path | TrainedModel)
+            else teacher
+        )
         return evaluate(self.classifier, loaded[chosen], other)
 
 

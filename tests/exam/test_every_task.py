@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from conftest import SMALL_EXAM, TEACHER_ARGUMENTS, toy_rows, write_jsonl
 
-from eyas import FinetuneSettings, Predictor, load_data
-from eyas.exam import load
+from eyas import FinetuneSettings, Predictor, load_data, load_exam
 from eyas.exam.best import find_best
 from eyas.exam.plan_file import make_plan
 from eyas.exam.results import Requirements, candidates
@@ -64,7 +63,7 @@ def every(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, tag_teacher
 
 @pytest.mark.parametrize("kind", METRICS)
 def test_every_task_is_examined(kind: str, every: Path) -> None:
-    trials = load(every)
+    trials = load_exam(every)
     trials = trials[trials["dataset"] == kind]
     assert list(trials["status"].unique()) == ["done"]
     assert set(trials["metric"]) == {METRICS[kind]}
@@ -166,4 +165,4 @@ def test_numbers_of_a_pipeline(tiny_bert: Path, tmp_path: Path) -> None:
     folder = distill(Teacher(teacher), data, tmp_path / "student", DistillSettings(student, arguments={"max_steps": 5}))
     texts = ["a great film", "dreadful"]
     theirs = [found["score"] for found in pipeline("text-classification", model=str(folder))(texts)]
-    np.testing.assert_allclose(theirs, Classifier.load(folder).logits(texts)[:, 0], atol=1e-5)
+    np.testing.assert_allclose(theirs, Classifier.from_pretrained(folder).logits(texts)[:, 0], atol=1e-5)

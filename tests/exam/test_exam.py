@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import SMALL_EXAM, Command
 
+from eyas import load_exam
 from eyas.errors import DataError, EyasError, OutputError
-from eyas.exam import load
 from eyas.exam.best import find_best
 from eyas.exam.plan import Plan
 from eyas.exam.plan_file import make_plan, to_yaml
@@ -31,7 +31,7 @@ def _written(exam: Path) -> dict[str, int]:
 
 
 def test_what_an_exam_finds(exam: Path) -> None:
-    trials = load(exam)
+    trials = load_exam(exam)
     assert list(trials["kind"]) == ["teacher"] * 2 + ["baseline"] * 2 + ["student"] * 4
     assert (trials["status"] == "done").all()
     assert (trials["split"] == "test").all()
@@ -74,7 +74,7 @@ def test_a_new_student_runs_alone_and_a_failed_one_is_a_row(
     larger = more.model_copy(update={"students": (*plan.students, *more.students), "twins": False})
     run_exam(larger, copy)
     assert _written(copy) == before
-    trials = load(copy)
+    trials = load_exam(copy)
     failed = trials[trials["status"] == "failed"]
     assert list(failed["model"]) == ["too wide"]
     assert "999" in failed["error"].iloc[0]
@@ -84,7 +84,7 @@ def test_a_new_student_runs_alone_and_a_failed_one_is_a_row(
 
 def test_best_ships_what_the_results_show(exam: Path, tmp_path: Path) -> None:
     found = find_best(exam, Requirements(retention=0.5))
-    students = load(exam).query("kind == 'student' and validation_retention >= 0.5")
+    students = load_exam(exam).query("kind == 'student' and validation_retention >= 0.5")
     assert found["latency_ms"] == students["latency_ms"].min()
     out = ship(exam, found, tmp_path / "shipped")
     predictor = Predictor(out)
@@ -120,7 +120,7 @@ def test_best_says_how_far_the_best_are(exam: Path) -> None:
 def test_results_of_a_newer_version(exam: Path, plan: Plan, tmp_path: Path) -> None:
     (tmp_path / RESULTS).write_text(json.dumps({"format_version": 99}) + "\n")
     (tmp_path / "eyas.json").write_text(json.dumps({"settings": {"command": "exam"}}))
-    for call in (lambda: load(tmp_path), lambda: run_exam(plan, tmp_path)):
+    for call in (lambda: load_exam(tmp_path), lambda: run_exam(plan, tmp_path)):
         with pytest.raises(OutputError, match=r"format version 99.*newer version"):
             call()
 
@@ -128,16 +128,16 @@ def test_results_of_a_newer_version(exam: Path, plan: Plan, tmp_path: Path) -> N
 def test_a_cut_last_line(exam: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     lines = (exam / RESULTS).read_text().splitlines(keepends=True)
     (tmp_path / RESULTS).write_text("".join(lines[:-1]) + lines[-1][:40])
-    assert len(load(tmp_path)) == len(lines) - 1
+    assert len(load_exam(tmp_path)) == len(lines) - 1
     assert "last line was cut" in caplog.text
     (tmp_path / RESULTS).write_text("{oh\n" + "".join(lines))
     with pytest.raises(DataError, match=r"results.jsonl:1 is damaged"):
-        load(tmp_path)
+        load_exam(tmp_path)
 
 
 def test_no_results(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no results yet"):
-        load(tmp_path)
+        load_exam(tmp_path)
 
 
 def test_a_folder_of_something_else(plan: Plan, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typer.main import get_command
 from eyas.cli import app
 from eyas.errors import ExportError
 from eyas.export.model_card import FLAGS, _commands, _training, model_card
-from eyas.export.push import push
+from eyas.export.push import push_to_hub
 from eyas.models.loading import load_classifier
 
 Files = dict[str, bytes]
@@ -91,7 +91,7 @@ def test_an_exported_folder(
     hub: tuple[str, type[Hub]], exported: dict[tuple[str, bool, bool], Path], tmp_path: Path
 ) -> None:
     address, kind = hub
-    url = push(exported["cnn", False, True], "ann/films", licence="apache-2.0", private=True, endpoint=address)
+    url = push_to_hub(exported["cnn", False, True], "ann/films", license="apache-2.0", private=True, endpoint=address)
     assert url.startswith(address)
     assert kind.made[0].get("visibility", kind.made[0].get("private")) in ("private", True)
     files = kind.kept["ann/films"]
@@ -107,7 +107,7 @@ def test_an_exported_folder(
 
 def test_a_teacher(hub: tuple[str, type[Hub]], teacher_folder: Path) -> None:
     address, kind = hub
-    push(teacher_folder, "ann/films", endpoint=address)
+    push_to_hub(teacher_folder, "ann/films", endpoint=address)
     card = kind.kept["ann/films"]["README.md"]
     assert "knowledge-distillation" not in front(card)["tags"]
     assert "teacher" not in card.decode().split("## Training")[0]
@@ -156,7 +156,7 @@ def test_a_student_for_transformers(
     hub: tuple[str, type[Hub]], students: dict[tuple[str, bool], Path], taggers: dict[str, Path]
 ) -> None:
     address, kind = hub
-    push(students["bilstm", True], "ann/films", endpoint=address)
+    push_to_hub(students["bilstm", True], "ann/films", endpoint=address)
     files = kind.kept["ann/films"]
     assert files.keys() >= {"model.safetensors", "config.json", "tokenizer.json", "README.md"}
     assert not files.keys() & {"eyas.json", "validation_sample.jsonl"}  # real texts, paths of this machine
@@ -168,10 +168,10 @@ def test_a_student_for_transformers(
     assert '{"text": "first text", "text_pair": "second text"}' in card
     assert "It tells which of 2 labels fits a pair of texts." in card
     (students["bilstm", True] / "notes.txt").write_text("private")
-    push(students["bilstm", True], "ann/films", endpoint=address)
+    push_to_hub(students["bilstm", True], "ann/films", endpoint=address)
     (students["bilstm", True] / "notes.txt").unlink()
     assert "notes.txt" not in kind.kept["ann/films"]
-    push(taggers["static"], "ann/films", endpoint=address)
+    push_to_hub(taggers["static"], "ann/films", endpoint=address)
     assert front(kind.kept["ann/films"]["README.md"])["pipeline_tag"] == "token-classification"
 
 
@@ -179,12 +179,12 @@ def test_what_the_hub_does_not_take(
     hub: tuple[str, type[Hub]], students: dict[tuple[str, bool], Path], tmp_path: Path
 ) -> None:
     with pytest.raises(ExportError, match="is no model: expected an exported folder"):
-        push(tmp_path, "ann/films", endpoint=hub[0])
+        push_to_hub(tmp_path, "ann/films", endpoint=hub[0])
     with pytest.raises(ExportError, match="expected USER/NAME"):
-        push(students["cnn", False], "films", endpoint=hub[0])
+        push_to_hub(students["cnn", False], "films", endpoint=hub[0])
     with pytest.raises(ExportError, match="is no name of a repository"):
-        push(students["cnn", False], "ann/../films", endpoint=hub[0])
+        push_to_hub(students["cnn", False], "ann/../films", endpoint=hub[0])
     with pytest.raises(ExportError, match=r"(?s)The Hub did not take others/films: .*hf auth login"):
-        push(students["cnn", False], "others/films", endpoint=hub[0])
+        push_to_hub(students["cnn", False], "others/films", endpoint=hub[0])
     with pytest.raises(ExportError, match=r"The Hub did not take ann/films: .*[Cc]onnect"):
-        push(students["cnn", False], "ann/films", endpoint="http://127.0.0.1:9")
+        push_to_hub(students["cnn", False], "ann/films", endpoint="http://127.0.0.1:9")

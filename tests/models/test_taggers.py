@@ -35,14 +35,14 @@ def shipped(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_students_learn_what_the_teacher_knows(folder: Path, tag_teacher_folder: Path, toy_tags: Path) -> None:
     test = load_data(toy_tags)["test"]
-    found = evaluate(Classifier.load(folder), test, Classifier.load(tag_teacher_folder))
+    found = evaluate(Classifier.from_pretrained(folder), test, Classifier.from_pretrained(tag_teacher_folder))
     assert found["teacher_span_f1"] > 0.9
     assert found["span_f1"] > 0.8
     assert found["agreement"] > 0.9
 
 
 def test_neighbours_and_padding_change_nothing(folder: Path) -> None:
-    classifier = Classifier.load(folder)
+    classifier = Classifier.from_pretrained(folder)
     alone = classifier.logits([WORDS])
     among = classifier.logits([["rome"], WORDS, ["anna"] * 40])
     np.testing.assert_allclose(among[1 : len(WORDS) + 1], alone, atol=1e-5)
@@ -55,7 +55,7 @@ def test_neighbours_and_padding_change_nothing(folder: Path) -> None:
 
 
 def test_onnx_says_what_torch_says(folder: Path, shipped: Path, toy_tags: Path) -> None:
-    classifier, predictor = Classifier.load(folder), Predictor(shipped)
+    classifier, predictor = Classifier.from_pretrained(folder), Predictor(shipped)
     test = load_data(toy_tags)["test"]
     np.testing.assert_allclose(predict_dataset(predictor, test), predict_dataset(classifier, test), atol=1e-3)
     text = "mr. k saw st. ives, and o'hara saw new york."
@@ -65,7 +65,7 @@ def test_onnx_says_what_torch_says(folder: Path, shipped: Path, toy_tags: Path) 
 
 def test_the_pipeline_finds_the_spans_that_predict_finds(folder: Path) -> None:
     tagger = pipeline("token-classification", model=str(folder), aggregation_strategy="simple")
-    classifier = Classifier.load(folder)
+    classifier = Classifier.from_pretrained(folder)
     for sentence in sentences(30, 500):
         text = " ".join(word for word, _ in sentence)
         theirs = [(span["entity_group"], span["start"], span["end"]) for span in tagger(text)]
@@ -82,7 +82,7 @@ def test_spans_of_a_text_lie_where_they_say(shipped: Path) -> None:
 def test_long_sentences_are_read_in_windows(folder: Path, shipped: Path) -> None:
     words = [word for sentence in sentences(700) for word, _ in sentence]
     assert len(words) > 4000
-    classifier = Classifier.load(folder)
+    classifier = Classifier.from_pretrained(folder)
     logits = classifier.logits([words])
     assert logits.shape == (len(words), 5)
     assert np.abs(logits).sum(1).min() > 0  # no word is left out
@@ -97,7 +97,7 @@ def test_odd_words(folder: Path, shipped: Path) -> None:
     found = Predictor(shipped)([words, ""])
     assert len(found[0]["tags"]) == len(words)
     assert found[1] == {"tokens": [], "tags": [], "scores": [], "spans": []}
-    assert Classifier.load(folder).tag(words)["tags"] == found[0]["tags"]
+    assert Classifier.from_pretrained(folder).tag(words)["tags"] == found[0]["tags"]
 
 
 def test_int8_agrees(folder: Path, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_student_of_words_learns_from_a_teacher_of_pieces(
     arguments = {"num_train_epochs": 20, "per_device_train_batch_size": 16, "learning_rate": 5e-3}
     teacher = Teacher(tag_teacher_folder, max_length=64)
     distill(teacher, data, tmp_path / "student", DistillSettings(student, arguments=arguments))
-    both = Classifier.load(tmp_path / "student"), Classifier.load(tag_teacher_folder)
+    both = Classifier.from_pretrained(tmp_path / "student"), Classifier.from_pretrained(tag_teacher_folder)
     assert evaluate(both[0], data["test"], both[1])["agreement"] > 0.9
     for classifier in both:  # neighbours change nothing, whatever the tokens
         among = classifier.logits([["rome"], WORDS, ["anna"] * 40])[1 : len(WORDS) + 1]
@@ -157,7 +157,7 @@ def test_teaching_live_is_teaching_from_the_cache(tag_teacher_folder: Path, toy_
         )
         teacher = Teacher(tag_teacher_folder, max_length=64, dtype="float32")
         folders.append(distill(teacher, data, tmp_path / str(live), settings))
-    cached, live_too = (predict_dataset(Classifier.load(folder), data["test"]) for folder in folders)
+    cached, live_too = (predict_dataset(Classifier.from_pretrained(folder), data["test"]) for folder in folders)
     np.testing.assert_allclose(cached, live_too, atol=1e-3)
 
 

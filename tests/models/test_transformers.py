@@ -59,11 +59,13 @@ def test_a_small_bert_learns_and_ships(
     settings = DistillSettings(StudentSettings("bert-tiny", max_length=48), arguments=ARGUMENTS)
     folder = distill(teacher, data, tmp_path / "student", settings)
     scores = evaluate(
-        Classifier.load(folder), data["test"], Classifier.load(teacher_folder if not tagging else tag_teacher_folder)
+        Classifier.from_pretrained(folder),
+        data["test"],
+        Classifier.from_pretrained(teacher_folder if not tagging else tag_teacher_folder),
     )
     assert scores["agreement"] > 0.85
     export_model(folder, tmp_path / "shipped", min_agreement=1.0)
-    predictor, classifier = Predictor(tmp_path / "shipped"), Classifier.load(folder)
+    predictor, classifier = Predictor(tmp_path / "shipped"), Classifier.from_pretrained(folder)
     texts: list[Any] = [["anna", "went", "to", "rome"]] if tagging else ["a great film", "", "x" * 3000]
     np.testing.assert_allclose(predictor.logits(texts), classifier.logits(texts), atol=1e-3)
     if not tagging:

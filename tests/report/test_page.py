@@ -17,7 +17,7 @@ import pytest
 from eyas.errors import DataError
 from eyas.exam.best import find_best
 from eyas.exam.plan import Plan
-from eyas.exam.results import PREDICTIONS, RESULTS, TWIN, Requirements, candidates, load, winner
+from eyas.exam.results import PREDICTIONS, RESULTS, TWIN, Requirements, candidates, load_exam, winner
 from eyas.exam.run import run_exam
 from eyas.report import write_page
 from eyas.report.charts import as_file, pareto
@@ -63,7 +63,7 @@ def test_which_texts_helped(plan: Plan, exam: Path, browser: Any, tmp_path: Path
     more = replace(plan.data[0], name="more", augment=("tang:2",), mixup=0.4)
     one = {"students": plan.students[:1], "baselines": False, "twins": False}
     run_exam(plan.model_copy(update={"data": (*plan.data, more), **one}), folder)
-    table = candidates(load(folder))
+    table = candidates(load_exam(folder))
     rows = helped(folder, table)
     pair = [(plan.data[0].name, ""), ("more", "tang:2, mixup 0.4")]
     assert [(row.dataset, row.transfer) for row in rows] == pair
@@ -89,7 +89,7 @@ def test_which_recipe(plan: Plan, exam: Path, browser: Any, tmp_path: Path) -> N
     shutil.copytree(exam, folder)
     recipes = ("logit-mse", "soft-targets", "soft-targets loss=huber")
     run_exam(plan.model_copy(update={"students": plan.students[:1], "baselines": False, "recipes": recipes}), folder)
-    table = candidates(load(folder))
+    table = candidates(load_exam(folder))
     rows = taught(folder, table)
     against = {"logit-mse": "", "soft-targets": "logit-mse", "soft-targets loss=huber": "soft-targets"}
     assert {row.recipe: row.against for row in rows} == {**against, "hard-labels": "logit-mse"}
@@ -221,7 +221,7 @@ def test_filtering_by_recipe(page: Any) -> None:
 
 
 def test_the_verdict_is_the_winners(page: Any, exam: Path) -> None:
-    table = candidates(load(exam))
+    table = candidates(load_exam(exam))
     index, good = winner(table, Requirements())
     assert page.locator("h1").inner_text() == sentence(dict(table.loc[index]), good, Requirements())
     assert page.locator("tr.winner").count() == 1
@@ -267,7 +267,7 @@ def test_an_exam_without_a_teacher_or_without_costs(exam: Path, tmp_path: Path) 
 
 
 def test_charts_for_documents(exam: Path, tmp_path: Path) -> None:
-    table = candidates(load(exam))
+    table = candidates(load_exam(exam))
     as_file(pareto(table.assign(front=mark_front(table))), tmp_path / "chart.svg")
     assert (tmp_path / "chart.svg").read_text().startswith("<svg")
 

@@ -63,7 +63,7 @@ def test_permuted_labels_are_proved(teacher_folder: Path, tmp_path: Path, toy_da
     out = distill(teacher, data, tmp_path / "out", settings)
     from eyas import Classifier, evaluate
 
-    scores = evaluate(Classifier.load(out), data["test"], Classifier(teacher.model, teacher.tokenizer))
+    scores = evaluate(Classifier.from_pretrained(out), data["test"], Classifier(teacher.model, teacher.tokenizer))
     assert scores["accuracy"] > 0.9
     assert scores["agreement"] > 0.9
 
@@ -114,8 +114,9 @@ def test_another_teacher_is_another_run(teacher: Teacher, toy_data: Path, tmp_pa
     settings = DistillSettings(SMALL, arguments=QUICK)
     out = distill(teacher, load_data(toy_data), tmp_path / "out", settings)
     teacher.model.classifier.bias.data += 1
+    other = Teacher(teacher.model, teacher.tokenizer, max_length=64)
     with pytest.raises(OutputError, match="teacher_fingerprint"):
-        distill(teacher, load_data(toy_data), out, settings)
+        distill(other, load_data(toy_data), out, settings)
 
 
 def test_unlabelled_validation(teacher: Teacher, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def apart(teacher: Teacher, toy_data: Path, tmp_path_factory: pytest.TempPathFac
 
 
 def test_members_learn_together(ensemble: Path, toy_data: Path) -> None:
-    classifier, test = Classifier.load(ensemble), load_data(toy_data)["test"]
+    classifier, test = Classifier.from_pretrained(ensemble), load_data(toy_data)["test"]
     weights = classifier.model.get_buffer("weights")
     assert float(weights.sum()) == pytest.approx(1.0)
     assert not torch.allclose(weights, torch.full((3,), 1 / 3))
@@ -51,7 +51,7 @@ def test_members_learn_together(ensemble: Path, toy_data: Path) -> None:
 def test_ships_as_one_graph(ensemble: Path, toy_data: Path, tmp_path: Path, int8: bool) -> None:
     export_model(ensemble, tmp_path / "shipped", int8=int8, min_agreement=0.9)
     texts = load_data(toy_data)["test"]["text"][:50]
-    ours, shipped = Classifier.load(ensemble).logits(texts), Predictor(tmp_path / "shipped").logits(texts)
+    ours, shipped = Classifier.from_pretrained(ensemble).logits(texts), Predictor(tmp_path / "shipped").logits(texts)
     assert len(list((tmp_path / "shipped").glob("*.onnx"))) == 1
     if not int8:
         np.testing.assert_allclose(ours, shipped, atol=1e-4)
@@ -66,13 +66,13 @@ def test_pairs_learn_together(pair_teacher_folder: Path, toy_pairs: Path, tmp_pa
         student, "soft-targets", {"mutual": 1.0, "weights": "learned"}, arguments=STUDENT_ARGUMENTS
     )
     folder = distill(Teacher(pair_teacher_folder, max_length=64), data, tmp_path / "s", settings)
-    assert evaluate(Classifier.load(folder), data["validation"])["accuracy"] > 0.8
+    assert evaluate(Classifier.from_pretrained(folder), data["validation"])["accuracy"] > 0.8
 
 
 def test_joined_members_answer_as_they_did(apart: list[Path], toy_data: Path, tmp_path: Path) -> None:
     texts = load_data(toy_data)["test"]["text"][:20]
-    joined = Classifier.load(join(apart, tmp_path / "joined"))
-    mean = np.mean([Classifier.load(folder).logits(texts) for folder in apart], 0)
+    joined = Classifier.from_pretrained(join(apart, tmp_path / "joined"))
+    mean = np.mean([Classifier.from_pretrained(folder).logits(texts) for folder in apart], 0)
     np.testing.assert_allclose(joined.logits(texts), mean, atol=1e-5)
 
 
@@ -119,7 +119,7 @@ def test_fewest_members_that_keep_the_score(
     assert chosen.score >= whole.score - 0.05
     cheaper = [found for found in others if found.parameters < chosen.parameters]
     assert all(found.score < whole.score - 0.05 for found in cheaper)
-    small = Classifier.load(tmp_path / "small")
+    small = Classifier.from_pretrained(tmp_path / "small")
     assert evaluate(small, rows)["accuracy"] == pytest.approx(chosen.score)
     with pytest.raises(ModelError, match="BertForSequenceClassification, expected an ensemble"):
         prune_ensemble(teacher_folder, rows, tmp_path / "y")

@@ -65,7 +65,7 @@ def test_every_recipe_trains_a_transformer(recipe: str, teacher: Teacher, toy_da
     with safe_open(folder / "model.safetensors", framework="np") as file:
         names = set(file.keys())
     assert not any("projections" in name for name in names)
-    assert Classifier.load(folder).logits(["a great film"]).shape == (1, 2)
+    assert Classifier.from_pretrained(folder).logits(["a great film"]).shape == (1, 2)
 
 
 @pytest.mark.parametrize("attention", ATTENTION_LOSSES)
@@ -79,7 +79,7 @@ def test_losses_of_a_recipe_by_name(
     student = StudentSettings("bert", layers=1, max_length=48, **size)
     settings = DistillSettings(student, "tinybert", options, arguments=QUICK)
     folder = distill(teacher, load_data(toy_data), tmp_path / "out", settings)
-    assert np.isfinite(Classifier.load(folder).logits(["a great film"])).all()
+    assert np.isfinite(Classifier.from_pretrained(folder).logits(["a great film"])).all()
 
 
 def test_losses_of_logits_by_name() -> None:
@@ -126,7 +126,7 @@ def test_a_narrow_student_learns_the_teachers_inside(teacher: Teacher, toy_data:
     student = StudentSettings("bert", layers=2, hidden_size=16, feed_forward=32, max_length=48)
     arguments = {"num_train_epochs": 10, "per_device_train_batch_size": 16, "learning_rate": 2e-3}
     folder = distill(teacher, data, tmp_path / "out", DistillSettings(student, "tinybert", arguments=arguments))
-    assert evaluate(Classifier.load(folder), data["test"])["accuracy"] > 0.85
+    assert evaluate(Classifier.from_pretrained(folder), data["test"])["accuracy"] > 0.85
 
 
 @pytest.mark.parametrize("start", ["first", "last", "skip", "2,1"])
@@ -166,7 +166,7 @@ def test_a_student_starts_from_a_pretrained_folder(teacher: Teacher, toy_data: P
     arguments = {**QUICK, "max_steps": 60, "learning_rate": 1e-3}
     general = DistillSettings(StudentSettings("bert", hidden_size=16, heads=2, max_length=48), arguments=arguments)
     folder = distill(teacher, data, tmp_path / "general", general)
-    theirs = Classifier.load(folder).model
+    theirs = Classifier.from_pretrained(folder).model
     settings = StudentSettings("bert", layers=1, max_length=48, init=str(folder))
     student, _ = create_student(settings, teacher, data["train"])
     assert (student.config.num_hidden_layers, student.config.hidden_size) == (1, 16)
@@ -174,7 +174,7 @@ def test_a_student_starts_from_a_pretrained_folder(teacher: Teacher, toy_data: P
     assert torch.equal(student.state_dict()[query], theirs.state_dict()[query])
     assert settings.copies_layers(32)
     out = distill(teacher, data, tmp_path / "out", DistillSettings(settings, "patient-skip", arguments=QUICK))
-    assert Classifier.load(out).logits(["a great film"]).shape == (1, 2)
+    assert Classifier.from_pretrained(out).logits(["a great film"]).shape == (1, 2)
     with pytest.raises(ModelError, match=r"expected a model folder|No init"):
         create_student(StudentSettings("bert", init=str(tmp_path / "none")), teacher, data["train"])
 
@@ -228,7 +228,7 @@ def test_the_teacher_reads_no_further_than_a_student_of_layers(
     folder = distill(
         teacher, load_data(toy_data), tmp_path / "a", DistillSettings(student, "tinybert", arguments=QUICK)
     )
-    assert Classifier.load(folder).max_length == 4
+    assert Classifier.from_pretrained(folder).max_length == 4
     text = ["a film that goes on and on"]
     assert teacher.reading(4).tokenize(text)["input_ids"].shape == (1, 4)
     assert teacher.tokenize(text)["input_ids"].shape[1] > 4
@@ -597,7 +597,7 @@ def test_a_tagger_learns_from_layers(recipe: str, tag_teacher: Teacher, toy_tags
     arguments = {**QUICK, "max_steps": 120, "learning_rate": 1e-3}
     settings = DistillSettings(student, recipe, arguments=arguments)
     folder = distill(tag_teacher, load_data(toy_tags), tmp_path / "out", settings)
-    scores = evaluate(Classifier.load(folder), load_data(toy_tags)["test"])
+    scores = evaluate(Classifier.from_pretrained(folder), load_data(toy_tags)["test"])
     assert scores["accuracy"] > 0.85  # 58 % of the tags are O
 
 

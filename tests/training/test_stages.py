@@ -57,7 +57,7 @@ def compressed(rate: float = 1e-3) -> list[Stage]:
 def test_a_stage_transforms_the_student_before_and_after(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
     settings = DistillSettings(StudentSettings("bert", layers=1, max_length=48), compressed, arguments=ARGUMENTS)
     folder = distill(Teacher(teacher_folder, max_length=64), load_data(toy_data), tmp_path / "student", settings)
-    model: Any = Classifier.load(folder).model
+    model: Any = Classifier.from_pretrained(folder).model
     assert type(model).__name__ == "BertForSequenceClassification"
     weight = _feed_forward(model).weight
     assert torch.linalg.matrix_rank(weight, rtol=1e-4) == 4
@@ -106,11 +106,11 @@ def test_distillation_starts_from_a_given_model_with_its_head(
 ) -> None:
     data, teacher = load_data(toy_data), Teacher(teacher_folder, max_length=64)
     settings = DistillSettings(StudentSettings("static", embedding_size=16), "logit-mse", arguments=ARGUMENTS)
-    first = Classifier.load(distill(teacher, data, tmp_path / "first", settings))
+    first = Classifier.from_pretrained(distill(teacher, data, tmp_path / "first", settings))
     before = {name: value.clone() for name, value in first.model.state_dict().items()}
     still = DistillSettings(recipe="logit-mse", arguments={"max_steps": 1, "learning_rate": 1e-9})
     folder = distill(teacher, data, tmp_path / "second", still, start=(first.model, first.tokenizer))
-    after = Classifier.load(folder).model.state_dict()
+    after = Classifier.from_pretrained(folder).model.state_dict()
     assert all(torch.allclose(after[name], value, atol=1e-6) for name, value in before.items())
     tinybert = DistillSettings(recipe="tinybert", arguments=ARGUMENTS)
     with pytest.raises(ModelError, match="looks at the teacher's layers"):

@@ -74,7 +74,7 @@ def test_only_layers_learn(teacher: Teacher, toy_data: Path, tmp_path: Path) -> 
     quick: dict[str, Any] = {"max_steps": 6, "eval_strategy": "no", "save_strategy": "no"}
     quick |= {"load_best_model_at_end": False}
     folder = distill(teacher, data, tmp_path / "s", DistillSettings(settings, "theseus", arguments=quick))
-    after = Classifier.load(folder).model.state_dict()
+    after = Classifier.from_pretrained(folder).model.state_dict()
     set_seed(0)
     before = create_student(settings, teacher, data["train"])[0].state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}

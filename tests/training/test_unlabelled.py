@@ -40,7 +40,7 @@ def test_a_tagger_learns_from_unlabelled_sentences(
     for recipe in ("soft-targets", "hard-labels"):
         settings = DistillSettings(student, recipe, arguments=arguments)
         folder = distill(Teacher(tag_teacher_folder, max_length=64), data, tmp_path / recipe, settings, more)
-        scores[recipe] = evaluate(Classifier.load(folder), data["test"])["span_f1"]
+        scores[recipe] = evaluate(Classifier.from_pretrained(folder), data["test"])["span_f1"]
     assert scores["soft-targets"] > scores["hard-labels"]
     assert scores["soft-targets"] > 0.8
 
@@ -73,5 +73,5 @@ def test_other_tasks_learn_from_unlabelled_texts(kind: str, recipe: str, tiny_be
     arguments = {"num_train_epochs": 40, "per_device_train_batch_size": 16, "learning_rate": 5e-3}
     settings = DistillSettings(StudentSettings("static", embedding_size=16), recipe, arguments=arguments)
     folder = distill(Teacher(teacher), data, tmp_path / "student", settings, more)
-    scores = evaluate(Classifier.load(folder), data["validation"], Classifier.load(teacher))
+    scores = evaluate(Classifier.from_pretrained(folder), data["validation"], Classifier.from_pretrained(teacher))
     assert scores["agreement"] > 0.6

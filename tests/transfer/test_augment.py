@@ -243,7 +243,7 @@ def test_doubts_choose_what_widens_the_gap(
     """Over many texts, the words that the gradient chooses part student and teacher more than any neighbours do."""
     data = load_data(toy_data)
     task_texts = data["train"].select(range(60))
-    student = Classifier.load(students["cnn", False])
+    student = Classifier.from_pretrained(students["cnn", False])
     vocabulary = Vocabulary.of_model(teacher.model, teacher.tokenizer, (), size=15)
 
     def gap(texts: list[str]) -> float:
@@ -323,7 +323,7 @@ def test_a_student_learns_from_masked_texts(teacher: Teacher, toy_data: Path, ma
         student = StudentSettings("cnn", embeddings, hidden_size=16)
         made = DistillSettings(student, arguments=arguments, transfer=settings)
         folder = distill(teacher, data, tmp_path / Path(embeddings).stem, made)
-        classifier = Classifier.load(folder)
+        classifier = Classifier.from_pretrained(folder)
         ids = classifier.tokenizer("the [MASK] film")["input_ids"]
         assert len(ids) == 4
         assert classifier.tokenizer.convert_ids_to_tokens(ids)[2] == "[MASK]"

@@ -109,7 +109,7 @@ def test_students_learn_from_blended_texts(
     arguments = {**STUDENT_ARGUMENTS, "num_train_epochs": 20}
     settings = DistillSettings(student, arguments=arguments, transfer=transfer)
     folder = distill(teacher, data, tmp_path / "student", settings)
-    assert evaluate(Classifier.load(folder), data["test"])["accuracy"] > 0.8
+    assert evaluate(Classifier.from_pretrained(folder), data["test"])["accuracy"] > 0.8
 
 
 def test_what_can_not_be_blended(toy_pairs: Path, pair_teacher_folder: Path, toy_data: Path, teacher: Teacher) -> None:

@@ -135,10 +135,10 @@ def test_a_selector_learns_to_leave_out_what_harms(
     wrong = np.arange(len(rows)) % 2 == 0
     rows = rows.remove_columns("method").add_column("method", np.where(wrong, "wrong", "right").tolist())
     theirs = np.where(wrong[:, None], -theirs, theirs)
-    student = Classifier.load(students["static", False])
+    student = Classifier.from_pretrained(students["static", False])
     scores = LearnedSelector(rounds=120).scores(rows, theirs, student, data["validation"])
     again = LearnedSelector(rounds=120).scores(
-        rows, theirs, Classifier.load(students["static", False]), data["validation"]
+        rows, theirs, Classifier.from_pretrained(students["static", False]), data["validation"]
     )
     assert (again == scores).all()
     assert scores[~wrong].mean() > scores[wrong].mean()

@@ -1,7 +1,5 @@
 """What the commands share: their options, and what they do with them. Heavy imports inside."""
 
-import logging
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eyas.settings import DATA, METHOD, OUTPUT, STUDENT, TRAINING, Columns
+from eyas.verbosity import set_verbosity_info, set_verbosity_warning
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
     from eyas.evaluation.evaluate import Predicts
-
-logger = logging.getLogger("eyas")
 
 
 class Precision(StrEnum):
@@ -111,7 +108,7 @@ def open_classifier(folder: str) -> "Predicts":
         return Predictor(folder)
     from eyas.models.classifier import Classifier
 
-    return Classifier.load(folder)
+    return Classifier.from_pretrained(folder)
 
 
 def log_to_stderr(quiet: bool) -> None:
@@ -121,8 +118,4 @@ def log_to_stderr(quiet: bool) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.handlers = [handler]
-    logger.propagate = False
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    (set_verbosity_warning if quiet else set_verbosity_info)()

@@ -146,7 +146,7 @@ def export(
 def push(
     folder: Annotated[str, typer.Argument(help="Exported folder, student or teacher.", show_default=False)],
     repository: Annotated[str, typer.Argument(help="USER/NAME on the Hub.", show_default=False)],
-    licence: Annotated[
+    license: Annotated[
         str | None, typer.Option(help="For the model card, as the Hub spells it.", show_default="unknown")
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="A new repository that only you see.")] = False,
@@ -154,9 +154,9 @@ def push(
 ) -> None:
     """Upload a model with its card to the Hugging Face Hub."""
     log_to_stderr(quiet)
-    from eyas.export.push import push as run
+    from eyas.export.push import push_to_hub
 
-    logger.info("Uploaded to %s.", run(folder, repository, licence, private))
+    logger.info("Uploaded to %s.", push_to_hub(folder, repository, license, private))
 
 
 def _parity_texts(model: str, data: str, columns: Columns) -> list[tuple[Any, ...]]:

@@ -12,7 +12,7 @@ from eyas.data.datasets import load_data
 from eyas.errors import MissingExtraError, install_hint
 from eyas.exam.best import best_row
 from eyas.exam.plan_file import make_plan
-from eyas.exam.results import candidates, load
+from eyas.exam.results import candidates, load_exam
 from eyas.exam.run import run_exam
 from eyas.report import ship, write_page
 from eyas.settings import FinetuneSettings
@@ -60,8 +60,8 @@ def run(out: Path, seed: int = 0, overwrite: bool = False) -> Path:
     )
     folder = run_exam(plan, out / "exam")
     page = write_page(folder)
-    table = candidates(load(folder))
-    best, good = best_row(load(folder), table)
+    table = candidates(load_exam(folder))
+    best, good = best_row(load_exam(folder), table)
     shipped = ship(folder, best, out / "shipped", overwrite=True)
     _print_table(table)
     target = "keeps 97 % of the teacher on the validation split" if good else "is the closest to the teacher"

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from eyas.errors import DataError
-from eyas.exam.results import Requirements, candidates, load, plain, winner
+from eyas.exam.results import Requirements, candidates, load_exam, plain, winner
 
 
 def find_best(
@@ -21,7 +21,7 @@ def find_best(
         DataError: no student is good enough, and how far the best are; an unknown data set.
     """
     requirements = requirements or Requirements()
-    trials = load(folder)
+    trials = load_exam(folder)
     table = candidates(trials)
     names = list(dict.fromkeys(trials["dataset"]))
     if dataset is None and len(names) > 1:

@@ -37,7 +37,7 @@ COST_COLUMNS = [
 ]
 
 
-def load(folder: str | Path) -> pd.DataFrame:
+def load_exam(folder: str | Path) -> pd.DataFrame:
     """The trials of an exam, one a row, with the cost of each and its retention.
 
     Raises:

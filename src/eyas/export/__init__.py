@@ -69,7 +69,7 @@ def export_model(
     """
     if openvino:
         load_openvino()  # or say that it is missing before the work
-    classifier = Classifier.load(model)
+    classifier = Classifier.from_pretrained(model)
     classifier.max_length = min(classifier.max_length, max_length or classifier.max_length)
     pair = bool(getattr(classifier.model.config, "pair", False))
     sample = texts or _sample(Path(model))

@@ -41,7 +41,7 @@ from sentence_transformers import SentenceTransformer
 print(SentenceTransformer("{name}").encode({example}))"""
 OTHER = """from eyas import Classifier
 
-print(Classifier.load("{name}").logits({example}))"""
+print(Classifier.from_pretrained("{name}")({example}))"""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def model_card(folder: Path, name: str) -> str:
     single = '{"text": "first text", "text_pair": "second text"}' if pair else '["some text"]'
     wording = WORDING[task.kind]
     if wording.use is OTHER and pair:
-        single = '["first text"], ["second text"]'
+        single = '[("first text", "second text")]'
     run = run_settings(folder)
     return _render(
         about,

@@ -1,5 +1,6 @@
 """A model folder on the Hugging Face Hub, with its card."""
 
+import os
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -23,10 +24,10 @@ UPLOADED = (
 FORBIDDEN = (401, 403)
 
 
-def push(
-    folder: str | Path,
-    repository: str,
-    licence: str | None = None,
+def push_to_hub(
+    folder: str | os.PathLike[str],
+    repo_id: str,
+    license: str | None = None,
     private: bool = False,
     endpoint: str | None = None,
 ) -> str:
@@ -36,8 +37,9 @@ def push(
     test itself with.
 
     Args:
-        repository: USER/NAME.
-        licence: for the card, as the Hub spells it ("apache-2.0").
+        folder: what `export_model`, `distill` or `finetune` wrote.
+        repo_id: USER/NAME.
+        license: for the card, as the Hub spells it ("apache-2.0").
         private: of a new repository.
         endpoint: of the Hub; by default the one that huggingface_hub is set to.
 
@@ -49,10 +51,10 @@ def push(
         ModelError: a folder with a config.json that holds no classifier, tagger or encoder of texts.
     """
     source = Path(folder)
-    card = ModelCard(_card(source, repository))
-    _check_name(repository)
-    if licence:
-        card.data.license = licence  # type: ignore[attr-defined]
+    card = ModelCard(_card(source, repo_id))
+    _check_name(repo_id)
+    if license:
+        card.data.license = license  # type: ignore[attr-defined]
     names = (file.relative_to(source).as_posix() for file in sorted(source.rglob("*")) if file.is_file())
     operations = [
         CommitOperationAdd(name, source / name) for name in names if any(fnmatch(name, pattern) for pattern in UPLOADED)
@@ -60,8 +62,8 @@ def push(
     operations.append(CommitOperationAdd(CARD, str(card).encode()))
     api = HfApi(endpoint=endpoint)
     try:
-        api.create_repo(repository, private=private, exist_ok=True)
-        return str(api.create_commit(repository, operations, commit_message="Add the model").commit_url)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        return str(api.create_commit(repo_id, operations, commit_message="Add the model").commit_url)
     except Exception as error:  # also those of its HTTP client, which changes from version to version
         response = getattr(error, "response", None)
         advice = (
@@ -69,7 +71,7 @@ def push(
             if getattr(response, "status_code", None) in FORBIDDEN
             else ""
         )
-        raise ExportError(f"The Hub did not take {repository}: {str(error).strip()}{advice}") from None
+        raise ExportError(f"The Hub did not take {repo_id}: {str(error).strip()}{advice}") from None
 
 
 def _card(source: Path, repository: str) -> str:

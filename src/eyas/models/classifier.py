@@ -1,8 +1,8 @@
 """A trained model as a function from texts to logits, on torch."""
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -12,8 +12,7 @@ from torch import Tensor
 from eyas.models.loading import input_length, load_classifier, task_of_config
 from eyas.models.student import is_student
 from eyas.runtime.alignment import WordEncoder, pad
-from eyas.runtime.answers import Answer
-from eyas.runtime.predictor import tag
+from eyas.runtime.predict import PredictMixin
 from eyas.settings import MAX_LENGTH
 from eyas.tasks import Task
 from eyas.text import clean_texts, wrong_shape
@@ -23,10 +22,10 @@ TEXTS_PER_BATCH = 64
 UNSET = 100_000
 
 
-class Classifier:
+class Classifier(PredictMixin):
     """A model and its tokenizer: a student, a teacher, any Hugging Face classifier of texts or words.
 
-    Has the same face as `eyas.serve.Predictor`, which runs exported folders without torch.
+    It is called as `eyas.serve.Predictor`, which runs exported folders without torch.
 
     Args:
         max_length: tokens of a text that are read; by default what the tokenizer or the student says.
@@ -44,9 +43,16 @@ class Classifier:
         self.pair: bool | None = getattr(model.config, "pair", None)
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Load a student or teacher folder; raises ModelError."""
-        return cls(*load_classifier(folder))
+    def from_pretrained(cls, source: str | os.PathLike[str]) -> Self:
+        """Load a student or a teacher.
+
+        Args:
+            source: a folder or a Hub name.
+
+        Raises:
+            ModelError: no such model, or one that is no classifier or tagger.
+        """
+        return cls(*load_classifier(os.fspath(source)))
 
     @torch.no_grad()
     def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
@@ -77,10 +83,6 @@ class Classifier:
         own = is_student(self.model)
         limits = {"verbose": False} if own else {"truncation": True, "max_length": self.max_length}
         return self.tokenizer(*columns, padding=True, return_tensors="pt", **limits)
-
-    def tag(self, text: str | Sequence[str]) -> Answer:
-        """Tags and spans of one sentence; raises DataError where the model is no tagger."""
-        return tag(self, text)
 
     def _tag(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
         """[words of all sentences, tags], read at each word's first piece; long sentences in windows."""

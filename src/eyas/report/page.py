@@ -18,7 +18,7 @@ from eyas.exam.results import (
     TIMING,
     Requirements,
     candidates,
-    load,
+    load_exam,
     plain,
     read_rows,
     winner,
@@ -49,7 +49,7 @@ def write_page(folder: str | Path, requirements: Requirements | None = None) -> 
         DataError: no results there, or every trial failed.
     """
     folder, requirements = Path(folder).absolute(), requirements or Requirements()
-    trials = load(folder)
+    trials = load_exam(folder)
     table = candidates(trials)
     if table.empty:
         raise DataError(f"Every trial of {folder} failed; the first: {trials['error'].iloc[0]}")

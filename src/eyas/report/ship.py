@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from eyas.exam.results import PLAN, SHIPPED, candidates, load
+from eyas.exam.results import PLAN, SHIPPED, candidates, load_exam
 from eyas.outputs import RUN_FILE, OutputFolder
 from eyas.report.charts import as_file, pareto
 from eyas.report.verdict import mark_front
@@ -42,7 +42,7 @@ def ship(folder: str | Path, found: dict[str, Any], out: str | Path, overwrite: 
 
 
 def _of_dataset(folder: str | Path, name: str) -> pd.DataFrame:
-    table = candidates(load(folder))
+    table = candidates(load_exam(folder))
     table = table[table["dataset"] == name]
     return table.assign(front=mark_front(table))
 

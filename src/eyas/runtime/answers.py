@@ -53,6 +53,16 @@ ANSWERS: dict[Kind, Callable[[Task, np.ndarray, np.ndarray], Answer]] = {
     "vectors": lambda task, logits, _: {"vector": [float(value) for value in logits]},
 }
 
+# Answers of texts -> the names or numbers alone.
+PREDICTIONS: dict[Kind, Callable[[list[Answer]], Any]] = {
+    "classification": lambda answers: np.array([found["label"] for found in answers], dtype=str),
+    "tagging": lambda answers: [found["tags"] for found in answers],
+    "regression": lambda answers: np.array([found["score"] for found in answers], dtype=np.float32),
+    "multi-label": lambda answers: [found["labels"] for found in answers],
+    "aspects": lambda answers: [{name: one["label"] for name, one in found["aspects"].items()} for found in answers],
+    "vectors": lambda answers: np.array([found["vector"] for found in answers], dtype=np.float32),
+}
+
 
 def answer_words(task: Task, logits: np.ndarray, words: Sequence[str], places: Sequence[tuple[int, int]]) -> Answer:
     """The answer for one sentence.

@@ -9,24 +9,23 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-from eyas.errors import DataError, ExportError
+from eyas.errors import ExportError
 from eyas.runtime.alignment import WordEncoder
-from eyas.runtime.answers import Answer, answer, answer_words
 from eyas.runtime.crf import max_marginals
 from eyas.runtime.manifest import MODEL, TOKENIZER, Manifest
+from eyas.runtime.predict import PredictMixin
 from eyas.runtime.words import FastTokenizer
 from eyas.tasks import Task
-from eyas.text import clean_text, clean_texts, wrong_shape
+from eyas.text import clean_texts, wrong_shape
 
 # The graph's inputs, and what a tokenizer's encoding calls them.
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 
-Text = str | tuple[str, str] | list[str]
 # {input: [texts, tokens] int64} -> logits [texts, labels], of a tagger [texts, tokens, tags].
 Run = Callable[[dict[str, np.ndarray]], np.ndarray]
 
 
-class Predictor:
+class Predictor(PredictMixin):
     """Runs a folder that `eyas export` wrote.
 
     Texts go through the model one at a time, so the answer for a text never depends on its neighbours, not even
@@ -45,6 +44,7 @@ class Predictor:
         self.folder = Path(folder)
         self.manifest = Manifest.read(self.folder)
         self.task = Task(self.manifest.task, tuple(self.manifest.labels))
+        self.pair = self.manifest.pair
         self.label_names = self.manifest.labels
         self.data_labels = self.manifest.data_labels
         self._tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))
@@ -53,7 +53,7 @@ class Predictor:
                 f"{self.folder}: the tokenizer has {self._tokenizer.get_vocab_size():,} tokens, the model embeds "
                 f"{self.manifest.vocab_size:,}. The files belong to different models; export the model again."
             )
-        single = not self.manifest.pair and not self.task.is_tagging
+        single = not self.pair and not self.task.is_tagging
         self._fast = FastTokenizer.of(self._tokenizer, self.manifest.max_length) if single else None
         self._run, self._inputs = self._open(threads)
         if self_test:
@@ -73,32 +73,6 @@ class Predictor:
 
         return run, [node.name for node in session.get_inputs()]
 
-    def __call__(self, texts: Sequence[Text]) -> list[Answer]:
-        """Predict a list of texts.
-
-        Args:
-            texts: strings; for a model of pairs, pairs of strings; for a tagger strings or lists of words. A flat
-                list is a batch, never a pair.
-
-        Returns:
-            For each text what `eyas.runtime.answers` has for the task: for classification {"label": str,
-            "score": float}, the score its probability. A tagger's places are characters of a string, or words of a
-            list.
-
-        Raises:
-            DataError: something else than text; names its index.
-        """
-        if isinstance(texts, str):
-            raise DataError(f"Expected a list of texts, got the string {texts!r:.60}. Pass [text].")
-        if self.task.is_tagging:
-            return [self.tag(text) for text in texts]
-        firsts, seconds = self._columns(texts)
-        return [answer(self.task, row) for row in self.logits(firsts, seconds)]
-
-    def tag(self, text: str | Sequence[str]) -> Answer:
-        """Tags and spans of one sentence; raises DataError where the model is no tagger."""
-        return tag(self, text)
-
     @cached_property
     def words(self) -> WordEncoder:
         return WordEncoder(self._tokenizer, self.manifest.unknown)
@@ -111,8 +85,8 @@ class Predictor:
         """
         if self.task.is_tagging:
             return self._finite(self._tag(texts))
-        if self.manifest.pair != (pairs is not None):
-            raise wrong_shape(self.manifest.pair)
+        if self.pair != (pairs is not None):
+            raise wrong_shape(self.pair)
         result = np.empty((len(texts), len(self.label_names)), dtype=np.float32)
         if not len(texts):
             return result
@@ -160,14 +134,6 @@ class Predictor:
         feed = {"input_ids": row, "attention_mask": np.ones_like(row), "token_type_ids": np.zeros_like(row)}
         return {name: feed[name] for name in self._inputs}
 
-    def _columns(self, texts: Sequence[Any]) -> tuple[list[Any], list[Any] | None]:
-        if not self.manifest.pair:
-            return list(texts), None
-        for index, pair in enumerate(texts):
-            if not isinstance(pair, tuple | list) or len(pair) != 2:
-                raise DataError(f"Text {index} is {pair!r:.60}, but this model compares two texts: pass (text, text).")
-        return [pair[0] for pair in texts], [pair[1] for pair in texts]
-
     def _self_test(self) -> None:
         for example in self.manifest.self_test:
             pairs = None if example.get("text_pair") is None else [example["text_pair"]]
@@ -181,21 +147,3 @@ class Predictor:
                     f"{difference:.3f}, allowed is {self.manifest.tolerance}). int8 arithmetic differs between "
                     "processors: export on this kind of machine, or without --int8."
                 )
-
-
-def tag(model: Any, text: str | Sequence[str]) -> Answer:
-    """Tags and spans of one sentence, by a `Predictor` or a torch `Classifier`.
-
-    Args:
-        text: a string (places are then characters) or a list of words (places are words).
-    """
-    if not model.task.is_tagging:
-        raise DataError(f"This model does {model.task.describe()}, not tagging.")
-    if isinstance(text, str):
-        text = clean_text(text)
-        places = model.words.split(text)
-        words = [text[start:end] for start, end in places]
-    else:
-        words = [clean_text(word, index) for index, word in enumerate(text)]
-        places = [(index, index + 1) for index in range(len(words))]
-    return answer_words(model.task, model.logits([words]), words, places)

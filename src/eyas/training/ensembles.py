@@ -89,7 +89,7 @@ def prune_ensemble(
     Raises:
         ModelError: the model is no ensemble.
     """
-    classifier = Classifier.load(folder)
+    classifier = Classifier.from_pretrained(folder)
     model = classifier.model
     if not isinstance(model, EnsembleForSequenceClassification):
         raise ModelError(f"{folder} is a {type(model).__name__}, expected an ensemble to take members from.")
@@ -138,7 +138,7 @@ def join(
         raise ModelError(f"No combination {combination!r}. Expected one of {', '.join(COMBINATIONS)}.")
     if combination == WEIGHTS and rows is None:
         raise ModelError("Weights are fitted on validation texts: give --data.")
-    parts = [Classifier.load(folder) for folder in folders]
+    parts = [Classifier.from_pretrained(folder) for folder in folders]
     names = [_architecture(part, folder) for part, folder in zip(parts, folders, strict=True)]
     _check_alike(parts, folders)
     first: Any = parts[0].model.config

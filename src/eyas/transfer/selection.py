@@ -109,9 +109,9 @@ def _scores(selection: Selection, task: Task, rows: Dataset, theirs: np.ndarray,
     """[rows] the higher, the sooner a text is kept."""
     lengths = word_counts_of(rows)
     if selection.rule == "learned":
-        return _learned(Classifier.load(selection.student), task, rows, theirs, validation)
+        return _learned(Classifier.from_pretrained(selection.student), task, rows, theirs, validation)
     if selection.rule == "disagreement":
-        ours = aligned_logits(Classifier.load(selection.student), rows)
+        ours = aligned_logits(Classifier.from_pretrained(selection.student), rows)
         return _mean_of_rows(np.abs(task.probabilities(ours) - task.probabilities(theirs)).sum(1), lengths)
     sureness = _mean_of_rows(softmax(task.decisions(theirs)).max(1), lengths * len(task.groups))
     return sureness if selection.rule == "confident" else -sureness

@@ -1,0 +1,93 @@
+"""Distillation as a scikit-learn estimator."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import GroupShuffleSplit
+from sklearn.utils.validation import check_is_fitted
+
+from eyas.api import TrainedModel, distill
+from eyas.data.datasets import load_data
+from eyas.errors import ModelError
+from eyas.settings import Columns, DistillSettings, StudentSettings
+from eyas.teachers import Teacher
+
+VALIDATION_SHARE = 0.1
+
+
+class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn has no types
+    """A student of single texts that fits, predicts, clones and pickles as scikit-learn's classifiers do.
+
+    It reads texts, not numbers, so scikit-learn's `check_estimator` is not for it. A tenth of the texts is split off
+    to choose the best epoch. After `fit`, `classes_` has the labels, sorted, and `classifier_` the `Classifier`.
+
+    Args:
+        teacher: a fine-tuned classifier: a folder, a Hub name or a loaded `Teacher`.
+        student: an architecture or `StudentSettings`.
+        recipe: the method; by default what suits, see `DistillSettings`.
+        epochs: by default about 4,000 steps.
+        seed: for the split, weights, order and dropout.
+        label_map: {teacher's label name: label in `y`}, where they can't be matched otherwise.
+        out: the student's folder; by default the student is in memory alone. Leave it out in a search: its fits would
+            all write there.
+    """
+
+    def __init__(
+        self,
+        teacher: str | Path | TrainedModel | Teacher,
+        student: str | StudentSettings = "cnn",
+        recipe: str | None = None,
+        epochs: float | None = None,
+        seed: int = 0,
+        label_map: dict[str, Any] | None = None,
+        out: str | Path | None = None,
+    ) -> None:
+        self.teacher, self.student, self.recipe = teacher, student, recipe
+        self.epochs, self.seed, self.label_map, self.out = epochs, seed, label_map, out
+
+    def fit(self, texts: Sequence[str], y: Sequence[Any] | None = None) -> Self:
+        """Distil the teacher into a student.
+
+        Args:
+            texts: [texts] strings.
+            y: [texts] labels; by default what the teacher answers.
+
+        Raises:
+            EyasError: bad input, said before any training step.
+        """
+        given = np.asarray(texts)
+        teacher = self.teacher if isinstance(self.teacher, Teacher) else Teacher(os.fspath(self.teacher))
+        if not teacher.task.is_classification:
+            raise ModelError(f"The teacher does {teacher.task.describe()}, expected classification. Use eyas.distill.")
+        labels = teacher.predict(given) if y is None else np.asarray(y)
+        splitter = GroupShuffleSplit(1, test_size=VALIDATION_SHARE, random_state=self.seed)
+        train, validation = next(splitter.split(given, groups=given))
+        rows = {"train": train, "validation": validation}
+        data = load_data(
+            {name: (given[part].tolist(), labels[part].astype(str).tolist()) for name, part in rows.items()},
+            Columns(task="classification"),
+        )
+        arguments = {"num_train_epochs": self.epochs} if self.epochs else {}
+        label_map = {name: str(label) for name, label in (self.label_map or {}).items()}
+        settings = DistillSettings(arguments=arguments, seed=self.seed, label_map=label_map or None)
+        trained = distill(teacher, data, self.out, self.student, recipe=self.recipe, settings=settings)
+        self.classifier_ = trained.classifier
+        as_given = {str(label): label for label in np.unique(labels)}
+        names = np.array([as_given.get(name, name) for name in self.classifier_.data_labels])
+        self._order = np.argsort(names)
+        self.classes_ = names[self._order]
+        return self
+
+    def predict(self, texts: Sequence[str]) -> np.ndarray:
+        """[texts] labels, as `y` had them."""
+        best = self.predict_proba(texts).argmax(1)
+        return np.asarray(self.classes_[best])
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """[texts, labels] probabilities, columns as in `classes_`."""
+        check_is_fitted(self)
+        return self.classifier_.predict_proba(texts)[:, self._order]

@@ -1,0 +1,117 @@
+"""Answers from logits: what a torch model and an exported one have in common."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from eyas.errors import DataError
+from eyas.runtime.alignment import WordEncoder
+from eyas.runtime.answers import PREDICTIONS, Answer, answer, answer_words
+from eyas.tasks import Task
+from eyas.text import clean_text
+
+Text = str | tuple[str, str] | list[str]
+
+
+class PredictMixin:
+    """Makes a model callable, with `predict` and `predict_proba` as in scikit-learn.
+
+    The model has a `task`, `logits(texts, pairs)`, for tagging `words`, and says whether it reads pairs; a `pair` of
+    None goes by the first text.
+    """
+
+    task: Task
+    pair: bool | None
+
+    def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
+        raise NotImplementedError
+
+    @property
+    def words(self) -> WordEncoder:
+        raise NotImplementedError
+
+    def __call__(self, texts: Sequence[Text]) -> list[Answer]:
+        """Predict a list of texts.
+
+        Args:
+            texts: strings; for a model of pairs, pairs of strings; for a tagger strings or lists of words. A flat
+                list is a batch, never a pair.
+
+        Returns:
+            For each text what `eyas.runtime.answers` has for the task: for classification {"label": str,
+            "score": float}, the score its probability. A tagger's places are characters of a string, or words of a
+            list.
+
+        Raises:
+            DataError: something else than text; names its index.
+        """
+        if self.task.is_tagging:
+            return [self.tag(text) for text in _rows(texts)]
+        return [answer(self.task, row) for row in self._logits(texts)]
+
+    def predict(self, texts: Sequence[Text]) -> Any:
+        """The answers alone, by name.
+
+        Args:
+            texts: as for a call.
+
+        Returns:
+            classification: [texts] array of labels; regression: [texts] array of numbers; vectors: [texts, size]
+            array; multi-label, tagging: for each text a list, of its labels or tags; aspects: for each text
+            {aspect: label}.
+        """
+        return PREDICTIONS[self.task.kind](self(texts))
+
+    def predict_proba(self, texts: Sequence[Text]) -> np.ndarray:
+        """[texts, labels] float32 probabilities, columns as in `label_names`.
+
+        They sum to 1 over the labels of a classification and over those of each aspect.
+
+        Args:
+            texts: as for a call.
+
+        Raises:
+            DataError: the model is a tagger, or gives numbers, not choices.
+        """
+        if self.task.is_tagging:
+            raise DataError("This model tags words, and predict_proba is of whole texts. Call it: words have scores.")
+        if not self.task.decides:
+            raise DataError(f"This model does {self.task.describe()}: it has no probabilities. Use predict.")
+        return self.task.probabilities(self._logits(texts))
+
+    def tag(self, text: str | Sequence[str]) -> Answer:
+        """Tags and spans of one sentence.
+
+        Args:
+            text: a string (places are then characters) or a list of words (places are words).
+
+        Raises:
+            DataError: the model is no tagger.
+        """
+        if not self.task.is_tagging:
+            raise DataError(f"This model does {self.task.describe()}, not tagging.")
+        if isinstance(text, str):
+            text = clean_text(text)
+            places = self.words.split(text)
+            words = [text[start:end] for start, end in places]
+        else:
+            words = [clean_text(word, index) for index, word in enumerate(text)]
+            places = [(index, index + 1) for index in range(len(words))]
+        return answer_words(self.task, self.logits([words]), words, places)
+
+    def _logits(self, texts: Sequence[Any]) -> np.ndarray:
+        """Of whole texts, or of pairs of them."""
+        rows = _rows(texts)
+        if not (self.pair or (self.pair is None and rows and not isinstance(rows[0], str))):
+            return self.logits(rows)
+        for index, pair in enumerate(rows):
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise DataError(f"Text {index} is {pair!r:.60}, but this model compares two texts: pass (text, text).")
+        return self.logits([pair[0] for pair in rows], [pair[1] for pair in rows])
+
+
+def _rows(texts: Sequence[Any]) -> list[Any]:
+    if isinstance(texts, str):
+        raise DataError(f"Expected a list of texts, got the string {texts!r:.60}. Pass [text].")
+    return list(texts)

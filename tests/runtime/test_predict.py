@@ -1,0 +1,94 @@
+"""Answers, labels and probabilities: the same from torch and from an exported folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eyas import Classifier, Predictor
+from eyas.errors import DataError
+from eyas.runtime.predict import PredictMixin
+from eyas.tasks import Kind, Task
+
+SINGLES = ["a great film", "i found it awful", "lovely from start to finish"]
+PAIRS = [("a film", "it is great"), ("a great film", "it is awful")]
+
+
+class Fixed(PredictMixin):
+    """A model of single texts with the same logits for any two of them."""
+
+    pair = False
+
+    def __init__(self, kind: Kind, labels: tuple[str, ...], logits: list[list[float]]) -> None:
+        self.task, self.values = Task(kind, labels), np.array(logits, dtype=np.float32)
+
+    def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
+        return self.values
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_torch_and_onnx_answer_alike(
+    students: dict[tuple[str, bool], Path], exported: dict[tuple[str, bool, bool], Path], pair: bool
+) -> None:
+    texts: list[Any] = PAIRS if pair else SINGLES  # type: ignore[assignment]
+    ours, shipped = Classifier.from_pretrained(students["cnn", pair]), Predictor(exported["cnn", pair, False])
+    answers = ours(texts)
+    assert [found["label"] for found in answers] == [found["label"] for found in shipped(texts)]
+    assert ours.predict(texts).tolist() == shipped.predict(texts).tolist() == [found["label"] for found in answers]
+    chances = shipped.predict_proba(texts)
+    np.testing.assert_allclose(ours.predict_proba(texts), chances, atol=1e-4)
+    np.testing.assert_allclose(chances.sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(chances.max(1), [found["score"] for found in answers], atol=1e-4)
+    assert ours([]) == shipped([]) == []
+    assert ours.predict([]).shape == (0,)
+    assert shipped.predict_proba([]).shape == (0, 2)
+
+
+def test_the_label_is_a_name(students: dict[tuple[str, bool], Path]) -> None:
+    found = Classifier.from_pretrained(students["cnn", False]).predict(SINGLES)
+    assert found.tolist() == ["positive", "negative", "positive"]
+
+
+def test_a_model_that_does_not_say_reads_both(teacher_folder: Path, pair_teacher_folder: Path) -> None:
+    teacher = Classifier.from_pretrained(teacher_folder)
+    assert teacher.predict(np.array(SINGLES)).tolist() == ["positive", "negative", "positive"]
+    teacher = Classifier.from_pretrained(pair_teacher_folder)
+    chances, logits = teacher.predict_proba(PAIRS), teacher.logits(*map(list, zip(*PAIRS, strict=True)))
+    np.testing.assert_allclose(np.log(chances[:, 0] / chances[:, 1]), logits[:, 0] - logits[:, 1], atol=1e-4)
+
+
+def test_wrong_texts(students: dict[tuple[str, bool], Path]) -> None:
+    single, pairs = (Classifier.from_pretrained(students["cnn", pair]) for pair in (False, True))
+    for call in (single, single.predict, single.predict_proba):
+        with pytest.raises(DataError, match=r"got the string 'great'.*\['?text"):
+            call("great")
+    with pytest.raises(DataError, match="Text 1 is 'awful'"):
+        pairs.predict([PAIRS[0], "awful"])
+    with pytest.raises(DataError, match="Text 1 is tuple"):
+        single.predict(["great", ("a", "b")])
+
+
+def test_tags(taggers: dict[str, Path]) -> None:
+    tagger = Classifier.from_pretrained(taggers["bilstm"])
+    assert tagger.predict([["anna", "went", "to", "rome"], []]) == [["B-PER", "O", "O", "B-LOC"], []]
+    assert tagger(["anna went to rome"])[0]["spans"][1]["start"] == 13
+    with pytest.raises(DataError, match="predict_proba is of whole texts"):
+        tagger.predict_proba([["anna"]])
+
+
+def test_each_kind_has_its_own_answer() -> None:
+    topics = Fixed("multi-label", ("food", "staff"), [[2.0, -1.0], [0.5, 3.0]])
+    assert topics.predict(["a", "b"]) == [["food"], ["food", "staff"]]
+    np.testing.assert_allclose(topics.predict_proba(["a", "b"])[:, 1], [0.2689, 0.9526], atol=1e-4)
+    aspects = Fixed("aspects", ("food=bad", "food=good", "staff=bad", "staff=good"), [[0.0, 2.0, 1.0, 0.0]])
+    assert aspects.predict(["a"]) == [{"food": "good", "staff": "bad"}]
+    np.testing.assert_allclose(aspects.predict_proba(["a"]), [[0.1192, 0.8808, 0.7311, 0.2689]], atol=1e-4)
+    stars = Fixed("regression", ("stars",), [[3.5], [1.0]])
+    np.testing.assert_array_equal(stars.predict(["a", "b"]), [3.5, 1.0])
+    vectors = Fixed("vectors", ("0", "1"), [[0.5, 1.0], [0.0, 2.0]])
+    np.testing.assert_array_equal(vectors.predict(["a", "b"]), [[0.5, 1.0], [0.0, 2.0]])
+    for numbers in (stars, vectors):
+        with pytest.raises(DataError, match="no probabilities"):
+            numbers.predict_proba(["a", "b"])

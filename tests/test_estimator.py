@@ -1,0 +1,81 @@
+"""Distillation where scikit-learn expects an estimator."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import toy_rows
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+import eyas
+from eyas.errors import ModelError
+
+SMALL = eyas.StudentSettings("static", embedding_size=16, max_length=48)
+ROWS = toy_rows(120)
+TEXTS, LABELS = [row["text"] for row in ROWS], [row["label"] for row in ROWS]
+TEST = toy_rows(40, 1000)
+TEST_TEXTS, TEST_LABELS = [row["text"] for row in TEST], [row["label"] for row in TEST]
+
+
+@pytest.fixture(scope="module")
+def teacher(teacher_folder: Path) -> str:
+    return str(teacher_folder)
+
+
+@pytest.fixture(scope="module")
+def fitted(teacher: str) -> eyas.DistilledClassifier:
+    return eyas.DistilledClassifier(teacher, SMALL, epochs=4).fit(TEXTS)
+
+
+def test_the_teachers_answers_are_enough(fitted: eyas.DistilledClassifier) -> None:
+    assert fitted.classes_.tolist() == ["negative", "positive"]
+    assert fitted.score(TEST_TEXTS, TEST_LABELS) > 0.7
+    chances = fitted.predict_proba(TEST_TEXTS)
+    np.testing.assert_allclose(chances.sum(1), 1, atol=1e-6)
+    assert fitted.predict(TEST_TEXTS).tolist() == ["positive" if chance > 0.5 else "negative" for _, chance in chances]
+
+
+def test_it_can_be_pickled(fitted: eyas.DistilledClassifier) -> None:
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.predict_proba(TEST_TEXTS), fitted.predict_proba(TEST_TEXTS))
+
+
+def test_labels_come_back_as_they_were_given(teacher: str, tmp_path: Path) -> None:
+    numbers = [int(label == "positive") for label in LABELS]
+    names = {"negative": 0, "positive": 1}
+    model = eyas.DistilledClassifier(teacher, SMALL, epochs=4, label_map=names, out=tmp_path / "out")
+    model.fit(np.array(TEXTS), numbers)
+    assert model.classes_.tolist() == [0, 1]
+    assert model.score(TEST_TEXTS, [int(label == "positive") for label in TEST_LABELS]) > 0.7
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_search_over_a_pipeline(teacher: str) -> None:
+    steps: Any = make_pipeline(
+        FunctionTransformer(lambda texts: [text.lower() for text in texts]),
+        eyas.DistilledClassifier(teacher, SMALL, epochs=0.1),
+    )
+    search = GridSearchCV(steps, {"distilledclassifier__recipe": ["logit-mse", "hard-labels"]}, cv=2, scoring="roc_auc")
+    search.fit(TEXTS, LABELS)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.predict(TEST_TEXTS).shape == (40,)
+
+
+def test_parameters(teacher: str) -> None:
+    model = eyas.DistilledClassifier(teacher, "bilstm", epochs=2)
+    assert clone(model).get_params() == {
+        "teacher": teacher, "student": "bilstm", "recipe": None, "epochs": 2, "seed": 0, "label_map": None, "out": None
+    }  # fmt: skip
+    with pytest.raises(NotFittedError):
+        model.predict(TEXTS)
+
+
+def test_a_teacher_of_another_task(tag_teacher_folder: Path) -> None:
+    with pytest.raises(ModelError, match="does tagging"):
+        eyas.DistilledClassifier(tag_teacher_folder).fit(TEXTS)

@@ -1,0 +1,61 @@
+"""What is shown on stderr, and how often."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+import eyas
+
+logger = logging.getLogger("eyas")
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    """The logger as a fresh process has it, and afterwards as other tests left it."""
+    before = logger.handlers, logger.propagate, logger.level
+    logger.handlers, logger.propagate = [], True
+    yield
+    logger.handlers, logger.propagate = before[:2]
+    logger.setLevel(before[2])
+
+
+def _say() -> None:
+    for level in ("debug", "info", "warning", "error"):
+        getattr(logger, level)(level)
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"),
+    [
+        ("debug", "debug\ninfo\nwarning\nerror\n"),
+        ("info", "info\nwarning\nerror\n"),
+        ("warning", "warning\nerror\n"),
+        ("error", "error\n"),
+    ],
+)
+def test_each_message_is_shown_once(level: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        eyas.set_verbosity_info()
+        getattr(eyas, f"set_verbosity_{level}")()
+    _say()
+    assert capsys.readouterr().err == shown
+    assert len(logger.handlers) == 1
+
+
+def test_a_replaced_stderr_is_written_to(capsys: pytest.CaptureFixture[str]) -> None:
+    eyas.set_verbosity_error()
+    with capsys.disabled():
+        eyas.set_verbosity_error()
+    eyas.set_verbosity_error()
+    _say()
+    assert capsys.readouterr().err == "error\n"
+
+
+def test_a_programs_own_handler_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    own = logging.NullHandler()
+    logger.addHandler(own)
+    eyas.set_verbosity_debug()
+    assert logger.handlers == [own]
+    assert logger.level == logging.DEBUG
+    assert capsys.readouterr().err == ""
