@@ -63,7 +63,7 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         teacher = self.teacher if isinstance(self.teacher, Teacher) else Teacher(os.fspath(self.teacher))
         if not teacher.task.is_classification:
             raise ModelError(f"The teacher does {teacher.task.describe()}, expected classification. Use eyas.distill.")
-        labels = teacher.predict(given) if y is None else np.asarray(y)
+        labels = teacher.predict(given.tolist()) if y is None else np.asarray(y)
         splitter = GroupShuffleSplit(1, test_size=VALIDATION_SHARE, random_state=self.seed)
         train, validation = next(splitter.split(given, groups=given))
         rows = {"train": train, "validation": validation}
