@@ -143,11 +143,14 @@ def _curves(folder: Path, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _scores(table: pd.DataFrame, curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Validation scores of all students, named as `learning_curves` wants them."""
-    named = table.set_index(table["keys"].str[0])[["dataset", "title", "model", "recipe"]]
-    scores = [rows[rows["name"] == SCORE].assign(**named.loc[key]) for key, rows in curves.items()]
-    columns = [*named.columns, "step", "score"]
-    return pd.concat(scores).rename(columns={"value": "score"})[columns] if scores else pd.DataFrame()
+    """Validation scores of these students, as `learning_curves` takes them."""
+    scores = []
+    for row in table.to_dict("records"):  # trials that differ in a name alone share a key
+        if row["keys"][0] in curves:
+            named = {name: row[name] for name in ("dataset", "title", "model", "recipe")}
+            rows = curves[row["keys"][0]]
+            scores.append(rows[rows["name"] == SCORE].assign(**named))
+    return pd.concat(scores).rename(columns={"value": "score"}).drop(columns="stage") if scores else pd.DataFrame()
 
 
 def _threads(costs: list[dict[str, Any]]) -> str:
