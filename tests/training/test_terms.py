@@ -58,7 +58,7 @@ def three() -> list[Loss]:
         pytest.param([LearnedWeights(three())], "static", {}, NAMES, id="learned weights"),
         pytest.param([*three(), LogitMSELoss()], "static", {}, (*NAMES, "LogitMSELoss_2"), id="a loss twice"),
         pytest.param(three(), "static", {"blend": Mixup()}, NAMES, id="mixup"),
-        pytest.param(three(), "static", {"gradient_accumulation_steps": 3}, NAMES, id="accumulation"),
+        pytest.param(three(), "static", {"gradient_accumulation_steps": 4}, NAMES, id="accumulation"),
         pytest.param(three(), "static", {"logging_strategy": "steps", "logging_steps": 4}, NAMES, id="within an epoch"),
         pytest.param(
             [*three(), MutualLoss(), DiversityLoss()],

@@ -22,16 +22,16 @@ class TermMeans:
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._steps = 0
+        self._steps = 0.0
 
-    def add(self, terms: Mapping[str, Tensor]) -> None:
-        """Count one step."""
+    def add(self, terms: Mapping[str, Tensor], share: float = 1.0) -> None:
+        """Count a batch as `share` of a step; with accumulated gradients a step has several."""
         for name, value in terms.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value.detach()
-        self._steps += 1
+            self._sums[name] = self._sums.get(name, 0.0) + share * value.detach()
+        self._steps += share
 
     def take(self) -> dict[str, float]:
         """{`loss/NAME`: mean}; begins anew."""
         means = {f"loss/{name}": float(total) / self._steps for name, total in self._sums.items()}
-        self._sums, self._steps = {}, 0
+        self._sums, self._steps = {}, 0.0
         return means

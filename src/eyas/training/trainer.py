@@ -159,7 +159,7 @@ class DistillationTrainer(AtomicCheckpoints):
             for term, value in numbered(lesson.terms(student, fields[0], fields[1], progress)):
                 key = f"{name}/{term}" if name else term
                 terms[key] = terms.get(key, 0.0) + share * value
-        self.terms.add(terms)
+        self.terms.add(terms, 1 / getattr(self, "current_gradient_accumulation_steps", 1))
         total = sum(terms.values())
         return (total, student) if return_outputs else total
 
