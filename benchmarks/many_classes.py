@@ -9,7 +9,8 @@ from pathlib import Path
 
 from common import append_row, machine
 
-from eyas import Classifier, DistillSettings, StudentSettings, Teacher, distill, evaluate, load_data
+from eyas import Classifier, DistillSettings, StudentSettings, Teacher, evaluate, load_data
+from eyas.training.distill import distill
 
 OUT = Path(__file__).parent / "results" / "many_classes.jsonl"
 RECIPES = (

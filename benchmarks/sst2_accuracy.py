@@ -19,17 +19,9 @@ import numpy as np
 from common import append_row, machine, read_rows
 from datasets import DatasetDict
 
-from eyas import (
-    Classifier,
-    DistillSettings,
-    FinetuneSettings,
-    StudentSettings,
-    Teacher,
-    distill,
-    evaluate,
-    finetune,
-    load_data,
-)
+from eyas import Classifier, DistillSettings, FinetuneSettings, StudentSettings, Teacher, evaluate, load_data
+from eyas.training.distill import distill
+from eyas.training.finetune import finetune
 
 NO_SELECTION = {"load_best_model_at_end": False, "eval_strategy": "no", "save_strategy": "no"}
 

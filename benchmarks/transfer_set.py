@@ -110,7 +110,8 @@ def _teacher(task: str, folder: Path, shared: Path, work: Path) -> Path:
             ours.parent.mkdir(parents=True, exist_ok=True)
             ours.symlink_to(shared / "models" / "minilm-sst2")
         return ours
-    from eyas import FinetuneSettings, finetune, load_data
+    from eyas import FinetuneSettings, load_data
+    from eyas.training.finetune import finetune
     from eyas.demo import encoder_folder
 
     teacher, source = work / "teachers" / task, folder / "teacher" if (folder / "teacher").is_dir() else folder
@@ -175,7 +176,8 @@ def run(job: dict[str, Any], about: dict[str, Any], work: Path) -> dict[str, Any
     """One training, on one thread; returns its row."""
     import torch
 
-    from eyas import Classifier, DistillSettings, StudentSettings, distill, evaluate
+    from eyas import Classifier, DistillSettings, StudentSettings, evaluate
+    from eyas.training.distill import distill
 
     torch.set_num_threads(1)
     texts = Texts.of(job, work)

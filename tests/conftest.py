@@ -190,7 +190,8 @@ def teach(
         recipe: with its options, as in `tinybert mapping=top`.
         settings: of `DistillSettings`.
     """
-    from eyas import DistillSettings, StudentSettings, Teacher, distill, load_data
+    from eyas import DistillSettings, StudentSettings, Teacher, load_data
+    from eyas.training.distill import distill
     from eyas.training.recipes import parse_recipe
 
     name, options = parse_recipe(recipe) if recipe else ("", {})
@@ -356,7 +357,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 def server() -> ForkServerContext:
     """Starts processes that have torch and transformers imported: a second each instead of ten."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["eyas.exam.sit", "command"])
+    context.set_forkserver_preload(["eyas.exam.trial_run", "command"])
     return context
 
 

@@ -21,7 +21,7 @@ def plant(folder: Path, rows: Dataset) -> Path:
     Word vectors say what a word tells: an adjective its sentiment, a word of a sentence its tag. The last layers are
     solved for, by least squares over what the encoder makes of `rows`.
     """
-    classifier = Classifier.load(folder)
+    classifier = Classifier.from_pretrained(folder)
     model, tokenizer = classifier.model, classifier.tokenizer
     batch = encode_dataset(rows, tokenizer, 64, False, inner=True).__getitems__(range(len(rows)))
     labels, count = batch["labels"], len(classifier.label_names)

@@ -28,6 +28,6 @@ def test_labels_of_sst2_are_proved(shared: Path) -> None:
     """The data says 0 and 1, the teacher negative and positive."""
     folder = shared / "models" / "minilm-sst2"
     part = load_data(shared / "data" / "sst2")["validation"].select(range(100))
-    scores = evaluate(Classifier.load(folder), part, Teacher(folder))
+    scores = evaluate(Classifier.from_pretrained(folder), part, Teacher(folder))
     assert scores["accuracy"] > 0.85
     assert scores["agreement"] > 0.97

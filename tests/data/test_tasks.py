@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from conftest import write_jsonl
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from eyas.settings import Columns
 from tagging import sentences, write_conll
 
 from eyas import load_data
 from eyas.data.datasets import is_labelled, labels_of, load_unlabelled, task_of, texts_of, word_counts_of
-from eyas.data.sources import Columns
 from eyas.errors import DataError, LabelError
 
 
@@ -123,7 +123,7 @@ def test_tags_that_continue_nothing_are_counted_and_repaired_on_request(
     train = load_data(folder)["train"]
     assert "train: 1 I- tags continue nothing, the first in sentence 1" in caplog.text
     assert [task_of(train).labels[i] for i in labels_of(train)] == ["I-X", "I-X", "O", "B-X"]
-    train = load_data(folder, Columns(repair=True))["train"]
+    train = load_data(folder, Columns(repair_tags=True))["train"]
     assert [task_of(train).labels[i] for i in labels_of(train)] == ["B-X", "I-X", "O", "B-X"]
 
 
@@ -284,14 +284,14 @@ def test_an_aspect_that_can_not_be_named(tmp_path: Path) -> None:
 
 def test_bioes_is_repaired_too(tmp_path: Path) -> None:
     content = "a S-X\nb O\nc E-X\nd O\ne B-X\nf E-X\n"
-    train = load_data(_folder(tmp_path / "data", ".conll", content), Columns(repair=True))["train"]
+    train = load_data(_folder(tmp_path / "data", ".conll", content), Columns(repair_tags=True))["train"]
     assert [task_of(train).labels[tag] for tag in labels_of(train)] == ["B-X", "O", "B-X", "O", "B-X", "I-X"]
 
 
 def test_repair_leaves_words_without_a_tag_alone(tmp_path: Path) -> None:
     rows: list[Any] = [{"tokens": ["a", "b", "c"], "tags": [None, "I-X", "O"]}]
     write_jsonl(tmp_path / "train.jsonl", rows)
-    train = load_data(_with(tmp_path, "validation.jsonl"), Columns(repair=True))["train"]
+    train = load_data(_with(tmp_path, "validation.jsonl"), Columns(repair_tags=True))["train"]
     assert labels_of(train).tolist() == [-1, 1, 0]
 
 

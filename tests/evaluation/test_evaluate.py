@@ -46,17 +46,17 @@ def test_beside_the_teacher(
     teacher_folder: Path,
     toy_data: Path,
 ) -> None:
-    test, teacher = load_data(toy_data)["test"], Classifier.load(teacher_folder)
+    test, teacher = load_data(toy_data)["test"], Classifier.from_pretrained(teacher_folder)
     own = evaluate(teacher, test, teacher)
     assert own["retention"] == own["agreement"] == 1.0
-    torch_scores = evaluate(Classifier.load(students["bilstm", False]), test, teacher)
+    torch_scores = evaluate(Classifier.from_pretrained(students["bilstm", False]), test, teacher)
     onnx_scores = evaluate(Predictor(exported["bilstm", False, False]), test, teacher)
     assert torch_scores == pytest.approx(onnx_scores, abs=1e-4)
     assert torch_scores["retention"] == torch_scores["accuracy"] / torch_scores["teacher_accuracy"]
 
 
 def test_other_labels(students: dict[tuple[str, bool], Path], toy_pairs: Path, toy_data: Path) -> None:
-    student = Classifier.load(students["cnn", False])
+    student = Classifier.from_pretrained(students["cnn", False])
     data = load_data(toy_data)["test"]
     labels = {"label": labels_of(data)}
     column = Dataset.from_dict(labels, features=Features({"label": ClassLabel(names=["bad", "good"])}))
@@ -68,7 +68,7 @@ def test_other_labels(students: dict[tuple[str, bool], Path], toy_pairs: Path, t
 
 
 def test_data_that_lacks_a_label_of_the_model_can_be_scored(taggers: dict[str, Path], tmp_path: Path) -> None:
-    classifier = Classifier.load(taggers["bilstm"])
+    classifier = Classifier.from_pretrained(taggers["bilstm"])
     for name in ("train", "test"):
         rows = [[("anna", "B-PER"), ("went", "O"), ("to", "O"), ("rome", "O"), (str(n), "O")] for n in range(20)]
         write_conll(tmp_path / f"{name}.conll", rows)
@@ -92,4 +92,4 @@ def test_data_with_another_label_than_the_model_is_refused(taggers: dict[str, Pa
     for name in ("train", "test"):
         write_conll(tmp_path / f"{name}.conll", [[("anna", "B-PER"), (str(n), "B-GPE")] for n in range(20)])
     with pytest.raises(LabelError, match=r"Only the data has B-GPE; only the model has O, B-LOC"):
-        evaluate(Classifier.load(taggers["bilstm"]), load_data(tmp_path)["test"])
+        evaluate(Classifier.from_pretrained(taggers["bilstm"]), load_data(tmp_path)["test"])

@@ -11,9 +11,8 @@ from conftest import EXAM_TASKS, teach
 from toys import toy_rows, write_jsonl
 
 from eyas import Classifier, Predictor, StudentSettings
-from eyas.exam import load
 from eyas.exam.best import find_best
-from eyas.exam.results import Wanted, candidates
+from eyas.exam.results import Requirements, candidates
 from eyas.report import ship, write_page
 
 METRICS = {
@@ -28,7 +27,7 @@ KINDS = {"films": "classification", "tags": "tagging"}
 
 @pytest.mark.parametrize("data", EXAM_TASKS)
 def test_every_task_is_examined(data: str, exam: Path) -> None:
-    trials = load(exam)
+    trials = load_exam(exam)
     trials = trials[trials["dataset"] == data]
     assert list(trials["status"].unique()) == ["done"]
     assert set(trials["metric"]) == {METRICS[data]}
@@ -65,7 +64,7 @@ def test_the_choice_of_recipes_is_the_data_sets(exam: Path, browser: Any) -> Non
 
 @pytest.mark.parametrize("data", EXAM_TASKS)
 def test_what_ships_answers(data: str, exam: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
-    shipped = ship(exam, find_best(exam, Wanted(None), data), tmp_path / "shipped")
+    shipped = ship(exam, find_best(exam, Requirements(None), data), tmp_path / "shipped")
     text: Any = {"regression": ("a great film", "1"), "tags": "anna went to rome . 4"}.get(data, "a great film")
     answer = Predictor(shipped)([text])[0]
     line = json.dumps(dict(zip(("text", "text_pair"), text, strict=True)) if data == "regression" else text)
@@ -121,7 +120,8 @@ def test_characters_and_crf_are_for_taggers(
 def test_pipeline_gives_the_numbers_of_a_regression(tiny_bert: Path, tmp_path: Path) -> None:
     from transformers import pipeline
 
-    from eyas import FinetuneSettings, finetune, load_data
+    from eyas import FinetuneSettings, load_data
+    from eyas.training.finetune import finetune
 
     rows = [{"text": row["text"], "score": float(len(row["text"]))} for row in toy_rows(120)]
     write_jsonl(tmp_path / "train.jsonl", rows)
@@ -130,4 +130,4 @@ def test_pipeline_gives_the_numbers_of_a_regression(tiny_bert: Path, tmp_path: P
     folder = teach(teacher, data, tmp_path / "student", StudentSettings("static", embedding_size=16))
     texts = ["a great film", "dreadful"]
     theirs = [found["score"] for found in pipeline("text-classification", model=str(folder))(texts)]
-    np.testing.assert_allclose(theirs, Classifier.load(folder).logits(texts)[:, 0], atol=1e-5)
+    np.testing.assert_allclose(theirs, Classifier.from_pretrained(folder).logits(texts)[:, 0], atol=1e-5)

@@ -15,11 +15,10 @@ from command import Command
 from conftest import EXAM_TASKS, SMALL_EXAM
 
 from eyas.errors import DataError, EyasError, OutputError
-from eyas.exam import load
 from eyas.exam.best import find_best
 from eyas.exam.plan import Plan
 from eyas.exam.plan_file import make_plan, to_yaml
-from eyas.exam.results import COSTS, RESULT, RESULTS, Wanted, candidates, read_rows
+from eyas.exam.results import COSTS, RESULT, RESULTS, Requirements, candidates, read_rows
 from eyas.exam.run import run_exam
 from eyas.exam.workers import Failure, LocalWorker, LocalWorkers, Task, ThisProcess
 from eyas.report import ship
@@ -39,7 +38,7 @@ def copy(exam: Path, tmp_path: Path) -> Path:
 
 
 def test_exam_has_a_row_for_each_trial(exam: Path) -> None:
-    trials = load(exam)
+    trials = load_exam(exam)
     assert (trials["status"] == "done").all()
     assert (trials["split"] == "test").all()
     trials = trials[trials["dataset"] == "films"]
@@ -75,7 +74,7 @@ def test_a_new_student_runs_alone_and_a_failed_one_is_a_row(plan: Plan, copy: Pa
     larger = more.model_copy(update={"students": (*plan.students, *more.students), "twins": False})
     run_exam(larger, copy, jobs=0)
     assert _written(copy) == before
-    trials = load(copy)
+    trials = load_exam(copy)
     failed = trials[trials["status"] == "failed"]
     assert list(failed["model"]) == ["too wide"]
     assert "999" in failed["error"].iloc[0]
@@ -84,8 +83,8 @@ def test_a_new_student_runs_alone_and_a_failed_one_is_a_row(plan: Plan, copy: Pa
 
 
 def test_best_ships_what_the_results_show(exam: Path, tmp_path: Path) -> None:
-    found = find_best(exam, Wanted(retention=0.1), "films")
-    students = load(exam).query("dataset == 'films' and kind == 'student' and validation_retention >= 0.1")
+    found = find_best(exam, Requirements(retention=0.1), "films")
+    students = load_exam(exam).query("dataset == 'films' and kind == 'student' and validation_retention >= 0.1")
     assert found["latency_ms"] == students["latency_ms"].min()
     out = ship(exam, found, tmp_path / "shipped")
     predictor = Predictor(out)
@@ -113,17 +112,17 @@ def load_test_split(exam: Path) -> str:
 
 def test_best_says_how_far_the_best_are(exam: Path) -> None:
     with pytest.raises(DataError, match=r"500% .*0\.1 MB.*static-e16, (logit-mse|hard-labels)"):
-        find_best(exam, Wanted(retention=5, size_bytes=1e5), "films")
+        find_best(exam, Requirements(retention=5, size_bytes=1e5), "films")
     with pytest.raises(DataError, match=f"'other'.*{', '.join(EXAM_TASKS)}"):
-        find_best(exam, Wanted(), "other")
+        find_best(exam, Requirements(), "other")
     with pytest.raises(DataError, match=f"{', '.join(EXAM_TASKS)}.*--dataset"):
-        find_best(exam, Wanted())
+        find_best(exam, Requirements())
 
 
 def test_results_of_a_newer_version(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / RESULTS).write_text(json.dumps({"format_version": 99}) + "\n")
     (tmp_path / "eyas.json").write_text(json.dumps({"settings": {"command": "exam"}}))
-    for call in (lambda: load(tmp_path), lambda: run_exam(plan, tmp_path)):
+    for call in (lambda: load_exam(tmp_path), lambda: run_exam(plan, tmp_path)):
         with pytest.raises(OutputError, match=r"version 99\b"):
             call()
 
@@ -131,16 +130,16 @@ def test_results_of_a_newer_version(plan: Plan, tmp_path: Path) -> None:
 def test_a_cut_last_line(results: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     lines = (results / RESULTS).read_text().splitlines(keepends=True)
     (tmp_path / RESULTS).write_text("".join(lines[:-1]) + lines[-1][:40])
-    assert len(load(tmp_path)) == len(lines) - 1
+    assert len(load_exam(tmp_path)) == len(lines) - 1
     assert RESULTS in caplog.text
     (tmp_path / RESULTS).write_text("{oh\n" + "".join(lines))
     with pytest.raises(DataError, match=rf"{RESULTS}:1\b"):
-        load(tmp_path)
+        load_exam(tmp_path)
 
 
 def test_no_results(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=str(tmp_path)):
-        load(tmp_path)
+        load_exam(tmp_path)
 
 
 def test_a_folder_of_something_else(plan: Plan, tmp_path: Path) -> None:

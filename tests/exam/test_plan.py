@@ -81,8 +81,8 @@ def test_a_student_starts_from_a_folder_beside_the_plan(tmp_path: Path) -> None:
     [
         ("[static,", "[statik,", 5, "No student 'statik'. Expected one of static, cnn, bilstm, cnn-lstm"),
         ("recipes:", "recepies:", 6, "unknown key, expected one of data, teacher, students, recipes"),
-        ("hidden_size: 75", "hiden_size: 75", 5, "unknown key, expected one of architecture, name"),
-        ("soft-targets", "softer", 6, "no recipe 'softer', expected one of hard-labels"),
+        ("hidden_size: 75", "hiden_size: 75", 5, "unknown key, expected one of architecture, layers"),
+        ("soft-targets", "softer", 6, "No recipe 'softer'. Expected one of hard-labels"),
         ("random", "no/such.vec", 7, "no word vectors"),
         ("hidden_size: 75", "init: ./general", 5, "no folder ./general to start from"),
         ("seeds: [0, 1]", "seeds: [0, 0]", 8, "0 is given twice"),

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 from conftest import SMALL_EXAM
 
-from eyas.exam import load
 from eyas.exam.plan_file import make_plan
 from eyas.exam.run import run_exam
 from eyas.exam.trials import trials_of
@@ -20,12 +19,12 @@ def test_a_search_changes_the_trials_and_is_not_repeated(teacher_folder: Path, t
     settings["arguments"] = {"num_train_epochs": 2, "per_device_train_batch_size": 16}
     plan = make_plan(data=str(toy_data), teacher=str(teacher_folder), **settings)
     run_exam(plan, tmp_path / "exam")
-    trials = load(tmp_path / "exam")
+    trials = load_exam(tmp_path / "exam")
     student = trials[trials["kind"] == "student"].iloc[0]
     assert student["hidden_size"] in (64, 100, 150, 200)
     journal = next((tmp_path / "exam" / "tuning").glob("*/journal.log")).read_text()
     run_exam(plan, tmp_path / "exam")
-    assert len(load(tmp_path / "exam")) == len(trials)
+    assert len(load_exam(tmp_path / "exam")) == len(trials)
     again = next((tmp_path / "exam" / "tuning").glob("*/journal.log")).read_text()
     assert _tries(again) == _tries(journal) == 3
 

@@ -26,7 +26,7 @@ def columns(pair: bool) -> tuple[list[str], list[str] | None]:
 def test_onnx_says_what_torch_says(
     name: str, pair: bool, students: dict[tuple[str, bool], Path], exported: dict[tuple[str, bool, bool], Path]
 ) -> None:
-    expected = Classifier.load(students[name, pair]).logits(*columns(pair))
+    expected = Classifier.from_pretrained(students[name, pair]).logits(*columns(pair))
     found = Predictor(exported[name, pair, False]).logits(*columns(pair))
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -101,7 +101,7 @@ def test_a_transformer_is_exported_too(teacher_folder: Path, tmp_path: Path) -> 
     texts = [(t,) for t in ODD]
     export_model(teacher_folder, tmp_path / "out", texts=texts)
     found = Predictor(tmp_path / "out").logits(ODD)
-    np.testing.assert_allclose(found, Classifier.load(teacher_folder).logits(ODD), atol=1e-4)
+    np.testing.assert_allclose(found, Classifier.from_pretrained(teacher_folder).logits(ODD), atol=1e-4)
     parity = export_model(teacher_folder, tmp_path / "int8", int8=True, texts=texts, min_agreement=0.5)
     assert parity.rows == len(ODD)
 

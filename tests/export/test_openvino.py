@@ -19,7 +19,7 @@ def test_answers_are_the_same(name: str, pair: bool, students: dict[tuple[str, b
     export_model(students[name, pair], tmp_path / "out", int8=True, min_agreement=0.8, openvino=True)
     texts = [row["text"] for row in toy_rows(50)] + ["", "word " * 300, "🙂"]
     pairs = texts[::-1] if pair else None
-    expected = Classifier.load(students[name, pair]).logits(texts, pairs)
+    expected = Classifier.from_pretrained(students[name, pair]).logits(texts, pairs)
     found = OpenVINOPredictor(tmp_path / "out").logits(texts, pairs)
     np.testing.assert_allclose(found, expected, atol=0.005 * np.abs(expected).max())
     assert {file.name for file in (tmp_path / "out" / "openvino").iterdir()} == {"model.xml", "model.bin"}

@@ -12,7 +12,7 @@ from eyas import StudentSettings, Teacher, create_student, load_data
 from eyas.errors import ModelError
 from eyas.losses import AttributionLoss
 from eyas.models.inside import run
-from eyas.training.checks import without_ends
+from eyas.training.checks import drop_special_tokens
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def teacher(teacher_folder: Path) -> Teacher:
 
 def test_attributions_are_the_slopes_of_the_log_probabilities(teacher: Teacher) -> None:
     """Against finite differences: each word vector made longer by a little."""
-    found = teacher({"text": ["a great film"]}, ("logits", "attributions"))
+    found = teacher.outputs({"text": ["a great film"]}, ("logits", "attributions"))
     inputs = dict(teacher.tokenize(["a great film"]))
     vectors = teacher.model.get_input_embeddings()(inputs.pop("input_ids"))
     assert found["attributions"].shape == (1, 2, *vectors.shape[1:])
@@ -40,7 +40,7 @@ def test_attributions_are_the_slopes_of_the_log_probabilities(teacher: Teacher) 
 
 
 def test_teacher_weights_get_no_gradient(teacher: Teacher) -> None:
-    teacher({"text": ["a great film"]}, ("attributions",))
+    teacher.outputs({"text": ["a great film"]}, ("attributions",))
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in teacher.model.parameters())
 
 
@@ -50,7 +50,7 @@ def test_students_attributions_can_be_learned(teacher: Teacher) -> None:
 
     student = AutoModelForSequenceClassification.from_config(teacher.model.config).float()
     inputs = teacher.tokenize(["a great film", "awful"])
-    theirs = teacher({"text": ["a great film", "awful"]}, ("attributions",))
+    theirs = teacher.outputs({"text": ["a great film", "awful"]}, ("attributions",))
     ours = run(student, inputs, {"attributions"}, create_graph=True)
     loss = AttributionLoss()(ours, theirs, {"attention_mask": inputs["attention_mask"]})
     loss.backward()
@@ -96,7 +96,7 @@ def test_attributions_lie_on_the_students_tokens(length: int, teacher: Teacher, 
     texts = ["awful", "a great film from start to finish"]
     inputs = tokenizer(texts, padding=True, truncation=True, max_length=length, return_tensors="pt")
     found = teacher.reading(length)({"text": texts}, ("attributions",))
-    moved = without_ends(found, inputs["attention_mask"])
+    moved = drop_special_tokens(found, inputs["attention_mask"])
     read = moved["attention_mask"].bool()
     assert read.shape == inputs["input_ids"].shape
     theirs = teacher.reading(length).tokenize(texts)["input_ids"]
@@ -121,7 +121,7 @@ def test_a_bilstm_follows_the_slope_of_its_slope(teacher: Teacher, toy_data: Pat
     texts = ["a great film", "awful"]
     inputs = tokenizer(texts, padding=True, return_tensors="pt")
     ours_read = inputs["attention_mask"]
-    theirs = without_ends(teacher({"text": texts}, ("attributions",)), ours_read)
+    theirs = drop_special_tokens(teacher.outputs({"text": texts}, ("attributions",)), ours_read)
     theirs["attributions"] = theirs["attributions"].double()
     torch.testing.assert_close(theirs["attention_mask"], ours_read)
 
@@ -143,11 +143,11 @@ def test_a_bilstm_follows_the_slope_of_its_slope(teacher: Teacher, toy_data: Pat
 
 
 def test_tokens_that_are_not_the_teachers(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
-    outputs = teacher({"text": ["a great film", "awful"]}, ("attributions",))
+    outputs = teacher.outputs({"text": ["a great film", "awful"]}, ("attributions",))
     length = outputs["attention_mask"].shape[1]
     for others in (torch.ones(2, 3), torch.ones(2, length - 1), torch.ones(2, length), torch.ones(2, length + 1)):
         with pytest.raises(ModelError, match=r"\[2, \d+\].*\[2, \d+\]"):
-            without_ends(outputs, others.long())
+            drop_special_tokens(outputs, others.long())
     with pytest.raises(ModelError, match=r"cnn .*--vocab-size, --init"):
         teach(teacher, toy_data, tmp_path / "out", StudentSettings("cnn", vocab_size=50), "ad-kd")
     rows = [{"text": f"a {word} film", "text_pair": "good", "label": word} for word in ("good", "bad") * 6]

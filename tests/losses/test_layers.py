@@ -24,7 +24,7 @@ from eyas.losses import (
     Loss,
     MiniLMLoss,
     MiniLMv2Loss,
-    PatientLoss,
+    PKDLoss,
     RelationLoss,
     SampleRelationLoss,
 )
@@ -50,7 +50,7 @@ BATCH_FIELDS = {"attention_mask": MASK}
 MAKERS: dict[str, Callable[[], Loss]] = {
     "hidden": HiddenStateLoss,
     "embedding": EmbeddingLoss,
-    "patient": PatientLoss,
+    "patient": PKDLoss,
     "cosine": CosineHiddenLoss,
     "relation": RelationLoss,
     "embedding-relation": EmbeddingRelationLoss,
@@ -132,7 +132,7 @@ def test_patient_by_hand() -> None:
         a, b = (_array(f["hidden_states"][place])[:, 0] for f, place in ((student, ours), (teacher, theirs)))
         a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
         errors.append(((a - b) ** 2).mean())
-    found = PatientLoss("skip")(student, teacher, BATCH_FIELDS).detach()
+    found = PKDLoss("skip")(student, teacher, BATCH_FIELDS).detach()
     assert float(found) == pytest.approx(np.mean(errors), rel=1e-5)
 
 
@@ -174,17 +174,18 @@ def test_attention_and_relations_by_a_naive_loop() -> None:
 
 def test_attention_loss_needs_as_many_heads() -> None:
     student, teacher = (
-        SimpleNamespace(num_attention_heads=heads, hidden_size=8, model_type="bert") for heads in (2, 12)
+        SimpleNamespace(num_attention_heads=heads, hidden_size=8, model_type="bert", num_hidden_layers=2)
+        for heads in (2, 12)
     )
     with pytest.raises(ModelError, match=r"the student has 2 heads and the teacher 12. Give the student as many"):
-        AttentionLoss().prepare(student, teacher)
+        AttentionLoss().check_models(student, teacher)
 
 
 @pytest.mark.parametrize("name", MAPPINGS)
 def test_every_mapping_goes_with_hidden_states(name: str) -> None:
     torch.manual_seed(0)
     student, teacher = fields(2, 8, 0), fields(4, 8, 1)
-    for loss in (HiddenStateLoss(name), PatientLoss(name)):
+    for loss in (HiddenStateLoss(name), PKDLoss(name)):
         value = loss(student, teacher, BATCH_FIELDS)
         assert 0 < float(value.detach()) < 10
         value.backward()
@@ -240,7 +241,7 @@ def test_a_narrow_student_learns_a_projection() -> None:
     loss(student, teacher, BATCH_FIELDS).backward()
     assert all(parameter.grad is not None for parameter in loss.projection.parameters())
     with pytest.raises(ModelError, match="simkd gives the student the teacher's head"):
-        LastStateLoss().prepare(SimpleNamespace(hidden_size=4), SimpleNamespace(hidden_size=8))
+        LastStateLoss().check_models(SimpleNamespace(hidden_size=4), SimpleNamespace(hidden_size=8))
 
 
 def test_the_last_state_is_what_the_head_reads() -> None:
@@ -261,7 +262,7 @@ def test_only_layers_that_a_mapping_asks_for_are_computed(monkeypatch: pytest.Mo
     AttentionLoss("scores", "top")(fields(2, 8, 0), fields(6, 8, 1), BATCH_FIELDS)
     assert len(made) == 4
     projected: list[tuple[int, ...]] = []
-    loss = PatientLoss("last")
+    loss = PKDLoss("last")
     loss.prepare(SimpleNamespace(hidden_size=4), SimpleNamespace(hidden_size=8))
     loss.projection.register_forward_hook(lambda module, given, output: projected.append(given[0].shape))
     loss(fields(3, 4, 0), fields(6, 8, 1), BATCH_FIELDS)
@@ -392,6 +393,6 @@ def test_cost_attention_by_hand() -> None:
 def test_padding_changes_no_mapping(mapping: str) -> None:
     student, teacher = fields(2, 8, 0), fields(4, 8, 1)
     longer = {"attention_mask": torch.cat([MASK, torch.zeros(BATCH, 4, dtype=torch.bool)], 1)}
-    for make in (HiddenStateLoss, PatientLoss):
+    for make in (HiddenStateLoss, PKDLoss):
         value = make(mapping)(student, teacher, BATCH_FIELDS)
         torch.testing.assert_close(make(mapping)(_with_padding(student), _with_padding(teacher), longer), value)

@@ -8,18 +8,18 @@ import torch
 
 from eyas.errors import ModelError
 from eyas.losses import (
-    AdaptiveLoss,
+    AdaKDLoss,
     AnnealedMSELoss,
     ContinuationLoss,
     CosineLogitLoss,
-    DecoupledLoss,
+    DISTLoss,
+    DKDLoss,
     HuberLogitLoss,
     JensenShannonLoss,
+    LogitStandardizationLoss,
     Loss,
-    PearsonLoss,
     SoftCrossEntropyLoss,
     SoftTargetLoss,
-    StandardisedLoss,
     schedules,
 )
 
@@ -44,7 +44,7 @@ def kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 ZERO_AT_HOME = [
-    JensenShannonLoss(), CosineLogitLoss(), HuberLogitLoss(), DecoupledLoss(), PearsonLoss(), StandardisedLoss(),
+    JensenShannonLoss(), CosineLogitLoss(), HuberLogitLoss(), DKDLoss(), DISTLoss(), LogitStandardizationLoss(),
     AnnealedMSELoss(1.0), ContinuationLoss(1.0),
 ]  # fmt: skip
 
@@ -56,7 +56,7 @@ def test_nothing_to_learn_from_oneself(loss: Loss) -> None:
 
 
 @pytest.mark.parametrize(
-    "loss", [*ZERO_AT_HOME, SoftCrossEntropyLoss(), AdaptiveLoss()], ids=lambda loss: type(loss).__name__
+    "loss", [*ZERO_AT_HOME, SoftCrossEntropyLoss(), AdaKDLoss()], ids=lambda loss: type(loss).__name__
 )
 def test_every_text_moves_the_student(loss: Loss) -> None:
     student = torch.tensor(OURS, requires_grad=True)
@@ -75,7 +75,7 @@ def test_cosine_and_huber_by_hand() -> None:
 
 def test_temperatures_do_not_change_the_size_of_gradients() -> None:
     """The loss at a temperature is that of softened logits, times the temperature squared; it may follow a schedule."""
-    for kind in (DecoupledLoss, PearsonLoss):
+    for kind in (DKDLoss, DISTLoss):
         expected = 4 * value(kind(1.0), OURS / 2, THEIRS / 2)
         assert value(kind(2.0)) == pytest.approx(expected)
         assert value(kind(schedules.linear(3.0, 1.0)), progress=0.5) == pytest.approx(expected)
@@ -130,8 +130,8 @@ def test_decoupled_parts_make_the_whole() -> None:
         assert target + p[r, others].sum() * rest == pytest.approx(kl(p[r], q[r]))
         parts.append((target, rest))
     expected = np.mean([target + 4 * rest for target, rest in parts])
-    assert value(DecoupledLoss(temperature=1.0)) == pytest.approx(expected, rel=1e-5)
-    halves = [value(DecoupledLoss(1.0, *weights)) for weights in ((1.0, 0.0), (0.0, 4.0))]
+    assert value(DKDLoss(temperature=1.0)) == pytest.approx(expected, rel=1e-5)
+    halves = [value(DKDLoss(1.0, *weights)) for weights in ((1.0, 0.0), (0.0, 4.0))]
     assert sum(halves) == pytest.approx(expected, rel=1e-5)
 
 
@@ -139,13 +139,15 @@ def test_pearson_by_hand() -> None:
     p, q = soft(THEIRS), soft(OURS)
     between = np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(p, q, strict=True)])
     within = np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(p.T, q.T, strict=True)])
-    assert value(PearsonLoss(class_weight=0.5)) == pytest.approx(between + 0.5 * within)
+    assert value(DISTLoss(class_weight=0.5)) == pytest.approx(between + 0.5 * within)
 
 
 def test_standardised_logits_have_no_scale() -> None:
-    assert value(StandardisedLoss(), 5 * OURS + 3, 0.1 * THEIRS - 1) == pytest.approx(value(StandardisedLoss()))
+    assert value(LogitStandardizationLoss(), 5 * OURS + 3, 0.1 * THEIRS - 1) == pytest.approx(
+        value(LogitStandardizationLoss())
+    )
     scaled = [(x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True) for x in (OURS, THEIRS)]
-    assert value(StandardisedLoss(2.0)) == pytest.approx(value(SoftTargetLoss(2.0), *scaled))
+    assert value(LogitStandardizationLoss(2.0)) == pytest.approx(value(SoftTargetLoss(2.0), *scaled))
 
 
 def test_annealing_grows_to_the_teacher() -> None:
@@ -171,4 +173,4 @@ def test_adaptive_weights_by_hand() -> None:
         difficulty = -np.log(soft(THEIRS)[row, LABELS[row]])
         share = np.exp(-1 / np.sqrt(difficulty))
         expected.append(share * divergence - (1 - share) * np.log(soft(OURS)[row, LABELS[row]]))
-    assert value(AdaptiveLoss(2.0)) == pytest.approx(np.mean(expected), rel=1e-5)
+    assert value(AdaKDLoss(2.0)) == pytest.approx(np.mean(expected), rel=1e-5)

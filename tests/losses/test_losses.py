@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from eyas.errors import ModelError
-from eyas.losses import HardLabelLoss, LearnedWeights, LogitMSELoss, Loss, PatientLoss, SoftTargetLoss, schedules
+from eyas.losses import HardLabelLoss, LearnedWeights, LogitMSELoss, Loss, PKDLoss, SoftTargetLoss, schedules
 from eyas.losses.weights import SCALE
 from eyas.tasks import Task
 
@@ -64,7 +64,7 @@ def test_gradient_reaches_the_student_only(loss: Loss) -> None:
 def test_weights_and_temperatures_follow_schedules() -> None:
     loss = LogitMSELoss(weight=schedules.linear(1.0, 0.0))
     outputs = {"logits": STUDENT}, {"logits": TEACHER}, {"labels": LABELS}
-    assert loss.weighted(*outputs, 0.25).item() == pytest.approx(0.75 * value(loss))
+    assert loss.terms(*outputs, 0.25)[0][1].item() == pytest.approx(0.75 * value(loss))
     warm = SoftTargetLoss(schedules.linear(4.0, 1.0))
     assert value(warm, 1.0) == pytest.approx(value(SoftTargetLoss(1.0)))
     assert schedules.cosine(2.0, 1.0)(0.5) == pytest.approx(1.5)
@@ -78,26 +78,26 @@ def test_learned_weights_by_hand() -> None:
     terms = [HardLabelLoss(), LogitMSELoss(weight=2.0)]
     loss = LearnedWeights(terms)
     assert loss.teacher_fields == {"logits"}
-    values = [float(term.weighted(student, teacher, batch, 0.0)) for term in terms]
+    values = [float(value) for term in terms for _, value in term.terms(student, teacher, batch, 0.0)]
     assert loss(student, teacher, batch).item() == pytest.approx(sum(values))
-    optimizer = torch.optim.SGD(loss.projection.parameters(), lr=0.05 / SCALE)
+    optimizer = torch.optim.SGD(loss.parameters(), lr=0.05 / SCALE)
     for _ in range(2000):
         optimizer.zero_grad()
         loss(student, teacher, batch).backward()
         optimizer.step()
-    learned = torch.exp(-SCALE * loss.projection.scaled_log_variances).tolist()
+    learned = torch.exp(-SCALE * loss.scaled_log_variances).tolist()
     assert learned == pytest.approx([1 / value for value in values], rel=1e-2)
-    with pytest.raises(ModelError, match="PatientLoss compares whole texts"):  # what a term refuses, all refuse
-        LearnedWeights([HardLabelLoss(), PatientLoss()]).check(Task("tagging", ("O", "B")))
+    with pytest.raises(ModelError, match="PKDLoss compares whole texts"):  # what a term refuses, all refuse
+        LearnedWeights([HardLabelLoss(), PKDLoss()]).check(Task("tagging", ("O", "B")))
 
 
 def test_learned_weights_move_at_the_rate_of_a_copied_student() -> None:
     """By half a unit in two hundred steps of Adam at 1e-4."""
     student = {"logits": torch.tensor([[30.0, 0.0]])}
     loss = LearnedWeights([LogitMSELoss()])
-    optimizer = torch.optim.AdamW(loss.projection.parameters(), lr=1e-4)
+    optimizer = torch.optim.AdamW(loss.parameters(), lr=1e-4)
     for _ in range(200):
         optimizer.zero_grad()
         loss(student, {"logits": torch.zeros(1, 2)}, {}).backward()
         optimizer.step()
-    assert SCALE * loss.projection.scaled_log_variances.item() > 0.5
+    assert SCALE * loss.scaled_log_variances.item() > 0.5

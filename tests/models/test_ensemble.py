@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from eyas.settings import member_names
 from transformers import AutoModelForSequenceClassification, set_seed
 
 from eyas.errors import ModelError
-from eyas.models import EnsembleConfig, EnsembleForSequenceClassification, member_names
+from eyas.models import EnsembleConfig, EnsembleForSequenceClassification
 from eyas.models.ensemble import combine, subset
 from eyas.tasks import Task
 

@@ -114,7 +114,7 @@ def test_pipeline_says_what_predict_says(name: str, students: dict[tuple[str, bo
 
     texts = ["a great film", "boring", "", "  ", "word " * 500, "not a minute of it is anything but dreadful"]
     classify = pipeline("text-classification", model=str(students[name, False]))
-    ours = Classifier.load(students[name, False])
+    ours = Classifier.from_pretrained(students[name, False])
     predicted = [ours.label_names[i] for i in ours.logits(texts).argmax(1)]
     assert [answer["label"] for answer in classify(texts)] == predicted
     assert [answer["label"] for answer in classify(texts, batch_size=6)] == predicted
@@ -126,7 +126,7 @@ def test_pair_pipeline(name: str, students: dict[tuple[str, bool], Path]) -> Non
     from eyas import Classifier
 
     classify = pipeline("text-classification", model=str(students[name, True]))
-    ours = Classifier.load(students[name, True])
+    ours = Classifier.from_pretrained(students[name, True])
     pairs = [("a great film", "lovely"), ("boring", "a superb film " * 80), ("", "x")]
     predicted = [ours.label_names[i] for i in ours.logits(*map(list, zip(*pairs, strict=True))).argmax(1)]
     assert [classify({"text": a, "text_pair": b})["label"] for a, b in pairs] == predicted

@@ -15,7 +15,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer, pipelin
 from eyas import Classifier, Predictor, StudentSettings, Teacher, evaluate, export_model, load_data
 from eyas.data.datasets import labels_of, texts_of
 from eyas.evaluation.evaluate import predict_dataset
-from eyas.models.tokens import go_on
+from eyas.models.tokens import continuation_logits
 from eyas.runtime.alignment import WordEncoder
 
 KINDS = ["static", "cnn", "bilstm", "cnn-lstm", "bilstm-crf"]
@@ -35,13 +35,13 @@ def shipped(folder: Path, once: Once) -> Path:
 def test_planted_taggers_are_right(folder: Path, tag_teacher_folder: Path, toy_tags: Path) -> None:
     """What the other tests rest on."""
     test = load_data(toy_tags)["test"]
-    found = evaluate(Classifier.load(folder), test, Classifier.load(tag_teacher_folder))
+    found = evaluate(Classifier.from_pretrained(folder), test, Classifier.from_pretrained(tag_teacher_folder))
     assert found["teacher_span_f1"] > 0.85
     assert found["span_f1"] > 0.85
 
 
 def test_neighbours_and_padding_change_nothing(folder: Path) -> None:
-    classifier = Classifier.load(folder)
+    classifier = Classifier.from_pretrained(folder)
     alone = classifier.logits([WORDS])
     among = classifier.logits([["rome"], WORDS, ["anna"] * 40])
     np.testing.assert_allclose(among[1 : len(WORDS) + 1], alone, atol=1e-5)
@@ -54,7 +54,7 @@ def test_neighbours_and_padding_change_nothing(folder: Path) -> None:
 
 
 def test_onnx_says_what_torch_says(folder: Path, shipped: Path, toy_tags: Path) -> None:
-    classifier, predictor = Classifier.load(folder), Predictor(shipped)
+    classifier, predictor = Classifier.from_pretrained(folder), Predictor(shipped)
     test = load_data(toy_tags)["test"]
     np.testing.assert_allclose(predict_dataset(predictor, test), predict_dataset(classifier, test), atol=1e-3)
     text = "mr. k saw st. ives, and o'hara saw new york."
@@ -64,7 +64,7 @@ def test_onnx_says_what_torch_says(folder: Path, shipped: Path, toy_tags: Path) 
 
 def test_the_pipeline_finds_the_spans_that_predict_finds(folder: Path) -> None:
     tagger = pipeline("token-classification", model=str(folder), aggregation_strategy="simple")
-    classifier = Classifier.load(folder)
+    classifier = Classifier.from_pretrained(folder)
     for sentence in sentences(30, 500):
         text = " ".join(word for word, _ in sentence)
         theirs = [(span["entity_group"], span["start"], span["end"]) for span in tagger(text)]
@@ -81,7 +81,7 @@ def test_spans_of_a_text_lie_where_they_say(shipped: Path) -> None:
 def test_long_sentences_are_read_in_windows(folder: Path, shipped: Path) -> None:
     words = [word for sentence in sentences(700) for word, _ in sentence]
     assert len(words) > 4000
-    classifier = Classifier.load(folder)
+    classifier = Classifier.from_pretrained(folder)
     logits = classifier.logits([words])
     assert logits.shape == (len(words), 5)
     assert np.abs(logits).sum(1).min() > 0  # no word is left out
@@ -96,7 +96,7 @@ def test_odd_words(folder: Path, shipped: Path) -> None:
     found = Predictor(shipped)([words, ""])
     assert len(found[0]["tags"]) == len(words)
     assert found[1] == {"tokens": [], "tags": [], "scores": [], "spans": []}
-    assert Classifier.load(folder).tag(words)["tags"] == found[0]["tags"]
+    assert Classifier.from_pretrained(folder).tag(words)["tags"] == found[0]["tags"]
 
 
 def test_int8_agrees(folder: Path, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_student_of_words_learns_from_a_teacher_of_pieces(
     (tmp_path / "vectors.txt").write_text("\n".join(lines))
     student = StudentSettings("bilstm", embeddings=str(tmp_path / "vectors.txt"), hidden_size=48)
     teach(tag_teacher_folder, data, tmp_path / "student", student, arguments=STUDENT_ARGUMENTS)
-    both = Classifier.load(tmp_path / "student"), Classifier.load(tag_teacher_folder)
+    both = Classifier.from_pretrained(tmp_path / "student"), Classifier.from_pretrained(tag_teacher_folder)
     assert evaluate(both[0], data["test"], both[1])["agreement"] > 0.75
     for classifier in both:  # neighbours change nothing, whatever the tokens
         among = classifier.logits([["rome"], WORDS, ["anna"] * 40])[1 : len(WORDS) + 1]
@@ -135,21 +135,21 @@ def test_a_student_of_words_learns_from_a_teacher_of_pieces(
 def test_cached_logits_are_those_of_the_words(tag_teacher_folder: Path, toy_tags: Path) -> None:
     teacher, rows = Teacher(tag_teacher_folder, max_length=64, dtype="float32"), load_data(toy_tags)["train"]
     cached, chosen = teacher.label(rows), [7, 3, 100]
-    found = cached({"example_id": [rows[i]["example_id"] for i in chosen]})["logits"]
-    live = teacher({"tokens": [rows[i]["tokens"] for i in chosen]})["logits"]
+    found = cached.outputs({"example_id": [rows[i]["example_id"] for i in chosen]})["logits"]
+    live = teacher.outputs({"tokens": [rows[i]["tokens"] for i in chosen]})["logits"]
     torch.testing.assert_close(found, live, atol=1e-5, rtol=1e-4)
 
 
 def test_teaching_live_is_teaching_from_the_cache(tag_teacher_folder: Path, toy_tags: Path, tmp_path: Path) -> None:
     data, student = load_data(toy_tags), StudentSettings("cnn", embedding_size=16, hidden_size=16)
     folders = [teach(tag_teacher_folder, data, tmp_path / str(live), student, live=live) for live in (False, True)]
-    cached, live_too = (predict_dataset(Classifier.load(folder), data["test"]) for folder in folders)
+    cached, live_too = (predict_dataset(Classifier.from_pretrained(folder), data["test"]) for folder in folders)
     np.testing.assert_allclose(cached, live_too, atol=1e-3)
 
 
 def test_later_pieces_go_on_with_the_word() -> None:
     logits = torch.tensor([[0.0, 3.0, 1.0, -2.0]])
-    found = go_on(logits, ["O", "B-X", "I-X", "Y"])
+    found = continuation_logits(logits, ["O", "B-X", "I-X", "Y"])
     assert found.argmax(-1).item() == 2
     assert found[0, 0] == 0
     assert found[0, 3] == -2

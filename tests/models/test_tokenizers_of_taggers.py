@@ -32,20 +32,20 @@ def student(kind: str, once: Once, toy_tags: Path) -> Path:
 
 def test_student_is_scored_by_word_whatever_its_tokens(student: Path, kind: str, toy_tags: Path) -> None:
     test = load_data(toy_tags)["test"]
-    found = evaluate(Classifier.load(student), test, Classifier.load(PLANTED / kind))
+    found = evaluate(Classifier.from_pretrained(student), test, Classifier.from_pretrained(PLANTED / kind))
     assert found["teacher_span_f1"] > 0.8
     assert found["span_f1"] > 0.8  # of one who does not know where words start, 0
 
 
 def test_neighbours_change_nothing(student: Path) -> None:
-    classifier, words = Classifier.load(student), ["anna", "went", "to", "st.", "ives", "."]
+    classifier, words = Classifier.from_pretrained(student), ["anna", "went", "to", "st.", "ives", "."]
     alone, among = classifier.logits([words]), classifier.logits([["rome"], words, ["unseen"] * 30])
     np.testing.assert_allclose(among[1:7], alone, atol=1e-5)
 
 
 def test_what_ships_says_the_same(student: Path, tmp_path: Path) -> None:
     export_model(student, tmp_path / "shipped", min_agreement=1.0)
-    predictor, classifier = Predictor(tmp_path / "shipped"), Classifier.load(student)
+    predictor, classifier = Predictor(tmp_path / "shipped"), Classifier.from_pretrained(student)
     for text in ("mr. k and anna live in rome 7", "anna went to new york.", "zzz"):
         assert predictor.tag(text)["tags"] == classifier.tag(text)["tags"]
     spans = predictor.tag("in rome, anna was seen")["spans"]  # the comma is a word of its own
@@ -56,7 +56,7 @@ def test_what_ships_says_the_same(student: Path, tmp_path: Path) -> None:
 def test_places_in_the_pipeline(student: Path) -> None:
     """A byte-level tokenizer has the space before a word in its pieces, but not in their places."""
     tagger = pipeline("token-classification", model=str(student), aggregation_strategy="simple")
-    classifier = Classifier.load(student)
+    classifier = Classifier.from_pretrained(student)
     for text in ("anna and bo lee live in rome 7", "nobody lives in new york now", "in rome , anna was seen"):
         ours = classifier.tag(text)["spans"]
         assert ours

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import teach
+from eyas.settings import TRANSFORMERS
 from planting import plant
 from transformers import (
     AutoModelForSequenceClassification,
@@ -22,7 +23,7 @@ from transformers import (
 
 from eyas import Classifier, Predictor, StudentSettings, Teacher, create_student, export_model, load_data
 from eyas.errors import ModelError
-from eyas.models.transformer import TRANSFORMERS, new_transformer
+from eyas.models.transformer import new_transformer
 
 
 def test_sizes_are_those_of_the_paper(teacher_folder: Path) -> None:
@@ -47,7 +48,7 @@ def test_a_small_bert_ships(
     folder = teach(teacher, data, tmp_path / "student", StudentSettings("bert-tiny", layers=1, max_length=48))
     plant(folder, load_data(data)["train"])
     export_model(folder, tmp_path / "shipped", min_agreement=1.0)
-    predictor, classifier = Predictor(tmp_path / "shipped"), Classifier.load(folder)
+    predictor, classifier = Predictor(tmp_path / "shipped"), Classifier.from_pretrained(folder)
     texts: list[Any] = [["anna", "went", "to", "rome"]] if tagging else ["a great film", "", "x" * 3000]
     np.testing.assert_allclose(predictor.logits(texts), classifier.logits(texts), atol=1e-3)
     if not tagging:

@@ -14,17 +14,18 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from tagging import PEOPLE, PLACES, sentences
 from tagging import FRAMES as TAG_FRAMES
+from tagging import PEOPLE, PLACES, sentences
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from toys import ROWS, toy_rows, write_jsonl, write_toy
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, set_seed
 
-from eyas import Classifier, FinetuneSettings, evaluate, finetune, load_data
+from eyas import Classifier, FinetuneSettings, evaluate, load_data
 from eyas.exam.plan_file import make_plan
 from eyas.exam.results import COSTS, DIFFERENCES, MACHINE, PLAN, PREDICTIONS, RESULT, RESULTS, SHIPPED, TIMING
 from eyas.exam.run import run_exam
 from eyas.outputs import RUN_FILE
+from eyas.training.finetune import finetune
 from eyas.training.folders import HISTORY
 
 STEPS = 1200
@@ -143,7 +144,7 @@ def teacher(name: str, encoder: Path, data: Path) -> None:
     rows = load_data(data)
     folder = finetune(encoder, rows, HERE / name, FinetuneSettings(ARGUMENTS, max_length=64), overwrite=True)
     _forget_this_machine(folder)
-    found = evaluate(Classifier.load(folder), rows["test"])
+    found = evaluate(Classifier.from_pretrained(folder), rows["test"])
     print(name, {metric: round(value, 3) for metric, value in found.items() if isinstance(value, float)})
 
 

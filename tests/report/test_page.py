@@ -15,11 +15,10 @@ import pytest
 
 from eyas.errors import DataError
 from eyas.exam.best import find_best
-from eyas.exam.results import COSTS, PREDICTIONS, RESULTS, TWIN, Wanted, candidates, load, winner
+from eyas.exam.results import COSTS, PREDICTIONS, RESULTS, TWIN, Requirements, candidates, load_exam, winner
 from eyas.report import write_page
 from eyas.report.charts import as_file, pareto
 from eyas.report.verdict import helped, mark_front, sentence, summaries, taught
-
 
 Row = dict[str, Any]
 CNN = "cnn-e16-h32"  # one of the two students of the planted exam
@@ -95,7 +94,7 @@ def recipes_exam(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_helped_compares_a_student_with_and_without_more_texts(texts_exam: Path) -> None:
-    table = candidates(load(texts_exam))
+    table = candidates(load_exam(texts_exam))
     rows = helped(texts_exam, table)
     assert [(row.dataset, row.transfer) for row in rows] == [("films", ""), ("more", "tang:2, mixup 0.4")]
     assert [row.gain is None for row in rows] == [True, False]
@@ -108,7 +107,7 @@ def test_helped_compares_a_student_with_and_without_more_texts(texts_exam: Path)
 
 
 def test_taught_compares_each_recipe_with_the_first_and_options_with_none(recipes_exam: Path) -> None:
-    rows = taught(recipes_exam, candidates(load(recipes_exam)))
+    rows = taught(recipes_exam, candidates(load_exam(recipes_exam)))
     against = {"logit-mse": "", "soft-targets": "logit-mse", "soft-targets loss=huber": "soft-targets"}
     assert {row.recipe: row.against for row in rows} == {**against, "hard-labels": "logit-mse"}
     scores = {row.recipe: row.scores["films"] for row in rows}
@@ -137,7 +136,7 @@ def test_page_shows_which_recipe_is_best(recipes_exam: Path, browser: Any) -> No
     page.goto(write_page(recipes_exam).as_uri())
     assert page.locator("#taught tbody tr").count() == 4
     said = page.locator("section[aria-labelledby=taught-title] p").first.inner_text()
-    assert said == summaries(taught(recipes_exam, candidates(load(recipes_exam))))[0]
+    assert said == summaries(taught(recipes_exam, candidates(load_exam(recipes_exam))))[0]
     page.close()
 
 
@@ -205,9 +204,9 @@ def test_filtering_by_recipe(page: Any) -> None:
 
 
 def test_the_verdict_is_the_winners(page: Any, exam: Path) -> None:
-    table = candidates(load(exam))
-    index, good = winner(table, Wanted())
-    assert page.locator("h1").inner_text() == sentence(dict(table.loc[index]), good, Wanted())
+    table = candidates(load_exam(exam))
+    index, good = winner(table, Requirements())
+    assert page.locator("h1").inner_text() == sentence(dict(table.loc[index]), good, Requirements())
     assert page.locator("tr.winner").count() == 1
 
 
@@ -250,7 +249,7 @@ def test_an_exam_without_a_teacher_or_without_costs(exam: Path, tmp_path: Path) 
 
 
 def test_charts_for_documents(exam: Path, tmp_path: Path) -> None:
-    table = candidates(load(exam))
+    table = candidates(load_exam(exam))
     as_file(pareto(table.assign(front=mark_front(table))), tmp_path / "chart.svg")
     assert (tmp_path / "chart.svg").read_text().startswith("<svg")
 

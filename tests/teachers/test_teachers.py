@@ -23,10 +23,10 @@ def teacher(teacher_folder: Path) -> Teacher:
 def test_frozen_in_eval_mode_without_gradient(teacher: Teacher) -> None:
     assert not any(p.requires_grad for p in teacher.model.parameters())
     teacher.model.train()
-    first, second = (teacher({"text": ["a great film"]})["logits"] for _ in range(2))
+    first, second = (teacher.outputs({"text": ["a great film"]})["logits"] for _ in range(2))
     assert not teacher.model.training
     assert torch.equal(first, second)
-    inside = teacher({"text": ["a great film"]}, ("logits", "hidden_states", "queries", "keys", "values"))
+    inside = teacher.outputs({"text": ["a great film"]}, ("logits", "hidden_states", "queries", "keys", "values"))
     tensors = [part for value in inside.values() for part in (value if isinstance(value, tuple) else [value])]
     assert sum(isinstance(part, torch.Tensor) for part in tensors) > 9
     assert not any(part.requires_grad for part in tensors if isinstance(part, torch.Tensor))
@@ -35,7 +35,7 @@ def test_frozen_in_eval_mode_without_gradient(teacher: Teacher) -> None:
 def test_hidden_states_and_attentions(teacher: Teacher) -> None:
     """Under transformers' default attention the attentions would be an empty tuple, without a word."""
     assert teacher.model.config._attn_implementation == "sdpa"
-    outputs = teacher({"text": ["a film"]}, ("logits", "hidden_states", "attentions"))
+    outputs = teacher.outputs({"text": ["a film"]}, ("logits", "hidden_states", "attentions"))
     assert len(outputs["hidden_states"]) == 3
     assert [tuple(layer.shape) for layer in outputs["attentions"]] == [(1, 2, 4, 4)] * 2
 
@@ -45,7 +45,7 @@ def test_cached_logits_are_the_live_ones_in_any_order(teacher: Teacher, toy_data
     cached = teacher.label(train, tmp_path / "cache")
     rows = np.random.default_rng(0).permutation(len(train))[:50]
     batch = {"text": [train["text"][int(i)] for i in rows], "example_id": ids_of(train)[rows]}
-    torch.testing.assert_close(cached(batch)["logits"], teacher(batch)["logits"], rtol=0, atol=1e-5)
+    torch.testing.assert_close(cached.outputs(batch)["logits"], teacher.outputs(batch)["logits"], rtol=0, atol=1e-5)
 
 
 def test_bfloat16_labels_hold(teacher_folder: Path, toy_data: Path) -> None:
@@ -89,11 +89,10 @@ def test_another_teacher_or_other_data_is_refused(teacher: Teacher, toy_data: Pa
         CachedTeacher(cache).logits(ids_of(data["train"]))
     teacher.model.classifier.bias.data += 1
     with pytest.raises(CacheError, match="another teacher weights"):
-        label_texts(teacher, data["validation"], cache)
+        label_texts(Teacher(teacher.model, teacher.tokenizer, max_length=64), data["validation"], cache)
     teacher.model.classifier.bias.data -= 1
-    teacher.max_length = 32
     with pytest.raises(CacheError, match="another max length"):
-        label_texts(teacher, data["validation"], cache)
+        label_texts(teacher.reading(32), data["validation"], cache)
 
 
 def test_a_folder_that_is_no_cache_is_left_alone(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
@@ -119,7 +118,7 @@ def test_logits_that_are_not_finite_name_the_text(teacher: Teacher, toy_data: Pa
 
 def test_odd_texts(teacher: Teacher) -> None:
     texts = ["", "   ", "\x00nul", "🙂🙃", "\x01", "word " * 100_000, "\ud800"]
-    assert torch.isfinite(teacher({"text": texts})["logits"]).all()
+    assert torch.isfinite(teacher.outputs({"text": texts})["logits"]).all()
 
 
 def test_folders_that_are_no_teacher(tiny_bert: Path, teacher_folder: Path, tmp_path: Path) -> None:

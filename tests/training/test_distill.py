@@ -15,12 +15,13 @@ import pytest
 from command import Command, run_small_shards
 from conftest import QUICK, teach
 from safetensors.torch import load_file
-from toys import toy_rows, write_jsonl
 from torch.testing import assert_close
+from toys import toy_rows, write_jsonl
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from eyas import DistillSettings, StudentSettings, Teacher, distill, load_data
+from eyas import DistillSettings, StudentSettings, Teacher, load_data
 from eyas.errors import LabelError, ModelError, OutputError
+from eyas.training.distill import distill
 
 SMALL = StudentSettings("static", embedding_size=8, hidden_size=8, max_length=48)
 

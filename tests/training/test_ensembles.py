@@ -36,7 +36,7 @@ def apart(once: Once, teacher_folder: Path, toy_data: Path) -> list[Path]:
 
 
 def test_ensemble_learns_its_task(ensemble: Path, toy_data: Path) -> None:
-    classifier, test = Classifier.load(ensemble), load_data(toy_data)["test"]
+    classifier, test = Classifier.from_pretrained(ensemble), load_data(toy_data)["test"]
     weights = classifier.model.get_buffer("weights")
     assert float(weights.sum()) == pytest.approx(1.0)
     assert not torch.allclose(weights, torch.full((3,), 1 / 3))
@@ -47,7 +47,7 @@ def test_ensemble_learns_its_task(ensemble: Path, toy_data: Path) -> None:
 def test_ensemble_ships_as_one_graph(ensemble: Path, toy_data: Path, tmp_path: Path, int8: bool) -> None:
     export_model(ensemble, tmp_path / "shipped", int8=int8, min_agreement=0.75)
     texts = load_data(toy_data)["test"]["text"][:50]
-    ours, shipped = Classifier.load(ensemble).logits(texts), Predictor(tmp_path / "shipped").logits(texts)
+    ours, shipped = Classifier.from_pretrained(ensemble).logits(texts), Predictor(tmp_path / "shipped").logits(texts)
     assert len(list((tmp_path / "shipped").glob("*.onnx"))) == 1
     if not int8:
         np.testing.assert_allclose(ours, shipped, atol=1e-4)
@@ -61,19 +61,17 @@ def test_ensemble_of_pairs_is_taught_with_learned_weights(
     student = StudentSettings("ensemble:cnn,static", combination="probabilities", **SIZES)
     folder = teach(pair_teacher_folder, toy_pairs, tmp_path / "s", student, "soft-targets mutual=1.0 weights=learned")
     rows = load_data(toy_pairs)["validation"]
-    assert np.isfinite(Classifier.load(folder).logits(rows["text"], rows["text_pair"])).all()
+    assert np.isfinite(Classifier.from_pretrained(folder).logits(rows["text"], rows["text_pair"])).all()
 
 
 def test_joined_members_answer_as_they_did(apart: list[Path], toy_data: Path, tmp_path: Path) -> None:
     texts = load_data(toy_data)["test"]["text"][:20]
-    joined = Classifier.load(join(apart, tmp_path / "joined"))
-    mean = np.mean([Classifier.load(folder).logits(texts) for folder in apart], 0)
+    joined = Classifier.from_pretrained(join(apart, tmp_path / "joined"))
+    mean = np.mean([Classifier.from_pretrained(folder).logits(texts) for folder in apart], 0)
     np.testing.assert_allclose(joined.logits(texts), mean, atol=1e-5)
 
 
-def test_what_can_not_be_joined(
-    apart: list[Path], teacher_folder: Path, toy_data: Path, tmp_path: Path
-) -> None:
+def test_what_can_not_be_joined(apart: list[Path], teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
     def trained(name: str, **settings: Any) -> Path:
         student = StudentSettings("static", **{**SIZES, **settings})
         return teach(teacher_folder, toy_data, tmp_path / name, student)
@@ -111,7 +109,7 @@ def test_fewest_members_that_keep_the_score(
     assert chosen.score >= whole.score - 0.05
     cheaper = [found for found in others if found.parameters < chosen.parameters]
     assert all(found.score < whole.score - 0.05 for found in cheaper)
-    small = Classifier.load(tmp_path / "small")
+    small = Classifier.from_pretrained(tmp_path / "small")
     assert evaluate(small, rows)["accuracy"] == pytest.approx(chosen.score)
     with pytest.raises(ModelError, match="BertForSequenceClassification"):
         prune_ensemble(teacher_folder, rows, tmp_path / "y")

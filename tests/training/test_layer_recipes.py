@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import QUICK, make_trainer, step, teach
 from datasets import DatasetDict
+from eyas.training.steps import training_steps
 from safetensors import safe_open
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from toys import toy_rows
@@ -34,14 +35,13 @@ from transformers import (
 
 from eyas import RECIPES, Classifier, DistillSettings, StudentSettings, Teacher, create_student, evaluate, load_data
 from eyas.errors import ModelError
-from eyas.losses import AttentionLoss, HiddenStateLoss, LogitMSELoss, PatientLoss
+from eyas.losses import AttentionLoss, HiddenStateLoss, LogitMSELoss, PKDLoss
 from eyas.losses.schedules import at
 from eyas.models.inside import capture, run
 from eyas.models.transformer import chosen_layers
 from eyas.tasks import Task
 from eyas.training.arguments import with_precision
 from eyas.training.checks import check_same_tokens
-from eyas.training.distill import training_steps
 from eyas.training.recipes import make_stages, parse_recipe
 from eyas.training.recipes.layers import ATTENTION_LOSSES, HIDDEN_LOSSES
 from eyas.training.recipes.logits import LOGIT_LOSSES, logit_loss
@@ -102,7 +102,7 @@ def test_students_folder_has_no_weights_of_losses(
     with safe_open(folder / "model.safetensors", framework="np") as file:
         names = set(file.keys())
     assert not any("projection" in name for name in names)
-    assert Classifier.load(folder).logits(["a great film"]).shape == (1, 2)
+    assert Classifier.from_pretrained(folder).logits(["a great film"]).shape == (1, 2)
 
 
 @pytest.mark.parametrize("attention", ATTENTION_LOSSES)
@@ -161,7 +161,7 @@ def test_a_narrow_student_learns_the_teachers_inside(teacher: Teacher, data: Dat
     student = StudentSettings("bert", layers=2, hidden_size=16, feed_forward=32, max_length=48)
     arguments = {"num_train_epochs": 10, "per_device_train_batch_size": 16, "learning_rate": 2e-3, "bf16": False}
     folder = teach(teacher, data, tmp_path / "out", student, "tinybert", arguments)
-    assert evaluate(Classifier.load(folder), data["test"])["accuracy"] > 0.75
+    assert evaluate(Classifier.from_pretrained(folder), data["test"])["accuracy"] > 0.75
 
 
 @pytest.mark.parametrize("start", ["first", "last", "skip", "2,1"])
@@ -199,7 +199,7 @@ def test_a_student_starts_from_a_pretrained_folder(teacher: Teacher, data: Datas
     """Another model's first layers and word vectors, below a new head."""
     general = StudentSettings("bert", hidden_size=16, heads=2, max_length=48)
     folder = teach(teacher, data, tmp_path / "general", general)
-    theirs = Classifier.load(folder).model
+    theirs = Classifier.from_pretrained(folder).model
     settings = StudentSettings("bert", layers=1, max_length=48, init=str(folder))
     student, _ = create_student(settings, teacher, data["train"])
     assert (student.config.num_hidden_layers, student.config.hidden_size) == (1, 16)
@@ -207,16 +207,16 @@ def test_a_student_starts_from_a_pretrained_folder(teacher: Teacher, data: Datas
     assert torch.equal(student.state_dict()[query], theirs.state_dict()[query])
     assert settings.copies_layers(32)
     out = teach(teacher, data, tmp_path / "out", settings, "patient-skip")
-    assert Classifier.load(out).logits(["a great film"]).shape == (1, 2)
+    assert Classifier.from_pretrained(out).logits(["a great film"]).shape == (1, 2)
     with pytest.raises(ModelError, match="none"):
         create_student(StudentSettings("bert", init=str(tmp_path / "none")), teacher, data["train"])
 
 
 def test_nothing_is_computed_that_no_loss_asked_for(teacher: Teacher) -> None:
     batch = {"text": ["a great film"]}
-    assert teacher(batch).keys() == {"logits"}
-    assert teacher(batch, ("hidden_states",)).keys() == {"hidden_states", "attention_mask", "heads"}
-    found = teacher(batch, ("queries", "values"))
+    assert teacher.outputs(batch).keys() == {"logits"}
+    assert teacher.outputs(batch, ("hidden_states",)).keys() == {"hidden_states", "attention_mask", "heads"}
+    found = teacher.outputs(batch, ("queries", "values"))
     assert found.keys() == {"queries", "values", "attention_mask", "heads"}
     assert len(found["queries"]) == teacher.model.config.num_hidden_layers
     projections = [module for module in teacher.model.modules() if isinstance(module, torch.nn.Linear)]
@@ -250,7 +250,7 @@ def test_the_teacher_reads_no_further_than_a_student_of_layers(
     teacher: Teacher, data: DatasetDict, tmp_path: Path
 ) -> None:
     folder = teach(teacher, data, tmp_path / "a", StudentSettings("bert", layers=1, max_length=4), "tinybert")
-    assert Classifier.load(folder).max_length == 4
+    assert Classifier.from_pretrained(folder).max_length == 4
     text = ["a film that goes on and on"]
     assert teacher.reading(4).tokenize(text)["input_ids"].shape == (1, 4)
     assert teacher.tokenize(text)["input_ids"].shape[1] > 4
@@ -386,7 +386,7 @@ def test_weights_and_temperatures_follow_schedules_and_layers_are_named() -> Non
     assert [at(soft.temperature, progress) for progress in (0.0, 0.5)] == [4.0, 2.0]
     assert patient.weight == 100.0
     _, hidden, attention = make_stages(*parse_recipe("tinybert mapping=1-2 hidden=first-token"))[0].losses
-    assert isinstance(hidden, PatientLoss)
+    assert isinstance(hidden, PKDLoss)
     assert hidden.mapping.pairs(1, 2) == attention.mapping.pairs(1, 2) == [(1, 2)]
 
 
@@ -555,7 +555,8 @@ def test_a_narrower_student_starts_near_its_teacher(teacher: Teacher, toy_data: 
     ):
         settings = StudentSettings("bert", hidden_size=24, feed_forward=48, max_length=48, init=start)
         set_seed(0)
-        student = Classifier(*create_student(settings, teacher, data["train"], names, order))
+        aligned = AlignedTeacher(teacher, order or [0, 1])
+        student = Classifier(*create_student(settings, aligned, data["train"], names))
         ours = student.logits(texts)[:, order or [0, 1]]
         agreement[start, names[0]] = float((ours.argmax(1) == theirs.argmax(1)).mean())
     assert agreement["skip", "negative"] > 0.85
@@ -611,8 +612,8 @@ def test_a_tagger_is_taught_by_layers(recipe: str, tag_teacher: Teacher, toy_tag
 
 def test_what_a_tagging_teacher_shows_of_its_inside(tag_teacher: Teacher) -> None:
     sentences = [["anna", "went", "to", "new", "york"], ["rome"], ["st.", "ives"] * 40]
-    found = tag_teacher({"tokens": sentences}, ("logits", "hidden_states"))
-    apart = tag_teacher({"tokens": sentences[:2]})["logits"]
+    found = tag_teacher.outputs({"tokens": sentences}, ("logits", "hidden_states"))
+    apart = tag_teacher.outputs({"tokens": sentences[:2]})["logits"]
     torch.testing.assert_close(found["logits"][:6], apart)
     assert found["hidden_states"][-1].shape[:2] == found["attention_mask"].shape == (3, 48)
     assert found["logits"].shape == (86, apart.shape[1])
@@ -621,7 +622,7 @@ def test_what_a_tagging_teacher_shows_of_its_inside(tag_teacher: Teacher) -> Non
 
 
 def test_losses_of_whole_texts_are_refused_for_taggers(tag_teacher: Teacher, toy_tags: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="PatientLoss"):
+    with pytest.raises(ModelError, match="PKDLoss"):
         teach(tag_teacher, toy_tags, tmp_path / "out", StudentSettings("bert", layers=1, max_length=48), "patient-skip")
 
 

@@ -20,7 +20,6 @@ from eyas import (
     Teacher,
     create_student,
     export_model,
-    finetune,
     load_data,
     load_unlabelled,
 )
@@ -29,6 +28,7 @@ from eyas.evaluation.metrics import cosines
 from eyas.evaluation.similarity import evaluate_similarity
 from eyas.teachers import Encoder
 from eyas.teachers.encoder import pooled
+from eyas.training.finetune import finetune
 from eyas.training.pretrain import pretrain_student
 
 SIZES: dict[str, Any] = {"embedding_size": 16, "hidden_size": 24, "max_length": 48}
@@ -56,7 +56,7 @@ def general(once: Once, encoder: Encoder, lines: Path) -> Path:
 
 def test_student_gives_its_teachers_vectors(general: Path, encoder: Encoder) -> None:
     texts = [row["text"] for row in toy_rows(440)[400:]]
-    ours, theirs = Classifier.load(general).logits(texts), encoder.logits(texts)
+    ours, theirs = Classifier.from_pretrained(general).logits(texts), encoder.logits(texts)
     assert ours.shape == theirs.shape == (len(texts), encoder.model.config.hidden_size)
     others = np.roll(theirs, 1, axis=0)
     centre = theirs.mean(0)
@@ -70,7 +70,7 @@ def test_checkpoints_are_chosen_by_the_vectors(general: Path, encoder: Encoder) 
     history = [json.loads(line) for line in (general / "training_history.jsonl").read_text().splitlines()]
     best = max(entry["eval_score"] for entry in history if "eval_score" in entry)
     texts = [json.loads(line)["text"] for line in (general / "validation_sample.jsonl").read_text().splitlines()]
-    scores = cosines(Classifier.load(general).logits(texts), encoder.logits(texts))
+    scores = cosines(Classifier.from_pretrained(general).logits(texts), encoder.logits(texts))
     assert best == pytest.approx(float(scores.mean()), abs=1e-3)
 
 
@@ -108,7 +108,7 @@ def test_it_is_fine_tuned_like_an_encoder(
     data = load_data(toy_pairs if pair else toy_data)
     settings = FinetuneSettings(arguments={"num_train_epochs": 1, "per_device_train_batch_size": 16})
     folder = finetune(general, data, tmp_path / "tuned", settings)
-    tuned, before = Classifier.load(folder), Classifier.load(general).model.state_dict()
+    tuned, before = Classifier.from_pretrained(folder), Classifier.from_pretrained(general).model.state_dict()
     assert tuned.task.kind == "classification"
     assert tuned.pair is pair
     weights = tuned.model.state_dict()
@@ -125,16 +125,16 @@ def test_students_start_from_it(general: Path, teacher_folder: Path, toy_data: P
     teacher, data = Teacher(teacher_folder, max_length=48), load_data(toy_data)
     settings = StudentSettings("cnn", init=str(general), max_length=48)
     student, tokenizer = create_student(settings, teacher, data["train"])
-    theirs = Classifier.load(general)
+    theirs = Classifier.from_pretrained(general)
     assert len(tokenizer) <= len(theirs.tokenizer)
     ours, whole = (dict(model.named_parameters()) for model in (student, theirs.model))
-    kernel = "head.encoder.convolution.kernels.0.weight"
+    kernel = "encoder.convolution.kernels.0.weight"
     assert torch.equal(ours[kernel], whole[kernel])
     token = tokenizer.convert_ids_to_tokens(20)
     there = theirs.tokenizer.convert_tokens_to_ids(token)
     assert torch.equal(ours["embeddings.weight"][20], whole["embeddings.weight"][there])
     out = teach(teacher, data, tmp_path / "s", settings)
-    assert Classifier.load(out).task.kind == "classification"
+    assert Classifier.from_pretrained(out).task.kind == "classification"
 
 
 def test_starts_that_do_not_fit(
@@ -166,10 +166,10 @@ def test_layers_are_taught_before_any_task(
     folder = pretrain_student(encoder, load_unlabelled([lines]), tmp_path / "g", settings)
     student = StudentSettings("bert", init=str(folder), max_length=48)
     out = teach(Teacher(teacher_folder, max_length=48), toy_data, tmp_path / "s", student, recipe)
-    made = Classifier.load(out)
+    made = Classifier.from_pretrained(out)
     assert made.model.config.num_hidden_layers == 1
     assert not (folder / "modules.json").exists()  # its head says nothing
-    known = set(Classifier.load(folder).tokenizer.get_vocab())
+    known = set(Classifier.from_pretrained(folder).tokenizer.get_vocab())
     assert set(made.tokenizer.get_vocab()) - known  # pieces that only the task's texts have
 
 
@@ -241,7 +241,7 @@ def test_sentence_transformers_loads_it(general: Path, tmp_path: Path) -> None:
 
     texts = ["a great film", "awful", ""]
     model = SentenceTransformer(str(general), device="cpu")
-    np.testing.assert_allclose(model.encode(texts), Classifier.load(general).logits(texts), atol=1e-5)
+    np.testing.assert_allclose(model.encode(texts), Classifier.from_pretrained(general).logits(texts), atol=1e-5)
     model.save_pretrained(str(tmp_path / "saved"))
     again = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
     np.testing.assert_allclose(again.encode(texts), model.encode(texts), atol=1e-6)
@@ -256,4 +256,4 @@ def test_from_the_command_line(tiny_bert: Path, lines: Path, tmp_path: Path, run
     assert code == 0, err
     code, out, _ = run("predict", "--model", shipped, write_jsonl(tmp_path / "t.jsonl", ["a great film"]))
     vector = np.array(json.loads(out)["vector"])
-    assert cosines(vector[None], Classifier.load(general).logits(["a great film"]))[0] > 0.98
+    assert cosines(vector[None], Classifier.from_pretrained(general).logits(["a great film"]))[0] > 0.98

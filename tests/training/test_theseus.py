@@ -68,7 +68,7 @@ def test_how_many_layers_are_the_students(teacher: Teacher, toy_data: Path, tmp_
 def test_only_layers_learn(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     data, settings = load_data(toy_data), StudentSettings("bert", layers=1, max_length=48)
     folder = teach(teacher, data, tmp_path / "s", settings, "theseus")
-    after = Classifier.load(folder).model.state_dict()
+    after = Classifier.from_pretrained(folder).model.state_dict()
     set_seed(0)
     before = create_student(settings, teacher, data["train"])[0].state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}

@@ -27,7 +27,7 @@ from eyas.data.datasets import task_of, without_labels
 from eyas.errors import LabelError, ModelError
 from eyas.training.checkpoints import newest_whole
 from eyas.training.encoded import EncodedTexts, LengthGroupedSampler
-from eyas.training.optimizer import LazyAdamW, clip_gradients, make_embeddings_sparse
+from eyas.training.optimizer import LazyAdamW, clip_gradients, set_sparse_embeddings
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_accumulated_gradients_equal_one_large_batch(
             save_strategy="no", load_best_model_at_end=False, per_device_train_batch_size=batch_size,
             gradient_accumulation_steps=steps,
         )  # fmt: skip
-        run.model.config.dropout = run.model.head.dropout.p = 0.0
+        run.model.config.dropout = run.model.head.dropout.p = run.model.dropout.p = 0.0
         run._get_train_sampler = torch.utils.data.SequentialSampler
         run.add_callback(Norm())
         run.train()
@@ -136,7 +136,7 @@ def test_example_ids_reach_the_teacher(tmp_path: Path, teacher: Teacher, data: D
         def __init__(self) -> None:
             self.label_names = ["negative", "positive"]
 
-        def __call__(self, batch: Any, fields: Any = ()) -> dict[str, Any]:
+        def outputs(self, batch: Any, fields: Any = ()) -> dict[str, Any]:
             seen.extend(batch["example_id"].tolist())
             return {"logits": torch.zeros(len(batch["example_id"]), 2)}
 
@@ -175,8 +175,8 @@ def test_labels_are_matched_by_name(
 ) -> None:
     monkeypatch.setattr(cached, "label_names", ["Positive", "Negative"])
     run = trainer(tmp_path, teacher, data, [LogitMSELoss()], cached)
-    assert run.label_order is not None
-    assert run.label_order.tolist() == [1, 0]
+    assert run.teacher is not None
+    assert run.teacher.order == [1, 0]
     monkeypatch.setattr(cached, "label_names", ["good", "bad"])
     with pytest.raises(LabelError, match=r"\['negative', 'positive'\].*\['good"):
         trainer(tmp_path, teacher, data, [LogitMSELoss()], cached)
@@ -271,8 +271,8 @@ def test_best_checkpoint_is_remembered_by_its_final_name(tmp_path: Path, teacher
 
 def test_divergence_stops_the_training(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
     class Broken(HardLabelLoss):
-        def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-            return super().__call__(*args, **kwargs) * float("nan")
+        def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            return super().forward(*args, **kwargs) * float("nan")
 
     with pytest.raises(ModelError, match="diverged"):
         trainer(tmp_path, teacher, data, [Broken()], None, logging_nan_inf_filter=False).train()
@@ -307,7 +307,7 @@ def test_lazy_optimizer_is_adam_on_the_rows_it_touches() -> None:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Embedding(6, 4), nn.Linear(4, 2))
         if lazy:
-            make_embeddings_sparse(model)
+            set_sparse_embeddings(model, True)
             optimizer: torch.optim.Optimizer = LazyAdamW(model, 0.1, 0.0)
         else:
             optimizer = torch.optim.AdamW(model.parameters(), 0.1, weight_decay=0.0)
@@ -325,7 +325,7 @@ def test_lazy_optimizer_is_adam_on_the_rows_it_touches() -> None:
 
 def test_lazy_optimizer_leaves_other_rows_alone() -> None:
     model = nn.Sequential(nn.Embedding(1000, 4), nn.Linear(4, 2))
-    make_embeddings_sparse(model)
+    set_sparse_embeddings(model, True)
     before = model[0].weight.detach().clone()
     optimizer = LazyAdamW(model, 0.1, 0.1)
     model(torch.tensor([3, 5])).sum().backward()

@@ -41,7 +41,9 @@ def _check_that_only_teachers_read_more(
     set_seed(0)
     fresh = _vectors(*create_student(student, teacher, transfer), word)
     for name in (recipe, "hard-labels"):
-        made = Classifier.load(teach(teacher, data, folder / name, student, name, WHOLE_PASS, unlabelled=more))
+        made = Classifier.from_pretrained(
+            teach(teacher, data, folder / name, student, name, WHOLE_PASS, unlabelled=more)
+        )
         moved = _vectors(made.model, made.tokenizer, word) - fresh
         assert bool(moved.any()) == (name == recipe)
 
@@ -55,9 +57,7 @@ def test_tagger_learns_from_unlabelled_sentences(crf: bool, toy_tags: Path, tmp_
 
 @pytest.mark.parametrize("kind", ["regression", "multi-label", "aspects"])
 @pytest.mark.parametrize("recipe", ["logit-mse", "soft-targets"])
-def test_other_tasks_learn_from_unlabelled_texts(
-    kind: str, recipe: str, toys: dict[str, Path], tmp_path: Path
-) -> None:
+def test_other_tasks_learn_from_unlabelled_texts(kind: str, recipe: str, toys: dict[str, Path], tmp_path: Path) -> None:
     rows = [{n: v for n, v in row.items() if n.startswith("text")} for row in ROWS[kind](100, 3000)]
     more = load_unlabelled([write_jsonl(tmp_path / "more.jsonl", rows)])
     student = StudentSettings("static", embedding_size=16)

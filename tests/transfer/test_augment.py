@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import teach
+from eyas.settings import TransferSettings
 from toys import write_jsonl
 from transformers import BertConfig, BertForMaskedLM, BertModel, set_seed
 
@@ -17,7 +18,7 @@ from eyas import Classifier, StudentSettings, Teacher, load_data
 from eyas.data.datasets import ids_of, labels_of, word_counts_of
 from eyas.errors import DataError, ModelError
 from eyas.text import SEPARATOR
-from eyas.transfer import Augmentation, TransferSettings, augment, transfer_set
+from eyas.transfer import Augmentation, augment, transfer_set
 from eyas.transfer.doubts import Doubts
 from eyas.transfer.masked_lm import MaskedLM
 from eyas.transfer.neighbours import Vocabulary, whole_words
@@ -242,7 +243,7 @@ def test_doubts_choose_what_widens_the_gap(
     """Over many texts, the words that the gradient chooses part student and teacher more than any neighbours do."""
     data = load_data(toy_data)
     task_texts = data["train"].select(range(60))
-    student = Classifier.load(students["cnn", False])
+    student = Classifier.from_pretrained(students["cnn", False])
     vocabulary = Vocabulary.of_model(teacher.model, teacher.tokenizer, (), size=15)
 
     def gap(texts: list[str]) -> float:
@@ -306,9 +307,7 @@ def test_augmentations_that_are_none(text: str, message: str) -> None:
         Augmentation.parse(text)
 
 
-def test_a_student_is_taught_by_masked_texts(
-    teacher: Teacher, toy_data: Path, masked_lm: Path, tmp_path: Path
-) -> None:
+def test_a_student_is_taught_by_masked_texts(teacher: Teacher, toy_data: Path, masked_lm: Path, tmp_path: Path) -> None:
     """The teacher's mask token is one token of the student too, in every kind of student."""
     data = load_data(toy_data)
     data["train"] = data["train"].select(range(40))
@@ -322,7 +321,7 @@ def test_a_student_is_taught_by_masked_texts(
     for embeddings in ("teacher", str(tmp_path / "v.txt")):
         student = StudentSettings("cnn", embeddings, hidden_size=16)
         folder = teach(teacher, data, tmp_path / Path(embeddings).stem, student, transfer=settings)
-        classifier = Classifier.load(folder)
+        classifier = Classifier.from_pretrained(folder)
         ids = classifier.tokenizer("the [MASK] film")["input_ids"]
         assert len(ids) == 4
         assert classifier.tokenizer.convert_ids_to_tokens(ids)[2] == "[MASK]"

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_trainer, teach
+from eyas.settings import TransferSettings
 from safetensors.torch import load_file
 
 from eyas import StudentSettings, Teacher, create_student, load_data
 from eyas.errors import DataError, ModelError
 from eyas.losses import HiddenStateLoss, LogitMSELoss, SoftTargetLoss
-from eyas.transfer import TransferSettings
+from eyas.transfer import check_transfer
 from eyas.transfer.blending import Mixup, Smoothing
 
 
@@ -123,4 +124,4 @@ def test_what_can_not_be_blended(
     with pytest.raises(ModelError, match="hidden_states"):
         make_trainer(*single, texts, [HiddenStateLoss()], teacher, tmp_path, blend=Mixup())
     with pytest.raises(DataError, match="choose one"):
-        TransferSettings(mixup=0.4, smoothing="folder").check()
+        check_transfer(TransferSettings(mixup=0.4, smoothing="folder"))

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import toy_rows, write_jsonl
+from eyas.settings import TransferSettings
 
 from eyas import Classifier, Teacher, load_data, load_unlabelled
 from eyas.data.datasets import ids_of, task_of
-from eyas.data.labels import match_by_name
 from eyas.errors import DataError
 from eyas.teachers import label_texts
-from eyas.transfer import Selection, TransferSettings, chosen_texts, most_alike, new_texts, transfer_set
+from eyas.transfer import Selection, chosen_texts, most_alike, new_texts, transfer_set
 from eyas.transfer.learned import LearnedSelector
 from eyas.transfer.unlabelled import are_near_duplicates, near_keys
 
@@ -104,11 +104,11 @@ def test_rules_choose_by_what_the_teacher_says(
     data["train"] = data["train"].select(range(50))
     texts = transfer_set(data, teacher, None, TransferSettings(augment=("tang:10",)))
     labelled = label_texts(teacher, texts)
-    order = match_by_name(list(task_of(texts).labels), teacher.label_names) or []
+    aligned = aligned_by_name(labelled, task_of(texts).labels)
     student = students["static", False]
 
     def chosen(*rules: str) -> np.ndarray:
-        rows = chosen_texts(texts, data, labelled, order, TransferSettings(select=rules))
+        rows = chosen_texts(texts, data, aligned, TransferSettings(select=rules))
         assert rows["example_id"][:50] == data["train"]["example_id"]
         logits = labelled.logits(ids_of(rows)[50:])
         return np.asarray(logits.softmax(1).amax(1))
@@ -118,7 +118,7 @@ def test_rules_choose_by_what_the_teacher_says(
     assert len(chosen("uncertain:0.5")) == round(len(everything) / 2)
     assert len(chosen(f"disagreement:0.2:{student}")) == round(len(everything) / 5)
     assert len(chosen("same-label", "uncertain:0.5")) < len(chosen("uncertain:0.5"))
-    kept = chosen_texts(texts, data, labelled, order, TransferSettings(select=("same-label",)))
+    kept = chosen_texts(texts, data, aligned, TransferSettings(select=("same-label",)))
     theirs = labelled.logits(ids_of(kept)).argmax(1)
     sources = labelled.logits(np.asarray(kept["source_id"])).argmax(1)
     assert (theirs == sources).all()
@@ -135,10 +135,10 @@ def test_a_selector_learns_to_leave_out_what_harms(
     wrong = np.arange(len(rows)) % 2 == 0
     rows = rows.remove_columns("method").add_column("method", np.where(wrong, "wrong", "right").tolist())
     theirs = np.where(wrong[:, None], -theirs, theirs)
-    student = Classifier.load(students["static", False])
+    student = Classifier.from_pretrained(students["static", False])
     scores = LearnedSelector(rounds=120).scores(rows, theirs, student, data["validation"])
     again = LearnedSelector(rounds=120).scores(
-        rows, theirs, Classifier.load(students["static", False]), data["validation"]
+        rows, theirs, Classifier.from_pretrained(students["static", False]), data["validation"]
     )
     assert (again == scores).all()
     assert scores[~wrong].mean() > scores[wrong].mean()
