@@ -41,7 +41,8 @@ from common import machine, write_rows
 from common import read_rows as known_rows
 from datasets import Dataset
 
-from eyas import FinetuneSettings, load_data, load_exam
+from eyas import FinetuneSettings, load_data
+from eyas.training.finetune import finetune
 from eyas.data.datasets import task_of
 from eyas.demo import encoder_folder
 from eyas.exam.bootstrap import compare

@@ -15,7 +15,8 @@ import common
 import yaml
 from common import machine, write_rows
 
-from eyas import FinetuneSettings, load_data, load_exam
+from eyas import FinetuneSettings, load_data
+from eyas.training.finetune import finetune
 from eyas.demo import encoder_folder
 from eyas.exam.plan_file import read_plan
 from eyas.exam.results import candidates, read_rows

@@ -1,8 +1,34 @@
-"""The target of the test processes; imports little, so that the fork server does the rest."""
+"""The command line in processes of their own; imports little, so that the fork server does the rest."""
 
 import os
 import signal
 import sys
+import time
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+
+@dataclass
+class Command:
+    """The command line in a process of its own, as a user starts it (but with the imports done already)."""
+
+    process: BaseProcess
+    stdout: Path
+    stderr: Path
+
+    def wait(self, timeout: float = 300) -> int:
+        self.process.join(timeout)
+        assert self.process.exitcode is not None, self.stderr.read_text()
+        return self.process.exitcode
+
+    def wait_for(self, text: str, timeout: float = 300) -> None:
+        """Until `text` stands in its stderr."""
+        end = time.monotonic() + timeout
+        while text not in self.stderr.read_text():
+            assert self.process.is_alive(), self.stderr.read_text()
+            assert time.monotonic() < end, self.stderr.read_text()
+            time.sleep(0.01)
 
 
 def run_command(arguments: list[str], stdout: str, stderr: str, stdin: str) -> None:

@@ -7,30 +7,36 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Command, toy_rows, write_jsonl
+from conftest import toy_rows, write_jsonl
 
 from eyas import RECIPES
 
 Run = Callable[..., tuple[int, str, str]]
 
 
-def test_the_whole_way(tiny_bert: Path, toy_data: Path, tmp_path: Path, run: Run) -> None:
-    teacher, student, shipped = tmp_path / "teacher", tmp_path / "student", tmp_path / "shipped"
-    options = ("--epochs", 8, "--learning-rate", 1e-3, "--batch-size", 8, "--quiet")
+def test_commands_take_what_the_one_before_made(tiny_bert: Path, toy_data: Path, tmp_path: Path, run: Run) -> None:
+    teacher, student = tmp_path / "teacher", tmp_path / "student"
+    options = ("--epochs", 1, "--learning-rate", 1e-3, "--batch-size", 8, "--quiet")
     code, out, err = run("finetune", "--model", tiny_bert, "--data", toy_data, "--out", teacher, *options)
     assert (code, out, err) == (0, "", "")
     code, _, err = run("label", "--teacher", teacher, "--data", toy_data)
-    assert "also learns from new texts made of the training texts (--augment neighbours:10)" in err
+    assert "--augment neighbours:10" in err
     assert "The logits of" in err
-    sizes = ("--student", "cnn", "--epochs", 20, "--batch-size", 8)
+    code, _, err = run("label", "--teacher", teacher, "--data", toy_data, "--augment", "none")
+    sizes = ("--student", "cnn", "--epochs", 1, "--augment", "none")
     code, _, err = run("distill", "--teacher", teacher, "--data", toy_data, "--out", student, *sizes)
     assert code == 0
     assert "labelling" not in err  # label has done it
     code, out, _ = run("evaluate", "--model", student, "--data", toy_data, "--teacher", teacher, "--json", "--quiet")
     scores = json.loads(out)
     assert scores["split"] == "test"
-    assert scores["accuracy"] > 0.9
-    assert scores["retention"] > 0.9
+    assert scores["retention"] == pytest.approx(scores["accuracy"] / scores["teacher_accuracy"])
+
+
+def test_a_shipped_student_answers_as_the_student(
+    students: dict[tuple[str, bool], Path], tmp_path: Path, run: Run
+) -> None:
+    student, shipped = students["cnn", False], tmp_path / "shipped"
     code, _, err = run("export", "--model", student, "--out", shipped, "--int8")
     assert code == 0
     assert "of the answers the same" in err
@@ -46,6 +52,7 @@ def test_the_whole_way(tiny_bert: Path, toy_data: Path, tmp_path: Path, run: Run
     assert expected == ["positive", "negative"]
 
 
+@pytest.mark.process
 def test_predict_streams(exported: dict[tuple[str, bool, bool], Path]) -> None:
     """An answer comes before the next question is asked."""
     command = [sys.executable, "-m", "eyas", "predict", "--model", str(exported["cnn", False, True])]
@@ -81,7 +88,7 @@ def test_pairs(students: dict[tuple[str, bool], Path], toy_pairs: Path, pair_tea
     arguments = ("--model", students["bilstm", True], "--data", toy_pairs, "--teacher", pair_teacher_folder, "--json")
     code, out, _ = run("evaluate", *arguments)
     assert code == 0
-    assert json.loads(out)["agreement"] > 0.5
+    assert json.loads(out)["agreement"] > 0.8
 
 
 def test_bad_input_is_one_paragraph_and_exit_code_2(
@@ -148,6 +155,7 @@ def test_help_and_version(run: Run) -> None:
     assert "Missing option" in err
 
 
+@pytest.mark.process
 def test_a_closed_pipe_is_no_error(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
     (tmp_path / "in").write_text("a great film\n" * 20_000)
     model = exported["static", False, False]
@@ -156,15 +164,13 @@ def test_a_closed_pipe_is_no_error(exported: dict[tuple[str, bool, bool], Path],
     assert "Traceback" not in done.stderr
 
 
-def test_same_texts_in_validation_are_counted(
-    teacher_folder: Path, tmp_path: Path, start: Callable[..., Command]
-) -> None:
+def test_same_texts_in_validation_are_counted(teacher_folder: Path, tmp_path: Path, run: Run) -> None:
     write_jsonl(tmp_path / "train.jsonl", toy_rows(40))
     write_jsonl(tmp_path / "validation.jsonl", toy_rows(10))
     arguments = ("--teacher", teacher_folder, "--data", tmp_path, "--out", tmp_path / "out")
-    command = start("distill", *arguments, "--student", "static", "--epochs", 1)
-    assert command.wait() == 0
-    assert "10 of 10 validation texts also stand in train" in command.stderr.read_text()
+    code, _, err = run("distill", *arguments, "--student", "static", "--epochs", 1, "--augment", "none")
+    assert code == 0
+    assert "10 of 10 validation texts" in err
 
 
 def test_a_dry_exam_and_options_beside_a_plan(toy_data: Path, tmp_path: Path, run: Run) -> None:
@@ -183,13 +189,17 @@ def test_a_dry_exam_and_options_beside_a_plan(toy_data: Path, tmp_path: Path, ru
 
 def test_report_and_best(exam: Path, tmp_path: Path, run: Run) -> None:
     assert run("report", exam, "--quiet") == (0, "", "")
-    code, out, _ = run("best", exam, "--min-retention", 0.5, "--export", tmp_path / "shipped", "--json", "--quiet")
+    films = ("best", exam, "--dataset", "films")
+    code, out, _ = run(*films, "--min-retention", 0.1, "--export", tmp_path / "shipped", "--json", "--quiet")
     assert code == 0
     assert json.loads(out)["kind"] == "student"
     assert (tmp_path / "shipped" / "exam.svg").is_file()
-    code, _, err = run("best", exam, "--max-latency-ms", 0)
+    code, _, err = run(*films, "--max-latency-ms", 0)
     assert code == 2
-    assert "On validation, no student reaches 97% of the teacher within 0 ms" in err
+    assert "97% of the teacher within 0 ms" in err
+    code, _, err = run("best", exam)
+    assert code == 2
+    assert "films, tags, regression, multi-label, aspects" in err
 
 
 def test_recipes_are_listed_with_what_they_read(run: Run) -> None:

@@ -64,7 +64,7 @@ def test_other_labels(students: dict[tuple[str, bool], Path], toy_pairs: Path, t
     with pytest.raises(LabelError, match="do not fit"):
         evaluate(student, renamed)
     mapped = evaluate(student, renamed, label_map={"negative": "bad", "positive": "good"})
-    assert mapped["accuracy"] > 0.9
+    assert mapped["accuracy"] > 0.8
 
 
 def test_data_that_lacks_a_label_of_the_model_can_be_scored(taggers: dict[str, Path], tmp_path: Path) -> None:

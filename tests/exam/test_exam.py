@@ -4,13 +4,15 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import SMALL_EXAM, Command
+from command import Command
+from conftest import EXAM_TASKS, SMALL_EXAM
 
 from eyas import load_exam
 from eyas.errors import DataError, EyasError, OutputError
@@ -19,7 +21,7 @@ from eyas.exam.plan import Plan
 from eyas.exam.plan_file import make_plan, to_yaml
 from eyas.exam.results import COSTS, RESULT, RESULTS, Requirements, candidates, read_rows
 from eyas.exam.run import run_exam
-from eyas.exam.workers import Failure, LocalWorker, LocalWorkers, Task
+from eyas.exam.workers import Failure, LocalWorker, LocalWorkers, Task, ThisProcess
 from eyas.report import ship
 from eyas.serve import Predictor
 from eyas.serve.models import Models
@@ -30,14 +32,20 @@ def _written(exam: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in exam.glob(f"trials/*/{RESULT}")}
 
 
-def test_what_an_exam_finds(exam: Path) -> None:
+@pytest.fixture
+def copy(exam: Path, tmp_path: Path) -> Path:
+    """The exam, to be changed."""
+    return Path(shutil.copytree(exam, tmp_path / "exam"))
+
+
+def test_exam_has_a_row_for_each_trial(exam: Path) -> None:
     trials = load_exam(exam)
-    assert list(trials["kind"]) == ["teacher"] * 2 + ["baseline"] * 2 + ["student"] * 4
     assert (trials["status"] == "done").all()
     assert (trials["split"] == "test").all()
+    trials = trials[trials["dataset"] == "films"]
+    assert list(trials["kind"]) == ["teacher"] * 2 + ["baseline"] * 2 + ["student"] * 2
     assert (trials["rows"] == 60).all()
     teacher = trials.iloc[0]
-    assert teacher["score"] > 0.9
     assert teacher["retention"] == 1
     assert teacher["times_faster"] == 1
     assert (trials["latency_ms"] > 0).all()
@@ -46,45 +54,38 @@ def test_what_an_exam_finds(exam: Path) -> None:
     students = trials[trials["kind"] == "student"]
     assert (students["embedding_parameters"] > 0).all()
     assert set(students["recipe"]) == {"logit-mse", "hard-labels"}
-    assert students["score"].max() > 0.8
     # a student and its twin are of one form
     assert students.groupby("model")["latency_ms"].nunique().eq(1).all()
     table = candidates(trials)
-    assert len(table) == 8
+    assert len(table) == 6
     assert (table["seeds"] == 1).all()
 
 
-def test_a_second_run_repeats_nothing(exam: Path, plan: Plan) -> None:
-    before, files = _written(exam), [(exam / name).read_bytes() for name in (RESULTS, COSTS)]
-    run_exam(plan, exam)
-    assert _written(exam) == before
-    assert [(exam / name).read_bytes() for name in (RESULTS, COSTS)] == files
+def test_a_second_run_repeats_nothing(copy: Path, whole_plan: Plan) -> None:
+    before, files = _written(copy), [(copy / name).read_bytes() for name in (RESULTS, COSTS)]
+    run_exam(whole_plan, copy, jobs=0)
+    assert _written(copy) == before
+    assert [(copy / name).read_bytes() for name in (RESULTS, COSTS)] == files
 
 
-def test_a_new_student_runs_alone_and_a_failed_one_is_a_row(
-    plan: Plan, exam: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    import shutil
-
-    copy = tmp_path / "exam"
-    shutil.copytree(exam, copy)
+def test_a_new_student_runs_alone_and_a_failed_one_is_a_row(plan: Plan, copy: Path) -> None:
     before = _written(copy)
     too_wide = {"architecture": "static", "embedding_size": 999, "name": "too wide"}
     more = plan.model_copy(update={"students": make_plan(data="x", teacher="y", students=[too_wide]).students})
     larger = more.model_copy(update={"students": (*plan.students, *more.students), "twins": False})
-    run_exam(larger, copy)
+    run_exam(larger, copy, jobs=0)
     assert _written(copy) == before
     trials = load_exam(copy)
     failed = trials[trials["status"] == "failed"]
     assert list(failed["model"]) == ["too wide"]
     assert "999" in failed["error"].iloc[0]
-    assert len(trials) == 7
-    assert len(candidates(trials)) == 6
+    assert len(trials) == 6
+    assert len(candidates(trials)) == 5
 
 
 def test_best_ships_what_the_results_show(exam: Path, tmp_path: Path) -> None:
-    found = find_best(exam, Requirements(retention=0.5))
-    students = load_exam(exam).query("kind == 'student' and validation_retention >= 0.5")
+    found = find_best(exam, Requirements(retention=0.1), "films")
+    students = load_exam(exam).query("dataset == 'films' and kind == 'student' and validation_retention >= 0.1")
     assert found["latency_ms"] == students["latency_ms"].min()
     out = ship(exam, found, tmp_path / "shipped")
     predictor = Predictor(out)
@@ -99,7 +100,7 @@ def test_best_ships_what_the_results_show(exam: Path, tmp_path: Path) -> None:
     assert served is not None
     verdict = served.describe()["exam"]
     assert isinstance(verdict, dict)
-    assert verdict["retention"] >= 0.5
+    assert verdict["retention"] == found["retention"]
     assert verdict["metric"] == "accuracy"
     assert f"{found['retention']:.1%}" in card
 
@@ -111,55 +112,66 @@ def load_test_split(exam: Path) -> str:
 
 
 def test_best_says_how_far_the_best_are(exam: Path) -> None:
-    with pytest.raises(DataError, match=r"no student reaches 500% of the teacher within 0\.1 MB.*keeps the most"):
-        find_best(exam, Requirements(retention=5, size_bytes=1e5))
-    with pytest.raises(DataError, match="no data set 'other'"):
+    with pytest.raises(DataError, match=r"500% .*0\.1 MB.*static-e16, (logit-mse|hard-labels)"):
+        find_best(exam, Requirements(retention=5, size_bytes=1e5), "films")
+    with pytest.raises(DataError, match=f"'other'.*{', '.join(EXAM_TASKS)}"):
         find_best(exam, Requirements(), "other")
+    with pytest.raises(DataError, match=f"{', '.join(EXAM_TASKS)}.*--dataset"):
+        find_best(exam, Requirements())
 
 
-def test_results_of_a_newer_version(exam: Path, plan: Plan, tmp_path: Path) -> None:
+def test_results_of_a_newer_version(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / RESULTS).write_text(json.dumps({"format_version": 99}) + "\n")
     (tmp_path / "eyas.json").write_text(json.dumps({"settings": {"command": "exam"}}))
     for call in (lambda: load_exam(tmp_path), lambda: run_exam(plan, tmp_path)):
-        with pytest.raises(OutputError, match=r"format version 99.*newer version"):
+        with pytest.raises(OutputError, match=r"version 99\b"):
             call()
 
 
-def test_a_cut_last_line(exam: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    lines = (exam / RESULTS).read_text().splitlines(keepends=True)
+def test_a_cut_last_line(results: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = (results / RESULTS).read_text().splitlines(keepends=True)
     (tmp_path / RESULTS).write_text("".join(lines[:-1]) + lines[-1][:40])
     assert len(load_exam(tmp_path)) == len(lines) - 1
-    assert "last line was cut" in caplog.text
+    assert RESULTS in caplog.text
     (tmp_path / RESULTS).write_text("{oh\n" + "".join(lines))
-    with pytest.raises(DataError, match=r"results.jsonl:1 is damaged"):
+    with pytest.raises(DataError, match=rf"{RESULTS}:1\b"):
         load_exam(tmp_path)
 
 
 def test_no_results(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no results yet"):
+    with pytest.raises(DataError, match=str(tmp_path)):
         load_exam(tmp_path)
 
 
 def test_a_folder_of_something_else(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(OutputError, match=r"is not an exam\. Nothing was touched"):
+    with pytest.raises(OutputError, match=rf"{tmp_path} .*--out"):
         run_exam(plan, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
 def test_bad_data_is_refused_before_any_trial(
     teacher_folder: Path, toy_data: Path, toy_pairs: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(EyasError, match="nowhere"):
-        run_exam(make_plan(data="nowhere", teacher=str(teacher_folder), **SMALL_EXAM), tmp_path / "a")
+        run_exam(make_plan(data="nowhere", teacher=str(teacher_folder), **SMALL_EXAM), tmp_path / "a", jobs=0)
     pair = {"source": str(toy_pairs), "label_map": {"negative": "disliked", "positive": "liked"}}
     plan = make_plan(data=[str(toy_data), pair], teacher=str(teacher_folder), **SMALL_EXAM)
-    with pytest.raises(
-        DataError, match=r"different tasks \(.*2 labels\) of single texts; .*2 labels\) of pairs of texts\)"
-    ):
-        run_exam(plan, tmp_path / "b")
+    with pytest.raises(DataError, match=rf"{toy_data.name} and {toy_pairs.name}.*single texts.*pairs of texts"):
+        run_exam(plan, tmp_path / "b", jobs=0)
     assert not list(tmp_path.glob("*/trials/*"))
 
 
+def test_failures_in_this_process_are_values_too() -> None:
+    with ThisProcess() as worker:
+        tasks: list[Task] = [(os.path.basename, ("a/b",)), (_exhaust, ()), (int, ("x",))]
+        (_, name), (_, exhausted), (_, wrong) = worker.run(tasks)
+    assert name == "b"
+    assert exhausted == worker.call(_exhaust) == Failure("the machine ran out of memory")
+    assert "ValueError" in wrong.error
+
+
+@pytest.mark.process
 def test_a_trial_that_is_killed_or_runs_out_of_memory() -> None:
     with LocalWorker() as worker:
         assert worker.call(os._exit, 9) == Failure("its process was killed; perhaps the machine ran out of memory")
@@ -168,6 +180,7 @@ def test_a_trial_that_is_killed_or_runs_out_of_memory() -> None:
         assert worker.call(int, "x") == Failure("ValueError: invalid literal for int() with base 10: 'x'")
 
 
+@pytest.mark.process
 def test_several_trials_at_a_time() -> None:
     tasks: list[Task] = [(time.sleep, (1,)), (os._exit, (1,)), (os.path.basename, ("a/b",)), (_exhaust, ())]
     with LocalWorkers(2) as workers:
@@ -211,12 +224,12 @@ def test_killed_exams_end_alike(
     start: Callable[..., Command], plan: Plan, exam: Path, tmp_path: Path, kills: int
 ) -> None:
     if kills == 1:  # a part of the plan, to be quick
-        plan = plan.model_copy(update={"students": plan.students[:1], "baselines": False, "twins": False})
+        plan = plan.model_copy(update={"baselines": False, "twins": False})
     seen = _disturb(start, plan, tmp_path, kills)
     expected = {row["key"]: row for row in read_rows(exam / RESULTS)}
     found = read_rows(tmp_path / "killed" / RESULTS)
     assert found == [expected[row["key"]] for row in found]
-    assert len(found) == (3 if kills == 1 else len(expected))
+    assert len(found) == (3 if kills == 1 else 6)
     for before, after in itertools.pairwise(seen):  # no trial is done twice
         assert before.items() <= after.items()
     assert (tmp_path / "killed" / "report" / "index.html").is_file()
@@ -227,7 +240,7 @@ def test_two_exams_in_one_folder(start: Callable[..., Command], plan: Plan, tmp_
     first.wait_for("scored on")
     second = _start_exam(start, plan, tmp_path)
     assert second.wait() == 2
-    assert "is being written by another process" in second.stderr.read_text()
+    assert "another process" in second.stderr.read_text()
     first.process.terminate()
     assert first.wait() == 143
     assert "Run the same command again" in first.stderr.read_text()

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 from conftest import SMALL_EXAM
 
-from eyas import load_exam
 from eyas.exam.plan_file import make_plan
 from eyas.exam.run import run_exam
 from eyas.exam.trials import trials_of

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import toy_rows
+from toys import toy_rows
 
 from eyas import Classifier, export_model
 from eyas.errors import ExportError
@@ -16,7 +16,7 @@ pytest.importorskip("openvino")
 
 @pytest.mark.parametrize(("name", "pair"), [("cnn", True), ("bilstm", False)])
 def test_answers_are_the_same(name: str, pair: bool, students: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
-    export_model(students[name, pair], tmp_path / "out", int8=True, min_agreement=0.9, openvino=True)
+    export_model(students[name, pair], tmp_path / "out", int8=True, min_agreement=0.8, openvino=True)
     texts = [row["text"] for row in toy_rows(50)] + ["", "word " * 300, "🙂"]
     pairs = texts[::-1] if pair else None
     expected = Classifier.from_pretrained(students[name, pair]).logits(texts, pairs)
@@ -29,13 +29,13 @@ def test_answers_are_the_same(name: str, pair: bool, students: dict[tuple[str, b
 
 def test_what_openvino_reads_otherwise_is_refused(students: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
     """It leaves out the lengths of texts that an LSTM reads side by side."""
-    with pytest.raises(ExportError, match=r"OpenVINO gives other scores|answers otherwise"):
-        export_model(students["bilstm", True], tmp_path / "out", min_agreement=0.9, openvino=True)
+    with pytest.raises(ExportError, match=r"OpenVINO|\d+ of \d+"):
+        export_model(students["bilstm", True], tmp_path / "out", min_agreement=0.8, openvino=True)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_tagger_there(taggers: dict[str, Path], tmp_path: Path) -> None:
-    export_model(taggers["bilstm-crf"], tmp_path / "out", min_agreement=0.9, openvino=True)
+    export_model(taggers["bilstm-crf"], tmp_path / "out", min_agreement=0.8, openvino=True)
     sentence = ["anna", "lives", "in", "new", "york"]
     assert (
         OpenVINOPredictor(tmp_path / "out").tag(sentence)["tags"] == Predictor(tmp_path / "out").tag(sentence)["tags"]
@@ -48,7 +48,7 @@ def test_what_is_missing_is_said(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(ExportError, match=r"was not exported for OpenVINO. Export the model again with --openvino"):
+    with pytest.raises(ExportError, match="--openvino"):
         OpenVINOPredictor(exported["cnn", False, True])
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ExportError, match=r"pip install '\.\[openvino\]'"):

@@ -22,6 +22,7 @@ from eyas import Predictor, export_model
 from eyas.errors import ExportError
 from eyas.export.web import RUNTIME_FILES, write_web
 
+pytestmark = pytest.mark.process
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ODD = ["", " ", "a [CLS] b[SEP]c", "ΣΑΣ Σ", "İstanbul", "a" * 130, "e\u0301 x\u200dy", "\u00a0a\u2003b\ufeffc"]
 ODD += ["日本語 text 漢字", "\U0001f600 great", "a\x00b\x7fc", "don't stop-me_now!", "straße ŒUVRE ﬁ", "\ud800 lone"]

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import teach
 
-from eyas import DistillSettings, StudentSettings, Teacher, create_student, load_data
+from eyas import StudentSettings, Teacher, create_student, load_data
 from eyas.errors import ModelError
 from eyas.losses import AttributionLoss
 from eyas.models.inside import run
 from eyas.training.checks import drop_special_tokens
-from eyas.training.distill import distill
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +84,7 @@ def test_our_own_students_learn_what_predictions_rest_on(
     architecture: str, teacher: Teacher, toy_data: Path, tmp_path: Path
 ) -> None:
     """Texts that are longer than the student reads among them."""
-    data = load_data(toy_data)
-    student = StudentSettings(architecture, max_length=6)
-    arguments = {"max_steps": 4, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
-    settings = DistillSettings(student, "ad-kd", arguments=arguments)
-    folder = distill(teacher, data, tmp_path / "out", settings)
+    folder = teach(teacher, toy_data, tmp_path / "out", StudentSettings(architecture, max_length=6), "ad-kd")
     assert (folder / "model.safetensors").is_file()
 
 
@@ -99,7 +95,7 @@ def test_attributions_lie_on_the_students_tokens(length: int, teacher: Teacher, 
     _, tokenizer = create_student(settings, teacher, load_data(toy_data)["train"])
     texts = ["awful", "a great film from start to finish"]
     inputs = tokenizer(texts, padding=True, truncation=True, max_length=length, return_tensors="pt")
-    found = teacher.reading(length).outputs({"text": texts}, ("attributions",))
+    found = teacher.reading(length)({"text": texts}, ("attributions",))
     moved = drop_special_tokens(found, inputs["attention_mask"])
     read = moved["attention_mask"].bool()
     assert read.shape == inputs["input_ids"].shape
@@ -112,9 +108,8 @@ def test_attributions_lie_on_the_students_tokens(length: int, teacher: Teacher, 
 
 
 def test_a_student_reads_no_more_than_its_teacher(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
-    arguments = {"max_steps": 1, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
-    settings = DistillSettings(StudentSettings("cnn", max_length=48), "ad-kd", arguments=arguments)
-    folder = distill(teacher.reading(5), load_data(toy_data), tmp_path / "out", settings)
+    student = StudentSettings("cnn", max_length=48)
+    folder = teach(teacher.reading(5), toy_data, tmp_path / "out", student, "ad-kd")
     assert json.loads((folder / "config.json").read_text())["max_length"] == 5
 
 
@@ -151,13 +146,12 @@ def test_tokens_that_are_not_the_teachers(teacher: Teacher, toy_data: Path, tmp_
     outputs = teacher.outputs({"text": ["a great film", "awful"]}, ("attributions",))
     length = outputs["attention_mask"].shape[1]
     for others in (torch.ones(2, 3), torch.ones(2, length - 1), torch.ones(2, length), torch.ones(2, length + 1)):
-        with pytest.raises(ModelError, match="tokenize this batch differently"):
+        with pytest.raises(ModelError, match=r"\[2, \d+\].*\[2, \d+\]"):
             drop_special_tokens(outputs, others.long())
-    settings = DistillSettings(StudentSettings("cnn", vocab_size=50), "ad-kd")
-    with pytest.raises(ModelError, match=r"token by token, and cnn would read others: leave --vocab-size, --init"):
-        distill(teacher, load_data(toy_data), tmp_path / "out", settings)
+    with pytest.raises(ModelError, match=r"cnn .*--vocab-size, --init"):
+        teach(teacher, toy_data, tmp_path / "out", StudentSettings("cnn", vocab_size=50), "ad-kd")
     rows = [{"text": f"a {word} film", "text_pair": "good", "label": word} for word in ("good", "bad") * 6]
     for name in ("train", "validation"):
         (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    with pytest.raises(ModelError, match="cnn reads the two texts of a pair apart"):
-        distill(teacher, load_data(tmp_path), tmp_path / "out", DistillSettings(StudentSettings("cnn"), "ad-kd"))
+    with pytest.raises(ModelError, match="cnn .*pair"):
+        teach(teacher, tmp_path, tmp_path / "out", "cnn", "ad-kd")

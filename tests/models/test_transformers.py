@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import teach
+from eyas.settings import TRANSFORMERS
+from planting import plant
 from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
@@ -18,32 +21,19 @@ from transformers import (
     pipeline,
 )
 
-from eyas import (
-    Classifier,
-    DistillSettings,
-    Predictor,
-    StudentSettings,
-    Teacher,
-    create_student,
-    evaluate,
-    export_model,
-    load_data,
-)
+from eyas import Classifier, Predictor, StudentSettings, Teacher, create_student, export_model, load_data
 from eyas.errors import ModelError
 from eyas.models.transformer import new_transformer
-from eyas.settings import TRANSFORMERS
-from eyas.training.distill import distill
-
-ARGUMENTS: dict[str, Any] = {"num_train_epochs": 8, "per_device_train_batch_size": 16, "learning_rate": 1e-3}
 
 
 def test_sizes_are_those_of_the_paper(teacher_folder: Path) -> None:
     """Turc et al. 2019: 4.4, 11.2, 28.8 and 41.4 million parameters with BERT's vocabulary."""
-    teacher = BertForSequenceClassification(BertConfig())
     millions = {}
-    for name, size in TRANSFORMERS.items():
-        model = new_transformer(teacher, size, tagging=False)
-        millions[name] = round(model.num_parameters() / 1e6, 1)
+    with torch.device("meta"):
+        teacher = BertForSequenceClassification(BertConfig())
+        for name, size in TRANSFORMERS.items():
+            model = new_transformer(teacher, size, tagging=False)
+            millions[name] = round(model.num_parameters() / 1e6, 1)
     own = {"bert-6l": 67.0, "bert": 109.5}
     assert millions == {"bert-tiny": 4.4, "bert-mini": 11.2, "bert-small": 28.8, "bert-medium": 41.4, **own} | {
         "tinybert-4l": 14.4  # 14.5 in Jiao et al. 2020
@@ -51,19 +41,12 @@ def test_sizes_are_those_of_the_paper(teacher_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("tagging", [False, True])
-def test_a_small_bert_learns_and_ships(
+def test_a_small_bert_ships(
     tagging: bool, teacher_folder: Path, tag_teacher_folder: Path, toy_data: Path, toy_tags: Path, tmp_path: Path
 ) -> None:
-    teacher = Teacher(tag_teacher_folder if tagging else teacher_folder, max_length=64)
-    data = load_data(toy_tags if tagging else toy_data)
-    settings = DistillSettings(StudentSettings("bert-tiny", max_length=48), arguments=ARGUMENTS)
-    folder = distill(teacher, data, tmp_path / "student", settings)
-    scores = evaluate(
-        Classifier.from_pretrained(folder),
-        data["test"],
-        Classifier.from_pretrained(teacher_folder if not tagging else tag_teacher_folder),
-    )
-    assert scores["agreement"] > 0.85
+    teacher, data = (tag_teacher_folder, toy_tags) if tagging else (teacher_folder, toy_data)
+    folder = teach(teacher, data, tmp_path / "student", StudentSettings("bert-tiny", layers=1, max_length=48))
+    plant(folder, load_data(data)["train"])
     export_model(folder, tmp_path / "shipped", min_agreement=1.0)
     predictor, classifier = Predictor(tmp_path / "shipped"), Classifier.from_pretrained(folder)
     texts: list[Any] = [["anna", "went", "to", "rome"]] if tagging else ["a great film", "", "x" * 3000]
@@ -98,10 +81,10 @@ def test_what_has_no_layers_is_refused(teacher_folder: Path, toy_data: Path) -> 
 
     odd: Any = Odd.__new__(Odd)
     odd.config = type("Config", (), {})()
-    with pytest.raises(ModelError, match="cannot be made smaller here"):
+    with pytest.raises(ModelError, match="Odd"):
         new_transformer(odd, TRANSFORMERS["bert-tiny"], tagging=False)
     texts = load_data(toy_data)["train"]
-    with pytest.raises(ModelError, match="word vectors as wide as its layers"):
+    with pytest.raises(ModelError, match="bert-mini.*--embedding-size"):
         create_student(StudentSettings("bert-mini", embedding_size=3), Teacher(teacher_folder), texts)
-    with pytest.raises(ModelError, match="reads pieces of words"):
+    with pytest.raises(ModelError, match="bert-mini.*--embeddings"):
         create_student(StudentSettings("bert-mini", embeddings="v.txt"), Teacher(teacher_folder), texts)

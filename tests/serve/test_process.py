@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 
 @contextmanager
 def serving(*arguments: object, **environment: str) -> Iterator[tuple[int, "subprocess.Popen[bytes]", Path]]:

@@ -12,16 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command import run_small_shards
-from conftest import Command, toy_rows, write_jsonl
+from command import Command, run_small_shards
+from conftest import QUICK, teach
 from safetensors.torch import load_file
+from torch.testing import assert_close
+from toys import toy_rows, write_jsonl
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from eyas import DistillSettings, StudentSettings, Teacher, load_data
 from eyas.errors import LabelError, ModelError, OutputError
 from eyas.training.distill import distill
 
-QUICK = {"num_train_epochs": 1}
 SMALL = StudentSettings("static", embedding_size=8, hidden_size=8, max_length=48)
 
 
@@ -42,14 +43,14 @@ def test_student_folder(students: dict[tuple[str, bool], Path]) -> None:
 def test_integer_labels_take_the_teachers_names(teacher: Teacher, tmp_path: Path) -> None:
     rows = [{**row, "label": int(row["label"] == "positive")} for row in toy_rows(200)]
     data = load_data(write_jsonl(tmp_path / "all.jsonl", rows))
-    out = distill(teacher, data, tmp_path / "out", DistillSettings(SMALL, arguments=QUICK))
+    out = teach(teacher, data, tmp_path / "out", SMALL)
     config = AutoConfig.from_pretrained(out)
     assert config.id2label == {0: "negative", 1: "positive"}
     assert config.data_labels == ["0", "1"]
 
 
-def test_permuted_labels_are_proved(teacher_folder: Path, tmp_path: Path, toy_data: Path) -> None:
-    """A teacher with LABEL_0 = positive: found out by what it predicts."""
+def test_permuted_labels_are_proved(teacher: Teacher, teacher_folder: Path, tmp_path: Path, toy_data: Path) -> None:
+    """A teacher with LABEL_0 = positive, found out by what it predicts, teaches as the original."""
     folder = tmp_path / "permuted"
     shutil.copytree(teacher_folder, folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder)
@@ -57,25 +58,19 @@ def test_permuted_labels_are_proved(teacher_folder: Path, tmp_path: Path, toy_da
     model.classifier.bias.data = model.classifier.bias.data.flip(0)
     model.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
     model.save_pretrained(folder)
-    data = load_data(toy_data)
-    teacher = Teacher(folder, max_length=64)
-    settings = DistillSettings(SMALL, arguments={"num_train_epochs": 30, "learning_rate": 1e-2})
-    out = distill(teacher, data, tmp_path / "out", settings)
-    from eyas import Classifier, evaluate
-
-    scores = evaluate(Classifier.from_pretrained(out), data["test"], Classifier(teacher.model, teacher.tokenizer))
-    assert scores["accuracy"] > 0.9
-    assert scores["agreement"] > 0.9
+    expected = load_file(teach(teacher, toy_data, tmp_path / "original", SMALL) / "model.safetensors")
+    found = load_file(teach(folder, toy_data, tmp_path / "other", SMALL) / "model.safetensors")
+    for name, weight in expected.items():
+        assert_close(found[name], weight)
 
 
 def test_labels_that_do_not_fit(teacher: Teacher, tmp_path: Path) -> None:
     rows = [{**row, "label": "good" if row["label"] == "positive" else "bad"} for row in toy_rows(100)]
     data = load_data(write_jsonl(tmp_path / "all.jsonl", rows))
     with pytest.raises(LabelError, match=r"(?s)0=bad, 1=good.*0=negative, 1=positive.*--label-map"):
-        distill(teacher, data, tmp_path / "out", DistillSettings(SMALL, arguments=QUICK))
+        teach(teacher, data, tmp_path / "out", SMALL)
     assert not (tmp_path / "out.partial").exists()  # a corrected call is no other run
-    mapped = DistillSettings(SMALL, arguments=QUICK, label_map={"negative": "bad", "positive": "good"})
-    out = distill(teacher, data, tmp_path / "out", mapped)
+    out = teach(teacher, data, tmp_path / "out", SMALL, label_map={"negative": "bad", "positive": "good"})
     assert AutoConfig.from_pretrained(out).id2label == {0: "bad", 1: "good"}
 
 
@@ -84,9 +79,7 @@ def test_word_level_student_from_a_vector_file(teacher: Teacher, toy_data: Path,
     lines = [" ".join([word, *(f"{len(word) * i % 7}" for i in range(8))]) for word in words]
     (tmp_path / "v.txt").write_text("\n".join(lines))
     student = StudentSettings("cnn", embeddings=str(tmp_path / "v.txt"), hidden_size=8, vocab_size=8)
-    settings = DistillSettings(student, arguments=QUICK)
-    out = distill(teacher, load_data(toy_data), tmp_path / "out", settings)
-    config = AutoConfig.from_pretrained(out)
+    config = AutoConfig.from_pretrained(teach(teacher, toy_data, tmp_path / "out", student))
     assert (config.vocab_size, config.embedding_size) == (8, 8)
 
 
@@ -96,7 +89,7 @@ def test_same_settings_again_is_no_work(teacher: Teacher, toy_data: Path, tmp_pa
     before = (out / "model.safetensors").stat().st_mtime_ns
     distill(teacher, load_data(toy_data), tmp_path / "out", settings)
     assert (out / "model.safetensors").stat().st_mtime_ns == before
-    with pytest.raises(OutputError, match=r"other settings \(seed: 0 there, 1 now\)"):
+    with pytest.raises(OutputError, match=r"seed: 0 .*1"):
         distill(teacher, load_data(toy_data), out, DistillSettings(SMALL, arguments=QUICK, seed=1))
     distill(teacher, load_data(toy_data), out, DistillSettings(SMALL, arguments=QUICK, seed=1), overwrite=True)
     assert json.loads((out / "eyas.json").read_text())["settings"]["seed"] == 1
@@ -105,33 +98,31 @@ def test_same_settings_again_is_no_work(teacher: Teacher, toy_data: Path, tmp_pa
 def test_a_folder_that_is_not_ours_is_left_alone(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     for overwrite in (False, True):
-        with pytest.raises(OutputError, match="was not made by eyas"):
+        with pytest.raises(OutputError, match=r"eyas\.json"):
             distill(teacher, load_data(toy_data), tmp_path, DistillSettings(SMALL), overwrite=overwrite)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_another_teacher_is_another_run(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
-    settings = DistillSettings(SMALL, arguments=QUICK)
-    out = distill(teacher, load_data(toy_data), tmp_path / "out", settings)
+    out = teach(teacher, toy_data, tmp_path / "out", SMALL)
     teacher.model.classifier.bias.data += 1
     other = Teacher(teacher.model, teacher.tokenizer, max_length=64)
     with pytest.raises(OutputError, match="teacher_fingerprint"):
-        distill(other, load_data(toy_data), out, settings)
+        teach(teacher, toy_data, out, SMALL)
 
 
 def test_unlabelled_validation(teacher: Teacher, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "train.jsonl", toy_rows(40))
     write_jsonl(tmp_path / "validation.jsonl", [{"text": "x", "label": -1}])
-    with pytest.raises(LabelError, match="it chooses the best checkpoint"):
-        distill(teacher, load_data(tmp_path), tmp_path / "out")
+    with pytest.raises(LabelError, match="validation"):
+        teach(teacher, tmp_path, tmp_path / "out")
 
 
 def test_unknown_names(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
-    data = load_data(toy_data)
-    with pytest.raises(ModelError, match=r"No recipe 'magic'. Expected one of hard-labels"):
-        distill(teacher, data, tmp_path / "out", DistillSettings(recipe="magic"))
-    with pytest.raises(ModelError, match=r"No student 'gru'. Expected one of static, cnn"):
-        distill(teacher, data, tmp_path / "out", DistillSettings(StudentSettings("gru")))
+    with pytest.raises(ModelError, match=r"'magic'.*hard-labels"):
+        teach(teacher, toy_data, tmp_path / "out", recipe="magic")
+    with pytest.raises(ModelError, match=r"'gru'.*static, cnn"):
+        teach(teacher, toy_data, tmp_path / "out", "gru")
 
 
 # --- interruption, in real processes -----------------------------------------------------------------------
@@ -141,6 +132,7 @@ def _arguments(teacher: Path, data: Path, folder: Path, epochs: int) -> list[obj
     return [
         *("distill", "--teacher", teacher, "--data", data, "--out", folder / "out", "--cache", folder / "cache"),
         *("--student", "bilstm", "--hidden-size", 16, "--max-length", 64, "--batch-size", 8, "--epochs", epochs),
+        *("--augment", "none"),
     ]
 
 
@@ -148,15 +140,15 @@ def test_kill_and_rerun_ends_with_the_same_bits(
     teacher_folder: Path, toy_data: Path, tmp_path: Path, start: Callable[..., Command]
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert start(*_arguments(teacher_folder, toy_data, whole, 6), target=run_small_shards).wait() == 0
+    assert start(*_arguments(teacher_folder, toy_data, whole, 20), target=run_small_shards).wait() == 0
     chance = random.Random(0)
     for moment in ("words x", "epoch 1:", "epoch 3:"):  # in labelling, and twice in training
-        command = start(*_arguments(teacher_folder, toy_data, broken, 6), target=run_small_shards)
+        command = start(*_arguments(teacher_folder, toy_data, broken, 20), target=run_small_shards)
         command.wait_for(moment)
         time.sleep(chance.uniform(0.0, 0.2))
         command.process.kill()
         assert command.wait() == -signal.SIGKILL
-    last = start(*_arguments(teacher_folder, toy_data, broken, 6), target=run_small_shards)
+    last = start(*_arguments(teacher_folder, toy_data, broken, 20), target=run_small_shards)
     assert last.wait() == 0, last.stderr.read_text()
     assert "Going on from checkpoint-" in last.stderr.read_text()
     expected, found = (load_file(folder / "out" / "model.safetensors") for folder in (whole, broken))
@@ -214,7 +206,7 @@ def test_two_processes_on_one_folder(
     first.wait_for("epoch 1:")
     second = start(*_arguments(teacher_folder, toy_data, tmp_path, 2000))
     assert second.wait() == 2
-    assert "is being written by another process" in second.stderr.read_text()
+    assert "another process" in second.stderr.read_text()
     assert first.process.is_alive()
     first.process.kill()
     first.wait()

@@ -32,7 +32,7 @@ from eyas.exam.results import (
 from eyas.exam.trial_run import describe, run_trial
 from eyas.exam.trials import Trial, trials_of
 from eyas.exam.tune import OPTIONS, apply, search
-from eyas.exam.workers import Failure, LocalWorker, LocalWorkers, RayWorkers, Workers
+from eyas.exam.workers import Failure, LocalWorker, LocalWorkers, RayWorkers, ThisProcess, Workers
 from eyas.outputs import RUN_FILE, lock_folder, refuse_old_name, write_atomically
 from eyas.progress import progress
 from eyas.tasks import Task
@@ -48,7 +48,7 @@ def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None,
 
     Args:
         out: gets results.jsonl, costs.jsonl, plan.yaml and a folder for each trial.
-        jobs: trials at a time on this machine.
+        jobs: trials at a time on this machine, each in a process of its own; 0: one after another in this process.
         ray: address of a Ray cluster to run the trials on instead.
         ray_cpus: processors a trial takes there.
 
@@ -67,11 +67,11 @@ def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None,
     _claim(folder)
     lock = lock_folder(folder)
     try:
-        with LocalWorker() as worker:
+        with LocalWorker() if jobs else ThisProcess() as worker:
             tasks, pairs = _check_tasks(worker, plan.datasets)
             facts = {entry.name: _prepared(worker, entry) for entry in plan.datasets}
         write_atomically(folder / PLAN, to_yaml(plan))
-        with RayWorkers(ray, ray_cpus) if ray else LocalWorkers(jobs) as workers:
+        with _workers(jobs, ray, ray_cpus) as workers:
             found = trials_of(plan, tasks, pairs)
             if plan.tune:
                 found = _tuned(workers, found, plan.tune, facts, folder)
@@ -84,6 +84,12 @@ def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None,
     finally:
         lock.release()
     return folder
+
+
+def _workers(jobs: int, ray: str | None, ray_cpus: float) -> LocalWorkers | RayWorkers | ThisProcess:
+    if ray:
+        return RayWorkers(ray, ray_cpus)
+    return LocalWorkers(jobs) if jobs else ThisProcess()
 
 
 def planned_trials(plan: Plan) -> list[Trial]:
@@ -113,7 +119,7 @@ def _claim(folder: Path) -> None:
     write_atomically(marker, json.dumps(record, indent=2) + "\n")
 
 
-def _check_tasks(worker: LocalWorker, entries: Sequence[DataPlan]) -> tuple[dict[str, Task], set[str]]:
+def _check_tasks(worker: LocalWorker | ThisProcess, entries: Sequence[DataPlan]) -> tuple[dict[str, Task], set[str]]:
     """Read every data set before any work, and refuse those that one teacher can't teach.
 
     Returns:
@@ -175,7 +181,7 @@ def _searched(trial: Trial) -> tuple[str, ...]:
     return trial.dataset.name, trial.model, trial.embeddings
 
 
-def _prepared(worker: LocalWorker, entry: DataPlan) -> DatasetFacts:
+def _prepared(worker: LocalWorker | ThisProcess, entry: DataPlan) -> Facts:
     logger.info("%s: reading the data, labelling it with %s.", entry.name, entry.teacher)
     facts = worker.call(prepare, entry)
     if isinstance(facts, Failure):

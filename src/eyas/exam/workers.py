@@ -1,4 +1,4 @@
-"""Where trials run: in processes of their own here, or on a Ray cluster.
+"""Where trials run: in processes of their own here, in this one, or on a Ray cluster.
 
 A trial that raises, is killed or runs out of memory becomes a failure; the others go on.
 """
@@ -75,6 +75,24 @@ class LocalWorker:
         except BrokenProcessPool:
             self._pool = None
             return Failure("its process was killed; perhaps the machine ran out of memory")
+
+
+class ThisProcess:
+    """Tasks one after another in this process, where a debugger can follow."""
+
+    def __enter__(self) -> "ThisProcess":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any | Failure:
+        """The result of one task."""
+        return _guarded(function, arguments)
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any | Failure]]:
+        for number, (function, arguments) in enumerate(tasks):
+            yield number, self.call(function, *arguments)
 
 
 class LocalWorkers:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-import onnxscript.optimizer
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
+from eyas.export.graphs import kept_graph
 from eyas.models import is_student
 
 OPSET = 20
@@ -53,24 +53,12 @@ def write_onnx(model: Any, names: list[str], path: Path, int8: bool = False) -> 
         int8: quantise weights (int8, dynamic activations) and the embedding table.
     """
     with _quiet():
-        graph = _graph(model, names)
+        graph = kept_graph(_form(model, names), lambda: _convert(model, names))
         onnx.save(_with_weights(graph, model), path)
         _fold_constants(path)
         if int8:
             _quantise(path)
     return path
-
-
-# Conversion takes seconds, weights milliseconds: an exam converts students that differ in weights alone.
-_graphs: dict[str, onnx.ModelProto] = {}
-
-
-def _graph(model: Any, names: list[str]) -> onnx.ModelProto:
-    """The graph of all models of this form, with the parameters among its inputs."""
-    form = _form(model, names)
-    if form not in _graphs:
-        _graphs[form] = _convert(model, names)
-    return _graphs[form]
 
 
 def _form(model: Any, names: list[str]) -> str:
@@ -85,6 +73,9 @@ def _form(model: Any, names: list[str]) -> str:
 
 
 def _convert(model: Any, names: list[str]) -> onnx.ModelProto:
+    """The graph of all models of this form, with the parameters among its inputs."""
+    import onnxscript.optimizer  # takes a second, and most graphs are there already
+
     ids = torch.randint(5, 50, (2, 12))
     example = {
         "input_ids": ids,

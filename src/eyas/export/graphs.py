@@ -1,0 +1,66 @@
+"""Converted graphs, kept on disk: conversion takes seconds, and models of one form differ in weights alone."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+
+import eyas.models
+from eyas.outputs import cache_root, write_atomically
+
+CONVERTERS = ("torch", "transformers", "onnx", "onnxscript", "onnx-ir")
+DIGEST_BYTES = 32
+
+_graphs: dict[str, onnx.ModelProto] = {}
+
+
+def kept_graph(form: str, convert: Callable[[], onnx.ModelProto]) -> onnx.ModelProto:
+    """The graph of `form`, converted once on this machine.
+
+    A damaged file counts as none, and a folder that can't be written is no error.
+
+    Args:
+        form: all that decides the graph but for our code and the versions of `CONVERTERS`.
+    """
+    if form not in _graphs:
+        path = cache_root() / "graphs" / f"{_key(form)}.onnx"
+        graph = _read(path)
+        if graph is None:
+            graph = convert()
+            with suppress(OSError):
+                _write(graph, path)
+        _graphs[form] = graph
+    return _graphs[form]
+
+
+def _key(form: str) -> str:
+    return hashlib.sha256(json.dumps([form, _code()]).encode()).hexdigest()
+
+
+@cache
+def _code() -> list[str]:
+    """Versions of the libraries that convert, and a digest of our own code that decides a graph."""
+    ours = hashlib.sha256()
+    for file in (*sorted(Path(eyas.models.__file__).parent.glob("*.py")), Path(__file__).with_name("onnx.py")):
+        ours.update(file.read_bytes())
+    return [*(f"{name} {version(name)}" for name in CONVERTERS), ours.hexdigest()]
+
+
+def _read(path: Path) -> onnx.ModelProto | None:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest, graph = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+    return onnx.load_from_string(graph) if hashlib.sha256(graph).digest() == digest else None
+
+
+def _write(graph: onnx.ModelProto, path: Path) -> None:
+    content = graph.SerializeToString()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, hashlib.sha256(content).digest() + content)
