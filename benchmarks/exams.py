@@ -42,13 +42,12 @@ from common import read_rows as known_rows
 from datasets import Dataset
 
 from eyas import FinetuneSettings, load_data
-from eyas.training.finetune import finetune
 from eyas.data.datasets import task_of
 from eyas.demo import encoder_folder
 from eyas.exam.bootstrap import compare
 from eyas.exam.plan import DataPlan
 from eyas.exam.plan_file import read_plan
-from eyas.exam.results import predictions, read_rows
+from eyas.exam.results import load_exam, predictions, read_rows
 from eyas.exam.run import run_exam
 from eyas.report import write_page
 from eyas.training.finetune import finetune

@@ -88,8 +88,6 @@ def general(student: str, lines: Path, work: Path, epochs: float) -> tuple[Path,
 def few_labels(name: str, student: str, labels: int, way: str, seed: int, steps: int, start: Path, paths: Any) -> float:
     """Test accuracy of one training."""
     from eyas import Classifier, DistillSettings, FinetuneSettings, StudentSettings, Teacher, evaluate, load_data
-    from eyas.training.distill import distill
-    from eyas.training.finetune import finetune
     from eyas.demo import encoder_folder
     from eyas.training.distill import distill
     from eyas.training.finetune import finetune

@@ -111,7 +111,6 @@ def _teacher(task: str, folder: Path, shared: Path, work: Path) -> Path:
             ours.symlink_to(shared / "models" / "minilm-sst2")
         return ours
     from eyas import FinetuneSettings, load_data
-    from eyas.training.finetune import finetune
     from eyas.demo import encoder_folder
     from eyas.training.finetune import finetune
 

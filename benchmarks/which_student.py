@@ -16,10 +16,9 @@ import yaml
 from common import machine, write_rows
 
 from eyas import FinetuneSettings, load_data
-from eyas.training.finetune import finetune
 from eyas.demo import encoder_folder
 from eyas.exam.plan_file import read_plan
-from eyas.exam.results import candidates, read_rows
+from eyas.exam.results import candidates, load_exam, read_rows
 from eyas.exam.run import run_exam
 from eyas.report import write_page
 from eyas.report.charts import as_file, pareto

@@ -8,7 +8,6 @@ import pyarrow.parquet
 import pytest
 from conftest import toy_rows, write_jsonl
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
-from eyas.settings import Columns
 
 from eyas.data.datasets import (
     ids_of,

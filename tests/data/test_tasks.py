@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from conftest import write_jsonl
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
-from eyas.settings import Columns
 from tagging import sentences, write_conll
 
 from eyas import load_data

@@ -12,7 +12,7 @@ from toys import toy_rows, write_jsonl
 
 from eyas import Classifier, Predictor, StudentSettings
 from eyas.exam.best import find_best
-from eyas.exam.results import Requirements, candidates
+from eyas.exam.results import Requirements, candidates, load_exam
 from eyas.report import ship, write_page
 from eyas.training.finetune import finetune
 
@@ -122,7 +122,6 @@ def test_pipeline_gives_the_numbers_of_a_regression(tiny_bert: Path, tmp_path: P
     from transformers import pipeline
 
     from eyas import FinetuneSettings, load_data
-    from eyas.training.finetune import finetune
 
     rows = [{"text": row["text"], "score": float(len(row["text"]))} for row in toy_rows(120)]
     write_jsonl(tmp_path / "train.jsonl", rows)

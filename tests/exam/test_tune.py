@@ -5,6 +5,7 @@ import pytest
 from conftest import SMALL_EXAM
 
 from eyas.exam.plan_file import make_plan
+from eyas.exam.results import load_exam
 from eyas.exam.run import run_exam
 from eyas.exam.trials import trials_of
 from eyas.exam.tune import _open_options, apply

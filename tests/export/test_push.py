@@ -91,7 +91,7 @@ def test_an_exported_folder(
     hub: tuple[str, type[Hub]], exported: dict[tuple[str, bool, bool], Path], tmp_path: Path
 ) -> None:
     address, kind = hub
-    url = push(exported["cnn", False, True], "ann/films", license="apache-2.0", private=True, endpoint=address)
+    url = push_to_hub(exported["cnn", False, True], "ann/films", license="apache-2.0", private=True, endpoint=address)
     assert url.startswith(address)
     assert kind.made[0].get("visibility", kind.made[0].get("private")) in ("private", True)
     files = kind.kept["ann/films"]

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from eyas.settings import member_names
 from transformers import AutoModelForSequenceClassification, set_seed
 
 from eyas.errors import ModelError

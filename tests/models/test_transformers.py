@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import teach
-from eyas.settings import TRANSFORMERS
 from planting import plant
 from transformers import (
     AutoModelForSequenceClassification,
@@ -24,6 +23,7 @@ from transformers import (
 from eyas import Classifier, Predictor, StudentSettings, Teacher, create_student, export_model, load_data
 from eyas.errors import ModelError
 from eyas.models.transformer import new_transformer
+from eyas.settings import TRANSFORMERS
 
 
 def test_sizes_are_those_of_the_paper(teacher_folder: Path) -> None:

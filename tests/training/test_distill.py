@@ -108,7 +108,7 @@ def test_another_teacher_is_another_run(teacher: Teacher, toy_data: Path, tmp_pa
     teacher.model.classifier.bias.data += 1
     other = Teacher(teacher.model, teacher.tokenizer, max_length=64)
     with pytest.raises(OutputError, match="teacher_fingerprint"):
-        teach(teacher, toy_data, out, SMALL)
+        teach(other, toy_data, out, SMALL)
 
 
 def test_unlabelled_validation(teacher: Teacher, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from conftest import STUDENT_ARGUMENTS, Once, teach
 
 from eyas import Classifier, Predictor, StudentSettings, evaluate, export_model, load_data
 from eyas.errors import ModelError
-from eyas.training.distill import distill
 from eyas.training.ensembles import join, prune_ensemble
 
 SIZES: dict[str, Any] = {"embedding_size": 16, "hidden_size": 24, "max_length": 48}

@@ -11,7 +11,6 @@ import pytest
 import torch
 from conftest import QUICK, make_trainer, step, teach
 from datasets import DatasetDict
-from eyas.training.steps import training_steps
 from safetensors import safe_open
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from toys import toy_rows
@@ -46,6 +45,7 @@ from eyas.training.checks import check_same_tokens
 from eyas.training.recipes import make_stages, parse_recipe
 from eyas.training.recipes.layers import ATTENTION_LOSSES, HIDDEN_LOSSES
 from eyas.training.recipes.logits import LOGIT_LOSSES, logit_loss
+from eyas.training.steps import training_steps
 
 BFLOAT16 = {**QUICK, "bf16": True}
 

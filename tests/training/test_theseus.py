@@ -10,7 +10,6 @@ from transformers import TrainerControl, TrainerState, TrainingArguments, set_se
 
 from eyas import Classifier, StudentSettings, Teacher, create_student, load_data
 from eyas.errors import ModelError
-from eyas.training.distill import distill
 from eyas.training.recipes import make_stages
 from eyas.training.theseus import Replacing
 

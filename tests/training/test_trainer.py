@@ -27,7 +27,7 @@ from eyas.data.datasets import task_of, without_labels
 from eyas.errors import LabelError, ModelError
 from eyas.training.batches import LengthGroupedBatchSampler
 from eyas.training.checkpoints import newest_whole
-from eyas.training.encoded import EncodedTexts, LengthGroupedSampler
+from eyas.training.encoded import EncodedTexts
 from eyas.training.optimizer import LazyAdamW, clip_gradients, set_sparse_embeddings
 
 

@@ -13,8 +13,6 @@ from transformers import set_seed
 
 from eyas import Classifier, StudentSettings, Teacher, create_student, load_data, load_unlabelled
 from eyas.data.datasets import is_labelled, task_of
-from eyas.training.distill import distill
-from eyas.training.finetune import finetune
 from eyas.transfer import transfer_set
 
 WHOLE_PASS = {**QUICK, "max_steps": -1, "num_train_epochs": 1}

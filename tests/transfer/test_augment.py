@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import teach
-from eyas.settings import TransferSettings
 from toys import write_jsonl
 from transformers import BertConfig, BertForMaskedLM, BertModel, set_seed
 
 from eyas import Classifier, StudentSettings, Teacher, load_data
 from eyas.data.datasets import ids_of, labels_of, word_counts_of
-from eyas.errors import DataError, LabelError, ModelError
+from eyas.errors import DataError, ModelError
 from eyas.settings import TransferSettings
 from eyas.teachers import AlignedTeacher
 from eyas.text import SEPARATOR

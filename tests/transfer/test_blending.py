@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_trainer, teach
-from eyas.settings import TransferSettings
 from safetensors.torch import load_file
 
 from eyas import StudentSettings, Teacher, create_student, load_data
 from eyas.errors import DataError, ModelError
 from eyas.losses import HiddenStateLoss, LogitMSELoss, SoftTargetLoss
+from eyas.settings import TransferSettings
+from eyas.teachers import AlignedTeacher
 from eyas.transfer import check_transfer
 from eyas.transfer.blending import Mixup, Smoothing
 

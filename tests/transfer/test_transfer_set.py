@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import toy_rows, write_jsonl
-from eyas.settings import TransferSettings
 
 from eyas import Classifier, Teacher, load_data, load_unlabelled
 from eyas.data.datasets import ids_of, task_of
 from eyas.errors import DataError
-from eyas.teachers import label_texts
+from eyas.settings import TransferSettings
+from eyas.teachers import aligned_by_name, label_texts
 from eyas.transfer import Selection, chosen_texts, most_alike, new_texts, transfer_set
 from eyas.transfer.learned import LearnedSelector
 from eyas.transfer.unlabelled import are_near_duplicates, near_keys

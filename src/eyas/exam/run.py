@@ -181,7 +181,7 @@ def _searched(trial: Trial) -> tuple[str, ...]:
     return trial.dataset.name, trial.model, trial.embeddings
 
 
-def _prepared(worker: LocalWorker | ThisProcess, entry: DataPlan) -> Facts:
+def _prepared(worker: LocalWorker | ThisProcess, entry: DataPlan) -> DatasetFacts:
     logger.info("%s: reading the data, labelling it with %s.", entry.name, entry.teacher)
     facts = worker.call(prepare, entry)
     if isinstance(facts, Failure):
