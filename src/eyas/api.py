@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -69,15 +69,15 @@ class TrainedModel:
     def tokenizer(self) -> Any:
         return self.classifier.tokenizer
 
-    def __call__(self, texts: Sequence[Text]) -> list[Answer]:
+    def __call__(self, texts: Iterable[Text]) -> list[Answer]:
         """The answer for each text; see `Classifier`."""
         return self.classifier(texts)
 
-    def predict(self, texts: Sequence[Text]) -> Any:
+    def predict(self, texts: Iterable[Text]) -> Any:
         """The answers alone, by name; see `Classifier.predict`."""
         return self.classifier.predict(texts)
 
-    def predict_proba(self, texts: Sequence[Text]) -> np.ndarray:
+    def predict_proba(self, texts: Iterable[Text]) -> np.ndarray:
         """[texts, labels] probabilities; see `Classifier.predict_proba`."""
         return self.classifier.predict_proba(texts)
 

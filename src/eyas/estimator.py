@@ -1,7 +1,7 @@
 """Distillation as a scikit-learn estimator."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -49,7 +49,7 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.teacher, self.student, self.recipe = teacher, student, recipe
         self.epochs, self.seed, self.label_map, self.out = epochs, seed, label_map, out
 
-    def fit(self, texts: Sequence[str], y: Sequence[Any] | None = None) -> Self:
+    def fit(self, texts: Sequence[str] | np.ndarray, y: Any = None) -> Self:
         """Distil the teacher into a student.
 
         Args:
@@ -63,7 +63,7 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         teacher = self.teacher if isinstance(self.teacher, Teacher) else Teacher(os.fspath(self.teacher))
         if not teacher.task.is_classification:
             raise ModelError(f"The teacher does {teacher.task.describe()}, expected classification. Use eyas.distill.")
-        labels = teacher.predict(given.tolist()) if y is None else np.asarray(y)
+        labels = teacher.predict(given) if y is None else np.asarray(y)
         splitter = GroupShuffleSplit(1, test_size=VALIDATION_SHARE, random_state=self.seed)
         train, validation = next(splitter.split(given, groups=given))
         rows = {"train": train, "validation": validation}
@@ -82,12 +82,12 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_ = names[self._order]
         return self
 
-    def predict(self, texts: Sequence[str]) -> np.ndarray:
+    def predict(self, texts: Iterable[str]) -> np.ndarray:
         """[texts] labels, as `y` had them."""
         best = self.predict_proba(texts).argmax(1)
         return np.asarray(self.classes_[best])
 
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+    def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
         """[texts, labels] probabilities, columns as in `classes_`."""
         check_is_fitted(self)
         return self.classifier_.predict_proba(texts)[:, self._order]

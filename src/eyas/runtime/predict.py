@@ -1,6 +1,6 @@
 """Answers from logits: what a torch model and an exported one have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ class PredictMixin:
     def words(self) -> WordEncoder:
         raise NotImplementedError
 
-    def __call__(self, texts: Sequence[Text]) -> list[Answer]:
+    def __call__(self, texts: Iterable[Text]) -> list[Answer]:
         """Predict a list of texts.
 
         Args:
@@ -50,7 +50,7 @@ class PredictMixin:
             return [self.tag(text) for text in _rows(texts)]
         return [answer(self.task, row) for row in self._logits(texts)]
 
-    def predict(self, texts: Sequence[Text]) -> Any:
+    def predict(self, texts: Iterable[Text]) -> Any:
         """The answers alone, by name.
 
         Args:
@@ -63,7 +63,7 @@ class PredictMixin:
         """
         return PREDICTIONS[self.task.kind](self(texts))
 
-    def predict_proba(self, texts: Sequence[Text]) -> np.ndarray:
+    def predict_proba(self, texts: Iterable[Text]) -> np.ndarray:
         """[texts, labels] float32 probabilities, columns as in `label_names`.
 
         They sum to 1 over the labels of a classification and over those of each aspect.
@@ -100,7 +100,7 @@ class PredictMixin:
             places = [(index, index + 1) for index in range(len(words))]
         return answer_words(self.task, self.logits([words]), words, places)
 
-    def _logits(self, texts: Sequence[Any]) -> np.ndarray:
+    def _logits(self, texts: Iterable[Any]) -> np.ndarray:
         """Of whole texts, or of pairs of them."""
         rows = _rows(texts)
         if not (self.pair or (self.pair is None and rows and not isinstance(rows[0], str))):
@@ -111,7 +111,7 @@ class PredictMixin:
         return self.logits([pair[0] for pair in rows], [pair[1] for pair in rows])
 
 
-def _rows(texts: Sequence[Any]) -> list[Any]:
+def _rows(texts: Iterable[Any]) -> list[Any]:
     if isinstance(texts, str):
         raise DataError(f"Expected a list of texts, got the string {texts!r:.60}. Pass [text].")
     return list(texts)
