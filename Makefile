@@ -5,16 +5,22 @@ INSTALLED := $(VENV)/installed
 TOKENIZERS_JS := 0.2.0
 WEB := src/eyas/runtime/web
 
-.PHONY: help demo test check docs format vendor clean
+.PHONY: help demo test test-all coverage check docs format vendor clean
 
 help:  ## what there is to make
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 10
 
 demo: $(INSTALLED)  ## a teacher, an exam of three students and its page on built-in data (some minutes)
 	$(BIN)/eyas demo --out demo
 
 test: $(INSTALLED)  ## the fast tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-all: $(INSTALLED)  ## the fast tests, and those that kill, fork, serve and browse
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
+
+coverage: $(INSTALLED)  ## all tests but the slow ones, and how much of src/ they run
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow' --cov --cov-report=term:skip-covered
 
 check: $(INSTALLED)  ## lint, format, types and known vulnerabilities
 	$(BIN)/ruff check .
