@@ -41,7 +41,7 @@ def accuracy() -> str:
     for row in rows:
         groups[row["setting"], row["student"], row["recipe"]].append(row)
     parts = []
-    for setting, title in (("a", "(a) all 67,349 labels"), ("b", "(b) 10 % of the labels, 90 % as unlabelled text")):
+    for setting, title in (("a", "(a) all 67,349 labels"), ("b", "(b) 10 % of the labels, 90 % as unlabeled text")):
         lines = []
         for student in ("static", "cnn", "bilstm", "cnn-lstm"):
             hard, soft = groups[setting, student, "hard-labels"], groups[setting, student, "logit-mse"]
@@ -114,7 +114,7 @@ def times() -> str:
     ]
     return (
         f"{caption}\n\n{table(['command', 'seconds', 'times eyas'], lines)}\n\n{where(rows[0])}.\n\n"
-        "What the trainer adds to forward, backward and optimiser, a step at batch 64, medians:\n\n"
+        "The trainer's overhead per step over forward, backward and optimizer, at batch size 64, medians:\n\n"
         f"{table(['student', 'bare loop, ms', 'trainer, ms', 'overhead'], extra)}"
     )
 
@@ -136,9 +136,7 @@ def memory() -> str:
 def exam() -> str:
     row = read_rows(RESULTS / "exam_overhead.jsonl")[0]
     share = row["idle_seconds"] / row["trial_seconds"]
-    return (
-        f"{row['trials']} trials, {row['trial_seconds']:,.0f} seconds of work, {share:.2%} between them. {where(row)}."
-    )
+    return f"{row['trials']} trials, {row['trial_seconds']:,.0f} seconds of work, {share:.2%} overhead. {where(row)}."
 
 
 def which_student() -> str:
@@ -387,7 +385,9 @@ def augmentation_speed() -> str:
     each = [f"`{row['method']}` makes {row['per_second']:,.0f} new texts a second" for row in rows if "texts" in row]
     masks = {row["method"]: row["per_second"] for row in rows if "texts" not in row}
     batched, single = masks["masked-lm, batched"], masks["masked-lm, one at a time"]
-    filled = f"`masked-lm` predicts {batched:,.0f} masks a second, {batched / single:.1f} times a loop over them"
+    filled = (
+        f"`masked-lm` predicts {batched:,.0f} masks a second, {batched / single:.1f} times a loop over single masks"
+    )
     return f"{', '.join([*each, filled])}, all on one core. {where(rows[0])}."
 
 
@@ -395,15 +395,15 @@ def serving() -> str:
     rows = read_rows(RESULTS / "serving.jsonl")
     lines = [[row["server"], f"{row['rate']:,.0f}", f"{row['start_seconds']:.2f}"] for row in rows if "rate" in row]
     half, double = (next(row for row in rows if row.get("load") == load) for load in ("half", "double"))
-    refused = f"{double['refused'] / double['sent']:.0%} of {double['sent']:,} requests were turned away with 503"
-    wrong = f"{double['other']} answered otherwise, {double['wrong']} answers wrong"
+    refused = f"{double['refused'] / double['sent']:.0%} of {double['sent']:,} requests were rejected with 503"
+    wrong = f"{double['other']} had another status, {double['wrong']} answers were wrong"
     memory = f"memory went from {double['rss_before'] / 1e6:.0f} to {double['rss_after'] / 1e6:.0f} MB"
     soon = f"{double['recovered_seconds']:.2f} s later an answer took less than 5 ms again"
     return (
         f"{table(['server', 'requests a second', 'seconds from start to first answer'], lines)}\n\n"
-        f"At half of that rate p50 is {np.median(half['p50_ms']):.2f} ms and p99 {np.median(half['p99_ms']):.2f} ms "
+        f"At half of that rate, p50 is {np.median(half['p50_ms']):.2f} ms and p99 {np.median(half['p99_ms']):.2f} ms "
         f"(rounds: {', '.join(f'{value:.1f}' for value in half['p99_ms'])}), "
-        f"{half['refused']} refused. At twice of it {refused}, {wrong}; {memory}, and {soon}. "
+        f"{half['refused']} refused. At twice that rate, {refused}, {wrong}; {memory}, and {soon}. "
         f"At rest the process has {half['rest_bytes'] / 1e6:.0f} MB. {where(rows[0])}."
     )
 
@@ -415,9 +415,9 @@ def mixed() -> str:
     refused = sum(counts.get(status, 0) for status in ("400", "404", "405", "413", "415", "422"))
     memory = f"{row['rss_before'] / 1e6:.1f} to {row['rss_after'] / 1e6:.1f} MB"
     return (
-        f"{row['requests']:,} requests of both protocols, right and wrong, slow, cut short and abandoned: "
-        f"{counts['200']:,} answered, {refused:,} refused in words, {counts.get('503', 0):,} turned away, "
-        f"{failed} failures of the server, {sum(row['wrong'].values())} answers other than they must be; memory from "
+        f"{row['requests']:,} requests of both protocols, valid and invalid, slow, cut off and abandoned: "
+        f"{counts['200']:,} answered, {refused:,} refused with an error, {counts.get('503', 0):,} rejected with 503, "
+        f"{failed} server errors, {sum(row['wrong'].values())} wrong answers; memory from "
         f"{memory}. {where(row)}."
     )
 
@@ -438,7 +438,7 @@ def recipe_cost() -> str:
     costs = table(["recipe", "a step, in steps of hard-labels"], lines)
     return (
         f"{costs}\n\n{where(rows[0])}.\n\n`simkd` runs both models and compares one state. A step of TinyBERT's first "
-        f"stage, with hidden states and attention, costs {layers:.2f} times that, its second taken as `soft-targets`."
+        f"stage, with hidden states and attention, costs {layers:.2f} times that; its second counts as `soft-targets`."
     )
 
 
@@ -456,7 +456,7 @@ def tagging_speed() -> str:
     share = next(r["alignment_share"] for r in rows if r["alignment_share"] is not None)
     return (
         f"{table(['model', 'words a second', 'times the teacher', 'rounds'], lines)}\n\n"
-        f"Alignment is {share:.1%} of the time of the student in int8. {where(rows[0])}."
+        f"Alignment takes {share:.1%} of the int8 student's time. {where(rows[0])}."
     )
 
 
