@@ -14,9 +14,10 @@ demo: $(INSTALLED)  ## a teacher, an exam of three students and its page on buil
 test: $(INSTALLED)  ## the fast tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-check: $(INSTALLED)  ## lint, format, types and known vulnerabilities
+check: $(INSTALLED)  ## lint, format, directions of imports, types and known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy
 	$(BIN)/python .ci/audit.py
 

@@ -1,0 +1,1 @@
+"""Any source of rows -> one schema, with labels, tokenizers and word vectors."""
