@@ -48,6 +48,8 @@ class Exported:
 
     def tokenize(self, text: str) -> dict[str, np.ndarray]:
         ids = np.array([self.encode(text)], dtype=np.int64)
+        if self.names == ["input_ids"]:
+            return {"input_ids": ids}
         feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
         return {name: feed[name] for name in self.names}
 

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoTokenizer
 
 from eyas.data.tokenization import word_tokenizer
+from eyas.export import as_wordpiece
 from eyas.runtime.tokens import ODD_TEXTS, READ_ALIKE, TextEncoder, find_alike
 
 LENGTH = 20
@@ -90,6 +91,21 @@ def test_same_ids_as_the_library(template: str, normal: dict[str, bool], texts: 
     ]
     for _ in range(5000):
         text = "".join(chance.choice([chance.choice(letters), " ", ""]) for _ in range(chance.randrange(40)))
+        assert fast(text) == slow.encode(text).ids, text
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_a_word_level_tokenizer_as_export_writes_it(lowercase: bool, tmp_path: Path) -> None:
+    words = ["good", "film", "don", "t", "a", "1", "!", "'", "é", "日", "##s", "ness"]
+    slow = word_tokenizer(words, lowercase)
+    written = Tokenizer.from_str(json.dumps(as_wordpiece(json.loads(slow.to_str()))))
+    fast = _encoder(written, tmp_path, "ascii")
+    slow.enable_truncation(LENGTH)
+    chance = random.Random(0)
+    letters = [*words, *ODD_TEXTS.split(), *string.printable, "GOOD", "goodness", "goods", "[PAD]", "\x00"]
+    for _ in range(5000):
+        text = "".join(chance.choice([chance.choice(letters), " ", ""]) for _ in range(chance.randrange(40)))
+        assert written.encode(text).ids == slow.encode(text).ids, text
         assert fast(text) == slow.encode(text).ids, text
 
 
