@@ -22,9 +22,10 @@ test-all: $(INSTALLED)  ## the fast tests, and those that kill, fork, serve and 
 coverage: $(INSTALLED)  ## all tests but the slow ones, and how much of src/ they run
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow' --cov --cov-report=term:skip-covered
 
-check: $(INSTALLED)  ## lint, format, types and known vulnerabilities
+check: $(INSTALLED)  ## lint, format, directions of imports, types and known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy
 	$(BIN)/python .ci/audit.py
 

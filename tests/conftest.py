@@ -218,12 +218,12 @@ def make_trainer(
 
     return DistillationTrainer(
         model,
-        tokenizer,
-        train,
-        validation,
-        losses,
-        teacher,
-        args=DistillationArguments(output_dir=str(folder), **{**QUICK, **arguments}),
+        DistillationArguments(output_dir=str(folder), **{**QUICK, **arguments}),
+        train_dataset=train,
+        eval_dataset=validation,
+        processing_class=tokenizer,
+        losses=losses,
+        teacher=teacher,
         callbacks=list(callbacks),
         blend=blend,
     )

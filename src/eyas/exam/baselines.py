@@ -12,7 +12,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from eyas.runtime.manifest import TOKENIZER
-from eyas.runtime.words import FastTokenizer
+from eyas.runtime.tokens import TextEncoder, find_alike
 from eyas.tasks import Kind, Task
 from eyas.text import clean_texts
 
@@ -61,9 +61,10 @@ class Baseline:
         from safetensors.numpy import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        about = {"kind": self.kind, "task": self.task.kind, "labels": self.label_names}
-        (folder / BASELINE).write_text(json.dumps(about))
         arrays = {"weights": self.weights, "bias": self.bias, **self.features.save(folder)}
+        tokie = find_alike(folder / TOKENIZER, MAX_LENGTH) if self.kind == "static" else None
+        about = {"kind": self.kind, "task": self.task.kind, "labels": self.label_names, "tokie": tokie}
+        (folder / BASELINE).write_text(json.dumps(about))
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / WEIGHTS)
 
 
@@ -96,22 +97,22 @@ class MeanVectors:
 
     Args:
         table: [tokens, size] float32.
+        encode: what is faster than `tokenizer`.
     """
 
-    def __init__(self, tokenizer: Tokenizer, table: np.ndarray) -> None:
+    def __init__(self, tokenizer: Tokenizer, table: np.ndarray, encode: TextEncoder | None = None) -> None:
         self.tokenizer, self.table = tokenizer, table
-        self._fast = FastTokenizer.of(tokenizer, MAX_LENGTH)
+        self._encode: Callable[[str], list[int]] = encode or self._ids
 
     def __call__(self, texts: Sequence[Any]) -> np.ndarray:
-        return np.stack([self.table[self._ids(text)].mean(0) for text in clean_texts(texts, MAX_LENGTH)])
+        return np.stack([self.table[self._encode(text)].mean(0) for text in clean_texts(texts, MAX_LENGTH)])
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text).ids[:MAX_LENGTH])
 
     def save(self, folder: Path) -> dict[str, np.ndarray]:
         self.tokenizer.save(str(folder / TOKENIZER))
         return {"table": self.table}
-
-    def _ids(self, text: str) -> list[int]:
-        ids = self._fast.encode(text) if self._fast is not None else None
-        return ids if ids is not None else list(self.tokenizer.encode(text).ids[:MAX_LENGTH])
 
 
 def fit_baseline(
@@ -145,7 +146,9 @@ def load_baseline(folder: Path) -> Baseline:
         vocabulary = json.loads((folder / WordCounts.FILE).read_text())
         features = WordCounts(vocabulary, arrays.get("idf"), task.is_tagging)
     else:
-        features = MeanVectors(Tokenizer.from_file(str(folder / TOKENIZER)), arrays["table"])
+        path, tokie = folder / TOKENIZER, about.get("tokie")
+        encode = TextEncoder(path, MAX_LENGTH, **tokie) if tokie else None
+        features = MeanVectors(Tokenizer.from_file(str(path)), arrays["table"], encode)
     return Baseline(about["kind"], task, features, arrays["weights"], arrays["bias"])
 
 

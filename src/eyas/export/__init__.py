@@ -1,5 +1,6 @@
 """From a trained classifier to a folder that runs without torch."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from eyas.outputs import OutputFolder
 from eyas.runtime.manifest import MODEL, TOKENIZER, Manifest
 from eyas.runtime.openvino import OpenVINOPredictor, load_openvino
 from eyas.runtime.predictor import Predictor
+from eyas.runtime.tokens import find_alike
 from eyas.text import wrong_shape
 from eyas.training.folders import SAMPLE_FILE
 
@@ -84,6 +86,7 @@ def export_model(
         logger.info("Exporting %s to ONNX (%s).", model, precision)
         write_onnx(classifier.model, names, folder / MODEL, int8)
         _write_tokenizer(classifier, folder / TOKENIZER, cut=not pair and not classifier.task.is_tagging)
+        single = seconds is None and not classifier.task.is_tagging
         scale = _scale(classifier, firsts, seconds)
         manifest = Manifest(
             task=classifier.task.kind,
@@ -96,6 +99,7 @@ def export_model(
             self_test=[],
             tolerance=TOLERANCE[precision] * scale,
             unknown=classifier.tokenizer.unk_token,
+            tokie=find_alike(folder / TOKENIZER, classifier.max_length, firsts) if single else None,
             crf=_crf(classifier.model),
             eyas_version=__version__,
         )
@@ -133,13 +137,32 @@ def _differs_on_openvino(parity: Parity, pair: bool) -> ExportError:
 
 
 def _write_tokenizer(classifier: Classifier, path: Path, cut: bool) -> None:
-    tokenizer = Tokenizer.from_str(classifier.tokenizer.backend_tokenizer.to_str())
+    state = json.loads(classifier.tokenizer.backend_tokenizer.to_str())
+    if cut and state["model"]["type"] == "WordLevel":
+        state = as_wordpiece(state)
+    tokenizer = Tokenizer.from_str(json.dumps(state))
     tokenizer.no_padding()
     if cut:
         tokenizer.enable_truncation(classifier.max_length)
     else:
         tokenizer.no_truncation()  # a student of pairs cuts each text on its own
     tokenizer.save(str(path), pretty=False)
+
+
+def as_wordpiece(state: dict[str, Any]) -> dict[str, Any]:
+    """What tokenizer.json holds of a word-level tokenizer, as tokie reads it: WordPiece whose words never go on."""
+    model, normalizer = state["model"], state["normalizer"]
+    if normalizer == {"type": "Lowercase"}:
+        others = dict.fromkeys(("clean_text", "handle_chinese_chars", "strip_accents"), False)
+        normalizer = {"type": "BertNormalizer", "lowercase": True, **others}
+    pieces = {
+        "type": "WordPiece",
+        "vocab": model["vocab"],
+        "unk_token": model["unk_token"],
+        "continuing_subword_prefix": " ",  # no word has one
+        "max_input_chars_per_word": max(map(len, model["vocab"])),
+    }
+    return {**state, "model": pieces, "normalizer": normalizer}
 
 
 def _scale(classifier: Classifier, firsts: list[Any], seconds: list[str] | None) -> float:

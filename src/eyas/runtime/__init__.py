@@ -1,1 +1,1 @@
-"""Running exported students. Imports onnxruntime, tokenizers and numpy, never torch."""
+"""Running exported students. Imports onnxruntime, tokenizers, tokie and numpy, never torch."""

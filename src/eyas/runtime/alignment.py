@@ -63,7 +63,7 @@ class WordEncoder:
         self.tokenizer = Tokenizer.from_str(json.dumps({**state, "truncation": None, "padding": None}))
         self.unknown: tuple[int, ...] = (self.tokenizer.token_to_id(unknown) or 0,)
         self.continues = continuing(self.tokenizer)
-        self.before, self.after = _special_ids(self.tokenizer)
+        self.before, self.after = special_ids(self.tokenizer)
         parts = splitting_steps(state)
         # A byte-level tokenizer marks words by the space before them.
         marked = any(part.get("type") == "ByteLevel" and not part.get("add_prefix_space") for part in parts)
@@ -155,7 +155,7 @@ def _joined(words: list[tuple[int, ...]]) -> Pieces:
     return Pieces(ids, np.repeat(np.arange(len(words)), lengths), np.cumsum(lengths) - lengths)
 
 
-def _special_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+def special_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """Special tokens before and behind a text."""
     whole, inner = tokenizer.encode("a").ids, tokenizer.encode("a", add_special_tokens=False).ids
     start = next((i for i in range(len(whole)) if whole[i : i + len(inner)] == inner), 0)

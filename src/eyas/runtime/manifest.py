@@ -31,6 +31,7 @@ class Manifest:
         vocab_size: rows of its embedding table.
         pair: whether it takes two texts.
         unknown: the token for words that are not known.
+        tokie: where tokie was found to read texts as `tokenizers` does, what `eyas.runtime.tokens.find_alike` says.
         crf: scores of the first tag, the last, and of each after each (taggers that have them).
         self_test: texts with the probabilities they must give, within `tolerance`.
         openvino: checksum of each file in the folder of that name, where there is one.
@@ -47,6 +48,7 @@ class Manifest:
     self_test: list[dict[str, Any]]
     tolerance: float
     unknown: str = "[UNK]"
+    tokie: dict[str, Any] | None = None
     crf: dict[str, Any] | None = None
     openvino: dict[str, str] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""An exported model as a function: text in, label out, with onnxruntime, tokenizers and numpy alone."""
+"""An exported model as a function: text in, label out, with onnxruntime, tokenizers, tokie and numpy alone."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -14,7 +14,7 @@ from eyas.runtime.alignment import WordEncoder
 from eyas.runtime.crf import max_marginals
 from eyas.runtime.manifest import MODEL, TOKENIZER, Manifest
 from eyas.runtime.predict import PredictMixin
-from eyas.runtime.words import FastTokenizer
+from eyas.runtime.tokens import TextEncoder
 from eyas.tasks import Task
 from eyas.text import clean_texts, wrong_shape
 
@@ -47,14 +47,14 @@ class Predictor(PredictMixin):
         self.pair = self.manifest.pair
         self.label_names = self.manifest.labels
         self.data_labels = self.manifest.data_labels
-        self._tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))
-        if self._tokenizer.get_vocab_size() > self.manifest.vocab_size:
+        path, tokie = self.folder / TOKENIZER, self.manifest.tokie
+        self._encode = TextEncoder(path, self.manifest.max_length, **tokie) if tokie else None
+        vocabulary = (self._encode or self._tokenizer).get_vocab_size()
+        if vocabulary > self.manifest.vocab_size:
             raise ExportError(
-                f"{self.folder}: the tokenizer has {self._tokenizer.get_vocab_size():,} tokens, the model embeds "
+                f"{self.folder}: the tokenizer has {vocabulary:,} tokens, the model embeds "
                 f"{self.manifest.vocab_size:,}. The files belong to different models; export the model again."
             )
-        single = not self.pair and not self.task.is_tagging
-        self._fast = FastTokenizer.of(self._tokenizer, self.manifest.max_length) if single else None
         self._run, self._inputs = self._open(threads)
         if self_test:
             self._self_test()
@@ -72,6 +72,10 @@ class Predictor(PredictMixin):
             return logits
 
         return run, [node.name for node in session.get_inputs()]
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer.from_file(str(self.folder / TOKENIZER))
 
     @cached_property
     def words(self) -> WordEncoder:
@@ -114,14 +118,11 @@ class Predictor(PredictMixin):
 
     def _feeds(self, columns: list[list[str]]) -> Iterator[dict[str, np.ndarray]]:
         """The model's inputs for each text, or pair of texts."""
-        if self._fast is not None:
-            for text in columns[0]:
-                ids = self._fast.encode(text)
-                yield self._feed(self._tokenizer.encode(text)) if ids is None else self._feed_ids(ids)
+        if self._encode is not None:
+            yield from map(self._feed_ids, map(self._encode, columns[0]))
             return
         rows: list[Any] = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
-        for encoding in self._tokenizer.encode_batch_fast(rows):
-            yield self._feed(encoding)
+        yield from map(self._feed, self._tokenizer.encode_batch_fast(rows))
 
     def _feed(self, encoding: Any) -> dict[str, np.ndarray]:
         return {name: np.array([getattr(encoding, FIELDS[name])], dtype=np.int64) for name in self._inputs}

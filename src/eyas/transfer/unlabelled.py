@@ -3,11 +3,12 @@
 import logging
 import math
 import re
-import zlib
 from collections import Counter
+from zlib import crc32
 
 import numpy as np
 from datasets import Dataset, DatasetDict
+from datasketch import MinHash
 
 from eyas.data.datasets import ids_of, is_pair
 from eyas.data.tokenization import batches_of_texts
@@ -19,7 +20,6 @@ logger = logging.getLogger("eyas")
 _WORD = re.compile(r"\w+")
 # MinHash of word 3-grams: texts that share 9 of 10 are found with 97 %, half with 12 %, a third with 2 %.
 GRAM, BANDS, ROWS_PER_BAND = 3, 4, 5
-POWERS = np.array([pow(0x9E3779B97F4A7C15, power, 2**64) for power in range(GRAM)], dtype=np.uint64)
 LENGTH_BINS = 10
 # So many words of the unlabelled texts are added to the training texts' counts, so that no word is impossible there.
 PRIOR = 1000
@@ -71,20 +71,12 @@ def _asks(texts: Dataset) -> bool:
 
 
 def near_keys(texts: Dataset) -> np.ndarray:
-    """[rows, bands] uint64: texts with a key in common are nearly the same (MinHash, Broder 1997)."""
-    random = np.random.default_rng(0)
+    """[rows, bands] of bytes: texts with a key in common are nearly the same (MinHash, Broder 1997)."""
     size = BANDS * ROWS_PER_BAND
-    factors = random.integers(1, 2**63, size, dtype=np.uint64) | np.uint64(1)
-    shifts = random.integers(0, 2**63, size, dtype=np.uint64)
-    mixing = random.integers(1, 2**63, ROWS_PER_BAND, dtype=np.uint64) | np.uint64(1)
-    keys = [np.empty((0, BANDS), np.uint64)]
-    for batch in batches_of_texts(texts, 500):
-        grams = [_grams(text) for text in batch["text"]]
-        flat = np.concatenate(grams)[:, None]
-        starts = np.cumsum([0, *map(len, grams[:-1])])
-        hashes = np.minimum.reduceat(_scrambled(flat * factors + shifts), starts)
-        keys.append((hashes.reshape(len(grams), BANDS, ROWS_PER_BAND) * mixing).sum(2, dtype=np.uint64))
-    return np.concatenate(keys)
+    grams = (_grams(text) for batch in batches_of_texts(texts) for text in batch["text"])
+    sketches = MinHash.generator(grams, num_perm=size, hashfunc=crc32)
+    hashes = np.fromiter((sketch.hashvalues for sketch in sketches), dtype=np.dtype((np.uint32, size)))
+    return hashes.view(f"V{hashes.itemsize * ROWS_PER_BAND}")
 
 
 def are_near_duplicates(known: np.ndarray, keys: np.ndarray) -> np.ndarray:
@@ -97,22 +89,12 @@ def are_near_duplicates(known: np.ndarray, keys: np.ndarray) -> np.ndarray:
     return result
 
 
-def _grams(text: str) -> np.ndarray:
-    """Hashes of the runs of three words, uint64; of a shorter text, of what is there."""
-    found = _WORD.findall(text.casefold())
-    if len(found) < GRAM:
-        found = [text]  # too little to be nearly alike: signs count
-    words = np.array([zlib.crc32(word.encode()) for word in found], dtype=np.uint64)
+def _grams(text: str) -> list[bytes]:
+    """The runs of three words; of a shorter text, all of it."""
+    words = _WORD.findall(text.casefold())
     if len(words) < GRAM:
-        words = np.concatenate([words, np.zeros(GRAM - len(words), np.uint64)])
-    windows = np.lib.stride_tricks.sliding_window_view(words, GRAM)
-    return np.asarray((windows * POWERS).sum(1, dtype=np.uint64))
-
-
-def _scrambled(values: np.ndarray) -> np.ndarray:
-    """Spread over all bits, in which a product's low ones are poor."""
-    values = (values ^ (values >> np.uint64(31))) * np.uint64(0x7FB5D329728EA185)
-    return np.asarray(values ^ (values >> np.uint64(33)))
+        return [text.encode()]  # too little to be nearly alike: signs count
+    return [" ".join(run).encode() for run in zip(*(words[start:] for start in range(GRAM)), strict=False)]
 
 
 def most_alike(unlabelled: Dataset, train: Dataset, count: int) -> Dataset:
