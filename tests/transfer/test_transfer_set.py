@@ -10,7 +10,7 @@ from eyas import Classifier, Teacher, load_data, load_unlabelled
 from eyas.data.datasets import ids_of, task_of
 from eyas.errors import DataError
 from eyas.settings import TransferSettings
-from eyas.teachers import aligned_by_name, label_texts
+from eyas.teachers import AlignedTeacher, aligned_by_name, label_texts
 from eyas.transfer import Selection, chosen_texts, most_alike, new_texts, transfer_set
 from eyas.transfer.learned import LearnedSelector
 from eyas.transfer.unlabelled import are_near_duplicates, near_keys
@@ -160,10 +160,9 @@ def test_rules_that_are_none(rule: str, message: str) -> None:
 
 def test_select_needs_new_texts(teacher: Teacher, toy_data: Path) -> None:
     data = load_data(toy_data)
+    labelled = AlignedTeacher(label_texts(teacher, data["train"]), [0, 1])
     with pytest.raises(DataError, match="give --unlabelled or --augment"):
-        chosen_texts(
-            data["train"], data, label_texts(teacher, data["train"]), [0, 1], TransferSettings(select=("uncertain",))
-        )
+        chosen_texts(data["train"], data, labelled, TransferSettings(select=("uncertain",)))
 
 
 def test_files_folders_and_patterns(tmp_path: Path) -> None:

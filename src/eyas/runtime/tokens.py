@@ -71,7 +71,7 @@ class TextEncoder:
 def find_alike(path: Path, max_length: int, texts: Iterable[str] = ()) -> dict[str, Any] | None:
     """What `TextEncoder` needs to read as `tokenizers` does, for the widest of `READ_ALIKE`; None where none is alike.
 
-    Tried with `texts` and odd ones, and with WordPiece alone: docs/decisions/0011-tokie.md.
+    Tried with `texts` and odd ones, and with WordPiece alone: docs/decisions/0012-tokie.md.
     """
     tokenizer = Tokenizer.from_file(str(path))
     if not _is_plain(tokenizer) or _read(path) is None:
