@@ -95,7 +95,7 @@ def test_attributions_lie_on_the_students_tokens(length: int, teacher: Teacher, 
     _, tokenizer = create_student(settings, teacher, load_data(toy_data)["train"])
     texts = ["awful", "a great film from start to finish"]
     inputs = tokenizer(texts, padding=True, truncation=True, max_length=length, return_tensors="pt")
-    found = teacher.reading(length)({"text": texts}, ("attributions",))
+    found = teacher.reading(length).outputs({"text": texts}, ("attributions",))
     moved = drop_special_tokens(found, inputs["attention_mask"])
     read = moved["attention_mask"].bool()
     assert read.shape == inputs["input_ids"].shape

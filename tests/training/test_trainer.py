@@ -10,6 +10,7 @@ import torch
 from conftest import STUDENT_ARGUMENTS, make_trainer
 from datasets import DatasetDict
 from torch import nn
+from torch.utils.data import BatchSampler, SequentialSampler
 from transformers import TrainerCallback, set_seed
 
 from eyas import (
@@ -107,8 +108,9 @@ def test_accumulated_gradients_equal_one_large_batch(
             save_strategy="no", load_best_model_at_end=False, per_device_train_batch_size=batch_size,
             gradient_accumulation_steps=steps,
         )  # fmt: skip
-        run.model.config.dropout = run.model.head.dropout.p = run.model.dropout.p = 0.0
-        run._get_train_sampler = torch.utils.data.SequentialSampler
+        run.model.head.dropout.p = run.model.dropout.p = 0.0
+        in_order = SequentialSampler(run.train_dataset)
+        run.train_batches = lambda size=batch_size, rows=in_order: BatchSampler(rows, size, False)
         run.add_callback(Norm())
         run.train()
     torch.testing.assert_close(norms[0], norms[1], rtol=1e-4, atol=1e-6)
@@ -176,8 +178,9 @@ def test_labels_are_matched_by_name(
 ) -> None:
     monkeypatch.setattr(cached, "label_names", ["Positive", "Negative"])
     run = trainer(tmp_path, teacher, data, [LogitMSELoss()], cached)
-    assert run.teacher is not None
-    assert run.teacher.order == [1, 0]
+    aligned = run.lessons[""].teacher
+    assert aligned is not None
+    assert aligned.order == [1, 0]
     monkeypatch.setattr(cached, "label_names", ["good", "bad"])
     with pytest.raises(LabelError, match=r"\['negative', 'positive'\].*\['good"):
         trainer(tmp_path, teacher, data, [LogitMSELoss()], cached)

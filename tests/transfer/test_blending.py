@@ -94,7 +94,7 @@ def test_smoothing_needs_the_teachers_vocabulary(teacher: Teacher, masked_lm: Pa
     file = tmp_path / "other" / "tokenizer.json"
     file.write_text(file.read_text().replace('"film"', '"movie"'))
     with pytest.raises(ModelError, match="vocabulary"):
-        Smoothing(tmp_path / "other", teacher, teacher.tokenizer, [0, 1])
+        Smoothing(tmp_path / "other", AlignedTeacher(teacher, [0, 1]), teacher.tokenizer)
 
 
 @pytest.mark.parametrize("architecture", ["bilstm", "bert"])
