@@ -13,7 +13,7 @@ help:  ## what there is to make
 demo: $(INSTALLED)  ## a teacher, an exam of three students and its page on built-in data (some minutes)
 	$(BIN)/eyas demo --out demo
 
-test: $(INSTALLED)  ## the fast tests
+test: $(INSTALLED)  ## the fast tests, under 3 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-all: $(INSTALLED)  ## the fast tests, and those that kill, fork, serve and browse
@@ -43,7 +43,7 @@ vendor:  ## fetch the tokenizer library of exported web pages from npm, at the v
 	rm huggingface-tokenizers-$(TOKENIZERS_JS).tgz
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) demo site
+	rm -rf $(VENV) demo site .coverage*
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

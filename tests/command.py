@@ -54,3 +54,9 @@ def run_small_shards(arguments: list[str], *streams: str) -> None:
 
     cached.ROWS_PER_SHARD = 24
     run_command(arguments, *streams)
+
+
+def run_with_cache(cache: str, arguments: list[str], *streams: str) -> None:
+    """The command line with a cache of its own; the fork server has its environment from when it was started."""
+    os.environ["EYAS_CACHE"] = cache
+    run_command(arguments, *streams)

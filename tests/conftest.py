@@ -59,7 +59,7 @@ SMALL_EXAM: dict[str, Any] = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What starts processes or browses says so."""
     for item in items:
-        if {"start", "browser"} & set(getattr(item, "fixturenames", ())):
+        if {"start", "browser", "other_exam"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("process")
 
 
@@ -295,7 +295,7 @@ def exported(once: Once, students: dict[tuple[str, bool], Path]) -> dict[tuple[s
 
 # --- exams ---------------------------------------------------------------------------------------------------
 
-EXAM_TASKS = ("films", "tags", "regression", "multi-label", "aspects")
+EXAM_TASKS, OTHER_TASKS = ("films", "tags"), ("regression", "multi-label", "aspects")
 
 
 @pytest.fixture(scope="session")
@@ -307,21 +307,28 @@ def plan(teacher_folder: Path, toy_data: Path) -> "Plan":
     return make_plan(data=data, teacher=str(teacher_folder), **SMALL_EXAM)
 
 
-@pytest.fixture(scope="session")
-def whole_plan(toys: dict[str, Path]) -> "Plan":
-    """A data set of each task."""
+def plan_of(toys: dict[str, Path], kinds: Sequence[str]) -> "Plan":
+    """A data set of each, with its own teacher."""
     from eyas.exam.plan_file import make_plan
 
-    data = [{"source": str(toys[kind]), "name": kind, "teacher": str(PLANTED / kind)} for kind in EXAM_TASKS]
+    data = [{"source": str(toys[kind]), "name": kind, "teacher": str(PLANTED / kind)} for kind in kinds]
     return make_plan(data=data, **SMALL_EXAM)
 
 
 @pytest.fixture(scope="session")
-def exam(once: Once, whole_plan: "Plan") -> Path:
-    """`whole_plan`, run without a disturbance. Whoever changes it changes a copy."""
+def exam(once: Once, toys: dict[str, Path]) -> Path:
+    """Films and tags, run without a disturbance. Whoever changes it changes a copy."""
     from eyas.exam.run import run_exam
 
-    return once("exam", lambda folder: run_exam(whole_plan, folder, jobs=0))
+    return once("exam", lambda folder: run_exam(plan_of(toys, EXAM_TASKS), folder, jobs=0))
+
+
+@pytest.fixture(scope="session")
+def other_exam(once: Once, toys: dict[str, Path]) -> Path:
+    """The same of the other tasks."""
+    from eyas.exam.run import run_exam
+
+    return once("other-exam", lambda folder: run_exam(plan_of(toys, OTHER_TASKS), folder, jobs=0))
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ def teacher(teacher_folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def fitted(teacher: str) -> eyas.DistilledClassifier:
-    return eyas.DistilledClassifier(teacher, SMALL, epochs=4).fit(TEXTS)
+    return eyas.DistilledClassifier(teacher, SMALL, epochs=30).fit(TEXTS)
 
 
 def test_the_teachers_answers_are_enough(fitted: eyas.DistilledClassifier) -> None:
@@ -49,7 +49,7 @@ def test_it_can_be_pickled(fitted: eyas.DistilledClassifier) -> None:
 def test_labels_come_back_as_they_were_given(teacher: str, tmp_path: Path) -> None:
     numbers = [int(label == "positive") for label in LABELS]
     names = {"negative": 0, "positive": 1}
-    model = eyas.DistilledClassifier(teacher, SMALL, epochs=4, label_map=names, out=tmp_path / "out")
+    model = eyas.DistilledClassifier(teacher, SMALL, epochs=30, label_map=names, out=tmp_path / "out")
     model.fit(np.array(TEXTS), numbers)
     assert model.classes_.tolist() == [0, 1]
     assert model.score(TEST_TEXTS, [int(label == "positive") for label in TEST_LABELS]) > 0.7

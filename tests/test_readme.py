@@ -19,6 +19,7 @@ def folder(tmp_path: Path, toy_data: Path, teacher_folder: Path, monkeypatch: py
     return tmp_path
 
 
+@pytest.mark.process
 def test_readme_python_snippets_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     short, long = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len([line for line in short.splitlines() if line.strip()]) <= 4

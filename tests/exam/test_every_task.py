@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import EXAM_TASKS, teach
+from conftest import EXAM_TASKS, OTHER_TASKS, teach
 from toys import toy_rows, write_jsonl
 
 from eyas import Classifier, Predictor, StudentSettings
@@ -24,10 +24,10 @@ METRICS = {
     "aspects": "accuracy",
 }
 KINDS = {"films": "classification", "tags": "tagging"}
+Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.mark.parametrize("data", EXAM_TASKS)
-def test_every_task_is_examined(data: str, exam: Path) -> None:
+def _check_rows(data: str, exam: Path) -> None:
     trials = load_exam(exam)
     trials = trials[trials["dataset"] == data]
     assert list(trials["status"].unique()) == ["done"]
@@ -42,29 +42,7 @@ def test_every_task_is_examined(data: str, exam: Path) -> None:
     assert linear["score"].max() > 0.5  # planted sentences are easy: 0.9 and more
 
 
-def test_the_page_names_the_score_of_each_task(exam: Path) -> None:
-    page = write_page(exam).read_text()
-    for name in ("span F1", "micro F1", "Pearson correlation", "accuracy"):
-        assert f'"metric": "{name}"' in page
-    assert "B-PER" in page
-
-
-def test_the_choice_of_recipes_is_the_data_sets(exam: Path, browser: Any) -> None:
-    page = browser.new_page()
-    page.goto(write_page(exam).as_uri())
-    options = page.locator("#recipe option")
-    page.select_option("#dataset", "tags")
-    assert options.all_inner_texts() == ["all", "dist", "hard-labels"]
-    page.select_option("#recipe", "dist")
-    page.select_option("#dataset", "aspects")
-    assert options.all_inner_texts() == ["all", "logit-mse", "hard-labels"]
-    assert page.locator("#recipe").input_value() == "all"
-    assert "static" in page.locator("#candidates").inner_text()
-    page.close()
-
-
-@pytest.mark.parametrize("data", EXAM_TASKS)
-def test_what_ships_answers(data: str, exam: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
+def _check_answers(data: str, exam: Path, tmp_path: Path, run: Run) -> None:
     shipped = ship(exam, find_best(exam, Requirements(None), data), tmp_path / "shipped")
     text: Any = {"regression": ("a great film", "1"), "tags": "anna went to rome . 4"}.get(data, "a great film")
     answer = Predictor(shipped)([text])[0]
@@ -87,9 +65,54 @@ def test_what_ships_answers(data: str, exam: Path, tmp_path: Path, run: Callable
         assert "token-classification" in (shipped / "README.md").read_text()
 
 
-def test_a_teacher_of_another_task_is_refused(
-    teacher_folder: Path, toy_tags: Path, tmp_path: Path, run: Callable[..., Any]
-) -> None:
+@pytest.mark.parametrize("data", EXAM_TASKS)
+def test_films_and_tags_are_examined(data: str, exam: Path) -> None:
+    _check_rows(data, exam)
+
+
+@pytest.mark.parametrize("data", OTHER_TASKS)
+def test_every_other_task_is_examined(data: str, other_exam: Path) -> None:
+    _check_rows(data, other_exam)
+
+
+@pytest.mark.parametrize("data", EXAM_TASKS)
+def test_films_and_tags_ship_and_answer(data: str, exam: Path, tmp_path: Path, run: Run) -> None:
+    _check_answers(data, exam, tmp_path, run)
+
+
+@pytest.mark.parametrize("data", OTHER_TASKS)
+def test_every_other_task_ships_and_answers(data: str, other_exam: Path, tmp_path: Path, run: Run) -> None:
+    _check_answers(data, other_exam, tmp_path, run)
+
+
+def test_page_names_the_score_of_each_task(exam: Path) -> None:
+    page = write_page(exam).read_text()
+    for name in ("span F1", "accuracy"):
+        assert f'"metric": "{name}"' in page
+    assert "B-PER" in page
+
+
+def test_page_names_the_score_of_each_other_task(other_exam: Path) -> None:
+    page = write_page(other_exam).read_text()
+    for name in ("micro F1", "Pearson correlation", "accuracy"):
+        assert f'"metric": "{name}"' in page
+
+
+def test_choice_of_recipes_is_the_data_sets(exam: Path, browser: Any) -> None:
+    page = browser.new_page()
+    page.goto(write_page(exam).as_uri())
+    options = page.locator("#recipe option")
+    page.select_option("#dataset", "tags")
+    assert options.all_inner_texts() == ["all", "dist", "hard-labels"]
+    page.select_option("#recipe", "dist")
+    page.select_option("#dataset", "films")
+    assert options.all_inner_texts() == ["all", "logit-mse", "hard-labels"]
+    assert page.locator("#recipe").input_value() == "all"
+    assert "static" in page.locator("#candidates").inner_text()
+    page.close()
+
+
+def test_a_teacher_of_another_task_is_refused(teacher_folder: Path, toy_tags: Path, tmp_path: Path, run: Run) -> None:
     code, _, err = run("distill", "--teacher", teacher_folder, "--data", toy_tags, "--out", tmp_path / "student")
     assert code == 2
     assert "tagging (5 tags)" in err
@@ -98,7 +121,7 @@ def test_a_teacher_of_another_task_is_refused(
 
 
 def test_a_teacher_with_other_tags_is_refused(
-    tag_teacher_folder: Path, toy_tags: Path, tmp_path: Path, run: Callable[..., Any]
+    tag_teacher_folder: Path, toy_tags: Path, tmp_path: Path, run: Run
 ) -> None:
     for name in ("train", "validation"):
         (tmp_path / f"{name}.conll").write_text((toy_tags / f"{name}.conll").read_text().replace("LOC", "GPE"))
@@ -108,9 +131,7 @@ def test_a_teacher_with_other_tags_is_refused(
     assert "B-LOC" in err
 
 
-def test_characters_and_crf_are_for_taggers(
-    teacher_folder: Path, toy_data: Path, tmp_path: Path, run: Callable[..., Any]
-) -> None:
+def test_characters_and_crf_are_for_taggers(teacher_folder: Path, toy_data: Path, tmp_path: Path, run: Run) -> None:
     options = ("--teacher", teacher_folder, "--data", toy_data, "--out", tmp_path / "student", "--crf")
     code, _, err = run("distill", *options)
     assert code == 2

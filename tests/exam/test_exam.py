@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from command import Command
-from conftest import EXAM_TASKS, SMALL_EXAM
+from conftest import EXAM_TASKS, SMALL_EXAM, plan_of
 
 from eyas import load_exam
 from eyas.errors import DataError, EyasError, OutputError
@@ -61,9 +61,9 @@ def test_exam_has_a_row_for_each_trial(exam: Path) -> None:
     assert (table["seeds"] == 1).all()
 
 
-def test_a_second_run_repeats_nothing(copy: Path, whole_plan: Plan) -> None:
+def test_a_second_run_repeats_nothing(copy: Path, toys: dict[str, Path]) -> None:
     before, files = _written(copy), [(copy / name).read_bytes() for name in (RESULTS, COSTS)]
-    run_exam(whole_plan, copy, jobs=0)
+    run_exam(plan_of(toys, EXAM_TASKS), copy, jobs=0)
     assert _written(copy) == before
     assert [(copy / name).read_bytes() for name in (RESULTS, COSTS)] == files
 

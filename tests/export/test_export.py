@@ -116,7 +116,7 @@ def test_no_texts_to_check_with(students: dict[tuple[str, bool], Path], tmp_path
     copy = tmp_path / "copy"
     shutil.copytree(students["cnn", False], copy)
     (copy / "validation_sample.jsonl").unlink()
-    with pytest.raises(ExportError, match="validation_sample.jsonl"):
+    with pytest.raises(ExportError, match=r"validation_sample.jsonl"):
         export_model(copy, tmp_path / "out")
 
 

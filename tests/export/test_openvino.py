@@ -1,10 +1,12 @@
 """The folder for OpenVINO: the same answers by another engine."""
 
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from toys import toy_rows
 
 from eyas import Classifier, export_model
@@ -28,9 +30,16 @@ def test_answers_are_the_same(name: str, pair: bool, students: dict[tuple[str, b
 
 
 def test_what_openvino_reads_otherwise_is_refused(students: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
-    """It leaves out the lengths of texts that an LSTM reads side by side."""
+    """It leaves out the lengths of texts that an LSTM reads side by side, where biases go on behind their ends."""
+    student = Path(shutil.copytree(students["bilstm", True], tmp_path / "student"))
+    model = Classifier.from_pretrained(student).model
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lstm" in name and "bias" in name:
+                parameter.normal_(std=0.3, generator=torch.Generator().manual_seed(0))
+    model.save_pretrained(student)
     with pytest.raises(ExportError, match=r"OpenVINO|\d+ of \d+"):
-        export_model(students["bilstm", True], tmp_path / "out", min_agreement=0.8, openvino=True)
+        export_model(student, tmp_path / "out", min_agreement=0, openvino=True)
     assert not (tmp_path / "out").exists()
 
 

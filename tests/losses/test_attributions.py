@@ -153,5 +153,5 @@ def test_tokens_that_are_not_the_teachers(teacher: Teacher, toy_data: Path, tmp_
     rows = [{"text": f"a {word} film", "text_pair": "good", "label": word} for word in ("good", "bad") * 6]
     for name in ("train", "validation"):
         (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    with pytest.raises(ModelError, match="cnn .*pair"):
+    with pytest.raises(ModelError, match=r"cnn .*pair"):
         teach(teacher, tmp_path, tmp_path / "out", "cnn", "ad-kd")

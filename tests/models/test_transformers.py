@@ -84,7 +84,7 @@ def test_what_has_no_layers_is_refused(teacher_folder: Path, toy_data: Path) -> 
     with pytest.raises(ModelError, match="Odd"):
         new_transformer(odd, TRANSFORMERS["bert-tiny"], tagging=False)
     texts = load_data(toy_data)["train"]
-    with pytest.raises(ModelError, match="bert-mini.*--embedding-size"):
+    with pytest.raises(ModelError, match=r"bert-mini.*--embedding-size"):
         create_student(StudentSettings("bert-mini", embedding_size=3), Teacher(teacher_folder), texts)
-    with pytest.raises(ModelError, match="bert-mini.*--embeddings"):
+    with pytest.raises(ModelError, match=r"bert-mini.*--embeddings"):
         create_student(StudentSettings("bert-mini", embeddings="v.txt"), Teacher(teacher_folder), texts)

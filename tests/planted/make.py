@@ -1,6 +1,6 @@
 """The tiny teachers that the tests share, and the results of an exam.
 
-`python tests/planted/make.py` makes them anew, in about three minutes; `... make.py exam` the exam alone.
+`PYTHONPATH=tests python tests/planted/make.py` makes them anew, in some minutes; `... make.py exam` the exam alone.
 """
 
 import json

@@ -118,15 +118,16 @@ def test_taught_compares_each_recipe_with_the_first_and_options_with_none(recipe
         assert not gain.certain or gain.difference * gain.low > 0
 
 
-def test_page_compares_only_what_there_is(exam: Path, texts_exam: Path, recipes_exam: Path) -> None:
-    for folder, found in ((exam, []), (texts_exam, ["Which texts helped"]), (recipes_exam, ["Which recipe"])):
-        page = write_page(folder).read_text()
-        assert [said for said in ("Which texts helped", "Which recipe") if said in page] == found
+def test_page_compares_only_what_there_is(page_file: Path) -> None:
+    page = page_file.read_text()
+    assert "Which texts helped" not in page
+    assert "Which recipe" not in page
 
 
 def test_page_shows_which_texts_helped(texts_exam: Path, browser: Any) -> None:
     page = browser.new_page()
     page.goto(write_page(texts_exam).as_uri())
+    assert page.get_by_text("Which texts helped").count() == 1
     assert page.locator("#helped tbody tr").count() == 2
     assert page.locator("#helped tbody tr").nth(1).inner_text().startswith("more\ttang:2, mixup 0.4\tstatic")
     page.close()
@@ -135,6 +136,7 @@ def test_page_shows_which_texts_helped(texts_exam: Path, browser: Any) -> None:
 def test_page_shows_which_recipe_is_best(recipes_exam: Path, browser: Any) -> None:
     page = browser.new_page()
     page.goto(write_page(recipes_exam).as_uri())
+    assert page.get_by_text("Which recipe").count() == 1
     assert page.locator("#taught tbody tr").count() == 4
     said = page.locator("section[aria-labelledby=taught-title] p").first.inner_text()
     assert said == summaries(taught(recipes_exam, candidates(load_exam(recipes_exam))))[0]

@@ -143,13 +143,13 @@ def test_starts_that_do_not_fit(
     teacher, train = Teacher(teacher_folder, max_length=48), load_data(toy_data)["train"]
     with pytest.raises(ModelError, match=r"CNNForSequenceClassification.*bilstm"):
         create_student(StudentSettings("bilstm", init=str(general)), teacher, train)
-    with pytest.raises(ModelError, match="hidden_size 24.* 50"):
+    with pytest.raises(ModelError, match=r"hidden_size 24.* 50"):
         create_student(StudentSettings("cnn", init=str(general), hidden_size=50), teacher, train)
-    with pytest.raises(ModelError, match="cnn .*--init"):
+    with pytest.raises(ModelError, match=r"cnn .*--init"):
         create_student(StudentSettings("cnn", init="first"), teacher, train)
     with pytest.raises(ModelError, match="--embeddings or --init"):
         create_student(StudentSettings("cnn", init=str(general), embeddings="random"), teacher, train)
-    with pytest.raises(ModelError, match="Ensembles.*--init"):
+    with pytest.raises(ModelError, match=r"Ensembles.*--init"):
         create_student(StudentSettings("ensemble:cnn,cnn", init=str(general)), teacher, train)
     with pytest.raises(ModelError, match="tagging"):
         finetune(general, load_data(toy_tags), tmp_path / "x")

@@ -93,5 +93,5 @@ def test_students_that_can_not_stand_in(teacher: Teacher, toy_data: Path, tmp_pa
     deeper = type(deeper)(type(deeper.config)(**{**deeper.config.to_dict(), "num_hidden_layers": 3}))
     with pytest.raises(ModelError, match=r"\b3\b.*\b2\b"):
         Replacing(three, deeper, lambda progress: 1.0)
-    with pytest.raises(ModelError, match=r"theseus.*cnn"):
+    with pytest.raises(ModelError, match=r"theseus .*transformer"):
         teach(teacher, data, tmp_path / "b", "cnn", "theseus")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import teach
-from toys import write_jsonl
+from toys import NEGATIVE, POSITIVE, write_jsonl
 from transformers import BertConfig, BertForMaskedLM, BertModel, set_seed
 
 from eyas import Classifier, StudentSettings, Teacher, load_data
@@ -22,9 +22,9 @@ from eyas.text import SEPARATOR
 from eyas.transfer import Augmentation, augment, transfer_set
 from eyas.transfer.doubts import Doubts
 from eyas.transfer.masked_lm import MaskedLM
-from eyas.transfer.neighbours import Vocabulary, whole_words
+from eyas.transfer.neighbours import Neighbours, Vocabulary, whole_words
 from eyas.transfer.perturb import Perturbation, count_words, shape_class
-from eyas.transfer.words import sentence, split_text
+from eyas.transfer.words import Words, sentence, split_text
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -242,23 +242,24 @@ def test_doubts_choose_what_widens_the_gap(
     teacher: Teacher, toy_data: Path, students: dict[tuple[str, bool], Path], tmp_path: Path
 ) -> None:
     """Over many texts, the words that the gradient chooses part student and teacher more than any neighbours do."""
-    data = load_data(toy_data)
-    task_texts = data["train"].select(range(60))
-    student = Classifier.from_pretrained(students["cnn", False])
+    mistaken = Path(shutil.copytree(students["cnn", False], tmp_path / "mistaken"))
+    student = Classifier.from_pretrained(mistaken)
+    table = student.model.get_input_embeddings().weight
+    with torch.no_grad():
+        for word in (*POSITIVE[:4], *NEGATIVE[:4]):  # it takes each for its contrary
+            table[student.tokenizer.convert_tokens_to_ids(word)] *= -1
+    student.model.save_pretrained(mistaken)
     vocabulary = Vocabulary.of_model(teacher.model, teacher.tokenizer, (), size=15)
 
-    def gap(texts: list[str]) -> float:
-        theirs = torch.from_numpy(teacher.logits(texts)).softmax(1)
-        ours = torch.from_numpy(student.logits(texts)).softmax(1)
-        return float((ours - theirs).square().sum(1).mean())
+    def gap(variants: list[list[Words]]) -> float:
+        texts = [str(first) for first, *_ in variants]
+        return float(np.square(student.logits(texts) - teacher.logits(texts)).mean())
 
-    from eyas.transfer.neighbours import Neighbours
-
-    words = [split_text(text) for text in task_texts["text"]]
-    doubts = Doubts(students["cnn", False], teacher, vocabulary, probability=0.4, best=1)
+    words = [split_text(text) for text in load_data(toy_data)["train"]["text"][:60]]
+    doubts = Doubts(mistaken, teacher, vocabulary, probability=0.4, best=1)
     chosen = doubts.variants(words, 1, np.random.default_rng(0))
     anyhow = Neighbours(vocabulary, 0.4).variants(words, 1, np.random.default_rng(0))
-    assert gap([str(v[0]) for v in chosen]) > gap([str(v[0]) for v in anyhow])
+    assert gap(chosen) > 1.1 * gap(anyhow)  # it is 1.4 times
 
 
 def test_doubts_of_a_student_with_other_label_names(
@@ -320,7 +321,7 @@ def test_a_student_is_taught_by_masked_texts(teacher: Teacher, toy_data: Path, m
     assert set(texts["method"]) == {"", "tang", "masked-lm"}
     assert texts["example_id"][:40] == data["train"]["example_id"]
     for embeddings in ("teacher", str(tmp_path / "v.txt")):
-        student = StudentSettings("cnn", embeddings, hidden_size=16)
+        student = StudentSettings("cnn", embeddings=embeddings, hidden_size=16)
         folder = teach(teacher, data, tmp_path / Path(embeddings).stem, student, transfer=settings)
         classifier = Classifier.from_pretrained(folder)
         ids = classifier.tokenizer("the [MASK] film")["input_ids"]

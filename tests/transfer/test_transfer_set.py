@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import toy_rows, write_jsonl
+from toys import toy_rows, write_jsonl
 
 from eyas import Classifier, Teacher, load_data, load_unlabelled
 from eyas.data.datasets import ids_of, task_of
@@ -94,7 +94,7 @@ def test_texts_like_the_training_texts_come_first(toy_data: Path, tmp_path: Path
     unlabelled = load_unlabelled([lines(tmp_path / "more.txt", [*other, *alike])])
     chosen = most_alike(unlabelled, train, 100)
     assert len(chosen) == 100
-    assert np.mean([text in alike for text in chosen["text"]]) > 0.85
+    assert np.mean([text in alike for text in chosen["text"]]) > 0.7  # of chance, 0.5
 
 
 def test_rules_choose_by_what_the_teacher_says(
@@ -135,10 +135,11 @@ def test_a_selector_learns_to_leave_out_what_harms(
     wrong = np.arange(len(rows)) % 2 == 0
     rows = rows.remove_columns("method").add_column("method", np.where(wrong, "wrong", "right").tolist())
     theirs = np.where(wrong[:, None], -theirs, theirs)
-    student = Classifier.from_pretrained(students["static", False])
-    scores = LearnedSelector(rounds=120).scores(rows, theirs, student, data["validation"])
-    again = LearnedSelector(rounds=120).scores(
-        rows, theirs, Classifier.from_pretrained(students["static", False]), data["validation"]
+    scores, again = (
+        LearnedSelector(rounds=40).scores(
+            rows, theirs, Classifier.from_pretrained(students["static", False]), data["validation"]
+        )
+        for _ in range(2)
     )
     assert (again == scores).all()
     assert scores[~wrong].mean() > scores[wrong].mean()
