@@ -20,7 +20,7 @@ from eyas.transfer.augmentation import augment
 from eyas.transfer.masked_lm import MaskedLM
 from eyas.transfer.words import split_text
 
-METHODS = ("tang:20", "neighbours:20")
+METHODS = ("tang:20", "neighbors:20")
 MASKED_TEXTS = 200
 
 

@@ -16,7 +16,7 @@
 | snips.yaml | slots and intents of spoken requests |
 
 Fine-tunes the teachers that are neither in FOLDER nor in SHARED, runs the exam, keeps its rows. It goes on where it
-stopped. A data set called NAME@10 is NAME with a tenth of its training labels, the other texts are unlabelled;
+stopped. A data set called NAME@10 is NAME with a tenth of its training labels, the other texts are unlabeled;
 NAME+OTHER is NAME with OTHER's test.
 
     python benchmarks/exams.py indonlu --shared SHARED --work FOLDER [--jobs 2] [--only smsa nergrit]
@@ -76,7 +76,7 @@ def _data(name: str, shared: Path, work: Path) -> None:
         train = data.pop("train")
         order = np.random.default_rng(0).permutation(len(train))
         count = len(train) * int(more) // 100
-        data |= {"train": train.select(order[:count]), "unlabelled": train.select(order[count:])}
+        data |= {"train": train.select(order[:count]), "unlabeled": train.select(order[count:])}
     folder.mkdir()
     for part, rows in data.items():
         (folder / f"{part}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in _lines(rows)))

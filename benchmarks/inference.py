@@ -200,7 +200,7 @@ def main() -> None:
                     row = {
                         "model": name,
                         "tokens": length,
-                        "tokenisation": part == "total",
+                        "tokenization": part == "total",
                         "median_us": round(float(np.median(own)) * 1e6, 1),
                         "times_faster_than_bert_base_fp32": round(float(np.median(ratios)), 1),
                         "lowest_round": round(float(ratios.min()), 1),

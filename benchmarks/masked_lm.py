@@ -17,7 +17,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from eyas import load_unlabelled
+from eyas import load_unlabeled
 from eyas.demo import encoder_folder
 from eyas.teachers.live import has_fast_bfloat16
 
@@ -44,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(encoder_folder())
     model = AutoModelForMaskedLM.from_pretrained(encoder_folder(), dtype=torch.float32)
-    texts = _Lines(load_unlabelled(arguments.text), tokenizer, arguments.max_length)
+    texts = _Lines(load_unlabeled(arguments.text), tokenizer, arguments.max_length)
     settings = TrainingArguments(
         output_dir=f"{arguments.out}.work",
         max_steps=arguments.steps,

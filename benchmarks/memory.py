@@ -1,4 +1,4 @@
-"""Peak memory of labelling and distilling a file of many short texts, as whole commands.
+"""Peak memory of labeling and distilling a file of many short texts, as whole commands.
 
     python benchmarks/memory.py --text FILE --teacher TEACHER --rows 2000000
 
@@ -54,7 +54,7 @@ def main() -> None:
             AutoTokenizer.from_pretrained(arguments.teacher).save_pretrained(teacher)
         command = [
             *(sys.executable, "-m", "eyas", "distill", "--teacher", teacher, "--data", str(folder / "data")),
-            *("--unlabelled", str(folder / "more.txt"), "--student", "cnn", "--embedding-size", "64"),
+            *("--unlabeled", str(folder / "more.txt"), "--student", "cnn", "--embedding-size", "64"),
             *("--vocab-size", "10000", "--batch-size", "512", "--epochs", "1", "--out", str(folder / "out")),
         ]
         started = time.perf_counter()

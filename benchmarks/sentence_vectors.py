@@ -1,7 +1,7 @@
 """A task-agnostic student (SRA): as a sentence encoder, and as a start where labels are few.
 
 The teacher is all-MiniLM-L6-v2, the `[demo]` extra's encoder, which was trained on many tasks but none of these. The
-student reads unlabelled text once (`text-en` and SST-2's neighbours IMDB), then:
+student reads unlabeled text once (`text-en` and SST-2's neighbors IMDB), then:
 
 - STS-B: Spearman of cosines, teacher, student, Model2Vec's static vectors, and sentences a second on one core;
 - SST-2 sentences (and TREC) with 50, 200, 1,000 and all labels: from scratch on the labels, distilled from a teacher
@@ -37,7 +37,7 @@ def text_lines(shared: Path, work: Path, count: int) -> Path:
         import re
 
         lines = [line for path in sorted((shared / "data" / "text-en").glob("*.txt")) for line in path.open()]
-        with gzip.open(shared / "data" / "imdb" / "unlabelled.jsonl.gz", "rt") as file:
+        with gzip.open(shared / "data" / "imdb" / "unlabeled.jsonl.gz", "rt") as file:
             reviews = [json.loads(line)["text"].replace("<br />", " ") for line in file]
         sentences = [s for review in reviews for s in re.split(r"(?<=[.!?])\s+", review) if 3 <= len(s.split()) <= 40]
         random = np.random.default_rng(0)
@@ -68,7 +68,7 @@ def prepare(name: str, labels: int, seed: int, shared: Path, work: Path) -> Path
 
 def general(student: str, lines: Path, work: Path, epochs: float) -> tuple[Path, float]:
     """The pretrained student, and how long it took (0 where it was there)."""
-    from eyas import DistillSettings, StudentSettings, load_unlabelled
+    from eyas import DistillSettings, StudentSettings, load_unlabeled
     from eyas.demo import encoder_folder
     from eyas.teachers import Encoder
     from eyas.training.pretrain import pretrain_student
@@ -81,7 +81,7 @@ def general(student: str, lines: Path, work: Path, epochs: float) -> tuple[Path,
         StudentSettings(student, max_length=64), arguments={"num_train_epochs": epochs, "logging_strategy": "no"}
     )
     encoder = Encoder(encoder_folder(), max_length=64)
-    pretrain_student(encoder, load_unlabelled([lines]), out, settings)
+    pretrain_student(encoder, load_unlabeled([lines]), out, settings)
     return out, time.perf_counter() - started
 
 

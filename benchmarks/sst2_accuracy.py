@@ -1,7 +1,7 @@
 """Accuracy of the students on SST-2's 872 validation sentences, in two settings, several seeds.
 
 (a) all labels: hard labels against logit-mse, one teacher that was trained on all of them;
-(b) 10 % of the labels: a teacher fine-tuned on them, the other 90 % of the phrases as unlabelled text.
+(b) 10 % of the labels: a teacher fine-tuned on them, the other 90 % of the phrases as unlabeled text.
 
 The validation sentences choose nothing: students train a fixed number of steps and the last weights are scored; in
 (b) the teacher's checkpoint is chosen on a part of its own 10 %. Finished rows are never run again.
@@ -26,11 +26,11 @@ from eyas.training.finetune import finetune
 NO_SELECTION = {"load_best_model_at_end": False, "eval_strategy": "no", "save_strategy": "no"}
 
 
-def run(settings_name, student, recipe, seed, teacher, data, unlabelled=None):
+def run(settings_name, student, recipe, seed, teacher, data, unlabeled=None):
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         settings = DistillSettings(StudentSettings(student), recipe=recipe, arguments=NO_SELECTION, seed=seed)
-        out = distill(teacher, data, Path(folder) / "student", settings, unlabelled)
+        out = distill(teacher, data, Path(folder) / "student", settings, unlabeled)
         seconds = time.perf_counter() - started
         classifier = Classifier.from_pretrained(out)
         reference = Classifier(teacher.model, teacher.tokenizer)
@@ -49,7 +49,7 @@ def run(settings_name, student, recipe, seed, teacher, data, unlabelled=None):
 
 
 def tenth(data, seed):
-    """10 % of the labelled rows (a part of them to validate on), and the rest as unlabelled text."""
+    """10 % of the labeled rows (a part of them to validate on), and the rest as unlabeled text."""
     train = data["train"]
     order = np.random.default_rng(seed).permutation(len(train))
     size = len(train) // 10
@@ -88,7 +88,7 @@ def main() -> None:
         for student in arguments.students:
             for recipe in ("hard-labels", "logit-mse"):
                 add("a", student, recipe, seed, teacher=full, data=data)
-                add("b", student, recipe, seed, teacher=tenth_teacher, data=few, unlabelled=rest)
+                add("b", student, recipe, seed, teacher=tenth_teacher, data=few, unlabeled=rest)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Words per second of an exported tagger and of its teacher, one thread, alignment and tokenisation counted in.
+"""Words per second of an exported tagger and of its teacher, one thread, alignment and tokenization counted in.
 
 Both run in ONNX Runtime, in turns. What alignment alone takes is measured on the same sentences.
 

@@ -1,4 +1,4 @@
-"""What the trainer adds to forward, backward and optimiser, per step, for `cnn` and `bilstm` at batch 64.
+"""What the trainer adds to forward, backward and optimizer, per step, for `cnn` and `bilstm` at batch 64.
 
 The bare loop and the trainer take turns on the same batches; the overhead is the difference of their medians.
 

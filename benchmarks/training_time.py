@@ -1,5 +1,5 @@
-"""Time of labelling and distilling `bilstm`, whole commands in turn: eyas, the same with the teacher live in
-every step (in the precision that labelling takes here, and in float32), and TextBrewer (plain, and with its cache in
+"""Time of labeling and distilling `bilstm`, whole commands in turn: eyas, the same with the teacher live in
+every step (in the precision that labeling takes here, and in float32), and TextBrewer (plain, and with its cache in
 memory) where its environment is given.
 
     python benchmarks/training_time.py --data DATA --teacher TEACHER [--textbrewer tb/bin/python]

@@ -1,6 +1,6 @@
 """What the transfer set brings: the same student, the same steps, the same teacher, other texts.
 
-| task | labels | unlabelled text |
+| task | labels | unlabeled text |
 |---|---|---|
 | sst2@100, sst2@10, sst2@1 | all of SST-2's training phrases, a tenth, a hundredth | sentences of IMDB's reviews |
 | smsa | all of SmSA's | Indonesian news and manuals |
@@ -35,11 +35,11 @@ TASKS = ("sst2@100", "sst2@10", "sst2@1", "smsa", "trec", "sst5", "kitchen", "el
 DOMAINS = ("books", "dvd", "electronics", "kitchen")
 FEW = 200
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
-# Texts of the unlabelled set: so many times the training texts, but no fewer and no more.
+# Texts of the unlabeled set: so many times the training texts, but no fewer and no more.
 TIMES, FEWEST, MOST = 10, 10_000, 20_000
-NONE, UNLABELLED, MIXUP, SMOOTHING = "none", "unlabelled", "mixup", "smoothing"
+NONE, UNLABELED, MIXUP, SMOOTHING = "none", "unlabeled", "mixup", "smoothing"
 ASKING_A_STUDENT = ("doubts", "disagreement", "learned")  # the one of the same seed that learned from `none`
-VARIANTS = (NONE, MIXUP, "tang:20", "neighbours:20", UNLABELLED, f"{UNLABELLED}+tang:20")
+VARIANTS = (NONE, MIXUP, "tang:20", "neighbors:20", UNLABELED, f"{UNLABELED}+tang:20")
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -47,8 +47,8 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _imdb_sentences(shared: Path, target: Path) -> None:
-    """Sentences of the unlabelled reviews, of 3 to 40 words."""
-    with gzip.open(shared / "data" / "imdb" / "unlabelled.jsonl.gz", "rt") as file:
+    """Sentences of the unlabeled reviews, of 3 to 40 words."""
+    with gzip.open(shared / "data" / "imdb" / "unlabeled.jsonl.gz", "rt") as file:
         reviews = [json.loads(line)["text"].replace("<br />", " ") for line in file]
     sentences = (sentence.split() for review in reviews for sentence in SENTENCE.split(review))
     lines = [" ".join(words) for words in sentences if 3 <= len(words) <= 40]
@@ -57,7 +57,7 @@ def _imdb_sentences(shared: Path, target: Path) -> None:
 
 
 def prepare(task: str, shared: Path, work: Path) -> Path:
-    """A folder with train, perhaps validation, test, `teacher/` (training texts of the teacher) and unlabelled.txt."""
+    """A folder with train, perhaps validation, test, `teacher/` (training texts of the teacher) and unlabeled.txt."""
     folder = work / "data" / task
     if folder.exists():
         return folder
@@ -71,12 +71,12 @@ def prepare(task: str, shared: Path, work: Path) -> Path:
         count = len(rows) * int(task.split("@")[1]) // 100
         _write(making / "train.jsonl", [rows[i] for i in random.permutation(len(rows))[:count]])
         _write(making / "test.jsonl", read_rows(data / "sst2-sentences" / "test.jsonl"))
-        _imdb_sentences(shared, making / "unlabelled.txt")
+        _imdb_sentences(shared, making / "unlabeled.txt")
     elif task == "smsa":
         for split in ("train", "validation", "test"):
             _write(making / f"{split}.jsonl", read_rows(data / "indonlu" / "smsa" / f"{split}.jsonl"))
         texts = [line for path in sorted((data / "text-id").glob("*.txt")) for line in path.read_text().splitlines()]
-        (making / "unlabelled.txt").write_text("\n".join(texts))
+        (making / "unlabeled.txt").write_text("\n".join(texts))
     elif task in ("trec", "sst5"):
         splits = {path.stem: read_rows(path) for path in (data / task).glob("*.jsonl")}
         if "validation" not in splits:
@@ -98,7 +98,7 @@ def prepare(task: str, shared: Path, work: Path) -> Path:
         _write(making / "teacher" / "train.jsonl", [*others, *few])
         _write(making / "teacher" / "validation.jsonl", read_rows(domain[task] / "validation.jsonl"))
         rest = [own[i]["text"] for i in order[FEW:]] + [row["text"] for row in others]
-        (making / "unlabelled.txt").write_text("\n".join(" ".join(text.split()) for text in rest))
+        (making / "unlabeled.txt").write_text("\n".join(" ".join(text.split()) for text in rest))
     making.rename(folder)
     return folder
 
@@ -126,35 +126,35 @@ class Texts:
 
     data: Any
     teacher: Any
-    unlabelled: Any
+    unlabeled: Any
     settings: Any
 
     @classmethod
     def of(cls, job: dict[str, Any], work: Path) -> "Texts":
-        from eyas import Teacher, TransferSettings, load_data, load_unlabelled
+        from eyas import Teacher, TransferSettings, load_data, load_unlabeled
 
         folder = work / "data" / job["task"]
         data, teacher = load_data(folder), Teacher(work / "teachers" / job["task"], max_length=128)
         parts = [part for part in job["variant"].split("+") if part != NONE]
         mixup, smoothing = MIXUP in parts, SMOOTHING in parts
         parts = [part for part in parts if part not in (MIXUP, SMOOTHING)]
-        wild = [part for part in parts if part.startswith(UNLABELLED)]
+        wild = [part for part in parts if part.startswith(UNLABELED)]
         select = [_with_source(p.removeprefix("select="), job, work) for p in parts if p.startswith("select=")]
         augment = [_with_source(part, job, work) for part in parts if part not in wild and "select=" not in part]
         size = None
         if wild:
             times = int(wild[0].partition(":")[2] or 0)
             size = times * len(data["train"]) or min(max(TIMES * len(data["train"]), FEWEST), MOST)
-        unlabelled = load_unlabelled([folder / "unlabelled.txt"]) if wild else None
+        unlabeled = load_unlabeled([folder / "unlabeled.txt"]) if wild else None
         blends = {"mixup": 0.4 * mixup, "smoothing": str(work / "masked-lm") * smoothing}
-        return cls(data, teacher, unlabelled, TransferSettings(size, tuple(augment), tuple(select), **blends))
+        return cls(data, teacher, unlabeled, TransferSettings(size, tuple(augment), tuple(select), **blends))
 
     def label(self) -> dict[str, Any]:
         """Make and label the texts once; what was there already costs nothing."""
         from eyas.transfer.texts import counts_of, transfer_set
 
         started = time.perf_counter()
-        texts = transfer_set(self.data, self.teacher, self.unlabelled, self.settings)
+        texts = transfer_set(self.data, self.teacher, self.unlabeled, self.settings)
         self.teacher.label(texts)
         return {"texts": counts_of(texts), "prepare_seconds": round(time.perf_counter() - started, 1)}
 
@@ -188,7 +188,7 @@ def run(job: dict[str, Any], about: dict[str, Any], work: Path) -> dict[str, Any
         student, recipe=job["recipe"], arguments=arguments, seed=job["seed"], transfer=texts.settings
     )
     started = time.perf_counter()
-    out = distill(texts.teacher, texts.data, _student(job, work), settings, texts.unlabelled)
+    out = distill(texts.teacher, texts.data, _student(job, work), settings, texts.unlabeled)
     seconds = time.perf_counter() - started
     ours, theirs = Classifier.from_pretrained(out), Classifier.from_pretrained(work / "teachers" / job["task"])
     scores, test = evaluate(ours, texts.data["test"], theirs), texts.data["test"]

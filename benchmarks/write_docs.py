@@ -71,7 +71,7 @@ def inference() -> str:
     rows = read_rows(RESULTS / "inference.jsonl")
     parts = []
     for tokens in (16, 32, 128):
-        both = {(r["model"], r["tokenisation"]): r for r in rows if r["tokens"] == tokens}
+        both = {(r["model"], r["tokenization"]): r for r in rows if r["tokens"] == tokens}
         lines = []
         for (name, counted), row in both.items():
             if not counted:
@@ -90,7 +90,7 @@ def inference() -> str:
         header = [
             "model",
             "µs",
-            "µs without tokenisation",
+            "µs without tokenization",
             "times BERT-base fp32 (rounds)",
             "times BERT-base int8",
             "MB",
@@ -266,8 +266,8 @@ def transfer() -> str:
 
 
 def curve(rows: pd.DataFrame) -> None:
-    """Accuracy against the number of unlabelled texts beside a hundredth of SST-2's labels, as a picture."""
-    own = rows[(rows["task"] == "sst2@1") & rows["variant"].str.fullmatch(r"none|unlabelled(:\d+)?")]
+    """Accuracy against the number of unlabeled texts beside a hundredth of SST-2's labels, as a picture."""
+    own = rows[(rows["task"] == "sst2@1") & rows["variant"].str.fullmatch(r"none|unlabeled(:\d+)?")]
     own = own[own["steps"] == own["steps"].min()]
     points = pd.DataFrame(
         {

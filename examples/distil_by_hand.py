@@ -22,7 +22,7 @@ def main(teacher_folder: str, data_folder: str, epochs: int = EPOCHS) -> dict[st
     # The teacher runs once over all texts. Its outputs come in the order of the data's labels.
     teacher = eyas.Teacher(teacher_folder)
     order = [teacher.label_names.index(name) for name in data.labels]
-    labelled = eyas.AlignedTeacher(teacher, order).label(train)
+    labeled = eyas.AlignedTeacher(teacher, order).label(train)
 
     # An ordinary Hugging Face model and tokenizer; the student cuts long texts itself.
     student, tokenizer = eyas.create_student("cnn", teacher, train)
@@ -40,7 +40,7 @@ def main(teacher_folder: str, data_folder: str, epochs: int = EPOCHS) -> dict[st
     for _ in range(epochs):
         for rows in torch.randperm(len(train)).split(BATCH_SIZE):
             batch = {name: values[rows] for name, values in inputs.items()}
-            theirs = labelled.outputs({"example_id": ids[rows]})  # {"logits": [batch, labels]}
+            theirs = labeled.outputs({"example_id": ids[rows]})  # {"logits": [batch, labels]}
             ours = {"logits": student(**batch).logits}
             batch |= {"labels": labels[rows], "task": data.task}
             progress = step / steps  # 0 to 1, for losses and weights that change on the way

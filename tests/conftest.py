@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NEGATIVE", "POSITIVE", "toy_rows", "write_jsonl"]
 
-# Before any library reads them: no hub, no colours in error messages, one place for caches.
+# Before any library reads them: no hub, no colors in error messages, one place for caches.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
@@ -180,7 +180,7 @@ def teach(
     student: "StudentSettings | str" = "static",
     recipe: str = "",
     arguments: dict[str, Any] | None = None,
-    unlabelled: "Dataset | None" = None,
+    unlabeled: "Dataset | None" = None,
     cache: Path | None = None,
     **settings: Any,
 ) -> Path:
@@ -198,7 +198,7 @@ def teach(
     student = StudentSettings(student, embedding_size=16) if isinstance(student, str) else student
     chosen = DistillSettings(student, name, options, arguments=QUICK if arguments is None else arguments, **settings)
     teacher = Teacher(teacher, max_length=64, dtype="float32") if isinstance(teacher, Path) else teacher
-    return distill(teacher, load_data(data) if isinstance(data, Path) else data, out, chosen, unlabelled, cache)
+    return distill(teacher, load_data(data) if isinstance(data, Path) else data, out, chosen, unlabeled, cache)
 
 
 def make_trainer(

@@ -20,13 +20,13 @@ def test_commands_take_what_the_one_before_made(tiny_bert: Path, toy_data: Path,
     code, out, err = run("finetune", "--model", tiny_bert, "--data", toy_data, "--out", teacher, *options)
     assert (code, out, err) == (0, "", "")
     code, _, err = run("label", "--teacher", teacher, "--data", toy_data)
-    assert "--augment neighbours:10" in err
+    assert "--augment neighbors:10" in err
     assert "The logits of" in err
     code, _, err = run("label", "--teacher", teacher, "--data", toy_data, "--augment", "none")
     sizes = ("--student", "cnn", "--epochs", 1, "--augment", "none")
     code, _, err = run("distill", "--teacher", teacher, "--data", toy_data, "--out", student, *sizes)
     assert code == 0
-    assert "labelling" not in err  # label has done it
+    assert "labeling" not in err  # label has done it
     code, out, _ = run("evaluate", "--model", student, "--data", toy_data, "--teacher", teacher, "--json", "--quiet")
     scores = json.loads(out)
     assert scores["split"] == "test"
@@ -100,7 +100,7 @@ def test_bad_input_is_one_paragraph_and_exit_code_2(
         (("distill", "--teacher", tmp_path / "none", "--data", toy_data, *out), "config.json"),
         (("distill", "--teacher", teacher_folder, "--data", tmp_path / "none.csv", *out), "No such file"),
         (("distill", "--teacher", teacher_folder, "--data", toy_data, "--embedding-size", 64, *out), "larger than"),
-        (("distill", "--teacher", teacher_folder, "--data", toy_data, "--unlabelled", tmp_path / "u", *out), "No such"),
+        (("distill", "--teacher", teacher_folder, "--data", toy_data, "--unlabeled", tmp_path / "u", *out), "No such"),
         (("evaluate", "--model", teacher_folder, "--data", toy_data, "--split", "tset"), "no split 'tset'"),
         (("export", "--model", tmp_path, *out), "config.json"),
         (("predict", "--model", tmp_path), "config.json"),

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 from datasets import Dataset
 
-from eyas.data.datasets import is_labelled, task_of, without_labels
+from eyas.data.datasets import is_labeled, task_of, without_labels
 from eyas.tasks import KINDS, Kind, Task
 
 SOURCE = Path(__file__).parents[1] / "src" / "eyas"
@@ -53,7 +53,7 @@ def test_the_label_column_tells_the_task(kind: Kind) -> None:
     rows = Dataset.from_dict({"text": ["one two", "three"], **words})
     bare = without_labels(rows, task)
     assert task_of(bare).kind == kind
-    assert not is_labelled(bare).any()
+    assert not is_labeled(bare).any()
 
 
 def test_the_command_line_offers_every_kind(run: Callable[..., Any], toy_data: Path) -> None:

@@ -11,7 +11,7 @@ from eyas._version import __version__
 
 if TYPE_CHECKING:  # what type checkers, editors and the API reference read; `_HOMES` says the same
     from eyas.api import TrainedModel, distill, finetune, pretrain_student
-    from eyas.data.datasets import load_data, load_unlabelled
+    from eyas.data.datasets import load_data, load_unlabeled
     from eyas.data.task_data import TaskData
     from eyas.errors import EyasError
     from eyas.estimator import DistilledClassifier
@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # what type checkers, editors and the API reference read; `_H
 
 _HOMES = {
     "eyas.api": ["TrainedModel", "distill", "finetune", "pretrain_student"],
-    "eyas.data.datasets": ["load_data", "load_unlabelled"],
+    "eyas.data.datasets": ["load_data", "load_unlabeled"],
     "eyas.data.task_data": ["TaskData"],
     "eyas.errors": ["EyasError"],
     "eyas.estimator": ["DistilledClassifier"],
@@ -99,7 +99,7 @@ __all__ = [
     "finetune",
     "load_data",
     "load_exam",
-    "load_unlabelled",
+    "load_unlabeled",
     "pretrain_student",
     "push_to_hub",
     "run_exam",

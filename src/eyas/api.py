@@ -14,7 +14,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 
-from eyas.data.datasets import load_data, load_unlabelled, task_of
+from eyas.data.datasets import load_data, load_unlabeled, task_of
 from eyas.errors import DataError
 from eyas.evaluation import evaluate
 from eyas.export import export_model
@@ -118,7 +118,7 @@ def distill(
     *,
     recipe: str | Callable[..., Any] | None = None,
     settings: DistillSettings | None = None,
-    unlabelled: Any = None,
+    unlabeled: Any = None,
     columns: Columns | None = None,
     teacher_dtype: str | None = None,
     cache: str | Path | None = None,
@@ -137,7 +137,7 @@ def distill(
             wins over `settings`.
         recipe: the method; wins over `settings`.
         settings: everything else; see `DistillSettings`.
-        unlabelled: more texts for the teacher to label: whatever `load_unlabelled` takes.
+        unlabeled: more texts for the teacher to label: whatever `load_unlabeled` takes.
         columns: where columns and task do not follow the conventions.
         teacher_dtype: "float32" or "bfloat16"; by default what is fastest here.
         cache: the folder for the teacher's logits; by default found by fingerprint.
@@ -154,16 +154,16 @@ def distill(
     check_transfer(settings.transfer)
     result = _result(out)
     record = {
-        **_places(teacher=teacher, source=data, unlabelled=unlabelled),
+        **_places(teacher=teacher, source=data, unlabeled=unlabeled),
         **{name: value for name, value in asdict(columns or Columns()).items() if value},
         **({"teacher_dtype": str(teacher_dtype)} if teacher_dtype else {}),
     }
-    request = _request(record, {"teacher": teacher, "source": data, "unlabelled": unlabelled}, settings)
+    request = _request(record, {"teacher": teacher, "source": data, "unlabeled": unlabeled}, settings)
     if not overwrite and start is None and finished_request(result.path, request):
         return result
     loaded = load_data(data, columns)
     tagging = task_of(loaded["train"]).is_tagging
-    more = None if unlabelled is None else _unlabelled(unlabelled, columns, tagging)
+    more = None if unlabeled is None else _unlabeled(unlabeled, columns, tagging)
     settings = with_default_augment(settings, loaded, more is not None)
     if not isinstance(teacher, Teacher | AlignedTeacher):
         teacher = Teacher(os.fspath(teacher), max_length=settings.student.max_length, dtype=teacher_dtype)
@@ -227,7 +227,7 @@ def pretrain_student(
 
     Args:
         teacher: a pretrained encoder: a folder, a Hub name or a loaded `Encoder`.
-        texts: whatever `load_unlabelled` takes, single texts.
+        texts: whatever `load_unlabeled` takes, single texts.
         out: as for `distill`, and so are the others that are not named here.
         student: an architecture, or `StudentSettings`; wins over `settings`.
         recipe: by default sra; of other recipes, the stages that compare layers.
@@ -247,7 +247,7 @@ def pretrain_student(
     make_stages(settings.recipe or SRA, settings.recipe_options)
     result = _result(out)
     record = _places(teacher=teacher, source=texts)
-    rows = _unlabelled(texts, columns, tagging=False)
+    rows = _unlabeled(texts, columns, tagging=False)
     if not isinstance(teacher, Encoder):
         teacher = Encoder(teacher, pooling=pooling, max_length=settings.student.max_length, dtype=teacher_dtype)
     _pretrain.pretrain_student(teacher, rows, result.path, settings, cache, overwrite, record, callbacks)
@@ -275,11 +275,11 @@ def _result(out: str | Path | None) -> TrainedModel:
     return TrainedModel(Path(temporary) / "model", temporary)
 
 
-def _unlabelled(source: Any, columns: Columns | None, tagging: bool) -> Dataset:
+def _unlabeled(source: Any, columns: Columns | None, tagging: bool) -> Dataset:
     if isinstance(source, Dataset) and "example_id" in source.column_names:
         return source
     named = Columns(text=columns.text, text_pair=columns.text_pair) if columns else None
-    return load_unlabelled([source] if isinstance(source, str | Path) else source, named, tagging)
+    return load_unlabeled([source] if isinstance(source, str | Path) else source, named, tagging)
 
 
 def _places(**sources: Any) -> dict[str, Any]:

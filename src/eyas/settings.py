@@ -197,7 +197,7 @@ class TransferSettings(Settings):
     """What a student is trained on, beside the training texts.
 
     Args:
-        most_unlabelled: so many of the unlabelled texts, those most like the training texts; None = all.
+        max_unlabeled: so many of the unlabeled texts, those most like the training texts; None = all.
         augment: methods that make new texts of the training texts, such as "tang:20"; see `Augmentation`. () = none;
             None = what suits, where `eyas.distill` or the command line chooses.
         select: rules that choose among the new texts, such as "uncertain:0.5"; see `Selection`.
@@ -205,10 +205,10 @@ class TransferSettings(Settings):
         smoothing: a masked language model, for `Smoothing`.
     """
 
-    most_unlabelled: Annotated[
+    max_unlabeled: Annotated[
         int | None,
         _data(
-            "Use at most this many unlabelled texts, the most similar to the training texts first.",
+            "Use at most this many unlabeled texts, the most similar to the training texts first.",
             min=1,
             default="all",
         ),
@@ -216,9 +216,9 @@ class TransferSettings(Settings):
     augment: Annotated[
         tuple[str, ...] | None,
         _data(
-            "New texts made of the training texts, METHOD:COUNT: tang:20, neighbours:20[:VECTORS], "
+            "New texts made of the training texts, METHOD:COUNT: tang:20, neighbors:20[:VECTORS], "
             "masked-lm:20:FOLDER, doubts:5:STUDENT; none. Repeatable.",
-            default="neighbours:10 for classification of up to 10,000 single texts, else none",
+            default="neighbors:10 for classification of up to 10,000 single texts, else none",
         ),
     ] = None
     select: Annotated[
@@ -265,7 +265,7 @@ class DistillSettings:
         arguments: fields of `DistillationArguments`; they win over the recipe's. Without `num_train_epochs`, a
             student learns for about 4,000 steps, in 4 to 30 epochs.
         seed: for weights, order and dropout.
-        live: ask the teacher in every step instead of labelling once (slow; for comparison).
+        live: ask the teacher in every step instead of labeling once (slow; for comparison).
         label_map: {teacher's label name: data's label name}, where they can't be matched otherwise.
     """
 

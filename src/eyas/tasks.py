@@ -13,7 +13,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 
 Kind = Literal["classification", "tagging", "regression", "multi-label", "aspects", "vectors"]
-# What data can be labelled for; a text's vector is its teacher's alone.
+# What data can be labeled for; a text's vector is its teacher's alone.
 KINDS: tuple[str, ...] = get_args(Kind)[:-1]
 # What one output stands for, in the names of a multi-aspect model: "service=positive".
 IS = "="
@@ -138,7 +138,7 @@ class Task:
         return result.reshape(-1, len(self.choices))
 
     def decided(self, labels: np.ndarray) -> np.ndarray:
-        """Labels of a split -> [decisions] int, indices into `choices`; below 0 where unlabelled."""
+        """Labels of a split -> [decisions] int, indices into `choices`; below 0 where unlabeled."""
         if self.has_binary_outputs:
             known = np.where(labels > 0, len(self.labels), 0) + np.arange(len(self.labels))
             return np.asarray(np.where(labels < 0, -1, known).reshape(-1), dtype=np.int64)

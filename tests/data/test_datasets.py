@@ -15,7 +15,7 @@ from eyas.data.datasets import (
     label_names,
     labels_of,
     load_data,
-    load_unlabelled,
+    load_unlabeled,
 )
 from eyas.errors import DataError, LabelError
 from eyas.settings import Columns
@@ -118,7 +118,7 @@ def test_leaks_and_conflicts_are_counted(tmp_path: Path, caplog: pytest.LogCaptu
     assert "1 training texts stand there with different labels" in caplog.text
 
 
-def test_unlabelled_test_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unlabeled_test_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_jsonl(tmp_path / "train.jsonl", toy_rows(20))
     write_jsonl(tmp_path / "test.jsonl", [{"text": f"t {i}", "label": -1} for i in range(5)])
     data = load_data(tmp_path)
@@ -126,10 +126,10 @@ def test_unlabelled_test_split(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     assert "test split has no labels" in caplog.text
 
 
-def test_unlabelled_text_file(tmp_path: Path) -> None:
+def test_unlabeled_text_file(tmp_path: Path) -> None:
     lines = write(tmp_path / "more.txt", "first\n\n  \nsecond\n")
     table = write(tmp_path / "more.csv", "text,stars\nthird,5\n")
-    texts = load_unlabelled([lines, table])
+    texts = load_unlabeled([lines, table])
     assert texts["text"][:] == ["first", "second", "third"]
     assert texts.column_names == ["example_id", "text"]
 

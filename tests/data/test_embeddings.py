@@ -13,8 +13,8 @@ def test_principal_components_keep_distances() -> None:
     basis = np.linalg.qr(random.normal(size=(32, 4)))[0]
     table = random.normal(size=(50, 4)) @ basis.T  # rank 4 in 32 dimensions
     made = teacher_embeddings(table, [[i] for i in range(50)], np.zeros(50), 4)
-    centred = table - table.mean(0)
-    expected = np.linalg.norm(centred[:, None] - centred[None], axis=-1)
+    centered = table - table.mean(0)
+    expected = np.linalg.norm(centered[:, None] - centered[None], axis=-1)
     found = np.linalg.norm(made[:, None] - made[None], axis=-1)
     np.testing.assert_allclose(found / found.max(), expected / expected.max(), atol=1e-5)
     assert made.std() == pytest.approx(SCALE, rel=1e-4)

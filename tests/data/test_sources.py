@@ -11,7 +11,7 @@ import pytest
 from conftest import toy_rows, write_jsonl
 from datasets import ClassLabel, Dataset, DatasetDict
 
-from eyas import load_data, load_unlabelled
+from eyas import load_data, load_unlabeled
 from eyas.data.datasets import TaskData, ids_of, labels_of, texts_of
 from eyas.data.sources import Columns
 from eyas.errors import DataError
@@ -153,7 +153,7 @@ def test_a_configuration_stands_behind_a_colon(hub_copy: Path, monkeypatch: pyte
     data = load_data(f"{hub_copy}:cola")
     assert {name: len(part) for name, part in data.items()} == {"train": 20, "validation": 4}
     assert data["train"]["text"][0] == "cola train 0"
-    assert load_unlabelled(f"{hub_copy}:sst2")["text"][0] == "sst2 train 0"
+    assert load_unlabeled(f"{hub_copy}:sst2")["text"][0] == "sst2 train 0"
     with pytest.raises(DataError, match=r"BuilderConfig 'rte' not found.*sst2"):
         load_data(f"{hub_copy}:rte")
     with pytest.raises(DataError, match=r"no train, validation or test file in it .*:default"):
@@ -188,16 +188,16 @@ def test_a_hub_name_that_can_not_be_loaded() -> None:
     ids=str,
 )
 def test_texts_in_memory(texts: Any) -> None:
-    found = load_unlabelled(texts)
+    found = load_unlabeled(texts)
     assert found.column_names == ["example_id", "text"]
     assert list(found["text"]) == TEXTS
-    assert texts_of(load_unlabelled(texts, tagging=True)) == WORDS
+    assert texts_of(load_unlabeled(texts, tagging=True)) == WORDS
 
 
 def test_one_string_is_a_path(tmp_path: Path) -> None:
     (tmp_path / "more.txt").write_text("one\ntwo\n")
-    assert list(load_unlabelled(str(tmp_path / "more.txt"))["text"]) == ["one", "two"]
-    assert list(load_unlabelled(f"{tmp_path}/*.txt")["text"]) == ["one", "two"]
+    assert list(load_unlabeled(str(tmp_path / "more.txt"))["text"]) == ["one", "two"]
+    assert list(load_unlabeled(f"{tmp_path}/*.txt")["text"]) == ["one", "two"]
 
 
 @pytest.mark.parametrize(
@@ -206,17 +206,17 @@ def test_one_string_is_a_path(tmp_path: Path) -> None:
         (["a good film", "a bad one"], r"'a good film' is neither .*pass texts as \{'text': \[...\]\}"),
         ("moer.txt", r"No such file or folder: moer.txt. A string is a path"),
         (["so good " * 200], r"'so good .* is neither"),
-        ([WORDS[0]], r"unlabelled: got list"),
-        (5, r"unlabelled: got int"),
-        ([], r"no unlabelled texts \(--unlabelled\)"),
-        (pandas.Series([], dtype="str"), r"no unlabelled texts"),
-        ({"text": ["a", None]}, r"unlabelled, row 2: 'text' is None"),
+        ([WORDS[0]], r"unlabeled: got list"),
+        (5, r"unlabeled: got int"),
+        ([], r"no unlabeled texts \(--unlabeled\)"),
+        (pandas.Series([], dtype="str"), r"no unlabeled texts"),
+        ({"text": ["a", None]}, r"unlabeled, row 2: 'text' is None"),
     ],
     ids=str,
 )
 def test_what_is_no_text(sources: Any, message: str) -> None:
     with pytest.raises(DataError, match=f"(?s){message}"):
-        load_unlabelled(sources)
+        load_unlabeled(sources)
 
 
 def test_loaded_splits_are_taken_as_they_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from tagging import sentences, write_conll
 
 from eyas import load_data
-from eyas.data.datasets import is_labelled, labels_of, load_unlabelled, task_of, texts_of, word_counts_of
+from eyas.data.datasets import is_labeled, labels_of, load_unlabeled, task_of, texts_of, word_counts_of
 from eyas.errors import DataError, LabelError
 from eyas.settings import Columns
 
@@ -203,12 +203,12 @@ def test_a_loaded_data_set_keeps_its_tags() -> None:
     assert labels_of(train.select([1])).tolist() == [1]
 
 
-def test_unlabelled_text_for_taggers(tmp_path: Path) -> None:
+def test_unlabeled_text_for_taggers(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("Rome, in 1999.\n")
-    rows = load_unlabelled([tmp_path / "lines.txt"], tagging=True)
+    rows = load_unlabeled([tmp_path / "lines.txt"], tagging=True)
     assert texts_of(rows) == [["Rome", ",", "in", "1999", "."]]
     conll = write_conll(tmp_path / "more.conll", sentences(3))
-    assert len(load_unlabelled([conll], tagging=True)) == 3
+    assert len(load_unlabeled([conll], tagging=True)) == 3
 
 
 def test_labels_that_are_missing(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_labels_that_are_missing(caplog: pytest.LogCaptureFixture, tmp_path: Pat
     caplog.set_level(logging.INFO)
     train = load_data(_with(tmp_path, "validation.jsonl"))["train"]
     assert labels_of(train).tolist() == [-1, 0, -1, 1, -1, 0, -1, 1]
-    assert is_labelled(train).all()
+    assert is_labeled(train).all()
     assert np.array_equal(word_counts_of(train), [2, 2, 2, 2])
 
 
@@ -243,10 +243,10 @@ def test_lists_as_numpy_prints_them_are_refused(tmp_path: Path) -> None:
 
 def test_lines_that_start_with_a_bracket_are_texts(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("[Reuters] Stocks fell.\n[deleted]\n[1]\n")
-    found = texts_of(load_unlabelled([tmp_path / "lines.txt"], tagging=True))
+    found = texts_of(load_unlabeled([tmp_path / "lines.txt"], tagging=True))
     assert found[1:] == [["[", "deleted", "]"], ["[", "1", "]"]]
     (tmp_path / "bodies.csv").write_text("body\n[deleted]\nfine\n")
-    assert list(load_unlabelled([tmp_path / "bodies.csv"], Columns("body"))["text"]) == ["[deleted]", "fine"]
+    assert list(load_unlabeled([tmp_path / "bodies.csv"], Columns("body"))["text"]) == ["[deleted]", "fine"]
 
 
 def test_labels_as_lists_in_text_and_columns_of_numbers(tmp_path: Path) -> None:
@@ -261,12 +261,12 @@ def test_labels_as_lists_in_text_and_columns_of_numbers(tmp_path: Path) -> None:
     assert labels_of(data["train"])[3].tolist() == [1, 1]
 
 
-def test_texts_without_words_are_left_out_of_unlabelled_sentences(
+def test_texts_without_words_are_left_out_of_unlabeled_sentences(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_jsonl(tmp_path / "texts.jsonl", [{"text": "in rome"}, {"text": " "}, {"text": ""}])
-    assert texts_of(load_unlabelled([tmp_path / "texts.jsonl"], tagging=True)) == [["in", "rome"]]
-    assert "2 unlabelled texts have no words and are left out" in caplog.text
+    assert texts_of(load_unlabeled([tmp_path / "texts.jsonl"], tagging=True)) == [["in", "rome"]]
+    assert "2 unlabeled texts have no words and are left out" in caplog.text
 
 
 def test_labels_by_number_in_lists_written_as_text(tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ def test_a_teacher_beside_the_plan_is_no_file_of_vectors(tmp_path: Path) -> None
     assert plan.teacher == str(tmp_path / "teacher")
     assert plan.embeddings == ("teacher", "random")
     assert plan.arguments == {"learning_rate": 5e-4}  # which YAML reads as a string
-    single = make_plan(data={"source": "a", "unlabelled": "more.txt"}, teacher="b")
-    assert single.data[0].unlabelled == ("more.txt",)
+    single = make_plan(data={"source": "a", "unlabeled": "more.txt"}, teacher="b")
+    assert single.data[0].unlabeled == ("more.txt",)
 
 
 def test_names_do_not_change_a_trial(tmp_path: Path) -> None:

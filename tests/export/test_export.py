@@ -34,7 +34,7 @@ def test_onnx_says_what_torch_says(
 @pytest.mark.parametrize(("name", "pair"), ALL)
 @pytest.mark.parametrize("int8", [False, True])
 def test_batch_invariance(name: str, pair: bool, int8: bool, exported: dict[tuple[str, bool, bool], Path]) -> None:
-    """The graph itself: alone, and padded beside longer neighbours."""
+    """The graph itself: alone, and padded beside longer neighbors."""
     predictor = Predictor(exported[name, pair, int8])
     texts = ["a great film", "boring", "i found it moving and the cast is witty"]
     rows: list[object] = [(t, "lovely") for t in texts] if pair else list(texts)
@@ -49,7 +49,7 @@ def test_batch_invariance(name: str, pair: bool, int8: bool, exported: dict[tupl
         if pair:
             feed["token_type_ids"][i, : len(encoding.ids)] = encoding.type_ids
     together = predictor._run(feed)
-    # int8 scales activations by the largest of the batch: within the quantisation's own tolerance
+    # int8 scales activations by the largest of the batch: within the quantization's own tolerance
     np.testing.assert_allclose(together, alone, atol=0.05 * np.abs(alone).max() if int8 else 1e-5)
 
 

@@ -122,13 +122,13 @@ def test_how_to_make_it_again() -> None:
         "recipe": "soft-targets",
         "recipe_options": {"temperature": 4.0},
         "student": {"architecture": "cnn", "hidden_size": 100, "dropout": None},
-        "transfer": {"augment": ["neighbours:10"]},
+        "transfer": {"augment": ["neighbors:10"]},
         "arguments": {"num_train_epochs": 3.0},
         "seed": 1,
     }
     assert _commands(run, "eyas export --model student --out films", "int8") == (
         "eyas distill --teacher teacher --data films.csv --student cnn --recipe soft-targets "
-        "--option temperature=4.0 --augment neighbours:10 --hidden-size 100 --epochs 3.0 --seed 1 --out student\n"
+        "--option temperature=4.0 --augment neighbors:10 --hidden-size 100 --epochs 3.0 --seed 1 --out student\n"
         "eyas export --model student --out films --int8"
     )
     assert _commands({**run, "label_map": {"a": "b"}}, "", "") == ""  # not all that was set can be said

@@ -142,7 +142,7 @@ def test_pearson_by_hand() -> None:
     assert value(DISTLoss(class_weight=0.5)) == pytest.approx(between + 0.5 * within)
 
 
-def test_standardised_logits_have_no_scale() -> None:
+def test_standardized_logits_have_no_scale() -> None:
     assert value(LogitStandardizationLoss(), 5 * OURS + 3, 0.1 * THEIRS - 1) == pytest.approx(
         value(LogitStandardizationLoss())
     )

@@ -23,7 +23,7 @@ def softmax(x: np.ndarray) -> np.ndarray:
     return e / e.sum(1, keepdims=True)
 
 
-def test_hard_labels_leave_out_unlabelled_rows() -> None:
+def test_hard_labels_leave_out_unlabeled_rows() -> None:
     probabilities = softmax(STUDENT.detach().numpy())
     expected = -np.log(probabilities[[0, 1], [0, 1]]).mean()
     assert value(HardLabelLoss()) == pytest.approx(expected, rel=1e-6)

@@ -40,7 +40,7 @@ def test_planted_taggers_are_right(folder: Path, tag_teacher_folder: Path, toy_t
     assert found["span_f1"] > 0.85
 
 
-def test_neighbours_and_padding_change_nothing(folder: Path) -> None:
+def test_neighbors_and_padding_change_nothing(folder: Path) -> None:
     classifier = Classifier.from_pretrained(folder)
     alone = classifier.logits([WORDS])
     among = classifier.logits([["rome"], WORDS, ["anna"] * 40])
@@ -127,7 +127,7 @@ def test_a_student_of_words_learns_from_a_teacher_of_pieces(
     teach(tag_teacher_folder, data, tmp_path / "student", student, arguments=STUDENT_ARGUMENTS)
     both = Classifier.from_pretrained(tmp_path / "student"), Classifier.from_pretrained(tag_teacher_folder)
     assert evaluate(both[0], data["test"], both[1])["agreement"] > 0.75
-    for classifier in both:  # neighbours change nothing, whatever the tokens
+    for classifier in both:  # neighbors change nothing, whatever the tokens
         among = classifier.logits([["rome"], WORDS, ["anna"] * 40])[1 : len(WORDS) + 1]
         np.testing.assert_allclose(among, classifier.logits([WORDS]), atol=1e-4)
 

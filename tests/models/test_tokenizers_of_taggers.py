@@ -37,7 +37,7 @@ def test_student_is_scored_by_word_whatever_its_tokens(student: Path, kind: str,
     assert found["span_f1"] > 0.8  # of one who does not know where words start, 0
 
 
-def test_neighbours_change_nothing(student: Path) -> None:
+def test_neighbors_change_nothing(student: Path) -> None:
     classifier, words = Classifier.from_pretrained(student), ["anna", "went", "to", "st.", "ives", "."]
     alone, among = classifier.logits([words]), classifier.logits([["rome"], words, ["unseen"] * 30])
     np.testing.assert_allclose(among[1:7], alone, atol=1e-5)

@@ -138,7 +138,7 @@ def test_page_shows_which_recipe_is_best(recipes_exam: Path, browser: Any) -> No
     page.goto(write_page(recipes_exam).as_uri())
     assert page.get_by_text("Which recipe").count() == 1
     assert page.locator("#taught tbody tr").count() == 4
-    said = page.locator("section[aria-labelledby=taught-title] p").first.inner_text()
+    said = page.locator("section[aria-labeledby=taught-title] p").first.inner_text()
     assert said == summaries(taught(recipes_exam, candidates(load_exam(recipes_exam))))[0]
     page.close()
 

@@ -221,7 +221,7 @@ assert not {{"torch", "transformers", "pandas", "datasets"}} & sys.modules.keys(
 
 
 def test_the_page_in_a_browser(folder: Path, taggers: dict[str, Path], tmp_path: Path) -> None:
-    """Typing, the keyboard, spans in colour, errors, light and dark, a phone's width; nothing from elsewhere."""
+    """Typing, the keyboard, spans in color, errors, light and dark, a phone's width; nothing from elsewhere."""
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:

@@ -111,7 +111,7 @@ def test_another_teacher_is_another_run(teacher: Teacher, toy_data: Path, tmp_pa
         teach(other, toy_data, out, SMALL)
 
 
-def test_unlabelled_validation(teacher: Teacher, tmp_path: Path) -> None:
+def test_unlabeled_validation(teacher: Teacher, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "train.jsonl", toy_rows(40))
     write_jsonl(tmp_path / "validation.jsonl", [{"text": "x", "label": -1}])
     with pytest.raises(LabelError, match="validation"):
@@ -142,7 +142,7 @@ def test_kill_and_rerun_ends_with_the_same_bits(
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert start(*_arguments(teacher_folder, toy_data, whole, 20), target=run_small_shards).wait() == 0
     chance = random.Random(0)
-    for moment in ("words x", "epoch 1:", "epoch 3:"):  # in labelling, and twice in training
+    for moment in ("words x", "epoch 1:", "epoch 3:"):  # in labeling, and twice in training
         command = start(*_arguments(teacher_folder, toy_data, broken, 20), target=run_small_shards)
         command.wait_for(moment)
         time.sleep(chance.uniform(0.0, 0.2))

@@ -402,7 +402,7 @@ def test_weights_and_temperatures_follow_schedules_and_layers_are_named() -> Non
         ("logit-mse", {"hidden_size": 64, "init": "first"}, "wider"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_texts_are_labelled(
+def test_what_does_not_fit_is_refused_before_texts_are_labeled(
     recipe: str, size: dict[str, Any], message: str, teacher: Teacher, data: DatasetDict, tmp_path: Path
 ) -> None:
     student = StudentSettings("bert", max_length=48, **{"layers": 1, **size})

@@ -21,7 +21,7 @@ from eyas import (
     create_student,
     export_model,
     load_data,
-    load_unlabelled,
+    load_unlabeled,
 )
 from eyas.errors import DataError, ModelError
 from eyas.evaluation.metrics import cosines
@@ -51,7 +51,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def general(once: Once, encoder: Encoder, lines: Path) -> Path:
     """Trained: one of the few."""
     settings = DistillSettings(StudentSettings("cnn", **SIZES), arguments=ARGUMENTS)
-    return once("general", lambda out: pretrain_student(encoder, load_unlabelled([lines]), out, settings))
+    return once("general", lambda out: pretrain_student(encoder, load_unlabeled([lines]), out, settings))
 
 
 def test_student_gives_its_teachers_vectors(general: Path, encoder: Encoder) -> None:
@@ -163,7 +163,7 @@ def test_layers_are_taught_before_any_task(
     lines = tmp_path / "lines.txt"
     lines.write_text("".join(f"a great film {number}\n" for number in range(60)))
     settings = DistillSettings(StudentSettings("bert", layers=1, max_length=48), recipe, arguments=QUICK)
-    folder = pretrain_student(encoder, load_unlabelled([lines]), tmp_path / "g", settings)
+    folder = pretrain_student(encoder, load_unlabeled([lines]), tmp_path / "g", settings)
     student = StudentSettings("bert", init=str(folder), max_length=48)
     out = teach(Teacher(teacher_folder, max_length=48), toy_data, tmp_path / "s", student, recipe)
     made = Classifier.from_pretrained(out)
@@ -174,16 +174,16 @@ def test_layers_are_taught_before_any_task(
 
 
 def test_what_can_not_be_learned_from(encoder: Encoder, lines: Path, toy_pairs: Path, tmp_path: Path) -> None:
-    texts = load_unlabelled([lines])
+    texts = load_unlabeled([lines])
     with pytest.raises(ModelError, match=r"logit-mse.*sra"):
         pretrain_student(encoder, texts, tmp_path / "a", DistillSettings(StudentSettings("cnn"), "logit-mse"))
     few = tmp_path / "few.txt"
     few.write_text("one text\nanother one\n" * 20)
     with pytest.raises(DataError, match="2 different texts"):
-        pretrain_student(encoder, load_unlabelled([few]), tmp_path / "b")
+        pretrain_student(encoder, load_unlabeled([few]), tmp_path / "b")
     pairs = write_jsonl(tmp_path / "pairs.jsonl", [{"text1": f"a {n}", "text2": "b"} for n in range(30)])
     with pytest.raises(DataError, match="pairs"):
-        pretrain_student(encoder, load_unlabelled([pairs]), tmp_path / "c")
+        pretrain_student(encoder, load_unlabeled([pairs]), tmp_path / "c")
     dull = Encoder(encoder.model, encoder.tokenizer, max_length=48, dtype="float32")
     dull._run = lambda inputs, fields: {"logits": torch.ones(len(inputs["input_ids"]), 32)}  # type: ignore[method-assign, assignment]
     with pytest.raises(ModelError, match="the same vector"):
@@ -191,7 +191,7 @@ def test_what_can_not_be_learned_from(encoder: Encoder, lines: Path, toy_pairs: 
     broken = tmp_path / "broken.txt"
     broken.write_bytes(b"a good line\n\ncaf\xe9 in another encoding\n")
     with pytest.raises(DataError, match=r"broken.txt:3: .*UTF-8"):
-        load_unlabelled([broken])
+        load_unlabeled([broken])
     assert not list(tmp_path.glob("[abcd]"))
 
 
@@ -201,7 +201,7 @@ def test_an_interrupted_pretraining_goes_on(encoder: Encoder, lines: Path, tmp_p
             if state.global_step == 30:
                 raise KeyboardInterrupt
 
-    texts = load_unlabelled([lines])
+    texts = load_unlabeled([lines])
     settings = DistillSettings(StudentSettings("static", **SIZES), arguments={**ARGUMENTS, "num_train_epochs": 3})
     whole = pretrain_student(encoder, texts, tmp_path / "a", settings)
     with pytest.raises(KeyboardInterrupt):
@@ -227,10 +227,10 @@ def test_similarity_of_pairs(general: Path, encoder: Encoder, tmp_path: Path, ru
     assert found["spearman"] > 0.2  # it is 0.5
     assert found["rows"] == 30
     with pytest.raises(DataError, match="pairs"):
-        evaluate_similarity(encoder, load_unlabelled_rows(tmp_path))
+        evaluate_similarity(encoder, load_unlabeled_rows(tmp_path))
 
 
-def load_unlabelled_rows(folder: Path) -> Any:
+def load_unlabeled_rows(folder: Path) -> Any:
     rows = [{"text": f"text {n}", "label": str(n % 2)} for n in range(40)]
     return load_data(write_jsonl(folder / "single.jsonl", rows))["train"]
 

@@ -186,7 +186,7 @@ def test_labels_are_matched_by_name(
         trainer(tmp_path, teacher, data, [LogitMSELoss()], cached)
 
 
-def test_unlabelled_rows_are_taught_by_the_teacher_only(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
+def test_unlabeled_rows_are_taught_by_the_teacher_only(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
     rows = without_labels(data["train"].remove_columns("label"), task_of(data["train"]))
     encoded = EncodedTexts(rows, student(teacher, data)[1], 48)
     assert set(encoded.labels.tolist()) == {-100}

@@ -22,7 +22,7 @@ from eyas.text import SEPARATOR
 from eyas.transfer import Augmentation, augment, transfer_set
 from eyas.transfer.doubts import Doubts
 from eyas.transfer.masked_lm import MaskedLM
-from eyas.transfer.neighbours import Neighbours, Vocabulary, whole_words
+from eyas.transfer.neighbors import Neighbors, Vocabulary, whole_words
 from eyas.transfer.perturb import Perturbation, count_words, shape_class
 from eyas.transfer.words import Words, sentence, split_text
 
@@ -188,13 +188,13 @@ def count_words_of(words: tuple[str, ...]) -> Any:
     return Counter(words)
 
 
-def test_neighbours_are_the_nearest_by_cosine() -> None:
+def test_neighbors_are_the_nearest_by_cosine() -> None:
     words = ["good", "great", "bad", "awful", "table"]
     vectors = np.array([[1, 0.1], [2, 0.3], [-1, 0.1], [-3, 0.2], [0, 1]], dtype=np.float32)
     vocabulary = Vocabulary(words, vectors, size=2)
-    assert vocabulary.neighbours("good") == ["great", "table"]
-    assert vocabulary.neighbours("Good") == ["Great", "Table"]
-    assert vocabulary.neighbours("unheard") == []
+    assert vocabulary.neighbors("good") == ["great", "table"]
+    assert vocabulary.neighbors("Good") == ["Great", "Table"]
+    assert vocabulary.neighbors("unheard") == []
 
 
 def test_masked_lm_predicts_what_the_model_does(masked_lm: Path) -> None:
@@ -241,7 +241,7 @@ def test_masked_lm_needs_a_head_and_its_own_tokenizer(
 def test_doubts_choose_what_widens_the_gap(
     teacher: Teacher, toy_data: Path, students: dict[tuple[str, bool], Path], tmp_path: Path
 ) -> None:
-    """Over many texts, the words that the gradient chooses part student and teacher more than any neighbours do."""
+    """Over many texts, the words that the gradient chooses part student and teacher more than any neighbors do."""
     mistaken = Path(shutil.copytree(students["cnn", False], tmp_path / "mistaken"))
     student = Classifier.from_pretrained(mistaken)
     table = student.model.get_input_embeddings().weight
@@ -258,7 +258,7 @@ def test_doubts_choose_what_widens_the_gap(
     words = [split_text(text) for text in load_data(toy_data)["train"]["text"][:60]]
     doubts = Doubts(mistaken, teacher, vocabulary, probability=0.4, best=1)
     chosen = doubts.variants(words, 1, np.random.default_rng(0))
-    anyhow = Neighbours(vocabulary, 0.4).variants(words, 1, np.random.default_rng(0))
+    anyhow = Neighbors(vocabulary, 0.4).variants(words, 1, np.random.default_rng(0))
     assert gap(chosen) > 1.1 * gap(anyhow)  # it is 1.4 times
 
 
@@ -290,7 +290,7 @@ def test_one_word_and_no_news_are_said(teacher: Teacher, tmp_path: Path, caplog:
         write_jsonl(tmp_path / f"{split}.jsonl", rows)
     train = load_data(tmp_path)["train"]
     with caplog.at_level("INFO", "eyas"):
-        made = augment(train, "neighbours:20", teacher)
+        made = augment(train, "neighbors:20", teacher)
     assert len(made) == 0
     assert "no new text" in caplog.text
 
@@ -298,7 +298,7 @@ def test_one_word_and_no_news_are_said(teacher: Teacher, tmp_path: Path, caplog:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tong:20", "'tong'.*tang, neighbours"),
+        ("tong:20", "'tong'.*tang, neighbors"),
         ("tang:many", "'many'"),
         ("tang:5:folder", "tang.*'folder'"),
         ("masked-lm:5", "masked-lm:5:FOLDER"),

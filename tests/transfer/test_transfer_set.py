@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from toys import toy_rows, write_jsonl
 
-from eyas import Classifier, Teacher, load_data, load_unlabelled
+from eyas import Classifier, Teacher, load_data, load_unlabeled
 from eyas.data.datasets import ids_of, task_of
 from eyas.errors import DataError
 from eyas.settings import TransferSettings
 from eyas.teachers import AlignedTeacher, aligned_by_name, label_texts
 from eyas.transfer import Selection, chosen_texts, most_alike, new_texts, transfer_set
 from eyas.transfer.learned import LearnedSelector
-from eyas.transfer.unlabelled import are_near_duplicates, near_keys
+from eyas.transfer.unlabeled import are_near_duplicates, near_keys
 
 
 @pytest.fixture(scope="module")
@@ -43,20 +43,20 @@ def test_what_is_known_is_left_out(
         "a review of the long and winding tale that nobody had seen before",
     ]
     nearly = "A review of the long and winding tale, that nobody had seen before!"
-    unlabelled = load_unlabelled([lines(tmp_path / "more.txt", [*known, *news, nearly])])
+    unlabeled = load_unlabeled([lines(tmp_path / "more.txt", [*known, *news, nearly])])
     with caplog.at_level("INFO", "eyas"):
-        texts = transfer_set(data, teacher, unlabelled)
+        texts = transfer_set(data, teacher, unlabeled)
     assert texts["text"][-3:] == ["something new", "another", news[-1]]
     assert texts["label"][-3:] == [-1, -1, -1]
-    assert texts["method"][-3:] == ["unlabelled"] * 3
+    assert texts["method"][-3:] == ["unlabeled"] * 3
     assert texts["source_id"] == texts["example_id"]
     assert "1 repeated, 1 in train, 1 in test, 1 nearly like another" in caplog.text
-    with pytest.raises(DataError, match="unlabelled texts are single texts, the data has pairs"):
-        new_texts(unlabelled, load_data(toy_pairs))
+    with pytest.raises(DataError, match="unlabeled texts are single texts, the data has pairs"):
+        new_texts(unlabeled, load_data(toy_pairs))
     with pytest.raises(DataError, match=r"rows are texts, the data has words.*tagging=True"):
-        new_texts(unlabelled, load_data(toy_tags))
-    with pytest.raises(DataError, match=r"No unlabelled text is left: .*in test"):
-        new_texts(load_unlabelled([lines(tmp_path / "test.txt", data["test"]["text"])]), data)
+        new_texts(unlabeled, load_data(toy_tags))
+    with pytest.raises(DataError, match=r"No unlabeled text is left: .*in test"):
+        new_texts(load_unlabeled([lines(tmp_path / "test.txt", data["test"]["text"])]), data)
 
 
 def test_near_duplicates_are_found_by_their_overlap(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_near_duplicates_are_found_by_their_overlap(tmp_path: Path) -> None:
     changed = [text.replace(text.split()[30], "other") for text in texts]  # 54 of 58 runs of three words stay
     half = [" ".join([*text.split()[:30], *random.choice(words, 30)]) for text in texts]
     keys = {
-        name: near_keys(load_unlabelled([lines(tmp_path / f"{name}.txt", rows)]))
+        name: near_keys(load_unlabeled([lines(tmp_path / f"{name}.txt", rows)]))
         for name, rows in (("texts", texts), ("changed", changed), ("half", half))
     }
     assert not are_near_duplicates(keys["texts"][:0], keys["texts"]).any()
@@ -77,13 +77,13 @@ def test_near_duplicates_are_found_by_their_overlap(tmp_path: Path) -> None:
 def test_signs_and_pairs_are_not_nearly_alike(toy_data: Path, toy_pairs: Path, tmp_path: Path) -> None:
     data = load_data(toy_data)
     signs = ["!!!", "\U0001f44d", "\U0001f44e", "good!", "good"]
-    assert new_texts(load_unlabelled([lines(tmp_path / "signs.txt", signs)]), data)["text"] == signs
+    assert new_texts(load_unlabeled([lines(tmp_path / "signs.txt", signs)]), data)["text"] == signs
     passage = " ".join(f"word{number}" for number in range(60))
     rows = [{"text1": passage, "text2": f"question {number}"} for number in range(5)]
-    pairs = load_unlabelled([write_jsonl(tmp_path / "pairs.jsonl", rows)])
+    pairs = load_unlabeled([write_jsonl(tmp_path / "pairs.jsonl", rows)])
     assert len(new_texts(pairs, load_data(toy_pairs))) == 5
     with pytest.raises(DataError, match=r"signs.txt has \['text'\], other files \['text', 'text_pair'\]"):
-        load_unlabelled([tmp_path / "pairs.jsonl", tmp_path / "signs.txt"])
+        load_unlabeled([tmp_path / "pairs.jsonl", tmp_path / "signs.txt"])
 
 
 def test_texts_like_the_training_texts_come_first(toy_data: Path, tmp_path: Path) -> None:
@@ -91,8 +91,8 @@ def test_texts_like_the_training_texts_come_first(toy_data: Path, tmp_path: Path
     alike = [row["text"].replace("was", "is") for row in toy_rows(300, 5000)]
     random = np.random.default_rng(0)
     other = [" ".join(random.choice(["stock", "bond", "market", "was", "rates", "the"], 7)) for _ in range(300)]
-    unlabelled = load_unlabelled([lines(tmp_path / "more.txt", [*other, *alike])])
-    chosen = most_alike(unlabelled, train, 100)
+    unlabeled = load_unlabeled([lines(tmp_path / "more.txt", [*other, *alike])])
+    chosen = most_alike(unlabeled, train, 100)
     assert len(chosen) == 100
     assert np.mean([text in alike for text in chosen["text"]]) > 0.7  # of chance, 0.5
 
@@ -103,14 +103,14 @@ def test_rules_choose_by_what_the_teacher_says(
     data = load_data(toy_data)
     data["train"] = data["train"].select(range(50))
     texts = transfer_set(data, teacher, None, TransferSettings(augment=("tang:10",)))
-    labelled = label_texts(teacher, texts)
-    aligned = aligned_by_name(labelled, task_of(texts).labels)
+    labeled = label_texts(teacher, texts)
+    aligned = aligned_by_name(labeled, task_of(texts).labels)
     student = students["static", False]
 
     def chosen(*rules: str) -> np.ndarray:
         rows = chosen_texts(texts, data, aligned, TransferSettings(select=rules))
         assert rows["example_id"][:50] == data["train"]["example_id"]
-        logits = labelled.logits(ids_of(rows)[50:])
+        logits = labeled.logits(ids_of(rows)[50:])
         return np.asarray(logits.softmax(1).amax(1))
 
     everything = chosen("confident:1")
@@ -119,8 +119,8 @@ def test_rules_choose_by_what_the_teacher_says(
     assert len(chosen(f"disagreement:0.2:{student}")) == round(len(everything) / 5)
     assert len(chosen("same-label", "uncertain:0.5")) < len(chosen("uncertain:0.5"))
     kept = chosen_texts(texts, data, aligned, TransferSettings(select=("same-label",)))
-    theirs = labelled.logits(ids_of(kept)).argmax(1)
-    sources = labelled.logits(np.asarray(kept["source_id"])).argmax(1)
+    theirs = labeled.logits(ids_of(kept)).argmax(1)
+    sources = labeled.logits(np.asarray(kept["source_id"])).argmax(1)
     assert (theirs == sources).all()
     assert len(kept) < len(texts)
 
@@ -161,9 +161,9 @@ def test_rules_that_are_none(rule: str, message: str) -> None:
 
 def test_select_needs_new_texts(teacher: Teacher, toy_data: Path) -> None:
     data = load_data(toy_data)
-    labelled = AlignedTeacher(label_texts(teacher, data["train"]), [0, 1])
-    with pytest.raises(DataError, match="give --unlabelled or --augment"):
-        chosen_texts(data["train"], data, labelled, TransferSettings(select=("uncertain",)))
+    labeled = AlignedTeacher(label_texts(teacher, data["train"]), [0, 1])
+    with pytest.raises(DataError, match="give --unlabeled or --augment"):
+        chosen_texts(data["train"], data, labeled, TransferSettings(select=("uncertain",)))
 
 
 def test_files_folders_and_patterns(tmp_path: Path) -> None:
@@ -172,31 +172,31 @@ def test_files_folders_and_patterns(tmp_path: Path) -> None:
     lines(folder / "a.txt", ["one", "two"])
     write_jsonl(folder / "deep" / "b.jsonl", [{"text": "three"}])
     (folder / "notes.md").write_text("not a text file that is read")
-    assert load_unlabelled([folder])["text"] == ["one", "two", "three"]
-    assert load_unlabelled([f"{folder}/*.txt"])["text"] == ["one", "two"]
-    assert load_unlabelled([f"{folder}/**/*.jsonl"])["text"] == ["three"]
+    assert load_unlabeled([folder])["text"] == ["one", "two", "three"]
+    assert load_unlabeled([f"{folder}/*.txt"])["text"] == ["one", "two"]
+    assert load_unlabeled([f"{folder}/**/*.jsonl"])["text"] == ["three"]
     with pytest.raises(DataError, match="No such file or folder"):
-        load_unlabelled([f"{folder}/nothing*.txt"])
+        load_unlabeled([f"{folder}/nothing*.txt"])
 
 
 def test_files_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(DataError, match=r"empty.txt has no rows"):
-        load_unlabelled([tmp_path / "empty.txt"])
+        load_unlabeled([tmp_path / "empty.txt"])
     (tmp_path / "binary.txt").write_bytes(b"PK\x03\x04\x00\x00\x08")
     with pytest.raises(DataError, match="not a text file"):
-        load_unlabelled([tmp_path / "binary.txt"])
+        load_unlabeled([tmp_path / "binary.txt"])
     (tmp_path / "latin.txt").write_bytes("schön\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"latin.txt:1: byte 4 of the line is not valid UTF-8"):
-        load_unlabelled([tmp_path / "latin.txt"])
+        load_unlabeled([tmp_path / "latin.txt"])
     monkeypatch.setattr("eyas.data.readers.LONGEST_LINE", 1000)
     (tmp_path / "long.txt").write_text("short\n" + "word " * 400)
     with pytest.raises(DataError, match=r"long.txt:2: a line of more than"):
-        load_unlabelled([tmp_path / "long.txt"])
+        load_unlabeled([tmp_path / "long.txt"])
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "x.bin").write_bytes(b"x")
     with pytest.raises(DataError, match="no file of text in it"):
-        load_unlabelled([tmp_path / "sub"])
+        load_unlabeled([tmp_path / "sub"])
 
 
 def test_what_is_augmented_by_where_nobody_says(
@@ -205,7 +205,7 @@ def test_what_is_augmented_by_where_nobody_says(
     from eyas.transfer import texts
 
     films = load_data(toy_data)
-    assert texts.default_augment(films, more_text=False) == ("neighbours:10",)
+    assert texts.default_augment(films, more_text=False) == ("neighbors:10",)
     assert texts.default_augment(films, more_text=True) == ()
     assert texts.default_augment(load_data(toy_pairs), more_text=False) == ()
     assert texts.default_augment(load_data(toy_tags), more_text=False) == ()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eyas.cli.expand import with_options
-from eyas.cli.options import Overwrite, Quiet, Seed, Unlabelled, log_to_stderr
+from eyas.cli.options import Overwrite, Quiet, Seed, Unlabeled, log_to_stderr
 from eyas.errors import EyasError
 from eyas.settings import STUDENT_NAMES, Columns, TrainingOptions
 
@@ -47,7 +47,7 @@ def exam(
         list[str] | None, typer.Option(help="A recipe to try. Repeatable.", show_default="that of distill")
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds.", show_default="3")] = None,
-    unlabelled: Unlabelled = None,
+    unlabeled: Unlabeled = None,
     training: TrainingOptions,
     columns: Columns,
     tune: Annotated[
@@ -65,7 +65,7 @@ def exam(
 ) -> None:
     """Examine many students: score, latency, memory, size, on one page."""
     log_to_stderr(quiet)
-    given = {"source": data, **asdict(columns), "unlabelled": unlabelled}
+    given = {"source": data, **asdict(columns), "unlabeled": unlabeled}
     entry = {name: value for name, value in given.items() if value}
     made = _plan(
         plan,

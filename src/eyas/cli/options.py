@@ -38,7 +38,7 @@ EncoderFolder = Annotated[
     str,
     typer.Option(help="Pretrained encoder: a folder or a Hub name.", show_default=False, rich_help_panel=DATA),
 ]
-Unlabelled = Annotated[
+Unlabeled = Annotated[
     list[str] | None,
     typer.Option(
         help="More texts for the teacher to label: a file of lines, CSV, JSONL ..., a folder, a 'pattern/*.txt', or a "

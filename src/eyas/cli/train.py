@@ -19,7 +19,7 @@ from eyas.cli.options import (
     Seed,
     TeacherDtype,
     TeacherFolder,
-    Unlabelled,
+    Unlabeled,
     log_to_stderr,
 )
 from eyas.settings import (
@@ -59,7 +59,7 @@ def finetune(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a teacher: fine-tune a pretrained encoder on labelled data."""
+    """Make a teacher: fine-tune a pretrained encoder on labeled data."""
     log_to_stderr(quiet)
     from eyas.api import finetune as run
 
@@ -73,7 +73,7 @@ def distill(
     *,
     teacher: TeacherFolder,
     data: Data,
-    unlabelled: Unlabelled = None,
+    unlabeled: Unlabeled = None,
     transfer: TransferSettings,
     columns: Columns,
     label_map: LabelMap = None,
@@ -113,7 +113,7 @@ def distill(
         data,
         out,
         settings=settings,
-        unlabelled=unlabelled or None,
+        unlabeled=unlabeled or None,
         columns=columns,
         teacher_dtype=dtype,
         cache=cache,

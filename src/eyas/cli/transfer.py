@@ -16,7 +16,7 @@ from eyas.cli.options import (
     Seed,
     TeacherDtype,
     TeacherFolder,
-    Unlabelled,
+    Unlabeled,
     log_to_stderr,
     read_data,
 )
@@ -32,11 +32,11 @@ def augment(
     data: Data,
     out: Annotated[Path, typer.Option(help="File to write, JSON lines.", show_default=False)],
     columns: Columns,
-    method: Annotated[str, typer.Option(help="tang, neighbours, masked-lm or doubts.")] = "tang",
+    method: Annotated[str, typer.Option(help="tang, neighbors, masked-lm or doubts.")] = "tang",
     per_text: Annotated[int, typer.Option(min=1, help="Variants of each text.")] = 20,
     source: Annotated[
         str,
-        typer.Option(help="masked-lm: its folder; neighbours: a vector file; doubts: a student.", show_default=False),
+        typer.Option(help="masked-lm: its folder; neighbors: a vector file; doubts: a student.", show_default=False),
     ] = "",
     seed: Seed = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Processes, for methods without a model.")] = 1,
@@ -60,7 +60,7 @@ def label(
     data: Data,
     columns: Columns,
     transfer: TransferSettings,
-    unlabelled: Unlabelled = None,
+    unlabeled: Unlabeled = None,
     cache: Cache = None,
     max_length: MaxLength = 256,
     dtype: TeacherDtype = None,
@@ -68,7 +68,7 @@ def label(
 ) -> None:
     """Compute the teacher's logits for every text that distill would use, and keep them."""
     log_to_stderr(quiet)
-    from eyas.data.datasets import load_unlabelled, task_of
+    from eyas.data.datasets import load_unlabeled, task_of
     from eyas.teachers import Teacher
     from eyas.transfer.texts import check_transfer, transfer_set, with_default_augment
 
@@ -76,7 +76,7 @@ def label(
     loaded = read_data(data, columns)
     tagging = task_of(loaded["train"]).is_tagging
     named = Columns(text=columns.text, text_pair=columns.text_pair)
-    more = load_unlabelled(unlabelled, named, tagging) if unlabelled else None
+    more = load_unlabeled(unlabeled, named, tagging) if unlabeled else None
     settings = with_default_augment(DistillSettings(transfer=transfer), loaded, more is not None).transfer
     loaded_teacher = Teacher(teacher, max_length=max_length, dtype=dtype)
     texts = transfer_set(loaded, loaded_teacher, more, replace(settings, select=()))

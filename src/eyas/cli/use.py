@@ -110,7 +110,7 @@ def export(
     *,
     model: Annotated[str, typer.Option(help="Student or teacher folder.", show_default=False)],
     out: Out,
-    int8: Annotated[bool, typer.Option("--int8", help="Quantise to int8: a quarter of the size.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantize to int8: a quarter of the size.")] = False,
     data: Annotated[
         str | None,
         typer.Option(help="Texts for the parity check.", show_default="the model's validation sample"),
@@ -160,7 +160,7 @@ def push(
 
 
 def _parity_texts(model: str, data: str, columns: Columns) -> list[tuple[Any, ...]]:
-    from eyas.data.datasets import load_unlabelled
+    from eyas.data.datasets import load_unlabeled
     from eyas.data.readers import inputs_of
     from eyas.models.loading import task_of_folder
 
@@ -168,7 +168,7 @@ def _parity_texts(model: str, data: str, columns: Columns) -> list[tuple[Any, ..
     if Path(data).is_file():
         return [
             inputs_of(row)
-            for row in load_unlabelled([data], Columns(text=columns.text, text_pair=columns.text_pair), tagging)
+            for row in load_unlabeled([data], Columns(text=columns.text, text_pair=columns.text_pair), tagging)
         ]
     return [inputs_of(row) for row in read_data(data, columns)["validation"]]
 

@@ -55,7 +55,7 @@ class Resolved:
     Args:
         text: texts, or the words of a sentence.
         text_pair: second texts, or a question.
-        labels: one column, or one for each aspect or yes-no label; empty for unlabelled text.
+        labels: one column, or one for each aspect or yes-no label; empty for unlabeled text.
         repair_tags: as in `Columns`.
     """
 
@@ -66,7 +66,7 @@ class Resolved:
     repair_tags: bool = False
 
 
-def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source: str, labelled: bool) -> Resolved:
+def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source: str, labeled: bool) -> Resolved:
     """Fill in what was not named, and check what was.
 
     Args:
@@ -86,7 +86,7 @@ def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source:
             raise DataError(f"{source}: no column {wanted!r}. It has {list(names)}.{hint}")
     named = cast(Kind | None, columns.task)
     if named in (None, "tagging"):
-        found = _tagging(columns, names, rows, source, labelled)
+        found = _tagging(columns, names, rows, source, labeled)
         if found is not None:
             return found
     text, pair = columns.text, columns.text_pair
@@ -99,7 +99,7 @@ def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source:
             f"text2, found {list(names)}. Name it with "
             "Columns(text=..., text_pair=...) or --text (and --text-pair)."
         )
-    if not labelled:
+    if not labeled:
         return Resolved(named or "classification", text, pair, ())
     label_names = label_names or _found_labels(names, rows, (text, pair), named)
     if not label_names:
@@ -129,24 +129,24 @@ def _label_columns(columns: Columns, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _tagging(
-    columns: Columns, names: Sequence[str], rows: Sequence[Row], source: str, labelled: bool
+    columns: Columns, names: Sequence[str], rows: Sequence[Row], source: str, labeled: bool
 ) -> Resolved | None:
     """Words and tags, where the columns are those of tagging or the task is named."""
     usual = _usual(names)
     words, tags = columns.text or usual[0], columns.label or usual[1]
-    if columns.task is None and not _looks_tagged(rows, words, tags, labelled):
+    if columns.task is None and not _looks_tagged(rows, words, tags, labeled):
         return None
-    if words is None and not labelled:
+    if words is None and not labeled:
         words = next((name for name in TEXT_COLUMNS if name in names), None)
-    if words is None or (labelled and tags is None):
+    if words is None or (labeled and tags is None):
         raise DataError(
             f"{source}: tagging needs a column of words and one of tags, found {list(names)}. Expected tokens and "
             "tags; name them with Columns(text=..., label=...) or --text and --label."
         )
-    if labelled and words == tags:
+    if labeled and words == tags:
         raise DataError(f"{source}: one column, expected a word and at least one tag on each line.")
     question = columns.text_pair or next((name for name in QUESTION_COLUMNS if name in names), None)
-    return Resolved("tagging", words, question, (str(tags),) if labelled else (), columns.repair_tags)
+    return Resolved("tagging", words, question, (str(tags),) if labeled else (), columns.repair_tags)
 
 
 def _usual(names: Sequence[str]) -> tuple[str | None, str | None]:
@@ -162,8 +162,8 @@ def is_conll(names: Sequence[str]) -> bool:
     return bool(names) and all(name == str(number) for number, name in enumerate(names))
 
 
-def _looks_tagged(rows: Sequence[Row], words: str | None, tags: str | None, labelled: bool) -> bool:
-    needed = [words, tags] if labelled else [words]
+def _looks_tagged(rows: Sequence[Row], words: str | None, tags: str | None, labeled: bool) -> bool:
+    needed = [words, tags] if labeled else [words]
     return bool(rows) and all(name is not None and _is_list(rows[0].get(name)) for name in needed)
 
 

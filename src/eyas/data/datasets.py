@@ -10,13 +10,13 @@ import pandas
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from eyas.data.columns import is_conll
-from eyas.data.opening import Source, name_of, open_splits, open_unlabelled
-from eyas.data.rows import UNLABELLED, example_id, read_table
+from eyas.data.opening import Source, name_of, open_splits, open_unlabeled
+from eyas.data.rows import UNLABELED, example_id, read_table
 from eyas.data.sources import LoadedRows, Rows
 from eyas.data.splits import (
     data_fingerprint,
     ids_of,
-    is_labelled,
+    is_labeled,
     is_pair,
     is_read,
     labels_of,
@@ -33,7 +33,7 @@ logger = logging.getLogger("eyas")
 
 
 def load_data(source: Source, columns: Columns | None = None, seed: int = 0) -> TaskData:
-    """Load labelled data as `train`, `validation` and, where there is one, `test`.
+    """Load labeled data as `train`, `validation` and, where there is one, `test`.
 
     Args:
         source: one of
@@ -67,7 +67,7 @@ def load_data(source: Source, columns: Columns | None = None, seed: int = 0) -> 
 as_task_data = load_data
 
 
-def load_unlabelled(
+def load_unlabeled(
     sources: Source | pandas.Series | Sequence[Source | pandas.Series],
     columns: Columns | None = None,
     tagging: bool = False,
@@ -91,15 +91,15 @@ def load_unlabelled(
     columns = replace(columns or Columns(), task="tagging" if tagging else "classification", label=None)
     listed = sources if isinstance(sources, list | tuple) else [sources]
     parts: list[Dataset] = []
-    for rows in chain.from_iterable(open_unlabelled(source, columns) for source in listed):
+    for rows in chain.from_iterable(open_unlabeled(source, columns) for source in listed):
         # lines have no columns to name
         lines = Columns(task=columns.task) if rows.columns == ["text"] else columns
-        table, _ = read_table(rows, lines, rows.name, labelled=False)
+        table, _ = read_table(rows, lines, rows.name, labeled=False)
         parts.append(table.remove_columns("label"))
         if parts[0].column_names != parts[-1].column_names:
             raise DataError(f"{rows.name} has {parts[-1].column_names[1:]}, other files {parts[0].column_names[1:]}.")
     if not any(map(len, parts)):
-        raise DataError("There are no unlabelled texts (--unlabelled), expected at least one.")
+        raise DataError("There are no unlabeled texts (--unlabeled), expected at least one.")
     return concatenate_datasets(parts)
 
 
@@ -125,9 +125,9 @@ def _read(opened: Mapping[str, Rows], columns: Columns, name: str) -> dict[str, 
     raw = {"train": train}
     for split, rows in opened.items():
         if split != "train":
-            labelled = split != "test" or not set(resolved.labels).isdisjoint(rows.columns)
-            wanted = same if labelled else replace(same, label=None)
-            raw[split], _ = read_table(rows, wanted, f"{name}, {split}", labelled)
+            labeled = split != "test" or not set(resolved.labels).isdisjoint(rows.columns)
+            wanted = same if labeled else replace(same, label=None)
+            raw[split], _ = read_table(rows, wanted, f"{name}, {split}", labeled)
     task = find_task(resolved.task, raw, name)
     if not task.is_classification:
         logger.info("%s: %s.", name, task.describe())
@@ -190,24 +190,24 @@ def _report(data: TaskData) -> None:
     for name, part in data.items():
         if task.is_tagging:
             report_broken_tags(part, task, name)
-        if len(part) and not is_labelled(part).any():
-            logger.warning("The %s split has no labels: it can be labelled by a teacher, not scored.", name)
+        if len(part) and not is_labeled(part).any():
+            logger.warning("The %s split has no labels: it can be labeled by a teacher, not scored.", name)
 
 
 __all__ = [
-    "UNLABELLED",
+    "UNLABELED",
     "TaskData",
     "as_task_data",
     "check_validation",
     "data_fingerprint",
     "example_id",
     "ids_of",
-    "is_labelled",
+    "is_labeled",
     "is_pair",
     "label_names",
     "labels_of",
     "load_data",
-    "load_unlabelled",
+    "load_unlabeled",
     "task_of",
     "texts_of",
     "without_labels",

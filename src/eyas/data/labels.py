@@ -109,7 +109,7 @@ def match_labels(
 
     Args:
         evidence: gives the classifier's logits [rows, labels] for rows of the data and their labels [rows],
-            -1 = unlabelled; called only where names do not decide.
+            -1 = unlabeled; called only where names do not decide.
 
     Raises:
         LabelError: showing both maps.
@@ -124,8 +124,8 @@ def match_labels(
         provable = classifier.task.is_single_label
         if order is None and provable and (are_generic(data_names) or are_generic(model_names)):
             logits, labels = evidence()
-            labelled = labels >= 0
-            order = match_by_proof(data_names, model_names, labels[labelled], logits[labelled].argmax(1))
+            labeled = labels >= 0
+            order = match_by_proof(data_names, model_names, labels[labeled], logits[labeled].argmax(1))
     if order is None:
         raise refuse(data_names, model_names, who)
     return order

@@ -52,7 +52,7 @@ def open_splits(source: Source, columns: Columns, argument: str = "data") -> dic
     return splits
 
 
-def open_unlabelled(source: Source | pandas.Series, columns: Columns) -> list[Rows]:
+def open_unlabeled(source: Source | pandas.Series, columns: Columns) -> list[Rows]:
     """The files of a file, a folder or a pattern; or a table, or the training split of several.
 
     Raises:
@@ -60,7 +60,7 @@ def open_unlabelled(source: Source | pandas.Series, columns: Columns) -> list[Ro
     """
     if not isinstance(source, str | Path):
         table = {"text": source} if isinstance(source, pandas.Series) else source
-        return [open_splits(table, columns, "unlabelled")["train"]]
+        return [open_splits(table, columns, "unlabeled")["train"]]
     path = Path(source)
     found = [path] if os.path.exists(path) else sorted(Path(match) for match in glob(str(source), recursive=True))
     files = dict.fromkeys(file for match in found for file in (sorted(match.rglob("*")) if match.is_dir() else [match]))

@@ -24,7 +24,7 @@ from eyas.text import clean_text, split_words, with_question, written_list
 
 logger = logging.getLogger("eyas")
 
-UNLABELLED = -1
+UNLABELED = -1
 ROWS_PER_BATCH = 20_000
 ROWS_LOOKED_AT = 200
 _YES_OR_NO = {"0", "1", "0.0", "1.0", "True", "False"}
@@ -34,14 +34,14 @@ LabelReader = Callable[[list[Any], Sequence[str], str], Any]
 RowReader = Callable[[str, Row, Resolved], dict[str, Any] | None]
 
 
-def read_table(rows: Rows, columns: Columns, source: str, labelled: bool = True) -> tuple[Dataset, Resolved]:
+def read_table(rows: Rows, columns: Columns, source: str, labeled: bool = True) -> tuple[Dataset, Resolved]:
     """`example_id`, `text`, `text_pair` (pairs), `tokens` (tagging) and `label`, by name, as resolved.
 
     Raises:
         DataError, LabelError: naming the line.
     """
     first = [row for _, row in itertools.islice(rows, ROWS_LOOKED_AT)]
-    resolved = resolve(columns, rows.columns, first, source, labelled)
+    resolved = resolve(columns, rows.columns, first, source, labeled)
     if rows.key is None:
         table = pyarrow.Table.from_batches(list(_batches(rows, resolved)), _schema(resolved))
         return Dataset(table), resolved
@@ -76,11 +76,11 @@ def _schema(columns: Resolved) -> pyarrow.Schema:
 
 def _batches(rows: Iterable[tuple[str, Row]], columns: Resolved) -> Iterator[pyarrow.RecordBatch]:
     schema = _schema(columns)
-    normalise = ROWS[columns.task][0]
+    normalize = ROWS[columns.task][0]
     waiting: list[dict[str, Any]] = []
     empty = 0
     for place, row in rows:
-        normal = normalise(place, row, columns)
+        normal = normalize(place, row, columns)
         if normal is None:
             empty += 1
             continue
@@ -91,7 +91,7 @@ def _batches(rows: Iterable[tuple[str, Row]], columns: Resolved) -> Iterator[pya
     if waiting:
         yield pyarrow.RecordBatch.from_pylist(waiting, schema)
     if empty:
-        logger.warning("%d unlabelled texts have no words and are left out.", empty)
+        logger.warning("%d unlabeled texts have no words and are left out.", empty)
 
 
 def _text(read_label: LabelReader, place: str, row: Row, columns: Resolved) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _labels(values: list[Any], names: Sequence[str], place: str) -> list[str] | 
 
 
 def _aspects(values: list[Any], names: Sequence[str], place: str) -> list[str] | None:
-    named = [str(value).strip() if value == UNLABELLED else _label_text(value, place) for value in values]
+    named = [str(value).strip() if value == UNLABELED else _label_text(value, place) for value in values]
     if not any(named):
         return None
     if None in named:
@@ -135,7 +135,7 @@ def _aspects(values: list[Any], names: Sequence[str], place: str) -> list[str] |
 
 
 def _sentence(place: str, row: Row, columns: Resolved) -> dict[str, Any] | None:
-    """None for an unlabelled text without words."""
+    """None for an unlabeled text without words."""
     words = split_words(row.get(columns.text), place)
     if not words and not columns.labels:
         return None
@@ -163,7 +163,7 @@ def _sentence(place: str, row: Row, columns: Resolved) -> dict[str, Any] | None:
 def _label_text(label: Any, place: str) -> str | None:
     if isinstance(label, float) and label.is_integer():
         label = int(label)
-    if label is None or label in ("", UNLABELLED, str(UNLABELLED)):
+    if label is None or label in ("", UNLABELED, str(UNLABELED)):
         return None
     if isinstance(label, bool | int | str):
         return str(label).strip()
@@ -186,7 +186,7 @@ def _label_list(value: Any, place: str) -> list[str] | None:
     if isinstance(value, str):
         written = written_list(value, place)
         value = [part for part in re.split(r"[,|;]", value) if part.strip()] if written is None else written
-    if value is None or value in ([UNLABELLED], [str(UNLABELLED)]):
+    if value is None or value in ([UNLABELED], [str(UNLABELED)]):
         return None
     if not isinstance(value, list):
         raise LabelError(f"{place}: labels {value!r:.60}, expected a list.")

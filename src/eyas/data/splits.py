@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow
 from datasets import Dataset, concatenate_datasets
 
-from eyas.data.rows import UNLABELLED, example_id
-from eyas.data.targets import task_of, unlabelled
+from eyas.data.rows import UNLABELED, example_id
+from eyas.data.targets import task_of, unlabeled
 from eyas.tasks import Kind, Task
 
 
@@ -35,7 +35,7 @@ def labels_of(dataset: Dataset) -> np.ndarray:
 
     Returns:
         classification [rows] int, tagging [words of all rows] int, regression [rows] float, multi-label
-        [rows, labels] 0 or 1, aspects [rows, aspects] int, vectors [rows, dimensions] float. Unlabelled: -1, of
+        [rows, labels] 0 or 1, aspects [rows, aspects] int, vectors [rows, dimensions] float. Unlabeled: -1, of
         regression NaN, of vectors no dimension.
     """
     task = task_of(dataset)
@@ -47,7 +47,7 @@ def _multi_hot(dataset: Dataset, task: Task) -> np.ndarray:
     rows = np.repeat(np.arange(len(dataset)), lengths)
     labels = np.zeros((len(dataset), len(task.labels)), dtype=np.int64)
     labels[rows[flat >= 0], flat[flat >= 0]] = 1
-    labels[rows[flat < 0]] = UNLABELLED
+    labels[rows[flat < 0]] = UNLABELED
     return labels
 
 
@@ -66,7 +66,7 @@ LABEL_ARRAYS: dict[Kind, Callable[[Dataset, Task], np.ndarray]] = {
 }
 
 
-def is_labelled(dataset: Dataset) -> np.ndarray:
+def is_labeled(dataset: Dataset) -> np.ndarray:
     """[rows] bool: whether a row has a label (for tagging, one of its words)."""
     labels = labels_of(dataset)
     if task_of(dataset).is_tagging:
@@ -104,7 +104,7 @@ def data_fingerprint(dataset: Dataset) -> str:
 
 def without_labels(texts: Dataset, task: Task) -> Dataset:
     """`texts` with a `label` column that says nothing."""
-    return concatenate_datasets([texts, unlabelled(len(texts), task, word_counts_of(texts))], axis=1)
+    return concatenate_datasets([texts, unlabeled(len(texts), task, word_counts_of(texts))], axis=1)
 
 
 def _numbers(dataset: Dataset, dtype: Any) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Labels by name -> numbers, and the task they make: what a split's `label` column holds.
 
-| task | feature of `label` | unlabelled |
+| task | feature of `label` | unlabeled |
 |---|---|---|
 | classification | ClassLabel | -1 |
 | tagging | list of ClassLabel, one a word | -1 |
@@ -22,7 +22,7 @@ import pyarrow.compute
 from datasets import ClassLabel, Dataset, DatasetInfo, Features, List, Value, concatenate_datasets
 
 from eyas.data.labels import sort_label_names
-from eyas.data.rows import UNLABELLED
+from eyas.data.rows import UNLABELED
 from eyas.errors import LabelError
 from eyas.spans import broken_places, is_bioes, to_bio
 from eyas.tasks import IS, Kind, Task
@@ -89,7 +89,7 @@ def encode_labels(table: Dataset, task: Task, source: str, bioes: bool = False) 
         raise LabelError(
             f"{source}: {missing} of {len(table)} rows have no label, the first is row {row + 1} "
             f"({table[row]['text']!r:.60}). Label it, or give such rows to "
-            "load_unlabelled or --unlabelled. (-1 means none.)"
+            "load_unlabeled or --unlabeled. (-1 means none.)"
         )
     feature = LABEL_FEATURES[task.kind](task)
     if isinstance(feature, Value):
@@ -103,16 +103,16 @@ def encode_labels(table: Dataset, task: Task, source: str, bioes: bool = False) 
     return concatenate_datasets([table.remove_columns("label"), encoded], axis=1)
 
 
-def unlabelled(rows: int, task: Task, lengths: np.ndarray) -> Dataset:
+def unlabeled(rows: int, task: Task, lengths: np.ndarray) -> Dataset:
     """A `label` column that says nothing, for `rows` texts of `lengths` words (tagging only)."""
     feature = LABEL_FEATURES[task.kind](task)
     if isinstance(feature, ClassLabel):
-        labels: Any = np.full(rows, UNLABELLED)
+        labels: Any = np.full(rows, UNLABELED)
     elif isinstance(feature, Value):
         labels = np.full(rows, np.nan, np.float32)
     else:
         counts = lengths if task.is_tagging else np.full(rows, len(task.aspects) or 1)
-        labels = [[UNLABELLED] * int(count) for count in counts]
+        labels = [[UNLABELED] * int(count) for count in counts]
     return Dataset.from_dict({"label": labels}, features=Features({"label": feature}))
 
 
@@ -223,8 +223,8 @@ LABEL_NAMES: dict[Kind, Callable[[dict[str, Dataset], str], list[str]]] = {
 
 def _indices(table: Dataset, column: Any, task: Task, source: str) -> pyarrow.Array:
     found = pyarrow.compute.index_in(column, value_set=pyarrow.array(task.labels))
-    ids = np.asarray(found.fill_null(UNLABELLED).to_numpy(zero_copy_only=False), dtype=np.int64)
-    unknown = np.flatnonzero((ids == UNLABELLED) & (column.null_count == 0))
+    ids = np.asarray(found.fill_null(UNLABELED).to_numpy(zero_copy_only=False), dtype=np.int64)
+    unknown = np.flatnonzero((ids == UNLABELED) & (column.null_count == 0))
     if unknown.size:
         row = int(unknown[0])
         raise _unknown(source, row, table[row]["label"], task)
@@ -235,16 +235,16 @@ def _lists(table: Dataset, column: Any, task: Task, source: str, bioes: bool) ->
     """Lists of names -> lists of ids, lengths kept; a missing list becomes -1 as often as it should be long."""
     if column.null_count:
         rows = len(table)
-        return unlabelled(rows, task, np.ones(rows, np.int64)).data.column("label").combine_chunks()
+        return unlabeled(rows, task, np.ones(rows, np.int64)).data.column("label").combine_chunks()
     flat = column.flatten()
     if bioes:
         present = sorted(name for name in flat.unique().to_pylist() if name)
         bio = pyarrow.array(to_bio(present))
         flat = bio.take(pyarrow.compute.index_in(flat, value_set=pyarrow.array(present)))
     found = pyarrow.compute.index_in(flat, value_set=pyarrow.array(task.labels))
-    ids = np.asarray(found.fill_null(UNLABELLED).to_numpy(zero_copy_only=False), dtype=np.int64)
+    ids = np.asarray(found.fill_null(UNLABELED).to_numpy(zero_copy_only=False), dtype=np.int64)
     known = np.asarray(flat.is_valid())
-    wrong = np.flatnonzero((ids == UNLABELLED) & known)
+    wrong = np.flatnonzero((ids == UNLABELED) & known)
     offsets = column.offsets.to_numpy()
     if wrong.size:
         row = int(np.searchsorted(offsets - offsets[0], wrong[0], side="right")) - 1

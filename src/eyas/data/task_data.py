@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from datasets import Dataset, DatasetDict
 
-from eyas.data.splits import data_fingerprint, is_labelled, is_pair, is_read
+from eyas.data.splits import data_fingerprint, is_labeled, is_pair, is_read
 from eyas.data.targets import task_of, with_labels_of
 from eyas.errors import DataError, LabelError
 from eyas.tasks import Task
@@ -60,7 +60,7 @@ class TaskData(DatasetDict):  # type: ignore[misc] # datasets has no types
         Raises:
             LabelError: it has no labels.
         """
-        if not is_labelled(self["validation"]).any():
+        if not is_labeled(self["validation"]).any():
             raise LabelError(
                 "The validation split has no labels, but it chooses the best checkpoint. Label it, or take it out: "
                 "then a tenth of train takes its place."

@@ -69,14 +69,14 @@ def run(out: Path, seed: int = 0, overwrite: bool = False) -> Path:
         f"\n{best['title']} {target}. It is in {os.path.relpath(shipped)}; try it:\n"
         f"  echo 'Not a dull minute.' | eyas predict --model {os.path.relpath(shipped)}\n"
         f"What was compared, gained and lost: {os.path.relpath(page)}\n"
-        f"{len(data['train']):,} sentences are little to learn from: give your own data, and unlabelled text, to "
+        f"{len(data['train']):,} sentences are little to learn from: give your own data, and unlabeled text, to "
         "eyas exam."
     )
     return shipped
 
 
 def _print_table(table: pd.DataFrame) -> None:
-    shown = Table(title="Test scores; one thread, one sentence at a time, tokenisation counted in")
+    shown = Table(title="Test scores; one thread, one sentence at a time, tokenization counted in")
     for column in ("model", "accuracy", "retention", "size", "latency", "speed"):
         shown.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
     for row in table.to_dict("records"):

@@ -19,7 +19,7 @@ def task_metrics(
 
     Args:
         logits: [rows, outputs]; for tagging a row is a word.
-        labels: as from `labels_of`; unlabelled rows are left out.
+        labels: as from `labels_of`; unlabeled rows are left out.
         lengths: [sentences] words of each, for tagging.
 
     Returns:
@@ -28,7 +28,7 @@ def task_metrics(
         calibration_error; regression: pearson, spearman, mean_squared_error; vectors: cosine, its mean.
 
     Raises:
-        DataError: no row is labelled.
+        DataError: no row is labeled.
     """
     return METRICS[task.kind](task, logits, labels, lengths)
 
@@ -38,14 +38,14 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
 
     Args:
         logits: [rows, labels].
-        labels: [rows] int; rows of -1 or -100 (unlabelled) are left out.
+        labels: [rows] int; rows of -1 or -100 (unlabeled) are left out.
 
     Raises:
-        DataError: no row is labelled.
+        DataError: no row is labeled.
     """
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-    logits, labels = _labelled(logits, labels, labels >= 0)
+    logits, labels = _labeled(logits, labels, labels >= 0)
     predictions = logits.argmax(1)
     return {
         "accuracy": float(accuracy_score(labels, predictions)),
@@ -59,7 +59,7 @@ def regression_metrics(predictions: np.ndarray, labels: np.ndarray) -> dict[str,
     """Pearson's and Spearman's correlation (0 where one side is constant) and the mean squared error; [rows] each."""
     from scipy.stats import pearsonr, spearmanr
 
-    predictions, labels = _labelled(predictions, labels, np.isfinite(labels))
+    predictions, labels = _labeled(predictions, labels, np.isfinite(labels))
     constant = len(labels) < 2 or predictions.std() < 1e-9 or labels.std() < 1e-9
     return {
         "pearson": 0.0 if constant else float(pearsonr(predictions, labels).statistic),
@@ -124,9 +124,9 @@ def cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return np.asarray((ours * theirs).sum(1) / np.maximum(lengths, 1e-12))
 
 
-def _labelled(logits: np.ndarray, labels: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _labeled(logits: np.ndarray, labels: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if not known.any():
-        raise DataError("Nothing to score: no row has a label. Choose a labelled --split.")
+        raise DataError("Nothing to score: no row has a label. Choose a labeled --split.")
     return logits[known], labels[known]
 
 

@@ -69,7 +69,7 @@ class Baseline:
 
 
 class WordCounts:
-    """Words and pairs of words, weighted by tf-idf; for tagging what a word and its neighbours look like.
+    """Words and pairs of words, weighted by tf-idf; for tagging what a word and its neighbors look like.
 
     Args:
         vocabulary: {n-gram or feature: column}.
@@ -167,7 +167,7 @@ def _as_they_are(features: list[str]) -> list[str]:
 
 
 def _word_features(sentences: Sequence[Sequence[str]]) -> Iterator[list[str]]:
-    """For each word: itself, its neighbours, its beginning and end, how it is written."""
+    """For each word: itself, its neighbors, its beginning and end, how it is written."""
     for words in sentences:
         low = ["<", *(word.lower() for word in words), ">"]
         for place, word in enumerate(words, 1):

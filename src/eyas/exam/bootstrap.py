@@ -47,7 +47,7 @@ def sums(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray
     """What each text adds to the score, so that the score of any sample of texts can be had.
 
     Args:
-        logits, labels: as for `task_metrics`, all texts labelled.
+        logits, labels: as for `task_metrics`, all texts labeled.
         lengths: [texts] words of each, ones where the task is not tagging.
 
     Returns:
@@ -70,8 +70,8 @@ def _tags(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarra
 
 
 def _moments(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    # Standardised, which changes no correlation: float32 could not tell large numbers apart.
-    x, y = _standardised(logits.reshape(-1)), _standardised(labels)
+    # Standardized, which changes no correlation: float32 could not tell large numbers apart.
+    x, y = _standardized(logits.reshape(-1)), _standardized(labels)
     return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], 1)
 
 
@@ -80,9 +80,9 @@ def _label_counts(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: n
     return np.stack([(found & gold).sum(1), found.sum(1), gold.sum(1)], 1).astype(np.float64)
 
 
-def _standardised(values: np.ndarray) -> np.ndarray:
-    centred = values.astype(np.float64) - values.mean(dtype=np.float64)
-    return np.asarray(centred / max(float(centred.std()), 1e-12))
+def _standardized(values: np.ndarray) -> np.ndarray:
+    centered = values.astype(np.float64) - values.mean(dtype=np.float64)
+    return np.asarray(centered / max(float(centered.std()), 1e-12))
 
 
 def score(metric: str, total: np.ndarray) -> np.ndarray:

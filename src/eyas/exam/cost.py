@@ -46,7 +46,7 @@ def open_model(folder: Path, threads: int = 1) -> "Predicts":
 def measure_costs(
     folders: Mapping[str, Path], reference: str, texts: Texts, rounds: int = 3, threads: int = 1
 ) -> dict[str, dict[str, float | None]]:
-    """Cost of each model: batch size 1, tokenisation counted in.
+    """Cost of each model: batch size 1, tokenization counted in.
 
     Args:
         folders: {name: what runs}.
@@ -157,7 +157,7 @@ def _memory(folder: str, texts: Texts, threads: int) -> dict[str, float | None]:
 
 
 def _energy(model: "Predicts", feeds: list[tuple[list[str], list[str] | None]]) -> float | None:
-    """Of the whole processor, idle share and neighbours counted in."""
+    """Of the whole processor, idle share and neighbors counted in."""
     try:
         before = int(RAPL.read_text())
     except OSError:

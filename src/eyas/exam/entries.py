@@ -1,4 +1,4 @@
-"""A data set of an exam with its teacher: loaded once, labelled once, kept in memory between trials."""
+"""A data set of an exam with its teacher: loaded once, labeled once, kept in memory between trials."""
 
 import hashlib
 import json
@@ -11,10 +11,10 @@ from datasets import Dataset
 
 from eyas.data.datasets import (
     data_fingerprint,
-    is_labelled,
+    is_labeled,
     is_pair,
     load_data,
-    load_unlabelled,
+    load_unlabeled,
 )
 from eyas.data.readers import inputs_of
 from eyas.data.task_data import TaskData
@@ -54,12 +54,12 @@ class Loaded:
 
     data: TaskData
     teacher: AlignedTeacher
-    unlabelled: Dataset | None
+    unlabeled: Dataset | None
     settings: TransferSettings
 
     @property
     def split(self) -> str:
-        return "test" if "test" in self.data and is_labelled(self.data["test"]).any() else "validation"
+        return "test" if "test" in self.data and is_labeled(self.data["test"]).any() else "validation"
 
     @property
     def task(self) -> Task:
@@ -68,7 +68,7 @@ class Loaded:
     @cached_property
     def texts(self) -> Dataset:
         """All that the teacher labels for training."""
-        return transfer_set(self.data, self.teacher, self.unlabelled, self.settings)
+        return transfer_set(self.data, self.teacher, self.unlabeled, self.settings)
 
     @cached_property
     def transfer(self) -> Dataset:
@@ -100,7 +100,7 @@ def prepare(entry: DataPlan) -> DatasetFacts:
         fingerprint=_fingerprint(loaded, loaded.transfer),
         data_key=_fingerprint(loaded, data["train"])[:12],
         split=loaded.split,
-        rows={**counts, "unlabelled": 0, **counts_of(loaded.transfer)},
+        rows={**counts, "unlabeled": 0, **counts_of(loaded.transfer)},
         texts=sample(data["validation"], COST_TEXTS),
     )
 
@@ -129,10 +129,10 @@ def _load(entry: str) -> Loaded:
     data = load_data(plan.source, plan.columns)
     teacher = Teacher(plan.teacher)
     data = data.with_labels_of(teacher.label_names, plan.label_map)
-    unlabelled = None
-    if plan.unlabelled:
-        unlabelled = load_unlabelled(plan.unlabelled, Columns(plan.text, plan.text_pair), teacher.task.is_tagging)
-    return Loaded(data, align(teacher, data, plan.label_map), unlabelled, plan.transfer)
+    unlabeled = None
+    if plan.unlabeled:
+        unlabeled = load_unlabeled(plan.unlabeled, Columns(plan.text, plan.text_pair), teacher.task.is_tagging)
+    return Loaded(data, align(teacher, data, plan.label_map), unlabeled, plan.transfer)
 
 
 @lru_cache(maxsize=4)

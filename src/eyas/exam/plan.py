@@ -33,14 +33,14 @@ class DataPlan(Columns, TransferSettings):
         source: as for `load_data`.
         name: how it is called on the page; by default the last part of `source`.
         teacher: a fine-tuned classifier; by default the plan's.
-        unlabelled: more texts for the teacher to label, as for `load_unlabelled`.
+        unlabeled: more texts for the teacher to label, as for `load_unlabeled`.
         label_map: {teacher's label name: data's}, where they can't be matched otherwise.
     """
 
     source: str
     name: str = ""
     teacher: str = ""
-    unlabelled: tuple[str, ...] = ()
+    unlabeled: tuple[str, ...] = ()
     augment: tuple[str, ...] = ()
     label_map: dict[str, str] | None = None
 
@@ -56,7 +56,7 @@ class DataPlan(Columns, TransferSettings):
             raise ValueError(f"no task {value!r}, expected one of {', '.join(KINDS)}")
         return value
 
-    @field_validator("unlabelled", "augment", "select", mode="before")
+    @field_validator("unlabeled", "augment", "select", mode="before")
     @classmethod
     def _one_of_them(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
@@ -86,7 +86,7 @@ class DataPlan(Columns, TransferSettings):
         """
         if not taught:
             return describe_transfer(TransferSettings(mixup=self.mixup))
-        more = f"unlabelled {', '.join(Path(source).name for source in self.unlabelled)}" if self.unlabelled else ""
+        more = f"unlabeled {', '.join(Path(source).name for source in self.unlabeled)}" if self.unlabeled else ""
         return ", ".join(filter(None, [more, describe_transfer(self.transfer)]))
 
 

@@ -182,7 +182,7 @@ def _searched(trial: Trial) -> tuple[str, ...]:
 
 
 def _prepared(worker: LocalWorker | ThisProcess, entry: DataPlan) -> DatasetFacts:
-    logger.info("%s: reading the data, labelling it with %s.", entry.name, entry.teacher)
+    logger.info("%s: reading the data, labeling it with %s.", entry.name, entry.teacher)
     facts = worker.call(prepare, entry)
     if isinstance(facts, Failure):
         raise EyasError(f"Data set {entry.name}: {facts.error}")

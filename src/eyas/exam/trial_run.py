@@ -14,7 +14,7 @@ from datasets import Dataset
 
 from eyas.data.datasets import (
     ids_of,
-    is_labelled,
+    is_labeled,
     label_names,
     labels_of,
     task_of,
@@ -57,7 +57,7 @@ def run_trial(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
     model = open_model(folder / SHIPPED)
     order = loaded.teacher.order if trial.kind == "teacher" else None
     split = loaded.data[loaded.split]
-    split = split.select(np.flatnonzero(is_labelled(split)))
+    split = split.select(np.flatnonzero(is_labeled(split)))
     task, labels, lengths = loaded.task, labels_of(split), word_counts_of(split)
     logits = _logits(model, split, order)
     theirs = loaded.teacher.label(loaded.data[loaded.split]).logits_of(split)
@@ -114,7 +114,7 @@ def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
         settings, train = student_settings(trial, loaded), len(loaded.data["train"])
         texts = len(loaded.transfer) if trial.is_taught else train
         learned = {"transfer_texts": texts, "steps": training_steps(settings, texts, train)}
-        source = distill(loaded.teacher, loaded.data, folder / STUDENT, settings, loaded.unlabelled)
+        source = distill(loaded.teacher, loaded.data, folder / STUDENT, settings, loaded.unlabeled)
     parity = export_model(
         source,
         folder / SHIPPED,

@@ -77,7 +77,7 @@ def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
         out = folder / f"try-{attempt.number}"
         settings = student_settings(apply(trial, _suggest(attempt, trial, width)), loaded)
         try:
-            distill(loaded.teacher, loaded.data, out, settings, loaded.unlabelled, callbacks=[Prune()])
+            distill(loaded.teacher, loaded.data, out, settings, loaded.unlabeled, callbacks=[Prune()])
             scored = [entry for entry in read_history(out) if "eval_score" in entry]
             last = max(entry["stage"] for entry in scored)  # of which the student is the best checkpoint
             return max(float(entry["eval_score"]) for entry in scored if entry["stage"] == last)

@@ -29,7 +29,7 @@ from eyas.training.folders import SAMPLE_FILE
 
 logger = logging.getLogger("eyas")
 
-# There while a graph is converted that is not to be quantised.
+# There while a graph is converted that is not to be quantized.
 FP32 = "fp32.onnx"
 SELF_TEST_TEXTS = 8
 SMALLEST_AGREEMENT = {"fp32": 1.0, "half": 0.98, "int8": 0.98}
@@ -53,7 +53,7 @@ def export_model(
     Args:
         model: the folder of a trained classifier.
         out: gets model.onnx, tokenizer.json, manifest.json and README.md.
-        int8: quantise to int8, about a quarter of the size.
+        int8: quantize to int8, about a quarter of the size.
         texts: real texts (1-tuples, or pairs; of a tagger 1-tuples of lists of words) for the parity check; by default
             the validation sample in `model`.
         min_agreement: smallest share of answers that are the model's (of a regression, of its variance that is kept);

@@ -89,7 +89,7 @@ FLAGS = {
     "architecture": "--student",
     "recipe": "--recipe",
     "recipe_options": "--option",
-    "unlabelled": "--unlabelled",
+    "unlabeled": "--unlabeled",
     **{name: flag_of(name, option) for kind in KINDS_OF_SETTINGS for name, option in options_of(kind).items()},
     "seed": "--seed",
     "live": "--live",

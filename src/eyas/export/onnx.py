@@ -21,7 +21,7 @@ from eyas.export.graphs import kept_graph
 from eyas.models import is_student
 
 OPSET = 20
-# A matrix product smaller than this is faster in fp32 than the nodes that quantise its input.
+# A matrix product smaller than this is faster in fp32 than the nodes that quantize its input.
 SMALLEST_INT8_WEIGHT = 8192
 # Of a configuration, what does not change the graph.
 ANY_MODEL = {"_name_or_path", "id2label", "label2id", "transformers_version"}
@@ -50,14 +50,14 @@ def write_onnx(model: Any, names: list[str], path: Path, int8: bool = False) -> 
     Args:
         model: a classifier of texts or words in eval mode, on the CPU.
         names: the graph's inputs, each [batch, length] int64.
-        int8: quantise weights (int8, dynamic activations) and the embedding table.
+        int8: quantize weights (int8, dynamic activations) and the embedding table.
     """
     with _quiet():
         graph = kept_graph(_form(model, names), lambda: _convert(model, names))
         onnx.save(_with_weights(graph, model), path)
         _fold_constants(path)
         if int8:
-            _quantise(path)
+            _quantize(path)
     return path
 
 
@@ -131,15 +131,15 @@ def _fold_constants(path: Path) -> None:
     onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
 
 
-def _quantise(path: Path) -> None:
+def _quantize(path: Path) -> None:
     model = onnx.load(path)
     graph = model.graph
-    del graph.value_info[:]  # shapes of before the quantiser turns Gemm into MatMul; it infers its own
+    del graph.value_info[:]  # shapes of before the quantizer turns Gemm into MatMul; it infers its own
     sizes = {weight.name: int(np.prod(weight.dims)) for weight in graph.initializer}
     small = [
         name
         for node in graph.node
-        for name in (node.name, f"{node.name}_MatMul")  # what the quantiser calls a Gemm
+        for name in (node.name, f"{node.name}_MatMul")  # what the quantizer calls a Gemm
         if node.op_type in ("MatMul", "Gemm") and sizes.get(node.input[1], 0) < SMALLEST_INT8_WEIGHT
     ]
     quantize_dynamic(
@@ -156,7 +156,7 @@ def _quantise(path: Path) -> None:
 
 @contextmanager
 def _eager_attention(model: Any) -> Iterator[None]:
-    """sdpa exports guards that no optimiser fuses."""
+    """sdpa exports guards that no optimizer fuses."""
     before = model.config._attn_implementation
     if before != "eager" and not is_student(model):
         model.set_attn_implementation("eager")
@@ -169,7 +169,7 @@ def _eager_attention(model: Any) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter and the quantiser tell their progress to the root logger and to stdout."""
+    """The exporter and the quantizer tell their progress to the root logger and to stdout."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -7,7 +7,7 @@ from eyas.models.objective import task_loss
 
 
 class HardLabelLoss(Loss):
-    """The task's own objective with the gold labels, mean over the labelled rows; 0 in a batch without any.
+    """The task's own objective with the gold labels, mean over the labeled rows; 0 in a batch without any.
 
     Cross-entropy (over every aspect), squared error, or binary cross-entropy; of a student with a CRF the negative
     log-likelihood of the sequence, which it gives itself.

@@ -1,4 +1,4 @@
-"""A linear-chain conditional random field over tags (Lafferty et al. 2001), vectorised over the batch."""
+"""A linear-chain conditional random field over tags (Lafferty et al. 2001), vectorized over the batch."""
 
 from collections.abc import Callable
 

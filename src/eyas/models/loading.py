@@ -105,7 +105,7 @@ def load_masked_lm(source: str | Path) -> tuple[PreTrainedModel, Any]:
         f"{name} is a {architectures[0]}, expected a masked language model (BertForMaskedLM, RobertaForMaskedLM ...)"
     )
     if "MaskedLM" not in architectures[0] and "ForPreTraining" not in architectures[0]:
-        raise ModelError(f"{wrong}. Without one, use --augment neighbours.")
+        raise ModelError(f"{wrong}. Without one, use --augment neighbors.")
     model, info = _from_pretrained(AutoModelForMaskedLM, source, output_loading_info=True)
     if info["missing_keys"]:
         raise ModelError(f"{wrong}: it has no weights for {', '.join(sorted(info['missing_keys'])[:4])}.")

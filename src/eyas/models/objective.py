@@ -10,7 +10,7 @@ from eyas.tasks import Kind, Task
 
 
 def task_loss(task: Task, logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean over the labelled rows; 0 in a batch without any.
+    """Mean over the labeled rows; 0 in a batch without any.
 
     Args:
         logits: [rows, outputs], for tagging [..., tags].

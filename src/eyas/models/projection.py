@@ -172,11 +172,11 @@ def _factors(product: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 def _fit_norm(norm: Any, seen: Seen, basis: Tensor) -> None:
-    """Weight and bias that bring normalised projected inputs nearest to projected outputs, element by element."""
+    """Weight and bias that bring normalized projected inputs nearest to projected outputs, element by element."""
     given, wanted = (values @ basis for values in seen)
     given = F.layer_norm(given, given.shape[-1:])
-    centred = given - given.mean(0)
-    weight = (centred * (wanted - wanted.mean(0))).sum(0) / centred.square().sum(0).clamp(min=1e-6)
+    centered = given - given.mean(0)
+    weight = (centered * (wanted - wanted.mean(0))).sum(0) / centered.square().sum(0).clamp(min=1e-6)
     norm.weight.copy_(weight)
     norm.bias.copy_(wanted.mean(0) - weight * given.mean(0))
 

@@ -24,7 +24,7 @@ class StaticEncoder(TextEncoder):
 
 
 class WindowEncoder(TokenEncoder):
-    """The word and its neighbours, then a hidden layer (Collobert et al. 2011, section 3.3.1)."""
+    """The word and its neighbors, then a hidden layer (Collobert et al. 2011, section 3.3.1)."""
 
     def __init__(self, config: StaticConfig, input_size: int) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ import pandas as pd
 
 alt.data_transformers.disable_max_rows()
 
-# Okabe & Ito's colours, which colour-blind readers can tell apart.
+# Okabe & Ito's colors, which color-blind readers can tell apart.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#7F7F7F"]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
 
@@ -47,7 +47,7 @@ def pareto(table: pd.DataFrame) -> Any:
         x=x,
         y=y,
         size=alt.Size("megabytes:Q", title="size, MB", scale=alt.Scale(type="sqrt", range=[50, 900])),
-        color=alt.Color("model:N", title="model", sort=models, scale=_colours(models)),
+        color=alt.Color("model:N", title="model", sort=models, scale=_colors(models)),
         shape=alt.Shape("learned:N", title="recipe", sort=learned, scale=alt.Scale(domain=learned, range=SHAPES)),
         tooltip=[
             alt.Tooltip("title:N", title="model"),
@@ -86,7 +86,7 @@ def learning_curves(rows: pd.DataFrame) -> Any:
         .encode(
             x=alt.X("step:Q", title="step"),
             y=alt.Y("score:Q", scale=alt.Scale(zero=False), axis=alt.Axis(format=".1~%"), title="validation score"),
-            color=alt.Color("model:N", scale=_colours(list(dict.fromkeys(rows["model"]))), title="model"),
+            color=alt.Color("model:N", scale=_colors(list(dict.fromkeys(rows["model"]))), title="model"),
             strokeDash=alt.StrokeDash("recipe:N", title="recipe", legend=alt.Legend(symbolType="stroke")),
             detail="title:N",
             tooltip=["title:N", "step:Q", alt.Tooltip("score:Q", format=".1%")],
@@ -96,7 +96,7 @@ def learning_curves(rows: pd.DataFrame) -> Any:
     )
 
 
-def _colours(models: list[str]) -> alt.Scale:
+def _colors(models: list[str]) -> alt.Scale:
     if len(models) <= len(PALETTE):
         return alt.Scale(domain=models, range=PALETTE[: len(models)])
     return alt.Scale(domain=models, scheme="tableau20")

@@ -63,7 +63,7 @@ def _figures(found: dict[str, Any]) -> str:
         ): f"{found['score']:.1%}, mean of {found['seeds']} seeds; this one is seed {found['seed']}",
         "share of the teacher's score": f"{found['retention']:.1%}",
         "agreement with the teacher": f"{found['agreement']:.1%}",
-        "latency of one text": f"{found['latency_ms']:.3f} ms, tokenisation counted in",
+        "latency of one text": f"{found['latency_ms']:.3f} ms, tokenization counted in",
         "speed": f"{found['times_faster']:,.1f} times the teacher in fp32",
     }
     rows = "".join(f"| {name} | {value} |\n" for name, value in figures.items())

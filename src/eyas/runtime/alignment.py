@@ -110,7 +110,7 @@ class WordEncoder:
         return known
 
     def windows(self, sentences: Sequence[Sequence[str]], max_length: int) -> Iterator[Window]:
-        """Parts of at most `max_length` tokens; neighbours overlap, and a word is read far from the edges.
+        """Parts of at most `max_length` tokens; neighbors overlap, and a word is read far from the edges.
 
         A question stands before every part, where it leaves half of the room.
         """

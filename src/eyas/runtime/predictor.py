@@ -28,7 +28,7 @@ Run = Callable[[dict[str, np.ndarray]], np.ndarray]
 class Predictor(PredictMixin):
     """Runs a folder that `eyas export` wrote.
 
-    Texts go through the model one at a time, so the answer for a text never depends on its neighbours, not even
+    Texts go through the model one at a time, so the answer for a text never depends on its neighbors, not even
     in int8; batching brings small students nothing on a CPU.
 
     Args:

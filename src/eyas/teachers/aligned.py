@@ -58,7 +58,7 @@ class AlignedTeacher:
         return AlignedTeacher(label_texts(self.teacher, texts, cache), self.order)
 
     def logits_of(self, rows: Dataset) -> np.ndarray:
-        """[rows, labels] float32 for labelled texts, from the cache; a live teacher labels them first."""
+        """[rows, labels] float32 for labeled texts, from the cache; a live teacher labels them first."""
         cached = self.teacher if isinstance(self.teacher, CachedTeacher) else label_texts(self.teacher, rows)
         logits: np.ndarray = cached.logits(ids_of(rows)).numpy()[:, self.order]
         return logits

@@ -70,7 +70,7 @@ class CachedTeacher:
         """[rows, labels] float32 for [rows] int64 ids; for tagging [words of all rows, tags].
 
         Raises:
-            CacheError: an id that was not labelled.
+            CacheError: an id that was not labeled.
         """
         found = np.searchsorted(self._ids, ids).clip(max=max(len(self._ids) - 1, 0))
         unknown = self._ids[found] != ids if len(self._ids) else np.ones(len(ids), bool)
@@ -133,8 +133,8 @@ def label_texts(teacher: "Teacher", dataset: "Dataset", folder: str | Path | Non
     if waiting:
         done = len(order) - sum(min(ROWS_PER_SHARD, len(order) - start) for start in waiting)
         if done:
-            logger.info("%s of %s texts are labelled already; going on.", f"{done:,}", f"{len(order):,}")
-        with progress("labelling", len(order) - done, "texts") as advance:
+            logger.info("%s of %s texts are labeled already; going on.", f"{done:,}", f"{len(order):,}")
+        with progress("labeling", len(order) - done, "texts") as advance:
             for start in waiting:
                 _label_shard(teacher, dataset, order[start : start + ROWS_PER_SHARD], _shard(path, start))
                 advance(min(ROWS_PER_SHARD, len(order) - start))

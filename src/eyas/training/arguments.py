@@ -64,5 +64,5 @@ def with_precision(arguments: dict[str, Any], architecture: str) -> dict[str, An
 
 
 def steps_of_a_pass(arguments: DistillationArguments, rows: int) -> int:
-    """Steps of the optimiser that one pass over `rows` texts takes."""
+    """Steps of the optimizer that one pass over `rows` texts takes."""
     return math.ceil(math.ceil(rows / arguments.train_batch_size) / arguments.gradient_accumulation_steps)

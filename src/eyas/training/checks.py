@@ -81,7 +81,7 @@ def check_recipe(
     pair: bool = False,
     teacher: Teacher | None = None,
 ) -> None:
-    """Refuse a recipe that can't teach such a student, before any text is labelled.
+    """Refuse a recipe that can't teach such a student, before any text is labeled.
 
     Args:
         name: of the recipe.

@@ -34,7 +34,7 @@ def distill(
     data: DatasetDict,
     out: str | Path,
     settings: DistillSettings | None = None,
-    unlabelled: Dataset | None = None,
+    unlabeled: Dataset | None = None,
     cache: str | Path | None = None,
     overwrite: bool = False,
     record: dict[str, Any] | None = None,
@@ -49,7 +49,7 @@ def distill(
 
     Args:
         data: as from `load_data`.
-        unlabelled: more texts for the transfer set, as from `load_unlabelled`.
+        unlabeled: more texts for the transfer set, as from `load_unlabeled`.
         cache: the folder for the teacher's logits; by default found by fingerprint.
         record: what to note in `eyas.json` about where teacher and data came from.
         callbacks: as in transformers.
@@ -75,7 +75,7 @@ def distill(
     else:
         check_losses([loss for stage in stages for loss in stage.losses], StudentKind.of(start[0]), task)
     aligned = align(teacher, data, settings.label_map)
-    texts = transfer_set(data, aligned, unlabelled, settings.transfer)
+    texts = transfer_set(data, aligned, unlabeled, settings.transfer)
     output = OutputFolder(
         out,
         {

@@ -14,7 +14,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from eyas.data.datasets import data_fingerprint, is_labelled, labels_of, task_of
+from eyas.data.datasets import data_fingerprint, is_labeled, labels_of, task_of
 from eyas.errors import ModelError
 from eyas.evaluation.evaluate import aligned_logits
 from eyas.evaluation.metrics import task_metrics
@@ -53,7 +53,7 @@ def finish(model: EnsembleForSequenceClassification, tokenizer: Any, validation:
 
 def fit_weights(model: EnsembleForSequenceClassification, tokenizer: Any, rows: Dataset) -> None:
     """Set the members' weights, all above 0 and their sum 1, to the lowest loss on `rows`."""
-    rows = rows.select(np.flatnonzero(is_labelled(rows)))
+    rows = rows.select(np.flatnonzero(is_labeled(rows)))
     task, labels = task_of(rows), torch.from_numpy(labels_of(rows))
     logits = member_logits(model, tokenizer, rows)
     raw = torch.zeros(len(logits), requires_grad=True)
@@ -80,7 +80,7 @@ def prune_ensemble(
     """Write the smallest set of members whose score on `rows` is within `tolerance` of all members'.
 
     Args:
-        rows: labelled validation texts, not those of a test.
+        rows: labeled validation texts, not those of a test.
         tolerance: of the score, such as 0.002.
 
     Returns:
@@ -126,7 +126,7 @@ def join(
 
     Args:
         combination: one of `COMBINATIONS`.
-        rows: labelled validation texts; needed for `weights`.
+        rows: labeled validation texts; needed for `weights`.
 
     Raises:
         ModelError: fewer than two members, one that is no single student, or members with other vocabularies, word

@@ -14,7 +14,7 @@ class LazyAdamW(torch.optim.Optimizer):
     Rows without a gradient keep their moments, as in `torch.optim.SparseAdam`; tables have no weight decay.
     """
 
-    # accelerate leaves it as it is: its wrapper looks for a package on the disk in every step, and this optimiser is
+    # accelerate leaves it as it is: its wrapper looks for a package on the disk in every step, and this optimizer is
     # for one process without loss scaling, where a wrapper has nothing to do.
     _is_accelerate_prepared = True
     step_was_skipped = False

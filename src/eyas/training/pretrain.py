@@ -53,7 +53,7 @@ def pretrain_student(
     Goes on where it was interrupted, like `distill`; the vectors are computed once and kept.
 
     Args:
-        texts: as from `load_unlabelled`, single texts.
+        texts: as from `load_unlabeled`, single texts.
         settings: `recipe` is sra by default; of other recipes, the stages that compare layers.
         cache: the folder for the teacher's vectors; by default found by fingerprint.
         record: what to note in `eyas.json`.

@@ -51,15 +51,15 @@ class DistillationRun:
     ) -> None:
         self.teacher, self.data, self.settings, self.stages = teacher, data, settings, list(stages)
         self.texts, self.start = texts, start
-        self.labelled: AlignedTeacher | None = None
+        self.labeled: AlignedTeacher | None = None
 
     def prepare(self, cache: str | Path | None = None) -> None:
         """Label the texts, where a stage or a selection asks for logits alone, and choose among them."""
         asks = any(stage.needs_teacher and not stage.needs_layers for stage in self.stages)
         transfer = self.settings.transfer
         if transfer.select or (asks and not self.settings.live and not transfer.smoothing):
-            self.labelled = self.teacher.label(self.texts, cache)
-            self.texts = chosen_texts(self.texts, self.data, self.labelled, transfer)
+            self.labeled = self.teacher.label(self.texts, cache)
+            self.texts = chosen_texts(self.texts, self.data, self.labeled, transfer)
 
     def train(self, label_names: list[str], folder: Path, callbacks: Sequence[TrainerCallback] = ()) -> None:
         """Train the student, who calls the labels `label_names`, through all stages; write it to `folder`."""
@@ -114,7 +114,7 @@ class DistillationRun:
         """Nobody, the logits on disk, or the teacher itself."""
         if not stage.needs_teacher:
             return None
-        return self.teacher if self.settings.live or stage.needs_layers or self.labelled is None else self.labelled
+        return self.teacher if self.settings.live or stage.needs_layers or self.labeled is None else self.labeled
 
 
 @contextmanager

@@ -53,7 +53,7 @@ class DistillationTrainer(AtomicCheckpoints):
     Args:
         model: the student.
         args: settings; see `DistillationArguments`.
-        train_dataset: as from `load_data`; rows with label -1 are unlabelled.
+        train_dataset: as from `load_data`; rows with label -1 are unlabeled.
         eval_dataset: what the student is scored on, of the same form; of several, the mean score chooses.
         processing_class: the student's tokenizer.
         losses: the terms of the objective; by default the hard labels alone.

@@ -12,7 +12,7 @@ from eyas.transfer.texts import (
     sources_of,
     transfer_set,
 )
-from eyas.transfer.unlabelled import most_alike, new_texts
+from eyas.transfer.unlabeled import most_alike, new_texts
 
 __all__ = [
     "METHODS",

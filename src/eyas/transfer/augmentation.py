@@ -26,7 +26,7 @@ from eyas.progress import progress
 from eyas.teachers.aligned import AnyTeacher, live
 from eyas.transfer.doubts import Doubts
 from eyas.transfer.masked_lm import MaskedLM
-from eyas.transfer.neighbours import Neighbours, Vocabulary
+from eyas.transfer.neighbors import Neighbors, Vocabulary
 from eyas.transfer.perturb import Perturbation, count_words
 from eyas.transfer.words import Words, texts_as_words
 
@@ -52,7 +52,7 @@ class Augmentation:
     Args:
         method: a key of `METHODS`.
         per_text: variants of each text; those that are alike count once.
-        source: `masked-lm`: a masked language model; `neighbours`: a file of word vectors, by default the teacher's
+        source: `masked-lm`: a masked language model; `neighbors`: a file of word vectors, by default the teacher's
             own; `doubts`: a student; `tang`: nothing.
     """
 
@@ -88,10 +88,10 @@ def _tang(source: str, texts: Dataset, teacher: AnyTeacher) -> Method:
     return Perturbation(count_words(texts), mask)
 
 
-def _neighbours(source: str, texts: Dataset, teacher: AnyTeacher) -> Method:
+def _neighbors(source: str, texts: Dataset, teacher: AnyTeacher) -> Method:
     if source:
-        return Neighbours(Vocabulary.of_file(source))
-    return Neighbours(_words_of(teacher, texts))
+        return Neighbors(Vocabulary.of_file(source))
+    return Neighbors(_words_of(teacher, texts))
 
 
 def _masked_lm(source: str, texts: Dataset, teacher: AnyTeacher) -> Method:
@@ -100,7 +100,7 @@ def _masked_lm(source: str, texts: Dataset, teacher: AnyTeacher) -> Method:
 
 def _doubts(source: str, texts: Dataset, teacher: AnyTeacher) -> Method:
     if task_of(texts).is_tagging or is_pair(texts):
-        raise ModelError("doubts is for single texts, not for pairs or tags. Use masked-lm, neighbours or tang.")
+        raise ModelError("doubts is for single texts, not for pairs or tags. Use masked-lm, neighbors or tang.")
     return Doubts(source, teacher, _words_of(teacher, texts))
 
 
@@ -111,7 +111,7 @@ def _words_of(teacher: AnyTeacher, texts: Dataset) -> Vocabulary:
 
 METHODS: dict[str, Callable[[str, Dataset, AnyTeacher], Method]] = {
     "tang": _tang,
-    "neighbours": _neighbours,
+    "neighbors": _neighbors,
     "masked-lm": _masked_lm,
     "doubts": _doubts,
 }
@@ -156,7 +156,7 @@ def augment(
     jobs = ((texts[chunk.start : chunk.start + ROWS_PER_CHUNK], chunk) for chunk in waiting)
     if waiting:
         method = METHODS[augmentation.method](augmentation.source, texts, teacher)
-        workers = processes if isinstance(method, Perturbation | Neighbours) else 1
+        workers = processes if isinstance(method, Perturbation | Neighbors) else 1
         with progress(str(augmentation), rows, "texts") as advance:
             for count in _run(_Maker(method, augmentation, seed), jobs, workers):
                 advance(count)
@@ -282,7 +282,7 @@ def identity(source: str) -> list[Any]:
 
 
 def write_texts(made: Dataset, texts: Dataset, path: Path) -> None:
-    """What was made of `texts` as JSON lines, each beside the text it was made of; `--unlabelled` reads them too."""
+    """What was made of `texts` as JSON lines, each beside the text it was made of; `--unlabeled` reads them too."""
     places = {number: place for place, number in enumerate(ids_of(texts).tolist())}
     columns = ["tokens"] if "tokens" in made.column_names else [n for n in ("text", "text_pair") if n in made.features]
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -13,7 +13,7 @@ from eyas.errors import ModelError
 from eyas.models.loading import input_length, load_classifier
 from eyas.runtime.alignment import WordEncoder, pad
 from eyas.teachers.aligned import AnyTeacher, aligned_by_name, live
-from eyas.transfer.neighbours import Vocabulary, replace_words
+from eyas.transfer.neighbors import Vocabulary, replace_words
 from eyas.transfer.words import Words
 
 TEXTS_PER_BATCH = 32
@@ -21,17 +21,17 @@ MAX_LENGTH = 128
 
 
 class Doubts:
-    """Replaces words by the neighbours that widen the gap between student and teacher most.
+    """Replaces words by the neighbors that widen the gap between student and teacher most.
 
     The paper moves a text's vectors along the gradient of ||S(x) - T(x)||^2, with a map between the vectors of
-    student and teacher. Here the words are the map: of a word's neighbours those are taken whose vectors, in student
+    student and teacher. Here the words are the map: of a word's neighbors those are taken whose vectors, in student
     and teacher, lie furthest along the two gradients. What comes out is text, which the teacher then labels.
 
     Args:
         student: a folder, distilled from the teacher.
         vocabulary: words that may stand for others.
         probability: of a word to be replaced.
-        best: how many of a word's neighbours are drawn from.
+        best: how many of a word's neighbors are drawn from.
 
     Raises:
         LabelError: the labels are not the teacher's.
@@ -64,11 +64,11 @@ class Doubts:
         return result
 
     def _candidates(self, texts: Sequence[Words]) -> list[list[list[str]]]:
-        """For each word its neighbours that widen the gap most."""
+        """For each word its neighbors that widen the gap most."""
         gradients = self._gradients([text.words for text in texts])
         result = []
         for text, of_models in zip(texts, gradients, strict=True):
-            near = [self.vocabulary.neighbours(word) for word in text.words]
+            near = [self.vocabulary.neighbors(word) for word in text.words]
             result.append([self._widest(others, [g[place] for g in of_models]) for place, others in enumerate(near)])
         return result
 

@@ -10,7 +10,7 @@ from datasets import Dataset
 from torch import Tensor
 from torch.nn import functional as F
 
-from eyas.data.datasets import is_labelled, labels_of, task_of
+from eyas.data.datasets import is_labeled, labels_of, task_of
 from eyas.models.classifier import Classifier
 from eyas.models.objective import task_loss
 from eyas.tasks import Task, softmax
@@ -44,7 +44,7 @@ class LearnedSelector:
             rows: new texts.
             theirs: [rows, labels] the teacher's logits, in the order of the student's labels.
             student: is trained on, in memory.
-            validation: labelled texts.
+            validation: labeled texts.
         """
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -58,7 +58,7 @@ class LearnedSelector:
         weights = torch.zeros(features.shape[1], requires_grad=True)
         policy = torch.optim.Adam([weights], lr=self.policy_rate)
         learner = torch.optim.Adam(student.model.parameters(), lr=self.student_rate)
-        held_out = validation.select(np.flatnonzero(is_labelled(validation)))
+        held_out = validation.select(np.flatnonzero(is_labeled(validation)))
         checks = self._checks(held_out, random)
         usual: float | None = None
         for _ in range(self.rounds):

@@ -10,7 +10,7 @@ import torch
 from eyas.models.loading import input_length, load_masked_lm
 from eyas.runtime.alignment import Pieces, WordEncoder, pad
 from eyas.teachers.live import autocast, fastest_device, fastest_dtype
-from eyas.transfer.neighbours import Vocabulary, replace_words, whole_words
+from eyas.transfer.neighbors import Vocabulary, replace_words, whole_words
 from eyas.transfer.words import Words, is_dense
 
 TOKENS_PER_BATCH = 8192
@@ -29,7 +29,7 @@ class _Masked(NamedTuple):
 
 
 class MaskedLM:
-    """Replaces words: those of one token by what the model predicts there, others by their static neighbours.
+    """Replaces words: those of one token by what the model predicts there, others by their static neighbors.
 
     Args:
         source: a folder or Hub name of a masked language model.
@@ -90,7 +90,7 @@ class MaskedLM:
                     several.append((number, word))
         self.vocabulary.learn({texts[number].words[word] for number, word in several})
         for number, word in several:
-            result[number][word] = self.vocabulary.neighbours(texts[number].words[word])
+            result[number][word] = self.vocabulary.neighbors(texts[number].words[word])
         for (number, word, *_), names in self._predicted(masked):
             result[number][word] = self._in_place_of(texts[number].words[word], names)
         return result

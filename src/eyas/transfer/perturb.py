@@ -18,7 +18,7 @@ class Perturbation:
     """Masks words, swaps words for others of their class, and cuts out n-grams.
 
     Each word is masked with one probability, and else with another replaced by a word of its class, drawn by
-    frequency; then, with a third, one to five neighbouring words are kept and the rest is dropped.
+    frequency; then, with a third, one to five neighboring words are kept and the rest is dropped.
 
     Args:
         counts: how often each word occurs in the texts that are augmented.

@@ -77,13 +77,13 @@ class Selection:
             task_of_folder(self.student)
 
 
-def select(texts: Dataset, data: DatasetDict, labelled: AlignedTeacher, selection: Selection) -> Dataset:
+def select(texts: Dataset, data: DatasetDict, labeled: AlignedTeacher, selection: Selection) -> Dataset:
     """`texts` with all of its training texts, and of the others those that the rule keeps.
 
     Args:
         texts: the transfer set; begins with the training texts.
         data: the splits; `learned` is rewarded on validation.
-        labelled: the teacher's logits of all of them.
+        labeled: the teacher's logits of all of them.
 
     Raises:
         DataError: there are no new texts.
@@ -91,11 +91,11 @@ def select(texts: Dataset, data: DatasetDict, labelled: AlignedTeacher, selectio
     train = np.arange(len(data["train"]))
     task, new = task_of(texts), np.arange(len(train), len(texts))
     if not len(new):
-        raise DataError(f"--select {selection.rule} chooses among new texts: give --unlabelled or --augment.")
+        raise DataError(f"--select {selection.rule} chooses among new texts: give --unlabeled or --augment.")
     rows = texts.select(new)
-    theirs = labelled.logits_of(rows)
+    theirs = labeled.logits_of(rows)
     if selection.rule == "same-label":
-        kept = _has_label_of_source(task, rows, theirs, labelled)
+        kept = _has_label_of_source(task, rows, theirs, labeled)
     else:
         scores = _scores(selection, task, rows, theirs, data["validation"])
         count = max(round(selection.share * len(new)), 1)
@@ -129,8 +129,8 @@ def _mean_of_rows(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.asarray(np.add.reduceat(values, starts) / lengths)
 
 
-def _has_label_of_source(task: Task, rows: Dataset, theirs: np.ndarray, labelled: AlignedTeacher) -> np.ndarray:
-    """[rows] bool: whether the teacher decides as for the text it was made of; unlabelled texts count as kept."""
-    sources = labelled.logits_of(Dataset.from_dict({"example_id": rows["source_id"]}))
+def _has_label_of_source(task: Task, rows: Dataset, theirs: np.ndarray, labeled: AlignedTeacher) -> np.ndarray:
+    """[rows] bool: whether the teacher decides as for the text it was made of; unlabeled texts count as kept."""
+    sources = labeled.logits_of(Dataset.from_dict({"example_id": rows["source_id"]}))
     same = task.decisions(theirs).argmax(1) == task.decisions(sources).argmax(1)
     return np.asarray(same.reshape(len(rows), -1).all(1))

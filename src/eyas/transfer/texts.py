@@ -1,4 +1,4 @@
-"""All the texts of a training: the training rows, unlabelled ones, and those made of the training rows."""
+"""All the texts of a training: the training rows, unlabeled ones, and those made of the training rows."""
 
 import logging
 from dataclasses import replace
@@ -16,13 +16,13 @@ from eyas.teachers.aligned import AlignedTeacher, AnyTeacher
 from eyas.transfer.augmentation import Augmentation, augment, identity
 from eyas.transfer.blending import Blend, Mixup, Smoothing, check_blend
 from eyas.transfer.selection import Selection, select
-from eyas.transfer.unlabelled import most_alike, new_texts
+from eyas.transfer.unlabeled import most_alike, new_texts
 
 logger = logging.getLogger("eyas")
 
 # So many training texts are few.
 FEW_TEXTS = 10_000
-DEFAULT_AUGMENT = ("neighbours:10",)
+DEFAULT_AUGMENT = ("neighbors:10",)
 
 
 def check_transfer(settings: TransferSettings, task: Task | None = None, pair: bool = False) -> None:
@@ -68,7 +68,7 @@ def blend_of(settings: TransferSettings, teacher: AlignedTeacher, tokenizer: Any
 def default_augment(data: DatasetDict, more_text: bool) -> tuple[str, ...]:
     """What the commands augment by where nobody says: see docs/transfer.md for the figures.
 
-    Neighbours for classification with few training texts, and nothing else: not where unlabelled text is given
+    Neighbors for classification with few training texts, and nothing else: not where unlabeled text is given
     (`more_text`), nor for the tasks and sizes that were not measured.
     """
     train = data["train"]
@@ -95,23 +95,23 @@ def with_default_augment(settings: DistillSettings, data: DatasetDict, more_text
 def transfer_set(
     data: DatasetDict,
     teacher: AnyTeacher,
-    unlabelled: Dataset | None = None,
+    unlabeled: Dataset | None = None,
     settings: TransferSettings | None = None,
 ) -> Dataset:
-    """The training rows, the unlabelled texts that are new, and what is made of the training rows; one schema.
+    """The training rows, the unlabeled texts that are new, and what is made of the training rows; one schema.
 
     Beside the columns of `data`, `method` says how a text came there ("" = training text) and `source_id` which
-    text it was made of (an unlabelled one of itself).
+    text it was made of (an unlabeled one of itself).
     """
     settings = settings or TransferSettings()
     check_transfer(settings, task_of(data["train"]), is_pair(data["train"]))
     train = data["train"]
     parts = []
-    if unlabelled is not None:
-        texts = new_texts(unlabelled, data)
-        if settings.most_unlabelled is not None:
-            texts = most_alike(texts, train, settings.most_unlabelled)
-        parts.append(_with_origin(without_labels(texts, task_of(train)), "unlabelled"))
+    if unlabeled is not None:
+        texts = new_texts(unlabeled, data)
+        if settings.max_unlabeled is not None:
+            texts = most_alike(texts, train, settings.max_unlabeled)
+        parts.append(_with_origin(without_labels(texts, task_of(train)), "unlabeled"))
     parts += [augment(train, text, teacher) for text in settings.augment or ()]
     if not parts:
         return train
@@ -121,10 +121,10 @@ def transfer_set(
     return texts
 
 
-def chosen_texts(texts: Dataset, data: DatasetDict, labelled: AlignedTeacher, settings: TransferSettings) -> Dataset:
+def chosen_texts(texts: Dataset, data: DatasetDict, labeled: AlignedTeacher, settings: TransferSettings) -> Dataset:
     """What the rules of `settings` keep of the transfer set."""
     for rule in settings.select:
-        texts = select(texts, data, labelled, Selection.parse(rule))
+        texts = select(texts, data, labeled, Selection.parse(rule))
     return texts
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from eyas.data.rows import UNLABELLED
+from eyas.data.rows import UNLABELED
 from eyas.text import SEPARATOR
 
 # Scripts that put no space between words: Thai, Lao, Burmese, Khmer, kana, Chinese characters. One sign is one word.
@@ -61,7 +61,7 @@ class Words:
     def replaced(self, words: dict[int, str]) -> "Words":
         """With other words in some places; what stands there has no tag any more."""
         chosen = tuple(words.get(place, word) for place, word in enumerate(self.words))
-        tags = tuple(UNLABELLED if place in words else tag for place, tag in enumerate(self.tags))
+        tags = tuple(UNLABELED if place in words else tag for place, tag in enumerate(self.tags))
         return Words(chosen, self.before, tags, self.fixed)
 
     def span(self, start: int, end: int) -> "Words":

@@ -21,11 +21,11 @@ _WORD = re.compile(r"\w+")
 # MinHash of word 3-grams: texts that share 9 of 10 are found with 97 %, half with 12 %, a third with 2 %.
 GRAM, BANDS, ROWS_PER_BAND = 3, 4, 5
 LENGTH_BINS = 10
-# So many words of the unlabelled texts are added to the training texts' counts, so that no word is impossible there.
+# So many words of the unlabeled texts are added to the training texts' counts, so that no word is impossible there.
 PRIOR = 1000
 
 
-def new_texts(unlabelled: Dataset, data: DatasetDict, near: bool = True) -> Dataset:
+def new_texts(unlabeled: Dataset, data: DatasetDict, near: bool = True) -> Dataset:
     """Each text once, without those that stand in `data`; says how many were left out.
 
     Args:
@@ -36,18 +36,18 @@ def new_texts(unlabelled: Dataset, data: DatasetDict, near: bool = True) -> Data
         DataError: single texts for pairs, or texts for tagged words, or the reverse; nothing is left.
     """
     train = data["train"]
-    if is_pair(train) != is_pair(unlabelled):
+    if is_pair(train) != is_pair(unlabeled):
         expected, found = ("pairs", "single texts") if is_pair(train) else ("single texts", "pairs")
-        raise DataError(f"The unlabelled texts are {found}, the data has {expected}. Name columns with --text.")
+        raise DataError(f"The unlabeled texts are {found}, the data has {expected}. Name columns with --text.")
     tagging = "tokens" in train.column_names
-    if tagging != ("tokens" in unlabelled.column_names):
+    if tagging != ("tokens" in unlabeled.column_names):
         expected, found = ("words", "texts") if tagging else ("texts", "words")
         raise DataError(
-            f"The unlabelled rows are {found}, the data has {expected}. Load them with "
-            f"load_unlabelled(..., tagging={tagging})."
+            f"The unlabeled rows are {found}, the data has {expected}. Load them with "
+            f"load_unlabeled(..., tagging={tagging})."
         )
-    ids, first = np.unique(ids_of(unlabelled), return_index=True)
-    dropped = {"repeated": len(unlabelled) - len(ids)}
+    ids, first = np.unique(ids_of(unlabeled), return_index=True)
+    dropped = {"repeated": len(unlabeled) - len(ids)}
     for name, rows in data.items():
         found_here = np.isin(ids, ids_of(rows))
         dropped[f"in {name}"] = int(found_here.sum())
@@ -55,14 +55,14 @@ def new_texts(unlabelled: Dataset, data: DatasetDict, near: bool = True) -> Data
     kept = np.sort(first)
     if near and len(kept) and not (is_pair(train) or _asks(train)):
         known = np.concatenate([near_keys(rows) for rows in data.values()])
-        repeated = are_near_duplicates(known, near_keys(unlabelled.select(kept)))
+        repeated = are_near_duplicates(known, near_keys(unlabeled.select(kept)))
         dropped["nearly like another"] = int(repeated.sum())
         kept = kept[~repeated]
     counts = ", ".join(f"{count:,} {why}" for why, count in dropped.items() if count)
-    logger.info("%s unlabelled texts%s.", f"{len(kept):,}", f" (left out: {counts})" if counts else "")
+    logger.info("%s unlabeled texts%s.", f"{len(kept):,}", f" (left out: {counts})" if counts else "")
     if not len(kept):
-        raise DataError(f"No unlabelled text is left: {counts}. Give other texts, or leave --unlabelled out.")
-    return unlabelled if len(kept) == len(unlabelled) else unlabelled.select(kept)
+        raise DataError(f"No unlabeled text is left: {counts}. Give other texts, or leave --unlabeled out.")
+    return unlabeled if len(kept) == len(unlabeled) else unlabeled.select(kept)
 
 
 def _asks(texts: Dataset) -> bool:
@@ -97,26 +97,26 @@ def _grams(text: str) -> list[bytes]:
     return [" ".join(run).encode() for run in zip(*(words[start:] for start in range(GRAM)), strict=False)]
 
 
-def most_alike(unlabelled: Dataset, train: Dataset, count: int) -> Dataset:
+def most_alike(unlabeled: Dataset, train: Dataset, count: int) -> Dataset:
     """The `count` texts most like the training texts, in length as in words.
 
     Each tenth of the training texts' lengths gets a tenth of the places; there the likeliest texts win, by how much
-    likelier their words are in training texts than in the unlabelled ones (Moore & Lewis 2010, with single words).
+    likelier their words are in training texts than in the unlabeled ones (Moore & Lewis 2010, with single words).
     """
-    if count >= len(unlabelled):
-        return unlabelled
-    lengths, scores = _lengths(unlabelled), _likeness(unlabelled, train)
+    if count >= len(unlabeled):
+        return unlabeled
+    lengths, scores = _lengths(unlabeled), _likeness(unlabeled, train)
     edges = np.quantile(_lengths(train), np.linspace(0, 1, LENGTH_BINS + 1)[1:-1])
     bins = np.searchsorted(edges, lengths, side="left")
-    chosen = np.zeros(len(unlabelled), dtype=bool)
+    chosen = np.zeros(len(unlabeled), dtype=bool)
     for number in range(LENGTH_BINS):
         rows = np.flatnonzero(bins == number)
         chosen[rows[np.argsort(-scores[rows], kind="stable")[: count // LENGTH_BINS]]] = True
     rest = np.flatnonzero(~chosen)
     missing = count - int(chosen.sum())
     chosen[rest[np.argsort(-scores[rest], kind="stable")[:missing]]] = True
-    logger.info("%s of %s unlabelled texts are most like the training texts.", f"{count:,}", f"{len(unlabelled):,}")
-    return unlabelled.select(np.flatnonzero(chosen))
+    logger.info("%s of %s unlabeled texts are most like the training texts.", f"{count:,}", f"{len(unlabeled):,}")
+    return unlabeled.select(np.flatnonzero(chosen))
 
 
 def _likeness(texts: Dataset, train: Dataset) -> np.ndarray:

@@ -24,7 +24,7 @@ class Vocabulary:
     Args:
         words: lower-case or not, as they are looked up.
         vectors: [words, size].
-        size: how many neighbours a word has.
+        size: how many neighbors a word has.
     """
 
     def __init__(self, words: Sequence[str], vectors: np.ndarray, size: int = 15) -> None:
@@ -40,7 +40,7 @@ class Vocabulary:
         table = cast(nn.Embedding, model.get_input_embeddings()).weight.detach().float().cpu().numpy()
         words = whole_words(tokenizer, known)
         if len(words) <= size:
-            raise ModelError(f"The tokenizer has {len(words)} whole words, too few for neighbours: give a vector file.")
+            raise ModelError(f"The tokenizer has {len(words)} whole words, too few for neighbors: give a vector file.")
         return cls(list(words), table[list(words.values())], size)
 
     @classmethod
@@ -48,10 +48,10 @@ class Vocabulary:
         """A file of word vectors; `wanted` are the words to read, by default all."""
         words, vectors = read_vectors(path, wanted)
         if len(words) <= size:
-            raise DataError(f"{path}: {len(words)} words, too few for {size} neighbours each.")
+            raise DataError(f"{path}: {len(words)} words, too few for {size} neighbors each.")
         return cls(words, vectors, size)
 
-    def neighbours(self, word: str) -> list[str]:
+    def neighbors(self, word: str) -> list[str]:
         """The nearest words by cosine, the nearest first, in the case of `word`; none for an unknown word."""
         known = word if word in self._index else word.lower()
         if known not in self._index:
@@ -62,7 +62,7 @@ class Vocabulary:
         return [other.capitalize() for other in found] if word[:1].isupper() and known != word else found
 
     def learn(self, words: Collection[str]) -> None:
-        """Find the neighbours of many words at once."""
+        """Find the neighbors of many words at once."""
         candidates = {w if w in self._index else w.lower() for w in words}
         rows = sorted(self._index[word] for word in candidates if word in self._index and word not in self._known)
         size = max(SIMILARITIES // len(self.words), 1)
@@ -76,11 +76,11 @@ class Vocabulary:
                 self._known[self.words[row]] = [self.words[place] for place in places]
 
 
-class Neighbours:
-    """Replaces words by their neighbours (the static half of TinyBERT's algorithm 1).
+class Neighbors:
+    """Replaces words by their neighbors (the static half of TinyBERT's algorithm 1).
 
     Args:
-        vocabulary: words and their neighbours.
+        vocabulary: words and their neighbors.
         probability: of a word to be replaced (0.4 in the paper).
     """
 
@@ -90,7 +90,7 @@ class Neighbours:
     def variants(self, texts: Sequence[Words], count: int, random: np.random.Generator) -> list[list[Words]]:
         """For each text `count` variants, some of them perhaps alike."""
         self.vocabulary.learn({word for text in texts for word in text.words})
-        near = self.vocabulary.neighbours
+        near = self.vocabulary.neighbors
         return [
             replace_words(text, [near(word) for word in text.words], self.probability, count, random) for text in texts
         ]
