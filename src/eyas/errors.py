@@ -22,7 +22,7 @@ class CacheError(EyasError):
 
 
 class OutputError(EyasError):
-    """The output folder cannot be used: not ours, in use, or not writable."""
+    """The output folder cannot be used: of something else, in use, or not writable."""
 
 
 class ExportError(EyasError):

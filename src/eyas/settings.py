@@ -243,7 +243,7 @@ class TrainingOptions(Settings):
     per_device_train_batch_size: Annotated[
         int | None, _training("Examples per step.", "--batch-size", min=1, default="64")
     ] = None
-    learning_rate: Annotated[float | None, _training("Highest learning rate.", min=0.0, default="by student")] = None
+    learning_rate: Annotated[float | None, _training("Highest learning rate.", min=1e-8, default="by student")] = None
 
     @property
     def arguments(self) -> dict[str, Any]:

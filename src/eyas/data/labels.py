@@ -133,8 +133,11 @@ def match_labels(
 
 def refuse(data_names: Sequence[str], model_names: Sequence[str], model: str) -> LabelError:
     """The error for label maps that could not be matched; shows both."""
-    ours, theirs = ({name.casefold(): name for name in names} for names in (data_names, model_names))
-    alone = [[names[key] for key in names if key not in others] for names, others in ((ours, theirs), (theirs, ours))]
+    in_data, in_model = ({name.casefold(): name for name in names} for names in (data_names, model_names))
+    alone = [
+        [names[key] for key in names if key not in others]
+        for names, others in ((in_data, in_model), (in_model, in_data))
+    ]
     if len(data_names) != len(model_names):
         return LabelError(
             f"The labels of the data and of the {model} do not fit.\n"
@@ -144,7 +147,9 @@ def refuse(data_names: Sequence[str], model_names: Sequence[str], model: str) ->
             f"{', '.join(alone[1][:10]) or 'none'}. Give both the same labels: take another {model}, or data that has "
             "them all in its training split."
         )
-    example = ",".join(f"{theirs}={ours}" for theirs, ours in zip(model_names, data_names, strict=False))
+    example = ",".join(
+        f"{model_name}={data_name}" for model_name, data_name in zip(model_names, data_names, strict=False)
+    )
     return LabelError(
         f"The labels of the data and of the {model} do not fit.\n"
         f"  data:    {_listing(data_names)}\n"
@@ -159,7 +164,7 @@ def parse_label_map(text: str) -> dict[str, str]:
     pairs = [part.split("=", 1) for part in text.split(",") if part.strip()]
     if not pairs or any(len(pair) != 2 for pair in pairs):
         raise LabelError(f"--label-map {text!r}: expected MODEL=DATA,MODEL=DATA, ...")
-    return {theirs.strip(): ours.strip() for theirs, ours in pairs}
+    return {model_name.strip(): data_name.strip() for model_name, data_name in pairs}
 
 
 def _listing(names: Sequence[str]) -> str:

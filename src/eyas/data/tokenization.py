@@ -201,7 +201,12 @@ def student_names(teacher: Any) -> dict[str, str]:
         PAD: (teacher.pad_token,),
         UNKNOWN: (teacher.unk_token,),
     }
-    return {theirs: ours for ours, several in pairs.items() for theirs in several if theirs}
+    return {
+        teacher_name: student_name
+        for student_name, several in pairs.items()
+        for teacher_name in several
+        if teacher_name
+    }
 
 
 # --- cutting: (model as in tokenizer.json, counts, special tokens, size) -> model -------------------------

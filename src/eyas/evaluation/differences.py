@@ -52,7 +52,7 @@ def differences(
     places = np.concatenate([np.arange(count) for count in each])[known] if len(each) else rows
     student, teacher = (softmax(task.decisions(logits)[known]) for logits in (student_logits, teacher_logits))
     gold = task.decided(labels)[known]
-    mine, theirs = student.argmax(1), teacher.argmax(1)
+    student_said, teacher_said = student.argmax(1), teacher.argmax(1)
     plain = [" ".join(text) if task.is_tagging else text for text in texts]
     slices = []
     for group, name, mask in _slices(plain, rows, gold, teacher.max(1), task.choices, known_words):
@@ -62,20 +62,20 @@ def differences(
                     "group": group,
                     "name": name,
                     "rows": int(mask.sum()),
-                    "student_accuracy": float((mine == gold)[mask].mean()),
-                    "teacher_accuracy": float((theirs == gold)[mask].mean()),
-                    "agreement": float((mine == theirs)[mask].mean()),
+                    "student_accuracy": float((student_said == gold)[mask].mean()),
+                    "teacher_accuracy": float((teacher_said == gold)[mask].mean()),
+                    "agreement": float((student_said == teacher_said)[mask].mean()),
                 }
             )
     sure = np.minimum(student.max(1), teacher.max(1))
-    differing = np.flatnonzero(mine != theirs)
+    differing = np.flatnonzero(student_said != teacher_said)
     flips = [
         {
             "text": _shown(texts[rows[at]], int(places[at])),
             "label": task.choices[gold[at]],
-            "student": task.choices[mine[at]],
+            "student": task.choices[student_said[at]],
             "student_score": round(float(student[at].max()), 4),
-            "teacher": task.choices[theirs[at]],
+            "teacher": task.choices[teacher_said[at]],
             "teacher_score": round(float(teacher[at].max()), 4),
         }
         for at in differing[np.argsort(-sure[differing], kind="stable")][:FLIPS]
@@ -110,15 +110,15 @@ def _slices(
 
 
 def _widest(texts: Sequence[str], labels: np.ndarray, student: np.ndarray, teacher: np.ndarray) -> list[dict[str, Any]]:
-    mine, theirs = student.reshape(-1), teacher.reshape(-1)
-    order = np.argsort(-np.abs(mine - theirs), kind="stable")[:FLIPS]
+    student_said, teacher_said = student.reshape(-1), teacher.reshape(-1)
+    order = np.argsort(-np.abs(student_said - teacher_said), kind="stable")[:FLIPS]
     return [
         {
             "text": _shown(texts[row], 0),
             "label": f"{labels[row]:.3g}",
-            "student": f"{mine[row]:.3g}",
+            "student": f"{student_said[row]:.3g}",
             "student_score": None,
-            "teacher": f"{theirs[row]:.3g}",
+            "teacher": f"{teacher_said[row]:.3g}",
             "teacher_score": None,
         }
         for row in order

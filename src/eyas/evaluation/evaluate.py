@@ -49,9 +49,9 @@ def evaluate(
     scores: dict[str, Any] = {"rows": len(dataset), **task_metrics(task, logits, labels, lengths)}
     if teacher is not None:
         teacher_logits = aligned_logits(teacher, dataset, label_map, "teacher")
-        theirs = task_metrics(task, teacher_logits, labels, lengths)[task.metric]
-        scores[f"teacher_{task.metric}"] = theirs
-        scores["retention"] = scores[task.metric] / theirs if theirs else float("nan")
+        teacher_score = task_metrics(task, teacher_logits, labels, lengths)[task.metric]
+        scores[f"teacher_{task.metric}"] = teacher_score
+        scores["retention"] = scores[task.metric] / teacher_score if teacher_score else float("nan")
         scores["agreement"] = agreement(task, logits, teacher_logits, labels)
     return scores
 

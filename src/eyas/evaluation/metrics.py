@@ -118,10 +118,10 @@ def agreement(task: Task, logits: np.ndarray, teacher_logits: np.ndarray, labels
     return float((task.decisions(logits).argmax(1) == task.decisions(teacher_logits).argmax(1)).mean())
 
 
-def cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """[rows] cosine of each row [rows, dimensions] with the other's; of a vector of zeros 0."""
-    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-    return np.asarray((ours * theirs).sum(1) / np.maximum(lengths, 1e-12))
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return np.asarray((first * second).sum(1) / np.maximum(lengths, 1e-12))
 
 
 def _labeled(logits: np.ndarray, labels: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

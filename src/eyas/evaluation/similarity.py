@@ -40,5 +40,5 @@ def evaluate_similarity(encoder: Predicts, dataset: Dataset, teacher: Predicts |
 
 
 def _similarities(encoder: Predicts, dataset: Dataset) -> np.ndarray:
-    ours, theirs = (encoder.logits(list(dataset[column])) for column in ("text", "text_pair"))
-    return cosines(ours, theirs)
+    first, second = (encoder.logits(list(dataset[column])) for column in ("text", "text_pair"))
+    return cosines(first, second)

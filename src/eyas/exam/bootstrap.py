@@ -35,9 +35,9 @@ def compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray], metric: str, seed:
     difference = score(metric, _sum(a)).mean() - score(metric, _sum(b)).mean()
     samples = []
     for block in _blocks(rows, seed):
-        ours = np.mean([score(metric, block @ part) for part in a], axis=0)
-        theirs = np.mean([score(metric, block @ part) for part in b], axis=0)
-        samples.append(ours - theirs)
+        first = np.mean([score(metric, block @ part) for part in a], axis=0)
+        second = np.mean([score(metric, block @ part) for part in b], axis=0)
+        samples.append(first - second)
     gaps = np.concatenate(samples)
     low, high = np.quantile(gaps, [0.025, 0.975])
     return Comparison(float(difference), float(low), float(high), float((gaps <= 0).mean()))

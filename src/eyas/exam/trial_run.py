@@ -60,7 +60,7 @@ def run_trial(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
     split = split.select(np.flatnonzero(is_labeled(split)))
     task, labels, lengths = loaded.task, labels_of(split), word_counts_of(split)
     logits = _logits(model, split, order)
-    theirs = loaded.teacher.label(loaded.data[loaded.split]).logits_of(split)
+    teacher_logits = loaded.teacher.label(loaded.data[loaded.split]).logits_of(split)
     scores = task_metrics(task, logits, labels, lengths)
     row = {
         "format_version": FORMAT_VERSION,
@@ -74,12 +74,12 @@ def run_trial(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
         "score": scores[task.metric],
         "validation_score": _score(model, loaded.data["validation"], order),
         **scores,
-        "agreement": agreement(task, logits, theirs, labels),
+        "agreement": agreement(task, logits, teacher_logits, labels),
         **about,
     }
     _write_predictions(split, logits, folder / PREDICTIONS)
     texts = texts_of(split) if task.is_tagging else written_texts(split)
-    lost = differences(task, texts, labels, logits, theirs, known_words(trial.dataset))
+    lost = differences(task, texts, labels, logits, teacher_logits, known_words(trial.dataset))
     write_atomically(folder / DIFFERENCES, json.dumps(lost, ensure_ascii=False))
     write_atomically(folder / TIMING, json.dumps({"trial_seconds": round(time.perf_counter() - started, 2)}))
     write_atomically(folder / RESULT, json.dumps(row, ensure_ascii=False))

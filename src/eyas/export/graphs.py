@@ -45,10 +45,10 @@ def _key(form: str) -> str:
 @cache
 def _code() -> list[str]:
     """Versions of the libraries that convert, and a digest of our own code that decides a graph."""
-    ours = hashlib.sha256()
+    own_code = hashlib.sha256()
     for file in (*sorted(Path(eyas.models.__file__).parent.glob("*.py")), Path(__file__).with_name("onnx.py")):
-        ours.update(file.read_bytes())
-    return [*(f"{name} {version(name)}" for name in CONVERTERS), ours.hexdigest()]
+        own_code.update(file.read_bytes())
+    return [*(f"{name} {version(name)}" for name in CONVERTERS), own_code.hexdigest()]
 
 
 def _read(path: Path) -> onnx.ModelProto | None:

@@ -58,35 +58,35 @@ def check_parity(
     """
     task = original.task
     logits, others = original.logits(texts, pairs), exported.logits(texts, pairs)
-    ours, theirs = task.probabilities(logits), task.probabilities(others)
+    expected, found = task.probabilities(logits), task.probabilities(others)
     kept: float | None = None
-    same = np.ones(ours.size, dtype=bool)
+    same = np.ones(expected.size, dtype=bool)
     if task.decides:
         same = task.decisions(logits).argmax(1) == task.decisions(others).argmax(1)
     elif task.kind == "vectors":
-        same = cosines(ours, theirs) >= ALIKE
+        same = cosines(expected, found) >= ALIKE
     else:
-        spread = max(float(ours.std()), 1e-3 * float(np.abs(ours).max()), 1e-6)
-        kept = max(round(1 - float(np.square(ours - theirs).mean()) / spread**2, KEPT_DIGITS), 0.0)
+        spread = max(float(expected.std()), 1e-3 * float(np.abs(expected).max()), 1e-6)
+        kept = max(round(1 - float(np.square(expected - found).mean()) / spread**2, KEPT_DIGITS), 0.0)
     share = float(same.mean()) if kept is None else kept
-    parity = Parity(len(same), share, float(np.abs(ours - theirs).max()), task.kind)
+    parity = Parity(len(same), share, float(np.abs(expected - found).max()), task.kind)
     if parity.agreement < smallest_agreement:
         differs = f" in {int((~same).sum())} of {len(same)} cases" if kept is None else ""
         raise ExportError(
             f"The exported model answers otherwise than the model{differs}: {parity}. The agreement is "
             f"{parity.agreement:.{KEPT_DIGITS}g}, at least {smallest_agreement:g} was asked for. Nothing was exported. "
-            f"Export without --int8, or lower --min-agreement.\n{_examples(texts, ours, theirs, ~same, original)}"
+            f"Export without --int8, or lower --min-agreement.\n{_examples(texts, expected, found, ~same, original)}"
         )
     return parity
 
 
-def _examples(texts: list[Any], ours: Any, theirs: Any, differs: Any, original: Predicts) -> str:
+def _examples(texts: list[Any], expected: Any, found: Any, differs: Any, original: Predicts) -> str:
     if not original.task.is_classification:
         return ""
     names = original.label_names
     rows = np.flatnonzero(differs)[:SHOWN]
     return "\n".join(
-        f"  {names[ours[row].argmax()]} {ours[row].max():.3f} became {names[theirs[row].argmax()]} "
-        f"{theirs[row].max():.3f}: {texts[row]!r:.70}"
+        f"  {names[expected[row].argmax()]} {expected[row].max():.3f} became {names[found[row].argmax()]} "
+        f"{found[row].max():.3f}: {texts[row]!r:.70}"
         for row in rows
     )

@@ -108,8 +108,8 @@ def subset(model: EnsembleForSequenceClassification, places: Sequence[int]) -> E
     config = EnsembleConfig.from_dict({**model.config.to_dict(), "members": [model.config.members[p] for p in places]})
     smaller = EnsembleForSequenceClassification(config)
     smaller.embeddings.load_state_dict(model.embeddings.state_dict())
-    for ours, place in zip(smaller.members, places, strict=True):
-        ours.load_state_dict(model.members[place].state_dict())
+    for kept, place in zip(smaller.members, places, strict=True):
+        kept.load_state_dict(model.members[place].state_dict())
     weights = model.get_buffer("weights")[list(places)]
     smaller.get_buffer("weights").copy_(weights / weights.sum())
     smaller.train(False)

@@ -59,18 +59,18 @@ def project_layers(
     check_projection(width, teacher)
     seen, states = _run(teacher, inputs)
     basis = torch.linalg.eigh(states.T @ states).eigenvectors[:, -width:].flip(1)  # [teacher's width, student's]
-    ours, theirs = student.base_model, teacher.base_model
+    student_base, teacher_base = student.base_model, teacher.base_model
     for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
-        target, source = (getattr(model.embeddings, name).weight for model in (ours, theirs))
+        target, source = (getattr(model.embeddings, name).weight for model in (student_base, teacher_base))
         source = source.to(target.device)
         table = positions(source, teacher.config, student.config) if name == "position_embeddings" else source
         table = torch.stack([table[list(row)].mean(0) for row in rows]) if name == "word_embeddings" else table
         rows_kept = min(len(target), len(table))
         target[:rows_kept] = table[:rows_kept] @ basis.to(target.device)
-    ours.embeddings.word_embeddings.weight[student.config.pad_token_id] = 0.0
-    _fit_norm(ours.embeddings.LayerNorm, seen[theirs.embeddings.LayerNorm], basis)
-    for layer, number in zip(ours.encoder.layer, layers, strict=True):
-        source = theirs.encoder.layer[number - 1]
+    student_base.embeddings.word_embeddings.weight[student.config.pad_token_id] = 0.0
+    _fit_norm(student_base.embeddings.LayerNorm, seen[teacher_base.embeddings.LayerNorm], basis)
+    for layer, number in zip(student_base.encoder.layer, layers, strict=True):
+        source = teacher_base.encoder.layer[number - 1]
         _project_attention(layer.attention, source.attention, student.config, teacher.config, basis)
         weight = source.intermediate.dense.weight.norm(dim=1) * source.output.dense.weight.norm(dim=0)
         kept = weight.topk(min(layer.intermediate.dense.out_features, len(weight))).indices
@@ -90,10 +90,12 @@ def project_layers(
         ):
             _fit_norm(norm, seen[original], basis)
     both = isinstance(student.classifier, nn.Linear) and hasattr(teacher, "classifier")
-    if order is not None and getattr(ours, "pooler", None) is not None and both:
+    if order is not None and getattr(student_base, "pooler", None) is not None and both:
         kept = teacher.classifier.weight.norm(dim=0).topk(width)
         _set(
-            ours.pooler.dense, theirs.pooler.dense.weight[kept.indices] @ basis, theirs.pooler.dense.bias[kept.indices]
+            student_base.pooler.dense,
+            teacher_base.pooler.dense.weight[kept.indices] @ basis,
+            teacher_base.pooler.dense.bias[kept.indices],
         )
         last = teacher.classifier
         _set(student.classifier, last.weight[list(order)][:, kept.indices], last.bias[list(order)])

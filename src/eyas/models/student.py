@@ -82,5 +82,5 @@ class Student(PreTrainedModel):
 
 
 def is_student(model: nn.Module) -> bool:
-    """Whether `model` is one of ours: it finds padding and cuts long texts itself."""
+    """Whether `model` is one of `STUDENTS`: it finds padding and cuts long texts itself."""
     return isinstance(model, Student)

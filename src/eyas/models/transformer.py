@@ -21,9 +21,9 @@ LAST_LAYER = tuple(f"classifier.{layer}{kind}" for layer in ("", "out_proj.") fo
 _LAYER = re.compile(r"(?<=\.layer\.)\d+(?=\.)|(?<=\.layers\.)\d+(?=\.)")
 
 STARTS: dict[str, Callable[[int, int], list[int]]] = {
-    "first": lambda ours, theirs: list(range(1, ours + 1)),
-    "last": lambda ours, theirs: list(range(theirs - ours + 1, theirs + 1)),
-    "skip": lambda ours, theirs: [round((number + 1) * theirs / ours) for number in range(ours)],
+    "first": lambda count, of: list(range(1, count + 1)),
+    "last": lambda count, of: list(range(of - count + 1, of + 1)),
+    "skip": lambda count, of: [round((number + 1) * of / count) for number in range(count)],
 }
 
 
@@ -58,7 +58,7 @@ def smaller_config(
 
     Args:
         layers: of the teacher, counted from 1, that the student will start from; where a family has layers of several
-            kinds (ModernBERT), it gets theirs.
+            kinds (ModernBERT), it gets the teacher's.
         dropout: of hidden states, whatever the family calls it; by default as the teacher's.
 
     Raises:
@@ -156,11 +156,11 @@ def copy_layers(
             f"The student is {student.config.hidden_size} wide, the teacher {teacher.config.hidden_size}: a student of "
             "other widths can't start from the teacher's layers. Use --init random."
         )
-    theirs = teacher.base_model.state_dict(prefix=f"{student.base_model_prefix}.") | teacher.state_dict()
+    weights = teacher.base_model.state_dict(prefix=f"{student.base_model_prefix}.") | teacher.state_dict()
     table: Any = student.get_input_embeddings()
     words = next(name for name, parameter in student.named_parameters() if parameter is table.weight)
     for name, value in student.state_dict().items():
-        source = theirs.get(_LAYER.sub(lambda match: str(layers[int(match.group())] - 1), name))
+        source = weights.get(_LAYER.sub(lambda match: str(layers[int(match.group())] - 1), name))
         if source is None:
             continue
         source = source.to(value.device)

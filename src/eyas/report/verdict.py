@@ -162,12 +162,12 @@ def taught(folder: Path, table: pd.DataFrame) -> list[Taught]:
             plain = recipe.split()[0]
             other = plain if plain in recipes and plain != recipe else distilled[0]
             row = Taught(name, recipe, other if other != recipe else "", {}, {})
-            for dataset, ours in answers.items():
+            for dataset, answer in answers.items():
                 here, there = (places.get((dataset, one)) for one in (recipe, other))
                 if here is not None:
                     row.scores[dataset] = float(own.loc[here, "score"])
                 if row.against and here is not None and there is not None:
-                    gain, spread = ours.compare(here, there), np.hypot(*own.loc[[here, there], "score_std"])
+                    gain, spread = answer.compare(here, there), np.hypot(*own.loc[[here, there], "score_std"])
                     certain = not gain.low <= 0 <= gain.high and abs(gain.difference) > spread
                     row.gains[dataset] = Gain(**vars(gain), certain=bool(certain))
             found.append(row)

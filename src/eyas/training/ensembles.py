@@ -200,16 +200,18 @@ def _check_alike(parts: Sequence[Classifier], folders: Sequence[str | Path]) -> 
                 "same teacher on the same texts."
             )
         for name in ("pair", "max_length"):
-            ours, theirs = (getattr(one.model.config, name) for one in (part, first))
-            if ours != theirs:
-                raise ModelError(f"{folder} has {name} {ours}, {folders[0]} {theirs}: members read the same texts.")
+            of_part, of_first = (getattr(one.model.config, name) for one in (part, first))
+            if of_part != of_first:
+                raise ModelError(
+                    f"{folder} has {name} {of_part}, {folders[0]} {of_first}: members read the same texts."
+                )
         if part.label_names != first.label_names or part.task != first.task:
             raise ModelError(
                 f"{folder} has the labels {part.label_names}, {folders[0]} {first.label_names}. Members answer the "
                 "same question, in the same order."
             )
-        ours, theirs = (cast(Any, one.model).embeddings.weight for one in (part, first))
-        if ours.shape != theirs.shape or not torch.equal(ours, theirs):
+        of_part, of_first = (cast(Any, one.model).embeddings.weight for one in (part, first))
+        if of_part.shape != of_first.shape or not torch.equal(of_part, of_first):
             raise ModelError(
                 f"{folder} has other word vectors than {folders[0]}: members share one table. Train them with "
                 "--freeze-embeddings, or together with --student ensemble:..."

@@ -235,10 +235,10 @@ def planned_config(settings: StudentSettings, teacher: PreTrainedModel) -> Any:
 def _starting_layers(settings: StudentSettings, original: PreTrainedModel) -> list[int] | None:
     """Those of `original` that a transformer starts from, counted from 1."""
     check_family(original)
-    start, theirs = settings.start(original.config.hidden_size), original.config.num_hidden_layers
+    start, depth = settings.start(original.config.hidden_size), original.config.num_hidden_layers
     if start == "random":
         return None
-    return chosen_layers("first" if is_folder(start) else start, settings.size.layers or theirs, theirs)
+    return chosen_layers("first" if is_folder(start) else start, settings.size.layers or depth, depth)
 
 
 def _check_sizes(folder: str, config: Any, wanted: dict[str, int | None]) -> None:
@@ -257,7 +257,7 @@ def _rows_of_tokens(original: Any, tokenizer: Any) -> list[list[int]]:
     tokens = [tokenizer.id_to_token(index) for index in range(tokenizer.get_vocab_size())]
     rows = teacher_rows(tokens, original)
     vocabulary = original.get_vocab()
-    special = {ours: vocabulary[theirs] for theirs, ours in student_names(original).items()}
+    special = {name: vocabulary[original_name] for original_name, name in student_names(original).items()}
     special[original.mask_token] = original.mask_token_id
     return [[special[token]] if token in special else row for token, row in zip(tokens, rows, strict=True)]
 

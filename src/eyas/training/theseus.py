@@ -71,8 +71,8 @@ class Replacing(TrainerCallback):
             if not layer.training or self.own[place]:
                 return output
             states: Tensor = args[0]
-            for theirs in self.blocks[place]:
-                result = theirs(states, *args[1:], **kwargs)
+            for replaced_layer in self.blocks[place]:
+                result = replaced_layer(states, *args[1:], **kwargs)
                 states = result[0] if isinstance(result, tuple) else result
             return (states, *output[1:]) if isinstance(output, tuple) else states
 

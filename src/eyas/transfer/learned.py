@@ -36,25 +36,30 @@ class LearnedSelector:
     policy_rate: float = 0.05
 
     def scores(
-        self, rows: Dataset, theirs: np.ndarray, student: Classifier, validation: Dataset, seed: int = 0
+        self, rows: Dataset, teacher_logits: np.ndarray, student: Classifier, validation: Dataset, seed: int = 0
     ) -> np.ndarray:
         """[rows] how likely the policy keeps each text.
 
         Args:
             rows: new texts.
-            theirs: [rows, labels] the teacher's logits, in the order of the student's labels.
+            teacher_logits: [rows, labels] the teacher's logits, in the order of the student's labels.
             student: is trained on, in memory.
             validation: labeled texts.
         """
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return self._scores(rows, theirs, student, validation, np.random.default_rng(seed))
+            return self._scores(rows, teacher_logits, student, validation, np.random.default_rng(seed))
 
     def _scores(
-        self, rows: Dataset, theirs: np.ndarray, student: Classifier, validation: Dataset, random: np.random.Generator
+        self,
+        rows: Dataset,
+        teacher_logits: np.ndarray,
+        student: Classifier,
+        validation: Dataset,
+        random: np.random.Generator,
     ) -> np.ndarray:
         task = task_of(rows)
-        features = torch.from_numpy(_features(rows, theirs, _logits(student, rows)))
+        features = torch.from_numpy(_features(rows, teacher_logits, _logits(student, rows)))
         weights = torch.zeros(features.shape[1], requires_grad=True)
         policy = torch.optim.Adam([weights], lr=self.policy_rate)
         learner = torch.optim.Adam(student.model.parameters(), lr=self.student_rate)
@@ -67,7 +72,7 @@ class LearnedSelector:
             kept = torch.bernoulli(chances.detach())
             check = next(checks)
             before = self._loss(task, student, check)
-            self._learn(student, learner, rows, places[kept.bool().numpy()], theirs)
+            self._learn(student, learner, rows, places[kept.bool().numpy()], teacher_logits)
             reward = before - self._loss(task, student, check)
             usual = reward if usual is None else usual
             taken = torch.where(kept > 0, chances, 1 - chances).clamp(min=1e-6).log()
@@ -88,13 +93,17 @@ class LearnedSelector:
 
     @staticmethod
     def _learn(
-        student: Classifier, optimizer: torch.optim.Optimizer, rows: Dataset, places: np.ndarray, theirs: np.ndarray
+        student: Classifier,
+        optimizer: torch.optim.Optimizer,
+        rows: Dataset,
+        places: np.ndarray,
+        teacher_logits: np.ndarray,
     ) -> None:
         if not len(places):
             return
         student.model.train()
         logits = _forward(student, rows.select(places))
-        loss = F.mse_loss(logits, torch.from_numpy(theirs[places]).to(logits.device))
+        loss = F.mse_loss(logits, torch.from_numpy(teacher_logits[places]).to(logits.device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -114,12 +123,12 @@ def _logits(student: Classifier, rows: Dataset) -> np.ndarray:
     return student.logits(rows["text"], rows["text_pair"] if "text_pair" in rows.features else None)
 
 
-def _features(rows: Dataset, theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
+def _features(rows: Dataset, teacher_logits: np.ndarray, student_logits: np.ndarray) -> np.ndarray:
     """[rows, features] float32, each of mean 0 and deviation 1, and a constant.
 
     The teacher's surest probability and entropy, the student's distance, the text's length, how it was made.
     """
-    teacher, student = softmax(theirs), softmax(ours)
+    teacher, student = softmax(teacher_logits), softmax(student_logits)
     methods = sorted(set(rows["method"]))
     made = np.array([[method == name for name in methods] for method in rows["method"]], dtype=np.float32)
     lengths = np.log([len(text) + 1 for text in rows["text"]])

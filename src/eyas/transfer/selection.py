@@ -93,11 +93,11 @@ def select(texts: Dataset, data: DatasetDict, labeled: AlignedTeacher, selection
     if not len(new):
         raise DataError(f"--select {selection.rule} chooses among new texts: give --unlabeled or --augment.")
     rows = texts.select(new)
-    theirs = labeled.logits_of(rows)
+    teacher_logits = labeled.logits_of(rows)
     if selection.rule == "same-label":
-        kept = _has_label_of_source(task, rows, theirs, labeled)
+        kept = _has_label_of_source(task, rows, teacher_logits, labeled)
     else:
-        scores = _scores(selection, task, rows, theirs, data["validation"])
+        scores = _scores(selection, task, rows, teacher_logits, data["validation"])
         count = max(round(selection.share * len(new)), 1)
         kept = np.zeros(len(new), dtype=bool)
         kept[np.argsort(-scores, kind="stable")[:count]] = True
@@ -105,23 +105,29 @@ def select(texts: Dataset, data: DatasetDict, labeled: AlignedTeacher, selection
     return texts.select(np.concatenate([train, new[kept]]))
 
 
-def _scores(selection: Selection, task: Task, rows: Dataset, theirs: np.ndarray, validation: Dataset) -> np.ndarray:
+def _scores(
+    selection: Selection, task: Task, rows: Dataset, teacher_logits: np.ndarray, validation: Dataset
+) -> np.ndarray:
     """[rows] the higher, the sooner a text is kept."""
     lengths = word_counts_of(rows)
     if selection.rule == "learned":
-        return _learned(Classifier.from_pretrained(selection.student), task, rows, theirs, validation)
+        return _learned(Classifier.from_pretrained(selection.student), task, rows, teacher_logits, validation)
     if selection.rule == "disagreement":
-        ours = aligned_logits(Classifier.from_pretrained(selection.student), rows)
-        return _mean_of_rows(np.abs(task.probabilities(ours) - task.probabilities(theirs)).sum(1), lengths)
-    sureness = _mean_of_rows(softmax(task.decisions(theirs)).max(1), lengths * len(task.groups))
+        student_logits = aligned_logits(Classifier.from_pretrained(selection.student), rows)
+        return _mean_of_rows(
+            np.abs(task.probabilities(student_logits) - task.probabilities(teacher_logits)).sum(1), lengths
+        )
+    sureness = _mean_of_rows(softmax(task.decisions(teacher_logits)).max(1), lengths * len(task.groups))
     return sureness if selection.rule == "confident" else -sureness
 
 
-def _learned(student: Classifier, task: Task, rows: Dataset, theirs: np.ndarray, validation: Dataset) -> np.ndarray:
+def _learned(
+    student: Classifier, task: Task, rows: Dataset, teacher_logits: np.ndarray, validation: Dataset
+) -> np.ndarray:
     own = match_by_name(list(task.labels), student.data_labels)
     if own != list(range(len(task.labels))):
         raise DataError(f"--select learned: the student's labels are {student.data_labels}, the data's {task.labels}.")
-    return LearnedSelector().scores(rows, theirs, student, validation)
+    return LearnedSelector().scores(rows, teacher_logits, student, validation)
 
 
 def _mean_of_rows(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -129,8 +135,8 @@ def _mean_of_rows(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.asarray(np.add.reduceat(values, starts) / lengths)
 
 
-def _has_label_of_source(task: Task, rows: Dataset, theirs: np.ndarray, labeled: AlignedTeacher) -> np.ndarray:
+def _has_label_of_source(task: Task, rows: Dataset, teacher_logits: np.ndarray, labeled: AlignedTeacher) -> np.ndarray:
     """[rows] bool: whether the teacher decides as for the text it was made of; unlabeled texts count as kept."""
     sources = labeled.logits_of(Dataset.from_dict({"example_id": rows["source_id"]}))
-    same = task.decisions(theirs).argmax(1) == task.decisions(sources).argmax(1)
+    same = task.decisions(teacher_logits).argmax(1) == task.decisions(sources).argmax(1)
     return np.asarray(same.reshape(len(rows), -1).all(1))

@@ -121,9 +121,12 @@ def most_alike(unlabeled: Dataset, train: Dataset, count: int) -> Dataset:
 
 def _likeness(texts: Dataset, train: Dataset) -> np.ndarray:
     """[rows] mean log ratio of each word's probability in `train` and in `texts`."""
-    ours, theirs = _word_counts(train), _word_counts(texts)
-    here, there = sum(ours.values()), sum(theirs.values())
-    ratio = {word: math.log((ours[word] * there / count + PRIOR) / (here + PRIOR)) for word, count in theirs.items()}
+    train_counts, text_counts = _word_counts(train), _word_counts(texts)
+    here, there = sum(train_counts.values()), sum(text_counts.values())
+    ratio = {
+        word: math.log((train_counts[word] * there / count + PRIOR) / (here + PRIOR))
+        for word, count in text_counts.items()
+    }
     result = []
     for batch in batches_of_texts(texts):
         for sides in zip(*(batch[name] for name in _columns(batch)), strict=True):
