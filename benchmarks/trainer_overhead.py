@@ -24,7 +24,8 @@ from eyas import (
     create_student,
     load_data,
 )
-from eyas.training.encoded import EncodedTexts, LengthGroupedSampler
+from eyas.training.batches import LengthGroupedBatchSampler
+from eyas.training.encoded import EncodedTexts
 from eyas.training.optimizer import LazyAdamW, clip_gradients, set_sparse_embeddings
 
 ROWS, BATCH = 12_800, 64
@@ -44,8 +45,7 @@ def bare_loop(model, encoded, cached):
     """Forward, loss, backward, clip, step on ready batches; seconds of each step."""
     set_sparse_embeddings(model, True)
     optimizer = LazyAdamW(model, 2e-3, 1e-4)
-    order = list(LengthGroupedSampler(encoded.lengths, BATCH, 0))
-    batches = [encoded.__getitems__(order[i : i + BATCH]) for i in range(0, len(order), BATCH)]
+    batches = [encoded.__getitems__(rows) for rows in LengthGroupedBatchSampler(encoded.lengths, BATCH, 0)]
     loss, times = LogitMSELoss(), []
     model.train()
     for batch in batches:
