@@ -10,7 +10,8 @@ import pytest
 from datasets import Dataset
 
 from eyas.data.datasets import is_labeled, task_of, without_labels
-from eyas.tasks import KINDS, Kind, Task
+from eyas.kinds import KINDS, Kind
+from eyas.tasks import Task
 
 SOURCE = Path(__file__).parents[1] / "src" / "eyas"
 # A teacher makes vectors: no file holds them, and no exam compares them.
@@ -36,7 +37,7 @@ def _tables() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def test_every_table_has_every_kind() -> None:
     tables = dict(_tables())
-    assert tables.keys() >= WITHOUT_VECTORS | {"tasks.MEANINGS", "models.objective.OBJECTIVES"}
+    assert tables.keys() >= WITHOUT_VECTORS | {"kinds.MEANINGS", "models.objective.OBJECTIVES"}
     lacking = [
         f"{name} has no {kind}"
         for name, table in tables.items()

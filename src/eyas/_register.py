@@ -7,10 +7,15 @@ registered when transformers loads its Auto classes.
 import importlib
 import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # its import takes longer than all of `import eyas`
+    from importlib.abc import Loader, MetaPathFinder
+else:
+    Loader = MetaPathFinder = object
 
 AUTO_CLASSES = "transformers.models.auto.modeling_auto"
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, cast, get_type_hints
 import typer
 
 from eyas.errors import ModelError
-from eyas.tasks import KINDS
+from eyas.kinds import KINDS
 
 # Tokens of a text that are read.
 MAX_LENGTH = 256
@@ -175,7 +175,7 @@ class Columns(Settings):
         text_pair: second texts; for tagging, a question about the sentence.
         label: labels, tags, or a number; several column names with commas between them are aspects, or labels that
             are 0 or 1.
-        task: one of `eyas.tasks.KINDS`.
+        task: one of `eyas.kinds.KINDS`.
         repair_tags: turn an I- tag that continues nothing into B-.
     """
 

@@ -1,69 +1,16 @@
-"""What is learned: the kinds of task, what a model's outputs mean in each, and what they decide. numpy alone.
+"""A task: what a model's outputs mean, and what they decide. numpy alone."""
 
-Every task but regression is a number of decisions, each one choice out of a few: one a text (classification), one a
-word (tagging), one an aspect (aspects), yes or no for each label (multi-label). Scores, agreement and losses are
-written once, for decisions.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
-Kind = Literal["classification", "tagging", "regression", "multi-label", "aspects", "vectors"]
-# What data can be labeled for; a text's vector is its teacher's alone.
-KINDS: tuple[str, ...] = get_args(Kind)[:-1]
-# What one output stands for, in the names of a multi-aspect model: "service=positive".
-IS = "="
+from eyas.kinds import IS, MEANINGS, Groups, Kind, no_decision, one_decision, yes_or_no
+
 # A choice that is not open in a decision.
 CLOSED = -1e9
-Groups = list[list[int]]
-
-
-def _no_decision(labels: Sequence[str]) -> Groups:
-    return []
-
-
-def _one_decision(labels: Sequence[str]) -> Groups:
-    return [list(range(len(labels)))]
-
-
-def _yes_or_no(labels: Sequence[str]) -> Groups:
-    return [[column, len(labels) + column] for column in range(len(labels))]
-
-
-def _one_an_aspect(labels: Sequence[str]) -> Groups:
-    aspects: dict[str, list[int]] = {}
-    for column, name in enumerate(labels):
-        aspects.setdefault(name.split(IS, 1)[0], []).append(column)
-    return list(aspects.values())
-
-
-@dataclass(frozen=True)
-class Meaning:
-    """What the outputs of a kind mean.
-
-    Args:
-        metric: the score that compares models; of tags that mark spans `span_f1`.
-        units: what there are several of, for messages.
-        groups: names of the outputs -> `Task.groups`.
-    """
-
-    metric: str
-    units: str
-    groups: Callable[[Sequence[str]], Groups]
-
-
-MEANINGS: dict[Kind, Meaning] = {
-    "classification": Meaning("accuracy", "labels", _one_decision),
-    "tagging": Meaning("accuracy", "tags", _one_decision),
-    "regression": Meaning("pearson", "number", _no_decision),
-    "multi-label": Meaning("micro_f1", "labels", _yes_or_no),
-    "aspects": Meaning("accuracy", "aspects", _one_an_aspect),
-    "vectors": Meaning("cosine", "dimensions", _no_decision),
-}
 
 
 @dataclass(frozen=True)
@@ -93,12 +40,12 @@ class Task:
     @property
     def is_single_label(self) -> bool:
         """Whether a row, a text or a word, has one label."""
-        return MEANINGS[self.kind].groups is _one_decision
+        return MEANINGS[self.kind].groups is one_decision
 
     @property
     def has_binary_outputs(self) -> bool:
         """Whether each output is a decision of its own, yes or no."""
-        return MEANINGS[self.kind].groups is _yes_or_no
+        return MEANINGS[self.kind].groups is yes_or_no
 
     @property
     def metric(self) -> str:
@@ -108,7 +55,7 @@ class Task:
     @property
     def decides(self) -> bool:
         """Whether its outputs choose something; a regression's and a vector's are numbers to come near to."""
-        return MEANINGS[self.kind].groups is not _no_decision
+        return MEANINGS[self.kind].groups is not no_decision
 
     @cached_property
     def choices(self) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ import pytest
 
 from eyas import Classifier, Predictor
 from eyas.errors import DataError
+from eyas.kinds import Kind
 from eyas.runtime.predict import PredictMixin
-from eyas.tasks import Kind, Task
+from eyas.tasks import Task
 
 SINGLES = ["a great film", "i found it awful", "lovely from start to finish"]
 PAIRS = [("a film", "it is great"), ("a great film", "it is awful")]

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from eyas.data.readers import Row
 from eyas.errors import DataError
+from eyas.kinds import IS, KINDS, Kind
 from eyas.settings import Columns
-from eyas.tasks import IS, KINDS, Kind
 
 TEXT_COLUMNS = ("text", "sentence", "review", "content", "tweet")
 PAIR_COLUMNS = (

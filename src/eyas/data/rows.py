@@ -16,10 +16,10 @@ from eyas.data.columns import Resolved, resolve
 from eyas.data.readers import Row
 from eyas.data.sources import Rows
 from eyas.errors import DataError, LabelError
+from eyas.kinds import IS, Kind
 from eyas.outputs import cache_root
 from eyas.settings import Columns
 from eyas.spans import repaired
-from eyas.tasks import IS, Kind
 from eyas.text import clean_text, split_words, with_question, written_list
 
 logger = logging.getLogger("eyas")

@@ -10,7 +10,8 @@ from datasets import Dataset, concatenate_datasets
 
 from eyas.data.rows import UNLABELED, example_id
 from eyas.data.targets import task_of, unlabeled
-from eyas.tasks import Kind, Task
+from eyas.kinds import Kind
+from eyas.tasks import Task
 
 
 def is_read(dataset: Dataset) -> bool:

@@ -24,8 +24,9 @@ from datasets import ClassLabel, Dataset, DatasetInfo, Features, List, Value, co
 from eyas.data.labels import sort_label_names
 from eyas.data.rows import UNLABELED
 from eyas.errors import LabelError
+from eyas.kinds import IS, Kind
 from eyas.spans import broken_places, is_bioes, to_bio
-from eyas.tasks import IS, Kind, Task
+from eyas.tasks import Task
 
 logger = logging.getLogger("eyas")
 

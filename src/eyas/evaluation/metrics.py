@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from eyas.errors import DataError
+from eyas.kinds import Kind
 from eyas.spans import spans_of
-from eyas.tasks import Kind, Task, has_spans, softmax
+from eyas.tasks import Task, has_spans, softmax
 
 ECE_BINS = 15
 

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 from tokenizers import Tokenizer
 
+from eyas.kinds import Kind
 from eyas.runtime.manifest import TOKENIZER
 from eyas.runtime.tokens import TextEncoder, find_alike
-from eyas.tasks import Kind, Task
+from eyas.tasks import Task
 from eyas.text import clean_texts
 
 BASELINE = "baseline.json"

@@ -6,8 +6,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from eyas.kinds import Kind
 from eyas.spans import Span, spans_of
-from eyas.tasks import Kind, Task
+from eyas.tasks import Task
 
 SAMPLES, BLOCK = 2000, 100
 # Numbers kept between comparisons: 200 MB.

@@ -10,6 +10,7 @@ import jinja2
 
 from eyas._version import __version__
 from eyas.export.parity import Parity
+from eyas.kinds import Kind
 from eyas.models.loading import input_length, load_classifier, task_of_config
 from eyas.outputs import RUN_FILE
 from eyas.runtime.manifest import CARD, MODEL, TOKENIZER, Manifest
@@ -22,7 +23,7 @@ from eyas.settings import (
     flag_of,
     options_of,
 )
-from eyas.tasks import Kind, Task
+from eyas.tasks import Task
 from eyas.training.folders import SAMPLE_FILE
 from eyas.training.recipes import option_text
 

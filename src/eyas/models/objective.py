@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from eyas.tasks import Kind, Task
+from eyas.kinds import Kind
+from eyas.tasks import Task
 
 
 def task_loss(task: Task, logits: Tensor, labels: Tensor) -> Tensor:

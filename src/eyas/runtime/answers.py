@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from eyas.kinds import IS, Kind
 from eyas.spans import spans_of
-from eyas.tasks import IS, Kind, Task
+from eyas.tasks import Task
 
 Answer = dict[str, Any]
 

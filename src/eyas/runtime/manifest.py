@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eyas.errors import ExportError
-from eyas.tasks import MEANINGS, Kind
+from eyas.kinds import MEANINGS, Kind
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -23,7 +23,7 @@ class Manifest:
     """`manifest.json` of an exported folder.
 
     Args:
-        task: what it does, one of `eyas.tasks.KINDS`.
+        task: what it does, one of `eyas.kinds.KINDS`.
         labels: names in the order of the logits.
         data_labels: the names in the data the model was trained on, in the same order.
         precision: "fp32" or "int8".
