@@ -51,6 +51,11 @@ def test_first_pieces_start_words(kind: str) -> None:
     assert np.array_equal(np.unique(pieces.words), np.arange(len(words)))
 
 
+def test_continuing_pieces_are_found_by_id_in_a_vocabulary_with_gaps() -> None:
+    tokenizer = Tokenizer(models.WordPiece({"[UNK]": 0, "play": 3, "##ing": 7}, unk_token="[UNK]"))
+    assert np.flatnonzero(WordEncoder(tokenizer, "[UNK]").continues).tolist() == [7]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_texts_are_split_into_words(kind: str) -> None:
     text = "They went to Anna, in Louis\nto Rome."

@@ -102,6 +102,14 @@ def test_a_folder_that_is_no_cache_is_left_alone(teacher: Teacher, toy_data: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_cache_that_another_process_is_starting_is_no_strange_folder(
+    teacher: Teacher, toy_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / ".fingerprint.json.123.tmp").write_text("{")
+    validation = load_data(toy_data)["validation"]
+    assert label_texts(teacher, validation, tmp_path).logits(ids_of(validation)).shape[0] == len(validation)
+
+
 def test_newer_cache_format(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     cache = label_texts(teacher, load_data(toy_data)["validation"], tmp_path / "c").folder
     content = json.loads((cache / "fingerprint.json").read_text())

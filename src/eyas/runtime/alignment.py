@@ -167,13 +167,15 @@ def continuing(tokenizer: Tokenizer) -> np.ndarray:
     state = json.loads(tokenizer.to_str())
     kind, model = state["model"]["type"], state["model"]
     special = {token["content"] for token in state["added_tokens"]}
-    names = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    vocabulary = tokenizer.get_vocab()
     if kind == "WordPiece":
-        marks = [name.startswith(model["continuing_subword_prefix"]) for name, _ in names]
+        marked = {name for name in vocabulary if name.startswith(model["continuing_subword_prefix"])}
     elif kind in ("BPE", "Unigram"):
-        starts = [name.startswith(("\u0120", "\u2581")) for name, _ in names]
+        starts = {name for name in vocabulary if name.startswith(("\u0120", "\u2581"))}
         # Where the ends of words are marked instead, a piece does not tell whether it starts one.
-        marks = [any(starts) and not start for start in starts]
+        marked = vocabulary.keys() - starts if starts else set()
     else:
-        marks = [False] * len(names)
-    return np.array([mark and name not in special for mark, (name, _) in zip(marks, names, strict=True)])
+        marked = set()
+    result = np.zeros(max(vocabulary.values(), default=-1) + 1, dtype=bool)  # ids may have gaps
+    result[[vocabulary[name] for name in marked - special]] = True
+    return result

@@ -194,7 +194,8 @@ def _claim(folder: Path, fingerprint: dict[str, Any]) -> None:
                 "Choose another --cache, or leave it out: the right one is then found or made."
             )
         return
-    if folder.exists() and any(folder.iterdir()):
+    # Another process that is starting the same cache may have its temporary file here.
+    if folder.exists() and any(file.suffix != ".tmp" for file in folder.iterdir()):
         raise CacheError(f"{folder} is not empty and not a cache of teacher logits. Choose another --cache.")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / FINGERPRINT, json.dumps(fingerprint, indent=2, sort_keys=True) + "\n")
