@@ -156,7 +156,7 @@ def which_student() -> str:
             lines.append(_line(f"{model} {precision}".strip(), group))
         default = own[(own["kind"] == "student") & (own["embeddings"] == "teacher") & (own["recipe"] == "logit-mse")]
         lines += [_line(f"`{model}`", group) for model, group in default.groupby("model", sort=False)]
-        header = ["model", "accuracy", "share of the teacher", "ms a text", "times the teacher", "MB"]
+        header = ["model", "accuracy", "share of the teacher", "ms per text", "times the teacher", "MB"]
         seeds = own[own["kind"] == "student"]["seed"].nunique()
         tested = f"{own['rows'].iloc[0]:,} test rows, {seeds} seeds"
         parts.append(f"### {name}\n\n{tested}.\n\n{table(header, lines)}\n\n![{name}](images/exam-{name}.svg)")
@@ -400,7 +400,7 @@ def serving() -> str:
     memory = f"memory went from {double['rss_before'] / 1e6:.0f} to {double['rss_after'] / 1e6:.0f} MB"
     soon = f"{double['recovered_seconds']:.2f} s later an answer took less than 5 ms again"
     return (
-        f"{table(['server', 'requests a second', 'seconds from start to first answer'], lines)}\n\n"
+        f"{table(['server', 'requests per second', 'seconds from start to first answer'], lines)}\n\n"
         f"At half of that rate, p50 is {np.median(half['p50_ms']):.2f} ms and p99 {np.median(half['p99_ms']):.2f} ms "
         f"(rounds: {', '.join(f'{value:.1f}' for value in half['p99_ms'])}), "
         f"{half['refused']} refused. At twice that rate, {refused}, {wrong}; {memory}, and {soon}. "
@@ -435,7 +435,7 @@ def recipe_cost() -> str:
     lines = [[f"`{row['recipe']}`", f"{row['cost']:.2f}"] for row in rows]
     cost = {row["recipe"]: row["cost"] for row in rows}
     layers = (2 * cost["tinybert"] - cost["soft-targets"]) / cost["simkd"]
-    costs = table(["recipe", "a step, in steps of hard-labels"], lines)
+    costs = table(["recipe", "cost of a step, relative to hard-labels"], lines)
     return (
         f"{costs}\n\n{where(rows[0])}.\n\n`simkd` runs both models and compares one state. A step of TinyBERT's first "
         f"stage, with hidden states and attention, costs {layers:.2f} times that; its second counts as `soft-targets`."
@@ -455,7 +455,7 @@ def tagging_speed() -> str:
     ]
     share = next(r["alignment_share"] for r in rows if r["alignment_share"] is not None)
     return (
-        f"{table(['model', 'words a second', 'times the teacher', 'rounds'], lines)}\n\n"
+        f"{table(['model', 'words per second', 'times the teacher', 'rounds'], lines)}\n\n"
         f"Alignment takes {share:.1%} of the int8 student's time. {where(rows[0])}."
     )
 

@@ -39,7 +39,7 @@ def test_a_shipped_student_answers_as_the_student(
     student, shipped = students["cnn", False], tmp_path / "shipped"
     code, _, err = run("export", "--model", student, "--out", shipped, "--int8")
     assert code == 0
-    assert "of the answers the same" in err
+    assert "of the answers agree" in err
     texts = write_jsonl(tmp_path / "texts.jsonl", [{"text": "a great film", "id": 7}, {"text": "i found it boring 5"}])
     expected = None
     for model in (student, shipped):
@@ -181,7 +181,7 @@ def test_a_dry_exam_and_options_beside_a_plan(toy_data: Path, tmp_path: Path, ru
     (tmp_path / "plan.yaml").write_text("data: d\nteacher: t\n")
     code, _, err = run("exam", tmp_path / "plan.yaml", "--seeds", 2, "--text", "review")
     assert code == 2
-    assert "options give data, seeds beside it" in err
+    assert "cannot be combined with options, got data, seeds" in err
     code, _, err = run("exam", "--data", "d")
     assert code == 2
     assert "--teacher is missing" in err

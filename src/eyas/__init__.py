@@ -1,6 +1,6 @@
-"""eyas: distil a fine-tuned BERT into a tiny, fast student, and ship it.
+"""eyas: distill a fine-tuned BERT into a tiny, fast student, and ship it.
 
-Names are imported when they are first used, so `import eyas` costs nothing.
+Names are imported on first use, so `import eyas` costs nothing.
 """
 
 import importlib
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from eyas._register import register_students
 from eyas._version import __version__
 
-if TYPE_CHECKING:  # what type checkers, editors and the API reference read; `_HOMES` says the same
+if TYPE_CHECKING:  # for type checkers, editors and the API reference; the same names as in `_HOMES`
     from eyas.api import TrainedModel, distill, finetune, pretrain_student
     from eyas.data.datasets import load_data, load_unlabeled
     from eyas.data.task_data import TaskData

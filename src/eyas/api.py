@@ -1,4 +1,4 @@
-"""The front door: paths or objects in, a trained model out."""
+"""The Python API: paths or objects in, a trained model out."""
 
 import os
 import shutil
@@ -33,15 +33,15 @@ from eyas.training.recipes import make_stages, recipe_name
 from eyas.transfer.augmentation import identity
 from eyas.transfer.texts import check_transfer, with_default_augment
 
-Source = Any  # whatever `load_data` takes
+Source = Any  # anything `load_data` accepts
 
 
 class TrainedModel:
-    """What `distill` and `finetune` return: a model folder, and what one does with it.
+    """A trained model in its folder, as returned by `distill` and `finetune`.
 
     Args:
         path: the folder.
-        temporary: a folder to remove when this object goes.
+        temporary: a folder to delete together with this object.
     """
 
     def __init__(self, path: str | Path, temporary: str | None = None) -> None:
@@ -57,7 +57,7 @@ class TrainedModel:
 
     @cached_property
     def classifier(self) -> Classifier:
-        """The model as a function of texts, on torch."""
+        """The model as a callable that takes texts; runs on torch."""
         return Classifier.from_pretrained(self.path)
 
     @property
@@ -70,11 +70,11 @@ class TrainedModel:
         return self.classifier.tokenizer
 
     def __call__(self, texts: Iterable[Text]) -> list[Answer]:
-        """The answer for each text; see `Classifier`."""
+        """One answer per text; see `Classifier`."""
         return self.classifier(texts)
 
     def predict(self, texts: Iterable[Text]) -> Any:
-        """The answers alone, by name; see `Classifier.predict`."""
+        """The predictions without scores; see `Classifier.predict`."""
         return self.classifier.predict(texts)
 
     def predict_proba(self, texts: Iterable[Text]) -> np.ndarray:
@@ -83,20 +83,21 @@ class TrainedModel:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """The training's log: a row an epoch, with the loss, its terms and the validation score."""
+        """The training log: one row per epoch, with the loss, its terms and the validation score."""
         return read_history(self.path)
 
     def export(self, out: str | Path, int8: bool = False, **options: Any) -> Path:
-        """Write it as ONNX; see `export_model`. Returns `out`."""
+        """Export to ONNX; see `export_model`. Returns `out`."""
         export_model(self.path, out, int8, **options)
         return Path(out)
 
     def evaluate(self, data: Source, teacher: Any = None, split: str | None = None) -> dict[str, Any]:
-        """Scores on a split of `data`, by default test, else validation; see `evaluate`.
+        """Score the model on a split of `data`; see `evaluate`.
 
         Args:
             data: as for `load_data`.
-            teacher: a folder, a Hub name or a loaded one; adds retention and agreement.
+            teacher: a folder, a Hub name or a loaded model; adds retention and agreement.
+            split: by default test, or validation if there is no test split.
         """
         loaded = load_data(data)
         chosen = split or ("test" if "test" in loaded else "validation")
@@ -125,36 +126,36 @@ def distill(
     overwrite: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainedModel:
-    """Distil a teacher into a student: label the texts (once), train, keep the best checkpoint.
+    """Distill a teacher into a student: label the texts once, train, keep the best checkpoint.
 
-    Interrupted calls resume when they are made again with the same arguments, with bit-identical results.
+    An interrupted call resumes when repeated with the same arguments; the result is bit-identical.
 
     Args:
         teacher: a fine-tuned classifier or tagger: a folder, a Hub name or a loaded `Teacher`.
-        data: whatever `load_data` takes.
-        out: output folder, written atomically; by default a temporary one that lives as long as the result.
-        student: an architecture, or `StudentSettings`, or (model, tokenizer) to start from a model with its head;
-            wins over `settings`.
-        recipe: the method; wins over `settings`.
-        settings: everything else; see `DistillSettings`.
-        unlabeled: more texts for the teacher to label: whatever `load_unlabeled` takes.
-        columns: where columns and task do not follow the conventions.
-        teacher_dtype: "float32" or "bfloat16"; by default what is fastest here.
-        cache: the folder for the teacher's logits; by default found by fingerprint.
-        overwrite: replace what other settings left in `out`.
+        data: anything `load_data` accepts.
+        out: output folder, written atomically; by default a temporary one, deleted with the result.
+        student: an architecture, `StudentSettings`, or (model, tokenizer) to start from a model with its head;
+            overrides `settings`.
+        recipe: the distillation method; overrides `settings`.
+        settings: all other settings; see `DistillSettings`.
+        unlabeled: more texts for the teacher to label: anything `load_unlabeled` accepts.
+        columns: column names and task, if they do not follow the conventions.
+        teacher_dtype: "float32" or "bfloat16"; by default the fastest on this machine.
+        cache: folder of the teacher's logits; by default found by fingerprint.
+        overwrite: replace a run with other settings in `out`.
         callbacks: as in transformers.
 
     Raises:
-        EyasError: bad input, said before any training step.
+        EyasError: invalid input, raised before any training step.
     """
-    settings, start = _with(settings or DistillSettings(), student, recipe)
+    settings, start = _merge_settings(settings or DistillSettings(), student, recipe)
     check_architecture(settings.student.architecture)
     if settings.recipe:
         make_stages(settings.recipe, settings.recipe_options)
     check_transfer(settings.transfer)
     result = _result(out)
     record = {
-        **_places(teacher=teacher, source=data, unlabeled=unlabeled),
+        **_origins(teacher=teacher, source=data, unlabeled=unlabeled),
         **{name: value for name, value in asdict(columns or Columns()).items() if value},
         **({"teacher_dtype": str(teacher_dtype)} if teacher_dtype else {}),
     }
@@ -181,13 +182,13 @@ def finetune(
     overwrite: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainedModel:
-    """Make a teacher: fine-tune a pretrained encoder; AdamW, linear warm-up and decay, the best checkpoint.
+    """Fine-tune a pretrained encoder as a teacher: AdamW, linear warm-up and decay, best checkpoint.
 
-    Interrupted calls resume, as those of `distill`.
+    Interrupted calls resume, as with `distill`.
 
     Args:
-        model: a pretrained encoder: a folder or a Hub name; its head is made anew.
-        data: whatever `load_data` takes.
+        model: a pretrained encoder: a folder or a Hub name; the head is newly initialized.
+        data: anything `load_data` accepts.
         out: as for `distill`.
         settings: see `FinetuneSettings`.
         columns: as for `distill`.
@@ -195,11 +196,11 @@ def finetune(
         callbacks: as in transformers.
 
     Raises:
-        EyasError: bad input, said before any training step.
+        EyasError: invalid input, raised before any training step.
     """
     settings = settings or FinetuneSettings()
     result = _result(out)
-    record = _places(source=data)
+    record = _origins(source=data)
     request = _request({**record, "model": str(model)}, {"model": model, "source": data}, settings)
     if not overwrite and finished_request(result.path, request):
         return result
@@ -223,30 +224,30 @@ def pretrain_student(
     overwrite: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainedModel:
-    """Teach a student a pretrained encoder's sentence vectors, before any task.
+    """Train a student to reproduce a pretrained encoder's sentence vectors, before any task.
 
     Args:
         teacher: a pretrained encoder: a folder, a Hub name or a loaded `Encoder`.
-        texts: whatever `load_unlabeled` takes, single texts.
-        out: as for `distill`, and so are the others that are not named here.
-        student: an architecture, or `StudentSettings`; wins over `settings`.
-        recipe: by default sra; of other recipes, the stages that compare layers.
-        settings: everything else; see `DistillSettings`.
-        columns: the column of the texts.
-        pooling: the teacher's vector, "mean" or "cls"; by default what its folder says, else mean.
+        texts: anything `load_unlabeled` accepts; single texts only.
+        out: as for `distill`.
+        student: an architecture or `StudentSettings`; overrides `settings`.
+        recipe: by default sra; other recipes contribute only their stages that compare layers.
+        settings: all other settings; see `DistillSettings`.
+        columns: the text column.
+        pooling: of the teacher's tokens, "mean" or "cls"; by default as its folder specifies, otherwise mean.
         teacher_dtype: as for `distill`.
-        cache: the folder for the teacher's vectors; by default found by fingerprint.
+        cache: folder of the teacher's vectors; by default found by fingerprint.
         overwrite: as for `distill`.
         callbacks: as in transformers.
 
     Raises:
-        EyasError: bad input, said before any training step.
+        EyasError: invalid input, raised before any training step.
     """
-    settings, _ = _with(settings or DistillSettings(), student, recipe)
+    settings, _ = _merge_settings(settings or DistillSettings(), student, recipe)
     check_architecture(settings.student.architecture)
     make_stages(settings.recipe or SRA, settings.recipe_options)
     result = _result(out)
-    record = _places(teacher=teacher, source=texts)
+    record = _origins(teacher=teacher, source=texts)
     rows = _unlabeled(texts, columns, tagging=False)
     if not isinstance(teacher, Encoder):
         teacher = Encoder(teacher, pooling=pooling, max_length=settings.student.max_length, dtype=teacher_dtype)
@@ -254,10 +255,10 @@ def pretrain_student(
     return result
 
 
-def _with(
+def _merge_settings(
     settings: DistillSettings, student: Any, recipe: str | Callable[..., Any] | None
 ) -> tuple[DistillSettings, tuple[PreTrainedModel, Any] | None]:
-    """The settings with what was given beside them, and the model to start from."""
+    """The settings, overridden by `student` and `recipe`, and the model to start from, if any."""
     if recipe is not None:
         settings = replace(settings, recipe=recipe)
     if isinstance(student, str):
@@ -268,7 +269,7 @@ def _with(
 
 
 def _result(out: str | Path | None) -> TrainedModel:
-    """What will be made in `out`, or in a temporary folder."""
+    """The model to be written to `out`, or to a temporary folder."""
     if out is not None:
         return TrainedModel(out)
     temporary = tempfile.mkdtemp(prefix="eyas-")
@@ -282,8 +283,8 @@ def _unlabeled(source: Any, columns: Columns | None, tagging: bool) -> Dataset:
     return load_unlabeled([source] if isinstance(source, str | Path) else source, named, tagging)
 
 
-def _places(**sources: Any) -> dict[str, Any]:
-    """Where teacher and data came from, for `eyas.json`: whole paths, Hub names; nothing for objects."""
+def _origins(**sources: Any) -> dict[str, Any]:
+    """The origins of teacher and data for `eyas.json`: absolute paths or Hub names; objects are left out."""
 
     def place(value: Any) -> Any:
         if isinstance(value, list | tuple) and all(isinstance(part, str | Path) for part in value):
@@ -298,7 +299,7 @@ def _places(**sources: Any) -> dict[str, Any]:
 
 
 def _request(record: Mapping[str, Any], sources: Mapping[str, Any], settings: Any) -> dict[str, Any] | None:
-    """What was asked for, by sizes and times of the files; None where they do not tell, as for objects."""
+    """The request with the sizes and times of its files; None if a source has no files, such as an object."""
     files: dict[str, Any] = {}
     for name, value in sources.items():
         for source in value if isinstance(value, list | tuple) else [value]:

@@ -1,4 +1,4 @@
-"""Errors raised on purpose. Each message says what was expected, what came, and what to do."""
+"""Errors raised on purpose. Each message says what was expected, what was found and what to do."""
 
 
 class EyasError(Exception):
@@ -6,15 +6,15 @@ class EyasError(Exception):
 
 
 class DataError(EyasError):
-    """The data cannot be read or cannot be used as asked."""
+    """The data cannot be read or used as requested."""
 
 
 class LabelError(DataError):
-    """Labels of the data, the teacher and the student do not fit together."""
+    """The labels of data, teacher and student do not match."""
 
 
 class ModelError(EyasError):
-    """A model folder is missing something, or is of another kind than asked for."""
+    """A model folder is incomplete, or holds the wrong kind of model."""
 
 
 class CacheError(EyasError):
@@ -22,7 +22,7 @@ class CacheError(EyasError):
 
 
 class OutputError(EyasError):
-    """The output folder cannot be used: of something else, in use, or not writable."""
+    """The output folder cannot be used: it holds something else, is in use, or is not writable."""
 
 
 class ExportError(EyasError):

@@ -20,20 +20,20 @@ VALIDATION_SHARE = 0.1
 
 
 class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn has no types
-    """A student of single texts that fits, predicts, clones and pickles as scikit-learn's classifiers do.
+    """A student for single texts that fits, predicts, clones and pickles like any scikit-learn classifier.
 
-    It reads texts, not numbers, so scikit-learn's `check_estimator` is not for it. A tenth of the texts is split off
-    to choose the best epoch. After `fit`, `classes_` has the labels, sorted, and `classifier_` the `Classifier`.
+    It reads texts, not numbers, so scikit-learn's `check_estimator` does not apply. A tenth of the texts is held out to
+    choose the best epoch. After `fit`, `classes_` has the sorted labels and `classifier_` the `Classifier`.
 
     Args:
         teacher: a fine-tuned classifier: a folder, a Hub name or a loaded `Teacher`.
         student: an architecture or `StudentSettings`.
-        recipe: the method; by default what suits, see `DistillSettings`.
+        recipe: the distillation method; for the default see `DistillSettings`.
         epochs: by default about 4,000 steps.
         seed: for the split, weights, order and dropout.
-        label_map: {teacher's label name: label in `y`}, where they can't be matched otherwise.
-        out: the student's folder; by default the student is in memory alone. Leave it out in a search: its fits would
-            all write there.
+        label_map: {teacher's label name: label in `y`}, if they cannot be matched automatically.
+        out: the student's folder; by default the student stays in memory only. Omit it in a hyperparameter search:
+            all fits would write to it.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.epochs, self.seed, self.label_map, self.out = epochs, seed, label_map, out
 
     def fit(self, texts: Sequence[str] | np.ndarray, y: Any = None) -> Self:
-        """Distil the teacher into a student.
+        """Distill the teacher into a student.
 
         Args:
             texts: [texts] strings.
-            y: [texts] labels; by default what the teacher answers.
+            y: [texts] labels; by default the teacher's predictions.
 
         Raises:
-            EyasError: bad input, said before any training step.
+            EyasError: invalid input, raised before any training step.
         """
         given = np.asarray(texts)
         teacher = self.teacher if isinstance(self.teacher, Teacher) else Teacher(os.fspath(self.teacher))
@@ -83,11 +83,11 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, texts: Iterable[str]) -> np.ndarray:
-        """[texts] labels, as `y` had them."""
+        """[texts] predicted labels, of the type in `y`."""
         best = self.predict_proba(texts).argmax(1)
         return np.asarray(self.classes_[best])
 
     def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
-        """[texts, labels] probabilities, columns as in `classes_`."""
+        """[texts, labels] probabilities, columns in the order of `classes_`."""
         check_is_fitted(self)
         return self.classifier_.predict_proba(texts)[:, self._order]

@@ -1,7 +1,7 @@
-"""The kinds of task, and what the outputs of each mean. No numpy: the command line lists them.
+"""The kinds of task and the meaning of their outputs. Imports no numpy, so `--help` stays fast.
 
-Every task but regression is a number of decisions, each one choice out of a few: one a text (classification), one a
-word (tagging), one an aspect (aspects), yes or no for each label (multi-label). Scores, agreement and losses are
+Every task but regression consists of decisions, each a choice among a few options: one per text (classification), one
+per word (tagging), one per aspect (aspects), yes or no per label (multi-label). Scores, agreement and losses are
 written once, for decisions.
 """
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Kind = Literal["classification", "tagging", "regression", "multi-label", "aspects", "vectors"]
-# What data can be labeled for; a text's vector is its teacher's alone.
+# The tasks that data can be labeled for; sentence vectors come from a teacher only.
 KINDS: tuple[str, ...] = get_args(Kind)[:-1]
-# What one output stands for, in the names of a multi-aspect model: "service=positive".
+# Separates aspect and value in the output names of the aspects task: "service=positive".
 IS = "="
 Groups = list[list[int]]
 
@@ -38,12 +38,12 @@ def one_an_aspect(labels: Sequence[str]) -> Groups:
 
 @dataclass(frozen=True)
 class Meaning:
-    """What the outputs of a kind mean.
+    """The meaning of a task's outputs.
 
     Args:
-        metric: the score that compares models; of tags that mark spans `span_f1`.
-        units: what there are several of, for messages.
-        groups: names of the outputs -> `Task.groups`.
+        metric: the score that compares models; for tags that mark spans, `span_f1` instead.
+        units: the noun for the outputs in messages.
+        groups: output names -> `Task.groups`.
     """
 
     metric: str

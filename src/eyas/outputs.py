@@ -1,4 +1,4 @@
-"""Output folders that appear only when they are whole, and can be continued when they are not."""
+"""Output folders: they appear only when complete, and interrupted runs resume."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from eyas.errors import EyasError, OutputError
 logger = logging.getLogger("eyas")
 
 RUN_FILE = "eyas.json"
-# What versions wrote before the product was called eyas.
+# Written by versions from before the product was called eyas.
 OLD_RUN_FILE = "understudy.json"
 
 
@@ -25,7 +25,7 @@ def cache_root() -> Path:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write beside `path`, sync, then rename: readers see the old content or the new, never a half."""
+    """Write beside `path`, sync, then rename: readers see the old content or the new, never a partial file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     data = content.encode() if isinstance(content, str) else content
     try:
@@ -40,10 +40,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def lock_folder(path: Path) -> Any:
-    """A lock that one process has on `path`, until `release()` or its end.
+    """Lock `path` for this process, until `release()` or exit.
 
     Raises:
-        OutputError: another process has it.
+        OutputError: another process holds the lock.
     """
     from filelock import FileLock, Timeout
 
@@ -55,13 +55,13 @@ def lock_folder(path: Path) -> Any:
         lock.acquire(timeout=0)
     except Timeout:
         raise OutputError(
-            f"{path} is being written by another process. Wait for it, or choose another --out."
+            f"{path} is being written by another process. Wait for it, or choose another out (--out)."
         ) from None
     return lock
 
 
 def finished_request(path: Path, request: dict[str, Any] | None) -> bool:
-    """Whether `path` holds the result of this request: asked before data and models are read."""
+    """Whether `path` holds the result of this request; checked before data and models are read."""
     if request is None:
         return False
     try:
@@ -70,12 +70,12 @@ def finished_request(path: Path, request: dict[str, Any] | None) -> bool:
         return False
     same = bool(found == json.loads(json.dumps(request)))
     if same:
-        logger.info("%s is there already, made with the same settings.", path)
+        logger.info("%s already exists, made with the same settings.", path)
     return same
 
 
 def make_readable(folder: Path) -> None:
-    """Give the files the rights that new files have here: safetensors writes them for the owner alone."""
+    """Give the files default permissions; safetensors makes its files readable by the owner only."""
     mask = os.umask(0)
     os.umask(mask)
     for file in folder.rglob("*"):
@@ -84,26 +84,26 @@ def make_readable(folder: Path) -> None:
 
 
 def refuse_old_name(path: Path) -> None:
-    """Raises OutputError for a folder that was written before the product was called eyas."""
+    """Raise OutputError for a folder written before the product was called eyas."""
     if (path / OLD_RUN_FILE).is_file():
         raise OutputError(
             f"{path} was written by an earlier version of eyas, under its old name (it has {OLD_RUN_FILE}). Nothing "
-            "was touched. Choose another --out, or delete the folder."
+            "was touched. Choose another out (--out), or delete the folder."
         )
 
 
 class OutputFolder:
-    """The folder one command writes.
+    """The output folder of one command.
 
-    Work happens in `<path>.partial`, which is renamed to `path` when the `with` block ends well. After an
-    interruption the partial folder stays, and the same settings continue in it.
+    Work happens in `<path>.partial`, which is renamed to `path` when the `with` block succeeds. After an
+    interruption the partial folder stays, and a run with the same settings resumes in it.
 
     Args:
-        path: where the result goes.
-        settings: what was asked for, JSON values only; the same settings may continue a partial folder.
-        overwrite: replace a result or a partial folder that other settings made.
+        path: the folder of the result.
+        settings: the settings of the run, JSON values only; a partial folder resumes only if they are equal.
+        overwrite: replace a result or a partial folder made with other settings.
         resumable: keep the partial folder after an error or an interruption.
-        request: what the caller asked for, in a form that is cheap to compare; see `finished_request`.
+        request: the caller's request, in a form that is cheap to compare; see `finished_request`.
 
     Raises:
         OutputError: `path` holds something else, or another process is writing it.
@@ -119,7 +119,7 @@ class OutputFolder:
     ) -> None:
         self.path = Path(path).absolute()
         if self.path == Path.cwd() or not self.path.name:
-            raise OutputError(f"{path} is the folder you are in. Name a new one with --out.")
+            raise OutputError(f"{path} is the folder you are in. Choose another out (--out).")
         self.partial = self.path.with_name(f"{self.path.name}.partial")
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self.overwrite, self.resumable, self.request = overwrite, resumable, request
@@ -151,7 +151,7 @@ class OutputFolder:
                     shutil.rmtree(self.path)
                 os.replace(self.partial, self.path)
             elif not self.resumable or (isinstance(error, EyasError) and not self._has_work()):
-                shutil.rmtree(self.partial)  # so that a corrected call is not taken for another run
+                shutil.rmtree(self.partial)  # otherwise a corrected call would count as another run
         finally:
             self._lock.release()
 
@@ -162,7 +162,7 @@ class OutputFolder:
         if not path.exists():
             return
         if not path.is_dir():
-            raise OutputError(f"{path} is a file, expected a folder or nothing. Choose another --out.")
+            raise OutputError(f"{path} is a file, expected a folder or nothing. Choose another out (--out).")
         if not any(path.iterdir()):
             return
         found = self._settings_in(path)
@@ -170,12 +170,12 @@ class OutputFolder:
             refuse_old_name(path)
             raise OutputError(
                 f"{path} exists and was not made by eyas (it has no {RUN_FILE}). "
-                "Nothing was touched. Choose another --out."
+                "Nothing was touched. Choose another out (--out)."
             )
         if found != self.settings and not self.overwrite:
             raise OutputError(
                 f"{path} holds a run with other settings ({_difference(found, self.settings)}). "
-                "Choose another --out, or replace it with --overwrite."
+                "Choose another out (--out), or replace it with overwrite=True (--overwrite)."
             )
 
     @staticmethod

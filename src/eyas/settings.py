@@ -1,7 +1,7 @@
-"""Every setting, written once: its name, its default, its range, its help. No torch.
+"""Every setting, defined once: name, default, range and help. Imports no torch.
 
-The command line, an exam's plan and the model card's command are made from these fields. A field with a `typer.Option`
-is an option of the command line; the others are for Python alone.
+The command line, exam plans and the command on the model card are made from these fields. A field with a
+`typer.Option` is a command-line option; the others are for Python only.
 """
 
 from collections.abc import Callable
@@ -15,20 +15,20 @@ import typer
 from eyas.errors import ModelError
 from eyas.kinds import KINDS
 
-# Tokens of a text that are read.
+# Maximum tokens per text.
 MAX_LENGTH = 256
 STUDENTS = ("static", "cnn", "bilstm", "cnn-lstm")
 ENSEMBLE = "ensemble"
-# How the answers of an ensemble's members become one.
+# How an ensemble combines its members' outputs.
 LOGITS, PROBABILITIES, WEIGHTS = "logits", "probabilities", "weights"
 COMBINATIONS = (LOGITS, PROBABILITIES, WEIGHTS)
-# Where word vectors come from, beside files.
+# Sources of word vectors other than files.
 VECTORS = ("teacher", "random")
 
 
 @dataclass(frozen=True)
 class Size:
-    """Layers, hidden size, attention heads and feed-forward size; None = as the teacher."""
+    """Layers, hidden size, attention heads and feed-forward size; None = the teacher's."""
 
     layers: int | None = None
     hidden_size: int | None = None
@@ -36,7 +36,7 @@ class Size:
     feed_forward: int | None = None
 
     def with_own(self, **sizes: int | None) -> "Size":
-        """With other sizes, as far as they are given."""
+        """A copy with the given sizes; None keeps a size."""
         return replace(self, **{name: size for name, size in sizes.items() if size is not None})
 
 
@@ -64,7 +64,7 @@ _student, _method, _data, _training = map(_option, (STUDENT, METHOD, DATA, TRAIN
 
 
 class Settings:
-    """A base of settings that refuses values out of range."""
+    """Base class of settings; rejects values out of range."""
 
     def __post_init__(self) -> None:
         for name, option in options_of(cast(Any, type(self))).items():
@@ -75,36 +75,36 @@ class Settings:
 
 @dataclass(frozen=True)
 class StudentSettings(Settings):
-    """What a student is like; None = the architecture's default.
+    """The student model; None = the architecture's default.
 
     Args:
-        architecture: static, cnn, bilstm, cnn-lstm; ensemble:cnn,bilstm,cnn-lstm (some of them over one table of word
-            vectors); or a transformer of the teacher's family: bert-tiny, bert-mini, bert-small, bert-medium,
-            tinybert-4l, bert-6l, and bert, which has the teacher's own sizes.
-        layers: of a transformer; by default the architecture's.
-        hidden_size: of a transformer; of the other students the LSTM units, or the filters of each width.
+        architecture: static, cnn, bilstm or cnn-lstm; an ensemble of these that share one table of word vectors, such
+            as ensemble:cnn,bilstm,cnn-lstm; or a transformer of the teacher's family: bert-tiny, bert-mini,
+            bert-small, bert-medium, tinybert-4l, bert-6l, or bert with the teacher's own sizes.
+        layers: layers of a transformer; by default the architecture's.
+        hidden_size: hidden size of a transformer; for other students the LSTM units, or the filters per width.
         heads: attention heads of a transformer.
         feed_forward: size of a transformer's feed-forward layers.
-        init: what a transformer starts from: "random", or layers of the teacher: "first", "last", "skip", or numbers
-            such as "1,3,5"; by default the first ones where it is as wide as the teacher, else random. A narrower one
-            starts from a projection of them. Or the folder of a pretrained model, whose first layers it takes; for
-            the other students, the folder of one that was pretrained.
-        embeddings: where word vectors come from: "teacher" (principal components of its word table), "random", or
-            a file of word vectors, which makes a word-level student.
-        embedding_size: their dimension; a file decides it itself.
-        vocab_size: largest number of tokens; by default all that occur in the transfer set.
-        freeze_embeddings: leave the word vectors as they are.
-        combination: how the answers of an ensemble's members become one.
-        crf: choose tags as a sequence, by a conditional random field (taggers only).
+        init: initial weights. For a transformer: "random"; layers of the teacher ("first", "last", "skip", or numbers
+            such as "1,3,5"); or the folder of a pretrained model, whose first layers are copied. The default is
+            "first" if student and teacher have the same hidden size, otherwise "random". A narrower student starts
+            from a projection of the teacher's layers. For other students: the folder of a pretrained student.
+        embeddings: source of the word vectors: "teacher" (principal components of its embedding table), "random", or
+            a file of word vectors, which makes the student word-level.
+        embedding_size: dimension of the word vectors; a file has its own.
+        vocab_size: maximum number of tokens; by default all tokens in the transfer set.
+        freeze_embeddings: do not train the word vectors.
+        combination: how an ensemble combines its members: logits, probabilities or weights.
+        crf: decode tags as a sequence with a conditional random field (taggers only).
         char_embedding_size: dimension of a convolution over the characters of each token; 0 = none (taggers only).
-        max_length: tokens of a text that are read.
-        dropout: probability.
+        max_length: maximum tokens per text.
+        dropout: dropout probability.
     """
 
     architecture: Annotated[str, _student(f"Architecture: {STUDENT_NAMES}.", "--student")] = "bilstm"
     layers: Annotated[int | None, _student("Layers of a transformer.", min=1, default="by student")] = None
     hidden_size: Annotated[
-        int | None, _student("Hidden size, LSTM units, or filters of each width.", min=1, default="by student")
+        int | None, _student("Hidden size, LSTM units, or filters per width.", min=1, default="by student")
     ] = None
     heads: Annotated[int | None, _student("Attention heads of a transformer.", min=1, default="by student")] = None
     feed_forward: Annotated[
@@ -113,8 +113,8 @@ class StudentSettings(Settings):
     init: Annotated[
         str | None,
         _student(
-            "Where it starts: a pretrained folder; a transformer also random, or the teacher's layers: first, last, "
-            "skip, 1,3,5.",
+            "Initial weights: a pretrained folder; for a transformer also random, or the teacher's layers: first, "
+            "last, skip, 1,3,5.",
             default="first if as wide as the teacher",
         ),
     ] = None
@@ -123,17 +123,17 @@ class StudentSettings(Settings):
     )
     embedding_size: Annotated[int | None, _student("Size of the word vectors.", min=1, default="128")] = None
     vocab_size: Annotated[
-        int | None, _student("Largest number of tokens.", min=1, default="all tokens of the transfer set")
+        int | None, _student("Maximum vocabulary size.", min=1, default="all tokens in the transfer set")
     ] = None
     freeze_embeddings: Annotated[bool, _student("Do not train the word vectors.", "--freeze-embeddings")] = False
-    combination: Annotated[
-        str, _student("How an ensemble's members answer together: logits, probabilities or weights.")
-    ] = LOGITS
-    crf: Annotated[bool, _student("Taggers: choose tags as a sequence.", "--crf")] = False
+    combination: Annotated[str, _student("How an ensemble combines its members: logits, probabilities or weights.")] = (
+        LOGITS
+    )
+    crf: Annotated[bool, _student("Taggers: decode tags as a sequence (CRF).", "--crf")] = False
     char_embedding_size: Annotated[
         int, _student("Taggers: size of a convolution over characters; 0 = none.", min=0)
     ] = 0
-    max_length: Annotated[int, _student("Tokens of a text that are read.", min=2)] = MAX_LENGTH
+    max_length: Annotated[int, _student("Maximum tokens per text.", min=2)] = MAX_LENGTH
     dropout: float | None = None
 
     @property
@@ -142,67 +142,66 @@ class StudentSettings(Settings):
 
     @property
     def reads_as_teacher(self) -> bool:
-        """Whether one of our own students reads a single text in the teacher's tokens."""
+        """Whether a non-transformer student keeps the teacher's tokenization of single texts."""
         return self.embeddings in VECTORS and not self.vocab_size and not self.init
 
     @property
     def size(self) -> Size:
-        """Of a transformer."""
+        """The sizes of a transformer."""
         return TRANSFORMERS[self.architecture].with_own(
             layers=self.layers, hidden_size=self.hidden_size, heads=self.heads, feed_forward=self.feed_forward
         )
 
     def is_as_wide(self, width: int) -> bool:
-        """Whether a transformer of these settings is as wide as a teacher of `width`."""
+        """Whether a transformer with these settings has the teacher's hidden size, `width`."""
         return self.size.hidden_size in (None, width)
 
     def start(self, width: int) -> str:
-        """What a transformer starts from with a teacher of `width`: as `init`, decided."""
+        """`init` of a transformer with its default resolved; `width` is the teacher's hidden size."""
         return self.init or ("first" if self.is_as_wide(width) and self.embeddings == "teacher" else "random")
 
     def copies_layers(self, width: int) -> bool:
-        """Whether a transformer starts from layers that know something already, as they are."""
+        """Whether a transformer starts from pretrained layers, copied unchanged."""
         start = self.start(width)
         return is_folder(start) or (start != "random" and self.is_as_wide(width))
 
 
 @dataclass(frozen=True)
 class Columns(Settings):
-    """Which columns hold what, and what is learned from them; None = found by convention.
+    """The columns to read and the task; None = found by convention.
 
     Args:
-        text: texts, or for tagging the words of each sentence. In a CoNLL file, the column's number, from "0".
+        text: texts; for tagging, the words of each sentence. In a CoNLL file, the column number, from "0".
         text_pair: second texts; for tagging, a question about the sentence.
-        label: labels, tags, or a number; several column names with commas between them are aspects, or labels that
-            are 0 or 1.
+        label: labels, tags or a number; several names, separated by commas, are aspects or binary labels (0 or 1).
         task: one of `eyas.kinds.KINDS`.
-        repair_tags: turn an I- tag that continues nothing into B-.
+        repair_tags: change I- tags that do not continue a span to B-.
     """
 
     text: Annotated[
         str | None, _data("Column of texts; for tagging, of words.", default="text, sentence ...; tokens ...")
     ] = None
-    text_pair: Annotated[str | None, _data("Column of second texts; for tagging, of a question.", default="found")] = (
-        None
-    )
+    text_pair: Annotated[
+        str | None, _data("Column of second texts; for tagging, of a question.", default="by convention")
+    ] = None
     label: Annotated[
-        str | None, _data("Column of labels or tags; several columns a,b,c are aspects.", default="label, tags ...")
+        str | None, _data("Column of labels or tags; a,b,c for several aspects.", default="label, tags ...")
     ] = None
     task: Annotated[str | None, _data(f"Task: {', '.join(KINDS)}.", default="inferred from the columns")] = None
-    repair_tags: Annotated[bool, _data("Turn I- tags that continue nothing into B-.", "--repair-tags")] = False
+    repair_tags: Annotated[bool, _data("Change I- tags that do not continue a span to B-.", "--repair-tags")] = False
 
 
 @dataclass(frozen=True)
 class TransferSettings(Settings):
-    """What a student is trained on, beside the training texts.
+    """The texts a student is trained on, in addition to the training texts.
 
     Args:
-        max_unlabeled: so many of the unlabeled texts, those most like the training texts; None = all.
-        augment: methods that make new texts of the training texts, such as "tang:20"; see `Augmentation`. () = none;
-            None = what suits, where `eyas.distill` or the command line chooses.
+        max_unlabeled: use at most this many unlabeled texts, the most similar to the training texts first; None = all.
+        augment: methods that make new texts from the training texts, such as "tang:20"; see `Augmentation`. () = none;
+            None = the default of `eyas.distill` and the command line.
         select: rules that choose among the new texts, such as "uncertain:0.5"; see `Selection`.
-        mixup: mix the word vectors of each text with another's; the strength of `Mixup`, 0 = no.
-        smoothing: a masked language model, for `Smoothing`.
+        mixup: mix the word vectors of each text with those of another; the strength of `Mixup`, 0 = off.
+        smoothing: a masked language model for `Smoothing`; empty = off.
     """
 
     max_unlabeled: Annotated[
@@ -216,26 +215,26 @@ class TransferSettings(Settings):
     augment: Annotated[
         tuple[str, ...] | None,
         _data(
-            "New texts made of the training texts, METHOD:COUNT: tang:20, neighbors:20[:VECTORS], "
-            "masked-lm:20:FOLDER, doubts:5:STUDENT; none. Repeatable.",
+            "Make new texts from the training texts, METHOD:COUNT: tang:20, neighbors:20[:VECTORS], "
+            "masked-lm:20:FOLDER, doubts:5:STUDENT; or none. Repeatable.",
             default="neighbors:10 for classification of up to 10,000 single texts, else none",
         ),
     ] = None
     select: Annotated[
         tuple[str, ...],
         _data(
-            "Which of the new texts to learn from, RULE:SHARE: confident:0.5, uncertain:0.5, disagreement:0.5:STUDENT, "
+            "Which of the new texts to train on, RULE:SHARE: confident:0.5, uncertain:0.5, disagreement:0.5:STUDENT, "
             "learned:0.5:STUDENT, same-label. Repeatable.",
             default=False,
         ),
     ] = ()
     mixup: Annotated[float, _data("Mix the word vectors of two texts, shares from Beta(MIXUP, MIXUP).", min=0.0)] = 0.0
-    smoothing: Annotated[str, _data("Smooth texts by this masked language model (slow).", default=False)] = ""
+    smoothing: Annotated[str, _data("Smooth texts with this masked language model (slow).", default=False)] = ""
 
 
 @dataclass(frozen=True)
 class TrainingOptions(Settings):
-    """The training arguments that the command line has; None = what suits."""
+    """The training arguments on the command line; None = the default."""
 
     num_train_epochs: Annotated[
         float | None, _training("Epochs.", "--epochs", min=0.01, default="about 4,000 steps")
@@ -243,30 +242,31 @@ class TrainingOptions(Settings):
     per_device_train_batch_size: Annotated[
         int | None, _training("Examples per step.", "--batch-size", min=1, default="64")
     ] = None
-    learning_rate: Annotated[float | None, _training("Highest learning rate.", min=1e-8, default="by student")] = None
+    learning_rate: Annotated[float | None, _training("Peak learning rate.", min=1e-8, default="by student")] = None
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Those that were given, as fields of `DistillationArguments`."""
+        """The options that were given, as fields of `DistillationArguments`."""
         given = {option.name: getattr(self, option.name) for option in fields(self)}
         return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class DistillSettings:
-    """How a student is made.
+    """How a student is trained.
 
     Args:
-        student: what it is like.
-        recipe: the method: a key of `RECIPES`, a function that returns stages, or where one is,
-            "package.module:function"; by default dist, and logit-mse for a CRF, binary classification and regression.
+        student: the student model.
+        recipe: the distillation method: a key of `RECIPES`, a function that returns stages, or its location,
+            "package.module:function". The default is dist; CRF taggers, binary classification and regression use
+            logit-mse.
         recipe_options: arguments of the recipe's function.
-        transfer: what the student is trained on beside the training texts.
-        arguments: fields of `DistillationArguments`; they win over the recipe's. Without `num_train_epochs`, a
-            student learns for about 4,000 steps, in 4 to 30 epochs.
-        seed: for weights, order and dropout.
-        live: ask the teacher in every step instead of labeling once (slow; for comparison).
-        label_map: {teacher's label name: data's label name}, where they can't be matched otherwise.
+        transfer: texts in addition to the training texts.
+        arguments: fields of `DistillationArguments`; they override the recipe's. Without `num_train_epochs`,
+            training takes about 4,000 steps, in 4 to 30 epochs.
+        seed: for initial weights, data order and dropout.
+        live: run the teacher in every step instead of labeling once (slow; for comparison).
+        label_map: {teacher's label name: data's label name}, if they cannot be matched automatically.
     """
 
     student: StudentSettings = field(default_factory=StudentSettings)
@@ -281,14 +281,14 @@ class DistillSettings:
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """How a teacher is made.
+    """How a teacher is fine-tuned.
 
     Args:
-        arguments: fields of `DistillationArguments`; they win over the defaults. Without `num_train_epochs`, about
-            1,000 steps, in 3 to 20 epochs.
-        seed: for the new head, the order and dropout.
-        patience: validations without a better score after which training stops; by default a third of them.
-        max_length: tokens of a text that are read.
+        arguments: fields of `DistillationArguments`; they override the defaults. Without `num_train_epochs`, training
+            takes about 1,000 steps, in 3 to 20 epochs.
+        seed: for the new head, data order and dropout.
+        patience: stop after this many validations without improvement; by default a third of all validations.
+        max_length: maximum tokens per text.
     """
 
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -298,7 +298,7 @@ class FinetuneSettings:
 
 
 def check_architecture(name: str) -> None:
-    """Raises ModelError where there is no such student."""
+    """Raise ModelError for an unknown student."""
     if name.partition(":")[0] == ENSEMBLE:
         member_names(name)
     elif name not in (*STUDENTS, *TRANSFORMERS):
@@ -306,7 +306,7 @@ def check_architecture(name: str) -> None:
 
 
 def member_names(architecture: str) -> list[str]:
-    """`ensemble:cnn,bilstm` -> ["cnn", "bilstm"]; raises ModelError for fewer than two, or others."""
+    """`ensemble:cnn,bilstm` -> ["cnn", "bilstm"]; raises ModelError for fewer than two members or unknown ones."""
     names = [name.strip() for name in architecture.partition(":")[2].split(",") if name.strip()]
     unknown = [name for name in names if name not in STUDENTS]
     if unknown:
@@ -314,25 +314,25 @@ def member_names(architecture: str) -> list[str]:
     if len(names) < 2:
         raise ModelError(
             f"{architecture} has {len(names)} members, expected two or more, such as ensemble:cnn,bilstm,cnn-lstm. "
-            "A single student needs no ensemble: name it alone."
+            "For a single student, give its name without ensemble."
         )
     return names
 
 
 def is_folder(init: str | None) -> bool:
-    """Whether `init` is a model's folder, or a name on the Hub, and no choice of the teacher's layers."""
+    """Whether `init` is a model folder or a Hub name, not a choice of the teacher's layers."""
     return init is not None and ("/" in init or Path(init).is_dir())
 
 
 @cache
 def options_of(kind: type[Any]) -> dict[str, Any]:
-    """The options of the command line that are fields of these settings, by name."""
+    """The fields of these settings that are command-line options, by name."""
     hints = get_type_hints(kind, include_extras=True)
     found = {item.name: getattr(hints[item.name], "__metadata__", ()) for item in fields(kind)}
     return {name: metadata[0] for name, metadata in found.items() if metadata}
 
 
 def flag_of(name: str, option: Any) -> str:
-    """How the command line calls a field."""
+    """The command-line flag of a field."""
     declared: str | None = option.default if isinstance(option.default, str) else None
     return declared or f"--{name.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""Tags <-> spans. BIO as conlleval and seqeval's default mode read it; tags without a prefix are one span a word."""
+"""Tags <-> spans. Reads BIO like conlleval and seqeval's default mode; a tag without a prefix is a one-word span."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Span(NamedTuple):
-    """A typed span of words, `end` behind its last."""
+    """A typed span of words; `end` is exclusive."""
 
     kind: str
     start: int
@@ -16,7 +16,7 @@ class Span(NamedTuple):
 
 def split_tag(tag: str) -> tuple[str, str]:
     """`B-PER` -> ("B", "PER"), `B` -> ("B", ""), `O` -> ("O", ""), `NN` -> ("B", "NN"): a tag without a prefix
-    stands for its own word."""
+    is a span of one word."""
     if tag in ("O", "B", "I"):
         return tag, ""
     prefix, dash, kind = tag.partition("-")
@@ -24,22 +24,22 @@ def split_tag(tag: str) -> tuple[str, str]:
 
 
 def spans_of(tags: Sequence[str]) -> list[Span]:
-    """Spans of one sentence. An `I-` that continues nothing starts a span, as in conlleval."""
+    """The spans of a sentence. An `I-` that does not continue a span starts one, as in conlleval."""
     spans: list[Span] = []
     kind, start = "", -1
     for place, tag in enumerate([*tags, "O"]):
         prefix, this = split_tag(tag)
-        goes_on = prefix == "I" and start >= 0 and this == kind
-        if start >= 0 and not goes_on:
+        continues = prefix == "I" and start >= 0 and this == kind
+        if start >= 0 and not continues:
             spans.append(Span(kind, start, place))
             start = -1
-        if prefix != "O" and not goes_on:
+        if prefix != "O" and not continues:
             kind, start = this, place
     return spans
 
 
 def to_bio(tags: Sequence[str]) -> list[str]:
-    """BIOES (and BILOU) as BIO: S- and U- begin, E- and L- go on."""
+    """Convert BIOES or BILOU to BIO: S- and U- become B-, E- and L- become I-."""
     change = {"S": "B", "U": "B", "E": "I", "L": "I"}
     result = []
     for tag in tags:
@@ -53,12 +53,12 @@ def is_bioes(tags: Sequence[str]) -> bool:
     typed = [tag for tag in tags if "-" in tag]
     prefixes = {tag.partition("-")[0] for tag in typed or set(tags) - {"O"}}
     marked = bool(prefixes & {"E", "L", "S", "U"}) and prefixes <= set("BIOESLU")
-    # Bare letters may be parts of speech, unless they begin and end something.
+    # Bare letters may be parts of speech, unless some begin a span and others end one.
     return "O" in tags and marked and (bool(typed) or bool("B" in prefixes and prefixes & {"E", "L"}))
 
 
 def broken_places(tags: Sequence[str]) -> list[int]:
-    """Words whose I- tag continues nothing."""
+    """The indices of words whose I- tag does not continue a span."""
     places = []
     before = ("O", "")
     for place, tag in enumerate(tags):
@@ -70,7 +70,7 @@ def broken_places(tags: Sequence[str]) -> list[int]:
 
 
 def repaired(tags: Sequence[str]) -> list[str]:
-    """The same tags with B- where an I- continued nothing (of BIOES, S- where an E- did); the spans do not change."""
+    """Change I- tags that do not continue a span to B- (in BIOES, E- to S-); the spans stay the same."""
     change = {"I": "B", "E": "S", "L": "U"}
     result = list(tags)
     for place in broken_places([to_bio([tag])[0] if "-" in tag else tag for tag in tags]):
@@ -79,7 +79,7 @@ def repaired(tags: Sequence[str]) -> list[str]:
 
 
 def continuations(labels: Sequence[str]) -> np.ndarray:
-    """[labels] int: for each tag, the one of the next piece of the same word: `I-X` for `B-X`, else itself."""
+    """[labels] int: for each tag, the tag of the word's next subword: `I-X` for `B-X`, otherwise the same tag."""
     places = {label: index for index, label in enumerate(labels)}
     return np.array(
         [places.get(f"I{label[1:]}", index) if split_tag(label)[0] == "B" and label[:1] == "B" else index

@@ -1,4 +1,4 @@
-"""A task: what a model's outputs mean, and what they decide. numpy alone."""
+"""A task: the meaning of a model's outputs. Imports numpy only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ import numpy as np
 
 from eyas.kinds import IS, MEANINGS, Groups, Kind, no_decision, one_decision, yes_or_no
 
-# A choice that is not open in a decision.
+# The logit of a choice that is not available in a decision.
 CLOSED = -1e9
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a model's outputs mean.
+    """The meaning of a model's outputs.
 
     Args:
-        kind: classification (one label a text), tagging (one a word), regression (a number), multi-label (any number
-            of labels), aspects (one value for each of several aspects), vectors (a point for each text).
-        labels: names of the outputs; of aspects `aspect=value`, of regression one, of vectors their dimensions (of
-            data none).
+        kind: classification (one label per text), tagging (one label per word), regression (a number), multi-label
+            (any number of labels), aspects (one value for each of several aspects), vectors (one vector per text).
+        labels: output names: `aspect=value` for aspects, a single name for regression, the dimensions for vectors
+            (none in data).
     """
 
     kind: Kind
@@ -29,44 +29,44 @@ class Task:
 
     @property
     def is_tagging(self) -> bool:
-        """Whether a row is a word."""
+        """Whether each row is a word."""
         return self.kind == "tagging"
 
     @property
     def is_classification(self) -> bool:
-        """Whether a text has one label."""
+        """Whether each text has exactly one label."""
         return self.is_single_label and not self.is_tagging
 
     @property
     def is_single_label(self) -> bool:
-        """Whether a row, a text or a word, has one label."""
+        """Whether each row (text or word) has exactly one label."""
         return MEANINGS[self.kind].groups is one_decision
 
     @property
     def has_binary_outputs(self) -> bool:
-        """Whether each output is a decision of its own, yes or no."""
+        """Whether each output is a separate yes-or-no decision."""
         return MEANINGS[self.kind].groups is yes_or_no
 
     @property
     def metric(self) -> str:
-        """The score that compares models, chooses checkpoints and decides exams."""
+        """The metric that compares models, chooses checkpoints and decides exams."""
         return "span_f1" if self.is_tagging and has_spans(self.labels) else MEANINGS[self.kind].metric
 
     @property
     def decides(self) -> bool:
-        """Whether its outputs choose something; a regression's and a vector's are numbers to come near to."""
+        """Whether the outputs are decisions; those of regression and vectors are numbers to approximate."""
         return MEANINGS[self.kind].groups is not no_decision
 
     @cached_property
     def choices(self) -> tuple[str, ...]:
-        """Names of what a decision chooses from: the labels, and for multi-label each one's absence as well."""
+        """The names of the choices: the labels, and for multi-label also the absence of each label."""
         if self.has_binary_outputs:
             return (*(f"not {name}" for name in self.labels), *self.labels)
         return self.labels
 
     @cached_property
     def groups(self) -> Groups:
-        """For each decision about a text (or a word), the columns of `decisions` that are open in it."""
+        """For each decision about a text or word, the columns of `decisions` to choose from."""
         return MEANINGS[self.kind].groups(self.labels)
 
     @property
@@ -74,7 +74,7 @@ class Task:
         return list(dict.fromkeys(name.split(IS, 1)[0] for name in self.labels)) if self.kind == "aspects" else []
 
     def decisions(self, logits: np.ndarray) -> np.ndarray:
-        """[rows, outputs] -> [decisions, choices]; the decisions of a row follow each other; closed choices -1e9."""
+        """[rows, outputs] -> [decisions, choices]. A row's decisions are consecutive; unavailable choices are -1e9."""
         if self.is_single_label:
             return logits
         if self.has_binary_outputs:
@@ -85,14 +85,14 @@ class Task:
         return result.reshape(-1, len(self.choices))
 
     def decided(self, labels: np.ndarray) -> np.ndarray:
-        """Labels of a split -> [decisions] int, indices into `choices`; below 0 where unlabeled."""
+        """Labels of a split -> [decisions] int, indices into `choices`; negative if unlabeled."""
         if self.has_binary_outputs:
             known = np.where(labels > 0, len(self.labels), 0) + np.arange(len(self.labels))
             return np.asarray(np.where(labels < 0, -1, known).reshape(-1), dtype=np.int64)
         return labels.reshape(-1)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """[rows, outputs] -> the same shape: softmax over each decision's choices; numbers themselves."""
+        """[rows, outputs] -> the same shape: softmax over each decision's choices; numeric outputs are unchanged."""
         if not self.decides:
             return logits
         if self.has_binary_outputs:
@@ -103,17 +103,17 @@ class Task:
         return result
 
     def describe(self) -> str:
-        """In words, for messages."""
+        """A short description for messages."""
         return f"{self.kind} ({len(self.aspects) or len(self.labels)} {MEANINGS[self.kind].units})"
 
 
 def has_spans(tags: Sequence[str]) -> bool:
-    """Whether tags mark spans (`O`, `B-`, `I-`) and not one property of each word."""
+    """Whether tags mark spans (`O`, `B-`, `I-`) rather than a property of each word."""
     return any(tag == "O" or tag.startswith("I-") or tag == "I" for tag in tags)
 
 
 def task_of_model(config: Any, labels: Sequence[str]) -> Task:
-    """The task of a Hugging Face configuration: `eyas_task` where we made it, else what its head says."""
+    """The task of a Hugging Face configuration: `eyas_task` if set, otherwise inferred from the head."""
     known = getattr(config, "eyas_task", None)
     heads = " ".join(getattr(config, "architectures", None) or [])
     problem = getattr(config, "problem_type", None)

@@ -1,4 +1,4 @@
-"""What every text goes through before a tokenizer sees it, in training and in production alike."""
+"""Cleaning of every text before tokenization, the same in training and in production."""
 
 import ast
 import re
@@ -8,9 +8,9 @@ from typing import Any
 from eyas.errors import DataError
 
 # A tokenizer reads the whole text before it truncates, so a text of 1 MB would cost a second.
-# No real text has 16 characters a token on average; what lies beyond can't reach the model.
+# No real text averages 16 characters per token; characters beyond that can't reach the model.
 CHARACTERS_PER_TOKEN = 16
-# Between a question and the sentence it is about.
+# Separates a question from its sentence.
 SEPARATOR = "[SEP]"
 _NO_COMMAS = re.compile(r"""\w['"]\s+['"]\w""")
 
@@ -34,7 +34,7 @@ def clean_text(text: Any, index: int = 0) -> str:
 def wrong_shape(pair: bool | None) -> DataError:
     """The error for single texts where pairs are expected (`pair`), or the reverse."""
     expected, found = ("two texts", "one") if pair else ("one text", "two")
-    return DataError(f"This model reads {expected} at a time, got {found}. In JSON they are called text and text_pair.")
+    return DataError(f"This model reads {expected} at a time, got {found}. In JSON, name them text and text_pair.")
 
 
 def clean_texts(texts: Iterable[Any], max_length: int) -> list[str]:
@@ -44,17 +44,17 @@ def clean_texts(texts: Iterable[Any], max_length: int) -> list[str]:
 
 
 def word_places(text: str) -> list[tuple[int, int]]:
-    """The words of a text that nobody has split, (start, end) in characters: signs stand alone, as BERT has it."""
+    """The words of a plain text as (start, end) in characters; punctuation is split off, as in BERT."""
     from tokenizers import pre_tokenizers
 
     return [place for _, place in pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text)]
 
 
 def split_words(value: Any, place: str) -> list[str]:
-    """Words of a sentence: a list, a list of words written as text, or a text.
+    """The words of a sentence, given as a list, a list written as text, or plain text.
 
     Raises:
-        DataError: something else, or a list without commas, as numpy prints it; named by `place`.
+        DataError: any other value, or a list without commas, as numpy prints it; the message names `place`.
     """
     if isinstance(value, str):
         parsed = written_list(value, place)
@@ -68,15 +68,15 @@ def split_words(value: Any, place: str) -> list[str]:
 
 
 def with_question(question: list[str], words: list[str]) -> list[str]:
-    """A question and a sentence as one: what is asked, a separator, the words that get tags."""
+    """A question and its sentence as one list: the question, a separator, the words to tag."""
     return [*question, SEPARATOR, *words]
 
 
 def written_list(value: str, place: str) -> list[Any] | None:
-    """A list that is written as text; None where it is none.
+    """Parse a list written as text; None if `value` is not a list.
 
     Raises:
-        DataError: a list without commas, as numpy prints it; named by `place`.
+        DataError: a list without commas, as numpy prints it; the message names `place`.
     """
     if not (value.startswith("[") and value.endswith("]")):
         return None

@@ -1,4 +1,4 @@
-"""How much is said: the level of our logger, on stderr."""
+"""Verbosity: the level of the eyas logger, which writes to stderr."""
 
 import logging
 import sys
@@ -24,12 +24,12 @@ def set_verbosity_warning() -> None:
 
 
 def set_verbosity_error() -> None:
-    """Show errors alone on stderr."""
+    """Show only errors on stderr."""
     _set_verbosity(logging.ERROR)
 
 
 def _set_verbosity(level: int) -> None:
-    """A program that gave the logger "eyas" a handler of its own keeps that one alone."""
+    """Set the level; keep the program's own handlers of the logger "eyas", if it has any."""
     _HANDLER.stream = sys.stderr  # it may have been replaced since the last call
     if not logger.handlers:
         logger.addHandler(_HANDLER)

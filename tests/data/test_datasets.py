@@ -114,8 +114,8 @@ def test_leaks_and_conflicts_are_counted(tmp_path: Path, caplog: pytest.LogCaptu
     write_jsonl(tmp_path / "train.jsonl", rows)
     write_jsonl(tmp_path / "validation.jsonl", [{"text": "t", "label": 0}, {"text": "u", "label": 1}])
     load_data(tmp_path)
-    assert "1 of 2 validation texts also stand in train" in caplog.text
-    assert "1 training texts stand there with different labels" in caplog.text
+    assert "1 of 2 validation texts also occur in train" in caplog.text
+    assert "1 training texts occur with different labels" in caplog.text
 
 
 def test_unlabeled_test_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -151,10 +151,10 @@ GOOD = "text,label\na,x\nb,y\n"
     ("content", "columns", "message"),
     [
         ("text,label\na,x\nb\xff,y\n".encode("latin-1"), Columns(), r"csv:3: byte 2 of the line is not valid UTF-8"),
-        ("words,label\na,x\n", Columns(), r"no column of text.*words"),
-        ("text,mark\na,x\n", Columns(), r"no column of labels"),
+        ("words,label\na,x\n", Columns(), r"no text column.*words"),
+        ("text,mark\na,x\n", Columns(), r"no label column"),
         (GOOD, Columns(text="txet"), r"no column 'txet'.*Did you mean 'text'"),
-        ("text,text,label\na,b,x\n", Columns(), r"column 'text' stands twice"),
+        ("text,text,label\na,b,x\n", Columns(), r"column 'text' occurs twice"),
         ("text,label\na,x\nb,\nc,y\n", Columns(), r"1 of 3 rows have no label, the first is row 2"),
         ("text,label\na,x\nb,x\n", Columns(), r"Every training row has the label 'x'"),
         ("text,label\na,x\nb,y,z\n", Columns(), r"train.csv:3: 3 fields, expected 2"),
@@ -181,7 +181,7 @@ def test_bad_jsonl(tmp_path: Path) -> None:
 def test_label_unseen_in_training(tmp_path: Path) -> None:
     write(tmp_path / "train.csv", GOOD)
     write(tmp_path / "validation.csv", "text,label\nc,z\n")
-    with pytest.raises(LabelError, match=r"validation, row 1: label 'z' does not stand in train"):
+    with pytest.raises(LabelError, match=r"validation, row 1: label 'z' does not occur in train"):
         load_data(tmp_path)
 
 

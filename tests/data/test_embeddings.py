@@ -62,7 +62,7 @@ def test_broken_vectors(tmp_path: Path) -> None:
     path.write_text("2 2\ngood 1 2\nbad 1 x\n")
     with pytest.raises(DataError, match=r"v.txt:3: expected a word and 2 numbers"):
         read_vectors(path)
-    with pytest.raises(DataError, match="none of the words wanted"):
+    with pytest.raises(DataError, match="none of the required words"):
         read_vectors(path, {"zebra"})
     with pytest.raises(DataError, match="No such file"):
         read_vectors(tmp_path / "nothing.txt")

@@ -56,7 +56,7 @@ def test_new_data_of_splits(data: TaskData) -> None:
     assert (len(small["train"]), small.labels) == (4, data.labels)
     with pytest.raises(DataError, match="there is no split 'train'"):
         TaskData.of({"validation": data["validation"]})
-    with pytest.raises(DataError, match="the split 'test' is not as load_data gives it"):
+    with pytest.raises(DataError, match="the split 'test' is not from load_data"):
         TaskData.of({**data, "test": Dataset.from_dict({"text": TEXTS, "label": LABELS})})
 
 

@@ -82,8 +82,8 @@ def test_splits_of_other_columns_are_refused(tmp_path: Path) -> None:
         ("a O\nb B-X\n", Columns(label="3"), r"no column '3'. It has \['0', '1'\]"),
         ("a\nb\n", Columns(), r"one column, expected a word and at least one tag"),
         ("a O\nb O\n", Columns(), r"Every training row has the label 'O'"),
-        ("a O\nb B-X\n", Columns(task="regression"), r"no column of text"),
-        ("a O\nb B-X\n", Columns(task="tags"), r"No task 'tags'. Expected one of classification"),
+        ("a O\nb B-X\n", Columns(task="regression"), r"no text column"),
+        ("a O\nb B-X\n", Columns(task="tags"), r"task \(--task\) is 'tags', expected one of classification"),
     ],
 )
 def test_conll_files_that_are_refused(content: str, columns: Columns, message: str, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_tags_that_continue_nothing_are_counted_and_repaired_on_request(
 ) -> None:
     folder = _folder(tmp_path / "data", ".conll", "a I-X\nb I-X\nc O\nd B-X\n")
     train = load_data(folder)["train"]
-    assert "train: 1 I- tags continue nothing, the first in sentence 1" in caplog.text
+    assert "train: 1 I- tags do not continue a span, the first in sentence 1" in caplog.text
     assert [task_of(train).labels[i] for i in labels_of(train)] == ["I-X", "I-X", "O", "B-X"]
     train = load_data(folder, Columns(repair_tags=True))["train"]
     assert [task_of(train).labels[i] for i in labels_of(train)] == ["B-X", "I-X", "O", "B-X"]
@@ -187,7 +187,7 @@ def test_aspects(tmp_path: Path) -> None:
     lacking = "sentence,price\ns1,low\n"
     with pytest.raises(DataError, match=r"no column 'service'. It has \['sentence', 'price'\]"):
         load_data(_folder(tmp_path / "lacking", ".csv", content, lacking))
-    with pytest.raises(LabelError, match=r"train.csv:2: no value of the aspect 'price'"):
+    with pytest.raises(LabelError, match=r"train.csv:2: no value for the aspect 'price'"):
         load_data(
             _folder(tmp_path / "empty", ".csv", header + "s1,,good\ns2,low,bad\n"), Columns(label="price,service")
         )

@@ -61,7 +61,7 @@ def test_other_labels(students: dict[tuple[str, bool], Path], toy_pairs: Path, t
     labels = {"label": labels_of(data)}
     column = Dataset.from_dict(labels, features=Features({"label": ClassLabel(names=["bad", "good"])}))
     renamed = concatenate_datasets([data.remove_columns("label"), column], axis=1)
-    with pytest.raises(LabelError, match="do not fit"):
+    with pytest.raises(LabelError, match="do not match"):
         evaluate(student, renamed)
     mapped = evaluate(student, renamed, label_map={"negative": "bad", "positive": "good"})
     assert mapped["accuracy"] > 0.8

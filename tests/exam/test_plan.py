@@ -82,18 +82,18 @@ def test_a_student_starts_from_a_folder_beside_the_plan(tmp_path: Path) -> None:
         ("[static,", "[statik,", 5, "No student 'statik'. Expected one of static, cnn, bilstm, cnn-lstm"),
         ("recipes:", "recepies:", 6, "unknown key, expected one of data, teacher, students, recipes"),
         ("hidden_size: 75", "hiden_size: 75", 5, "unknown key, expected one of architecture, layers"),
-        ("soft-targets", "softer", 6, "No recipe 'softer'. Expected one of hard-labels"),
-        ("random", "no/such.vec", 7, "no word vectors"),
-        ("hidden_size: 75", "init: ./general", 5, "no folder ./general to start from"),
-        ("seeds: [0, 1]", "seeds: [0, 0]", 8, "0 is given twice"),
+        ("soft-targets", "softer", 6, "Unknown recipe 'softer'. Expected one of hard-labels"),
+        ("random", "no/such.vec", 7, "expected teacher, random or a file of word vectors, got"),
+        ("hidden_size: 75", "init: ./general", 5, "expected an existing folder, got ./general"),
+        ("seeds: [0, 1]", "seeds: [0, 0]", 8, "0 is given more than once"),
         ("seeds: [0, 1]", "seeds: []", 8, "at least 1 item"),
         ("seeds: [0, 1]", "seeds: [a]", 8, "valid integer"),
         ("students: [static, {architecture: bilstm, hidden_size: 75}]", "students: []", 5, "at least 1 item"),
         ("teacher: teacher\n", "", 1, "data set films has no teacher"),
-        ("    name: films\n", "    name: films\n  - source: b\n    name: films\n", 1, "two data are called films"),
-        ("seeds: [0, 1]", "seeds: [0, 1", 9, "not YAML"),
-        ("seeds:", "arguments: {learning_rat: 1}\nseeds:", 8, "'learning_rat'; do you mean learning_rate?"),
-        ("seeds:", "arguments: {seed: 1}\nseeds:", 8, "no training argument 'seed'"),
+        ("    name: films\n", "    name: films\n  - source: b\n    name: films\n", 1, "two data are named films"),
+        ("seeds: [0, 1]", "seeds: [0, 1", 9, "invalid YAML"),
+        ("seeds:", "arguments: {learning_rat: 1}\nseeds:", 8, "'learning_rat'; did you mean learning_rate?"),
+        ("seeds:", "arguments: {seed: 1}\nseeds:", 8, "unknown training argument 'seed'"),
     ],
 )
 def test_errors_name_the_line(tmp_path: Path, old: str, new: str, line: int, said: str) -> None:
@@ -105,11 +105,11 @@ def test_errors_name_the_line(tmp_path: Path, old: str, new: str, line: int, sai
 
 
 def test_a_plan_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"No plan .*: No such file"):
+    with pytest.raises(DataError, match=r"Cannot read the plan .*: No such file"):
         read_plan(tmp_path / "none.yaml")
     with pytest.raises(DataError, match="expected a plan"):
         read_plan(_write(tmp_path, "- a\n"))
-    with pytest.raises(DataError, match=r"seeds: 1 is given twice"):
+    with pytest.raises(DataError, match=r"seeds: 1 is given more than once"):
         make_plan(data="x", teacher="y", seeds=[1, 1])
 
 
@@ -128,7 +128,7 @@ def test_recipes_sit_with_the_students_they_can_teach(tmp_path: Path) -> None:
         ("bert-tiny", "minilmv2"),
     }
     alone = text.replace("[cnn, 'ensemble:cnn,static', bert-tiny]", "[cnn]")
-    with pytest.raises(DataError, match=r"logit-mse mutual=1.0 can teach none of the students cnn"):
+    with pytest.raises(DataError, match=r"logit-mse mutual=1.0 supports none of the students cnn"):
         read_plan(_write(tmp_path, alone))
 
 

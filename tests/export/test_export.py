@@ -206,7 +206,7 @@ def test_another_processors_scores_are_noticed(exported: dict[tuple[str, bool, b
     manifest = Manifest.read(folder)
     manifest.self_test[0]["probabilities"] = manifest.self_test[0]["probabilities"][::-1]
     manifest.write(folder)
-    with pytest.raises(ExportError, match="other scores"):
+    with pytest.raises(ExportError, match="differ by"):
         Predictor(folder)
     assert len(Predictor(folder, self_test=False)(["a great film"])) == 1
 
@@ -225,5 +225,5 @@ def test_model_card(exported: dict[tuple[str, bool, bool], Path]) -> None:
     assert card.startswith("---\nlibrary_name: eyas\n")
     assert "negative, positive" in card
     assert "| recipe | logit-mse |" in card
-    assert "## Intended use\n\nIt tells which of 2 labels fits a text." in card
+    assert "## Intended use\n\nIt assigns a text one of 2 labels." in card
     assert "license: unknown" in card

@@ -166,7 +166,7 @@ def test_a_student_for_transformers(
     assert 'pipeline("text-classification", model="ann/films")' in card
     assert str(students["bilstm", True].parent) not in card
     assert '{"text": "first text", "text_pair": "second text"}' in card
-    assert "It tells which of 2 labels fits a pair of texts." in card
+    assert "It assigns a pair of texts one of 2 labels." in card
     (students["bilstm", True] / "notes.txt").write_text("private")
     push_to_hub(students["bilstm", True], "ann/films", endpoint=address)
     (students["bilstm", True] / "notes.txt").unlink()
@@ -178,13 +178,13 @@ def test_a_student_for_transformers(
 def test_what_the_hub_does_not_take(
     hub: tuple[str, type[Hub]], students: dict[tuple[str, bool], Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(ExportError, match="is no model: expected an exported folder"):
+    with pytest.raises(ExportError, match="is not a model: expected an exported folder"):
         push_to_hub(tmp_path, "ann/films", endpoint=hub[0])
     with pytest.raises(ExportError, match="expected USER/NAME"):
         push_to_hub(students["cnn", False], "films", endpoint=hub[0])
-    with pytest.raises(ExportError, match="is no name of a repository"):
+    with pytest.raises(ExportError, match="is not a repository name"):
         push_to_hub(students["cnn", False], "ann/../films", endpoint=hub[0])
-    with pytest.raises(ExportError, match=r"(?s)The Hub did not take others/films: .*hf auth login"):
+    with pytest.raises(ExportError, match=r"(?s)The upload to others/films failed: .*hf auth login"):
         push_to_hub(students["cnn", False], "others/films", endpoint=hub[0])
-    with pytest.raises(ExportError, match=r"The Hub did not take ann/films: .*[Cc]onnect"):
+    with pytest.raises(ExportError, match=r"The upload to ann/films failed: .*[Cc]onnect"):
         push_to_hub(students["cnn", False], "ann/films", endpoint="http://127.0.0.1:9")

@@ -75,7 +75,7 @@ def test_tags(taggers: dict[str, Path]) -> None:
     tagger = Classifier.from_pretrained(taggers["bilstm"])
     assert tagger.predict([["anna", "went", "to", "rome"], []]) == [["B-PER", "O", "O", "B-LOC"], []]
     assert tagger(["anna went to rome"])[0]["spans"][1]["start"] == 13
-    with pytest.raises(DataError, match="predict_proba is of whole texts"):
+    with pytest.raises(DataError, match="predict_proba is for whole texts"):
         tagger.predict_proba([["anna"]])
 
 

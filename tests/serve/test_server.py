@@ -127,7 +127,7 @@ def test_open_inference_protocol(client: TestClient, folders: dict[str, Path]) -
         (b'{"inputs": "a", "other": 3}', 422, "Object contains unknown field `other`"),
         (b'{"inputs": "a", "\\ud800": 3}', 422, "surrogates not allowed"),
         (b'{"inputs": "a", "model": 3}', 422, "Expected `str | null`, got `int` - at `$.model`"),
-        (b'{"inputs": [' + b'"a",' * 8 + b'"a"]}', 413, "9 texts in one request, at most 8"),
+        (b'{"inputs": [' + b'"a",' * 8 + b'"a"]}', 413, "Expected at most 8 texts in one request, got 9"),
         (b'{"inputs": "' + b"a" * 5001 + b'"}', 413, "more than 5,000 characters"),
         (b'{"inputs": "' + b"a" * 20_000 + b'"}', 413, "larger than 20,000 bytes"),
     ],
@@ -146,7 +146,7 @@ def test_bad_requests_are_told_why(client: TestClient, body: bytes, status: int,
         ([3], "Expected `object`, got `int` - at `$.inputs[0]`"),
         ([{"name": "x", "shape": [1], "datatype": "BYTES", "data": ["a"]}], "Expected the tensors text"),
         ([{"name": "text", "shape": [1], "datatype": "FP32", "data": [1.0]}], "datatype BYTES"),
-        ([{"name": "text", "shape": [2], "datatype": "BYTES", "data": ["a"]}], "the shape of its data is [1]"),
+        ([{"name": "text", "shape": [2], "datatype": "BYTES", "data": ["a"]}], "expected 1 texts and the shape [1]"),
         (
             [{"name": "text", "shape": [True], "datatype": "BYTES", "data": ["a"]}],
             "got `bool` - at `$.inputs[0].shape",
@@ -225,11 +225,11 @@ def test_versions_and_changed_folders(exported: dict[tuple[str, bool, bool], Pat
     assert newest.version == "2"
     assert models.refresh() == []
     (root / "2" / "manifest.json").write_text("{")
-    assert models.refresh() == ["films version 2 can't be loaded, the one before stays: ExportError"]
+    assert models.refresh() == ["films version 2 cannot be loaded, the previous one stays: ExportError"]
     assert models.refresh() == []
     assert models.get("films") is newest
     shutil.rmtree(root / "2")
-    assert models.refresh() == ["films version 2 is gone"]
+    assert models.refresh() == ["films version 2 was removed"]
     assert models.get("films", "2") is None
     root.rename(tmp_path / "away")
     assert models.refresh() == []  # as between two renames
@@ -240,9 +240,9 @@ def test_what_can_not_be_served(folders: dict[str, Path], tmp_path: Path) -> Non
     with pytest.raises(ExportError, match="is not an exported model"):
         Models([tmp_path])
     other = Path(shutil.copytree(folders["films"], tmp_path / "films"))
-    with pytest.raises(ExportError, match="Two models are called films"):
+    with pytest.raises(ExportError, match="Two models have the name films"):
         Models([folders["films"], other])
-    with pytest.raises(ExportError, match="called with letters, digits"):
+    with pytest.raises(ExportError, match="may have letters, digits"):
         Models([tmp_path / "a b"])
 
 

@@ -150,7 +150,7 @@ def test_kill_and_rerun_ends_with_the_same_bits(
         assert command.wait() == -signal.SIGKILL
     last = start(*_arguments(teacher_folder, toy_data, broken, 20), target=run_small_shards)
     assert last.wait() == 0, last.stderr.read_text()
-    assert "Going on from checkpoint-" in last.stderr.read_text()
+    assert "Resuming from checkpoint-" in last.stderr.read_text()
     expected, found = (load_file(folder / "out" / "model.safetensors") for folder in (whole, broken))
     assert all(expected[name].equal(found[name]) for name in expected)
     assert not list(broken.glob("*.partial"))

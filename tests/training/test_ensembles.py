@@ -82,7 +82,7 @@ def test_what_can_not_be_joined(apart: list[Path], teacher_folder: Path, toy_dat
         join([apart[0], trained("learned")], tmp_path / "x")
     with pytest.raises(ModelError, match=r"max_length 20, .* 48"):
         join([apart[0], trained("short", max_length=20, freeze_embeddings=True)], tmp_path / "x")
-    with pytest.raises(ModelError, match="vocabulary"):
+    with pytest.raises(ModelError, match="different vocabularies"):
         join([apart[0], trained("few", vocab_size=60)], tmp_path / "x")
     with pytest.raises(ModelError, match="24, 12"):
         join([apart[0], trained("narrow", hidden_size=12, freeze_embeddings=True)], tmp_path / "x")

@@ -113,5 +113,5 @@ def test_distillation_starts_from_a_given_model_with_its_head(
     after = Classifier.from_pretrained(folder).model.state_dict()
     assert all(torch.allclose(after[name], value, atol=1e-6) for name, value in before.items())
     tinybert = DistillSettings(recipe="tinybert", arguments=ARGUMENTS)
-    with pytest.raises(ModelError, match="looks at the teacher's layers"):
+    with pytest.raises(ModelError, match="reads the student's layers"):
         distill(teacher, data, tmp_path / "third", tinybert, start=(first.model, first.tokenizer))

@@ -50,7 +50,7 @@ def test_what_is_known_is_left_out(
     assert texts["label"][-3:] == [-1, -1, -1]
     assert texts["method"][-3:] == ["unlabeled"] * 3
     assert texts["source_id"] == texts["example_id"]
-    assert "1 repeated, 1 in train, 1 in test, 1 nearly like another" in caplog.text
+    assert "1 repeated, 1 in train, 1 in test, 1 nearly identical" in caplog.text
     with pytest.raises(DataError, match="unlabeled texts are single texts, the data has pairs"):
         new_texts(unlabeled, load_data(toy_pairs))
     with pytest.raises(DataError, match=r"rows are texts, the data has words.*tagging=True"):
@@ -82,7 +82,7 @@ def test_signs_and_pairs_are_not_nearly_alike(toy_data: Path, toy_pairs: Path, t
     rows = [{"text1": passage, "text2": f"question {number}"} for number in range(5)]
     pairs = load_unlabeled([write_jsonl(tmp_path / "pairs.jsonl", rows)])
     assert len(new_texts(pairs, load_data(toy_pairs))) == 5
-    with pytest.raises(DataError, match=r"signs.txt has \['text'\], other files \['text', 'text_pair'\]"):
+    with pytest.raises(DataError, match=r"signs.txt has the columns \['text'\], other files \['text', 'text_pair'\]"):
         load_unlabeled([tmp_path / "pairs.jsonl", tmp_path / "signs.txt"])
 
 
@@ -148,9 +148,9 @@ def test_a_selector_learns_to_leave_out_what_harms(
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("same-label:0.5", "keeps all that have it, and takes no share"),
+        ("same-label:0.5", "takes no share; it keeps every unchanged label"),
         ("sure", "no rule 'sure'. Expected one of confident"),
-        ("uncertain:2", "a share of '2', expected a number above 0"),
+        ("uncertain:2", "the share is '2', expected a number above 0"),
         ("disagreement:0.5", "needs a student: disagreement:0.5:FOLDER"),
     ],
 )
@@ -162,7 +162,7 @@ def test_rules_that_are_none(rule: str, message: str) -> None:
 def test_select_needs_new_texts(teacher: Teacher, toy_data: Path) -> None:
     data = load_data(toy_data)
     labeled = AlignedTeacher(label_texts(teacher, data["train"]), [0, 1])
-    with pytest.raises(DataError, match="give --unlabeled or --augment"):
+    with pytest.raises(DataError, match=r"set unlabeled \(--unlabeled\) or augment"):
         chosen_texts(data["train"], data, labeled, TransferSettings(select=("uncertain",)))
 
 
@@ -195,7 +195,7 @@ def test_files_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         load_unlabeled([tmp_path / "long.txt"])
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "x.bin").write_bytes(b"x")
-    with pytest.raises(DataError, match="no file of text in it"):
+    with pytest.raises(DataError, match="has no text file"):
         load_unlabeled([tmp_path / "sub"])
 
 

@@ -13,7 +13,7 @@ from eyas.errors import EyasError, install_hint
 
 app = typer.Typer(
     name="eyas",
-    help="Distil a fine-tuned BERT into a tiny, fast student, measure it, and ship it.",
+    help="Distill a fine-tuned BERT into a tiny, fast student, measure it, and ship it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -52,7 +52,7 @@ def _options(
 
 
 def _terminate(*_: Any) -> NoReturn:
-    print("Terminated. Run the same command again to go on where it stopped.", file=sys.stderr)
+    print("Terminated. Run the same command again to resume.", file=sys.stderr)
     sys.exit(143)
 
 
@@ -72,11 +72,11 @@ def main() -> None:
             raise
         _fail(
             f"{error.strerror}{f': {error.filename}' if error.filename else ''}. "
-            "What was finished is kept; run the same command again to go on."
+            "Finished work is kept; run the same command again to resume."
         )
     except SystemExit as error:
-        if error.code == 130:  # typer's answer to Ctrl-C
-            print("\nInterrupted. Run the same command again to go on where it stopped.", file=sys.stderr)
+        if error.code == 130:  # typer's exit code for Ctrl-C
+            print("\nInterrupted. Run the same command again to resume.", file=sys.stderr)
         raise
 
 

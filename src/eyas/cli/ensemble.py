@@ -1,4 +1,4 @@
-"""join, prune-ensemble: what makes one model of several, or of fewer."""
+"""join, prune-ensemble: combine students into an ensemble, or drop members."""
 
 import logging
 from pathlib import Path
@@ -18,18 +18,20 @@ def join(
     *,
     member: Annotated[
         list[Path],
-        typer.Option(help="A student over the same, frozen word vectors. Repeatable.", show_default=False),
+        typer.Option(help="A student with the same frozen word vectors. Repeatable.", show_default=False),
     ],
     out: Out,
     combination: Annotated[
-        str, typer.Option(help="How the members answer together: logits, probabilities or weights.")
+        str, typer.Option(help="How to combine the members: logits, probabilities or weights.")
     ] = "logits",
-    data: Annotated[str | None, typer.Option(help="Its validation texts fit the weights.", show_default=False)] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data whose validation texts fit the weights.", show_default=False)
+    ] = None,
     columns: Columns,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make an ensemble of students that were trained apart."""
+    """Combine separately trained students into an ensemble."""
     log_to_stderr(quiet)
     from eyas.training.ensembles import join as run
 
@@ -41,15 +43,15 @@ def join(
 @with_options
 def prune_ensemble(
     *,
-    model: Annotated[Path, typer.Option(help="An ensemble's folder.", show_default=False)],
+    model: Annotated[Path, typer.Option(help="Folder of an ensemble.", show_default=False)],
     data: Data,
     out: Out,
-    tolerance: Annotated[float, typer.Option(min=0.0, help="How much of the score may be lost, such as 0.002.")] = 0.0,
+    tolerance: Annotated[float, typer.Option(min=0.0, help="Largest allowed drop in score, such as 0.002.")] = 0.0,
     columns: Columns,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find the fewest members of an ensemble that keep its score on validation texts."""
+    """Find the smallest subset of an ensemble that keeps its validation score."""
     log_to_stderr(quiet)
     from eyas.training.ensembles import prune_ensemble as run
 
@@ -58,4 +60,4 @@ def prune_ensemble(
     for found in (chosen, *others):
         mark = "*" if found is chosen else " "
         print(f"{mark} {found.score:.4f}  {found.parameters:>9,} parameters  {', '.join(found.members)}")
-    logger.info("%s: in %s.", ", ".join(chosen.members), out)
+    logger.info("The ensemble of %s is in %s.", ", ".join(chosen.members), out)

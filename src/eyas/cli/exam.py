@@ -1,4 +1,4 @@
-"""exam, report, best, demo: which student is best."""
+"""exam, report, best, demo: find the best student."""
 
 import json
 import logging
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger("eyas")
 
 ExamFolder = Annotated[Path, typer.Argument(help="Folder of an exam.", show_default=False)]
-Retention = Annotated[float | None, typer.Option(min=0.0, help="Smallest share of the teacher's score.")]
-LatencyMs = Annotated[float | None, typer.Option(min=0.0, help="Longest median time of one text, ms.")]
-SizeMb = Annotated[float | None, typer.Option(min=0.0, help="Largest size of weights and tokenizer, MB.")]
+Retention = Annotated[float | None, typer.Option(min=0.0, help="Required share of the teacher's score.")]
+LatencyMs = Annotated[float | None, typer.Option(min=0.0, help="Maximum median time per text, ms.")]
+SizeMb = Annotated[float | None, typer.Option(min=0.0, help="Maximum size of weights and tokenizer, MB.")]
 
 
 @with_options
 def exam(
     *,
     plan: Annotated[
-        Path | None, typer.Argument(help="YAML plan; else --teacher and --data.", show_default=False)
+        Path | None, typer.Argument(help="YAML plan; without one, --teacher and --data.", show_default=False)
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the exam; one that is there is continued.")] = Path("exam"),
+    out: Annotated[Path, typer.Option(help="Folder of the exam; an existing one is resumed.")] = Path("exam"),
     teacher: Annotated[
         str | None, typer.Option(help="Fine-tuned classifier: a folder or a Hub name.", show_default=False)
     ] = None,
@@ -41,29 +41,29 @@ def exam(
     ] = None,
     student: Annotated[
         list[str] | None,
-        typer.Option(help=f"A student that sits in: {STUDENT_NAMES}. Repeatable.", show_default="static to cnn-lstm"),
+        typer.Option(help=f"A student to examine: {STUDENT_NAMES}. Repeatable.", show_default="static to cnn-lstm"),
     ] = None,
     recipe: Annotated[
-        list[str] | None, typer.Option(help="A recipe to try. Repeatable.", show_default="that of distill")
+        list[str] | None, typer.Option(help="A recipe to try. Repeatable.", show_default="as in distill")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds.", show_default="3")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds.", show_default="3")] = None,
     unlabeled: Unlabeled = None,
     training: TrainingOptions,
     columns: Columns,
     tune: Annotated[
-        int, typer.Option(min=0, help="Search each student's settings first, in so many tries, on validation.")
+        int, typer.Option(min=0, help="Tune each student's settings first, in N trials on validation texts.")
     ] = 0,
-    jobs: Annotated[int, typer.Option(min=1, help="Trials at a time on this machine.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Parallel trials on this machine.")] = 1,
     ray: Annotated[
         str | None, typer.Option(help="Run the trials on a Ray cluster: auto, or its address.", show_default=False)
     ] = None,
-    ray_cpus: Annotated[float, typer.Option(min=0.1, help="Processors of one trial there.")] = 1.0,
+    ray_cpus: Annotated[float, typer.Option(min=0.1, help="CPUs per trial on the cluster.")] = 1.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials and stop.")] = False,
     min_retention: Retention = 0.97,
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Examine many students: score, latency, memory, size, on one page."""
+    """Compare many students on one page: score, latency, memory, size."""
     log_to_stderr(quiet)
     given = {"source": data, **asdict(columns), "unlabeled": unlabeled}
     entry = {name: value for name, value in given.items() if value}
@@ -100,7 +100,7 @@ def report(
     show: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw an exam's page anew, with a verdict for what you want."""
+    """Redraw an exam's page, with a verdict for your requirements."""
     log_to_stderr(quiet)
     _draw(folder, _requirements(min_retention, max_latency_ms, max_size_mb), show)
 
@@ -111,14 +111,16 @@ def best(
     max_latency_ms: LatencyMs = None,
     max_size_mb: SizeMb = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Which data set, where there are several.", show_default=False)
+        str | None, typer.Option(help="Which data set, if there are several.", show_default=False)
     ] = None,
-    export: Annotated[Path | None, typer.Option(help="Copy the exported student there.", show_default=False)] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Copy the exported student to this folder.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """The cheapest student that is good enough, chosen by validation scores."""
+    """Print the cheapest student that meets the requirements, chosen by validation scores."""
     log_to_stderr(quiet)
     from eyas.exam.best import find_best
 
@@ -127,7 +129,7 @@ def best(
         from eyas.report import ship
 
         ship(folder, found, export, overwrite)
-        logger.info("It is in %s.", export)
+        logger.info("The student is in %s.", export)
     if as_json:
         print(json.dumps(found))
         return
@@ -139,12 +141,12 @@ def best(
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("demo"),
     seed: Seed = 0,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """The whole way on built-in data: teacher, students, exam, page. About 3 minutes on 2 cores."""
+    """Run everything on built-in data: teacher, students, exam, page. About 3 minutes on 2 cores."""
     log_to_stderr(quiet)
     from eyas.demo import run
 
@@ -158,12 +160,13 @@ def _plan(path: Path | None, **fields: Any) -> "Plan":
     if path is None:
         for name in ("teacher", "data"):
             if name not in given:
-                raise EyasError(f"Name a plan, or --teacher and --data; --{name} is missing.")
+                raise EyasError(f"Pass a plan, or --teacher and --data; --{name} is missing.")
         return make_plan(**given)
     if given:
         options = ", ".join(sorted(given))
         raise EyasError(
-            f"{path.name} is a plan, and options give {options} beside it: write them into the plan, or leave them out."
+            f"The plan {path.name} cannot be combined with options, got {options}. Write them into the plan, or leave "
+            "them out."
         )
     return read_plan(path)
 

@@ -1,4 +1,4 @@
-"""Options of a command made from the settings that it takes."""
+"""Command-line options made from settings classes."""
 
 import functools
 import inspect
@@ -8,15 +8,15 @@ from typing import Annotated, Any, get_type_hints
 
 from eyas.settings import options_of
 
-# What stands for an empty list.
+# The value for an empty list.
 NONE = "none"
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """`command` with an option for each field of the settings it takes.
+    """`command` with an option for each field of its settings.
 
-    A parameter whose annotation is a class of settings becomes the options that are its fields, with the defaults of
-    its own default; the command gets settings made of them.
+    A parameter annotated with a settings class becomes one option per field. The parameter's default, if any, provides
+    the defaults of the options. The command receives the settings made from them.
     """
     parameters = inspect.signature(command, eval_str=True).parameters
     kinds = {name: parameter.annotation for name, parameter in parameters.items()}
@@ -37,7 +37,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _options(kind: Any, usual: Any) -> list[inspect.Parameter]:
-    """An option for each field; `usual` has the defaults, where it is an instance."""
+    """An option for each field; if `usual` is an instance, it has the defaults."""
     hints = get_type_hints(kind)
     defaults = {field.name: getattr(usual, field.name, field.default) for field in fields(kind)}
     parameters = []

@@ -1,4 +1,4 @@
-"""What the commands share: their options, and what they do with them. Heavy imports inside."""
+"""Options and helpers that the commands share. Heavy imports inside."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -50,7 +50,7 @@ Unlabeled = Annotated[
 LabelMap = Annotated[
     str | None,
     typer.Option(
-        help="Model's label names in the data's: LABEL_0=negative,LABEL_1=positive.",
+        help="Map the model's label names to the data's: LABEL_0=negative,LABEL_1=positive.",
         show_default=False,
         rich_help_panel=DATA,
     ),
@@ -60,7 +60,7 @@ TeacherDtype = Annotated[
     typer.Option(
         "--teacher-dtype",
         help="The teacher's precision: float32 or bfloat16.",
-        show_default="fastest here",
+        show_default="fastest on this device",
         rich_help_panel=METHOD,
     ),
 ]
@@ -73,11 +73,12 @@ RecipeOptions = Annotated[
         rich_help_panel=METHOD,
     ),
 ]
-MaxLength = Annotated[int, typer.Option(min=2, help="Tokens of a text that are read.", rich_help_panel=STUDENT)]
+MaxLength = Annotated[int, typer.Option(min=2, help="Maximum number of tokens per text.", rich_help_panel=STUDENT)]
 Seed = Annotated[
     int,
     typer.Option(
-        help="Seed for weights, order and dropout. A single file is always split alike.", rich_help_panel=TRAINING
+        help="Seed for weights, order and dropout. A single file is always split the same way.",
+        rich_help_panel=TRAINING,
     ),
 ]
 Out = Annotated[
@@ -85,10 +86,10 @@ Out = Annotated[
 ]
 Cache = Annotated[
     Path | None,
-    typer.Option(help="Folder for the teacher's logits.", show_default="found by fingerprint", rich_help_panel=OUTPUT),
+    typer.Option(help="Folder for the teacher's logits.", show_default="by fingerprint", rich_help_panel=OUTPUT),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what other settings left in --out.", rich_help_panel=OUTPUT)
+    bool, typer.Option("--overwrite", help="Replace an --out folder made with other settings.", rich_help_panel=OUTPUT)
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.", rich_help_panel=OUTPUT)]
 
@@ -100,7 +101,7 @@ def read_data(data: str, columns: Columns) -> "DatasetDict":
 
 
 def open_classifier(folder: str) -> "Predicts":
-    """An exported folder without torch, any other with it."""
+    """Open a model: an exported folder without torch, any other with it."""
     from eyas.runtime.manifest import MANIFEST
     from eyas.runtime.predictor import Predictor
 
@@ -112,7 +113,7 @@ def open_classifier(folder: str) -> "Predicts":
 
 
 def log_to_stderr(quiet: bool) -> None:
-    """Our messages to stderr; the libraries' own chatter off."""
+    """Log our messages to stderr, and silence the libraries."""
     import os
 
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -17,17 +17,19 @@ def serve(
         list[Path],
         typer.Argument(help="Exported models, or folders of versions 1, 2 ...", show_default=False),
     ],
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every network.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; one a core at most.")] = 1,
-    most_texts: Annotated[int, typer.Option(min=1, help="Texts of one request.")] = 256,
-    most_bytes: Annotated[int, typer.Option(min=100, help="Bytes of a request's body.")] = 1_000_000,
-    most_waiting: Annotated[int, typer.Option(min=1, help="Requests at once in a worker; more get 503.")] = 64,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a request and for its answer.")] = 10.0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, at most one per core.")] = 1,
+    most_texts: Annotated[int, typer.Option(min=1, help="Maximum texts per request.")] = 256,
+    most_bytes: Annotated[int, typer.Option(min=100, help="Maximum bytes of a request's body.")] = 1_000_000,
+    most_waiting: Annotated[
+        int, typer.Option(min=1, help="Maximum concurrent requests per worker; others get 503.")
+    ] = 64,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to receive a request, and to answer it.")] = 10.0,
 ) -> None:
     """Serve exported models: a page at /, POST /predict, the Open Inference Protocol at /v2, /metrics, /health.
 
-    A key for clients is taken from the environment variable EYAS_API_KEY.
+    Clients need the key in the environment variable EYAS_API_KEY, if it is set.
     """
     try:
         from eyas.serve.limits import Limits
@@ -37,7 +39,7 @@ def serve(
         if (error.name or "").split(".")[0] not in SERVE_PACKAGES:
             raise
         raise MissingExtraError(f"The server needs {error.name}. {install_hint('serve')}") from None
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the server's own end: nothing is to go on
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the normal exit: there is nothing to resume
     limits = Limits(
         body_bytes=most_bytes,
         texts=most_texts,

@@ -1,4 +1,4 @@
-"""finetune, pretrain-student, distill: what trains; recipes: how."""
+"""finetune, pretrain-student, distill: train models; recipes: list the methods."""
 
 import logging
 from typing import Annotated, Any
@@ -82,7 +82,7 @@ def distill(
     option: RecipeOptions = None,
     dtype: TeacherDtype = None,
     live: Annotated[
-        bool, typer.Option("--live", help="Ask the teacher in every step (slow).", rich_help_panel=METHOD)
+        bool, typer.Option("--live", help="Run the teacher in every step (slow).", rich_help_panel=METHOD)
     ] = False,
     training: TrainingOptions,
     seed: Seed = 0,
@@ -91,7 +91,7 @@ def distill(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a student on a teacher's answers."""
+    """Train a student on a teacher's predictions."""
     log_to_stderr(quiet)
     from eyas.api import distill as run
     from eyas.data.labels import parse_label_map
@@ -130,7 +130,7 @@ def pretrain_student(
         list[str],
         typer.Option(
             "--text",
-            help="Files of lines, JSONL, Parquet, folders, patterns, Hub sets. Repeatable.",
+            help="Files of lines, JSONL, Parquet, folders, patterns, Hub data sets. Repeatable.",
             rich_help_panel=DATA,
         ),
     ],
@@ -145,12 +145,10 @@ def pretrain_student(
     pooling: Annotated[
         str | None,
         typer.Option(
-            help="The teacher's vector: mean or cls.", show_default="its folder's, else mean", rich_help_panel=METHOD
+            help="The teacher's vector: mean or cls.", show_default="from its folder, else mean", rich_help_panel=METHOD
         ),
     ] = None,
-    column: Annotated[
-        str | None, typer.Option(help="Column of the texts.", show_default="found", rich_help_panel=DATA)
-    ] = None,
+    column: Annotated[str | None, typer.Option(help="Text column.", show_default="found", rich_help_panel=DATA)] = None,
     dtype: TeacherDtype = None,
     training: TrainingOptions,
     seed: Seed = 0,
@@ -159,7 +157,7 @@ def pretrain_student(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Teach a student a pretrained encoder's sentence vectors, before any task: finetune it, or start from it."""
+    """Train a student on an encoder's sentence vectors, before any task: finetune it, or start students from it."""
     log_to_stderr(quiet)
     from eyas.api import pretrain_student as run
     from eyas.training.recipes import parse_recipe
@@ -185,8 +183,7 @@ def pretrain_student(
 def recipes(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the recipes: what each does, its paper, what it reads of the teacher, for which students, at what cost, and
-    its options."""
+    """List the recipes: method, paper, teacher outputs, students, cost and options."""
     import json
     from inspect import signature
 
@@ -212,16 +209,16 @@ def recipes(
     width = max(map(len, rows)) + 2
     for name, row in rows.items():
         print(f"{name:<{width}}{row['about']}")
-        known = {option: "(its own)" if value is None else value for option, value in row["options"].items()}
+        known = {option: "(default)" if value is None else value for option, value in row["options"].items()}
         options = ", ".join(f"{option}={value}" for option, value in known.items())
-        cost = f"; a step costs {row['cost_per_step']} of hard-labels'" if row["cost_per_step"] else ""
+        cost = f"; a step costs {row['cost_per_step']} times that of hard-labels" if row["cost_per_step"] else ""
         print(
-            f"{'':<{width}}  reads {', '.join(row['reads']) or 'nothing'} of the teacher; "
+            f"{'':<{width}}  reads {', '.join(row['reads']) or 'nothing'} from the teacher; "
             f"students: {' '.join(filter(None, (row['students'], row['needs'])))}{cost}"
         )
         if options:
             print(f"{'':<{width}}  options: {options}")
-    print(f"\nOptions of all: {', '.join(f'{option}={value}' for option, value in COMMON.items())}. What they may be:")
+    print(f"\nOptions of every recipe: {', '.join(f'{option}={value}' for option, value in COMMON.items())}. Values:")
     for name, choices in CHOICES.items():
         more = ", or pairs of layers: 1-3,2-6" if name == "mapping" else ""
         print(f"  {name}: {', '.join(choices)}{more}")

@@ -1,4 +1,4 @@
-"""augment, label: the texts that the student will learn from, and the teacher's answers."""
+"""augment, label: the transfer set, and the teacher's logits."""
 
 import logging
 from dataclasses import replace
@@ -30,19 +30,21 @@ def augment(
     *,
     teacher: TeacherFolder,
     data: Data,
-    out: Annotated[Path, typer.Option(help="File to write, JSON lines.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Output file, JSON lines.", show_default=False)],
     columns: Columns,
     method: Annotated[str, typer.Option(help="tang, neighbors, masked-lm or doubts.")] = "tang",
     per_text: Annotated[int, typer.Option(min=1, help="Variants of each text.")] = 20,
     source: Annotated[
         str,
-        typer.Option(help="masked-lm: its folder; neighbors: a vector file; doubts: a student.", show_default=False),
+        typer.Option(
+            help="masked-lm: a model folder; neighbors: a vector file; doubts: a student.", show_default=False
+        ),
     ] = "",
     seed: Seed = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Processes, for methods without a model.")] = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Write the texts that distill --augment would make, to look at them."""
+    """Write the texts that distill --augment would generate, for inspection."""
     log_to_stderr(quiet)
     from eyas.teachers import Teacher
     from eyas.transfer.augmentation import Augmentation, augment, write_texts
@@ -66,7 +68,7 @@ def label(
     dtype: TeacherDtype = None,
     quiet: Quiet = False,
 ) -> None:
-    """Compute the teacher's logits for every text that distill would use, and keep them."""
+    """Compute and cache the teacher's logits for every text that distill would use."""
     log_to_stderr(quiet)
     from eyas.data.datasets import load_unlabeled, task_of
     from eyas.teachers import Teacher

@@ -1,4 +1,4 @@
-"""evaluate, predict, export: what uses a trained model."""
+"""evaluate, predict, export, push: use a trained model."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ def evaluate(
     model: Annotated[str, typer.Option(help="Student, teacher or exported folder.", show_default=False)],
     data: Data,
     teacher: Annotated[
-        str | None, typer.Option(help="Adds retention and agreement with this teacher.", show_default=False)
+        str | None, typer.Option(help="Report retention and agreement with this teacher.", show_default=False)
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="train, validation or test.", show_default="test, else validation")
@@ -47,7 +47,7 @@ def evaluate(
     label_map: LabelMap = None,
     quiet: Quiet = False,
 ) -> None:
-    """Score a model on a split, beside its teacher. --task sts scores sentence vectors by similarity."""
+    """Score a model on a split, optionally against its teacher. --task sts scores sentence vectors by similarity."""
     log_to_stderr(quiet)
     from eyas.data.labels import parse_label_map
     from eyas.evaluation.evaluate import evaluate as run
@@ -78,13 +78,13 @@ def evaluate(
 def predict(
     model: Annotated[str, typer.Option(help="Student, teacher or exported folder.", show_default=False)],
     file: Annotated[Path, typer.Argument(help="Lines of text or JSON; - for standard input.")] = Path("-"),
-    all_scores: Annotated[bool, typer.Option("--all-scores", help="The probability of every label.")] = False,
+    all_scores: Annotated[bool, typer.Option("--all-scores", help="Print the probability of every label.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Classify or tag lines as they come: text or JSON in, JSON lines out.
+    """Classify or tag a stream of lines: text or JSON in, JSON lines out.
 
-    A JSON line is a string, {"text": ..., "text_pair": ...}, or for a tagger {"tokens": [...], "question": ...}. Its
-    other fields are handed through, but for those of the answer: label and score, or tokens, tags, scores and spans.
+    A JSON line is a string, {"text": ..., "text_pair": ...}, or for a tagger {"tokens": [...], "question": ...}. Other
+    fields pass through, except those of the answer: label and score, or tokens, tags, scores and spans.
     """
     log_to_stderr(quiet)
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
@@ -93,13 +93,13 @@ def predict(
 
     classifier = open_classifier(model)
     if all_scores and classifier.task.is_tagging:
-        raise EyasError(f"--all-scores is of whole texts; this model does {classifier.task.describe()}.")
+        raise EyasError(f"--all-scores is for whole texts; this model does {classifier.task.describe()}.")
     if str(file) == "-":
         _predict_lines(classifier, text_lines(sys.stdin.buffer), "standard input", all_scores)
     elif not file.is_file():
         if not file.exists():
             raise DataError(f"No such file: {file}.")
-        raise DataError(f"{file} is no regular file. Name a file of texts; a pipe is read where none is named.")
+        raise DataError(f"{file} is not a regular file. Name a file of texts, or leave it out to read a pipe.")
     else:
         with open(file, "rb") as stream:
             _predict_lines(classifier, text_lines(stream), str(file), all_scores)
@@ -118,27 +118,27 @@ def export(
     min_agreement: Annotated[
         float | None,
         typer.Option(
-            help="Smallest share of equal answers; of a regression, of the variance.",
+            help="Required share of equal answers; for regression, R2.",
             show_default="1.0, with --int8 0.98",
         ),
     ] = None,
-    web: Annotated[bool, typer.Option("--web", help="Also a folder web/ that runs in the browser.")] = False,
+    web: Annotated[bool, typer.Option("--web", help="Also write web/, which runs in the browser.")] = False,
     web_runtime: Annotated[
         Path | None,
-        typer.Option(help="dist of the npm package onnxruntime-web, to copy into web/.", show_default=False),
+        typer.Option(help="Folder dist of the npm package onnxruntime-web, to copy into web/.", show_default=False),
     ] = None,
-    openvino: Annotated[bool, typer.Option("--openvino", help="Also a folder openvino/, in float16.")] = False,
+    openvino: Annotated[bool, typer.Option("--openvino", help="Also write openvino/, in float16.")] = False,
     columns: Columns,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a model as ONNX with tokenizer, labels and model card, and check that it says the same."""
+    """Export a model to ONNX with tokenizer, labels and model card, and check that its answers match."""
     log_to_stderr(quiet)
     from eyas.export import export_model as run
 
     texts = None if data is None else _parity_texts(model, data, columns)
     if web_runtime is not None and not web:
-        raise EyasError("--web-runtime is for --web: give both, or neither.")
+        raise EyasError("--web-runtime needs --web: pass both, or neither.")
     parity = run(model, out, int8, texts, min_agreement, overwrite, web=web, web_runtime=web_runtime, openvino=openvino)
     logger.info("Exported to %s: %s.", out, parity)
 
@@ -147,9 +147,9 @@ def push(
     folder: Annotated[str, typer.Argument(help="Exported folder, student or teacher.", show_default=False)],
     repository: Annotated[str, typer.Argument(help="USER/NAME on the Hub.", show_default=False)],
     license: Annotated[
-        str | None, typer.Option(help="For the model card, as the Hub spells it.", show_default="unknown")
+        str | None, typer.Option(help="License for the model card, as the Hub spells it.", show_default="unknown")
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="A new repository that only you see.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Upload a model with its card to the Hugging Face Hub."""
@@ -203,7 +203,7 @@ def _answer(classifier: "Predicts", row: dict[str, Any], all_scores: bool) -> di
 
 
 def _tagged(classifier: Any, row: dict[str, Any]) -> dict[str, Any]:
-    """Tags of a text, or of `tokens`; with a `question`, those of the tokens that it is about."""
+    """Tags of a text, or of `tokens`. A `question` is read too, but gets no tags."""
     from eyas.errors import DataError
     from eyas.runtime.answers import answer_words
     from eyas.text import clean_text, split_words, with_question

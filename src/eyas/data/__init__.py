@@ -1,1 +1,1 @@
-"""Any source of texts -> one schema; labels, tokenizers, word vectors."""
+"""Loading any source of texts into one schema; labels, tokenizers, word vectors."""

@@ -1,4 +1,4 @@
-"""Which columns hold what, and which task that makes: named by the user, or found by convention."""
+"""The columns of a table and its task: named by the user, or found by convention."""
 
 import difflib
 from collections.abc import Sequence
@@ -25,15 +25,15 @@ SCORE_COLUMNS = ("score", "similarity", "similarity_score")
 WORD_COLUMNS = ("tokens", "words", "passage")
 TAG_COLUMNS = ("tags", "ner_tags", "chunk_tags", "pos_tags", "seq_label", "labels", "label")
 QUESTION_COLUMNS = ("question",)
-# Columns of a CoNLL-U file: words are the second, universal parts of speech the fourth.
+# The number of columns in a CoNLL-U file: the second has words, the fourth universal parts of speech.
 UNIVERSAL = 10
-# A column is taken for an aspect when it has at most this many values in the first rows, none long.
+# A column counts as an aspect if the first rows have at most this many values, each at most this long.
 ASPECT_VALUES, ASPECT_CHARACTERS = 8, 20
 
 
 @dataclass(frozen=True)
 class LabelColumns:
-    """Where labels stand: under the first of the `usual` names or, where `several`, in a column for each."""
+    """The columns of labels: the first of the `usual` names or, if `several`, one column each."""
 
     usual: tuple[str, ...] = (*LABEL_COLUMNS, *SCORE_COLUMNS)
     several: bool = False
@@ -50,12 +50,12 @@ COLUMNS: dict[Kind, LabelColumns] = {
 
 @dataclass(frozen=True)
 class Resolved:
-    """The columns of a table, all of them there.
+    """The columns of a table; all of them exist.
 
     Args:
         text: texts, or the words of a sentence.
         text_pair: second texts, or a question.
-        labels: one column, or one for each aspect or yes-no label; empty for unlabeled text.
+        labels: one column, or one per aspect or binary label; empty for unlabeled text.
         repair_tags: as in `Columns`.
     """
 
@@ -67,17 +67,17 @@ class Resolved:
 
 
 def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source: str, labeled: bool) -> Resolved:
-    """Fill in what was not named, and check what was.
+    """Find the columns that were not named, and check those that were.
 
     Args:
-        names: the columns there.
-        rows: the first rows, to look at.
+        names: the columns of the table.
+        rows: the first rows, used to infer the task.
 
     Raises:
-        DataError: a column is not there, or can't be found.
+        DataError: a named column does not exist, or a required one can't be found.
     """
     if columns.task not in (None, *KINDS):
-        raise DataError(f"No task {columns.task!r}. Expected one of {', '.join(KINDS)}.")
+        raise DataError(f"task (--task) is {columns.task!r}, expected one of {', '.join(KINDS)}.")
     label_names = _label_columns(columns, names)
     for wanted in (columns.text, columns.text_pair, *label_names):
         if wanted is not None and wanted not in names:
@@ -95,7 +95,7 @@ def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source:
     text = text or next((name for name in (*TEXT_COLUMNS, *WORD_COLUMNS) if name in names), None)
     if text is None or (text in WORD_COLUMNS and rows and not _is_list(rows[0].get(text))):
         raise DataError(
-            f"{source}: no column of text. Expected {', '.join(TEXT_COLUMNS)} or a pair such as text1 and "
+            f"{source}: no text column. Expected {', '.join(TEXT_COLUMNS)} or a pair such as text1 and "
             f"text2, found {list(names)}. Name it with "
             "Columns(text=..., text_pair=...) or --text (and --text-pair)."
         )
@@ -104,18 +104,18 @@ def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source:
     label_names = label_names or _found_labels(names, rows, (text, pair), named)
     if not label_names:
         raise DataError(
-            f"{source}: no column of labels. Expected label, found {list(names)}. Name it with "
+            f"{source}: no label column. Expected label, found {list(names)}. Name it with "
             "Columns(label=...) or --label."
         )
     task = named or _task(label_names, rows)
     if len(label_names) > 1 and not COLUMNS[task].several:
         raise DataError(
-            f"{source}: {task} has one column of labels, Columns(label=...) or --label names {', '.join(label_names)}."
+            f"{source}: {task} takes one label column; Columns(label=...) or --label names {', '.join(label_names)}."
         )
     wrong = [name for name in label_names if task == "aspects" and IS in name]
     if wrong:
         raise DataError(
-            f"{source}: the aspect {wrong[0]!r} has {IS!r} in its name, which stands before its values. Rename it."
+            f"{source}: the aspect {wrong[0]!r} has {IS!r} in its name, which separates aspect and value. Rename it."
         )
     return Resolved(task, text, pair, label_names)
 
@@ -131,7 +131,7 @@ def _label_columns(columns: Columns, names: Sequence[str]) -> tuple[str, ...]:
 def _tagging(
     columns: Columns, names: Sequence[str], rows: Sequence[Row], source: str, labeled: bool
 ) -> Resolved | None:
-    """Words and tags, where the columns are those of tagging or the task is named."""
+    """The columns of words and tags; None if the task is not tagging."""
     usual = _usual(names)
     words, tags = columns.text or usual[0], columns.label or usual[1]
     if columns.task is None and not _looks_tagged(rows, words, tags, labeled):
@@ -150,7 +150,7 @@ def _tagging(
 
 
 def _usual(names: Sequence[str]) -> tuple[str | None, str | None]:
-    """Where words and tags stand by convention."""
+    """The columns of words and tags by convention."""
     if is_conll(names):
         return ("1", "3") if len(names) == UNIVERSAL else (names[0], names[-1])
     found = (next((name for name in known if name in names), None) for known in (WORD_COLUMNS, TAG_COLUMNS))
@@ -158,7 +158,7 @@ def _usual(names: Sequence[str]) -> tuple[str | None, str | None]:
 
 
 def is_conll(names: Sequence[str]) -> bool:
-    """Whether columns are those of a CoNLL file, which have no names."""
+    """Whether the columns come from a CoNLL file, whose columns are numbered."""
     return bool(names) and all(name == str(number) for number, name in enumerate(names))
 
 
@@ -188,7 +188,7 @@ def _is_aspect(values: list[Any]) -> bool:
 
 
 def _task(labels: tuple[str, ...], rows: Sequence[Row]) -> Kind:
-    """What the labels look like."""
+    """The task inferred from the labels."""
     if len(labels) > 1:
         found = {str(row.get(name)).strip() for row in rows for name in labels}
         return "multi-label" if found <= {"0", "1", "0.0", "1.0", "True", "False"} else "aspects"

@@ -33,26 +33,27 @@ logger = logging.getLogger("eyas")
 
 
 def load_data(source: Source, columns: Columns | None = None, seed: int = 0) -> TaskData:
-    """Load labeled data as `train`, `validation` and, where there is one, `test`.
+    """Load labeled data as `train`, `validation` and, if there is one, `test`.
 
     Args:
         source: one of
             - a folder with train/validation/test files (CSV, TSV, JSONL, Parquet, CoNLL, gzipped or not), or one such
               file;
-            - a data set on the Hub, its configuration behind a colon: `glue:sst2`;
-            - a `Dataset`, a pandas frame, a dict of columns, a tuple `(texts, labels)`; texts that are lists of words
-              have lists of tags;
-            - a `DatasetDict`, or a dict with one of these tables, or a file, for each split.
-            A single file or table is split 80/10/10 with `seed`. A test split may lack the column of labels.
-            Splits that were loaded before are taken as they are.
-        columns: the columns to read and the task, where they are not to be found by convention.
+            - a data set on the Hub, with its configuration after a colon: `glue:sst2`;
+            - a `Dataset`, a pandas frame, a dict of columns, a tuple `(texts, labels)`; for texts that
+              are lists of words, the labels are lists of tags;
+            - a `DatasetDict`, or a dict with such a table or a file for each split.
+            A single file or table is split 80/10/10 with `seed`. A test split may lack the label column.
+            Splits that were loaded before are used as they are.
+        columns: the columns to read and the task, if they do not follow the conventions.
 
     Returns:
-        Splits with `example_id` (int64, a hash of the text: the same text has the same id everywhere), `text`,
-        `text_pair` (only for pairs), `tokens` (only for tagging) and `label`, whose feature tells the task.
+        Splits with `example_id` (int64, a hash of the text: equal texts have equal ids), `text`,
+        `text_pair` (only for pairs), `tokens` (only for tagging) and `label`, whose feature determines the task.
 
     Raises:
-        DataError: naming the file, the line, the column; LabelError for labels that do not fit.
+        DataError: invalid data; the message names the file, line and column.
+        LabelError: labels that do not match.
     """
     columns, name = columns or Columns(), name_of(source, "data")
     opened = open_splits(source, columns)
@@ -75,29 +76,32 @@ def load_unlabeled(
     """Load texts without labels.
 
     Args:
-        sources: one, or a list of
-            - files (one text a line, CSV, TSV, JSONL, Parquet, CoNLL), folders of them, patterns such as
+        sources: one of these, or a list of them:
+            - files (one text per line, CSV, TSV, JSONL, Parquet, CoNLL), folders of them, patterns such as
               `reviews/*.txt`, or names of data sets on the Hub (their training split);
-            - tables as for `load_data` (of several splits, the training split), or a pandas series of texts.
+            - tables as for `load_data` (the training split, if there are several), or a pandas series of texts.
             A string is always a path, a pattern or a Hub name; pass texts as `{"text": [...]}`.
-        tagging: give each text as `tokens` too; what is not split into words there is split here.
+        tagging: add `tokens`; texts that are not yet split into words are split here.
 
     Returns:
-        `example_id`, `text` and, for pairs, `text_pair`; converted files are kept and memory-mapped.
+        `example_id`, `text` and, for pairs, `text_pair`; converted files are cached and memory-mapped.
 
     Raises:
-        DataError: nothing there, an empty file, or one that is no text; naming the line.
+        DataError: no texts, an empty file, or a file that is not text; the message names the line.
     """
     columns = replace(columns or Columns(), task="tagging" if tagging else "classification", label=None)
     listed = sources if isinstance(sources, list | tuple) else [sources]
     parts: list[Dataset] = []
     for rows in chain.from_iterable(open_unlabeled(source, columns) for source in listed):
-        # lines have no columns to name
+        # plain lines have no named columns
         lines = Columns(task=columns.task) if rows.columns == ["text"] else columns
         table, _ = read_table(rows, lines, rows.name, labeled=False)
         parts.append(table.remove_columns("label"))
         if parts[0].column_names != parts[-1].column_names:
-            raise DataError(f"{rows.name} has {parts[-1].column_names[1:]}, other files {parts[0].column_names[1:]}.")
+            raise DataError(
+                f"{rows.name} has the columns {parts[-1].column_names[1:]}, other files {parts[0].column_names[1:]}. "
+                "Expected the same columns everywhere."
+            )
     if not any(map(len, parts)):
         raise DataError("There are no unlabeled texts (--unlabeled), expected at least one.")
     return concatenate_datasets(parts)
@@ -114,7 +118,7 @@ def check_validation(data: DatasetDict) -> None:
 
 
 def _read(opened: Mapping[str, Rows], columns: Columns, name: str) -> dict[str, Dataset]:
-    """Every split in the schema of the training split, labels as numbers."""
+    """Every split in the schema of the training split, with labels as numbers."""
     if columns.label is None:
         _check_widths(opened)
     train, resolved = read_table(opened["train"], columns, name)
@@ -136,13 +140,13 @@ def _read(opened: Mapping[str, Rows], columns: Columns, name: str) -> dict[str, 
 
 
 def _check_widths(opened: Mapping[str, Rows]) -> None:
-    """Raises DataError where CoNLL files of a data set have different columns: their last is taken for the tags."""
+    """Raise DataError if CoNLL files differ in their number of columns, since the last one is read as the tags."""
     train = opened["train"]
     for rows in opened.values():
         if is_conll(train.columns) and is_conll(rows.columns) and len(rows.columns) != len(train.columns):
             raise DataError(
-                f"{rows.name} has {len(rows.columns)} columns, {train.name} {len(train.columns)}, so the last is not "
-                "the same everywhere. Name the column of tags with Columns(label=...) or --label."
+                f"{rows.name} has {len(rows.columns)} columns, {train.name} {len(train.columns)}, so the last column "
+                "is ambiguous. Name the tag column with Columns(label=...) or --label."
             )
 
 
@@ -150,7 +154,7 @@ def _check_widths(opened: Mapping[str, Rows]) -> None:
 
 
 def _with_validation(splits: dict[str, Dataset], seed: int, source: str) -> dict[str, Dataset]:
-    """Take the missing validation (and, for a single file, test) rows from train, whole texts at a time."""
+    """Split missing validation (and, for a single file, test) rows off train; equal texts stay together."""
     if "validation" in splits:
         return splits
     train = splits["train"]
@@ -172,26 +176,26 @@ def _with_validation(splits: dict[str, Dataset], seed: int, source: str) -> dict
 
 
 def _report(data: TaskData) -> None:
-    """Say what is wrong with the data but can be lived with."""
+    """Warn about problems in the data that do not prevent training."""
     task, train_ids = data.task, ids_of(data["train"])
     for name in ("validation", "test"):
         if name in data:
             shared = int(np.isin(ids_of(data[name]), train_ids).sum())
             if shared:
                 logger.warning(
-                    "%d of %d %s texts also stand in train: scores on them are too good.",
+                    "%d of %d %s texts also occur in train: scores on them are inflated.",
                     shared, len(data[name]), name,
                 )  # fmt: skip
     if task.is_classification:
         pairs = np.unique(np.stack([train_ids, labels_of(data["train"])]), axis=1)
         conflicting = int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
         if conflicting:
-            logger.warning("%d training texts stand there with different labels.", conflicting)
+            logger.warning("%d training texts occur with different labels.", conflicting)
     for name, part in data.items():
         if task.is_tagging:
             report_broken_tags(part, task, name)
         if len(part) and not is_labeled(part).any():
-            logger.warning("The %s split has no labels: it can be labeled by a teacher, not scored.", name)
+            logger.warning("The %s split has no labels: a teacher can label it, but it cannot be scored.", name)
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Static word vectors for students: from the teacher's own table, from a file, or none."""
+"""Static word vectors for students: from the teacher's embedding table or from a file."""
 
 import gzip
 import logging
@@ -12,22 +12,22 @@ from eyas.errors import DataError, ModelError
 
 logger = logging.getLogger("eyas")
 
-# Smooth inverse frequency (Arora et al. 2017): a token of probability p weighs a / (a + p).
+# Smooth inverse frequency (Arora et al. 2017): a token of probability p gets the weight a / (a + p).
 SIF = 1e-3
-# Standard deviation of the elements: small beside the weights of a fresh encoder, large beside noise.
+# Standard deviation of the elements: small compared to the weights of a new encoder, large compared to noise.
 SCALE = 0.5
 
 
 def teacher_embeddings(
     teacher_table: np.ndarray, rows: list[list[int]], frequencies: np.ndarray, size: int
 ) -> np.ndarray:
-    """Principal components of the teacher's input word table, weighted by smooth inverse frequency.
+    """Principal components of the teacher's input embeddings, weighted by smooth inverse frequency.
 
     Args:
         teacher_table: [teacher vocabulary, hidden] the teacher's input embeddings.
-        rows: for each student token, the teacher tokens it stands for (their mean is taken).
+        rows: for each student token, its teacher tokens; their vectors are averaged.
         frequencies: [student vocabulary] how often each token occurs in the transfer set.
-        size: the dimension wanted.
+        size: the dimension of the result.
 
     Returns:
         [student vocabulary, size] float32.
@@ -37,9 +37,9 @@ def teacher_embeddings(
     """
     if size > teacher_table.shape[1]:
         raise ModelError(
-            f"embedding_size (--embedding-size) {size} is larger than the teacher's "
-            f"{teacher_table.shape[1]} dimensions, of which the principal components are taken. Choose a smaller "
-            "one, or embeddings='random' (--embeddings random)."
+            f"embedding_size (--embedding-size) is {size}, larger than the teacher's "
+            f"{teacher_table.shape[1]} dimensions, so there are too few principal components. Choose a smaller "
+            "size, or embeddings='random' (--embeddings random)."
         )
     table = np.stack([teacher_table[row].mean(axis=0) if row else np.zeros(teacher_table.shape[1]) for row in rows])
     table = table - table.mean(axis=0)
@@ -65,7 +65,7 @@ def read_vectors(path: str | Path, wanted: Collection[str] | None = None) -> tup
         Words in the file's order and their vectors, [words, size] float32.
 
     Raises:
-        DataError: naming the line that does not parse.
+        DataError: a line does not parse; the message names it.
     """
     path = Path(path)
     if not path.is_file():
@@ -77,7 +77,7 @@ def read_vectors(path: str | Path, wanted: Collection[str] | None = None) -> tup
         else:
             words, vectors = _read_text(file, path, keep)
     if not words:
-        raise DataError(f"{path}: none of the words wanted is in it. Is it of the same language and case?")
+        raise DataError(f"{path} has none of the required words. Check its language and case.")
     return words, np.stack(vectors)
 
 
@@ -87,7 +87,7 @@ def _read_text(file: IO[bytes], path: Path, keep: frozenset[str] | None) -> tupl
     for number, line in enumerate(file, 1):
         fields = line.decode("utf-8", errors="replace").rstrip().split(" ")
         if number == 1 and len(fields) == 2 and all(field.isdigit() for field in fields):
-            size = int(fields[1])  # word2vec's header; GloVe has none
+            size = int(fields[1])  # word2vec's header; GloVe files start with a vector
             continue
         if size is None:
             size = len(fields) - 1
@@ -121,7 +121,7 @@ def _read_binary(file: IO[bytes], path: Path, keep: frozenset[str] | None) -> tu
 
 
 def teacher_rows(tokens: list[str], teacher: Any) -> list[list[int]]:
-    """For each student token, its id in the teacher's vocabulary, or those of the pieces it is made of."""
+    """For each student token, its id in the teacher's vocabulary, or the ids of its subwords there."""
     vocabulary = teacher.get_vocab()
     special = {"[PAD]", *teacher.all_special_tokens}
     rows: list[list[int]] = []

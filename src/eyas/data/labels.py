@@ -1,4 +1,4 @@
-"""Label names, and matching them between data, teacher and student. Names decide, never ids."""
+"""Label names, and matching them between data, teacher and student: by name, never by id."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -9,16 +9,16 @@ import numpy as np
 from eyas.errors import LabelError
 from eyas.tasks import Task
 
-# A label map is taken as proved when the teacher, read that way, is right at least this often ...
+# A label map counts as proven if the teacher reaches at least this accuracy under it ...
 PROOF_ACCURACY = 0.6
-# ... and every label is better explained by its own teacher output than by any other, on this many rows.
+# ... and each label's most frequent prediction is its own teacher output, on at least this many rows.
 PROOF_ROWS = 20
 
 _GENERIC = re.compile(r"(label[_ -]?)?-?\d+", re.IGNORECASE)
 
 
 class Named(Protocol):
-    """What a classifier does, names of its outputs, and what the data it was trained on called them."""
+    """A classifier's task, the names of its outputs, and their names in its training data."""
 
     task: Task
     label_names: list[str]
@@ -33,7 +33,7 @@ def sort_label_names(names: set[str]) -> list[str]:
 
 
 def are_generic(names: Sequence[str]) -> bool:
-    """Whether the names say nothing: `0`, `1`, `LABEL_0`, ..."""
+    """Whether the names are generic: `0`, `1`, `LABEL_0`, ..."""
     return all(_GENERIC.fullmatch(name) for name in names)
 
 
@@ -41,20 +41,20 @@ def ordered_names(id2label: Mapping[Any, str]) -> list[str]:
     """The names of `id2label` in the order of their ids.
 
     Raises:
-        LabelError: ids are not 0 .. n-1, or a name stands twice.
+        LabelError: ids are not 0 to n-1, or a name occurs twice.
     """
     ids = sorted(int(index) for index in id2label)
     names = [str(id2label[index]) for index in ids]
     if ids != list(range(len(ids))) or len(set(names)) != len(names):
         raise LabelError(
-            f"The label map {dict(id2label)} is broken: expected ids 0 to {len(ids) - 1}, each with a "
-            "name of its own. Correct id2label in the model's config.json."
+            f"The label map {dict(id2label)} is invalid: expected ids 0 to {len(ids) - 1}, each with a "
+            "unique name. Correct id2label in the model's config.json."
         )
     return names
 
 
 def match_by_name(data_names: Sequence[str], model_names: Sequence[str]) -> list[int] | None:
-    """For each data label, the model output of the same name (case ignored); None when names differ."""
+    """For each data label, the model output of the same name (ignoring case); None if the names differ."""
     positions = {name.casefold(): index for index, name in enumerate(model_names)}
     found = [positions.get(name.casefold()) for name in data_names]
     if len(positions) != len(model_names) or len(data_names) != len(model_names):
@@ -65,7 +65,7 @@ def match_by_name(data_names: Sequence[str], model_names: Sequence[str]) -> list
 def match_by_proof(
     data_names: Sequence[str], model_names: Sequence[str], labels: np.ndarray, predictions: np.ndarray
 ) -> list[int] | None:
-    """For each data label, the model output that predicts it, where the predictions prove the match.
+    """For each data label, the model output that predicts it; None unless the predictions prove the match.
 
     Args:
         labels: [rows] int, indices into `data_names`.
@@ -87,11 +87,11 @@ def match_by_proof(
 
 
 def check_task(data: Task, model: Task, who: str) -> None:
-    """Refuse a model of another task than the data's."""
+    """Raise LabelError if model and data have different tasks."""
     if data.kind != model.kind:
         raise LabelError(
-            f"The data is {data.describe()}, the {who} does {model.describe()}. Name the data's task with --task, "
-            f"or take another {who}."
+            f"The data is for {data.describe()}, but the {who} does {model.describe()}. Set the data's task with "
+            f"Columns(task=...) or --task, or choose another {who}."
         )
 
 
@@ -102,17 +102,17 @@ def match_labels(
     label_map: Mapping[str, str] | None,
     who: str,
 ) -> list[int]:
-    """For each data label, the output of `classifier` for it.
+    """For each data label, the corresponding output of `classifier`.
 
-    By name (the classifier's, or those of the data it was trained on), else by `label_map`, else, where one side
-    has names that say nothing (`0`, `LABEL_0`), by what predictions prove.
+    Matches by name (the classifier's, or those of its training data), else by `label_map`. If one side has generic
+    names (`0`, `LABEL_0`), the predictions can prove the match.
 
     Args:
-        evidence: gives the classifier's logits [rows, labels] for rows of the data and their labels [rows],
-            -1 = unlabeled; called only where names do not decide.
+        evidence: returns the classifier's logits [rows, labels] for rows of the data and their labels [rows],
+            -1 = unlabeled; called only if the names do not match.
 
     Raises:
-        LabelError: showing both maps.
+        LabelError: no match; the message shows both label maps.
     """
     model_names = classifier.label_names
     if classifier.task.kind == "regression":
@@ -140,22 +140,22 @@ def refuse(data_names: Sequence[str], model_names: Sequence[str], model: str) ->
     ]
     if len(data_names) != len(model_names):
         return LabelError(
-            f"The labels of the data and of the {model} do not fit.\n"
+            f"The labels of the data and the {model} do not match.\n"
             f"  data:    {_listing(data_names)}\n"
             f"  {model + ':':<8} {_listing(model_names)}\n"
             f"Only the data has {', '.join(alone[0][:10]) or 'none'}; only the {model} has "
-            f"{', '.join(alone[1][:10]) or 'none'}. Give both the same labels: take another {model}, or data that has "
-            "them all in its training split."
+            f"{', '.join(alone[1][:10]) or 'none'}. Both need the same labels: choose another {model}, or data "
+            "with all labels in its training split."
         )
     example = ",".join(
         f"{model_name}={data_name}" for model_name, data_name in zip(model_names, data_names, strict=False)
     )
     return LabelError(
-        f"The labels of the data and of the {model} do not fit.\n"
+        f"The labels of the data and the {model} do not match.\n"
         f"  data:    {_listing(data_names)}\n"
         f"  {model + ':':<8} {_listing(model_names)}\n"
-        "Their names differ and the predictions do not prove which belongs to which. If you know, say "
-        f"so with label_map or --label-map, the {model}'s name first, for example: --label-map {example}"
+        "Their names differ, and the predictions do not prove a match. If you know it, set label_map (--label-map), "
+        f"with the {model}'s names first, for example: --label-map {example}"
     )
 
 

@@ -21,23 +21,23 @@ SPLIT_FILES = {
     "test": ("test",),
 }
 SPLIT_NAMES = {alias: split for split, aliases in SPLIT_FILES.items() for alias in aliases}
-# What data can be given as; a mapping is a table, or has a table or a file for each split.
+# Accepted sources of data; a mapping is a table, or has a table or a file for each split.
 Source: TypeAlias = str | Path | Table
 
 
 def name_of(source: Any, argument: str) -> str:
-    """What messages call a source: its path or Hub name, or the argument it is given as."""
+    """A source's name in messages: its path or Hub name, or the name of its argument."""
     return str(source) if isinstance(source, str | Path) else argument
 
 
 def open_splits(source: Source, columns: Columns, argument: str = "data") -> dict[str, Rows]:
-    """Rows by split: `train`, and where they are there `validation` and `test`.
+    """Rows by split: `train`, and `validation` and `test` if they exist.
 
     Args:
-        argument: what messages call a source in memory.
+        argument: the name of an in-memory source in messages.
 
     Raises:
-        DataError: nothing is there, or no training split.
+        DataError: the source does not exist, or has no training split.
     """
     name = name_of(source, argument)
     if isinstance(source, str | Path):
@@ -53,10 +53,10 @@ def open_splits(source: Source, columns: Columns, argument: str = "data") -> dic
 
 
 def open_unlabeled(source: Source | pandas.Series, columns: Columns) -> list[Rows]:
-    """The files of a file, a folder or a pattern; or a table, or the training split of several.
+    """Rows of a file, of all files in a folder or matching a pattern, of a table, or of the training split.
 
     Raises:
-        DataError: nothing is there.
+        DataError: the source does not exist, or has no text.
     """
     if not isinstance(source, str | Path):
         table = {"text": source} if isinstance(source, pandas.Series) else source
@@ -68,7 +68,7 @@ def open_unlabeled(source: Source | pandas.Series, columns: Columns) -> list[Row
     if readable:
         return [FileRows(file, columns) for file in readable]
     if found:
-        raise DataError(f"{source}: no file of text in it, expected one of {', '.join(SUFFIXES)} (or one with .gz).")
+        raise DataError(f"{source} has no text file, expected one of {', '.join(SUFFIXES)} (or with .gz).")
     try:
         return [open_splits(source, columns)["train"]]
     except DataError as error:
@@ -91,7 +91,7 @@ def _open_place(source: str | Path, columns: Columns) -> dict[str, Rows]:
     except Exception as error:
         raise DataError(
             f"{str(source)!r:.100} is neither a file nor a folder here, and could not be loaded from the Hub: "
-            f"{str(error).rstrip('.')}. A configuration stands behind a colon: glue:sst2."
+            f"{str(error).rstrip('.')}. Put a configuration after a colon: glue:sst2."
         ) from error
     return _known_splits(data, columns, str(source))
 
@@ -107,17 +107,17 @@ def _open_folder(path: Path, columns: Columns) -> dict[str, Rows]:
     if not found:
         raise DataError(
             f"{path}: no train, validation or test file in it (found: "
-            f"{', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'}). Of a data set downloaded "
-            f"from the Hub, name the configuration: {path}:default."
+            f"{', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'}). For a data set downloaded "
+            f"from the Hub, add the configuration: {path}:default."
         )
     return found
 
 
 def _known_splits(data: Mapping[str, Any], columns: Columns, name: str) -> dict[str, Rows]:
-    """The splits whose names say what they are for; a dict has no others, data of the Hub may."""
+    """The train, validation and test splits. Others are ignored in a `DatasetDict`, refused in a dict."""
     other = next((alias for alias in data if alias not in SPLIT_NAMES), None)
     if other is not None and not isinstance(data, DatasetDict):
-        raise DataError(f"{name}: no split is called {other!r}, expected train, validation and test.")
+        raise DataError(f"{name}: unknown split {other!r}, expected train, validation and test.")
     known = {alias: SPLIT_NAMES[alias] for alias in data if alias in SPLIT_NAMES}
     twice = [alias for alias, split in known.items() if list(known.values()).count(split) > 1]
     if twice:

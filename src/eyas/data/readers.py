@@ -1,4 +1,4 @@
-"""Rows of a data file, one at a time, each with the place it came from for error messages."""
+"""Rows of a data file, one at a time, each with its place in the file for error messages."""
 
 import codecs
 import csv
@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 
 def file_kind(path: Path) -> str | None:
-    """The suffix that decides how `path` is read (`.gz` aside), or None for an unknown one."""
+    """The suffix that decides how `path` is read, ignoring `.gz`; None if unknown."""
     name = path.name.removesuffix(".gz")
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
 
@@ -44,14 +44,14 @@ def column_names(path: Path) -> list[str]:
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """Yield (place, row): the place reads `file:line`.
+    """Yield (place, row), with `file:line` as the place.
 
-    CSV follows RFC 4180. In TSV, quotes are ordinary characters, as in GLUE's files. A `.txt` file holds
-    one text a line. A CoNLL file gives a row for each sentence, its columns called "0", "1" and so on, each a list.
-    Any but Parquet may be gzipped.
+    CSV follows RFC 4180. In TSV, quotes are ordinary characters, as in GLUE's files. A `.txt` file has
+    one text per line. A CoNLL file has one row per sentence, with the columns "0", "1" and so on, each a list.
+    All but Parquet may be gzipped.
 
     Raises:
-        DataError: with file and line, for bytes that are not UTF-8 and rows that do not parse.
+        DataError: bytes that are not UTF-8, or a row that does not parse; the message names file and line.
     """
     kind = file_kind(path)
     if kind in (".csv", ".tsv"):
@@ -64,7 +64,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
         return ((place, {"text": line}) for place, line in _lines(path) if line.strip())
     if kind in CONLL:
         return _conll_rows(path)
-    raise DataError(f"{path}: unknown kind of file, expected one of {', '.join(SUFFIXES)} (or one with .gz).")
+    raise DataError(f"{path}: unknown file type, expected one of {', '.join(SUFFIXES)} (or with .gz).")
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -72,10 +72,10 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
             if len(line) == LONGEST_LINE:
                 raise DataError(
-                    f"{path}:{number}: a line of more than {LONGEST_LINE >> 20} MB. Expected one text a line; cut it."
+                    f"{path}:{number}: a line of more than {LONGEST_LINE >> 20} MB. Expected one text per line; cut it."
                 )
             if number == 1 and b"\0" in line and not line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                raise DataError(f"{path} is not a text file: there are zero bytes in its first line.")
+                raise DataError(f"{path} is not a text file: its first line has zero bytes.")
             try:
                 yield f"{path}:{number}", line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
@@ -105,7 +105,7 @@ def _table_rows(path: Path) -> Iterator[tuple[str, Row]]:
     _, header = next(rows, ("", []))
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
-        raise DataError(f"{path}: column {repeated[0]!r} stands twice in the header {header}. Rename one.")
+        raise DataError(f"{path}: column {repeated[0]!r} occurs twice in the header {header}. Rename one.")
     for place, row in rows:
         if len(row) != len(header):
             raise DataError(f"{place}: {len(row)} fields, expected {len(header)} ({', '.join(header)}).")
@@ -119,7 +119,7 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Row]]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise DataError(f"{place}: not valid JSON ({error}). Expected one object a line.") from None
+            raise DataError(f"{place}: not valid JSON ({error}). Expected one object per line.") from None
         if not isinstance(row, dict):
             raise DataError(f'{place}: {type(row).__name__}, expected a JSON object such as {{"text": ...}}.')
         yield place, row
@@ -141,20 +141,20 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _conll_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """Sentences of a file with a word a line; `-DOCSTART-`, comments and lines of white space are no words."""
+    """Sentences of a file with one word per line; `-DOCSTART-`, comments and blank lines are not words."""
     style = next((_conll_fields(line)[1] for _, line in _lines(path) if _is_word(line)), None)
     sentence: list[list[str]] = []
     first = ""
     for place, line in _lines(path):
         fields, own = _conll_fields(line)
-        is_comment = line.startswith("#") and not sentence and own != style  # a word may start with it, too
+        is_comment = line.startswith("#") and not sentence and own != style  # a word may also start with #
         if not line.strip() or fields[0] == "-DOCSTART-" or is_comment:
             if sentence:
                 yield first, _as_columns(sentence)
             sentence = []
             continue
         if path.name.endswith(".conllu") and not fields[0].isdigit():
-            continue  # a contraction, beside its parts
+            continue  # a contraction, in addition to its parts
         if sentence and len(fields) != len(sentence[0]):
             raise DataError(
                 f"{place}: {len(fields)} columns ({line[:60]!r}), the line above has {len(sentence[0])}. "
@@ -171,7 +171,7 @@ def _is_word(line: str) -> bool:
 
 
 def _conll_fields(line: str) -> tuple[list[str], tuple[int, bool]]:
-    """A line's columns; how many they are, and whether tabs separate them."""
+    """A line's columns, and its style: the number of columns, and whether tabs separate them."""
     tabs = "\t" in line.rstrip()
     fields = line.rstrip().split("\t") if tabs else line.split()
     return fields, (len(fields), tabs)
@@ -182,7 +182,7 @@ def _as_columns(sentence: list[list[str]]) -> Row:
 
 
 def inputs_of(row: Row) -> tuple[Any, ...]:
-    """What a model reads of a row: words, or a text, or a pair of texts."""
+    """The model's inputs in a row: words, a text, or a pair of texts."""
     names = ("tokens",) if row.get("tokens") is not None else ("text", "text_pair")
     return tuple(row[name] for name in names if name in row)
 
@@ -201,6 +201,6 @@ def parse_input_line(line: str, place: str) -> Row:
 
 
 def text_lines(file: IO[bytes]) -> Iterator[str]:
-    """Lines of a binary stream as text, invalid UTF-8 replaced by U+FFFD."""
+    """Lines of a binary stream as text, with invalid UTF-8 replaced by U+FFFD."""
     for number, line in enumerate(file):
         yield line.decode("utf-8" if number else "utf-8-sig", errors="replace").rstrip("\r\n")

@@ -1,4 +1,4 @@
-"""Rows as Arrow tables: clean texts, ids, labels still by name. Converted files are kept and memory-mapped."""
+"""Rows as Arrow tables: clean texts, ids and label names. Converted files are cached and memory-mapped."""
 
 import hashlib
 import itertools
@@ -28,17 +28,17 @@ UNLABELED = -1
 ROWS_PER_BATCH = 20_000
 ROWS_LOOKED_AT = 200
 _YES_OR_NO = {"0", "1", "0.0", "1.0", "True", "False"}
-# What stands in the columns of labels, their names, and the place for errors -> the label by name.
+# (values of the label columns, their names, the place for errors) -> label names.
 LabelReader = Callable[[list[Any], Sequence[str], str], Any]
-# None for a row to leave out.
+# Returns None for a row to skip.
 RowReader = Callable[[str, Row, Resolved], dict[str, Any] | None]
 
 
 def read_table(rows: Rows, columns: Columns, source: str, labeled: bool = True) -> tuple[Dataset, Resolved]:
-    """`example_id`, `text`, `text_pair` (pairs), `tokens` (tagging) and `label`, by name, as resolved.
+    """Read `example_id`, `text`, `text_pair` (pairs), `tokens` (tagging) and `label` (by name); also the columns.
 
     Raises:
-        DataError, LabelError: naming the line.
+        DataError, LabelError: an invalid row; the message names the line.
     """
     first = [row for _, row in itertools.islice(rows, ROWS_LOOKED_AT)]
     resolved = resolve(columns, rows.columns, first, source, labeled)
@@ -130,12 +130,12 @@ def _aspects(values: list[Any], names: Sequence[str], place: str) -> list[str] |
     if not any(named):
         return None
     if None in named:
-        raise LabelError(f"{place}: no value of the aspect {names[named.index(None)]!r}.")
+        raise LabelError(f"{place}: no value for the aspect {names[named.index(None)]!r}.")
     return [f"{aspect}{IS}{value}" for aspect, value in zip(names, named, strict=True)]
 
 
 def _sentence(place: str, row: Row, columns: Resolved) -> dict[str, Any] | None:
-    """None for an unlabeled text without words."""
+    """A sentence to tag; None for an unlabeled text without words."""
     words = split_words(row.get(columns.text), place)
     if not words and not columns.labels:
         return None
@@ -191,18 +191,18 @@ def _label_list(value: Any, place: str) -> list[str] | None:
     if not isinstance(value, list):
         raise LabelError(f"{place}: labels {value!r:.60}, expected a list.")
     if len(set(map(str, value))) < len(value) and set(map(str, value)) <= _YES_OR_NO:
-        raise LabelError(f"{place}: labels {value!r:.60}, expected their names. Give each label a column of 0 and 1.")
+        raise LabelError(f"{place}: labels {value!r:.60}, expected label names. Give each label a column of 0 and 1.")
     return [text for text in (_label_text(item, place) for item in value) if text]
 
 
 def _is_yes(value: Any, place: str) -> bool:
     if str(value).strip() not in _YES_OR_NO:
-        raise LabelError(f"{place}: {value!r:.60} for a label that is there or not, expected 0 or 1.")
+        raise LabelError(f"{place}: {value!r:.60} for a binary label, expected 0 or 1.")
     return str(value).strip() in ("1", "True", "1.0")
 
 
 _NAMES = pyarrow.list_(pyarrow.string())
-# How a row is read, and what its label is.
+# The reader of a row, and the type of its label.
 ROWS: dict[Kind, tuple[RowReader, pyarrow.DataType]] = {
     "classification": (partial(_text, _label), pyarrow.string()),
     "tagging": (_sentence, _NAMES),

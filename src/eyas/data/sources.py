@@ -1,4 +1,4 @@
-"""Rows as they are read, of a file or of a table in memory, and which columns hold what."""
+"""Rows as read from a file or from a table in memory, and their columns."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ class FileRows:
     def __init__(self, path: Path, columns: Columns) -> None:
         self.path, self.name = path, str(path)
         self.columns = column_names(path)
-        # Of CoNLL files the last column is taken for the tags, unless one is named.
+        # In CoNLL files, the last column is read as the tags unless another is named.
         self._one_width = file_kind(path) in CONLL and columns.label is None
         stat = path.stat()
         identity = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, columns.__dict__, FORMAT_VERSION]
@@ -31,14 +31,14 @@ class FileRows:
         for place, row in read_rows(self.path):
             if self._one_width and len(row) != len(self.columns):
                 raise DataError(
-                    f"{place}: {len(row)} columns, the first sentence has {len(self.columns)}, so the last is not the "
-                    "same everywhere. Name the column of tags with Columns(label=...) or --label."
+                    f"{place}: {len(row)} columns, the first sentence has {len(self.columns)}, so the last column "
+                    "is ambiguous. Name the tag column with Columns(label=...) or --label."
                 )
             yield place, row
 
 
 class LoadedRows:
-    """Rows of a `datasets.Dataset`; class labels come as their names."""
+    """Rows of a `datasets.Dataset`; class labels are given by name."""
 
     key: str | None = None
 
@@ -55,7 +55,7 @@ class LoadedRows:
 
 
 def _names(value: Any, feature: ClassLabel) -> Any:
-    """Class labels, or lists of them, as their names; -1 stays."""
+    """Class labels, or lists of them, by name; -1 is kept."""
     if isinstance(value, list):
         return [_names(item, feature) for item in value]
     return feature.int2str(value) if value is not None and value >= 0 else value

@@ -1,4 +1,4 @@
-"""One split as `load_data` gives it: its texts, labels and ids as arrays."""
+"""A split from `load_data`: its texts, labels and ids as arrays."""
 
 import hashlib
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from eyas.tasks import Task
 
 
 def is_read(dataset: Dataset) -> bool:
-    """Whether `load_data` made these rows, or some of them: the first has the id of its text."""
+    """Whether the rows come from `load_data`: the first one's id must match its text."""
     if not {"example_id", "text", "label"} <= set(dataset.column_names):
         return False
     if not len(dataset):
@@ -32,12 +32,12 @@ def is_pair(dataset: Dataset) -> bool:
 
 
 def labels_of(dataset: Dataset) -> np.ndarray:
-    """What is to be predicted.
+    """The labels as an array.
 
     Returns:
         classification [rows] int, tagging [words of all rows] int, regression [rows] float, multi-label
-        [rows, labels] 0 or 1, aspects [rows, aspects] int, vectors [rows, dimensions] float. Unlabeled: -1, of
-        regression NaN, of vectors no dimension.
+        [rows, labels] 0 or 1, aspects [rows, aspects] int, vectors [rows, dimensions] float. Unlabeled: -1,
+        NaN for regression, no dimensions for vectors.
     """
     task = task_of(dataset)
     return LABEL_ARRAYS[task.kind](dataset, task)
@@ -68,7 +68,7 @@ LABEL_ARRAYS: dict[Kind, Callable[[Dataset, Task], np.ndarray]] = {
 
 
 def is_labeled(dataset: Dataset) -> np.ndarray:
-    """[rows] bool: whether a row has a label (for tagging, one of its words)."""
+    """[rows] bool: whether a row has a label (for tagging, any of its words)."""
     labels = labels_of(dataset)
     if task_of(dataset).is_tagging:
         rows = np.repeat(np.arange(len(dataset)), word_counts_of(dataset))
@@ -80,14 +80,14 @@ def is_labeled(dataset: Dataset) -> np.ndarray:
 
 
 def word_counts_of(dataset: Dataset) -> np.ndarray:
-    """[rows] int: words of each sentence; ones where the task is not tagging."""
+    """[rows] int: words per sentence; ones if the task is not tagging."""
     if "tokens" not in dataset.column_names:
         return np.ones(len(dataset), dtype=np.int64)
     return _lists(dataset, "tokens")[1]
 
 
 def texts_of(dataset: Dataset) -> list[Any]:
-    """What a model reads: texts, or for tagging lists of words."""
+    """The model's inputs: texts, or for tagging lists of words."""
     return list(dataset["tokens" if "tokens" in dataset.column_names else "text"])
 
 
@@ -104,7 +104,7 @@ def data_fingerprint(dataset: Dataset) -> str:
 
 
 def without_labels(texts: Dataset, task: Task) -> Dataset:
-    """`texts` with a `label` column that says nothing."""
+    """`texts` with a `label` column in which every row is unlabeled."""
     return concatenate_datasets([texts, unlabeled(len(texts), task, word_counts_of(texts))], axis=1)
 
 
@@ -113,7 +113,7 @@ def _numbers(dataset: Dataset, dtype: Any) -> np.ndarray:
 
 
 def _lists(dataset: Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """(all items of a column of lists, how many each row has); items of text as an empty array."""
+    """(all items of a list column, the number of items per row); text items are replaced by an empty array."""
     table = dataset.select_columns([column]).with_format("arrow")[:]
     values = table.column(column).combine_chunks()
     lengths = (

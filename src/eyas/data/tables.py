@@ -17,14 +17,14 @@ ACCEPTED = (
 
 
 def as_dataset(table: Table, name: str) -> Dataset:
-    """`table` with the columns it has.
+    """`table` as a `Dataset`, with the same columns.
 
     Args:
-        table: texts of `(texts, labels)` become `text` or, where they are lists of words, `tokens`.
-        name: what messages call it.
+        table: the texts of `(texts, labels)` become `text`, or `tokens` if they are lists of words.
+        name: its name in messages.
 
     Raises:
-        DataError: it is something else, or its columns do not fit together.
+        DataError: an unsupported type, or columns that do not fit together.
     """
     if isinstance(table, Dataset):
         return table.with_format(None)
@@ -38,7 +38,7 @@ def as_dataset(table: Table, name: str) -> Dataset:
             pyarrow.table({str(key): _column(values, f"{name}, {key!r}") for key, values in columns.items()})
         )
     except (TypeError, ValueError) as error:
-        raise DataError(f"{name}: {error}. Expected columns of one length, each of one type.") from None
+        raise DataError(f"{name}: {error}. Expected columns of the same length, each of one type.") from None
 
 
 def _text_and_label(table: tuple[Any, Any], name: str) -> dict[str, Any]:

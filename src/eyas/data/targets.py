@@ -1,11 +1,11 @@
-"""Labels by name -> numbers, and the task they make: what a split's `label` column holds.
+"""Label names -> numbers, and the task. The `label` column of a split:
 
 | task | feature of `label` | unlabeled |
 |---|---|---|
 | classification | ClassLabel | -1 |
-| tagging | list of ClassLabel, one a word | -1 |
+| tagging | list of ClassLabel, one per word | -1 |
 | regression | float | NaN |
-| multi-label | list of ClassLabel, those that are there | [-1] |
+| multi-label | list of ClassLabel, the labels present | [-1] |
 | aspects | list of ClassLabel of a fixed length, `aspect=value` | -1 |
 | vectors | list of float, the teacher's vector | [] |
 """
@@ -48,7 +48,7 @@ LABEL_FEATURES: dict[Kind, Callable[[Task], Any]] = {
 
 
 def task_of(dataset: Dataset) -> Task:
-    """The task that a split's features tell."""
+    """The task of a split, from its features."""
     feature = dataset.features["label"]
     if isinstance(feature, ClassLabel):
         return Task("classification", tuple(feature.names))
@@ -61,10 +61,10 @@ def task_of(dataset: Dataset) -> Task:
 
 
 def find_task(kind: Kind, splits: dict[str, Dataset], source: str) -> Task:
-    """The names of the outputs: those of train, and for tagging, with a warning, those of the other splits.
+    """The task, with the labels of train; for tagging also those of the other splits, with a warning.
 
     Raises:
-        LabelError: no labels, or nothing to tell apart.
+        LabelError: no labels, or only one class.
     """
     return Task(kind, tuple(LABEL_NAMES[kind](splits, source)))
 
@@ -75,13 +75,13 @@ def has_bioes(train: Dataset, task: Task) -> bool:
 
 
 def encode_labels(table: Dataset, task: Task, source: str, bioes: bool = False) -> Dataset:
-    """`table` with its label column as numbers.
+    """`table` with its labels as numbers.
 
     Args:
         bioes: read tags as BIOES (see `has_bioes`).
 
     Raises:
-        LabelError: a label that does not stand in train, or rows without one; naming the first.
+        LabelError: a label that is not in train, or an unlabeled row; the message names the first.
     """
     column = table.data.column("label").combine_chunks()
     missing = column.null_count
@@ -89,8 +89,8 @@ def encode_labels(table: Dataset, task: Task, source: str, bioes: bool = False) 
         row = int(np.flatnonzero(np.asarray(column.is_null()))[0])
         raise LabelError(
             f"{source}: {missing} of {len(table)} rows have no label, the first is row {row + 1} "
-            f"({table[row]['text']!r:.60}). Label it, or give such rows to "
-            "load_unlabeled or --unlabeled. (-1 means none.)"
+            f"({table[row]['text']!r:.60}). Label them, or pass them as "
+            "unlabeled (--unlabeled). (-1 means unlabeled.)"
         )
     feature = LABEL_FEATURES[task.kind](task)
     if isinstance(feature, Value):
@@ -105,7 +105,7 @@ def encode_labels(table: Dataset, task: Task, source: str, bioes: bool = False) 
 
 
 def unlabeled(rows: int, task: Task, lengths: np.ndarray) -> Dataset:
-    """A `label` column that says nothing, for `rows` texts of `lengths` words (tagging only)."""
+    """An unlabeled `label` column for `rows` texts of `lengths` words (lengths matter only for tagging)."""
     feature = LABEL_FEATURES[task.kind](task)
     if isinstance(feature, ClassLabel):
         labels: Any = np.full(rows, UNLABELED)
@@ -118,9 +118,9 @@ def unlabeled(rows: int, task: Task, lengths: np.ndarray) -> Dataset:
 
 
 def with_labels_of(dataset: Dataset, model_names: Sequence[str], label_map: Mapping[str, str] | None = None) -> Dataset:
-    """`dataset` with the labels that only the model has behind its own, where the model has all of them.
+    """`dataset` with the labels that only the model has appended, if the model has all labels of the data.
 
-    So data that lacks a label, as a small file of tags may, can be scored: that label is never right.
+    This allows scoring data that lacks a label, such as a small file of tags: that label is never correct.
     """
     task, model_names = task_of(dataset), [(label_map or {}).get(name, name) for name in model_names]
     known = {name.casefold() for name in task.labels}
@@ -134,7 +134,7 @@ def with_labels_of(dataset: Dataset, model_names: Sequence[str], label_map: Mapp
 
 
 def report_broken_tags(table: Dataset, task: Task, source: str) -> None:
-    """Say how many I- tags continue nothing."""
+    """Warn about I- tags that do not continue a span."""
     if not any(tag.startswith("I") for tag in task.labels):
         return
     names = [*task.labels, "O"]  # -1, a word without a tag, reads as O
@@ -142,7 +142,7 @@ def report_broken_tags(table: Dataset, task: Task, source: str) -> None:
     count = sum(broken)
     if count:
         logger.warning(
-            "%s: %d I- tags continue nothing, the first in sentence %d. They are read as the start of a span; "
+            "%s: %d I- tags do not continue a span, the first in sentence %d. Each is read as the start of a span; "
             "Columns(repair=True) or --repair-tags makes them B-.", source, count, int(np.flatnonzero(broken)[0]) + 1,
         )  # fmt: skip
 
@@ -160,7 +160,7 @@ def _at_least(count: int, names: set[str]) -> set[str]:
     if len(names) < count:
         raise LabelError(
             f"Every training row has the label {next(iter(names))!r}: there is nothing to learn. Expected at least "
-            "two classes; is Columns(label=...) or --label the right column?"
+            "two classes. Check that Columns(label=...) or --label names the right column."
         )
     return names
 
@@ -175,7 +175,7 @@ def _tags(splits: dict[str, Dataset], source: str) -> list[str]:
     tags = set(to_bio(sorted(tags))) if bioes else tags
     tags |= _later_tags(splits, tags, source, bioes)
     if all(tag.isdigit() for tag in tags):
-        logger.warning("%s: tags are numbers, so spans can't be told; give them names to score spans.", source)
+        logger.warning("%s: the tags are numbers, so spans cannot be scored. Name the tags to score spans.", source)
     if "O" not in _at_least(2, tags):
         return sort_label_names(tags)
     return ["O", *sorted(tags - {"O"}, key=lambda tag: (tag.partition("-")[2], tag))]
@@ -207,12 +207,12 @@ def _aspect_values(splits: dict[str, Dataset], source: str) -> list[str]:
     values = Counter(name.split(IS, 1)[0] for name in names)
     if set(values.values()) == {1}:
         raise LabelError(
-            f"Every aspect has one value only ({', '.join(sorted(values)[:5])}): there is nothing to learn."
+            f"Every aspect has only one value ({', '.join(sorted(values)[:5])}): there is nothing to learn."
         )
     return names
 
 
-# The splits, labels by name, and where they are from -> the names of the outputs, in order.
+# (splits with label names, source) -> output names, in order.
 LABEL_NAMES: dict[Kind, Callable[[dict[str, Dataset], str], list[str]]] = {
     "classification": _classes,
     "tagging": _tags,
@@ -233,7 +233,7 @@ def _indices(table: Dataset, column: Any, task: Task, source: str) -> pyarrow.Ar
 
 
 def _lists(table: Dataset, column: Any, task: Task, source: str, bioes: bool) -> pyarrow.Array:
-    """Lists of names -> lists of ids, lengths kept; a missing list becomes -1 as often as it should be long."""
+    """Lists of names -> lists of ids of the same lengths; a column without labels becomes unlabeled."""
     if column.null_count:
         rows = len(table)
         return unlabeled(rows, task, np.ones(rows, np.int64)).data.column("label").combine_chunks()
@@ -256,12 +256,12 @@ def _lists(table: Dataset, column: Any, task: Task, source: str, bioes: bool) ->
 
 
 def _ordered(ids: np.ndarray, task: Task) -> np.ndarray:
-    """[rows, aspects] with the aspects in the order of the task's names."""
+    """[rows, aspects] ids with the aspects in the order of the task's labels, flattened."""
     aspects = np.array([task.aspects.index(name.split(IS, 1)[0]) for name in task.labels])
     return np.take_along_axis(ids, np.argsort(aspects[ids], 1, kind="stable"), 1).reshape(-1)
 
 
 def _unknown(source: str, row: int, label: Any, task: Task) -> LabelError:
     return LabelError(
-        f"{source}, row {row + 1}: label {label!r} does not stand in train. Expected one of {list(task.labels[:20])}."
+        f"{source}, row {row + 1}: label {label!r} does not occur in train. Expected one of {list(task.labels[:20])}."
     )

@@ -1,4 +1,4 @@
-"""Student tokenizers: the teacher's, cut to the pieces that occur, or one word = one token."""
+"""Student tokenizers: the teacher's, reduced to the subwords that occur, or one token per word."""
 
 import json
 import logging
@@ -35,32 +35,32 @@ def cut_tokenizer(
     words: bool = False,
     same_places: bool = False,
 ) -> Tokenizer:
-    """The teacher's tokenizer with only the pieces that occur in `texts`.
+    """The teacher's tokenizer with only the subwords that occur in `texts`.
 
-    Single characters stay, so that any word can still be spelt out of pieces. Texts of the transfer set keep
-    their segmentation unless `vocab_size` cuts further, to the most frequent pieces.
+    Single characters are kept, so that any word can still be spelled out. `texts` are segmented as by the teacher,
+    unless `vocab_size` reduces the vocabulary further, to the most frequent subwords.
 
     Args:
         teacher: a fast Hugging Face tokenizer (WordPiece, BPE or Unigram).
-        vocab_size: the largest number of tokens, special ones included.
-        same_places: put special tokens where the teacher does, so that token i of both is the same.
-        words: mark the first word of a text like the others, so that all are told apart (byte-level tokenizers).
+        vocab_size: the maximum number of tokens, including special tokens.
+        same_places: add special tokens where the teacher does, so that the positions of both correspond.
+        words: put a space before the first word, as before the others, to separate words (byte-level tokenizers).
 
     Raises:
-        ModelError: the tokenizer is slow, or of another kind.
+        ModelError: the tokenizer is slow, or of an unsupported kind.
     """
     backend = getattr(teacher, "backend_tokenizer", None)
     if backend is None:
         raise ModelError(
-            f"The teacher's tokenizer is a {type(teacher).__name__} without a tokenizer.json; a fast one is "
-            "needed. Convert it with AutoTokenizer and save it again."
+            f"The teacher's tokenizer is a {type(teacher).__name__} without a tokenizer.json, expected a fast "
+            "tokenizer. Convert it with AutoTokenizer and save it again."
         )
     counts = _token_counts(backend, texts, max_length)
     state = json.loads(backend.to_str())
     kind = state["model"]["type"]
     if kind not in _CUTS:
         raise ModelError(
-            f"A {kind} tokenizer cannot be cut; use embeddings=FILE (--embeddings FILE) for a word-level student."
+            f"A {kind} tokenizer cannot be reduced; use embeddings=FILE (--embeddings FILE) for a word-level student."
         )
     special = _special_names(teacher)
     for part in _byte_level(state) if words else ():
@@ -73,7 +73,7 @@ def cut_tokenizer(
     tokenizer = Tokenizer.from_str(json.dumps(state))
     tokenizer = _with_template(tokenizer, marks)
     tokenizer = _with_places_of(tokenizer, teacher) if same_places else tokenizer
-    if words and _byte_level(state):  # a word's place is without the space before it
+    if words and _byte_level(state):  # a word's offsets exclude the space before it
         trimmed = processors.ByteLevel(trim_offsets=True)
         tokenizer.post_processor = processors.Sequence([trimmed, tokenizer.post_processor])
     return tokenizer
@@ -84,10 +84,10 @@ def _byte_level(state: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def word_tokenizer(words: Sequence[str], lowercase: bool, marks: Sequence[str] = ()) -> Tokenizer:
-    """One word, one token; words are runs of letters and digits, other signs stand alone.
+    """One token per word; words are runs of letters and digits, and each other symbol is a token.
 
     Args:
-        marks: tokens that are no words, as a mask; they come last.
+        marks: tokens that are not words, such as a mask token; they come last.
     """
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys([*SPECIAL_TOKENS, *words]))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
@@ -97,7 +97,7 @@ def word_tokenizer(words: Sequence[str], lowercase: bool, marks: Sequence[str] =
 
 
 def word_counts(texts: Dataset, lowercase: bool, mark: str | None = None) -> Counter[str]:
-    """How often each word of `texts` occurs, most frequent first in `most_common`; `mark` counts as one word."""
+    """How often each word of `texts` occurs; `mark` counts as one word."""
     split = pre_tokenizers.BertPreTokenizer()
     counts: Counter[str] = Counter()
     for batch in batches_of_texts(texts):
@@ -111,7 +111,7 @@ def word_counts(texts: Dataset, lowercase: bool, mark: str | None = None) -> Cou
 
 
 def wrap_tokenizer(tokenizer: Tokenizer, max_length: int, pair: bool) -> PreTrainedTokenizerFast:
-    """As an ordinary Hugging Face tokenizer. Students read `input_ids`, pairs `token_type_ids` too."""
+    """Wrap as a Hugging Face tokenizer. Students read `input_ids`, and for pairs `token_type_ids`."""
     names = ["input_ids", "token_type_ids", "attention_mask"] if pair else ["input_ids", "attention_mask"]
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -126,7 +126,7 @@ def wrap_tokenizer(tokenizer: Tokenizer, max_length: int, pair: bool) -> PreTrai
 
 
 def encode(tokenizer: Any, batch: dict[str, Any], max_length: int) -> list[Any]:
-    """Encode one column batch the way the student's ONNX runtime does: cleaned, cut, never truncated."""
+    """Encode a column batch like the student's ONNX runtime: clean and shorten the texts, never truncate tokens."""
     texts = clean_texts(batch["text"], max_length)
     if "text_pair" not in batch:
         return list(tokenizer.encode_batch_fast(texts))
@@ -156,7 +156,7 @@ def _special_names(teacher: Any) -> dict[str, str]:
 
 
 def _with_template(tokenizer: Tokenizer, marks: Sequence[str] = ()) -> Tokenizer:
-    # Every text starts with a token of its own, so that an empty one still has something to read.
+    # Every text starts with a special token, so that even an empty text has one token.
     tokenizer.add_special_tokens([*SPECIAL_TOKENS, *marks])
     start, separator = tokenizer.token_to_id(START), tokenizer.token_to_id(SEPARATOR)
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -168,7 +168,7 @@ def _with_template(tokenizer: Tokenizer, marks: Sequence[str] = ()) -> Tokenizer
 
 
 def _with_places_of(tokenizer: Tokenizer, teacher: Any) -> Tokenizer:
-    """Special tokens as the teacher puts them, under the student's names."""
+    """Add special tokens where the teacher does, under the student's names."""
     names = student_names(teacher)
     texts = {"single": (["a"],), "pair": (["a"], ["a"])}
     templates = {}
@@ -188,13 +188,13 @@ def _with_places_of(tokenizer: Tokenizer, teacher: Any) -> Tokenizer:
 
 
 def marks_both_ends(teacher: Any) -> bool:
-    """Whether the tokenizer puts one mark before a text and one behind, and padding behind that."""
+    """Whether the tokenizer adds one special token before and one after a text, and pads on the right."""
     marks = teacher("a", return_special_tokens_mask=True)["special_tokens_mask"]
     return sum(marks) == 2 and bool(marks[0] and marks[-1]) and teacher.padding_side == "right"
 
 
 def student_names(teacher: Any) -> dict[str, str]:
-    """The teacher's special tokens -> what a student calls them."""
+    """The teacher's special tokens -> their names in a student."""
     pairs = {
         START: (teacher.cls_token, teacher.bos_token),
         SEPARATOR: (teacher.sep_token, teacher.eos_token),
@@ -213,7 +213,7 @@ def student_names(teacher: Any) -> dict[str, str]:
 
 
 def _kept(alphabet: Iterable[str], counts: Counter[str], special: dict[str, str], size: int | None) -> list[str]:
-    """Special tokens, the alphabet, then the pieces by frequency; never more than `size` of them."""
+    """Special tokens, the alphabet, then subwords by frequency; at most `size` in total."""
     ranked = [token for token, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
     kept = dict.fromkeys([*SPECIAL_TOKENS, *alphabet, *(t for t in ranked if t not in special)])
     if size is not None and size < len(kept):
@@ -258,7 +258,7 @@ def _cut_bpe(model: Any, counts: Counter[str], special: dict[str, str], size: in
 
 
 def _with_parts(token: str, parts: dict[str, list[tuple[str, ...]]], kept: dict[str, None]) -> dict[str, None]:
-    """A piece and what it is built of, as far as it is not kept already."""
+    """A subword and the parts it is merged from, without those already kept."""
     needed: dict[str, None] = {}
     waiting = [token]
     while waiting:

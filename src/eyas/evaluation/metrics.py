@@ -21,10 +21,10 @@ def task_metrics(
     Args:
         logits: [rows, outputs]; for tagging a row is a word.
         labels: as from `labels_of`; unlabeled rows are left out.
-        lengths: [sentences] words of each, for tagging.
+        lengths: [sentences] words per sentence, for tagging.
 
     Returns:
-        classification, aspects: accuracy, macro_f1 (of aspects the mean), matthews, calibration_error; tagging the
+        classification, aspects: accuracy, macro_f1 (for aspects, the mean), matthews, calibration_error; tagging the
         same by word, and span_f1 and span_macro_f1; multi-label: micro_f1, macro_f1, accuracy of its decisions,
         calibration_error; regression: pearson, spearman, mean_squared_error; vectors: cosine, its mean.
 
@@ -70,7 +70,7 @@ def regression_metrics(predictions: np.ndarray, labels: np.ndarray) -> dict[str,
 
 
 def span_metrics(tags: list[list[str]], predictions: list[list[str]]) -> dict[str, float]:
-    """F1 of typed spans over all sentences, as conlleval and seqeval's default mode count: micro, and by type.
+    """F1 of typed spans over all sentences, as in conlleval and seqeval's default mode: micro, and macro over types.
 
     Args:
         tags, predictions: tags of each sentence.
@@ -106,11 +106,11 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) ->
 
 
 def agreement(task: Task, logits: np.ndarray, teacher_logits: np.ndarray, labels: np.ndarray) -> float:
-    """Share of decisions (texts, words, aspects, labels) that student and teacher make alike; of numbers the task's
-    metric, the teacher's taken for the labels.
+    """Share of decisions (texts, words, aspects, labels) on which student and teacher agree; for numeric outputs, the
+    task's metric with the teacher's outputs as labels.
 
     Args:
-        labels: as `labels_of` has them; words without a tag, as those of a question, do not count.
+        labels: as from `labels_of`; words without a tag, such as those of a question, do not count.
     """
     if not task.decides:
         return task_metrics(task, logits, teacher_logits)[task.metric]
@@ -120,14 +120,14 @@ def agreement(task: Task, logits: np.ndarray, teacher_logits: np.ndarray, labels
 
 
 def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """[rows] cosine of each row [rows, dimensions] with the other's; of a vector of zeros 0."""
+    """[rows] cosine of corresponding rows of two [rows, dimensions] arrays; 0 for a zero vector."""
     lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return np.asarray((first * second).sum(1) / np.maximum(lengths, 1e-12))
 
 
 def _labeled(logits: np.ndarray, labels: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if not known.any():
-        raise DataError("Nothing to score: no row has a label. Choose a labeled --split.")
+        raise DataError("Nothing to score: no row has a label. Choose a labeled split (--split).")
     return logits[known], labels[known]
 
 
@@ -164,7 +164,7 @@ def _multi_label(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np
 
 
 def _aspects(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray | None) -> dict[str, float]:
-    """Macro-F1 is the mean over the aspects of macro-F1 over their values."""
+    """Macro-F1 is computed per aspect, over its values, and then averaged over aspects."""
     from sklearn.metrics import f1_score
 
     scores = _decisions(task, logits, labels, lengths)
@@ -178,7 +178,7 @@ def _aspects(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.nda
     return {**scores, "macro_f1": float(np.mean(each))}
 
 
-# Task, logits, labels and words of each sentence -> scores, `Task.metric` among them.
+# (task, logits, labels, words per sentence) -> scores, including `Task.metric`.
 METRICS: dict[Kind, Callable[[Task, np.ndarray, np.ndarray, np.ndarray | None], dict[str, float]]] = {
     "classification": _decisions,
     "tagging": _tags,

@@ -1,4 +1,4 @@
-"""Sentence vectors scored as sentence vectors are: does their cosine say how alike two texts are?"""
+"""Semantic textual similarity: does the cosine of sentence vectors reflect how similar two texts are?"""
 
 from typing import Any
 
@@ -12,25 +12,25 @@ from eyas.evaluation.metrics import cosines, regression_metrics
 
 
 def evaluate_similarity(encoder: Predicts, dataset: Dataset, teacher: Predicts | None = None) -> dict[str, Any]:
-    """Score the cosine of two texts' vectors against how alike people find them (STS, Cer et al. 2017).
+    """Score the cosine of two texts' vectors against human similarity ratings (STS, Cer et al. 2017).
 
     Args:
         encoder: a model of sentence vectors.
-        dataset: pairs with a number as label.
+        dataset: pairs with a numeric label.
         teacher: adds its score as `teacher_spearman`.
 
     Returns:
         `rows`, and Pearson's and Spearman's correlation.
 
     Raises:
-        DataError: the model gives no vectors, or the data is no pairs with numbers.
+        DataError: the model does not return vectors, or the data is not pairs with a numeric label.
     """
     if encoder.task.kind != "vectors":
-        raise DataError(f"The model does {encoder.task.describe()}; similarity is scored of sentence vectors.")
+        raise DataError(f"The model does {encoder.task.describe()}, expected sentence vectors.")
     if not is_pair(dataset) or task_of(dataset).kind != "regression":
         raise DataError(
-            f"The data is {task_of(dataset).describe()}{' of pairs' if is_pair(dataset) else ''}; sentence vectors are "
-            "scored on pairs of texts with a number that says how alike they are."
+            f"The data is {task_of(dataset).describe()}{' of pairs' if is_pair(dataset) else ''}, expected pairs of "
+            "texts with a similarity score as label."
         )
     scores = regression_metrics(_similarities(encoder, dataset), labels_of(dataset))
     result = {"rows": len(dataset), "pearson": scores["pearson"], "spearman": scores["spearman"]}

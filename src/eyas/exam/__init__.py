@@ -1,4 +1,4 @@
-"""The exam: many students, one teacher, one set of questions; which one to ship.
+"""Exams: train many students of one teacher, compare them on the same texts, and choose the one to ship.
 
-Reading results never imports torch.
+Reading results does not import torch.
 """

@@ -1,6 +1,6 @@
-"""What every student must beat: linear models on word counts or on static embeddings. No torch.
+"""Baselines that every student must beat: linear models on word counts or static embeddings. No torch.
 
-Each decision of the task has a linear model of its own: a logistic regression, for a number a ridge regression.
+Each decision of the task has its own logistic regression; a regression task has one ridge regression.
 """
 
 import json
@@ -20,14 +20,14 @@ from eyas.text import clean_texts
 BASELINE = "baseline.json"
 WEIGHTS = "weights.safetensors"
 MAX_LENGTH = 256
-# The logit of a choice that no training text has.
+# The logit of a label that no training text has.
 NEVER = -1e9
-# Outputs, their weights and their bias.
+# Output columns, their weights and their bias.
 Part = tuple[list[int], np.ndarray, np.ndarray]
 
 
 class Features(Protocol):
-    """Texts -> a matrix, dense or sparse, [texts, columns]; for tagging [words, columns]."""
+    """Texts -> a dense or sparse matrix [texts, columns]; for tagging [words, columns]."""
 
     def __call__(self, texts: Sequence[Any]) -> Any: ...
 
@@ -35,7 +35,7 @@ class Features(Protocol):
 
 
 class Baseline:
-    """A linear model; has the face of a `Predictor`.
+    """A linear model with the interface of `Predictor`.
 
     Args:
         weights, bias: [outputs, columns], [outputs].
@@ -44,18 +44,18 @@ class Baseline:
     def __init__(self, kind: str, task: Task, features: Features, weights: np.ndarray, bias: np.ndarray) -> None:
         self.kind, self.task, self.features = kind, task, features
         self.weights, self.bias = weights, bias
-        # As scipy wants it: else it would copy the whole matrix for every text.
+        # In scipy's layout; otherwise scipy copies the whole matrix for every text.
         self._columns = np.ascontiguousarray(weights.T, dtype=np.float64 if kind != "static" else np.float32)
         self.label_names = self.data_labels = list(task.labels)
 
     @property
     def parameters(self) -> tuple[int, int]:
-        """(of the word table, of the rest)."""
+        """Number of parameters: (word vectors, all others)."""
         table = self.features.table.size if isinstance(self.features, MeanVectors) else 0
         return table, self.weights.size + self.bias.size
 
     def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
-        """[texts, outputs] float32; for tagging lists of words -> [words, tags]."""
+        """Logits [texts, outputs] float32; for tagging, `texts` are lists of words and the logits [words, tags]."""
         return np.asarray(self.features(_joined(texts, pairs)) @ self._columns + self.bias, dtype=np.float32)
 
     def save(self, folder: Path) -> None:
@@ -70,7 +70,7 @@ class Baseline:
 
 
 class WordCounts:
-    """Words and pairs of words, weighted by tf-idf; for tagging what a word and its neighbors look like.
+    """Tf-idf of words and word pairs; for tagging, features of each word and its neighbors.
 
     Args:
         vocabulary: {n-gram or feature: column}.
@@ -94,11 +94,11 @@ class WordCounts:
 
 
 class MeanVectors:
-    """The mean of word vectors that were never trained (as Model2Vec's users do).
+    """The mean of static word vectors, which are not trained (as in Model2Vec).
 
     Args:
         table: [tokens, size] float32.
-        encode: what is faster than `tokenizer`.
+        encode: a faster equivalent of `tokenizer`.
     """
 
     def __init__(self, tokenizer: Tokenizer, table: np.ndarray, encode: TextEncoder | None = None) -> None:
@@ -119,7 +119,7 @@ class MeanVectors:
 def fit_baseline(
     task: Task, texts: Sequence[Any], labels: np.ndarray, table: np.ndarray | None, tokenizer: Tokenizer | None
 ) -> Baseline:
-    """A linear model on the mean of the vectors in `table`, or without one on word counts.
+    """Fit a linear model on mean word vectors from `table`, or on word counts without a table.
 
     Args:
         texts: pairs joined; for tagging lists of words.
@@ -136,7 +136,7 @@ def fit_baseline(
 
 
 def load_baseline(folder: Path) -> Baseline:
-    """What `save` wrote."""
+    """Load a baseline written by `Baseline.save`."""
     from safetensors.numpy import load_file
 
     about = json.loads((folder / BASELINE).read_text())
@@ -157,18 +157,18 @@ def _vectorizer(vocabulary: dict[str, int] | None, tagging: bool) -> Any:
     from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
     if tagging:
-        return CountVectorizer(analyzer=_as_they_are, vocabulary=vocabulary)
+        return CountVectorizer(analyzer=_identity, vocabulary=vocabulary)
     return TfidfVectorizer(
         ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b|[^\w\s]", vocabulary=vocabulary
     )
 
 
-def _as_they_are(features: list[str]) -> list[str]:
+def _identity(features: list[str]) -> list[str]:
     return features
 
 
 def _word_features(sentences: Sequence[Sequence[str]]) -> Iterator[list[str]]:
-    """For each word: itself, its neighbors, its beginning and end, how it is written."""
+    """For each word: the word, its neighbors, prefix, suffix and shape."""
     for words in sentences:
         low = ["<", *(word.lower() for word in words), ">"]
         for place, word in enumerate(words, 1):
@@ -219,7 +219,7 @@ FITS: dict[Kind, Callable[[Task, Any, np.ndarray], Iterator[Part]]] = {
 
 
 def _logistic(features: Any, labels: np.ndarray, count: int, large: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [count, columns] and bias [count] of a logistic regression; a label never seen gets -1e9."""
+    """Weights [count, columns] and bias [count] of a logistic regression; unseen labels get a bias of -1e9."""
     from sklearn.linear_model import LogisticRegression, SGDClassifier
 
     weights, bias = np.zeros((count, features.shape[1]), np.float32), np.full(count, NEVER, np.float32)
@@ -234,7 +234,7 @@ def _logistic(features: Any, labels: np.ndarray, count: int, large: bool) -> tup
         else LogisticRegression(max_iter=1000, C=4.0)
     )
     model.fit(features[known], labels[known])
-    if len(model.classes_) == 2:  # one row, for the second class
+    if len(model.classes_) == 2:  # one row of weights, for the second class
         weights[model.classes_[1]], bias[model.classes_] = model.coef_[0], (0.0, model.intercept_[0])
     else:
         weights[model.classes_], bias[model.classes_] = model.coef_, model.intercept_

@@ -1,4 +1,4 @@
-"""Is A better than B? The paired bootstrap over texts."""
+"""The paired bootstrap over texts: is model A better than model B?"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from eyas.spans import Span, spans_of
 from eyas.tasks import Task
 
 SAMPLES, BLOCK = 2000, 100
-# Numbers kept between comparisons: 200 MB.
+# Largest number of draw counts cached between comparisons: 200 MB.
 MOST_KEPT = 50_000_000
 
 
@@ -29,8 +29,8 @@ def compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray], metric: str, seed:
     """Paired bootstrap of two models' score (Efron & Tibshirani 1993, section 16.4; Koehn 2004).
 
     Args:
-        a, b: for each seed of a model, what `sums` gives for the same texts; a model's score is their mean.
-        metric: the score, as `Task.metric`.
+        a, b: one result of `sums` per seed of a model, for the same texts; its score is the mean over seeds.
+        metric: a `Task.metric`.
     """
     rows = len(a[0])
     difference = score(metric, _sum(a)).mean() - score(metric, _sum(b)).mean()
@@ -45,14 +45,14 @@ def compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray], metric: str, seed:
 
 
 def sums(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """What each text adds to the score, so that the score of any sample of texts can be had.
+    """The contribution of each text to the score. `score` takes their sum over any sample of texts.
 
     Args:
         logits, labels: as for `task_metrics`, all texts labeled.
-        lengths: [texts] words of each, ones where the task is not tagging.
+        lengths: [texts] number of words for tagging; ones for the other tasks.
 
     Returns:
-        [texts, parts] float32: accuracy (right, decisions); F1 (true positives, found, gold); Pearson's correlation
+        [texts, parts] float64: accuracy (correct, all); F1 (true positives, predicted, gold); Pearson's correlation
         (1, x, y, x squared, y squared, x y).
     """
     return SUMS[task.kind](task, logits, labels, lengths)
@@ -71,7 +71,7 @@ def _tags(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarra
 
 
 def _moments(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    # Standardized, which changes no correlation: float32 could not tell large numbers apart.
+    # Standardizing does not change the correlation; float32 could not tell large numbers apart.
     x, y = _standardized(logits.reshape(-1)), _standardized(labels)
     return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], 1)
 
@@ -87,7 +87,7 @@ def _standardized(values: np.ndarray) -> np.ndarray:
 
 
 def score(metric: str, total: np.ndarray) -> np.ndarray:
-    """[..., parts] summed over texts -> the score."""
+    """The score from sums over texts [..., parts]."""
     if metric == "pearson":
         n, x, y, xx, yy, xy = np.moveaxis(total.astype(np.float64), -1, 0)
         spread = np.sqrt(np.maximum(n * xx - x * x, 0) * np.maximum(n * yy - y * y, 0))
@@ -124,7 +124,7 @@ SUMS: dict[Kind, Callable[[Task, np.ndarray, np.ndarray, np.ndarray], np.ndarray
 
 
 def _blocks(rows: int, seed: int) -> Iterable[np.ndarray]:
-    """[samples, rows] how often each text is drawn, in parts; the same for all comparisons on a split."""
+    """Draw counts of each text in blocks of [samples, rows], the same for all comparisons on a split."""
     return _kept(rows, seed) if rows * SAMPLES <= MOST_KEPT else _draw(rows, seed)
 
 

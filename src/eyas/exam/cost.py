@@ -1,7 +1,7 @@
-"""What a shipped model costs, measured in processes of their own. No torch.
+"""Measure the cost of exported models in separate processes. No torch.
 
-Time is measured in one process where all models take turns, so that a busy machine slows all alike: ratios are
-what to trust. Memory and loading are measured in a fresh process for each model.
+For timing, all models take turns in one process, so a busy machine slows all alike: trust the ratios. Memory and
+load time are measured in a new process for each model.
 """
 
 import multiprocessing
@@ -34,9 +34,9 @@ Texts = Sequence[tuple[str, ...]]
 
 
 def open_model(folder: Path, threads: int = 1) -> "Predicts":
-    """An exported model, or a baseline of an exam.
+    """Load an exported model or a baseline of an exam.
 
-    Without the self-test: a model made on another kind of processor is measured as it is here.
+    Skips the self-test, so that a model exported on another kind of processor can be measured.
     """
     if (folder / BASELINE).is_file():
         return load_baseline(folder)
@@ -46,17 +46,18 @@ def open_model(folder: Path, threads: int = 1) -> "Predicts":
 def measure_costs(
     folders: Mapping[str, Path], reference: str, texts: Texts, rounds: int = 3, threads: int = 1
 ) -> dict[str, dict[str, float | None]]:
-    """Cost of each model: batch size 1, tokenization counted in.
+    """Measure the cost of each model at batch size 1, tokenization included.
 
     Args:
-        folders: {name: what runs}.
-        reference: the name to compare with.
-        texts: real ones; 1-tuples or pairs.
+        folders: {name: exported model or baseline}.
+        reference: name of the model to compare with.
+        texts: real texts, as 1-tuples or pairs.
 
     Returns:
         {name: latency_ms (median), latency_p95_ms, latency_p99_ms, times_faster (than `reference`; the median of
         the rounds), sentences_per_second (in calls of 32), load_ms, peak_rss_bytes, added_rss_bytes (by loading
-        and predicting, over Python with the libraries), joules_per_1000 (None where the machine does not tell)}.
+        and predicting, with the libraries already imported), joules_per_1000 (None if the machine does not report
+        it)}.
     """
     paths = {name: str(folder) for name, folder in folders.items()}
     times = _in_own_process(_times, threads, paths, list(texts), rounds, threads)
@@ -78,7 +79,7 @@ def measure_costs(
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, versions and date, to note beside figures."""
+    """Processor, cores, versions and date, recorded beside the figures."""
     import datetime
     import platform
     from importlib.metadata import version
@@ -97,7 +98,7 @@ def machine() -> dict[str, Any]:
 
 
 def _in_own_process(function: Callable[..., Any], threads: int, *arguments: Any) -> Any:
-    """Run `function` in a fresh Python whose libraries have `threads` threads."""
+    """Run `function` in a new Python process whose libraries use `threads` threads."""
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent)
@@ -130,7 +131,7 @@ def _times(folders: dict[str, str], texts: Texts, rounds: int, threads: int) -> 
         own: dict[str, list[float]] = {name: [] for name in models}
         for start in range(0, len(feeds), RUN):
             for name, model in models.items():
-                model.logits(*feeds[start])  # warm caches: the others have been through them
+                model.logits(*feeds[start])  # warm the caches, which the other models have used
                 own[name] += [_seconds(model, feed) for feed in feeds[start : start + RUN]]
         for name, model in models.items():
             times[name]["single"].append(own[name])
@@ -139,7 +140,7 @@ def _times(folders: dict[str, str], texts: Texts, rounds: int, threads: int) -> 
 
 
 def _memory(folder: str, texts: Texts, threads: int) -> dict[str, float | None]:
-    if (Path(folder) / BASELINE).is_file():  # as for the others, libraries do not count
+    if (Path(folder) / BASELINE).is_file():  # libraries do not count, as for the other models
         import sklearn.feature_extraction.text  # noqa: F401
     before = _status("VmRSS")
     started = time.perf_counter()
@@ -157,7 +158,7 @@ def _memory(folder: str, texts: Texts, threads: int) -> dict[str, float | None]:
 
 
 def _energy(model: "Predicts", feeds: list[tuple[list[str], list[str] | None]]) -> float | None:
-    """Of the whole processor, idle share and neighbors counted in."""
+    """Joules per 1,000 texts of the whole processor, idle share and other processes included."""
     try:
         before = int(RAPL.read_text())
     except OSError:
@@ -179,7 +180,7 @@ def _seconds(model: "Predicts", feed: tuple[list[str], list[str] | None]) -> flo
 
 
 def _status(field: str) -> int:
-    """Bytes, from /proc/self/status; the peak is of this program alone, unlike getrusage's."""
+    """A field of /proc/self/status, in bytes. Unlike getrusage, its peak counts this program alone."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""A data set of an exam with its teacher: loaded once, labeled once, kept in memory between trials."""
+"""A data set of an exam and its teacher: loaded and labeled once, kept in memory between trials."""
 
 import hashlib
 import json
@@ -31,14 +31,14 @@ COST_TEXTS = 1000
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What the trials of one data set share.
+    """Facts shared by all trials of a data set.
 
     Args:
-        fingerprint: of the texts, their labels and the teacher.
-        data_key: the same for data sets that differ in their transfer set alone.
-        split: what scores are reported on.
-        rows: of each split, and of the transfer set by where they came from.
-        texts: validation texts (of tagging lists of words) to measure cost on.
+        fingerprint: hash of the texts, their labels and the teacher.
+        data_key: equal for data sets that differ only in their transfer set.
+        split: the split that is scored.
+        rows: number of rows per split, and per source of the transfer set.
+        texts: validation texts (lists of words for tagging) for measuring cost.
     """
 
     fingerprint: str
@@ -50,7 +50,7 @@ class DatasetFacts:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A data set and its teacher, in the data's labels."""
+    """A data set, and its teacher aligned with the data's labels."""
 
     data: TaskData
     teacher: AlignedTeacher
@@ -67,22 +67,22 @@ class Loaded:
 
     @cached_property
     def texts(self) -> Dataset:
-        """All that the teacher labels for training."""
+        """All texts that the teacher labels for training."""
         return transfer_set(self.data, self.teacher, self.unlabeled, self.settings)
 
     @cached_property
     def transfer(self) -> Dataset:
-        """What a student is trained on."""
+        """The texts that a student is trained on."""
         if not self.settings.select:
             return self.texts
         return chosen_texts(self.texts, self.data, self.teacher.label(self.texts), self.settings)
 
 
 def inspect(entry: DataPlan) -> tuple[int, Task]:
-    """(texts in a row, task) of a data set; loads it and its teacher.
+    """Load a data set and its teacher; returns (texts per row, task).
 
     Raises:
-        EyasError: bad input.
+        EyasError: the data or the teacher cannot be used.
     """
     data = load_entry(entry).data
     data.check_validation()
@@ -90,7 +90,7 @@ def inspect(entry: DataPlan) -> tuple[int, Task]:
 
 
 def prepare(entry: DataPlan) -> DatasetFacts:
-    """Label every text once, and say what there is."""
+    """Label every text once and return the facts."""
     loaded = load_entry(entry)
     data, teacher = loaded.data, loaded.teacher
     for rows in (loaded.texts, data["validation"], data[loaded.split]):
@@ -106,7 +106,7 @@ def prepare(entry: DataPlan) -> DatasetFacts:
 
 
 def _fingerprint(loaded: Loaded, texts: Dataset) -> str:
-    """Of teacher, labels, the texts to learn from, and those that choose and score."""
+    """Hash of the teacher, the labels, the training texts, and the validation and scored splits."""
     about = {"teacher": loaded.teacher.teacher.fingerprint, "labels": loaded.data.labels}
     content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for rows in (texts, loaded.data["validation"], loaded.data[loaded.split]):
@@ -115,7 +115,7 @@ def _fingerprint(loaded: Loaded, texts: Dataset) -> str:
 
 
 def load_entry(entry: DataPlan) -> Loaded:
-    """Kept in memory between trials."""
+    """Load a data set and its teacher; they stay in memory between trials."""
     return _load(_text(entry))
 
 

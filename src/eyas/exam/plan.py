@@ -1,4 +1,4 @@
-"""What an exam examines: data sets x students x recipes x embeddings x seeds."""
+"""The plan of an exam: data sets x students x recipes x embeddings x seeds."""
 
 import difflib
 from dataclasses import fields, replace
@@ -17,7 +17,7 @@ from eyas.training.recipes import make_stages, option_text, parse_recipe
 from eyas.transfer import check_transfer, describe_transfer
 
 Part = TypeVar("Part", Columns, StudentSettings, TransferSettings)
-# A run's own: set by the exam.
+# Training arguments that the exam sets itself.
 RESERVED = ("output_dir", "seed", "data_seed")
 
 
@@ -31,10 +31,10 @@ class DataPlan(Columns, TransferSettings):
 
     Attributes:
         source: as for `load_data`.
-        name: how it is called on the page; by default the last part of `source`.
+        name: its name on the page; by default the last part of `source`.
         teacher: a fine-tuned classifier; by default the plan's.
         unlabeled: more texts for the teacher to label, as for `load_unlabeled`.
-        label_map: {teacher's label name: data's}, where they can't be matched otherwise.
+        label_map: {teacher's label name: data's}, if they cannot be matched automatically.
     """
 
     source: str
@@ -53,12 +53,12 @@ class DataPlan(Columns, TransferSettings):
     @classmethod
     def _known_task(cls, value: str | None) -> str | None:
         if value not in (None, *KINDS):
-            raise ValueError(f"no task {value!r}, expected one of {', '.join(KINDS)}")
+            raise ValueError(f"expected one of {', '.join(KINDS)}, got {value!r}")
         return value
 
     @field_validator("unlabeled", "augment", "select", mode="before")
     @classmethod
-    def _one_of_them(cls, value: Any) -> Any:
+    def _as_tuple(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
     def __post_init__(self) -> None:
@@ -79,10 +79,10 @@ class DataPlan(Columns, TransferSettings):
         return part_of(self, TransferSettings)
 
     def texts(self, taught: bool = True) -> str:
-        """What a student learns from beside the training texts, in short; empty for nothing.
+        """A short description of a student's texts beyond the training texts; empty for none.
 
         Args:
-            taught: whether its recipe asks the teacher at all: only the teacher can label more texts.
+            taught: whether its recipe uses the teacher; only the teacher can label more texts.
         """
         if not taught:
             return describe_transfer(TransferSettings(mixup=self.mixup))
@@ -105,7 +105,7 @@ class StudentPlan(StudentSettings):
     @classmethod
     def _there(cls, value: str | None) -> str | None:
         if value and value.startswith(("/", "./", "../", "~")) and not Path(value).expanduser().is_dir():
-            raise ValueError(f"no folder {value} to start from")
+            raise ValueError(f"expected an existing folder, got {value}")
         return value
 
     def __post_init__(self) -> None:
@@ -118,7 +118,7 @@ class StudentPlan(StudentSettings):
             object.__setattr__(self, "name", "-".join([self.architecture, *self._marks()]))
 
     def _marks(self) -> list[str]:
-        """What tells it from the architecture's default, in short."""
+        """Short marks for the settings that differ from the architecture's defaults."""
         sizes = [("e", self.embedding_size), ("h", self.hidden_size), ("v", self.vocab_size), ("l", self.layers)]
         sizes += [("a", self.heads), ("f", self.feed_forward)]
         marks = [f"{letter}{size}" for letter, size in sizes if size] + ["frozen"] * self.freeze_embeddings
@@ -127,23 +127,23 @@ class StudentPlan(StudentSettings):
         return marks + [f"c{self.char_embedding_size}"] * bool(self.char_embedding_size) + ["crf"] * self.crf
 
     def settings(self, embeddings: str) -> StudentSettings:
-        """With word vectors from there."""
+        """The settings, with word vectors from `embeddings`."""
         return replace(part_of(self, StudentSettings), embeddings=embeddings)
 
 
 def part_of(plan: Any, kind: type[Part]) -> Part:
-    """The settings of that kind in a plan that has them among its fields."""
+    """Extract the settings `kind` from a plan that has their fields."""
     return kind(**{field.name: getattr(plan, field.name) for field in fields(kind)})
 
 
 def fits(student: StudentPlan, recipe: str, embeddings: str = "teacher", pair: bool = False) -> bool:
     """Whether the recipe can teach the student.
 
-    Some need a transformer's layers, some the teacher's tokens, some an ensemble's members.
+    Some recipes need a transformer's layers, some the teacher's tokens, some an ensemble's members.
 
     Args:
-        embeddings: where the student's word vectors come from.
-        pair: whether it reads pairs of texts.
+        embeddings: source of the student's word vectors.
+        pair: whether the texts are pairs.
     """
     name, options = parse_recipe(recipe)
     try:
@@ -166,17 +166,17 @@ class Plan(_Strict):
 
     Attributes:
         data: data sets; a path, a `DataPlan`, or a list of them.
-        teacher: for data sets that name none.
+        teacher: the default teacher of the data sets.
         students: architectures, with sizes.
-        recipes: methods, keys of `RECIPES`, each for the students that it can teach; with options
-            `tinybert mapping=top`, or `{recipe: tinybert, mapping: top}`. By default what suits each data set's task.
-        embeddings: where word vectors come from: "teacher", "random", files of vectors.
-        seeds: each student is trained once with each.
-        precision: what students are exported, scored and timed in.
+        recipes: keys of `RECIPES`, each for the students it supports; with options, `tinybert mapping=top` or
+            `{recipe: tinybert, mapping: top}`. By default, the default recipe of each task.
+        embeddings: sources of word vectors: "teacher", "random" or files of vectors.
+        seeds: each student is trained once per seed.
+        precision: the precision in which students are exported, scored and timed.
         arguments: fields of `DistillationArguments` for all students.
-        twins: whether each student also learns from the labels alone, for as many steps.
-        baselines: whether tf-idf and static embeddings, each with a logistic regression, sit in.
-        tune: trials of a search of learning rate, dropout and sizes before the exam; 0 = none.
+        twins: whether each student is also trained on the labels alone, for the same number of steps.
+        baselines: whether to add two baselines: tf-idf and static embeddings, each with a logistic regression.
+        tune: number of tries in a search of learning rate, dropout and sizes before the exam; 0 = no search.
         cost: how cost is measured.
     """
 
@@ -233,7 +233,7 @@ class Plan(_Strict):
     def _known_embeddings(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if name not in VECTORS and not Path(name).is_file():
-                raise ValueError(f"no word vectors {name!r}: expected teacher, random or a file")
+                raise ValueError(f"expected teacher, random or a file of word vectors, got {name!r}")
         names = [Path(name).name for name in value]
         if len(set(names)) < len(names):
             raise ValueError(f"two files of word vectors have the same name: {', '.join(sorted(names))}")
@@ -246,8 +246,8 @@ class Plan(_Strict):
         for name in value:
             if name not in known:
                 close = difflib.get_close_matches(name, known, 1)
-                hint = f"; do you mean {close[0]}?" if close else ""
-                raise ValueError(f"no training argument {name!r}{hint}")
+                hint = f"; did you mean {close[0]}?" if close else ""
+                raise ValueError(f"unknown training argument {name!r}{hint}")
         return {name: _number(entry) for name, entry in value.items()}
 
     @field_validator("seeds", "recipes", "embeddings")
@@ -255,7 +255,7 @@ class Plan(_Strict):
     def _given_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         twice = sorted({item for item in value if value.count(item) > 1})
         if twice:
-            raise ValueError(f"{', '.join(map(str, twice))} is given twice")
+            raise ValueError(f"{', '.join(map(str, twice))} is given more than once")
         return value
 
     @model_validator(mode="after")
@@ -264,18 +264,18 @@ class Plan(_Strict):
             names = [entry.name for entry in getattr(self, part)]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
-                raise ValueError(f"two {part} are called {', '.join(twice)}: give them names")
+                raise ValueError(f"two {part} are named {', '.join(twice)}: give each its own name")
         for recipe in self.recipes:
             if not any(fits(student, recipe) for student in self.students):
-                raise ValueError(f"{recipe} can teach none of the students {', '.join(s.name for s in self.students)}")
+                raise ValueError(f"{recipe} supports none of the students {', '.join(s.name for s in self.students)}")
         for entry in self.data:
             if not (entry.teacher or self.teacher):
-                raise ValueError(f"data set {entry.name} has no teacher: name one for it, or for the plan")
+                raise ValueError(f"data set {entry.name} has no teacher: set one for it or for the plan")
         return self
 
 
 def _number(value: Any) -> Any:
-    """YAML reads 5e-4 as a string: a number all the same."""
+    """Convert numbers that YAML reads as strings, such as 5e-4."""
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:

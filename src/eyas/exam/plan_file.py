@@ -1,4 +1,4 @@
-"""A plan as YAML, and what is wrong with one in words: file, line, key."""
+"""Plans as YAML files, with errors that name file, line and key."""
 
 import json
 from dataclasses import fields
@@ -15,20 +15,20 @@ from eyas.settings import VECTORS
 
 
 def read_plan(path: Path) -> Plan:
-    """Read a YAML plan; relative paths in it start at its folder.
+    """Read a YAML plan; its paths are relative to its folder.
 
     Raises:
-        DataError: naming the file and the line of what is wrong.
+        DataError: the plan is invalid; the message names file and line.
     """
     try:
         text = path.read_text()
         content, tree = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
     except OSError as error:
-        raise DataError(f"No plan {path}: {error.strerror}.") from None
+        raise DataError(f"Cannot read the plan {path}: {error.strerror}.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise DataError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}.") from None
+        raise DataError(f"{path}{line}: invalid YAML: {getattr(error, 'problem', error)}.") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected a plan (data, teacher, students ...), got {type(content).__name__}.")
     try:
@@ -38,7 +38,11 @@ def read_plan(path: Path) -> Plan:
 
 
 def make_plan(**settings: Any) -> Plan:
-    """A `Plan` from keyword arguments; raises DataError in words."""
+    """Create a `Plan` from keyword arguments.
+
+    Raises:
+        DataError: a value is invalid.
+    """
     try:
         return Plan.model_validate(settings)
     except ValidationError as error:
@@ -61,7 +65,7 @@ def _names(kind: Any) -> list[str]:
 
 
 def _line(node: Any, location: tuple[Any, ...]) -> int:
-    """The line of the innermost node on the way to `location`."""
+    """Line of the innermost YAML node on the path `location`."""
     line = int(node.start_mark.line) + 1
     for part in location:
         if isinstance(node, yaml.MappingNode):
@@ -76,7 +80,7 @@ def _line(node: Any, location: tuple[Any, ...]) -> int:
 
 
 def _with_paths_from(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """Paths that exist seen from the plan's folder are taken from there; others may be names on the Hub."""
+    """Resolve paths that exist relative to the plan's folder; the others may be names on the Hub."""
 
     def moved(value: Any) -> Any:
         path = folder / value if isinstance(value, str) else None
@@ -84,7 +88,7 @@ def _with_paths_from(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
         return str(path.resolve()) if path is not None and there else value
 
     def moved_source(value: Any) -> Any:
-        """The third part of METHOD:COUNT:SOURCE."""
+        """Resolve SOURCE in METHOD:COUNT:SOURCE."""
         parts = value.split(":", 2) if isinstance(value, str) else []
         return ":".join([*parts[:2], moved(parts[2])]) if len(parts) == 3 else value
 
@@ -118,5 +122,5 @@ def _with_paths_from(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_yaml(plan: Plan) -> str:
-    """The plan as a file that `read_plan` reads."""
+    """The plan as YAML, as `read_plan` reads it."""
     return str(yaml.safe_dump(json.loads(plan.model_dump_json(exclude_defaults=True)), sort_keys=False))

@@ -1,7 +1,7 @@
-"""What an exam found, as tables. No torch.
+"""The results of an exam as tables. No torch.
 
-`results.jsonl` has one row a trial and is the same for every run of the same plan; `costs.jsonl` has what was
-measured on this machine: one row for each form a model was shipped in. docs/exam.md lists the columns.
+`results.jsonl` has one row per trial and is identical for every run of the same plan. `costs.jsonl` has the costs
+measured on this machine, one row per form in which a model ships. docs/exam.md lists the columns.
 """
 
 import json
@@ -22,13 +22,13 @@ RESULTS, COSTS, PLAN, MACHINE = "results.jsonl", "costs.jsonl", "plan.yaml", "ma
 RESULT, FAILURE, TIMING = "result.json", "failure.json", "timing.json"
 PREDICTIONS, DIFFERENCES = "predictions.parquet", "differences.json"
 STUDENT, SHIPPED = "student", "shipped"
-# The recipe of a student without a teacher; in an exam it learns for as many steps as with one.
+# The recipe of a student without a teacher (a twin); in an exam it trains for as many steps as with one.
 TWIN = "hard-labels"
 # One candidate = the trials that differ only in their seed.
 CANDIDATE = ["dataset", "kind", "model", "precision", "recipe", "embeddings"]
-# What decides how fast and big a model is: how it learned does not.
+# The columns that determine a model's speed and size. How it was trained does not.
 FORM = ["dataset", "kind", "model", "precision", "embeddings"]
-# What a row has of its own; failed trials, and rows of earlier versions, lack some.
+# Columns of a row; failed trials and rows of earlier versions lack some.
 ROW_COLUMNS = ["status", "error", "metric", "task", "score", "validation_score", "agreement", "data_key", "transfer"]
 LEARNED_COLUMNS = ["transfer_texts", "steps"]
 COST_COLUMNS = [
@@ -38,15 +38,16 @@ COST_COLUMNS = [
 
 
 def load_exam(folder: str | Path) -> pd.DataFrame:
-    """The trials of an exam, one a row, with the cost of each and its retention.
+    """Load the trials of an exam, one per row, with their cost and retention.
 
     Raises:
-        DataError: no results there, results of a newer version, or a damaged line; named.
+        DataError: there are no results, they are of an older version, or a line is damaged.
+        OutputError: the results are of a newer version.
     """
     folder = Path(folder)
     rows = read_rows(folder / RESULTS)
     if not rows:
-        raise DataError(f"{folder} holds no results yet. Make some with: eyas exam ... --out {folder}")
+        raise DataError(f"{folder} has no results yet. Create them with: eyas exam ... --out {folder}")
     frame = pd.DataFrame(rows)
     for column in ROW_COLUMNS:
         if column not in frame:
@@ -64,9 +65,9 @@ def load_exam(folder: str | Path) -> pd.DataFrame:
 
 
 def candidates(trials: pd.DataFrame) -> pd.DataFrame:
-    """One row for each candidate: means over seeds, and `score_std` (NaN for one seed).
+    """One row per candidate: means over seeds, and `score_std` (NaN for a single seed).
 
-    Failed trials are left out; `seeds` counts the others, `failed` these.
+    Failed trials are excluded; `failed` counts them, `seeds` the others.
     """
     done = trials[trials["status"] == "done"]
     labels = ["metric", "task", "data_key", "transfer"]
@@ -86,7 +87,7 @@ def candidates(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def title(row: dict[str, Any]) -> str:
-    """What a candidate is called where the data set is known."""
+    """The name of a candidate within its data set."""
     if row["kind"] == "teacher":
         return f"teacher {row['precision']}"
     if row["kind"] == "baseline":
@@ -96,19 +97,21 @@ def title(row: dict[str, Any]) -> str:
 
 
 def predictions(folder: Path, key: str) -> pd.DataFrame:
-    """`example_id` and `sums` of one trial, in the order of the split, and `label`, `prediction` and `logits` where a
-    text has one answer."""
+    """The predictions of one trial, in the order of the split.
+
+    Columns `example_id` and `sums`, except for tagging `logits`, and for one answer per text `label` and `prediction`.
+    """
     return pd.read_parquet(folder / "trials" / key / PREDICTIONS)
 
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a student must meet; None means any.
+    """Requirements on the student to ship; None = no limit.
 
     Args:
-        retention: smallest share of the teacher's score.
-        latency_ms: longest median time of one text.
-        size_bytes: largest size of weights and tokenizer.
+        retention: minimum share of the teacher's score.
+        latency_ms: maximum median time per text.
+        size_bytes: maximum size of weights and tokenizer.
     """
 
     retention: float | None = 0.97
@@ -126,9 +129,9 @@ class Requirements:
 
 
 def choose(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
-    """The students of one data set that are good enough, the cheapest first.
+    """The students of one data set that meet the requirements, cheapest first.
 
-    Chosen by validation scores, so that those on the test split stay honest.
+    They are chosen by validation scores, so that test scores stay unbiased.
     """
     students = table[table["kind"] == "student"].copy()
     good = pd.Series(True, index=students.index)
@@ -143,7 +146,7 @@ def choose(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
 
 
 def winner(table: pd.DataFrame, requirements: Requirements) -> tuple[Any | None, bool]:
-    """(index of the student to ship, whether it is good enough); else the one closest to the teacher."""
+    """(index of the student to ship, whether it meets the requirements); if none does, the closest to the teacher."""
     good = choose(table, requirements)
     if len(good):
         return good.index[0], True
@@ -154,7 +157,7 @@ def winner(table: pd.DataFrame, requirements: Requirements) -> tuple[Any | None,
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """JSON lines; a last line that was cut is left out, with a warning."""
+    """Read JSON lines; a truncated last line is skipped with a warning."""
     if not path.is_file():
         return []
     rows: list[dict[str, Any]] = []
@@ -164,8 +167,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except ValueError:
             if number < len(lines):
-                raise DataError(f"{path}:{number} is damaged. Run the exam again: it is written anew.") from None
-            logger.warning("%s: the last line was cut and is left out. Run the exam again to restore it.", path)
+                raise DataError(f"{path}:{number} is damaged. Run the exam again to rewrite it.") from None
+            logger.warning("%s: the last line is truncated and was skipped. Run the exam again to restore it.", path)
             break
         version = row.get("format_version", 0)
         if version > FORMAT_VERSION:
@@ -186,7 +189,7 @@ def _relative_to_teacher(frame: pd.DataFrame, column: str) -> pd.Series:
 
 
 def _dominated(table: pd.DataFrame) -> pd.Series:
-    """Students that a baseline of the same data set beats in both score and speed."""
+    """Whether a baseline of the same data set is at least as good and as fast as the student."""
     result = pd.Series(False, index=table.index)
     for _, rows in table.groupby("dataset"):
         baselines = rows[rows["kind"] == "baseline"]
@@ -197,7 +200,7 @@ def _dominated(table: pd.DataFrame) -> pd.Series:
 
 
 def plain(value: Any) -> Any:
-    """A number, string or None that JSON knows."""
+    """The value as a number, string or None for JSON."""
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not np.isfinite(value) else value

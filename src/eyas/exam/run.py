@@ -1,4 +1,4 @@
-"""An exam: every trial of a plan once, then cost side by side, then the page."""
+"""Run an exam: every trial of a plan once, then measure cost side by side."""
 
 import json
 import logging
@@ -41,26 +41,26 @@ logger = logging.getLogger("eyas")
 
 
 def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None, ray_cpus: float = 1) -> Path:
-    """Run what is missing of an exam.
+    """Run the missing trials of an exam and measure cost.
 
-    Finished trials are never run again; failed ones are. An interrupted exam goes on when it is called again, and
-    `out` may have other plans' trials: what they share is not repeated.
+    Finished trials never run again; failed ones do. An interrupted exam resumes when it is called again. `out` may
+    hold trials of other plans; shared trials are not repeated.
 
     Args:
-        out: gets results.jsonl, costs.jsonl, plan.yaml and a folder for each trial.
-        jobs: trials at a time on this machine, each in a process of its own; 0: one after another in this process.
+        out: folder for results.jsonl, costs.jsonl, plan.yaml and one folder per trial.
+        jobs: parallel trials on this machine, each in its own process; 0 = one after another in this process.
         ray: address of a Ray cluster to run the trials on instead.
-        ray_cpus: processors a trial takes there.
+        ray_cpus: processors per trial on the cluster.
 
     Returns:
         `out`.
 
     Raises:
-        EyasError: bad input, said before any training; another exam is running in `out`.
+        EyasError: invalid input (raised before any training), or another exam is running in `out`.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise EyasError(
-            "A process of this exam has imported the script that started it. Put the call of run_exam under "
+            "A process of this exam has imported the script that started it. Put the call to run_exam under "
             "`if __name__ == '__main__':`."
         )
     folder = Path(out).absolute()
@@ -93,14 +93,14 @@ def _workers(jobs: int, ray: str | None, ray_cpus: float) -> LocalWorkers | RayW
 
 
 def planned_trials(plan: Plan) -> list[Trial]:
-    """The trials of an exam; reads the data, not the teachers, who may have more labels."""
+    """The trials of a plan. Reads the data, but not the teachers, which may have more labels."""
     train = {entry.name: load_data(entry.source, entry.columns)["train"] for entry in plan.data}
     tasks = {name: task_of(rows) for name, rows in train.items()}
     return trials_of(plan, tasks, {name for name, rows in train.items() if is_pair(rows)})
 
 
 def _claim(folder: Path) -> None:
-    """Make the folder, or make sure that it is an exam's."""
+    """Create the folder, or check that it belongs to an exam."""
     marker = folder / RUN_FILE
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file, expected a folder or nothing. Choose another --out.")
@@ -111,7 +111,7 @@ def _claim(folder: Path) -> None:
             command = None
         if command != "exam":
             refuse_old_name(folder)
-            raise OutputError(f"{folder} exists and is not an exam. Nothing was touched. Choose another --out.")
+            raise OutputError(f"{folder} exists and is not an exam. Nothing was changed. Choose another --out.")
         _known_rows(folder / RESULTS)  # refuses results of a newer version
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,10 +120,10 @@ def _claim(folder: Path) -> None:
 
 
 def _check_tasks(worker: LocalWorker | ThisProcess, entries: Sequence[DataPlan]) -> tuple[dict[str, Task], set[str]]:
-    """Read every data set before any work, and refuse those that one teacher can't teach.
+    """Load every data set first and refuse different tasks for the same teacher.
 
     Returns:
-        The task of each, by its name, and the names of those of pairs.
+        {data set: task}, and the names of the data sets of pairs.
     """
     taught: dict[str, tuple[str, Any]] = {}
     tasks, pairs = {}, set()
@@ -136,20 +136,20 @@ def _check_tasks(worker: LocalWorker | ThisProcess, entries: Sequence[DataPlan])
         pairs |= {entry.name} if task[0] == 2 else set()
         if task[0] != known[0] or task[1].kind != known[1].kind or len(task[1].labels) != len(known[1].labels):
             raise DataError(
-                f"Data sets {other} and {entry.name} have different tasks ({_said(known)}; {_said(task)}), but the "
-                f"same teacher, {entry.teacher}. Name a teacher for each."
+                f"Data sets {other} and {entry.name} have different tasks ({_task_text(known)}; {_task_text(task)}), "
+                f"but the same teacher, {entry.teacher}. Name a teacher for each."
             )
     return tasks, pairs
 
 
-def _said(task: tuple[int, Task]) -> str:
+def _task_text(task: tuple[int, Task]) -> str:
     return f"{task[1].describe()} of {'pairs of texts' if task[0] == 2 else 'single texts'}"
 
 
 def _tuned(
     workers: Workers, trials: list[Trial], tries: int, facts: dict[str, DatasetFacts], folder: Path
 ) -> list[Trial]:
-    """The trials with the settings that a search found for each student."""
+    """Search the settings of each student and apply them to its trials."""
     first: dict[tuple[str, ...], Trial] = {}
     for trial in trials:
         if trial.kind == "student":
@@ -163,21 +163,21 @@ def _tuned(
     for number, outcome in workers.run(tasks):
         trial = first[names[number]]
         if isinstance(outcome, Failure):
-            logger.warning("%s: the search failed (%s); default settings are taken.", trial.title, outcome.error)
+            logger.warning("%s: the search failed (%s); using the default settings.", trial.title, outcome.error)
             continue
         settings[names[number]] = outcome
         logger.info("%s: %s", trial.title, ", ".join(f"{name} {value:.4g}" for name, value in outcome.items()))
     tuned = []
     for trial in trials:
         outcome = settings.get(_searched(trial), {})
-        if outcome and trial.recipe != first[_searched(trial)].recipe:  # what its name means elsewhere is another thing
+        if outcome and trial.recipe != first[_searched(trial)].recipe:  # options of another recipe have another meaning
             outcome = {name: value for name, value in outcome.items() if name not in OPTIONS}
         tuned.append(apply(trial, outcome))
     return tuned
 
 
 def _searched(trial: Trial) -> tuple[str, ...]:
-    """All recipes of a student, its twin too, take rate and sizes found with the first: they stay comparable."""
+    """The key of a search. All recipes of a student share the settings found with its first, to stay comparable."""
     return trial.dataset.name, trial.model, trial.embeddings
 
 
@@ -195,12 +195,12 @@ def _prepared(worker: LocalWorker | ThisProcess, entry: DataPlan) -> DatasetFact
 def _run_missing(workers: Workers, trials: Sequence[tuple[Trial, str]], folder: Path) -> None:
     missing = [(trial, key) for trial, key in trials if not (folder / "trials" / key / RESULT).is_file()]
     if len(missing) < len(trials):
-        logger.info("%d of %d trials are there already.", len(trials) - len(missing), len(trials))
+        logger.info("%d of %d trials are already finished.", len(trials) - len(missing), len(trials))
     if not missing:
         return
     tasks = [(run_trial, (trial, key, folder / "trials" / key)) for trial, key in missing]
     started, teachers = time.monotonic(), {}
-    with progress("exam", len(tasks), "trials") if sys.stderr.isatty() else nullcontext(_nothing) as advance:
+    with progress("exam", len(tasks), "trials") if sys.stderr.isatty() else nullcontext(_ignore) as advance:
         for done, (number, outcome) in enumerate(workers.run(tasks), 1):
             trial, key = missing[number]
             if isinstance(outcome, Failure):
@@ -220,7 +220,7 @@ def _run_missing(workers: Workers, trials: Sequence[tuple[Trial, str]], folder: 
 
 
 def _outcome(trial: Trial, key: str, facts: DatasetFacts, folder: Path) -> dict[str, Any]:
-    """The trial's row, named as this plan names things."""
+    """The trial's row, with the names of this plan."""
     where, about = folder / "trials" / key, {**describe(trial), "data_key": facts.data_key}
     if (where / RESULT).is_file():
         return {**json.loads((where / RESULT).read_text()), **about}
@@ -229,7 +229,7 @@ def _outcome(trial: Trial, key: str, facts: DatasetFacts, folder: Path) -> dict[
 
 
 def _measure(plan: Plan, entry: DataPlan, rows: list[dict[str, Any]], facts: DatasetFacts, folder: Path) -> None:
-    """Cost of every form of model on one data set, in one run; measured anew only when a form is missing."""
+    """Measure the cost of every form of model on one data set in one run, unless all forms are measured already."""
     forms: dict[tuple[str, ...], str] = {}
     for row in rows:
         if row["dataset"] == entry.name and row["status"] == "done":
@@ -240,7 +240,7 @@ def _measure(plan: Plan, entry: DataPlan, rows: list[dict[str, Any]], facts: Dat
     measured = {tuple(row[c] for c in FORM): row["key"] for row in known if all(row.get(k) == how[k] for k in how)}
     reference = next((form for form in forms if form[1] == "teacher" and form[3] == "fp32"), None)
     if reference is None:
-        logger.warning("%s: the teacher in fp32 failed, so there is nothing to measure cost beside.", entry.name)
+        logger.warning("%s: cost is not measured, because the fp32 teacher failed.", entry.name)
         return
     if all(measured.get(form) == key for form, key in forms.items()):
         return
@@ -256,12 +256,12 @@ def _measure(plan: Plan, entry: DataPlan, rows: list[dict[str, Any]], facts: Dat
     write_atomically(folder / COSTS, "".join(f"{json.dumps(row)}\n" for row in [*others, *named]))
 
 
-def _nothing(count: int) -> None:
-    """In a log, the line of each trial says how far it is."""
+def _ignore(count: int) -> None:
+    """Without a terminal, the log line of each trial shows the progress."""
 
 
 def _known_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of an earlier run; none where the file is damaged, for it is written anew."""
+    """Rows of an earlier run; none if the file is damaged, because it will be rewritten."""
     try:
         return read_rows(path)
     except DataError as error:

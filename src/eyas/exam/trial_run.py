@@ -1,4 +1,4 @@
-"""One trial, in a process of its own: make the model, ship it, score what was shipped."""
+"""Run one trial in its own process: train the model, export it, score the exported model."""
 
 import json
 import shutil
@@ -39,16 +39,16 @@ from eyas.training.recipes import parse_recipe
 from eyas.training.steps import training_steps
 from eyas.training.students import create_student
 
-# In an exam a model that its export changed is a result, not an error, unless it is another model altogether.
+# In an exam, predictions changed by the export are a result; only below this agreement are they an error.
 SMALLEST_AGREEMENT = 0.8
 PARITY_TEXTS = 500
 
 
 def run_trial(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
-    """Run one trial and leave everything about it in `folder`; the row is written last.
+    """Run one trial and write everything about it to `folder`, its row last.
 
     Returns:
-        The row of the results.
+        The row.
     """
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def run_trial(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
 
 
 def describe(trial: Trial) -> dict[str, Any]:
-    """The columns of the results that say which trial it is."""
+    """The columns of the results that identify the trial."""
     student = trial.student
     sizes = {name: getattr(student, name, None) for name in ("embedding_size", "hidden_size", "vocab_size")}
     return {
@@ -105,7 +105,7 @@ def describe(trial: Trial) -> dict[str, Any]:
 
 
 def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
-    """Make the model and write its runnable form to `folder / SHIPPED`; says how big it is."""
+    """Make the model, export it to `folder / SHIPPED` and return its sizes."""
     if trial.kind == "baseline":
         return _make_baseline(trial, loaded, folder / SHIPPED)
     source: str | Path = trial.dataset.teacher
@@ -146,7 +146,7 @@ def student_settings(trial: Trial, loaded: Loaded) -> DistillSettings:
     )
     if trial.recipe != TWIN or len(loaded.transfer) == len(loaded.data["train"]):
         return settings
-    # As many steps and checkpoints as with the teacher, who has more text.
+    # As many steps and checkpoints as with the teacher, which labels more texts.
     rows = len(loaded.transfer)
     between = max(training_steps(replace(settings, arguments={**trial.arguments, "num_train_epochs": 1}), rows), 1)
     often = {"eval_strategy": "steps", "eval_steps": between, "save_strategy": "steps", "save_steps": between}
@@ -191,7 +191,7 @@ def _parameters(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, int]:
 
 
 def _logits(model: Predicts, rows: Dataset, order: list[int] | None) -> np.ndarray:
-    """Columns in the data's label order; `order` where it is known."""
+    """Logits in the data's label order; `order` gives the columns, if known."""
     return aligned_logits(model, rows) if order is None else predict_dataset(model, rows)[:, order]
 
 
@@ -201,7 +201,7 @@ def _score(model: Predicts, rows: Dataset, order: list[int] | None) -> float:
 
 
 def _write_predictions(rows: Dataset, logits: np.ndarray, path: Path) -> None:
-    """What each text adds to the score and, where there is one for each text, label, prediction and logits."""
+    """Write each text's contribution to the score, except for tagging its logits, and its label if it has one."""
     task, labels = task_of(rows), labels_of(rows)
     added = sums(task, logits, labels, word_counts_of(rows))
     columns = {
@@ -219,6 +219,6 @@ def _write_predictions(rows: Dataset, logits: np.ndarray, path: Path) -> None:
 
 
 def _size(folder: Path) -> int:
-    """Bytes of what runs: weights and tokenizer."""
+    """Bytes of weights and tokenizer."""
     kept = {MANIFEST, "README.md", "eyas.json"}
     return sum(file.stat().st_size for file in folder.iterdir() if file.name not in kept)

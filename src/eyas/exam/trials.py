@@ -1,4 +1,4 @@
-"""The trials of a plan: one model, one data set, one seed each, and the key they are kept under."""
+"""The trials of a plan: one model, data set and seed each, stored under a key."""
 
 import hashlib
 import json
@@ -25,11 +25,11 @@ class Trial:
     """One row of the results.
 
     Args:
-        dataset: the data, its teacher named.
+        dataset: the data set and its teacher.
         kind: "teacher", "baseline" or "student".
-        model: what it is called on the page.
-        precision: what it is exported in; empty for baselines.
-        student, recipe, recipe_options, embeddings, seed, arguments: how a student is made.
+        model: its name on the page.
+        precision: precision of the export; empty for baselines.
+        student, recipe, recipe_options, embeddings, seed, arguments: settings of a student.
     """
 
     dataset: DataPlan
@@ -44,10 +44,10 @@ class Trial:
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def key(self, fingerprint: str) -> str:
-        """A name that changes with whatever changes the outcome.
+        """A hash of everything that determines the outcome.
 
         Args:
-            fingerprint: of the data set and its teacher's weights.
+            fingerprint: hash of the data set and its teacher's weights.
         """
         settings = {
             **asdict(self),
@@ -64,7 +64,7 @@ class Trial:
 
     @property
     def is_taught(self) -> bool:
-        """Whether a stage of its recipe asks the teacher."""
+        """Whether a stage of its recipe uses the teacher."""
         return any(stage.needs_teacher for stage in make_stages(*parse_recipe(self.recipe)))
 
     @property
@@ -80,16 +80,16 @@ class Trial:
 
 
 def trials_of(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str] = ()) -> list[Trial]:
-    """Teachers and baselines first, then all students with the first seed, with the second ...
+    """Teachers and baselines first, then all students with the first seed, then with the second, ...
 
     Args:
-        tasks: of each data set, by its name.
+        tasks: {data set: task}.
         pairs: names of data sets of pairs of texts.
     """
-    return list(_everyone(plan, tasks, pairs))
+    return list(_all_trials(plan, tasks, pairs))
 
 
-def _everyone(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -> Iterator[Trial]:
+def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -> Iterator[Trial]:
     for entry in plan.datasets:
         for precision in ("fp32", "int8"):
             yield Trial(entry, "teacher", "teacher", precision)

@@ -1,4 +1,4 @@
-"""A search of a student's settings, on validation only: learning rate, dropout, sizes, weights of the losses."""
+"""Search a student's learning rate, dropout, sizes and loss weights, on the validation split only."""
 
 import shutil
 from dataclasses import replace
@@ -20,7 +20,7 @@ from eyas.training.recipes import find_recipe, make_stages, parse_recipe
 
 EMBEDDING_SIZES, HIDDEN_SIZES = [64, 128, 192], [64, 100, 150, 200]
 SIZES = ("embedding_size", "hidden_size")
-# Options of recipes, where a recipe has them and the plan does not set them: from, to, on a logarithmic scale.
+# Options of recipes that are searched unless the plan sets them: (low, high, logarithmic scale).
 OPTIONS = {
     "temperature": (1.0, 8.0, False),
     "hard_weight": (0.0, 0.5, False),
@@ -36,10 +36,10 @@ RATES, TRANSFORMER_RATES = (3e-4, 6e-3), (5e-5, 1e-3)
 
 
 def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
-    """The settings with the best validation score in `tries` tries; goes on where it was stopped.
+    """The settings with the best validation score of `tries` tries. An interrupted search resumes.
 
     Args:
-        folder: for Optuna's journal.
+        folder: folder of Optuna's journal.
 
     Raises:
         MissingExtraError: Optuna is not installed.
@@ -65,11 +65,11 @@ def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
 
     def score(attempt: Any) -> float:
         class Prune(TrainerCallback):
-            """Ends a run that is behind the others."""
+            """Stop a run that is behind the others."""
 
             def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
                 if not args.load_best_model_at_end:
-                    return  # a stage that does not teach the labels yet
+                    return  # an early stage, which does not train predictions
                 attempt.report(metrics["eval_score"], round(state.epoch))
                 if attempt.should_prune():
                     raise optuna.TrialPruned
@@ -79,23 +79,23 @@ def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
         try:
             distill(loaded.teacher, loaded.data, out, settings, loaded.unlabeled, callbacks=[Prune()])
             scored = [entry for entry in read_history(out) if "eval_score" in entry]
-            last = max(entry["stage"] for entry in scored)  # of which the student is the best checkpoint
+            last = max(entry["stage"] for entry in scored)  # the student is its best checkpoint
             return max(float(entry["eval_score"]) for entry in scored if entry["stage"] == last)
         finally:
             for path in (out, out.with_name(f"{out.name}.partial")):
                 shutil.rmtree(path, ignore_errors=True)
 
     for number in range(sum(attempt.state.is_finished() for attempt in study.trials), tries):
-        # A seed of its own for each try: an interrupted search does not repeat its first tries.
+        # One seed per try, so that a resumed search does not repeat its first tries.
         study.sampler = optuna.samplers.TPESampler(seed=1000 * trial.seed + number)
         study.optimize(score, n_trials=1, catch=(EyasError,))
     if not any(attempt.state.name == "COMPLETE" for attempt in study.trials):
-        raise EyasError("no try came to an end")
+        raise EyasError("no try finished")
     return dict(study.best_params)
 
 
 def apply(trial: Trial, found: dict[str, Any]) -> Trial:
-    """The trial with what a search found."""
+    """The trial with the settings that a search found."""
     if not found or trial.student is None:
         return trial
     rate = {"learning_rate": found["learning_rate"]}
@@ -105,7 +105,11 @@ def apply(trial: Trial, found: dict[str, Any]) -> Trial:
 
 
 def _suggest(attempt: Any, trial: Trial, width: int) -> dict[str, Any]:
-    """A try: sizes that the plan has fixed are left alone; the teacher's table has `width` dimensions."""
+    """Suggest the settings of a try, without sizes that the plan sets.
+
+    Args:
+        width: dimensions of the teacher's word vectors.
+    """
     assert trial.student is not None
     is_transformer = trial.student.architecture in TRANSFORMERS
     lowest, highest = TRANSFORMER_RATES if is_transformer else RATES
@@ -127,13 +131,13 @@ def _suggest(attempt: Any, trial: Trial, width: int) -> dict[str, Any]:
 
 
 def _open_options(recipe: str) -> list[str]:
-    """Those of `OPTIONS` that the recipe has, that nobody has set, and that mean something beside what is set."""
+    """The `OPTIONS` of the recipe that are not set and are compatible with those that are."""
     name, given = parse_recipe(recipe)
     known = [option for option in signature(find_recipe(name)).parameters if option in OPTIONS and option not in given]
-    return [option for option in known if _is_meant(name, {**given, option: OPTIONS[option][1]})]
+    return [option for option in known if _is_valid(name, {**given, option: OPTIONS[option][1]})]
 
 
-def _is_meant(recipe: str, options: dict[str, Any]) -> bool:
+def _is_valid(recipe: str, options: dict[str, Any]) -> bool:
     try:
         make_stages(recipe, options)
     except ModelError:

@@ -1,6 +1,6 @@
-"""Where trials run: in processes of their own here, in this one, or on a Ray cluster.
+"""Workers run trials in separate processes, in this process, or on a Ray cluster.
 
-A trial that raises, is killed or runs out of memory becomes a failure; the others go on.
+A trial that raises, is killed or runs out of memory becomes a `Failure`; the others continue.
 """
 
 import logging
@@ -22,7 +22,7 @@ PRELOADED = ["eyas.exam.trial_run"]
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a task came to nothing, in one line."""
+    """Why a task failed, in one line."""
 
     error: str
 
@@ -32,16 +32,16 @@ Task = tuple[Callable[..., Any], tuple[Any, ...]]
 
 class Workers(Protocol):
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any | Failure]]:
-        """(number of the task, its result), as they end."""
+        """Yield (number of the task, its result), in order of completion."""
 
 
 class LocalWorker:
-    """One process that does one task after another, and is replaced when it dies.
+    """A process that runs one task after another and is replaced when it dies.
 
-    It keeps data and teachers in memory between tasks, and ends when its parent does.
+    It keeps data and teachers in memory between tasks, and exits with its parent.
 
     Args:
-        threads: of torch; None = its default.
+        threads: number of torch threads; None = torch's default.
     """
 
     def __init__(self, threads: int | None = None) -> None:
@@ -57,7 +57,7 @@ class LocalWorker:
         self.close(at_once=kind is not None)
 
     def close(self, at_once: bool = False) -> None:
-        """End the process; `at_once` even in the middle of a task."""
+        """Stop the process; `at_once` even in the middle of a task."""
         if self._pool is None:
             return
         if at_once:
@@ -66,7 +66,7 @@ class LocalWorker:
         self._pool.shutdown(cancel_futures=True)
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any | Failure:
-        """The result of one task."""
+        """Run one task and return its result."""
         if self._pool is None:
             level = logging.getLogger("eyas").getEffectiveLevel()
             self._pool = ProcessPoolExecutor(1, self._context, _start_worker, (level, self._threads))
@@ -78,7 +78,7 @@ class LocalWorker:
 
 
 class ThisProcess:
-    """Tasks one after another in this process, where a debugger can follow."""
+    """Runs tasks one after another in this process, where a debugger can follow."""
 
     def __enter__(self) -> "ThisProcess":
         return self
@@ -87,7 +87,7 @@ class ThisProcess:
         pass
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any | Failure:
-        """The result of one task."""
+        """Run one task and return its result."""
         return _guarded(function, arguments)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any | Failure]]:
@@ -99,7 +99,7 @@ class LocalWorkers:
     """Several `LocalWorker`s that share the processors.
 
     Args:
-        jobs: trials at a time, each with its share of the processors.
+        jobs: number of parallel tasks, each with its share of the processors.
     """
 
     def __init__(self, jobs: int = 1) -> None:
@@ -136,13 +136,14 @@ class LocalWorkers:
 
 
 class RayWorkers:
-    """Tasks on a Ray cluster; a task whose node dies runs again on another.
+    """Runs tasks on a Ray cluster. If a node dies, its task runs again on another.
 
-    All nodes must be of one kind, and see the exam's folder, the data, the teacher and the cache under the same paths.
+    All nodes must have the same hardware, and see the exam's folder, the data, the teacher and the cache under the
+    same paths.
 
     Args:
-        address: of the cluster; "auto" for the one this machine belongs to.
-        cpus: that one trial takes.
+        address: address of the cluster; "auto" = the cluster of this machine.
+        cpus: processors per trial.
     """
 
     def __init__(self, address: str, cpus: float = 1) -> None:
@@ -187,7 +188,7 @@ def _guarded(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any | 
 
 
 def end_with_parent() -> None:
-    """End this process when the one that started it ends, even if it is killed."""
+    """Exit this process when its parent exits, even if the parent is killed."""
     parent = multiprocessing.parent_process()
 
     def follow() -> None:
@@ -199,7 +200,7 @@ def end_with_parent() -> None:
 
 
 def _start_worker(level: int, threads: int | None) -> None:
-    """Log like the parent, only what matters; end with the parent, even if it is killed."""
+    """Log warnings like the parent, and exit with it, even if it is killed."""
     import torch
     from transformers.utils.logging import disable_progress_bar
 

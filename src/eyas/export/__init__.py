@@ -1,4 +1,4 @@
-"""From a trained classifier to a folder that runs without torch."""
+"""Export a trained classifier to a folder that runs without torch."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ from eyas.training.folders import SAMPLE_FILE
 
 logger = logging.getLogger("eyas")
 
-# There while a graph is converted that is not to be quantized.
+# Temporary: the unquantized graph, which OpenVINO is made from.
 FP32 = "fp32.onnx"
 SELF_TEST_TEXTS = 8
 SMALLEST_AGREEMENT = {"fp32": 1.0, "half": 0.98, "int8": 0.98}
@@ -54,23 +54,22 @@ def export_model(
         model: the folder of a trained classifier.
         out: gets model.onnx, tokenizer.json, manifest.json and README.md.
         int8: quantize to int8, about a quarter of the size.
-        texts: real texts (1-tuples, or pairs; of a tagger 1-tuples of lists of words) for the parity check; by default
+        texts: real texts for the parity check: 1-tuples, pairs, or for a tagger 1-tuples of lists of words; by default
             the validation sample in `model`.
-        min_agreement: smallest share of answers that are the model's (of a regression, of its variance that is kept);
-            by default 1.0, and 0.98 with int8.
-        max_length: tokens of a text that a transformer reads, where it is to be fewer than it can.
+        min_agreement: required share of equal answers, for regression R²; by default 1.0, and 0.98 with int8.
+        max_length: maximum number of tokens per text; by default, and at most, the model's.
         web: also write a folder `web` that runs in the browser; see `eyas.export.web`.
-        web_runtime: the folder `dist` of the npm package onnxruntime-web, to be copied into it.
+        web_runtime: the folder `dist` of the npm package onnxruntime-web, to copy into `web`.
         openvino: also write a folder `openvino`, weights in float16; see `eyas.serve.OpenVINOPredictor`.
 
     Returns:
-        How close the exported model is.
+        How closely the exported model matches the original.
 
     Raises:
         ExportError: the exported model differs too much, or there are no texts to check it with.
     """
     if openvino:
-        load_openvino()  # or say that it is missing before the work
+        load_openvino()  # fail now if it is missing
     classifier = Classifier.from_pretrained(model)
     classifier.max_length = min(classifier.max_length, max_length or classifier.max_length)
     pair = bool(getattr(classifier.model.config, "pair", False))
@@ -126,13 +125,13 @@ def export_model(
 
 def _differs_on_openvino(parity: Parity, pair: bool) -> ExportError:
     reason = (
-        " It does not heed the lengths of texts that an LSTM reads side by side, as bilstm and cnn-lstm read pairs."
+        " OpenVINO ignores the lengths of texts in an LSTM's batch, and bilstm and cnn-lstm read a pair as a batch."
         if pair
         else ""
     )
     return ExportError(
-        f"OpenVINO gives other scores than the model: they differ by up to {parity.difference:.3f}.{reason} Leave "
-        "--openvino out, or take another student. Nothing was exported."
+        f"Scores on OpenVINO differ from the model's by up to {parity.difference:.3f}.{reason} Leave openvino "
+        "(--openvino) out, or choose another student. Nothing was exported."
     )
 
 
@@ -145,12 +144,12 @@ def _write_tokenizer(classifier: Classifier, path: Path, cut: bool) -> None:
     if cut:
         tokenizer.enable_truncation(classifier.max_length)
     else:
-        tokenizer.no_truncation()  # a student of pairs cuts each text on its own
+        tokenizer.no_truncation()  # a student truncates each text of a pair separately
     tokenizer.save(str(path), pretty=False)
 
 
 def as_wordpiece(state: dict[str, Any]) -> dict[str, Any]:
-    """What tokenizer.json holds of a word-level tokenizer, as tokie reads it: WordPiece whose words never go on."""
+    """Turn a word-level tokenizer.json into WordPiece without continuations, which tokie reads."""
     model, normalizer = state["model"], state["normalizer"]
     if normalizer == {"type": "Lowercase"}:
         others = dict.fromkeys(("clean_text", "handle_chinese_chars", "strip_accents"), False)
@@ -159,28 +158,28 @@ def as_wordpiece(state: dict[str, Any]) -> dict[str, Any]:
         "type": "WordPiece",
         "vocab": model["vocab"],
         "unk_token": model["unk_token"],
-        "continuing_subword_prefix": " ",  # no word has one
+        "continuing_subword_prefix": " ",  # no token starts with it
         "max_input_chars_per_word": max(map(len, model["vocab"])),
     }
     return {**state, "model": pieces, "normalizer": normalizer}
 
 
 def _scale(classifier: Classifier, firsts: list[Any], seconds: list[str] | None) -> float:
-    """Of numbers; probabilities have 1."""
+    """Scale of the outputs: the largest absolute number, at least 1. Probabilities have 1."""
     if classifier.task.decides:
         return 1.0
     return max(1.0, float(np.abs(classifier.logits(firsts, seconds)).max()))
 
 
 def _crf(model: Any) -> dict[str, Any] | None:
-    """What the runtime needs to choose tags as a sequence."""
+    """The scores of a CRF for the runtime; None without a CRF."""
     if not getattr(model.config, "crf", False):
         return None
     return {name: getattr(model.crf, name).detach().tolist() for name in ("start", "end", "transitions")}
 
 
 def _self_test(exported: Predictor, firsts: list[Any], seconds: list[str] | None) -> list[dict[str, Any]]:
-    """Short texts, so that loading stays fast, and their probabilities here."""
+    """Short texts, so that loading stays fast, with their probabilities on this machine."""
     rows = sorted(range(len(firsts)), key=lambda row: len(firsts[row]))[: SELF_TEST_TEXTS * 4 : 4]
     name = "tokens" if exported.task.is_tagging else "text"
     tests = []
@@ -196,8 +195,7 @@ def _sample(model: Path) -> list[tuple[Any, ...]]:
     path = model / SAMPLE_FILE
     if not path.is_file():
         raise ExportError(
-            f"{model} has no {SAMPLE_FILE}: there are no real texts to check the exported model with. "
-            "Name some with --data."
+            f"{model} has no {SAMPLE_FILE}, so there are no texts for the parity check. Pass texts (--data)."
         )
     return [inputs_of(row) for _, row in read_rows(path)]
 

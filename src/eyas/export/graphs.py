@@ -1,4 +1,4 @@
-"""Converted graphs, kept on disk: conversion takes seconds, and models of one form differ in weights alone."""
+"""A disk cache of converted graphs: conversion takes seconds, and models of one form differ only in weights."""
 
 import hashlib
 import json
@@ -22,10 +22,10 @@ _graphs: dict[str, onnx.ModelProto] = {}
 def kept_graph(form: str, convert: Callable[[], onnx.ModelProto]) -> onnx.ModelProto:
     """The graph of `form`, converted once on this machine.
 
-    A damaged file counts as none, and a folder that can't be written is no error.
+    A damaged file is ignored, and so is a cache folder that cannot be written.
 
     Args:
-        form: all that decides the graph but for our code and the versions of `CONVERTERS`.
+        form: everything that determines the graph except our code and the versions of `CONVERTERS`.
     """
     if form not in _graphs:
         path = cache_root() / "graphs" / f"{_key(form)}.onnx"
@@ -44,7 +44,7 @@ def _key(form: str) -> str:
 
 @cache
 def _code() -> list[str]:
-    """Versions of the libraries that convert, and a digest of our own code that decides a graph."""
+    """Versions of the converters, and a digest of our own code that determines a graph."""
     own_code = hashlib.sha256()
     for file in (*sorted(Path(eyas.models.__file__).parent.glob("*.py")), Path(__file__).with_name("onnx.py")):
         own_code.update(file.read_bytes())

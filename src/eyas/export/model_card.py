@@ -1,4 +1,4 @@
-"""The README.md of a model: what it is for, how it was made, what it can't do."""
+"""The model card, README.md: intended use, training and limits."""
 
 import json
 import shlex
@@ -31,12 +31,12 @@ EXPORTED = """from eyas.serve import Predictor
 
 predictor = Predictor("{name}")
 print(predictor({example}))"""
-# Of a folder that transformers reads, by what reads it.
-PIPELINE = """import eyas  # lets transformers know the architecture
+# Ways to use a folder in the format of transformers.
+PIPELINE = """import eyas  # registers the architecture with transformers
 from transformers import pipeline
 
 print(pipeline("{pipeline}", model="{name}")({example}))"""
-ENCODER = """import eyas  # lets transformers know the architecture
+ENCODER = """import eyas  # registers the architecture with transformers
 from sentence_transformers import SentenceTransformer
 
 print(SentenceTransformer("{name}").encode({example}))"""
@@ -47,12 +47,12 @@ print(Classifier.from_pretrained("{name}")({example}))"""
 
 @dataclass(frozen=True)
 class Wording:
-    """What is said of a kind of task.
+    """The card's wording for a kind of task.
 
     Args:
-        what, purpose: what the model is, and does.
-        pipeline: what transformers calls it.
-        use: how a folder that transformers reads is used.
+        what, purpose: what the model is, and what it does.
+        pipeline: the pipeline of transformers.
+        use: example for a folder in the format of transformers.
     """
 
     what: str
@@ -62,27 +62,25 @@ class Wording:
 
 
 WORDING: dict[Kind, Wording] = {
-    "classification": Wording("A text classifier", "It tells which of {count} labels fits {input}.", use=PIPELINE),
+    "classification": Wording("A text classifier", "It assigns {input} one of {count} labels.", use=PIPELINE),
     "tagging": Wording(
-        "A tagger of words", "It gives each word of a sentence one of {count} tags.", "token-classification", PIPELINE
+        "A word tagger", "It assigns each word of a sentence one of {count} tags.", "token-classification", PIPELINE
     ),
-    "regression": Wording("A model that gives texts a number", "It gives {input} a number."),
-    "multi-label": Wording(
-        "A classifier of texts with several labels", "It tells which of {count} labels fit {input}."
-    ),
-    "aspects": Wording("A classifier of texts by several aspects", "It tells one label for each aspect of {input}."),
+    "regression": Wording("A regression model for texts", "It predicts a number for {input}."),
+    "multi-label": Wording("A multi-label text classifier", "It predicts which of {count} labels apply to {input}."),
+    "aspects": Wording("A text classifier for several aspects", "It predicts a label for each aspect of {input}."),
     "vectors": Wording(
-        "An encoder of sentences",
-        "It gives {input} a vector of {count} numbers, near to those of texts that mean the same.",
+        "A sentence encoder",
+        "It maps {input} to a vector of {count} numbers; texts of similar meaning get similar vectors.",
         "feature-extraction",
         ENCODER,
     ),
 }
 MOST_LABELS = 50
-# Of a run's settings, what says nothing to a reader, or is said elsewhere.
+# Settings of a run that the card omits, or shows elsewhere.
 SILENT = {"command", "teacher_fingerprint", "transfer_set", "transfer_sources", "validation", "model_files", "data"}
 SILENT |= {"init", "members", "rows", "labels"}
-# How `eyas distill` calls them.
+# Settings by their flags in `eyas distill`.
 KINDS_OF_SETTINGS: tuple[Any, ...] = (TransferSettings, StudentSettings, TrainingOptions, Columns)
 FLAGS = {
     "teacher": "--teacher",
@@ -102,13 +100,13 @@ NOTHING: tuple[Any, ...] = (None, False, [], (), {}, "", 0)
 def write_model_card(
     folder: Path, name: str, manifest: Manifest, model: Any, parity: Parity, run: dict[str, Any]
 ) -> None:
-    """Write README.md into `folder`, the exported model that will be called `name`.
+    """Write README.md into `folder`, an exported model that will have the name `name`.
 
     Args:
-        run: settings of the run that trained it, as far as they are known.
+        run: settings of the training run; empty if unknown.
     """
     size = sum((folder / file).stat().st_size for file in (MODEL, TOKENIZER))
-    about = Reads(Task(manifest.task, tuple(manifest.labels)), manifest.pair, manifest.max_length)
+    about = ModelIO(Task(manifest.task, tuple(manifest.labels)), manifest.pair, manifest.max_length)
     example = '[("first text", "second text")]' if manifest.pair else '["some text"]'
     card = _render(
         about,
@@ -126,15 +124,15 @@ def write_model_card(
 
 
 def model_card(folder: Path, name: str) -> str:
-    """The card of a student or teacher that transformers reads, to be called `name`.
+    """The card of a student or teacher in the format of transformers, under the name `name`.
 
     Raises:
-        ModelError: no such model.
+        ModelError: `folder` holds no such model.
     """
     model, tokenizer = load_classifier(folder)
     task = task_of_config(model.config)
     pair = bool(getattr(model.config, "pair", '"text_pair"' in _first_line(folder / SAMPLE_FILE)))
-    about = Reads(task, pair, input_length(model, tokenizer, MAX_LENGTH))
+    about = ModelIO(task, pair, input_length(model, tokenizer, MAX_LENGTH))
     single = '{"text": "first text", "text_pair": "second text"}' if pair else '["some text"]'
     wording = WORDING[task.kind]
     if wording.use is OTHER and pair:
@@ -154,7 +152,7 @@ def model_card(folder: Path, name: str) -> str:
 
 
 def run_settings(model: Path) -> dict[str, Any]:
-    """What is known of the run that made the folder; empty where nothing is."""
+    """Settings of the run that made the folder; empty if unknown."""
     try:
         return dict(json.loads((model / RUN_FILE).read_text())["settings"])
     except (OSError, ValueError, KeyError):
@@ -162,12 +160,12 @@ def run_settings(model: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Reads:
-    """What a model takes and gives.
+class ModelIO:
+    """Inputs and outputs of a model.
 
     Args:
         pair: whether it takes two texts.
-        length: tokens that it reads.
+        length: maximum number of tokens.
     """
 
     task: Task
@@ -175,7 +173,7 @@ class Reads:
     length: int
 
 
-def _render(about: Reads, name: str, run: dict[str, Any], exported: bool, **more: Any) -> str:
+def _render(about: ModelIO, name: str, run: dict[str, Any], exported: bool, **more: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True
     )
@@ -196,7 +194,7 @@ def _render(about: Reads, name: str, run: dict[str, Any], exported: bool, **more
     )
 
 
-def _facts(about: Reads, size: int, model: Any) -> dict[str, Any]:
+def _facts(about: ModelIO, size: int, model: Any) -> dict[str, Any]:
     names, tagging = about.task.labels, about.task.is_tagging
     taken = "two texts" if about.pair else "sentences" if tagging else "one text"
     part = f"in windows of {about.length} tokens" if tagging else f"the first {about.length} tokens"
@@ -207,7 +205,7 @@ def _facts(about: Reads, size: int, model: Any) -> dict[str, Any]:
 
 
 def _training(run: dict[str, Any]) -> dict[str, str]:
-    """The settings that somebody chose; of paths their last part, since the card may be read by others."""
+    """The settings that have a value. Paths are cut to their last part, because the card may be public."""
     said: dict[str, str] = {}
     for key, value in run.items():
         value = {k: v for k, v in value.items() if v not in NOTHING} if isinstance(value, dict) else value
@@ -225,7 +223,7 @@ def _public(value: Any) -> Any:
 
 
 def _hub_name(value: Any) -> str:
-    """`value` where it is a name on the Hub; local folders are recorded as absolute paths."""
+    """`value` if it is a Hub name, else an empty string; local folders are recorded as absolute paths."""
     parts = value.split("/") if isinstance(value, str) else []
     return str(value) if len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~") else ""
 
@@ -235,7 +233,7 @@ def _cell(text: str) -> str:
 
 
 def _commands(run: dict[str, Any], then: str, precision: str) -> str:
-    """The command lines that make it again; empty where a setting is not one of theirs."""
+    """Command lines that reproduce the model; empty if a setting has no flag."""
     if run.get("command") != "distill" or not {"teacher", "source"} <= run.keys():
         return ""
     settings = {key: value for key, value in run.items() if key not in SILENT}

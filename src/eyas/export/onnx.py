@@ -23,7 +23,7 @@ from eyas.models import is_student
 OPSET = 20
 # A matrix product smaller than this is faster in fp32 than the nodes that quantize its input.
 SMALLEST_INT8_WEIGHT = 8192
-# Of a configuration, what does not change the graph.
+# Fields of a configuration that do not change the graph.
 ANY_MODEL = {"_name_or_path", "id2label", "label2id", "transformers_version"}
 
 
@@ -38,14 +38,14 @@ class _LogitsOnly(nn.Module):
 
 
 def input_names(model: Any, tokenizer: Any) -> list[str]:
-    """The graph's inputs. A student finds the padding itself; a transformer is told."""
+    """The graph's inputs. A student detects padding; a transformer needs an attention mask."""
     if is_student(model):
         return ["input_ids", "token_type_ids"] if model.config.pair else ["input_ids"]
     return [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in tokenizer.model_input_names]
 
 
 def write_onnx(model: Any, names: list[str], path: Path, int8: bool = False) -> Path:
-    """Export `model` to `path`, which it returns.
+    """Export `model` to `path`, and return it.
 
     Args:
         model: a classifier of texts or words in eval mode, on the CPU.
@@ -62,10 +62,10 @@ def write_onnx(model: Any, names: list[str], path: Path, int8: bool = False) -> 
 
 
 def _form(model: Any, names: list[str]) -> str:
-    """What decides the graph but for parameters. Buffers do: an ensemble's say which members it leaves out."""
+    """Everything that determines the graph except parameters. An ensemble's buffers do: they leave members out."""
     settings = {name: value for name, value in model.config.to_dict().items() if name not in ANY_MODEL}
     shapes = {name: list(weight.shape) for name, weight in model.named_parameters()}
-    groups = getattr(getattr(model, "task", None), "groups", None)  # told by the names of labels
+    groups = getattr(getattr(model, "task", None), "groups", None)  # derived from the label names
     buffers = hashlib.sha256()
     for buffer in model.buffers():
         buffers.update(buffer.numpy().tobytes())
@@ -73,8 +73,8 @@ def _form(model: Any, names: list[str]) -> str:
 
 
 def _convert(model: Any, names: list[str]) -> onnx.ModelProto:
-    """The graph of all models of this form, with the parameters among its inputs."""
-    import onnxscript.optimizer  # takes a second, and most graphs are there already
+    """The graph of all models of this form, with the parameters as inputs."""
+    import onnxscript.optimizer  # takes a second, and most graphs are cached
 
     ids = torch.randint(5, 50, (2, 12))
     example = {
@@ -96,7 +96,7 @@ def _convert(model: Any, names: list[str]) -> onnx.ModelProto:
             verbose=False,
             optimize=False,  # it would fold and rename weights
         )
-    assert program is not None  # as it is without dynamo
+    assert program is not None  # None only without dynamo
     graph = program.model.graph
     for name, _ in _parameters(model):
         if name in graph.initializers:
@@ -119,7 +119,7 @@ def _with_weights(graph: onnx.ModelProto, model: Any) -> onnx.ModelProto:
 
 
 def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """By their names in the graph."""
+    """The parameters by their names in the graph."""
     return model.named_parameters(prefix="model", remove_duplicate=False)
 
 
@@ -134,12 +134,12 @@ def _fold_constants(path: Path) -> None:
 def _quantize(path: Path) -> None:
     model = onnx.load(path)
     graph = model.graph
-    del graph.value_info[:]  # shapes of before the quantizer turns Gemm into MatMul; it infers its own
+    del graph.value_info[:]  # wrong once the quantizer turns Gemm into MatMul; it infers its own
     sizes = {weight.name: int(np.prod(weight.dims)) for weight in graph.initializer}
     small = [
         name
         for node in graph.node
-        for name in (node.name, f"{node.name}_MatMul")  # what the quantizer calls a Gemm
+        for name in (node.name, f"{node.name}_MatMul")  # the quantizer's name for a Gemm
         if node.op_type in ("MatMul", "Gemm") and sizes.get(node.input[1], 0) < SMALLEST_INT8_WEIGHT
     ]
     quantize_dynamic(
@@ -148,8 +148,8 @@ def _quantize(path: Path) -> None:
         op_types_to_quantize=["MatMul", "Gemm", "Gather", "LSTM"],
         weight_type=QuantType.QInt8,  # U8S8 reaches VNNI and AMX; QUInt8 is 2.5 to 4 times slower
         nodes_to_exclude=small,
-        per_channel=True,  # as fast and as small, and a transformer stays closer to itself
-        reduce_range=True,  # 7 bits: without VNNI, products of 8 do not fit and are cut, which ruins a student
+        per_channel=True,  # as fast and as small, and closer to fp32 for transformers
+        reduce_range=True,  # 7 bits: without VNNI, products of 8 bits saturate, which ruins a student
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
     )
 
@@ -169,7 +169,7 @@ def _eager_attention(model: Any) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter and the quantizer tell their progress to the root logger and to stdout."""
+    """Silence the exporter and the quantizer, which write to the root logger and to stdout."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""The same model for OpenVINO."""
+"""Export a model for OpenVINO."""
 
 from pathlib import Path
 

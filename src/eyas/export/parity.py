@@ -1,4 +1,4 @@
-"""Does the exported model say what the model says?"""
+"""Compare an exported model with the original."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +10,13 @@ from eyas.evaluation.evaluate import Predicts
 from eyas.evaluation.metrics import cosines
 
 SHOWN = 5
-# Digits of a regression's agreement; what is beyond is the noise of float32.
+# Digits of a regression's agreement; the rest is float32 noise.
 KEPT_DIGITS = 6
-# Vectors with this cosine do.
+# Cosine from which on vectors agree.
 ALIKE = 0.99
 
-
-# Of a task, what the agreement is a share of, and what is compared.
-ALIKE_IN_WORDS = {"regression": ("of the variance kept", "number"), "vectors": ("of the vectors alike", "number")}
+# By task: what the agreement is a share of, and what the difference is in.
+AGREEMENT_WORDS = {"regression": ("of the variance kept", "value"), "vectors": ("of the vectors agree", "value")}
 
 
 @dataclass(frozen=True)
@@ -25,11 +24,11 @@ class Parity:
     """How far the exported model is from the original.
 
     Args:
-        rows: decisions compared: texts, or words, aspects, labels of them.
-        agreement: share of them made alike; of a regression, the share of the numbers' variance that is kept (R²); of
-            vectors, those with a cosine of 0.99.
-        difference: largest difference of a probability, or of a number.
-        task: what the model does, one of `eyas.tasks.KINDS` or "vectors".
+        rows: number of compared decisions: one per text, word, aspect or label.
+        agreement: share of equal decisions; for regression, the share of the variance that is kept (R²); for vectors,
+            the share with a cosine of at least 0.99.
+        difference: largest difference in probability, or in value.
+        task: the model's task, one of `eyas.tasks.KINDS` or "vectors".
     """
 
     rows: int
@@ -38,10 +37,8 @@ class Parity:
     task: str
 
     def __str__(self) -> str:
-        what, of = ALIKE_IN_WORDS.get(self.task, ("of the answers the same", "probability"))
-        return (
-            f"{self.agreement:.2%} {what}, {self.rows:,} compared, largest difference of a {of} {self.difference:.4f}"
-        )
+        what, of = AGREEMENT_WORDS.get(self.task, ("of the answers agree", "probability"))
+        return f"{self.agreement:.2%} {what}, {self.rows:,} compared, largest difference in {of} {self.difference:.4f}"
 
 
 def check_parity(
@@ -51,10 +48,10 @@ def check_parity(
     pairs: list[str] | None,
     smallest_agreement: float,
 ) -> Parity:
-    """Compare on real texts.
+    """Compare two models on real texts.
 
     Raises:
-        ExportError: the agreement is below `smallest_agreement`; shows some labels that differ.
+        ExportError: the agreement is below `smallest_agreement`; the message shows some labels that differ.
     """
     task = original.task
     logits, others = original.logits(texts, pairs), exported.logits(texts, pairs)
@@ -71,11 +68,11 @@ def check_parity(
     share = float(same.mean()) if kept is None else kept
     parity = Parity(len(same), share, float(np.abs(expected - found).max()), task.kind)
     if parity.agreement < smallest_agreement:
-        differs = f" in {int((~same).sum())} of {len(same)} cases" if kept is None else ""
+        differs = f" on {int((~same).sum())} of {len(same)} answers" if kept is None else ""
         raise ExportError(
-            f"The exported model answers otherwise than the model{differs}: {parity}. The agreement is "
-            f"{parity.agreement:.{KEPT_DIGITS}g}, at least {smallest_agreement:g} was asked for. Nothing was exported. "
-            f"Export without --int8, or lower --min-agreement.\n{_examples(texts, expected, found, ~same, original)}"
+            f"The exported model disagrees with the original{differs} (agreement {parity.agreement:.{KEPT_DIGITS}g}, "
+            f"required {smallest_agreement:g}): {parity}. Nothing was exported. Export without --int8, or lower "
+            f"min_agreement (--min-agreement).\n{_examples(texts, expected, found, ~same, original)}"
         )
     return parity
 

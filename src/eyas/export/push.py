@@ -12,8 +12,8 @@ from eyas.errors import ExportError
 from eyas.export.model_card import model_card
 from eyas.runtime.manifest import CARD, MANIFEST, renamed_card
 
-# What a model is made of. Whatever else lies in the folder stays here: checkpoints, the run's settings with their
-# paths, the sample of validation texts.
+# The files of a model. Everything else in the folder stays local: checkpoints, the run's settings with their paths,
+# the sample of validation texts.
 UPLOADED = (
     *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.*"),
@@ -31,24 +31,24 @@ def push_to_hub(
     private: bool = False,
     endpoint: str | None = None,
 ) -> str:
-    """Upload an exported folder, or a student or teacher that transformers reads; make the repository if need be.
+    """Upload an exported folder, or a student or teacher in the format of transformers.
 
-    Only files of the model are uploaded, see `UPLOADED`. An exported folder's `manifest.json` has eight short texts to
-    test itself with.
+    The repository is created if it does not exist. Only the model's files are uploaded, see `UPLOADED`. The
+    `manifest.json` of an exported folder has eight short texts for its self-test.
 
     Args:
         folder: what `export_model`, `distill` or `finetune` wrote.
         repo_id: USER/NAME.
         license: for the card, as the Hub spells it ("apache-2.0").
-        private: of a new repository.
-        endpoint: of the Hub; by default the one that huggingface_hub is set to.
+        private: make a new repository private.
+        endpoint: URL of the Hub; by default that of huggingface_hub.
 
     Returns:
-        The address of the upload.
+        The URL of the commit.
 
     Raises:
-        ExportError: no model folder, a name that the Hub does not take, or the Hub refuses; says why.
-        ModelError: a folder with a config.json that holds no classifier, tagger or encoder of texts.
+        ExportError: not a model folder, an invalid repository name, or an error from the Hub.
+        ModelError: the folder has a config.json, but no classifier, tagger or sentence encoder.
     """
     source = Path(folder)
     card = ModelCard(_card(source, repo_id))
@@ -64,27 +64,27 @@ def push_to_hub(
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         return str(api.create_commit(repo_id, operations, commit_message="Add the model").commit_url)
-    except Exception as error:  # also those of its HTTP client, which changes from version to version
+    except Exception as error:  # also those of its HTTP client, which varies by version
         response = getattr(error, "response", None)
         advice = (
-            " Log in with: hf auth login (or set HF_TOKEN), with a token that may write there."
+            " Log in with: hf auth login (or set HF_TOKEN), with a token that has write access."
             if getattr(response, "status_code", None) in FORBIDDEN
             else ""
         )
-        raise ExportError(f"The Hub did not take {repo_id}: {str(error).strip()}{advice}") from None
+        raise ExportError(f"The upload to {repo_id} failed: {str(error).strip()}{advice}") from None
 
 
 def _card(source: Path, repository: str) -> str:
     if (source / MANIFEST).is_file():
         if not (source / CARD).is_file():
-            raise ExportError(f"{source} has lost its {CARD}. Export the model again.")
+            raise ExportError(f"{source} has no {CARD}. Export the model again.")
         card = renamed_card((source / CARD).read_text(encoding="utf-8"), source.name, repository)
         return card.replace(f'Predictor("{repository}")', f'Predictor(snapshot_download("{repository}"))').replace(
             "from eyas.serve import",
             "from huggingface_hub import snapshot_download\nfrom eyas.serve import",
         )
     if not (source / "config.json").is_file():
-        raise ExportError(f"{source} is no model: expected an exported folder, or one with a config.json.")
+        raise ExportError(f"{source} is not a model: expected an exported folder, or one with a config.json.")
     return model_card(source, repository)
 
 
@@ -92,6 +92,6 @@ def _check_name(repository: str) -> None:
     try:
         validate_repo_id(repository)
     except HFValidationError as error:
-        raise ExportError(f"{repository!r} is no name of a repository: {error}") from None
+        raise ExportError(f"{repository!r} is not a repository name: {error}") from None
     if repository.count("/") != 1:
-        raise ExportError(f"{repository!r} is no name of a repository, expected USER/NAME.")
+        raise ExportError(f"{repository!r} is not a repository name, expected USER/NAME.")

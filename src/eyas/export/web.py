@@ -1,4 +1,4 @@
-"""An exported student as a folder that runs in the browser: onnxruntime-web, and a tokenizer library in JavaScript."""
+"""Export a student to a folder that runs in the browser: onnxruntime-web, and a tokenizer library in JavaScript."""
 
 import json
 import shutil
@@ -13,34 +13,34 @@ from eyas.runtime.manifest import MANIFEST, MODEL, TOKENIZER, Manifest
 
 SOURCES = Path(__file__).parents[1] / "runtime" / "web"
 WEB, RUNTIME = "web", "ort"
-# What the page needs of onnxruntime-web's folder `dist`.
+# The files of onnxruntime-web's folder `dist` that the page needs.
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-# Where transformers.js looks for a graph of that precision.
+# Where transformers.js looks for a graph of each precision.
 GRAPHS = {"fp32": Path("onnx", "model.onnx"), "int8": Path("onnx", "model_quantized.onnx")}
 DTYPES = {"fp32": "fp32", "int8": "q8"}
-# Tasks whose answers its pipelines give.
+# Tasks that have a pipeline in transformers.js.
 PIPELINES = {"classification": "text-classification", "tagging": "token-classification"}
 # The runtime in JavaScript. `make vendor` fetches the library that reads tokenizer.json, with its license.
 SCRIPTS = ("eyas.js", "tokenizer.js", "tokenizers.min.mjs", "tokenizers.LICENSE")
-# What tokenizer.js reads as Python's library does; tests hold one against the other.
+# What tokenizer.js reads exactly as Python's library does; tests compare the two.
 READ = {
     "model": "WordPiece WordLevel BPE Unigram",
     "normalizer": "None BertNormalizer Lowercase NFC NFD NFKC NFKD Nmt Replace Strip StripAccents",
     "pre_tokenizer": "BertPreTokenizer ByteLevel Metaspace WhitespaceSplit",
     "post_processor": "BertProcessing RobertaProcessing TemplateProcessing",
 }
-# Settings of a model that it ignores.
+# Model settings that tokenizer.js ignores.
 IGNORED = {"BPE": ("byte_fallback", "continuing_subword_prefix", "dropout", "fuse_unk"), "Unigram": ("byte_fallback",)}
-# Before the page's own script: it asks this in place of a server.
+# Goes before the page's own script, which asks this instead of a server.
 LOCAL = '<script>window.localBackend = import("./eyas.js").then((module) => module.load("."));</script>\n<script>'
 README = """# A student in the browser
 
 Open `index.html` through any static web server, such as `python -m http.server`. Nothing is sent anywhere: the model,
-its tokenizer and the page are files of this folder. `tokenizers.min.mjs` is the npm package `@huggingface/tokenizers`,
+its tokenizer and the page are files in this folder. `tokenizers.min.mjs` is the npm package `@huggingface/tokenizers`,
 under the license in `tokenizers.LICENSE`.
 
 The folder `ort` holds onnxruntime-web: {files}, from `dist` of the npm package
-`onnxruntime-web`. Where it is missing, run here:
+`onnxruntime-web`. If it is missing, run here:
 
     npm pack onnxruntime-web && tar -xzf onnxruntime-web-*.tgz && mkdir ort
     cp {copies} ort/
@@ -56,7 +56,7 @@ TRANSFORMERS_JS = """
 transformers.js reads this folder too:
 
     import {{ env, pipeline }} from "@huggingface/transformers";
-    env.localModelPath = "/where/this/folder/lies/";
+    env.localModelPath = "/path/to/the/parent/of/this/folder/";
     env.allowRemoteModels = false;
     const classify = await pipeline("{pipeline}", "web", {{ dtype: "{dtype}" }});
 """
@@ -66,14 +66,14 @@ def write_web(folder: Path, name: str, runtime: Path | None = None, transformer:
     """Write `folder`/web beside an exported model.
 
     Args:
-        name: what the model is called on the page.
-        transformer: the model itself, where transformers.js knows its kind: the folder then has the files that
-            transformers.js expects, under the names that it expects.
-        runtime: the folder `dist` of the npm package onnxruntime-web, whose files are copied; else the README of the
-            new folder says how to get them.
+        name: the model's name on the page.
+        transformer: the original, if transformers.js supports it; the folder then also has the files that
+            transformers.js expects.
+        runtime: the folder `dist` of the npm package onnxruntime-web, to copy from; without it, the new folder's README
+            explains how to get the files.
 
     Raises:
-        ExportError: a tokenizer that JavaScript reads otherwise, or `runtime` without the files.
+        ExportError: JavaScript would tokenize differently, or `runtime` lacks files.
     """
     manifest = Manifest.read(folder)
     _check(Tokenizer.from_file(str(folder / TOKENIZER)), runtime)
@@ -108,21 +108,21 @@ def write_web(folder: Path, name: str, runtime: Path | None = None, transformer:
 
 
 def _limit(path: Path, tokens: int) -> None:
-    """transformers.js cuts texts by this, not by what tokenizer.json says."""
+    """Set `model_max_length`, by which transformers.js truncates, ignoring tokenizer.json."""
     settings = json.loads(path.read_text())
     path.write_text(json.dumps({**settings, "model_max_length": tokens}, indent=2))
 
 
 def _kinds(part: dict[str, Any] | None) -> list[str]:
-    """What a part of a tokenizer consists of. Of several post-processors the last adds tokens; others change places."""
+    """The types in a part of a tokenizer. The last of several post-processors adds tokens; others change offsets."""
     if part is None:
         return ["None"]
     steps = part.get("normalizers") or part.get("pretokenizers") or part.get("processors", [])[-1:]
     return [kind for step in steps for kind in _kinds(step)] or [part["type"]]
 
 
-def _read_otherwise(tokenizer: Tokenizer) -> list[str]:
-    """What of it tokenizer.js would read otherwise."""
+def _unsupported(tokenizer: Tokenizer) -> list[str]:
+    """The parts of the tokenizer that tokenizer.js would read differently."""
     state, normalizer = json.loads(tokenizer.to_str()), tokenizer.normalizer
     model = state["model"]
     odd = [
@@ -140,10 +140,10 @@ def _read_otherwise(tokenizer: Tokenizer) -> list[str]:
 
 
 def _check(tokenizer: Tokenizer, runtime: Path | None) -> None:
-    odd = _read_otherwise(tokenizer)
+    odd = _unsupported(tokenizer)
     if odd:
         raise ExportError(
-            f"--web is for tokenizers that JavaScript reads as Python does; it would read {odd[0]} otherwise. Distil "
+            f"web (--web) needs a tokenizer that JavaScript reads as Python does, but {odd[0]} would differ. Distill "
             "from another teacher, or with --embeddings FILE, which makes a word-level student."
         )
     missing = [name for name in RUNTIME_FILES if runtime is not None and not (runtime / name).is_file()]

@@ -1,4 +1,4 @@
-"""The exam's page. Reads what `eyas.exam.results` reads; no torch."""
+"""The exam's page, drawn from the results of an exam. No torch."""
 
 from eyas.report.page import write_page
 from eyas.report.ship import ship

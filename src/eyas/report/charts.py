@@ -1,4 +1,4 @@
-"""The page's charts, as Vega-Lite: drawn in the browser there, as SVG or PNG for documents."""
+"""The page's charts in Vega-Lite: drawn in the browser, or saved as SVG or PNG for documents."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 def pareto(table: pd.DataFrame) -> Any:
     """Score against latency (log axis), size as area, the front as a line.
 
-    The parameters `dataset` and `recipe` (names, or "all") choose what is shown.
+    The parameters `dataset` and `recipe` (names, or "all") select what is shown.
 
     Args:
         table: candidates, with `front`.
@@ -103,5 +103,5 @@ def _colors(models: list[str]) -> alt.Scale:
 
 
 def as_file(chart: Any, path: Path) -> None:
-    """Write a chart as SVG or PNG, by the ending of `path`."""
+    """Save a chart as SVG or PNG, depending on the suffix of `path`."""
     chart.properties(width=720).save(str(path), scale_factor=2)

@@ -1,4 +1,4 @@
-"""One self-contained HTML file: works from disk, offline, and prints."""
+"""The page of an exam: one self-contained HTML file that works offline and can be printed."""
 
 import json
 from pathlib import Path
@@ -30,29 +30,29 @@ from eyas.report.verdict import Answers, helped, mark_front, sentence, summaries
 
 PAGE = "report/index.html"
 TEMPLATES = Path(__file__).parent / "templates"
-# Candidates whose losses and curves are on the page; the others have their row and their point.
+# Number of candidates with details and curves on the page; the others have a table row and a point in the chart.
 MOST_DETAILS = 60
-# How scores are called.
+# Names of metrics on the page.
 METRICS = {"span_f1": "span F1", "micro_f1": "micro F1", "pearson": "Pearson correlation"}
 
 
 def write_page(folder: str | Path, requirements: Requirements | None = None) -> Path:
-    """Draw `report/index.html` of an exam from its results.
+    """Draw `report/index.html` from the results of an exam.
 
     Args:
-        requirements: what the student to ship must keep to; by default 97 % of the teacher's score.
+        requirements: requirements on the student to ship; by default 97 % of the teacher's score.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
-        DataError: no results there, or every trial failed.
+        DataError: there are no results, or every trial failed.
     """
     folder, requirements = Path(folder).absolute(), requirements or Requirements()
     trials = load_exam(folder)
     table = candidates(trials)
     if table.empty:
-        raise DataError(f"Every trial of {folder} failed; the first: {trials['error'].iloc[0]}")
+        raise DataError(f"Every trial of {folder} failed. The first error: {trials['error'].iloc[0]}")
     table["front"], table["winner"] = mark_front(table), False
     found = {name: winner(rows, requirements) for name, rows in table.groupby("dataset")}
     table.loc[[index for index, _ in found.values() if index is not None], "winner"] = True
@@ -109,7 +109,7 @@ def _dataset(folder: Path, table: pd.DataFrame, requirements: Requirements, best
         rows.append(cells)
     metric = str(table["metric"].iloc[0])
     named = METRICS.get(metric, metric)
-    verdict = "No student sat this exam." if best is None else sentence(dict(table.loc[best]), good, requirements)
+    verdict = "No student finished this exam." if best is None else sentence(dict(table.loc[best]), good, requirements)
     split = {"test": "the test split", "validation": "the validation split, which also chose the checkpoints"}
     return {
         "name": str(table["dataset"].iloc[0]),
@@ -127,7 +127,7 @@ def _split(folder: Path, table: pd.DataFrame) -> str:
 
 
 def _details(folder: Path, table: pd.DataFrame) -> dict[str, Any]:
-    """{id of a candidate: what it lost}, of its first seed; the front and the most accurate first."""
+    """{candidate id: what its first seed lost}, for the front and the most accurate candidates."""
     ranked = table[table["kind"] != "teacher"].sort_values(["winner", "front", "score"], ascending=False)
     most = -(-MOST_DETAILS // table["dataset"].nunique())
     keys = [row[0] for row in ranked.groupby("dataset").head(most)["keys"]]
@@ -136,16 +136,16 @@ def _details(folder: Path, table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _curves(folder: Path, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """{id of a student: how it learned}, the most accurate first."""
+    """{student id: its training curves}, the most accurate first."""
     students = table[table["kind"] == "student"].sort_values("score", ascending=False)[:MOST_DETAILS]
     found = {keys[0]: training_curves(folder, keys) for keys in students["keys"]}
     return {key: curves for key, curves in found.items() if len(curves)}
 
 
 def _scores(table: pd.DataFrame, curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Validation scores of these students, as `learning_curves` takes them."""
+    """Validation scores of these students, in the format of `learning_curves`."""
     scores = []
-    for row in table.to_dict("records"):  # trials that differ in a name alone share a key
+    for row in table.to_dict("records"):  # trials that differ only in a name share a key
         if row["keys"][0] in curves:
             named = {name: row[name] for name in ("dataset", "title", "model", "recipe")}
             rows = curves[row["keys"][0]]
@@ -171,5 +171,5 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 
 def _script_json(content: Any) -> str:
-    """JSON that can stand inside a script element."""
+    """JSON that is safe inside a script element."""
     return json.dumps(content, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")

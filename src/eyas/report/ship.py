@@ -1,4 +1,4 @@
-"""A student of an exam, copied to where it is needed."""
+"""Ship a student of an exam: copy its exported model and the exam's figures."""
 
 import json
 import shutil
@@ -15,15 +15,15 @@ from eyas.report.verdict import mark_front
 from eyas.runtime.manifest import CARD, EXAM, renamed_card
 
 CHART, SHIPPED_PLAN = "exam.svg", "exam-plan.yaml"
-# What the exam found, for the server's page.
+# Figures of the exam that the server's page shows.
 VERDICT = ("metric", "score", "retention", "agreement", "latency_ms", "times_faster", "seeds")
 
 
 def ship(folder: str | Path, found: dict[str, Any], out: str | Path, overwrite: bool = False) -> Path:
-    """Copy what `find_best` found to `out`, with its figures and the exam's chart in the model card.
+    """Copy the student found by `find_best` to `out`, with its figures and the exam's chart on the model card.
 
     Raises:
-        OutputError: `out` holds something else.
+        OutputError: `out` has other content.
     """
     source = Path(folder) / "trials" / found["key"] / SHIPPED
     output = OutputFolder(out, {"command": "best", "key": found["key"]}, overwrite, resumable=False)
@@ -48,7 +48,7 @@ def _of_dataset(folder: str | Path, name: str) -> pd.DataFrame:
 
 
 def _without_folders(value: Any) -> Any:
-    """A plan with the last parts of its paths: where they lie here is nobody's business elsewhere."""
+    """The plan with each path reduced to its last part, so that it reveals no local folders."""
     if isinstance(value, dict):
         return {key: _without_folders(part) for key, part in value.items()}
     if isinstance(value, list):
@@ -63,12 +63,12 @@ def _figures(found: dict[str, Any]) -> str:
         ): f"{found['score']:.1%}, mean of {found['seeds']} seeds; this one is seed {found['seed']}",
         "share of the teacher's score": f"{found['retention']:.1%}",
         "agreement with the teacher": f"{found['agreement']:.1%}",
-        "latency of one text": f"{found['latency_ms']:.3f} ms, tokenization counted in",
+        "latency of one text": f"{found['latency_ms']:.3f} ms, tokenization included",
         "speed": f"{found['times_faster']:,.1f} times the teacher in fp32",
     }
     rows = "".join(f"| {name} | {value} |\n" for name, value in figures.items())
     return (
         "\n## Exam\n\nChosen by validation scores among the students of an exam.\n\n| | |\n|---|---|\n"
         f"{rows}\n![score against latency of all candidates]({CHART})\n\n"
-        f"To hold it again: `eyas exam {SHIPPED_PLAN} --out exam`, with its data and teacher beside the plan.\n"
+        f"To repeat the exam: `eyas exam {SHIPPED_PLAN} --out exam`, with its data and teacher beside the plan.\n"
     )

@@ -1,4 +1,4 @@
-"""How the students learned: the loss, its terms and the validation score, from the history that each trial keeps."""
+"""Training curves of the loss, its terms and the validation score, from the history of each trial."""
 
 import json
 from math import isfinite, nan
@@ -11,19 +11,19 @@ from eyas.exam.results import STUDENT
 
 HISTORY = "training_history.jsonl"
 SCORE, LOSS = "validation score", "loss"
-# Points of a curve and stage; what is logged more often is averaged.
+# Most points per curve and stage; longer histories are averaged.
 MOST_POINTS = 60
 
 
 def training_curves(folder: Path, keys: list[str]) -> pd.DataFrame:
-    """The curves of one candidate, means over its seeds.
+    """The training curves of one candidate, averaged over its seeds.
 
     Args:
-        keys: its trials.
+        keys: keys of its trials.
 
     Returns:
-        Columns stage, name (`SCORE`, `LOSS` or a term's), step, value; steps count on through the stages of a recipe.
-        A loss of one term is named after it. Empty where no trial has a history.
+        Columns stage, name (`SCORE`, `LOSS` or a term's), step, value. Steps continue across the stages of a recipe.
+        A loss with a single term has the name of that term. Empty if no trial has a history.
     """
     found = pd.DataFrame([row for key in keys for row in _history(folder / "trials" / key / STUDENT / HISTORY)])
     if found.empty:
@@ -39,7 +39,7 @@ def training_curves(folder: Path, keys: list[str]) -> pd.DataFrame:
 
 
 def compact(curves: pd.DataFrame) -> list[dict[str, Any]]:
-    """For the page: {name, stage, points: [[step, value]]}; the score first, over all stages (stage None)."""
+    """Curves for the page: {name, stage, points: [[step, value]]}; the score first, over all stages (stage None)."""
     several = curves["stage"].nunique() > 1
     stages = curves["stage"].where((curves["name"] != SCORE) & several, -1)
     rows = []
@@ -50,7 +50,7 @@ def compact(curves: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _history(path: Path) -> list[dict[str, Any]]:
-    """One row a finite number: stage, step, name, value."""
+    """One row (stage, step, name, value) per finite number."""
     lines = path.read_text().splitlines() if path.is_file() else []
     rows = []
     for entry in map(json.loads, lines):

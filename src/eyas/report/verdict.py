@@ -1,4 +1,4 @@
-"""What the exam says: which candidates are on the front, which one to ship, what distillation brought."""
+"""Conclusions of an exam: the front, the student to ship, and the gains from distillation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ import pandas as pd
 from eyas.exam.bootstrap import Comparison, compare
 from eyas.exam.results import TWIN, Requirements, predictions
 
-# The columns that say which student of which data set it is, however it learned.
+# The columns that identify a student of a data set, whatever its recipe.
 STUDENT = ["dataset", "model", "precision", "embeddings"]
 
 
@@ -26,7 +26,7 @@ def mark_front(table: pd.DataFrame) -> pd.Series:
 
 
 def sentence(row: dict[str, Any], good: bool, requirements: Requirements) -> str:
-    """The verdict in words."""
+    """The verdict as a sentence."""
     if not np.isfinite(row["times_faster"]) or not np.isfinite(row["retention"]):
         return f"{row['title']} is not measured beside its teacher yet: run the exam again."
     digits = 0 if row["times_faster"] >= 10 else 1
@@ -38,10 +38,10 @@ def sentence(row: dict[str, Any], good: bool, requirements: Requirements) -> str
 
 
 class Answers:
-    """What each candidate's seeds got of each text.
+    """The score of each text for every seed of a candidate, read on demand.
 
     Args:
-        folder: of the exam.
+        folder: the exam's folder.
         table: candidates of one data set.
     """
 
@@ -61,13 +61,13 @@ class Answers:
 
 @dataclass(frozen=True)
 class Helped:
-    """A student, what it was trained on, and what the texts beside the training texts brought it.
+    """A student, its transfer set, and the gain from the texts beyond the training texts.
 
     Args:
         dataset: the data set with the transfer set.
-        transfer: what is in it beside the training texts.
-        texts, steps: that the student was trained on, and for; NaN where an earlier version did not note it.
-        gain: over the same student on the training texts alone; None for that one.
+        transfer: the texts beyond the training texts.
+        texts, steps: number of training texts and steps; NaN if an earlier version did not record them.
+        gain: gain over the same student on the training texts alone; None for that student.
     """
 
     dataset: str
@@ -80,8 +80,9 @@ class Helped:
 
 
 def helped(folder: Path, table: pd.DataFrame) -> list[Helped]:
-    """What each transfer set brought, where an exam has the same data and teacher with and without it: each student on
-    the training texts alone, and then with more.
+    """The gain from each transfer set, if the exam has the same data and teacher with and without it.
+
+    Each student is listed first on the training texts alone, then with more texts.
 
     Args:
         table: candidates of all data sets.
@@ -106,8 +107,8 @@ class Gain(Comparison):
     """A comparison of recipes.
 
     Args:
-        certain: whether the difference is beyond its interval and beyond the spread over the seeds of both; of a single
-            seed nobody knows.
+        certain: whether the difference is beyond its interval and beyond the spread over the seeds of both; False for a
+            single seed.
     """
 
     certain: bool
@@ -115,12 +116,12 @@ class Gain(Comparison):
 
 @dataclass(frozen=True)
 class Taught:
-    """A student and a recipe, and what the recipe brings on each data set against another.
+    """A student and a recipe, and its gain over another recipe on each data set.
 
     Args:
-        against: the recipe without options for one with them, else the student's first; empty for that one itself.
+        against: the other recipe: itself without options, or the student's first; empty for the first.
         scores: by data set.
-        gains: by data set, where the other one is there too.
+        gains: by data set, if the other recipe has a score there too.
     """
 
     student: str
@@ -131,19 +132,19 @@ class Taught:
 
     @property
     def mean(self) -> float | None:
-        """Over the data sets, of the gains, or of the scores of what the others are compared with."""
+        """Mean over the data sets: of the gains, or of the scores for the first recipe."""
         found = [gain.difference for gain in self.gains.values()] if self.against else list(self.scores.values())
         return float(np.mean(found)) if found else None
 
     def certain(self, sign: int) -> int:
-        """On how many data sets it is better (1) or worse (-1) for certain."""
+        """The number of data sets on which it is certainly better (1) or worse (-1)."""
         return sum(gain.certain and gain.difference * sign > 0 for gain in self.gains.values())
 
 
 def taught(folder: Path, table: pd.DataFrame) -> list[Taught]:
-    """What each recipe brings, where a student sat the exam with several.
+    """The gain of each recipe, for students with several.
 
-    A recipe stands against the student's first with a teacher, one with options against itself without.
+    A recipe is compared with the student's first that uses a teacher; with options, with itself without them.
 
     Args:
         table: candidates of all data sets.
@@ -175,7 +176,7 @@ def taught(folder: Path, table: pd.DataFrame) -> list[Taught]:
 
 
 def summaries(rows: list[Taught]) -> list[str]:
-    """For each student which recipe scores highest, and which differ for certain from what they are compared with."""
+    """For each student: the recipe that scores highest, and the recipes that differ with certainty."""
     found = []
     for student in dict.fromkeys(row.student for row in rows):
         own = [row for row in rows if row.student == student]
@@ -187,7 +188,7 @@ def summaries(rows: list[Taught]) -> list[str]:
 
 
 def _certain(rows: list[Taught], sign: int) -> list[str]:
-    """The recipes that are better (1) or worse (-1) for certain; with several data sets, on how many of them."""
+    """The recipes that are certainly better (1) or worse (-1); with several data sets, on how many of them."""
     counts = [(row, row.certain(sign)) for row in rows]
     return [
         f"{row.recipe} than {row.against}" + (f" ({count} of {len(row.gains)})" if len(row.gains) > 1 else "")
@@ -197,7 +198,7 @@ def _certain(rows: list[Taught], sign: int) -> list[str]:
 
 
 def twins(table: pd.DataFrame) -> dict[Any, Any]:
-    """{index of a distilled student: index of the same one that learned from the labels alone}."""
+    """{index of a distilled student: index of its twin, trained on the labels alone}."""
     students = table[table["kind"] == "student"]
     found = {tuple(row[c] for c in STUDENT): i for i, row in students[students["recipe"] == TWIN].iterrows()}
     distilled = students[students["recipe"] != TWIN]

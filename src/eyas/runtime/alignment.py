@@ -1,4 +1,4 @@
-"""Words <-> sub-tokens. The unit of tagging is the word: it is read at its first sub-token, by teacher and student."""
+"""Words <-> subwords. The unit of tagging is the word: teacher and student read it at its first subword."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -12,20 +12,20 @@ from tokenizers import Tokenizer
 from eyas.errors import DataError
 from eyas.text import SEPARATOR, word_places
 
-# A window leaves this share of its length to the one before, so that no word is read at an edge.
+# Neighboring windows overlap by this share of their length, so that no word is read at an edge.
 OVERLAP = 0.25
-# Words remembered at most: about 20 MB.
+# Maximum number of cached words: about 20 MB.
 REMEMBERED = 100_000
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """A sentence as sub-tokens, without special tokens.
+    """A sentence as subwords, without special tokens.
 
     Args:
         ids: token ids.
-        words: [tokens] the word each belongs to.
-        first: [words] the first token of each.
+        words: [tokens] the word of each token.
+        first: [words] the first token of each word.
     """
 
     ids: np.ndarray
@@ -39,9 +39,9 @@ class Window:
 
     Args:
         ids: token ids, special tokens included.
-        sentence: which one.
-        words: the words that are read here.
-        positions: the token at which each is read.
+        sentence: index of the sentence.
+        words: the words read in this window.
+        positions: the token at which each word is read.
     """
 
     ids: list[int]
@@ -51,11 +51,11 @@ class Window:
 
 
 class WordEncoder:
-    """Splits words into the pieces of a tokenizer, and remembers them; every word gets at least one.
+    """Splits words into subwords, and caches them; every word gets at least one.
 
     Args:
         tokenizer: a `tokenizers.Tokenizer`.
-        unknown: the token for words that the tokenizer turns into nothing.
+        unknown: the token for words for which the tokenizer returns no token.
     """
 
     def __init__(self, tokenizer: Tokenizer, unknown: str) -> None:
@@ -72,7 +72,7 @@ class WordEncoder:
         self._known: dict[str, tuple[int, ...]] = {}
 
     def pieces(self, sentences: Sequence[Sequence[str]]) -> list[Pieces]:
-        """Sub-tokens of each sentence; raises DataError for a text where a list of words is expected."""
+        """Subwords of each sentence; raises DataError if a sentence is a string, not a list of words."""
         for number, words in enumerate(sentences):
             if isinstance(words, str):
                 raise DataError(f"Text {number} is a string ({words!r:.60}), expected a list of words.")
@@ -80,8 +80,8 @@ class WordEncoder:
         return [_joined([known[word] for word in words]) for words in sentences]
 
     def split(self, text: str) -> list[tuple[int, int]]:
-        """The words of a text that nobody has split: (start, end) in characters."""
-        if not self._splits_signs:  # a sign would stay with the word before it
+        """Split a raw text into words: (start, end) in characters."""
+        if not self._splits_signs:  # punctuation would stay with the word before it
             return word_places(text)
         encoding = self.tokenizer.encode(text, add_special_tokens=False)
         words: dict[int, tuple[int, int]] = {}
@@ -95,7 +95,7 @@ class WordEncoder:
         ]
 
     def _with(self, words: set[str]) -> dict[str, tuple[int, ...]]:
-        """What is remembered, with the sub-tokens of `words`; when it is full, it starts anew."""
+        """The cache, with the subwords of `words` added. A full cache is cleared first."""
         if len(self._known) > REMEMBERED:
             self._known = {}
         known = self._known
@@ -104,15 +104,15 @@ class WordEncoder:
         encodings = self.tokenizer.encode_batch_fast(rows, is_pretokenized=True, add_special_tokens=False)
         for word, encoding in zip(new, encodings, strict=True):
             known[word] = tuple(encoding.ids) or self.unknown
-        if SEPARATOR in words:  # one token, also where a space would be another before it
+        if SEPARATOR in words:  # one token, even if a space before it would be another
             separator = self.tokenizer.token_to_id(SEPARATOR)
             known[SEPARATOR] = (tuple(self.after[-1:]) or self.unknown) if separator is None else (separator,)
         return known
 
     def windows(self, sentences: Sequence[Sequence[str]], max_length: int) -> Iterator[Window]:
-        """Parts of at most `max_length` tokens; neighbors overlap, and a word is read far from the edges.
+        """Windows of at most `max_length` tokens. Neighbors overlap, and a word is read far from the edges.
 
-        A question stands before every part, where it leaves half of the room.
+        Every window starts with the question, unless it fills more than half of a window.
         """
         for number, (words, pieces) in enumerate(zip(sentences, self.pieces(sentences), strict=True)):
             asked = int(pieces.first[words.index(SEPARATOR)]) + 1 if SEPARATOR in words else 0
@@ -126,7 +126,7 @@ class WordEncoder:
         starts = range(0, max(length - overlap, 1), room - overlap)
         for start in starts:
             end = start + room
-            left = start + overlap // 2 if start else -asked  # the first part reads the question too
+            left = start + overlap // 2 if start else -asked  # the first window reads the question too
             right = end - (overlap - overlap // 2) if start != starts[-1] else length
             words = np.flatnonzero((pieces.first - asked >= left) & (pieces.first - asked < right))
             if len(words):
@@ -135,7 +135,7 @@ class WordEncoder:
 
 
 def splitting_steps(state: dict[str, Any]) -> list[dict[str, Any]]:
-    """The steps of a tokenizer's pre-tokenizer, out of what its tokenizer.json holds."""
+    """The steps of a pre-tokenizer, from the content of tokenizer.json."""
     splitter = state.get("pre_tokenizer") or {}
     steps: list[dict[str, Any]] = splitter.get("pretokenizers", [splitter])
     return steps
@@ -156,14 +156,14 @@ def _joined(words: list[tuple[int, ...]]) -> Pieces:
 
 
 def special_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Special tokens before and behind a text."""
+    """The special tokens before and after a text."""
     whole, inner = tokenizer.encode("a").ids, tokenizer.encode("a", add_special_tokens=False).ids
     start = next((i for i in range(len(whole)) if whole[i : i + len(inner)] == inner), 0)
     return whole[:start], whole[start + len(inner) :]
 
 
 def continuing(tokenizer: Tokenizer) -> np.ndarray:
-    """[vocabulary] bool: tokens that go on with a word, and never start one; none where no mark tells them."""
+    """[vocabulary] bool: tokens that continue a word and never start one; all False if the tokenizer marks neither."""
     state = json.loads(tokenizer.to_str())
     kind, model = state["model"]["type"], state["model"]
     special = {token["content"] for token in state["added_tokens"]}
@@ -172,7 +172,7 @@ def continuing(tokenizer: Tokenizer) -> np.ndarray:
         marked = {name for name in vocabulary if name.startswith(model["continuing_subword_prefix"])}
     elif kind in ("BPE", "Unigram"):
         starts = {name for name in vocabulary if name.startswith(("\u0120", "\u2581"))}
-        # Where the ends of words are marked instead, a piece does not tell whether it starts one.
+        # If the ends of words are marked instead, a subword does not show whether it starts a word.
         marked = vocabulary.keys() - starts if starts else set()
     else:
         marked = set()

@@ -1,4 +1,4 @@
-"""What a model's logits say, in words: the same from torch, from ONNX, on the command line."""
+"""Answers from logits: labels, scores, tags and spans. Shared by torch, ONNX and the command line."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ Answer = dict[str, Any]
 
 
 def answer(task: Task, logits: np.ndarray) -> Answer:
-    """The answer for one text; for tagging of one word alone (see `answer_words`).
+    """The answer for one text; for tagging, for one word (see `answer_words`).
 
     Args:
         logits: [outputs].
@@ -54,7 +54,7 @@ ANSWERS: dict[Kind, Callable[[Task, np.ndarray, np.ndarray], Answer]] = {
     "vectors": lambda task, logits, _: {"vector": [float(value) for value in logits]},
 }
 
-# Answers of texts -> the names or numbers alone.
+# Answers for texts -> predictions without scores.
 PREDICTIONS: dict[Kind, Callable[[list[Answer]], Any]] = {
     "classification": lambda answers: np.array([found["label"] for found in answers], dtype=str),
     "tagging": lambda answers: [found["tags"] for found in answers],
@@ -70,10 +70,10 @@ def answer_words(task: Task, logits: np.ndarray, words: Sequence[str], places: S
 
     Args:
         logits: [words, tags].
-        places: where each word starts and ends.
+        places: start and end of each word.
 
     Returns:
-        tokens, tags, scores (probabilities), one a word, and spans: entity_group, score (mean), word, start, end.
+        tokens, tags, scores (probabilities), one per word, and spans: entity_group, score (mean), word, start, end.
     """
     chances = task.probabilities(logits)
     best = chances.argmax(1)

@@ -1,4 +1,4 @@
-"""What a sequence of tags scores, in numpy: as `eyas.models.crf` has it, for one sentence."""
+"""Scores of tag sequences in numpy, as in `eyas.models.crf`, for one sentence."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What an exported folder says about itself, and the proof that it still is what was exported."""
+"""The manifest of an exported folder: its metadata, checksums and self-test."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from eyas.kinds import MEANINGS, Kind
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
-# What an exam found about it, where it was chosen by one.
+# The results of an exam, if one selected the model.
 EXAM = "exam.json"
 CARD = "README.md"
 FORMAT_VERSION = 3
@@ -23,18 +23,18 @@ class Manifest:
     """`manifest.json` of an exported folder.
 
     Args:
-        task: what it does, one of `eyas.kinds.KINDS`.
+        task: the model's task, one of `eyas.kinds.KINDS`.
         labels: names in the order of the logits.
-        data_labels: the names in the data the model was trained on, in the same order.
+        data_labels: names in the training data, in the same order.
         precision: "fp32" or "int8".
-        max_length: tokens of a text that the model reads.
+        max_length: maximum number of tokens per text.
         vocab_size: rows of its embedding table.
         pair: whether it takes two texts.
-        unknown: the token for words that are not known.
-        tokie: where tokie was found to read texts as `tokenizers` does, what `eyas.runtime.tokens.find_alike` says.
-        crf: scores of the first tag, the last, and of each after each (taggers that have them).
-        self_test: texts with the probabilities they must give, within `tolerance`.
-        openvino: checksum of each file in the folder of that name, where there is one.
+        unknown: the token for unknown words.
+        tokie: the result of `eyas.runtime.tokens.find_alike`; None if tokie is not used.
+        crf: scores of the first tag, the last tag and each transition, for taggers with a CRF.
+        self_test: texts with their expected probabilities, within `tolerance`.
+        openvino: checksum of each file in the folder `openvino`, if there is one.
         sha256: checksum of each other file.
     """
 
@@ -57,7 +57,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """Read and check against the files beside it.
+        """Read the manifest, and check the files of its folder against it.
 
         Raises:
             ExportError: no manifest, another format version, a missing, changed or linked file.
@@ -95,14 +95,14 @@ class Manifest:
         return manifest
 
     def write(self, folder: Path) -> None:
-        """Write with the checksums of the files in `folder` as they are now."""
+        """Write the manifest, with the current checksums of the files in `folder`."""
         names = [MODEL, TOKENIZER]
         self.sha256 = {name: checksum(folder, name) for name in names}
         (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
 
 def renamed_card(card: str, old: str, new: str) -> str:
-    """The model card of a folder that was called `old`, for one called `new`."""
+    """The model card of the folder `old`, for a folder renamed to `new`."""
     for form in ("# {}\n", '"{}"', "--model {} ", "--out {}\n", "--out {} "):
         card = card.replace(form.format(old), form.format(new))
     return card

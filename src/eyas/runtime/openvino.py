@@ -1,4 +1,4 @@
-"""An exported model on OpenVINO: the same tokens and answers as `Predictor`, another engine below."""
+"""Run an exported model on OpenVINO: the tokens and answers of `Predictor`, with another engine."""
 
 import sys
 import threading
@@ -15,7 +15,7 @@ OPENVINO, GRAPH, WEIGHTS = "openvino", "model.xml", "model.bin"
 
 
 def load_openvino() -> Any:
-    """The package, without its telemetry; raises ExportError where it is not installed."""
+    """The package, without its telemetry; raises ExportError if it is not installed."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
@@ -27,11 +27,11 @@ def load_openvino() -> Any:
 class OpenVINOPredictor(Predictor):
     """Runs the folder `openvino` that `eyas export --openvino` wrote into an exported folder.
 
-    Its weights are float16, so it is held against the original model at export and not against scores at load.
+    Its weights are float16, so it is compared with the original at export, and has no self-test at load.
 
     Args:
         folder: the exported folder.
-        threads: threads of one prediction.
+        threads: threads per prediction.
 
     Raises:
         ExportError: the folder was not exported for OpenVINO or is damaged, or openvino is not installed.
@@ -48,13 +48,13 @@ class OpenVINOPredictor(Predictor):
             if checksum(place, name) != expected:
                 raise ExportError(f"{place / name} is not the file that was exported (checksum). Export it again.")
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-        options["INFERENCE_PRECISION_HINT"] = "f32"  # else bfloat16 where the processor has it, two digits fewer
+        options["INFERENCE_PRECISION_HINT"] = "f32"  # bfloat16, used on some processors, has two digits fewer
         compiled = openvino.Core().compile_model(place / GRAPH, "CPU", options)
         own = threading.local()  # a request answers one thread at a time
 
         def run(feed: dict[str, np.ndarray]) -> np.ndarray:
             if not hasattr(own, "request"):
                 own.request = compiled.create_infer_request()
-            return np.array(own.request.infer(feed)[0])  # the request's own array changes with the next text
+            return np.array(own.request.infer(feed)[0])  # a copy: the request reuses its array
 
         return run, [node.any_name for node in compiled.inputs]

@@ -1,4 +1,4 @@
-"""Answers from logits: what a torch model and an exported one have in common."""
+"""Prediction methods shared by torch models and exported models."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -17,8 +17,8 @@ Text = str | tuple[str, str] | list[str]
 class PredictMixin:
     """Makes a model callable, with `predict` and `predict_proba` as in scikit-learn.
 
-    The model has a `task`, `logits(texts, pairs)`, for tagging `words`, and says whether it reads pairs; a `pair` of
-    None goes by the first text.
+    The model has a `task`, `logits(texts, pairs)`, `words` for tagging, and `pair`: whether it reads pairs. If `pair`
+    is None, the first text decides.
     """
 
     task: Task
@@ -35,30 +35,29 @@ class PredictMixin:
         """Predict a list of texts.
 
         Args:
-            texts: strings; for a model of pairs, pairs of strings; for a tagger strings or lists of words. A flat
-                list is a batch, never a pair.
+            texts: strings; for a model of pairs, pairs of strings; for a tagger, strings or lists of words. A flat list
+                is a batch, never a pair.
 
         Returns:
-            For each text what `eyas.runtime.answers` has for the task: for classification {"label": str,
-            "score": float}, the score its probability. A tagger's places are characters of a string, or words of a
-            list.
+            One answer per text, as in `eyas.runtime.answers`. For classification {"label": str, "score": float}, where
+            the score is a probability. A tagger's offsets count characters of a string, or words of a list.
 
         Raises:
-            DataError: something else than text; names its index.
+            DataError: an input is not text; the message has its index.
         """
         if self.task.is_tagging:
             return [self.tag(text) for text in _rows(texts)]
         return [answer(self.task, row) for row in self._logits(texts)]
 
     def predict(self, texts: Iterable[Text]) -> Any:
-        """The answers alone, by name.
+        """Predictions without scores.
 
         Args:
             texts: as for a call.
 
         Returns:
             classification: [texts] array of labels; regression: [texts] array of numbers; vectors: [texts, size]
-            array; multi-label, tagging: for each text a list, of its labels or tags; aspects: for each text
+            array; multi-label, tagging: for each text a list of labels or tags; aspects: for each text
             {aspect: label}.
         """
         return PREDICTIONS[self.task.kind](self(texts))
@@ -66,16 +65,18 @@ class PredictMixin:
     def predict_proba(self, texts: Iterable[Text]) -> np.ndarray:
         """[texts, labels] float32 probabilities, columns as in `label_names`.
 
-        They sum to 1 over the labels of a classification and over those of each aspect.
+        They sum to 1 over all labels in classification, and over the labels of each aspect.
 
         Args:
             texts: as for a call.
 
         Raises:
-            DataError: the model is a tagger, or gives numbers, not choices.
+            DataError: the model is a tagger, or predicts numbers.
         """
         if self.task.is_tagging:
-            raise DataError("This model tags words, and predict_proba is of whole texts. Call it: words have scores.")
+            raise DataError(
+                "predict_proba is for whole texts, but this model tags words. Call the model for the words' scores."
+            )
         if not self.task.decides:
             raise DataError(f"This model does {self.task.describe()}: it has no probabilities. Use predict.")
         return self.task.probabilities(self._logits(texts))
@@ -84,10 +85,10 @@ class PredictMixin:
         """Tags and spans of one sentence.
 
         Args:
-            text: a string (places are then characters) or a list of words (places are words).
+            text: a string (offsets count characters) or a list of words (offsets count words).
 
         Raises:
-            DataError: the model is no tagger.
+            DataError: the model is not a tagger.
         """
         if not self.task.is_tagging:
             raise DataError(f"This model does {self.task.describe()}, not tagging.")
@@ -101,7 +102,7 @@ class PredictMixin:
         return answer_words(self.task, self.logits([words]), words, places)
 
     def _logits(self, texts: Iterable[Any]) -> np.ndarray:
-        """Of whole texts, or of pairs of them."""
+        """Logits of texts, or of pairs of texts."""
         rows = _rows(texts)
         if not (self.pair or (self.pair is None and rows and not isinstance(rows[0], str))):
             return self.logits(rows)

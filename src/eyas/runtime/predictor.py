@@ -1,4 +1,4 @@
-"""An exported model as a function: text in, label out, with onnxruntime, tokenizers, tokie and numpy alone."""
+"""Run an exported model with onnxruntime, tokenizers, tokie and numpy alone."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -18,26 +18,26 @@ from eyas.runtime.tokens import TextEncoder
 from eyas.tasks import Task
 from eyas.text import clean_texts, wrong_shape
 
-# The graph's inputs, and what a tokenizer's encoding calls them.
+# The graph's inputs, and their names in a tokenizer's encoding.
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 
-# {input: [texts, tokens] int64} -> logits [texts, labels], of a tagger [texts, tokens, tags].
+# {input: [texts, tokens] int64} -> logits [texts, labels], for a tagger [texts, tokens, tags].
 Run = Callable[[dict[str, np.ndarray]], np.ndarray]
 
 
 class Predictor(PredictMixin):
     """Runs a folder that `eyas export` wrote.
 
-    Texts go through the model one at a time, so the answer for a text never depends on its neighbors, not even
-    in int8; batching brings small students nothing on a CPU.
+    Texts run through the model one at a time, so an answer never depends on the other texts, not even in int8.
+    Batching does not speed up small students on a CPU.
 
     Args:
         folder: the exported folder.
-        threads: threads of one prediction. More than 1 slows small students down; run more processes instead.
-        self_test: whether to check at load that this machine gives the scores the exporting machine gave.
+        threads: threads per prediction. More than 1 slows small students down; run more processes instead.
+        self_test: whether to check at load that this machine reproduces the scores of the exporting machine.
 
     Raises:
-        ExportError: the folder is damaged, or gives other scores on this machine.
+        ExportError: the folder is damaged, or its scores differ on this machine.
     """
 
     def __init__(self, folder: str | Path, threads: int = 1, self_test: bool = True) -> None:
@@ -82,7 +82,7 @@ class Predictor(PredictMixin):
         return WordEncoder(self._tokenizer, self.manifest.unknown)
 
     def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
-        """[texts, labels] float32; of a tagger's lists of words [words, tags].
+        """Logits, [texts, labels] float32; for a tagger's lists of words [words, tags].
 
         Raises:
             DataError: pairs where single texts are expected, or the reverse.
@@ -102,7 +102,9 @@ class Predictor(PredictMixin):
     def _finite(self, logits: np.ndarray) -> np.ndarray:
         if not np.isfinite(logits).all():
             row = int(np.flatnonzero(~np.isfinite(logits).all(1))[0])
-            raise ExportError(f"{self.folder} gave a score that is not finite for text {row}: its weights are damaged.")
+            raise ExportError(
+                f"{self.folder} returned a score that is not finite for text {row}: its weights are damaged."
+            )
         return logits
 
     def _tag(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
@@ -128,7 +130,7 @@ class Predictor(PredictMixin):
         return {name: np.array([getattr(encoding, FIELDS[name])], dtype=np.int64) for name in self._inputs}
 
     def _feed_ids(self, ids: list[int]) -> dict[str, np.ndarray]:
-        """The same for the ids of one text."""
+        """The model's inputs for the token ids of one text."""
         row = np.array([ids], dtype=np.int64)
         if self._inputs == ["input_ids"]:
             return {"input_ids": row}
@@ -144,7 +146,7 @@ class Predictor(PredictMixin):
             difference = float(np.abs(found - expected).max())
             if difference > self.manifest.tolerance:
                 raise ExportError(
-                    f"{self.folder} gives other scores on this machine than where it was exported (they differ by "
-                    f"{difference:.3f}, allowed is {self.manifest.tolerance}). int8 arithmetic differs between "
-                    "processors: export on this kind of machine, or without --int8."
+                    f"The scores of {self.folder} differ by {difference:.3f} from those at export (allowed: "
+                    f"{self.manifest.tolerance}). int8 arithmetic differs between processors: export on this kind of "
+                    "machine, or without --int8."
                 )

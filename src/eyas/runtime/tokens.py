@@ -1,4 +1,4 @@
-"""Token ids of one text: by tokie, several times as fast as `tokenizers`, where the two were found to read alike.
+"""Token ids of one text. tokie, several times as fast as `tokenizers`, is used for texts on which the two agree.
 
 For a student that answers in 20 microseconds, the tokenizer is most of the cost.
 """
@@ -14,8 +14,8 @@ from tokenizers import Tokenizer, models
 from eyas.runtime.alignment import special_ids
 from eyas.text import clean_texts
 
-# Texts that both read alike, the widest first: scripts, then signs, then emoji. Outside are signs that the Unicode
-# tables of `tokenizers` lack. From 10,000 bytes on, tokie cuts a text, and starts threads.
+# Texts on which both agree, the widest set first: scripts, then symbols, then emoji. Characters that the Unicode tables
+# of `tokenizers` lack are left out. From 10,000 bytes on, tokie splits a text and starts threads.
 READ_ALIKE = {
     "common": re.compile(
         "[\t\n\r -~\xa0-\u0377\u0384-\u038a\u038c\u038e-\u03a1\u03a3-\u052f\u05d0-\u05ea\u0600-\u061c\u061e-\u06ff"
@@ -25,7 +25,7 @@ READ_ALIKE = {
     ),
     "ascii": re.compile("[\t\n\r -~]{,9999}"),
 }
-# What tokenizers differ on, a text a line.
+# Texts on which tokenizers differ, one per line.
 ODD_TEXTS = """
 don't U.S.A. 3.14 a_b $5 (50%) ... HELLO hello I'm 's
 !"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~ ##ing [unk] [CLS
@@ -37,12 +37,12 @@ café cafe\u0301 naïve Ångström straße İstanbul ı ǅ ﬁn Tiếng Việt �
 
 
 class TextEncoder:
-    """Turns a text into token ids, special tokens included; as `find_alike` found that it can.
+    """Turns a text into token ids, special tokens included. Its arguments come from `find_alike`.
 
     Args:
         path: tokenizer.json.
-        max_length: tokens kept.
-        texts: those that tokie reads, a key of `READ_ALIKE`; `tokenizers` reads the others.
+        max_length: maximum number of tokens.
+        texts: key of `READ_ALIKE`: the texts for tokie; `tokenizers` reads the others.
         before, after: ids of the special tokens around a text.
     """
 
@@ -50,7 +50,7 @@ class TextEncoder:
         self.max_length, self.before, self.after = max_length, before, after
         self._is_alike = READ_ALIKE[texts].fullmatch
         self._tokie = _read(path)
-        self._file = path.read_bytes()  # now: a server's folder may change
+        self._file = path.read_bytes()  # read now, because a server's folder may change
 
     def __call__(self, text: str) -> list[int]:
         if self._tokie is None or not self._is_alike(text):
@@ -69,9 +69,9 @@ class TextEncoder:
 
 
 def find_alike(path: Path, max_length: int, texts: Iterable[str] = ()) -> dict[str, Any] | None:
-    """What `TextEncoder` needs to read as `tokenizers` does, for the widest of `READ_ALIKE`; None where none is alike.
+    """Arguments for a `TextEncoder` that agrees with `tokenizers`, on the widest set of `READ_ALIKE`; None if none.
 
-    Tried with `texts` and odd ones, and with WordPiece alone: docs/decisions/0012-tokie.md.
+    Tested on `texts` and on unusual ones, for WordPiece only: docs/decisions/0012-tokie.md.
     """
     tokenizer = Tokenizer.from_file(str(path))
     if not _is_plain(tokenizer) or _read(path) is None:
@@ -91,9 +91,9 @@ def find_alike(path: Path, max_length: int, texts: Iterable[str] = ()) -> dict[s
 
 
 def _is_plain(tokenizer: Tokenizer) -> bool:
-    """WordPiece of which tokie reads any word as `tokenizers` does, and type ids that are all 0.
+    """Whether all type ids are 0, and tokie reads every word as `tokenizers` does with this WordPiece vocabulary.
 
-    tokie drops the end of a word that begins a piece and is none: of "bn", where there is ##ness but no ##n.
+    tokie drops the end of a word if a subword starts with it, but none equals it: of "bn" with ##ness but no ##n.
     """
     if not isinstance(tokenizer.model, models.WordPiece) or any(tokenizer.encode("a").type_ids):
         return False
@@ -103,7 +103,7 @@ def _is_plain(tokenizer: Tokenizer) -> bool:
 
 
 def _read(path: Path) -> Any:
-    """A tokie tokenizer; None where the package is not installed, as there are no wheels for some machines."""
+    """A tokie tokenizer; None if tokie is not installed (some machines have no wheels) or cannot read the file."""
     try:
         import tokie
     except ImportError:

@@ -1,6 +1,6 @@
-"""What clients get: the shapes of Hugging Face's inference and of the Open Inference Protocol v2.
+"""Response types: the formats of Hugging Face's inference and of the Open Inference Protocol v2.
 
-The OpenAPI document is made of these types.
+They generate the OpenAPI document.
 """
 
 import json
@@ -14,25 +14,25 @@ from eyas.serve.limits import Text
 from eyas.serve.models import Model
 from eyas.serve.requests import Question, tensor_names
 
-# Whether to stop: nobody waits any more.
+# Whether to stop, because the client no longer waits.
 Stop = Callable[[], bool]
 
 
 class Label(TypedDict):
-    """Of a classifier."""
+    """Answer of a classifier."""
 
     label: str
     score: float
 
 
 class Aspect(Label):
-    """Of a classifier of several aspects."""
+    """Answer of a classifier for several aspects."""
 
     aspect: str
 
 
 class Span(TypedDict):
-    """Of a tagger; start and end count characters, or words of `tokens`."""
+    """Answer of a tagger; start and end count characters, or words of `tokens`."""
 
     entity_group: str
     score: float
@@ -42,13 +42,13 @@ class Span(TypedDict):
 
 
 class Score(TypedDict):
-    """Of a regression."""
+    """Answer of a regression model."""
 
     score: float
 
 
 class Vector(TypedDict):
-    """Of a sentence encoder."""
+    """Answer of a sentence encoder."""
 
     vector: list[float]
 
@@ -64,7 +64,7 @@ class Tensor(TensorType):
 
 
 class Outputs(TypedDict):
-    """Of the Open Inference Protocol."""
+    """Response of the Open Inference Protocol."""
 
     model_name: str
     model_version: str
@@ -73,7 +73,7 @@ class Outputs(TypedDict):
 
 
 class Metadata(TypedDict):
-    """Of a model, in the Open Inference Protocol."""
+    """Metadata of a model in the Open Inference Protocol."""
 
     name: str
     versions: list[str]
@@ -86,7 +86,7 @@ class Error(TypedDict):
     error: str
 
 
-# POST /predict: for one text, and for a list of them.
+# Responses of POST /predict: for one text, and for a list.
 ANSWERS = (
     *(list[Label], list[Aspect], list[Span], Score, Vector),
     *(list[list[Label]], list[list[Aspect]], list[list[Span]], list[Score], list[Vector]),
@@ -94,18 +94,18 @@ ANSWERS = (
 
 
 def size_of(text: Text) -> int:
-    """How much work a text is, in characters: a word or a text is some by itself."""
+    """The cost of a text, in characters; each text and each word adds a constant."""
     return 50 + (len(text) if isinstance(text, str) else sum(10 + len(part) for part in text))
 
 
 def answers(model: Model, question: Question, stop: Stop) -> Any:
-    """For each text its answers, the likeliest first; for one text alone, its answers."""
+    """A list of answers per text, the likeliest first; a single text has no outer list."""
     found = [_answer(model, text, question.top_k) for text in _until(stop, question.texts)]
     return found[0] if question.single else found
 
 
 def _until(stop: Stop, texts: list[Text]) -> Iterator[Text]:
-    """The texts, until nobody waits for their answers any more."""
+    """The texts; raises TimeoutError once `stop` returns True."""
     for text in texts:
         if stop():
             raise TimeoutError
@@ -135,7 +135,7 @@ def _logits(model: Model, text: Any) -> np.ndarray:
 
 
 def tensors(model: Model, question: Question, stop: Stop) -> list[Tensor]:
-    """Output tensors: label, score and probabilities; score; vector; or, where an answer is more, JSON in `answer`."""
+    """Output tensors: label, score and probabilities; score; vector; or JSON in `answer` for structured answers."""
     task, count = model.predictor.task, len(question.texts)
     if task.kind in ("tagging", "aspects", "multi-label"):
         texts = _until(stop, question.texts)
@@ -162,7 +162,7 @@ def _tensor(name: str, datatype: str, shape: list[int], data: Sequence[str | flo
 
 
 def metadata(model: Model, versions: list[str]) -> Metadata:
-    """Names, types and shapes of its tensors; -1 is the number of texts."""
+    """Names, types and shapes of the tensors; -1 stands for the number of texts."""
     outputs: list[TensorType] = [
         {"name": tensor["name"], "datatype": tensor["datatype"], "shape": [-1, *tensor["shape"][1:]]}
         for tensor in tensors(model, Question([]), lambda: False)

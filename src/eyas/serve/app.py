@@ -1,4 +1,4 @@
-"""The server: exported models behind HTTP, in Hugging Face's shape and in the Open Inference Protocol v2."""
+"""The HTTP server for exported models, in Hugging Face's format and in the Open Inference Protocol v2."""
 
 import asyncio
 import hmac
@@ -31,9 +31,9 @@ from eyas.serve.requests import Infer, Predict, Question, parse_json, predict_ty
 logger = logging.getLogger("eyas.serve")
 
 PAGE = Path(__file__).parents[1] / "runtime" / "web" / "index.html"
-# What is expected to take longer goes to a thread, so that other requests are not held up.
+# Requests expected to take longer run in a thread, so that they do not block others.
 INLINE_SECONDS = 0.005
-# How much of the newest measure goes into the estimate.
+# Weight of the newest measurement in the estimate.
 NEWEST = 0.1
 REFRESH_SECONDS = 1.0
 HEADERS = {
@@ -47,12 +47,12 @@ Answering = Callable[[Model, Question, Stop], Any]
 
 
 class Server:
-    """The routes and what they share.
+    """The routes and their shared state.
 
     Args:
-        models: what answers.
-        limits: what a request may be.
-        api_key: asked of everything but the page, health and the OpenAPI document; None = of nothing.
+        models: the models to serve.
+        limits: limits on requests.
+        api_key: required for everything but the page, health and the OpenAPI document; None = no key.
     """
 
     def __init__(self, models: Models, limits: Limits | None = None, api_key: str | None = None) -> None:
@@ -64,7 +64,7 @@ class Server:
         self._thread = ThreadPoolExecutor(1, "eyas-predict")
 
     def app(self) -> Starlette:
-        """As an ASGI application."""
+        """The ASGI application."""
         routes = [
             Route(each.path, self._guarded(each.handler, each.open_to_all), methods=[each.method])
             for each in self._operations()
@@ -73,22 +73,24 @@ class Server:
         return Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=handlers)
 
     def _operations(self) -> list[Operation]:
-        """In the order in which they are tried, so the busiest stand first."""
+        """The routes in the order of matching, the busiest first."""
         newest = [model for model in map(self.models.get, self.models.names) if model is not None]
         questions = list(dict.fromkeys(map(predict_type, newest)))
         each = ["/v2/models/{name}", "/v2/models/{name}/versions/{version}"]
-        state = partial(Operation, summary="Whether it takes requests.", open_to_all=True, may_be_unready=True)
-        inferring = "Predict, in the Open Inference Protocol v2."
+        state = partial(Operation, summary="Whether it accepts requests.", open_to_all=True, may_be_unready=True)
+        inferring = "Predict, in the format of the Open Inference Protocol v2."
         return [
-            Operation("/predict", self.predict, "Predict, in Hugging Face's shape.", ANSWERS, questions),
+            Operation("/predict", self.predict, "Predict, in Hugging Face's format.", ANSWERS, questions),
             *(Operation(f"{path}/infer", self.infer, inferring, [Outputs], [Infer]) for path in each),
             Operation("/", self.page, "The page.", [str], media="text/html", open_to_all=True),
             state("/health", self.health, gives=[dict[str, str]]),
             Operation("/openapi.json", self.openapi, "This document.", [dict[str, Any]], open_to_all=True),
-            Operation("/metrics", self.tell_metrics, "Counts for Prometheus.", [str], media="text/plain"),
+            Operation("/metrics", self.tell_metrics, "Metrics for Prometheus.", [str], media="text/plain"),
             Operation("/models", self.list_models, "The models: their tasks and labels.", [dict[str, Any]]),
             Operation("/v2", self.server_metadata, "Server metadata.", [dict[str, Any]]),
-            Operation("/v2/health/live", self.live, "Whether the server lives.", [dict[str, bool]], open_to_all=True),
+            Operation(
+                "/v2/health/live", self.live, "Whether the server is alive.", [dict[str, bool]], open_to_all=True
+            ),
             state("/v2/health/ready", self.server_ready, gives=[dict[str, bool]]),
             *(Operation(path, self.metadata, "Model metadata.", [Metadata]) for path in each),
             *(state(f"{path}/ready", self.model_ready, gives=[dict[str, str | bool]]) for path in each),
@@ -144,10 +146,10 @@ class Server:
         answer: Outputs = {"model_name": model.name, "model_version": model.version, "outputs": outputs}
         return _json(answer if asked.id is None else {**answer, "id": asked.id})
 
-    # --- what they share ------------------------------------------------------------------------------------
+    # --- shared by the routes -------------------------------------------------------------------------------
 
     async def _body(self, request: Request) -> bytes:
-        """At most as long as is allowed; a longer one is not read to its end."""
+        """The body of a request; raises RequestError as soon as it exceeds the limit."""
         kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send application/json.")
@@ -161,7 +163,7 @@ class Server:
         return b"".join(parts)
 
     async def _run(self, request: Request, function: Answering, model: Model, question: Question) -> Any:
-        """The answer, computed here where that is quick, else in a thread; nothing for clients that have left."""
+        """The answer, computed here if that is quick, otherwise in a thread, which stops if the client disconnects."""
         size = sum(map(size_of, question.texts))
         if size * self.seconds_per_character <= INLINE_SECONDS:
             started = time.perf_counter()
@@ -195,14 +197,14 @@ class Server:
                 if await request.is_disconnected():
                     raise ClientDisconnect
         finally:
-            stopped.set()  # what has begun ends with the text it is at
+            stopped.set()  # the thread stops after its current text
             future.cancel()
 
     def _model(self, name: str | None, version: str | None) -> Model:
         model = self.models.get(name, version)
         if model is None:
             raise RequestError(
-                HTTPStatus.NOT_FOUND, f"No such model or version. There are: {', '.join(self.models.names)}."
+                HTTPStatus.NOT_FOUND, f"No such model or version. Available: {', '.join(self.models.names)}."
             )
         return model
 
@@ -210,7 +212,7 @@ class Server:
         return self._model(request.path_params["name"], request.path_params.get("version"))
 
     def _guarded(self, handler: Handler, open_to_all: bool = False) -> Handler:
-        """`handler` with the key checked, too many requests turned away, errors in words, counts and a line of log."""
+        """`handler` with a check of the key, a limit on concurrent requests, error messages, metrics and a log line."""
 
         async def guarded(request: Request) -> Response:
             started = time.perf_counter()
@@ -218,7 +220,7 @@ class Server:
             self.waiting += 1
             self.metrics.waiting.inc()
             try:
-                await asyncio.sleep(0)  # let all that have arrived be counted
+                await asyncio.sleep(0)  # count all requests that have arrived
                 response = await self._answer(handler, request, open_to_all)
             finally:
                 self.waiting -= 1
@@ -243,7 +245,7 @@ class Server:
             return _json({"error": refused.message}, refused.status, headers)
         except ClientDisconnect:
             return Response(status_code=499)
-        except Exception as error:  # whatever it is, the client learns nothing of our insides
+        except Exception as error:  # whatever it is, the client sees no internals
             logger.error("%s while answering %s", type(error).__name__, request.scope["route"].path)
             return _json({"error": "The server failed to answer."}, 500)
 
@@ -252,7 +254,7 @@ class Server:
             return True
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         given = given if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
-        return hmac.compare_digest(given.encode("latin-1"), self.api_key.encode())  # the bytes that came
+        return hmac.compare_digest(given.encode("latin-1"), self.api_key.encode())  # the bytes as received
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -265,14 +267,14 @@ class Server:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _watch(self) -> None:
-        """Replace models whose folders have changed; requests that have begun keep theirs."""
+        """Replace models whose folders have changed; requests in progress keep theirs."""
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
             try:
                 for event in await asyncio.to_thread(self.models.refresh):
                     _log(event=event)
-            except Exception as error:  # whatever a folder held, the next look may find better
-                _log(event=f"the folders could not be looked at: {type(error).__name__}")
+            except Exception as error:  # whatever it is, the next check may succeed
+                _log(event=f"the folders could not be checked: {type(error).__name__}")
 
 
 def create_app(folders: Sequence[str | Path], limits: Limits | None = None, api_key: str | None = None) -> Starlette:
@@ -281,7 +283,7 @@ def create_app(folders: Sequence[str | Path], limits: Limits | None = None, api_
 
 
 def _without_key() -> RequestError:
-    message = "A key is needed: Authorization: Bearer KEY."
+    message = "An API key is required: Authorization: Bearer KEY."
     return RequestError(HTTPStatus.UNAUTHORIZED, message, www_authenticate="Bearer")
 
 

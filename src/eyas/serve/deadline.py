@@ -1,6 +1,6 @@
-"""Deadlines and sizes of requests as they arrive, and of answers as they are read.
+"""Deadlines for receiving requests and for reading answers, and a limit on the size of headers.
 
-Middleware would be too late: it is called behind the headers.
+Middleware would be too late: it is called after the headers.
 """
 
 import asyncio
@@ -12,9 +12,9 @@ MOST_HEADER_BYTES = 64 * 1024
 
 
 class DeadlineProtocol(HttpToolsProtocol):
-    """Closes a connection whose request takes longer than `read_seconds` to arrive, byte by byte or not at all.
+    """Closes a connection if its request takes longer than `read_seconds` to arrive.
 
-    Also one whose headers and path are longer than 64 KB, and one whose client leaves answers unread for as long.
+    Also if headers and path exceed 64 KB, or if the client reads nothing of an answer for `read_seconds`.
     """
 
     read_seconds = 10.0
@@ -34,7 +34,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self._in_headers and self._header_bytes > MOST_HEADER_BYTES:
             self.transport.abort()
         elif self._timer is None and not self._is_answering and not self.transport.is_closing():
-            self._wait()  # bytes that begin no request, or the first ones of the next
+            self._wait()  # bytes outside a request, or the first ones of the next
 
     def on_message_begin(self) -> None:
         self._wait()
@@ -81,7 +81,7 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _watch_reading(self, left: int) -> None:
-        """Look again in a while: a client that has taken nothing of the `left` bytes is left."""
+        """Check again after `read_seconds`, and abort if the client has read none of the `left` bytes."""
         self._unread = self.loop.call_later(self.read_seconds, self._look, left)
 
     def _look(self, before: int) -> None:

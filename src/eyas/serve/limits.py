@@ -1,4 +1,4 @@
-"""What the server takes, and how it says no."""
+"""Limits on requests, and the error for requests that are refused."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ Text = str | tuple[str, str] | list[str]
 
 
 class RequestError(Exception):
-    """A request that is answered with an error.
+    """An error to answer a request with.
 
     Args:
-        message: for the client; holds nothing of its text.
+        message: for the client; contains none of the client's text.
     """
 
     def __init__(self, status: int, message: str, **headers: str) -> None:
@@ -21,16 +21,16 @@ class RequestError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may hold, and how long it may take.
+    """Limits on the size and the duration of requests.
 
     Args:
-        body_bytes: of a request's body.
-        texts: in one request.
-        characters: of one text.
-        words: of one sentence that comes in words.
-        waiting: requests at once, in one worker; others are turned away.
-        read_seconds: for a request to arrive whole.
-        answer_seconds: for its answer.
+        body_bytes: bytes of a request's body.
+        texts: texts per request.
+        characters: characters per text.
+        words: words per sentence, if it is sent as words.
+        waiting: concurrent requests per worker; others are refused.
+        read_seconds: time to receive a request.
+        answer_seconds: time to answer it.
     """
 
     body_bytes: int = 1_000_000
@@ -42,9 +42,9 @@ class Limits:
     answer_seconds: float = 10.0
 
     def check(self, texts: Sequence[Text]) -> None:
-        """Raises RequestError for too many texts, and for one that is too long."""
+        """Raises RequestError if there are too many texts, or a text is too long."""
         if len(texts) > self.texts:
-            raise _too_large(f"{len(texts):,} texts in one request, at most {self.texts:,} are taken.")
+            raise _too_large(f"Expected at most {self.texts:,} texts in one request, got {len(texts):,}.")
         for index, text in enumerate(texts):
             if isinstance(text, list) and len(text) > self.words:
                 raise _too_large(f"Text {index} has more than {self.words:,} words.")

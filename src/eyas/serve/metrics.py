@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus."""
+"""Metrics of the server, for Prometheus."""
 
 import os
 from functools import cache
@@ -11,7 +11,7 @@ SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5
 
 
 class Metrics:
-    """Counters of one worker; with several, they share a folder and any of them tells the sum."""
+    """Metrics of a worker. Several workers share a folder, and each of them reports the total."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -35,7 +35,7 @@ class Metrics:
         return self.requests.labels(route, str(status)), self.seconds.labels(route)
 
     def text(self) -> bytes:
-        """In Prometheus' format."""
+        """The metrics in the format of Prometheus."""
         if MULTIPROCESS not in os.environ:
             return generate_latest(self.registry)
         registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""The models that a server has: loaded from folders, replaced when their folders change."""
+"""The models of a server: loaded from folders, and replaced when the folders change."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ class Model:
     """A version of a model, ready to answer.
 
     Args:
-        stamp: of its files when they were read; another one means that the folder was replaced.
+        stamp: stamp of its files at load; a different one means that the folder was replaced.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Model:
     stamp: Stamp
 
     def describe(self) -> dict[str, object]:
-        """What clients may know."""
+        """Metadata for clients."""
         manifest = self.predictor.manifest
         return {
             "name": self.name,
@@ -47,7 +47,7 @@ class Model:
         }
 
     def _exam(self) -> dict[str, object]:
-        """The figures of the exam that chose it; empty where there was none."""
+        """Results of the exam that selected the model; empty if there was none."""
         try:
             found = json.loads((self.predictor.folder / EXAM).read_text())
         except (OSError, ValueError):
@@ -59,12 +59,12 @@ class Model:
 
 
 class Models:
-    """Every folder of `sources` with its versions: an exported folder, or one of exported folders called 1, 2, 3 ...
+    """The models in `sources`. Each source is an exported folder, or holds exported folders named 1, 2, 3 ...
 
-    A model is called as its folder; the highest version answers where none is named.
+    A model has the name of its folder. By default its highest version answers.
 
     Raises:
-        ExportError: a folder holds no model, or a damaged one; two have one name.
+        ExportError: a folder holds no model or a damaged one, or two folders have the same name.
     """
 
     def __init__(self, sources: Sequence[str | Path]) -> None:
@@ -73,13 +73,13 @@ class Models:
             path = Path(source).resolve()
             name = path.name
             if not NAME.fullmatch(name):
-                raise ExportError(f"{source}: a model's folder is called with letters, digits, dots and dashes.")
+                raise ExportError(f"{source}: the name of a model folder may have letters, digits, dots and dashes.")
             if name in self.sources:
-                raise ExportError(f"Two models are called {name}: {self.sources[name]} and {path}. Rename a folder.")
+                raise ExportError(f"Two models have the name {name}: {self.sources[name]} and {path}. Rename a folder.")
             self.sources[name] = path
         folders = self._folders()
         for name in [name for name in self.sources if not any(name == known for known, _ in folders)]:
-            folders[name, "1"] = self.sources[name]  # the error says what is missing there
+            folders[name, "1"] = self.sources[name]  # raises an error with what is missing
         self._loaded = {key: _load(*key, path) for key, path in folders.items()}
         self._failed: dict[tuple[str, str], Stamp] = {}
 
@@ -88,20 +88,20 @@ class Models:
         return list(self.sources)
 
     def versions(self, name: str) -> list[str]:
-        """From the oldest; empty where there is no such model."""
+        """Versions from the oldest; empty if there is no such model."""
         return sorted((version for known, version in self._loaded if known == name), key=int)
 
     def get(self, name: str | None = None, version: str | None = None) -> Model | None:
-        """The model; without a name the first one, without a version the newest."""
+        """The model; by default the first one, in its newest version."""
         name = name or next(iter(self.sources))
         versions = self.versions(name)
         return self._loaded.get((name, version or (versions[-1] if versions else "")))
 
     def refresh(self) -> list[str]:
-        """Load what is new or has changed, forget versions that are gone; returns what happened, in words.
+        """Load new and changed folders, and drop versions whose folders are gone. Returns a line per change.
 
-        A folder that can't be loaded leaves the model that is there in place, and so does one that is gone with no
-        other version beside it.
+        A loaded model stays if its changed folder cannot be loaded, or if the folder is gone and there is no other
+        version.
         """
         events, loaded, folders = [], dict(self._loaded), self._folders()
         for key, folder in folders.items():
@@ -113,13 +113,13 @@ class Models:
                 events.append(f"{key[0]} version {key[1]} was loaded")
             except Exception as error:  # onnxruntime and tokenizers have errors of their own
                 self._failed[key] = stamp
-                kept = "the one before stays" if known is not None else "it is left out"
-                events.append(f"{key[0]} version {key[1]} can't be loaded, {kept}: {type(error).__name__}")
+                kept = "the previous one stays" if known is not None else "it is skipped"
+                events.append(f"{key[0]} version {key[1]} cannot be loaded, {kept}: {type(error).__name__}")
         for key in [key for key in loaded if key not in folders]:
             if any(name == key[0] for name, _ in folders):
                 del loaded[key]
-                events.append(f"{key[0]} version {key[1]} is gone")
-        self._loaded = loaded  # at once: requests look while this runs in a thread
+                events.append(f"{key[0]} version {key[1]} was removed")
+        self._loaded = loaded  # replaced at once, because requests read it meanwhile
         return events
 
     def _folders(self) -> dict[tuple[str, str], Path]:
@@ -145,7 +145,7 @@ def _load(name: str, version: str, folder: Path) -> Model:
 
 
 def _stamp(folder: Path) -> Stamp | None:
-    """Of the files that are read; None while one is missing."""
+    """The stamp of a model's files; None while one is missing."""
     try:
         stats = [(folder / name).stat() for name in (MANIFEST, MODEL, TOKENIZER)]
     except OSError:

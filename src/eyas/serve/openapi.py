@@ -1,4 +1,4 @@
-"""The OpenAPI document: made of the routes, and of the types of what clients send and get."""
+"""The OpenAPI document, generated from the routes and from the types of requests and responses."""
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,12 +16,12 @@ from eyas.serve.models import Models
 
 Handler = Callable[[Request], Awaitable[Response]]
 ERRORS = {
-    "400": "The body is not valid JSON in UTF-8, or the request no valid HTTP.",
-    "401": "A key is needed.",
+    "400": "The body is not valid JSON in UTF-8, or the request is not valid HTTP.",
+    "401": "An API key is required.",
     "404": "No such model or version.",
     "413": "The body, a text or the number of texts is too large.",
     "415": "The body is not application/json.",
-    "422": "The JSON is not what was asked for.",
+    "422": "The JSON does not match the schema.",
     "503": "Too many requests at once, or the answer took too long: try again after Retry-After.",
 }
 
@@ -31,12 +31,12 @@ class Operation:
     """A route.
 
     Args:
-        summary: what it is for, in the document.
-        gives: the types of what it answers with, one of them each time.
-        takes: the types of its body, likewise; with any, it is a POST.
-        media: of what it answers with.
-        open_to_all: it asks for no key, and is answered however many others wait.
-        may_be_unready: its answer comes with 503 while the server ends.
+        summary: its description in the document.
+        gives: the possible types of its response.
+        takes: the possible types of its body; if there are any, the route is a POST.
+        media: media type of its response.
+        open_to_all: it needs no key, and is exempt from the limit on concurrent requests.
+        may_be_unready: it answers with 503 while the server shuts down.
     """
 
     path: str
@@ -54,7 +54,7 @@ class Operation:
 
 
 def document(operations: Sequence[Operation], models: Models, limits: Limits, with_key: bool) -> dict[str, Any]:
-    """OpenAPI 3.1 of everything that is served, with the models that there are."""
+    """The OpenAPI 3.1 document of all routes, with the current models."""
     versions = {version for name in models.names for version in models.versions(name)}
     facts = {
         "$name": models.names,
@@ -66,7 +66,7 @@ def document(operations: Sequence[Operation], models: Models, limits: Limits, wi
     types = [Error, *(each for operation in operations for each in (*operation.gives, *operation.takes))]
     each, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     schemas = dict(zip(types, each, strict=True))
-    about = "Distilled classifiers and taggers. What they read depends on the model: see /models."
+    about = "Distilled classifiers and taggers. Their inputs depend on the model: see /models."
     result: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": "eyas", "version": __version__, "description": about},
@@ -88,10 +88,10 @@ def _describe(operation: Operation, schemas: dict[Any, Any], with_key: bool) -> 
     parameters = re.findall(r"{(\w+)}", operation.path)
     codes = ["400", "404", "413", "415", "422"] if operation.takes else ["404"] * bool(parameters)
     codes += [] if operation.open_to_all else ["401", "503"] if with_key else ["503"]
-    given = {"description": "Here it is.", "content": content(operation.gives, operation.media)}
+    given = {"description": "The response.", "content": content(operation.gives, operation.media)}
     responses = {"200": given, **{code: {"description": ERRORS[code], "content": content([Error])} for code in codes}}
     if operation.may_be_unready:
-        responses["503"] = {**given, "description": "The server ends."}
+        responses["503"] = {**given, "description": "The server is shutting down."}
     result: dict[str, Any] = {"summary": operation.summary, "responses": responses}
     result["parameters"] = [
         {"name": name, "in": "path", "required": True, "schema": {"enum": f"${name}"}} for name in parameters
@@ -104,7 +104,7 @@ def _describe(operation: Operation, schemas: dict[Any, Any], with_key: bool) -> 
 
 
 def _filled(node: Any, facts: dict[str, Any]) -> Any:
-    """`node` with names of `facts` replaced by what they stand for."""
+    """`node` with the placeholders of `facts` replaced by their values."""
     if isinstance(node, dict):
         return {key: _filled(value, facts) for key, value in node.items()}
     if isinstance(node, list):

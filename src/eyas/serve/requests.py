@@ -1,7 +1,7 @@
-"""What clients send: the shapes of Hugging Face's inference and of the Open Inference Protocol v2.
+"""Request types: the formats of Hugging Face's inference and of the Open Inference Protocol v2.
 
-The types check what comes, and the OpenAPI document is made of them; there, `$name` and the like become what this
-server has and allows. The docstring of a type ends the message of a request that is refused.
+The types validate requests and generate the OpenAPI document, where placeholders such as `$name` become the models and
+limits of this server. The docstring of a type ends the error message for an invalid request.
 """
 
 import json
@@ -21,13 +21,13 @@ SEVERAL = Meta(extra_json_schema={"maxItems": "$texts"})
 
 
 class Parameters(Struct, forbid_unknown_fields=True):
-    """Of classifiers: so many labels a text."""
+    """For classifiers: the number of labels per text."""
 
     top_k: Annotated[int, Meta(ge=1)] | None = None
 
 
 class Predict(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Expected are `inputs`, and where they are wanted `parameters`, `model` and `version`."""
+    """Expected `inputs`, and optionally `parameters`, `model` and `version`."""
 
     inputs: Any
     parameters: Parameters | None = None
@@ -89,8 +89,8 @@ class Question:
 
     Args:
         texts: each a string, a pair, or a list of words.
-        single: whether one text was sent and not a list of them.
-        top_k: answers for a text, at most; None = all.
+        single: whether one text was sent, not a list.
+        top_k: maximum number of labels per text; None = all.
     """
 
     texts: list[Text]
@@ -99,29 +99,29 @@ class Question:
 
 
 def parse_json(body: bytes) -> Any:
-    """Raises RequestError for what is no JSON."""
+    """Parse a body; raises RequestError if it is not valid JSON."""
     try:
         return json.loads(body, parse_float=_number)
-    except (ValueError, RecursionError):  # also bytes that are no UTF-8, numbers of thousands of digits
+    except (ValueError, RecursionError):  # also for invalid UTF-8, and numbers of thousands of digits
         raise RequestError(HTTPStatus.BAD_REQUEST, "The body is not valid JSON in UTF-8.") from None
 
 
 def _number(text: str) -> int | float:
-    """JSON knows one kind of number."""
+    """An int if the number is integral, because JSON has a single type of number."""
     number = float(text)
     return int(number) if number.is_integer() else number
 
 
 def read(content: Any, kind: type[T]) -> T:
-    """`content` as a `kind`; raises RequestError that names what is wrong, where, and what was expected."""
+    """`content` as a `kind`; raises RequestError with the fault, its place and what was expected."""
     try:
         return msgspec.convert(content, kind)
-    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter: half a character in a field's name
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter: a lone surrogate in a field's name
         raise _bad(f"{str(error)[:200]}. {kind.__doc__}") from None
 
 
 def predict_type(model: Model) -> type[Predict]:
-    """What POST /predict takes for `model`."""
+    """The request type of POST /predict for `model`."""
     manifest = model.predictor.manifest
     if manifest.pair:
         return PredictPairs
@@ -129,7 +129,7 @@ def predict_type(model: Model) -> type[Predict]:
 
 
 def read_question(content: Any, model: Model, limits: Limits) -> Question:
-    """Of POST /predict. A flat list of strings is a batch, never a pair."""
+    """The texts of POST /predict. A flat list of strings is a batch, never a pair."""
     asked = read(content, predict_type(model))
     single = not isinstance(asked.inputs, list)
     rows = [asked.inputs] if single else asked.inputs
@@ -147,14 +147,14 @@ def _text(row: Any) -> Any:
 
 
 def read_tensors(asked: Infer, model: Model, limits: Limits) -> Question:
-    """Of the Open Inference Protocol: tensors `text` and, for pairs, `text_pair`."""
+    """The texts of a request in the Open Inference Protocol: tensors `text` and, for pairs, `text_pair`."""
     names = tensor_names(model)
     if sorted(tensor.name for tensor in asked.inputs) != names:
         raise _bad(f"Expected the tensors {', '.join(names)}, each once.")
     count = len(asked.inputs[0].data)
     for tensor in asked.inputs:
         if len(tensor.data) != count or tensor.shape not in ([count], [count, 1]):
-            raise _bad(f"Tensor {tensor.name}: expected {count} texts, and that the shape of its data is [{count}].")
+            raise _bad(f"Tensor {tensor.name}: expected {count} texts and the shape [{count}].")
     columns = [tensor.data for tensor in sorted(asked.inputs, key=lambda tensor: tensor.name)]
     texts: list[Any] = list(zip(*columns, strict=True)) if len(columns) == 2 else columns[0]
     limits.check(texts)
@@ -162,7 +162,7 @@ def read_tensors(asked: Infer, model: Model, limits: Limits) -> Question:
 
 
 def tensor_names(model: Model) -> list[str]:
-    """Of the inputs."""
+    """The names of the input tensors."""
     return ["text", "text_pair"] if model.predictor.manifest.pair else ["text"]
 
 

@@ -19,21 +19,21 @@ from eyas.serve.limits import Limits
 from eyas.serve.metrics import MULTIPROCESS
 from eyas.serve.models import Models
 
-# How workers learn what to serve; the key comes to them in the environment that it was given in.
+# Environment variables that pass the settings and the API key to the workers.
 SETTINGS, API_KEY = "EYAS_SERVE", "EYAS_API_KEY"
 KEEP_ALIVE_SECONDS, GRACE_SECONDS = 15, 20
 
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """What is served, and where.
+    """Settings of the server.
 
     Args:
         folders: exported models.
-        host: to listen on; 127.0.0.1 is this machine alone.
-        port: to listen on.
-        workers: processes.
-        limits: what a request may be.
+        host: address to listen on; 127.0.0.1 accepts only this machine.
+        port: port to listen on.
+        workers: number of processes.
+        limits: limits on requests.
     """
 
     folders: tuple[str, ...]
@@ -44,17 +44,17 @@ class ServeSettings:
 
 
 def serve(settings: ServeSettings) -> None:
-    """Serve until SIGTERM or Ctrl-C; requests that have begun are answered.
+    """Serve until SIGTERM or Ctrl-C; requests in progress are still answered.
 
-    The API key, where there is one, is in the environment variable EYAS_API_KEY.
+    The API key, if any, is read from the environment variable EYAS_API_KEY.
 
     Raises:
-        ExportError: a folder that can't be served.
-        EyasError: an empty key.
+        ExportError: a folder cannot be served.
+        EyasError: the key is empty.
     """
     if not os.environ.get(API_KEY, "set"):
-        raise EyasError(f"{API_KEY} is empty. Give it a key, or unset it to serve without one.")
-    Models(settings.folders)  # says what is wrong before a worker starts
+        raise EyasError(f"{API_KEY} is empty. Set it to a key, or unset it to serve without one.")
+    Models(settings.folders)  # fails before a worker starts
     os.environ[SETTINGS] = json.dumps(asdict(settings))
     options: dict[str, Any] = {
         "host": settings.host,
@@ -78,12 +78,12 @@ def serve(settings: ServeSettings) -> None:
 
 
 def app_of_environment() -> Starlette:
-    """What a worker runs."""
+    """The application of a worker."""
     settings = json.loads(os.environ[SETTINGS])
     limits = Limits(**settings["limits"])
     DeadlineProtocol.read_seconds = limits.read_seconds
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # facts that no line shows
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # not in the log format
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     return create_app([Path(folder) for folder in settings["folders"]], limits, os.environ.get(API_KEY))
 

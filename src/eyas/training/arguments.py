@@ -14,10 +14,10 @@ from eyas.teachers.live import fastest_device, has_fast_bfloat16
 
 @dataclass
 class DistillationArguments(TrainingArguments):
-    """`TrainingArguments` with defaults that suit a student of a million parameters on a CPU.
+    """`TrainingArguments` with defaults for a student of a million parameters on a CPU.
 
-    Every field keeps transformers' name and meaning. `metric_for_best_model` decides which checkpoint is kept: a
-    metric of `compute_metrics`, highest first.
+    Every field keeps transformers' name and meaning. `metric_for_best_model` is the metric of `compute_metrics` that
+    selects the checkpoint; higher is better.
     """
 
     output_dir: str | None = "checkpoints"
@@ -42,7 +42,7 @@ class DistillationArguments(TrainingArguments):
     disable_tqdm: bool | None = True
     multi_dataset_batches: Literal["proportional", "round-robin"] = field(
         default="proportional",
-        metadata={"help": "Of several data sets: all batches in random order, or one of each in turn."},
+        metadata={"help": "With several data sets: all batches in random order, or one of each in turn."},
     )
     report_to: str | list[str] | None = "none"
     remove_unused_columns: bool = field(
@@ -52,17 +52,17 @@ class DistillationArguments(TrainingArguments):
 
 
 def fast_precision(given: Mapping[str, Any]) -> dict[str, bool]:
-    """`bf16` where the trainer's device is faster with it; nothing where `given` says what precision it wants."""
+    """`bf16` if the trainer's device is faster with it; empty if `given` sets a precision."""
     if given.get("bf16") is not None or given.get("fp16"):
         return {}
     return {"bf16": has_fast_bfloat16(torch.device("cpu") if given.get("use_cpu") else fastest_device())}
 
 
 def with_precision(arguments: dict[str, Any], architecture: str) -> dict[str, Any]:
-    """A student's arguments, a transformer's with bfloat16 where it is fast."""
+    """A student's arguments; a transformer trains in bfloat16 if the device is faster with it."""
     return {**arguments, **fast_precision(arguments)} if architecture in TRANSFORMERS else arguments
 
 
 def steps_of_a_pass(arguments: DistillationArguments, rows: int) -> int:
-    """Steps of the optimizer that one pass over `rows` texts takes."""
+    """Optimizer steps of an epoch over `rows` texts."""
     return math.ceil(math.ceil(rows / arguments.train_batch_size) / arguments.gradient_accumulation_steps)

@@ -1,4 +1,4 @@
-"""Which rows come together in a step: texts of like length, and of several data sets in turn."""
+"""Batch samplers: texts of similar length, and batches from several data sets."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,12 +11,12 @@ from torch.utils.data import Sampler
 from eyas.training.encoded import EncodedTexts
 
 Mixing = Literal["proportional", "round-robin"]
-# A row of a data set.
+# (name of the data set, row)
 Row = tuple[str, int]
 
 
 class LengthGroupedBatchSampler(Sampler[list[int]]):
-    """Shuffled batches of texts of like length; the same for the same seed and epoch.
+    """Shuffled batches of texts of similar length; the same for the same seed and epoch.
 
     Args:
         lengths: [rows] int.
@@ -49,12 +49,12 @@ class LengthGroupedBatchSampler(Sampler[list[int]]):
 
 
 class MixedBatches(Sampler[list[Row]]):
-    """Batches of several data sets, each of one of them; the same for the same seed and epoch.
+    """Batches from several data sets, one data set per batch; the same for the same seed and epoch.
 
     Args:
-        samplers: of each data set.
+        samplers: one per data set.
         mixing: "proportional" = every batch of every data set, in random order; "round-robin" = one of each in turn,
-            until the first data set is at its end.
+            until a data set runs out.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class MixedBatches(Sampler[list[Row]]):
 
 
 class MixedTexts(TorchDataset[Any]):
-    """Several data sets as one; a batch is of one of them and has its `dataset_name`."""
+    """Several data sets as one; each batch comes from one of them and has its `dataset_name`."""
 
     def __init__(self, parts: Mapping[str, EncodedTexts]) -> None:
         self.parts = dict(parts)
@@ -101,7 +101,7 @@ class MixedTexts(TorchDataset[Any]):
 def batches_of(
     texts: EncodedTexts | MixedTexts, batch_size: int, seed: int, mixing: Mixing
 ) -> LengthGroupedBatchSampler | MixedBatches:
-    """The batches of a training."""
+    """The batch sampler of `texts`."""
     if isinstance(texts, EncodedTexts):
         return LengthGroupedBatchSampler(texts.lengths, batch_size, seed)
     samplers = {

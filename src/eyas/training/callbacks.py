@@ -1,4 +1,4 @@
-"""What the trainer says while it trains."""
+"""Progress and log lines of the trainer."""
 
 import logging
 from typing import Any
@@ -13,10 +13,10 @@ logger = logging.getLogger("eyas")
 
 
 class ProgressCallback(TrainerCallback):
-    """Progress in steps, one line an epoch, and an end to training on a loss that is not finite.
+    """Show progress in steps, log a line per epoch, and stop training if the loss is not finite.
 
     Args:
-        metric: what the score is called.
+        metric: name of the score.
     """
 
     def __init__(self, metric: str) -> None:
@@ -34,7 +34,7 @@ class ProgressCallback(TrainerCallback):
         if loss is not None and not np.isfinite(loss):
             raise ModelError(
                 f"The loss became {loss} by step {state.global_step}: training diverged. The last checkpoint is kept; "
-                "try a lower --learning-rate."
+                "try a lower learning_rate (--learning-rate)."
             )
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:

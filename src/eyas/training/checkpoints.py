@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: written beside, synced, listed in a manifest, renamed."""
+"""Atomic checkpoints: written to a staging folder, synced, listed in a manifest, then renamed."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ MANIFEST = "manifest.json"
 
 
 class AtomicCheckpoints(Trainer):
-    """A trainer whose checkpoints are whole or not there; in one process."""
+    """A trainer with atomic checkpoints, if it runs in one process."""
 
     _staging: str | None = None
 
@@ -48,8 +48,8 @@ class AtomicCheckpoints(Trainer):
         except Exception as error:
             if _is_full_disk(error):
                 raise EyasError(
-                    f"No space left on the disk of {folder}. The last whole checkpoint is untouched: make room and "
-                    "run the same command again to go on from there."
+                    f"No space left on the disk of {folder}. The last checkpoint is intact: free some space and run "
+                    "the same command again to resume."
                 ) from error
             raise
         finally:
@@ -78,7 +78,7 @@ def publish(staged: Path, final: Path) -> None:
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """The newest checkpoint in `folder` whose files are all as its manifest says; others are named and skipped."""
+    """The newest checkpoint in `folder` whose files match its manifest; others are skipped with a warning."""
     numbered = {
         int(path.name.rsplit("-", 1)[1]): path
         for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*")

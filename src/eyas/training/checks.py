@@ -1,4 +1,4 @@
-"""What is refused before a training step: losses, teacher and student that do not fit."""
+"""Checks before training: losses, teacher and student must fit together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ from eyas.training.students import planned_config
 
 @dataclass(frozen=True)
 class StudentKind:
-    """What of a student decides which losses can teach it.
+    """The properties of a student that decide which losses can teach it.
 
     Args:
-        name: what it is called in messages.
+        name: its name in messages.
         layers: whether it has layers like the teacher's.
         members: whether it is an ensemble.
         pair: whether it reads pairs of texts.
@@ -39,7 +39,7 @@ class StudentKind:
 
     @classmethod
     def planned(cls, settings: StudentSettings, pair: bool) -> Self:
-        """Of a student that is not made yet."""
+        """For a student that does not exist yet."""
         name = settings.architecture
         return cls(name, name in TRANSFORMERS, settings.is_ensemble, pair)
 
@@ -50,26 +50,26 @@ class StudentKind:
 
 
 def check_losses(losses: Sequence[Loss], kind: StudentKind, task: Task | None = None) -> None:
-    """Raises ModelError where one of `losses` is not for such a student, or not for `task`."""
+    """Raises ModelError if a loss does not support such a student, or `task`."""
     for loss in losses:
         if task is not None:
             loss.check(task)
         if "member_logits" in loss.student_fields and not kind.members:
             raise ModelError(
-                f"{type(loss).__name__} is between the members of an ensemble, but this is one {kind.name}. Choose "
+                f"{type(loss).__name__} compares the members of an ensemble, but {kind.name} is a single model. Choose "
                 "--student ensemble:cnn,bilstm,cnn-lstm, or leave the options mutual and diversity out."
             )
         if kind.layers:
             continue
         if loss.student_fields & LAYER_FIELDS:
             raise ModelError(
-                f"{type(loss).__name__} looks at the teacher's layers, and {kind.name} has none like them. Choose a "
-                "transformer, such as --student bert-tiny, or a recipe that reads logits."
+                f"{type(loss).__name__} reads the student's layers, but {kind.name} is not a transformer. Choose one, "
+                "such as --student bert-tiny, or a recipe that reads only logits."
             )
         if loss.reads_layers and kind.pair:
             raise ModelError(
-                f"{type(loss).__name__} compares student and teacher token by token, and {kind.name} reads the two "
-                "texts of a pair apart. Choose a transformer, or another recipe."
+                f"{type(loss).__name__} compares student and teacher token by token, but {kind.name} reads the texts "
+                "of a pair separately. Choose a transformer, or another recipe."
             )
 
 
@@ -81,23 +81,23 @@ def check_recipe(
     pair: bool = False,
     teacher: Teacher | None = None,
 ) -> None:
-    """Refuse a recipe that can't teach such a student, before any text is labeled.
+    """Reject a recipe that cannot teach such a student, before any text is labeled.
 
     Args:
-        name: of the recipe.
-        task, teacher: as far as they are known; what depends on others is not checked.
+        name: the recipe's name.
+        task, teacher: optional; checks that need a missing one are skipped.
         pair: whether texts come in pairs.
 
     Raises:
-        ModelError: a loss is not for the task or the student, a transformer's sizes do not fit the teacher's, the
-            student reads other tokens than the teacher, or keeps a head that was never the teacher's.
+        ModelError: a loss does not support the task or the student, a transformer's sizes do not fit the teacher's,
+            student and teacher tokenize differently, or a frozen head is not the teacher's.
     """
     losses = [loss for stage in stages for loss in stage.losses]
     kind = StudentKind.planned(settings, pair)
     check_losses(losses, kind, task)
     if not kind.layers:
         if any(stage.is_for_transformers for stage in stages):
-            raise ModelError(f"{name} puts the student's layers among the teacher's: choose a transformer.")
+            raise ModelError(f"{name} mixes layers of student and teacher: choose a transformer as the student.")
         if any(stage.needs_layers for stage in stages):
             _check_same_pieces(name, settings, teacher)
         return
@@ -105,28 +105,33 @@ def check_recipe(
         return
     width = int(getattr(teacher.model.config, "hidden_size", 0))
     start = settings.start(width)
-    other_head = is_folder(start) or (start == "random" and settings.is_as_wide(width))  # others say more below
+    other_head = is_folder(start) or (start == "random" and settings.is_as_wide(width))  # others are checked below
     if any(stage.frozen for stage in stages) and other_head:
         why = f"--init {start}" if settings.init else f"--embeddings {settings.embeddings}"
         raise ModelError(
-            f"{name} leaves the student's head as it is, so it must be the teacher's: {why} makes another one. Choose "
-            "layers of the teacher, or another recipe."
+            f"{name} freezes the student's head, so it must be the teacher's, but {why} makes a new one. Start from "
+            "the teacher's layers, or choose another recipe."
         )
     if not is_folder(start):
         check_models(losses, planned_config(settings, teacher.model), teacher)
 
 
 def _check_same_pieces(name: str, settings: StudentSettings, teacher: Teacher | None) -> None:
-    """Raises ModelError where one of our own students would read other tokens than the teacher."""
-    said = f"{name} compares student and teacher token by token, and {settings.architecture} "
+    """Raises ModelError if one of our own students would not tokenize as the teacher does."""
+    said = f"{name} compares student and teacher token by token, but "
     if not settings.reads_as_teacher:
-        raise ModelError(f"{said}would read others: leave --vocab-size, --init and --embeddings FILE out.")
+        raise ModelError(
+            f"{said}{settings.architecture} would tokenize differently: leave --vocab-size, --init and "
+            "--embeddings FILE out."
+        )
     if teacher is not None and not marks_both_ends(teacher.tokenizer):
-        raise ModelError(f"{said}expects marks at both ends of a text, which the teacher's tokenizer does not set.")
+        raise ModelError(
+            f"{said}the teacher's tokenizer does not add special tokens at both ends of a text. Choose another recipe."
+        )
 
 
 def check_fields(needed: frozenset[str], losses: Sequence[Loss], teacher: Teaches | None) -> None:
-    """Raises ModelError where the teacher does not give what the losses read."""
+    """Raises ModelError if the teacher lacks an output that a loss reads."""
     missing = needed - (teacher.fields if teacher is not None else frozenset())
     if not missing:
         return
@@ -139,7 +144,7 @@ def check_fields(needed: frozenset[str], losses: Sequence[Loss], teacher: Teache
 
 
 def prepare_losses(losses: Sequence[Loss], model: PreTrainedModel, teacher: Any, task: Task) -> None:
-    """Check `losses` against both models, and let them make what they learn with the student."""
+    """Check `losses` against both models, and create the parameters that they learn."""
     check_losses(losses, StudentKind.of(model), task)
     check_models(losses, model.config, teacher)
     for loss in losses:
@@ -148,20 +153,20 @@ def prepare_losses(losses: Sequence[Loss], model: PreTrainedModel, teacher: Any,
 
 
 def check_models(losses: Sequence[Loss], student: Any, teacher: Any) -> None:
-    """Raises ModelError where losses over layers do not fit the configuration `student` and the teacher's."""
+    """Raises ModelError if a layer loss does not fit the configuration `student` and the teacher's."""
     for loss in losses:
         if loss.reads_layers:
             loss.check_models(student, teacher.model.config)
 
 
 def drop_special_tokens(outputs: dict[str, Any], student_mask: Tensor) -> dict[str, Any]:
-    """A teacher's attributions of what our own students read: every token but each text's last, which marks its end.
+    """Reduce a teacher's attributions to the tokens of our own students, which read no special token at the end.
 
     Args:
-        student_mask: the student's attention mask; a text that both cut has a token more here.
+        student_mask: the student's attention mask; one token longer for a text that both truncated.
 
     Raises:
-        ModelError: they do not read the same.
+        ModelError: student and teacher tokenize differently.
     """
     teacher_mask, found = outputs["attention_mask"], outputs[ATTRIBUTIONS]
     if teacher_mask.shape == student_mask.shape:  # the longest text was cut
@@ -174,7 +179,7 @@ def drop_special_tokens(outputs: dict[str, Any], student_mask: Tensor) -> dict[s
 
 
 def check_same_tokens(student_mask: Tensor, teacher_mask: Tensor) -> None:
-    """Raises ModelError where attention masks differ: student and teacher read other tokens."""
+    """Raises ModelError if the attention masks differ: student and teacher tokenize differently."""
     same = student_mask.shape == teacher_mask.shape
     if not same or bool((student_mask.bool() != teacher_mask.to(student_mask.device).bool()).any()):
         raise ModelError(
@@ -185,7 +190,7 @@ def check_same_tokens(student_mask: Tensor, teacher_mask: Tensor) -> None:
 
 
 def check_blended_fields(fields: frozenset[str]) -> None:
-    """Raises ModelError where a loss reads more than logits of blended texts."""
+    """Raises ModelError if a loss reads more than logits, which is all that blending supports."""
     others = sorted(fields - {"logits"})
     if others:
-        raise ModelError(f"Mixup and smoothing blend logits, but a loss reads {', '.join(others)}. Leave one out.")
+        raise ModelError(f"Mixup and smoothing blend only logits, but a loss reads {', '.join(others)}. Leave one out.")

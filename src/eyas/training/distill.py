@@ -1,4 +1,4 @@
-"""From a teacher and a data set to a student folder."""
+"""Distill a teacher into a student folder."""
 
 import logging
 from collections.abc import Sequence
@@ -42,36 +42,35 @@ def distill(
     start: Start | None = None,
     request: dict[str, Any] | None = None,
 ) -> Path:
-    """Label the texts with the teacher (once), train a student on them, write it to `out`.
+    """Label the texts with the teacher (once), train a student on them, and write it to `out`.
 
-    An interrupted call goes on where it stopped when it is made again with the same arguments, and ends with the
-    same weights.
+    An interrupted run resumes when called again with the same arguments, and ends with the same weights.
 
     Args:
         data: as from `load_data`.
         unlabeled: more texts for the transfer set, as from `load_unlabeled`.
-        cache: the folder for the teacher's logits; by default found by fingerprint.
-        record: what to note in `eyas.json` about where teacher and data came from.
+        cache: folder for the teacher's logits; by default chosen by fingerprint.
+        record: origin of teacher and data, for `eyas.json`.
         callbacks: as in transformers.
-        start: a model with its head and its tokenizer, to begin with instead of a new student.
+        start: a model with its head, and its tokenizer, to train instead of a new student.
         request: as for `OutputFolder`.
 
     Returns:
         `out`, a Hugging Face model folder.
 
     Raises:
-        EyasError: bad input, said before any training step.
+        EyasError: invalid input, raised before any training step.
     """
     settings = settings or DistillSettings()
     data = TaskData.of(data).with_labels_of(live(teacher).label_names, settings.label_map)
     task, pair = data.task, data.is_pair
-    settings, stages = _decided(settings, task)
+    settings, stages = _with_defaults(settings, task)
     data.check_validation()
     check_transfer(settings.transfer, task, pair)
     if start is None:
         check_student(settings.student, task)
         check_recipe(str(settings.recipe), stages, settings.student, task, pair, live(teacher))
-        settings = _reading_alike(settings, stages, live(teacher).max_length)
+        settings = _with_length(settings, stages, live(teacher).max_length)
     else:
         check_losses([loss for stage in stages for loss in stage.losses], StudentKind.of(start[0]), task)
     aligned = align(teacher, data, settings.label_map)
@@ -94,7 +93,7 @@ def distill(
         request=request,
     )
     if output.is_finished:
-        logger.info("%s is there already, made with the same settings.", out)
+        logger.info("%s already exists, made with the same settings.", out)
         return output.path
     with output as folder:
         run = DistillationRun(aligned, data, settings, stages, texts, start)
@@ -103,18 +102,18 @@ def distill(
     return output.path
 
 
-def _decided(settings: DistillSettings, task: Task) -> tuple[DistillSettings, list[Stage]]:
-    """The settings with what nobody chose, and the recipe's stages."""
+def _with_defaults(settings: DistillSettings, task: Task) -> tuple[DistillSettings, list[Stage]]:
+    """The settings with defaults filled in, and the recipe's stages."""
     recipe = settings.recipe or default_recipe(task, settings.student.crf)
     stages = make_stages(recipe, settings.recipe_options)
     arguments = with_precision(settings.arguments, settings.student.architecture)
     return replace(settings, recipe=recipe_name(recipe), arguments=arguments), stages
 
 
-def _reading_alike(settings: DistillSettings, stages: Sequence[Stage], max_length: int) -> DistillSettings:
-    """Where student and teacher are compared token by token, the student reads no more than the teacher."""
+def _with_length(settings: DistillSettings, stages: Sequence[Stage], max_length: int) -> DistillSettings:
+    """Limit the student to the teacher's length if they are compared token by token."""
     student = settings.student
     if not any(stage.needs_layers for stage in stages) or max_length >= student.max_length:
         return settings
-    logger.info("The student reads %d tokens of a text, as its teacher does.", max_length)
+    logger.info("The student reads at most %d tokens of a text, as its teacher does.", max_length)
     return replace(settings, student=replace(student, max_length=max_length))

@@ -1,4 +1,4 @@
-"""Texts as token ids, in two flat arrays: made once, kept in memory, batched without a Python loop over rows."""
+"""Texts as token ids in flat arrays: encoded once, kept in memory, batched without a Python loop over rows."""
 
 import logging
 from collections.abc import Sequence
@@ -25,14 +25,14 @@ logger = logging.getLogger("eyas")
 class EncodedTexts(TorchDataset[Any]):
     """Rows of `dataset` for a student. Indexing with a list gives a padded batch, not rows.
 
-    A batch has `input_ids`, `attention_mask`, `token_type_ids` (pairs), `labels` (-100, of regression NaN = none), and
-    what the teacher reads: `example_id`, or `text`, `text_pair` and `tokens`.
+    A batch has `input_ids`, `attention_mask`, `token_type_ids` (pairs), `labels` (-100 = none, for regression NaN), and
+    the teacher's inputs: `example_id`, or `text`, `text_pair` and `tokens`.
 
     Args:
         tokenizer: the student's Hugging Face tokenizer.
-        max_length: tokens of a text that are kept.
-        truncate: let the tokenizer cut long texts, as transformers need it; a student cuts them itself.
-        extra: columns of `dataset` to hand through (`text`, `text_pair`, `tokens`).
+        max_length: maximum number of tokens per text.
+        truncate: let the tokenizer truncate, as transformers need; our own students do not.
+        extra: columns of `dataset` to pass through (`text`, `text_pair`, `tokens`).
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class EncodedTexts(TorchDataset[Any]):
         else:
             backend.no_truncation()
         pair = is_pair(dataset) and "token_type_ids" in tokenizer.model_input_names
-        # A pair's texts are cut by the model, each on its own.
+        # The model truncates the texts of a pair, each separately.
         limit = None if is_pair(dataset) else max_length
         ids, second, lengths = [], [], []
         for batch in batches_of_texts(dataset):
@@ -76,7 +76,7 @@ class EncodedTexts(TorchDataset[Any]):
         self.labels = np.where(labels < 0, -100, labels) if self.task.decides else labels
 
     def handing(self, extra: Sequence[str], name: str = "") -> Self:
-        """The same, with those columns of the data set handed through, and its name where there are several."""
+        """A copy that passes the columns `extra` through; `name` is for training on several data sets."""
         other = copy(self)
         other.extra, other.name = _columns(self.dataset, extra), name
         return other
@@ -126,14 +126,14 @@ def _columns(dataset: Dataset, names: Sequence[str]) -> Dataset | None:
 
 
 class EncodedWords(EncodedTexts):
-    """The same for tagging: `labels` [batch, tokens], and how tokens belong to words.
+    """Encoded texts for tagging: `labels` [batch, tokens], and the word of each token.
 
-    A batch has `words` [batch, tokens] (the word that is read at a token, -1 = none), `inner` [batch, tokens] bool and
-    `word_counts` [batch]. `inner` are tokens that start anew inside a word, as the dot of `St.` does: a student learns
-    that they go on with its tag, since in a text that nobody has split they stand for themselves.
+    A batch also has `words` [batch, tokens] (the word read at a token, -1 = none), `inner` [batch, tokens] bool and
+    `word_counts` [batch]. `inner` marks tokens inside a word that look like the start of one, such as the dot of `St.`.
+    The student learns to continue the word's tag there, because in raw text such a token is a word of its own.
 
     Args:
-        inner: whether such tokens are learned.
+        inner: whether to train on inner tokens.
     """
 
     def __init__(self, *args: Any, inner: bool = False, **options: Any) -> None:
@@ -160,7 +160,7 @@ class EncodedWords(EncodedTexts):
         self.labels = self._token_labels(labels_of(dataset))
         lost = int(self.word_counts.sum() - ((self.words >= 0) & ~self.inner).sum())
         if lost:
-            logger.warning("%s words lie behind token %d of their sentence and are not learned from.", lost, max_length)
+            logger.warning("%s words beyond token %d of their sentence are not trained on.", lost, max_length)
 
     def _token_labels(self, labels: np.ndarray) -> np.ndarray:
         starts = np.repeat(np.cumsum(self.word_counts) - self.word_counts, self.lengths)
@@ -185,7 +185,7 @@ class EncodedWords(EncodedTexts):
 
 
 def _read_places(pieces: Pieces, continues: np.ndarray | None) -> np.ndarray:
-    """[tokens] the word that is read at each, or -1."""
+    """[tokens] the word read at each token, or -1."""
     read = np.full(len(pieces.ids), -1, dtype=np.int64)
     if continues is not None:
         starts = ~continues[pieces.ids]
@@ -197,7 +197,7 @@ def _read_places(pieces: Pieces, continues: np.ndarray | None) -> np.ndarray:
 def encode_dataset(
     dataset: Dataset, tokenizer: Any, max_length: int, truncate: bool, extra: Sequence[str] = (), inner: bool = False
 ) -> EncodedTexts:
-    """`dataset` for a model: texts, or for tagging words."""
+    """Encode `dataset`: as words for tagging, otherwise as texts."""
     if task_of(dataset).is_tagging:
         return EncodedWords(dataset, tokenizer, max_length, truncate, extra, inner=inner)
     return EncodedTexts(dataset, tokenizer, max_length, truncate, extra)
@@ -210,10 +210,10 @@ def encoded_for(
     max_length: int = MAX_LENGTH,
     training: bool = False,
 ) -> EncodedTexts:
-    """`dataset` as `model` reads it, once; a student reads its own number of tokens.
+    """Encode `dataset` for `model`, unless it is encoded already. Our own students have their own maximum length.
 
     Args:
-        training: for tagging, also learn tokens that start anew inside a word (students only).
+        training: for tagging, also train our own students on inner tokens; see `EncodedWords`.
     """
     if isinstance(dataset, EncodedTexts):
         return dataset
@@ -223,5 +223,5 @@ def encoded_for(
 
 
 def already_batched(batch: dict[str, Any]) -> dict[str, Any]:
-    """The collator for `EncodedTexts`, which makes whole batches itself."""
+    """Collator for `EncodedTexts`, which already returns whole batches."""
     return batch

@@ -1,4 +1,4 @@
-"""What is done with an ensemble beside its training: weights, fewer members, members that were trained apart."""
+"""Ensembles after training: fit weights, prune members, join students that were trained separately."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ STEPS = 200
 
 @dataclass(frozen=True)
 class Subset:
-    """Some members of an ensemble: what they are, their score on validation texts, their parameters."""
+    """A subset of an ensemble's members, with its validation score and its number of parameters."""
 
     members: tuple[str, ...]
     places: tuple[int, ...]
@@ -43,7 +43,7 @@ class Subset:
 
 
 def finish(model: EnsembleForSequenceClassification, tokenizer: Any, validation: Dataset) -> Any:
-    """The trained ensemble without members that diverged, its weights fitted where they are asked for."""
+    """Drop members that diverged, and fit the weights if the combination uses them."""
     kept = [place for place in range(len(model.members)) if place not in model.left_out]
     model = subset(model, kept)
     if model.config.combination == WEIGHTS:
@@ -52,7 +52,7 @@ def finish(model: EnsembleForSequenceClassification, tokenizer: Any, validation:
 
 
 def fit_weights(model: EnsembleForSequenceClassification, tokenizer: Any, rows: Dataset) -> None:
-    """Set the members' weights, all above 0 and their sum 1, to the lowest loss on `rows`."""
+    """Fit the members' weights to the lowest loss on `rows`. They are positive and sum to 1."""
     rows = rows.select(np.flatnonzero(is_labeled(rows)))
     task, labels = task_of(rows), torch.from_numpy(labels_of(rows))
     logits = member_logits(model, tokenizer, rows)
@@ -69,7 +69,7 @@ def fit_weights(model: EnsembleForSequenceClassification, tokenizer: Any, rows: 
 
 
 def member_logits(model: EnsembleForSequenceClassification, tokenizer: Any, rows: Dataset) -> Tensor:
-    """[members, rows, labels] in the data's order of labels."""
+    """Logits of each member, [members, rows, labels], in the data's label order."""
     alone = (Classifier(subset(model, [place]), tokenizer) for place in range(len(model.members)))
     return torch.stack([torch.from_numpy(aligned_logits(one, rows)) for one in alone])
 
@@ -77,22 +77,22 @@ def member_logits(model: EnsembleForSequenceClassification, tokenizer: Any, rows
 def prune_ensemble(
     folder: str | Path, rows: Dataset, out: str | Path, tolerance: float = 0.0, overwrite: bool = False
 ) -> list[Subset]:
-    """Write the smallest set of members whose score on `rows` is within `tolerance` of all members'.
+    """Write the smallest subset of members whose score on `rows` is within `tolerance` of the full ensemble's.
 
     Args:
-        rows: labeled validation texts, not those of a test.
-        tolerance: of the score, such as 0.002.
+        rows: labeled validation texts, not test texts.
+        tolerance: largest allowed drop in score, such as 0.002.
 
     Returns:
-        Every set of members, the chosen one first, then by score.
+        Every subset: the chosen one first, the others by score.
 
     Raises:
-        ModelError: the model is no ensemble.
+        ModelError: the model is not an ensemble.
     """
     classifier = Classifier.from_pretrained(folder)
     model = classifier.model
     if not isinstance(model, EnsembleForSequenceClassification):
-        raise ModelError(f"{folder} is a {type(model).__name__}, expected an ensemble to take members from.")
+        raise ModelError(f"{folder} is a {type(model).__name__}, expected an ensemble.")
     output = OutputFolder(
         out,
         {
@@ -122,22 +122,22 @@ def join(
     rows: Dataset | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Make one ensemble of students that were trained apart over the same, frozen word vectors.
+    """Combine students that were trained separately over the same frozen word vectors into one ensemble.
 
     Args:
         combination: one of `COMBINATIONS`.
-        rows: labeled validation texts; needed for `weights`.
+        rows: labeled validation texts; required for `weights`.
 
     Raises:
-        ModelError: fewer than two members, one that is no single student, or members with other vocabularies, word
-            vectors, labels or sizes.
+        ModelError: fewer than two members, a member that is not a single student, or members whose vocabularies, word
+            vectors, labels or sizes differ.
     """
     if len(folders) < 2:
-        raise ModelError(f"An ensemble has two or more members, got {len(folders)}. Give --member again.")
+        raise ModelError(f"Expected at least two members (--member), got {len(folders)}.")
     if combination not in COMBINATIONS:
-        raise ModelError(f"No combination {combination!r}. Expected one of {', '.join(COMBINATIONS)}.")
+        raise ModelError(f"combination (--combination) is {combination!r}, expected one of {', '.join(COMBINATIONS)}.")
     if combination == WEIGHTS and rows is None:
-        raise ModelError("Weights are fitted on validation texts: give --data.")
+        raise ModelError("The combination weights is fitted on validation texts: pass rows (--data).")
     parts = [Classifier.from_pretrained(folder) for folder in folders]
     names = [_architecture(part, folder) for part, folder in zip(parts, folders, strict=True)]
     _check_alike(parts, folders)
@@ -186,48 +186,50 @@ def _subsets(model: EnsembleForSequenceClassification, tokenizer: Any, rows: Dat
 def _architecture(part: Classifier, folder: str | Path) -> str:
     name = next((name for name, kind in MEMBERS.items() if isinstance(part.model, kind)), None)
     if name is None:
-        raise ModelError(f"{folder} is a {type(part.model).__name__}, expected one of {', '.join(MEMBERS)} for texts.")
+        raise ModelError(
+            f"{folder} is a {type(part.model).__name__}, expected a student for texts: {', '.join(MEMBERS)}."
+        )
     return name
 
 
 def _check_alike(parts: Sequence[Classifier], folders: Sequence[str | Path]) -> None:
-    """Raises ModelError where members can't share what they read and what they answer."""
+    """Raises ModelError if members differ in tokens, input, labels or word vectors."""
     first = parts[0]
     for part, folder in zip(parts[1:], folders[1:], strict=True):
         if part.tokenizer.backend_tokenizer.to_str() != first.tokenizer.backend_tokenizer.to_str():
             raise ModelError(
-                f"{folder} has another vocabulary than {folders[0]}: members read the same tokens. Train both from the "
-                "same teacher on the same texts."
+                f"{folder} and {folders[0]} have different vocabularies, but members read the same tokens. Train both "
+                "from the same teacher on the same texts."
             )
         for name in ("pair", "max_length"):
             of_part, of_first = (getattr(one.model.config, name) for one in (part, first))
             if of_part != of_first:
                 raise ModelError(
-                    f"{folder} has {name} {of_part}, {folders[0]} {of_first}: members read the same texts."
+                    f"{folder} has {name} {of_part}, but {folders[0]} has {of_first}. Members read the same input."
                 )
         if part.label_names != first.label_names or part.task != first.task:
             raise ModelError(
-                f"{folder} has the labels {part.label_names}, {folders[0]} {first.label_names}. Members answer the "
-                "same question, in the same order."
+                f"{folder} has the labels {part.label_names}, but {folders[0]} has {first.label_names}. Members need "
+                "the same labels in the same order."
             )
         of_part, of_first = (cast(Any, one.model).embeddings.weight for one in (part, first))
         if of_part.shape != of_first.shape or not torch.equal(of_part, of_first):
             raise ModelError(
-                f"{folder} has other word vectors than {folders[0]}: members share one table. Train them with "
+                f"{folder} and {folders[0]} have different word vectors, but members share one table. Train them with "
                 "--freeze-embeddings, or together with --student ensemble:..."
             )
 
 
 def _common_size(parts: Sequence[Classifier], folders: Sequence[str | Path]) -> int:
-    """The width that all have; 0 where each has its architecture's own."""
+    """The hidden size of all members; 0 if each has the default of its architecture."""
     sizes: list[int] = [cast(Any, part.model).config.hidden_size for part in parts]
     own = [type(cast(Any, part.model).config).hidden_size for part in parts]
     if sizes == own:
         return 0
     if len(set(sizes)) > 1:
         raise ModelError(
-            f"{', '.join(map(str, folders))} are {', '.join(map(str, sizes))} wide. Members have their architecture's "
-            "own width, or all the same: train them with one --hidden-size."
+            f"{', '.join(map(str, folders))} have the hidden sizes {', '.join(map(str, sizes))}. Members need the "
+            "default of their architecture, or one size for all: train them with the same --hidden-size."
         )
     return sizes[0]
 

@@ -1,4 +1,4 @@
-"""A teacher from a pretrained encoder."""
+"""Fine-tune a pretrained encoder into a teacher."""
 
 import logging
 import math
@@ -23,9 +23,9 @@ from eyas.transfer.augmentation import identity
 
 logger = logging.getLogger("eyas")
 
-# How long a teacher learns where nobody says: about this many steps, but no fewer and no more epochs.
+# Default length of a training: about STEPS steps, within these bounds on epochs.
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 1000, 3, 20
-# What suits a pretrained transformer (Devlin et al. 2019, appendix A.3), where students want more.
+# Defaults for pretrained transformers (Devlin et al. 2019, appendix A.3).
 DEFAULTS: dict[str, Any] = {
     "per_device_train_batch_size": 32,
     "learning_rate": 5e-5,
@@ -47,10 +47,10 @@ def finetune(
 ) -> Path:
     """Fine-tune a pretrained encoder: AdamW, linear warm-up and decay, the best checkpoint on validation.
 
-    Continues where it was interrupted, like `distill`.
+    An interrupted run resumes, as with `distill`.
 
     Args:
-        model: folder or Hub name of a pretrained encoder; its head is made anew.
+        model: folder or Hub name of a pretrained encoder; it gets a new head.
         data: as from `load_data`.
         callbacks: as in transformers.
         request: as for `OutputFolder`.
@@ -71,7 +71,7 @@ def finetune(
         out, {"command": "finetune", "model": str(model), **(record or {}), **described}, overwrite, request=request
     )
     if output.is_finished:
-        logger.info("%s is there already, made with the same settings.", out)
+        logger.info("%s already exists, made with the same settings.", out)
         return output.path
     with output as folder:
         set_seed(settings.seed)

@@ -1,4 +1,4 @@
-"""What a trained model's folder holds beside the model."""
+"""Files in a trained model's folder, besides the model."""
 
 import json
 import random
@@ -16,14 +16,14 @@ SAMPLE_ROWS = 500
 
 
 def write_history(history: Sequence[dict[str, Any]], folder: Path) -> None:
-    """What each epoch gave, the loss and each of its terms, without the times: the same run writes the same file."""
+    """Write the loss, its terms and the scores of each epoch. Timings are left out, so equal runs write equal files."""
     kept = ("stage", "step", "epoch", "loss", "learning_rate", "eval_loss", "eval_score")
     rows = [{name: entry[name] for name in entry if name in kept or name.startswith("loss/")} for entry in history]
     (folder / HISTORY).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
-    """What `write_history` wrote; empty where it wrote nothing."""
+    """Read what `write_history` wrote; empty if there is no file."""
     path = folder / HISTORY
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 

@@ -1,4 +1,4 @@
-"""What is learned from one data set: its task, the losses, and who teaches."""
+"""The objective of one data set: its task, losses and teacher."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -25,13 +25,13 @@ class Lesson:
 
     Args:
         model: the student.
-        losses: the terms; by default the hard labels alone.
-        teacher: live or cached; may be left out when no loss reads it.
-        length: tokens of a text that the student reads.
+        losses: the terms; by default hard labels alone.
+        teacher: live or cached; optional if no loss reads it.
+        length: the student's maximum length in tokens.
 
     Raises:
-        ModelError: a loss needs what student or teacher can't give; says which.
-        LabelError: student and teacher have labels of different names, and the teacher is not aligned.
+        ModelError: a loss needs an output that the student or teacher does not have.
+        LabelError: the label names of student and teacher differ, and the teacher is not aligned.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class Lesson:
         return self.teacher.reads if self.teacher is not None and self.teacher_fields else ()
 
     def to(self, device: torch.device) -> None:
-        """A live teacher runs where the student learns."""
+        """Move a live teacher to the student's device."""
         source = None if self.teacher is None else self.teacher.teacher
         if isinstance(source, Teacher):
             cast(nn.Module, source.model).to(device)
 
     def ask(self, inputs: dict[str, Any], device: torch.device) -> dict[str, Any]:
-        """What the teacher says of a batch; nothing where no loss reads it."""
+        """The teacher's outputs for a batch; empty if no loss reads them."""
         if self.teacher is None or not self.teacher_fields:
             return {}
         outputs = self.teacher.outputs(inputs, self.teacher_fields)
@@ -80,20 +80,20 @@ class Lesson:
         return {name: _to_device(value, device) for name, value in outputs.items()}
 
     def terms(self, student: Any, teacher: dict[str, Any], batch: dict[str, Any], progress: float) -> list[Term]:
-        """What the losses add to the objective, one by one."""
+        """The terms that the losses add to the objective."""
         student, teacher, batch = self._fields(student, teacher, batch)
         members = student.get(MEMBER_LOGITS)
         each = [student] if members is None else [{**student, "logits": logits} for logits in members]
         terms: list[Term] = []
         for loss in self.losses:
-            # An ensemble's members are taught one by one; only losses between them see all at once.
+            # An ensemble's members are taught one by one; only losses that compare members see all of them.
             taught = [student] if MEMBER_LOGITS in loss.student_fields else each
             of_each = [loss.terms(one, teacher, batch, progress) for one in taught]
             terms += [(one[0][0], sum(value for _, value in one) / len(taught)) for one in zip(*of_each, strict=True)]
         return terms
 
     def _fields(self, student: Any, teacher: dict[str, Any], batch: dict[str, Any]) -> tuple[Any, Any, Any]:
-        """What the losses see: in tagging, a row is a word that is read, wherever its sentence stands."""
+        """The inputs of the losses. In tagging, a row is a word, not a sentence."""
         if not self.task.is_tagging:
             return student, teacher, batch
         read = batch["words"] >= 0

@@ -1,4 +1,4 @@
-"""AdamW, with lazy rows for embedding tables: a step touches only the words of the batch."""
+"""AdamW with sparse updates of embedding tables: a step touches only the words of its batch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +14,8 @@ class LazyAdamW(torch.optim.Optimizer):
     Rows without a gradient keep their moments, as in `torch.optim.SparseAdam`; tables have no weight decay.
     """
 
-    # accelerate leaves it as it is: its wrapper looks for a package on the disk in every step, and this optimizer is
-    # for one process without loss scaling, where a wrapper has nothing to do.
+    # Keeps accelerate from wrapping it: the wrapper searches the disk for a package in every step, and has nothing to
+    # do in one process without loss scaling.
     _is_accelerate_prepared = True
     step_was_skipped = False
 
@@ -56,7 +56,7 @@ class LazyAdamW(torch.optim.Optimizer):
 
 
 def set_sparse_embeddings(model: nn.Module, sparse: bool) -> None:
-    """Let every trained embedding table give sparse gradients (on the CPU, in one process), or dense ones again."""
+    """Switch trained embedding tables to sparse gradients (on the CPU, in one process), or back to dense ones."""
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             module.sparse = sparse and module.weight.requires_grad
@@ -67,7 +67,7 @@ def sparse_parameters(model: nn.Module) -> list[Tensor]:
 
 
 def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
-    """`torch.nn.utils.clip_grad_norm_` that knows sparse gradients. Returns the norm before clipping."""
+    """`torch.nn.utils.clip_grad_norm_` with support for sparse gradients. Returns the norm before clipping."""
     values = []
     for parameter in model.parameters():
         if parameter.grad is None:

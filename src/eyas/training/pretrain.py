@@ -1,4 +1,4 @@
-"""A student that learns a pretrained encoder before any task: sentence representation approximation."""
+"""Pretrain a student on an encoder's sentence vectors, before any task: sentence representation approximation."""
 
 import json
 import logging
@@ -23,9 +23,9 @@ from eyas.training.student_checks import check_student
 logger = logging.getLogger("eyas")
 
 SRA = "sra"
-# Texts whose vectors choose the best checkpoint: a twentieth, but no more than so many.
+# Validation texts, which choose the best checkpoint: one in 20, but at most MOST_VALIDATION.
 VALIDATION_SHARE, MOST_VALIDATION = 20, 1000
-# What sentence-transformers reads: one module, whose logits are the vectors.
+# Files for sentence-transformers: one module, whose logits are the vectors.
 SENTENCE_TRANSFORMERS: dict[str, Any] = {
     "modules.json": [
         {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}
@@ -48,22 +48,22 @@ def pretrain_student(
     record: dict[str, Any] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Path:
-    """Train a student to give each text its encoder's sentence vector (Wu et al. 2020, sections 3.1 and 3.2).
+    """Train a student to reproduce an encoder's sentence vectors (Wu et al. 2020, sections 3.1 and 3.2).
 
-    Goes on where it was interrupted, like `distill`; the vectors are computed once and kept.
+    An interrupted run resumes, as with `distill`. The vectors are computed once and cached.
 
     Args:
-        texts: as from `load_unlabeled`, single texts.
-        settings: `recipe` is sra by default; of other recipes, the stages that compare layers.
-        cache: the folder for the teacher's vectors; by default found by fingerprint.
-        record: what to note in `eyas.json`.
+        texts: single texts, as from `load_unlabeled`.
+        settings: `recipe` is sra by default; other recipes run only their stages that compare layers.
+        cache: folder for the teacher's vectors; by default chosen by fingerprint.
+        record: further settings for `eyas.json`.
 
     Returns:
         `out`: a model whose `logits` are sentence vectors, to fine-tune, to start students from, and for
         sentence-transformers.
 
     Raises:
-        EyasError: bad input, said before any training step.
+        EyasError: invalid input, raised before any training step.
     """
     settings = settings or DistillSettings()
     settings = replace(settings, recipe=recipe_name(settings.recipe or SRA))
@@ -83,7 +83,7 @@ def pretrain_student(
         overwrite,
     )
     if output.is_finished:
-        logger.info("%s is there already, made with the same settings.", out)
+        logger.info("%s already exists, made with the same settings.", out)
         return output.path
     with output as folder:
         data["validation"] = _with_vectors(data["validation"], teacher)
@@ -91,35 +91,35 @@ def pretrain_student(
         run = DistillationRun(aligned, data, settings, stages, data["train"])
         run.prepare(cache)
         run.train(teacher.label_names, folder, callbacks)
-        if settings.recipe == SRA:  # others teach layers, and their head says nothing
+        if settings.recipe == SRA:  # other recipes do not train the head
             for name, content in SENTENCE_TRANSFORMERS.items():
                 (folder / name).write_text(json.dumps(content, indent=2))
     return output.path
 
 
 def _stages(settings: DistillSettings) -> list[Stage]:
-    """Those of the recipe that need no task."""
+    """The recipe's stages that need no task."""
     stages = make_stages(settings.recipe, settings.recipe_options)
     free = [stage for stage in stages if stage.needs_teacher and not stage.frozen]
     free = [stage for stage in free if not any("logits" in loss.student_fields for loss in stage.losses)]
     chosen = stages if settings.recipe == SRA else free
     if not chosen:
         raise ModelError(
-            f"The recipe {settings.recipe} teaches a task's labels. Without a task: sra for any student; tinybert, "
-            "minilm or minilmv2 for transformers."
+            f"The recipe {settings.recipe} needs the labels of a task. Choose sra, which is for any student, or for "
+            "transformers tinybert, minilm or minilmv2."
         )
     return chosen
 
 
 def _split(texts: Dataset, seed: int) -> DatasetDict:
-    """Each text once; some of them to validate. `label` says nothing yet."""
+    """Drop duplicate texts and hold some out for validation; `label` stays empty."""
     if is_pair(texts):
         raise DataError("A sentence encoder reads single texts, got pairs. Name one column with --column.")
     _, first = np.unique(ids_of(texts), return_index=True)
     rows = np.random.default_rng(seed).permutation(first)
     count = min(len(rows) // VALIDATION_SHARE, MOST_VALIDATION)
     if not count:
-        raise DataError(f"{len(rows)} different texts are too few to learn from: expected {VALIDATION_SHARE} or more.")
+        raise DataError(f"Expected at least {VALIDATION_SHARE} different texts, got {len(rows)}.")
     held_out, train = np.sort(rows[:count]), np.sort(rows[count:])
     parts = {name: texts.select(part) for name, part in (("train", train), ("validation", held_out))}
     return DatasetDict({name: _with_labels(part, [[]] * len(part)) for name, part in parts.items()})

@@ -1,4 +1,4 @@
-"""One distillation: who teaches which student what, stage by stage."""
+"""One distillation run, stage by stage."""
 
 import logging
 import shutil
@@ -31,13 +31,13 @@ Start = tuple[PreTrainedModel, Any]
 
 
 class DistillationRun:
-    """What all stages share.
+    """The models and data that all stages share.
 
     Args:
-        teacher: live, in the data's labels.
+        teacher: live, aligned with the data's labels.
         data: train and validation.
         texts: the transfer set.
-        start: the student to begin with; by default a new one, made from `settings.student`.
+        start: the student to start from; by default a new one, made from `settings.student`.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class DistillationRun:
         self.labeled: AlignedTeacher | None = None
 
     def prepare(self, cache: str | Path | None = None) -> None:
-        """Label the texts, where a stage or a selection asks for logits alone, and choose among them."""
+        """Compute the teacher's logits if a stage or the selection of texts needs them, and select the texts."""
         asks = any(stage.needs_teacher and not stage.needs_layers for stage in self.stages)
         transfer = self.settings.transfer
         if transfer.select or (asks and not self.settings.live and not transfer.smoothing):
@@ -62,7 +62,7 @@ class DistillationRun:
             self.texts = chosen_texts(self.texts, self.data, self.labeled, transfer)
 
     def train(self, label_names: list[str], folder: Path, callbacks: Sequence[TrainerCallback] = ()) -> None:
-        """Train the student, who calls the labels `label_names`, through all stages; write it to `folder`."""
+        """Train the student through all stages, and write it to `folder` with the labels `label_names`."""
         set_seed(self.settings.seed)
         student, tokenizer = self.start or create_student(self.settings.student, self.teacher, self.texts, label_names)
         history: list[dict[str, Any]] = []
@@ -105,13 +105,13 @@ class DistillationRun:
             eval_dataset=encoded[id(self.data["validation"])],
             processing_class=tokenizer,
             losses=stage.losses,
-            teacher=self._asked(stage),
+            teacher=self._teacher_of(stage),
             callbacks=[*callbacks, *replacing],
             blend=blend_of(self.settings.transfer, self.teacher, tokenizer, stage.needs_teacher),
         )
 
-    def _asked(self, stage: Stage) -> AlignedTeacher | None:
-        """Nobody, the logits on disk, or the teacher itself."""
+    def _teacher_of(self, stage: Stage) -> AlignedTeacher | None:
+        """None, the cached logits, or the live teacher."""
         if not stage.needs_teacher:
             return None
         return self.teacher if self.settings.live or stage.needs_layers or self.labeled is None else self.labeled
@@ -119,7 +119,7 @@ class DistillationRun:
 
 @contextmanager
 def frozen(model: nn.Module, modules: Sequence[str]) -> Iterator[None]:
-    """While it lasts, parameters stay as they are that lie in a module of one of these names."""
+    """Freeze the parameters of modules with these names inside the context."""
     parameters = [
         parameter
         for name, parameter in model.named_parameters()

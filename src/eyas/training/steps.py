@@ -1,4 +1,4 @@
-"""How long a stage takes, and how fast it learns, where nobody says."""
+"""Defaults for the length and learning rate of a stage."""
 
 import math
 from pathlib import Path
@@ -9,26 +9,26 @@ from eyas.training.arguments import DistillationArguments, steps_of_a_pass
 from eyas.training.folders import WORK
 from eyas.training.recipes import Stage, make_stages
 
-# How long a student learns where nobody says: about this many steps, but no fewer and no more epochs.
+# Default length of a training: about STEPS steps, within these bounds on epochs.
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 4000, 4, 30
-# What suits a small transformer, where our own students want more.
+# Defaults for small transformers; our own students take those of `DistillationArguments`.
 TRANSFORMER_ARGUMENTS: dict[str, Any] = {
     "learning_rate": 5e-4,
     "weight_decay": 0.01,
     "warmup_steps": 0.1,
     "max_grad_norm": 1.0,
 }
-# Layers that were the teacher's know something already.
+# For layers copied from the teacher.
 COPIED_LEARNING_RATE = 1e-4
 
 
 def stage_arguments(
     stage: Stage, settings: DistillSettings, rows: int, work: Path, stages: int, width: int = 0
 ) -> DistillationArguments:
-    """The stage's settings and the user's; epochs by the number of rows where neither says.
+    """The stage's arguments, overridden by the user's. By default the number of rows determines the epochs.
 
-    Steps and epochs are those of the whole training, of which each of `stages` has its share. The learning rate depends
-    on the `width` of the teacher's layers: a transformer as wide starts from them.
+    Steps and epochs are those of the whole training, which `stages` stages share. The default learning rate depends on
+    `width`, the teacher's hidden size: a transformer of the same size starts from the teacher's layers.
     """
     suited = dict(TRANSFORMER_ARGUMENTS) if settings.student.architecture in TRANSFORMERS else {}
     if suited and settings.student.copies_layers(width):
@@ -46,11 +46,11 @@ def stage_arguments(
 
 
 def training_steps(settings: DistillSettings, texts: int, train: int | None = None) -> int:
-    """How many steps the recipe's stages take together.
+    """The number of steps of all stages of the recipe.
 
     Args:
-        texts: of the transfer set, for the stages that ask the teacher.
-        train: training texts, for the others; by default all are.
+        texts: size of the transfer set, for stages with a teacher.
+        train: number of training texts, for stages without one; by default `texts`.
     """
     stages = make_stages(settings.recipe, settings.recipe_options)
     total = 0

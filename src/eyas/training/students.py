@@ -1,4 +1,4 @@
-"""A new student for a teacher and a transfer set: its vocabulary, its word vectors, its labels."""
+"""Create a student for a teacher and a transfer set: its vocabulary, word vectors and labels."""
 
 import logging
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ logger = logging.getLogger("eyas")
 
 # Texts on which a narrower student is fitted to its teacher.
 SAMPLE_TEXTS = 256
-# Standard deviation of the elements of a transformer's word vectors, beside positions of 0.02.
+# Standard deviation of the elements of a transformer's word vectors; its position vectors have 0.02.
 TRANSFORMER_SCALE = 0.05
 
 
@@ -56,17 +56,17 @@ def create_student(
     texts: Dataset,
     label_names: list[str] | None = None,
 ) -> tuple[PreTrainedModel, Any]:
-    """A student with fresh weights, and its tokenizer.
+    """Create a student and its tokenizer.
 
     Args:
-        settings: what it is like, or just the architecture's name.
-        teacher: gives its tokenizer and its word table; a transformer that starts from its layers gets its last layer
-            too, if it is aligned or its labels have the names of the student's.
-        texts: the transfer set; decides the vocabulary and, by its feature `label`, the labels.
-        label_names: what the student calls the labels, in the order of the data's; by default as the data does.
+        settings: the student's settings, or only its architecture.
+        teacher: provides the tokenizer and the word vectors. A transformer that starts from the teacher's layers also
+            gets its output layer, if the teacher is aligned or its label names match the student's.
+        texts: the transfer set; determines the vocabulary and, by its feature `label`, the labels.
+        label_names: the student's label names, in the order of the data's labels; by default the data's names.
 
     Raises:
-        ModelError: an unknown architecture, or sizes that do not fit.
+        ModelError: unknown architecture, or sizes that do not fit.
     """
     if isinstance(settings, str):
         settings = StudentSettings(settings)
@@ -100,7 +100,7 @@ def create_student(
 def _student(
     settings: StudentSettings, teacher: Teacher, texts: Dataset, task: Task, common: dict[str, Any]
 ) -> tuple[Any, Any]:
-    """One of our own."""
+    """A student of one of our own architectures."""
     if settings.init:
         return _pretrained(settings, str(settings.init), texts, common)
     model_class: Any = (TAGGERS if task.is_tagging else STUDENTS).get(settings.architecture)
@@ -144,18 +144,20 @@ def _student(
 
 
 def _pretrained(settings: StudentSettings, folder: str, texts: Dataset, common: dict[str, Any]) -> tuple[Any, Any]:
-    """A student's word vectors, as far as they occur, and its encoder, below a new head."""
+    """A pretrained student's encoder, with the word vectors that `texts` need and a new head."""
     original, original_tokenizer = cast(Any, load_classifier(folder))
     kind = STUDENTS[settings.architecture]
     if type(original) is not kind:
         raise ModelError(
-            f"{folder} is a {type(original).__name__}, which can't become {settings.architecture}. Choose its own "
-            "architecture with --student."
+            f"{folder} is a {type(original).__name__}, expected a {settings.architecture} student. Choose the folder's "
+            "architecture (--student)."
         )
     for name in ("embedding_size", "hidden_size"):
         wanted, found = getattr(settings, name), getattr(original.config, name)
         if wanted not in (None, found):
-            raise ModelError(f"{folder} has {name} {found}, not {wanted}. Leave it out: a pretrained student's stays.")
+            raise ModelError(
+                f"{folder} has {name} {found}, got {wanted}. Leave it out: a pretrained student keeps its own."
+            )
     tokenizer = cut_tokenizer(original_tokenizer, texts, settings.max_length, settings.vocab_size)
     wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
     chosen: dict[str, Any] = {} if settings.dropout is None else {"dropout": settings.dropout}
@@ -177,28 +179,28 @@ def _transformer(
     common: dict[str, Any],
     order: Sequence[int] | None,
 ) -> tuple[Any, Any]:
-    """One of the teacher's family, with the pieces that occur; its tokens are where the teacher's are."""
+    """A transformer of the teacher's family, with the subwords of `texts`, at the teacher's positions."""
     pretrained = is_folder(settings.init)
     origin: Any = load_encoder(str(settings.init), task) if pretrained else (teacher.model, teacher.tokenizer)
     original, original_tokenizer = origin
     size = settings.size
-    if pretrained:  # its layers are as they are
+    if pretrained:  # its sizes are fixed
         own_sizes = {"heads": settings.heads, "feed_forward": settings.feed_forward}
         _check_sizes(str(settings.init), original.config, own_sizes)
         size = replace(size, **own_sizes)
-    # Of the teacher's pieces also where it starts from another model: both read the same tokens.
+    # The teacher's subwords, even if it starts from another model: both must read the same tokens.
     tokenizer = cut_tokenizer(
         teacher.tokenizer, texts, settings.max_length, settings.vocab_size, words=task.is_tagging, same_places=True
     )
     wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
-    wrapped.model_max_length = settings.max_length  # of both texts of a pair, as the teacher counts
+    wrapped.model_max_length = settings.max_length  # counts both texts of a pair, as the teacher does
     own: dict[str, Any] = {
         "vocab_size": len(wrapped),
         "pad_token_id": wrapped.pad_token_id,
         "bos_token_id": None,
         "eos_token_id": None,
     }
-    kinds = getattr(original.config, "type_vocab_size", 0)  # DeBERTa has none, and needs none
+    kinds = getattr(original.config, "type_vocab_size", 0)  # DeBERTa needs none
     if is_pair(texts) and kinds == 1 and not original.config.model_type.endswith("roberta"):
         own["type_vocab_size"] = 2
     layers = _starting_layers(settings, original)
@@ -212,7 +214,7 @@ def _transformer(
             sample = teacher.tokenize(texts["text"][:SAMPLE_TEXTS], pairs).to(teacher.model.device)
             project_layers(model, teacher.model, layers, rows, order, sample)
         whose = settings.init if pretrained else "the teacher"
-        logger.info("It starts from layers %s of %s.", ", ".join(map(str, layers)), whose)
+        logger.info("The student starts from layers %s of %s.", ", ".join(map(str, layers)), whose)
     elif settings.embeddings == "teacher" and _width(model) <= _width(teacher.model):
         table = _teacher_table(teacher, tokenizer, texts, settings, _width(model))
         _set_embeddings(model, table * np.float32(TRANSFORMER_SCALE / SCALE))
@@ -220,10 +222,10 @@ def _transformer(
 
 
 def planned_config(settings: StudentSettings, teacher: PreTrainedModel) -> Any:
-    """The configuration of a transformer that starts from the teacher, as far as it is known without texts.
+    """The configuration of a transformer student, without the parts that depend on texts.
 
     Raises:
-        ModelError: sizes do not fit, or the teacher has no such layers to start from.
+        ModelError: sizes do not fit, or the teacher lacks the layers to start from.
     """
     layers = _starting_layers(settings, teacher)
     config = smaller_config(teacher, settings.size, layers, settings.dropout)
@@ -233,7 +235,7 @@ def planned_config(settings: StudentSettings, teacher: PreTrainedModel) -> Any:
 
 
 def _starting_layers(settings: StudentSettings, original: PreTrainedModel) -> list[int] | None:
-    """Those of `original` that a transformer starts from, counted from 1."""
+    """The layers of `original` that a transformer starts from, counted from 1; None = random weights."""
     check_family(original)
     start, depth = settings.start(original.config.hidden_size), original.config.num_hidden_layers
     if start == "random":
@@ -247,13 +249,13 @@ def _check_sizes(folder: str, config: Any, wanted: dict[str, int | None]) -> Non
     for name, size in wanted.items():
         if size not in (None, found[name]):
             raise ModelError(
-                f"{folder} has {name} {found[name]}, not {size}. Leave --heads and --feed-forward out: a pretrained "
-                "model's stay."
+                f"{folder} has {name} {found[name]}, got {size}. Leave --heads and --feed-forward out: a pretrained "
+                "model keeps its own."
             )
 
 
 def _rows_of_tokens(original: Any, tokenizer: Any) -> list[list[int]]:
-    """For each student token those of the `original` tokenizer, special ones by what they are for."""
+    """For each student token its ids in the `original` tokenizer; special tokens match by role."""
     tokens = [tokenizer.id_to_token(index) for index in range(tokenizer.get_vocab_size())]
     rows = teacher_rows(tokens, original)
     vocabulary = original.get_vocab()
@@ -263,7 +265,7 @@ def _rows_of_tokens(original: Any, tokenizer: Any) -> list[list[int]]:
 
 
 def _width(model: PreTrainedModel) -> int:
-    """Of its word vectors."""
+    """The size of the word vectors."""
     return cast(nn.Embedding, model.get_input_embeddings()).embedding_dim
 
 
@@ -284,14 +286,14 @@ def _teacher_table(
 
 
 def _words_and_vectors(settings: StudentSettings, texts: Dataset, mask: str | None) -> tuple[Any, np.ndarray]:
-    """The transfer set's words that the file knows, most frequent first."""
+    """A tokenizer and vectors for the words of `texts` found in the file, most frequent first."""
     counts = word_counts(texts, lowercase=True, mark=mask)
     marks = [mask] if mask and counts[mask] else []
     words, vectors = read_vectors(settings.embeddings, counts.keys() - marks)
     if settings.embedding_size not in (None, vectors.shape[1]):
         raise ModelError(
-            f"{settings.embeddings} has {vectors.shape[1]} dimensions, --embedding-size asks for "
-            f"{settings.embedding_size}. Leave --embedding-size out."
+            f"{settings.embeddings} has {vectors.shape[1]} dimensions, got embedding_size (--embedding-size) "
+            f"{settings.embedding_size}. Leave it out."
         )
     rank = {word: place for place, (word, _) in enumerate(counts.most_common())}
     order = sorted(range(len(words)), key=lambda i: rank[words[i]])
@@ -301,6 +303,6 @@ def _words_and_vectors(settings: StudentSettings, texts: Dataset, mask: str | No
         order = order[: max(settings.vocab_size - special - len(marks), 1)]
     tokenizer = word_tokenizer([words[i] for i in order], lowercase=True, marks=marks)
     covered = sum(counts[words[i]] for i in order) / max(sum(counts.values()), 1)
-    logger.info("%s: vectors for %.1f %% of the running words.", settings.embeddings, 100 * covered)
+    logger.info("%s: vectors for %.1f %% of all word occurrences.", settings.embeddings, 100 * covered)
     table = scaled(vectors[order] - vectors[order].mean(axis=0))
     return tokenizer, np.pad(table, ((special, len(marks)), (0, 0)))

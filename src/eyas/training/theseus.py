@@ -1,4 +1,4 @@
-"""BERT-of-Theseus: while it learns, the student's layers stand in for the teacher's, one by one."""
+"""BERT-of-Theseus: in training, student layers replace blocks of teacher layers."""
 
 from typing import Any
 
@@ -12,35 +12,36 @@ from eyas.models.inside import layers_of
 
 
 class Replacing(TrainerCallback):
-    """In training, each layer of the student gives way to the teacher's layers that it replaces, at random.
+    """In training, run each student layer or the teacher layers that it replaces, at random.
 
     Xu et al. 2020, section 3: module replacing, with a curriculum.
 
     Args:
-        teacher: its layers are used as they are, without dropout.
-        rate: how often a student's own layer is used, 0 to 1, by the training's progress.
+        teacher: its layers run unchanged, without dropout.
+        rate: probability of running the student's layer, as a schedule over the training.
 
     Raises:
-        ModelError: the student is of another width, or its layers do not divide the teacher's.
+        ModelError: the hidden sizes differ, the number of teacher layers is not a multiple of the student's, or the
+            teacher has layers of several types.
     """
 
     def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel, rate: Schedule) -> None:
         self.layers, replaced = layers_of(student), layers_of(teacher)
         if student.config.hidden_size != teacher.config.hidden_size:
             raise ModelError(
-                f"theseus puts layers of the student among the teacher's, but they are {student.config.hidden_size} "
-                f"and {teacher.config.hidden_size} wide. Use --student bert with --layers."
+                "theseus mixes layers of student and teacher, so they need the same hidden size, got "
+                f"{student.config.hidden_size} and {teacher.config.hidden_size}. Use --student bert with --layers."
             )
         times, rest = divmod(len(replaced), len(self.layers))
         if rest:
             raise ModelError(
-                f"theseus lets each layer of the student replace equally many of the teacher's {len(replaced)}; "
-                f"{len(self.layers)} do not divide them. Change --layers."
+                f"theseus needs a number of student layers that divides the teacher's {len(replaced)}, got "
+                f"{len(self.layers)}. Change layers (--layers)."
             )
         self.blocks = [replaced[start : start + times] for start in range(0, len(replaced), times)]
         if len(set(getattr(teacher.config, "layer_types", None) or ())) > 1:
             raise ModelError(
-                f"{teacher.config.model_type} has layers of several kinds, which can't stand in for each other. Choose "
+                f"theseus needs a teacher with layers of one type, but {teacher.config.model_type} has several. Choose "
                 "another recipe."
             )
         self.rate = rate
@@ -52,21 +53,21 @@ class Replacing(TrainerCallback):
         for block in self.blocks:
             block.to(device)
         self.hooks = [
-            layer.register_forward_hook(self._give_way(place), with_kwargs=True)
+            layer.register_forward_hook(self._replace(place), with_kwargs=True)
             for place, layer in enumerate(self.layers)
         ]
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         rate = self.rate(state.global_step / max(state.max_steps, 1))
         self.own = (torch.rand(len(self.layers)) < rate).tolist()
-        if not any(self.own):  # one must learn
+        if not any(self.own):  # at least one must learn
             self.own[int(torch.randint(len(self.own), ()))] = True
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         for hook in self.hooks:
             hook.remove()
 
-    def _give_way(self, place: int) -> Any:
+    def _replace(self, place: int) -> Any:
         def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
             if not layer.training or self.own[place]:
                 return output

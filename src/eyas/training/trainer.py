@@ -1,4 +1,4 @@
-"""The one trainer: `transformers.Trainer` with a teacher, a list of losses, and checkpoints that hold."""
+"""`transformers.Trainer` with a teacher, a list of losses and atomic checkpoints."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ from eyas.transfer.blending import Blend, check_blend
 
 logger = logging.getLogger("eyas")
 
-# The name under which the student carries, while it learns, losses that learn or remember something.
+# Attribute of the student that holds losses with a state while it trains.
 LOSSES = "losses"
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -47,25 +47,25 @@ MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 class DistillationTrainer(AtomicCheckpoints):
     """Trains a student on the weighted sum of `losses`.
 
-    Several data sets are given as {name: data set}, each then with its losses and teacher under the same name, in the
-    shape of sentence-transformers' trainer.
+    Several data sets are passed as {name: data set}, with their losses and teachers under the same names, as in
+    sentence-transformers' trainer.
 
     Args:
         model: the student.
         args: settings; see `DistillationArguments`.
         train_dataset: as from `load_data`; rows with label -1 are unlabeled.
-        eval_dataset: what the student is scored on, of the same form; of several, the mean score chooses.
+        eval_dataset: validation data in the same form. With several data sets, the mean score selects the checkpoint.
         processing_class: the student's tokenizer.
-        losses: the terms of the objective; by default the hard labels alone.
-        teacher: live or cached; may be left out when no loss reads it. Its labels are matched by name; where that is
-            not enough, an `AlignedTeacher` says which is which.
+        losses: the terms of the objective; by default hard labels alone.
+        teacher: live or cached; optional if no loss reads it. Its labels are matched by name; if the names differ, pass
+            an `AlignedTeacher`.
         callbacks: as in transformers.
-        max_length: tokens of a text that are read; a student has its own number.
-        blend: makes of each batch what the student reads; see `eyas.transfer.blending`.
+        max_length: maximum number of tokens per text; our own students have their own.
+        blend: blends the texts of each batch; see `eyas.transfer.blending`.
 
     Raises:
-        ModelError: a loss needs what student or teacher can't give; says which.
-        LabelError: student and teacher have labels of different names, and the teacher is not aligned.
+        ModelError: a loss needs an output that the student or teacher does not have.
+        LabelError: the label names of student and teacher differ, and the teacher is not aligned.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class DistillationTrainer(AtomicCheckpoints):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The weighted sum of the losses in training; outside it the plain task loss, without the teacher."""
+        """In training the weighted sum of the losses; in evaluation the plain task loss, without a teacher."""
         student_inputs = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
         if not model.training:
             outputs = model(**student_inputs)
@@ -164,11 +164,11 @@ class DistillationTrainer(AtomicCheckpoints):
         return (total, student) if return_outputs else total
 
     def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
-        """Beside the loss its terms, weighted: `loss/DISTLoss` and so on."""
+        """Log the weighted terms next to the loss, as `loss/DISTLoss` and so on."""
         super().log({**logs, **self.terms.take()} if "loss" in logs else logs, *args, **options)
 
     def _score(self, prediction: EvalPrediction) -> dict[str, float]:
-        """The task's metrics, and as `score` the one that chooses."""
+        """The task's metrics; `score` is the one that selects the checkpoint."""
         logits, labels, task = np.asarray(prediction.predictions), np.asarray(prediction.label_ids), self._scored_task
         lengths = None
         if task.is_tagging:
@@ -178,7 +178,7 @@ class DistillationTrainer(AtomicCheckpoints):
         return {**scores, "score": scores[task.metric]}
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **options: Any) -> dict[str, float]:
-        """As transformers; of several data sets also `eval_score`, the mean of their scores."""
+        """As in transformers; with several data sets also `eval_score`, the mean of their scores."""
         metrics: dict[str, float] = super().evaluate(eval_dataset, *args, **options)
         if isinstance(self.eval_dataset if eval_dataset is None else eval_dataset, dict):
             prefix = options.get("metric_key_prefix", "eval")
@@ -197,7 +197,7 @@ class DistillationTrainer(AtomicCheckpoints):
         known = {name: value for name, value in inputs.items() if name in (*MODEL_INPUTS, "labels")}
         return super().prediction_step(model, known, prediction_loss_only, ignore_keys)
 
-    # --- speed: what a step of a tiny student should not pay for -------------------------------------------
+    # --- speed: little overhead in the steps of tiny students -----------------------------------------------
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         loader: DataLoader[Any] = DataLoader(
@@ -210,7 +210,7 @@ class DistillationTrainer(AtomicCheckpoints):
         return cast(DataLoader[Any], self.accelerator.prepare(loader))
 
     def train_batches(self) -> Any:
-        """The sampler of whole batches."""
+        """The batch sampler."""
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
         mixing: Any = getattr(self.args, "multi_dataset_batches", "proportional")
         return batches_of(cast(Any, self.train_dataset), self.args.train_batch_size, seed, mixing)
@@ -232,11 +232,11 @@ class DistillationTrainer(AtomicCheckpoints):
     # --- the run -------------------------------------------------------------------------------------------
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **options: Any) -> Any:
-        """Train; `True` goes on from the newest whole checkpoint in `output_dir`, if there is one."""
+        """Train; `True` resumes from the newest intact checkpoint in `output_dir`, if there is one."""
         if resume_from_checkpoint is True:
             found = newest_whole(Path(str(self.args.output_dir)))
             if found is not None:
-                logger.info("Going on from %s.", found.name)
+                logger.info("Resuming from %s.", found.name)
             resume_from_checkpoint = None if found is None else str(found)
         model = cast(nn.Module, self.model)
         lazy = is_student(model) and self.args.device.type == "cpu" and self.args.world_size == 1
@@ -257,7 +257,7 @@ class DistillationTrainer(AtomicCheckpoints):
 
 
 def by_name(data: Any) -> dict[str, Any]:
-    """{name: data set}; a single one under an empty name."""
+    """{name: data set}; a single data set gets the empty name."""
     if data is None:
         return {}
     return dict(data) if isinstance(data, Mapping) else {"": data}
@@ -267,12 +267,12 @@ def _of(given: Any, name: str, what: str) -> Any:
     """The losses or the teacher of a data set.
 
     Raises:
-        ModelError: they are given by name, and not for this one.
+        ModelError: they are given by name, but not for this data set.
     """
     if not isinstance(given, Mapping):
         return given
     if name not in given:
-        raise ModelError(f"{what} are given for {', '.join(given)}, but not for the data set {name!r}.")
+        raise ModelError(f"{what} has no entry for the data set {name!r}, only for {', '.join(given)}.")
     return given[name]
 
 

@@ -1,4 +1,4 @@
-"""The transfer set: the texts a student is trained on. Functions data set -> larger data set."""
+"""The transfer set: the texts a student is trained on. Its functions take a data set and return a larger one."""
 
 from eyas.settings import TransferSettings
 from eyas.transfer.augmentation import METHODS, Augmentation, augment

@@ -38,22 +38,22 @@ ROWS_PER_CHUNK = 500
 
 
 class Method(Protocol):
-    """Makes texts of texts."""
+    """Makes variants of texts."""
 
     def variants(self, texts: Sequence[Words], count: int, random: np.random.Generator) -> list[list[Words]]:
-        """For each text `count` variants, some of them perhaps alike, or like the text itself."""
+        """For each text `count` variants; some may be identical to each other or to the text."""
         ...
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A method, how many texts it makes of one, and what it works with.
+    """A method, its number of variants per text, and its source.
 
     Args:
         method: a key of `METHODS`.
-        per_text: variants of each text; those that are alike count once.
-        source: `masked-lm`: a masked language model; `neighbors`: a file of word vectors, by default the teacher's
-            own; `doubts`: a student; `tang`: nothing.
+        per_text: variants per text; duplicates count once.
+        source: a masked language model for `masked-lm`; a file of word vectors for `neighbors`, by default the
+            teacher's vectors; a student for `doubts`; nothing for `tang`.
     """
 
     method: str
@@ -65,17 +65,21 @@ class Augmentation:
         """`METHOD`, `METHOD:COUNT` or `METHOD:COUNT:SOURCE`, such as `masked-lm:10:bert-base/`.
 
         Raises:
-            DataError: an unknown method, or a number that is none.
+            DataError: an unknown method, or an invalid count or source.
         """
         method, count, source = [*text.split(":", 2), "", ""][:3]
         if method not in METHODS:
-            raise DataError(f"--augment {text}: no method {method!r}. Expected one of {', '.join(METHODS)}.")
+            raise DataError(f"augment (--augment) {text}: no method {method!r}. Expected one of {', '.join(METHODS)}.")
         if count and (not count.isdecimal() or int(count) < 1):
-            raise DataError(f"--augment {text}: {count!r} texts of each, expected a number such as {method}:20.")
+            raise DataError(
+                f"augment (--augment) {text}: the count is {count!r}, expected a number, such as {method}:20."
+            )
         if NEEDS_SOURCE.get(method) and not source:
-            raise DataError(f"--augment {text}: {method} needs {NEEDS_SOURCE[method]}: {method}:{count or 20}:FOLDER.")
+            raise DataError(
+                f"augment (--augment) {text}: {method} needs {NEEDS_SOURCE[method]}: {method}:{count or 20}:FOLDER."
+            )
         if source and method == "tang":
-            raise DataError(f"--augment {text}: tang works with nothing else; leave {source!r} out.")
+            raise DataError(f"augment (--augment) {text}: tang takes no source; leave {source!r} out.")
         return cls(method, int(count or PER_TEXT), source)
 
     def __str__(self) -> str:
@@ -100,7 +104,7 @@ def _masked_lm(source: str, texts: Dataset, teacher: AnyTeacher) -> Method:
 
 def _doubts(source: str, texts: Dataset, teacher: AnyTeacher) -> Method:
     if task_of(texts).is_tagging or is_pair(texts):
-        raise ModelError("doubts is for single texts, not for pairs or tags. Use masked-lm, neighbors or tang.")
+        raise ModelError("doubts works on single texts, not on pairs or tags. Use masked-lm, neighbors or tang.")
     return Doubts(source, teacher, _words_of(teacher, texts))
 
 
@@ -125,24 +129,24 @@ def augment(
     seed: int = 0,
     processes: int = 1,
 ) -> Dataset:
-    """New texts made of `texts`, which are not among them.
+    """New texts made from `texts`, without the texts themselves.
 
-    Kept in the cache and memory-mapped; an interrupted call goes on where it stopped.
+    The result is cached and memory-mapped; an interrupted call resumes.
 
     Args:
-        texts: as from `load_data`.
+        texts: a split from `load_data`.
         augmentation: a method, as in `Augmentation.parse`.
-        teacher: gives its mask token, and its word vectors.
+        teacher: the source of the mask token and the word vectors.
         seed: the same seed gives the same rows, whatever the number of processes.
-        processes: for the methods without a model. More than one needs a script that runs under
+        processes: for the methods without a model. With more than one, a script must run under
             `if __name__ == "__main__"`.
 
     Returns:
-        The columns of `texts`, with labels that say nothing (of a sentence that was tagged, words that stayed keep
-        their tags), `source_id` (the `example_id` of the text it was made of) and `method`.
+        The columns of `texts`, unlabeled (in a tagged sentence, unchanged words keep their tags), `source_id` (the
+        `example_id` of the source text) and `method`.
 
     Raises:
-        EyasError: bad input, before work starts.
+        EyasError: invalid input, raised before work starts.
     """
     if isinstance(augmentation, str):
         augmentation = Augmentation.parse(augmentation)
@@ -164,9 +168,9 @@ def augment(
     ids, first = np.unique(ids_of(made), return_index=True)
     new = made.select(np.sort(first[~np.isin(ids, ids_of(texts))]))
     wanted = len(texts) * augmentation.per_text
-    logger.info("%s: %s new texts; the rest of %s were repeated.", augmentation, f"{len(new):,}", f"{wanted:,}")
+    logger.info("%s: %s new texts; the rest of %s were duplicates.", augmentation, f"{len(new):,}", f"{wanted:,}")
     if not len(new):
-        logger.warning("%s made no new text: the texts are too short, or their words unknown.", augmentation)
+        logger.warning("%s made no new text: the texts are too short, or their words are unknown.", augmentation)
     return (
         new.cast_column("label", texts.features["label"])
         if "label" in made.column_names
@@ -175,7 +179,7 @@ def augment(
 
 
 class Chunk(NamedTuple):
-    """Some of the texts, and the file for what is made of them."""
+    """Some of the texts, and the file of their variants."""
 
     start: int
     path: Path
@@ -183,7 +187,7 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class _Maker:
-    """Writes what a method makes of a chunk."""
+    """Writes a method's variants of a chunk."""
 
     method: Method
     augmentation: Augmentation
@@ -209,7 +213,7 @@ class _Maker:
 
 
 def _paired(source: tuple[Words, ...], variants: Sequence[Sequence[Words]]) -> Iterator[tuple[Words, ...]]:
-    """The variants of a text; of a pair in turn another first, another second, both (Tang et al. 2019, 3.3)."""
+    """The variants of a text; for pairs, the first, the second or both change in turn (Tang et al. 2019, 3.3)."""
     if len(source) == 1:
         yield from ((variant,) for variant in variants[0])
         return
@@ -218,7 +222,7 @@ def _paired(source: tuple[Words, ...], variants: Sequence[Sequence[Words]]) -> I
 
 
 def _row(texts: tuple[Words, ...], tagging: bool) -> dict[str, Any]:
-    """A row as `read_table` makes them."""
+    """A row in the schema of `read_table`."""
     if tagging:
         words = texts[0]
         tokens = {"tokens": list(words.words), "label": list(words.tags)}
@@ -236,7 +240,7 @@ def _schema(columns: dict[str, Any]) -> pyarrow.Schema:
     return pyarrow.schema([*fields, ("source_id", pyarrow.int64()), ("method", pyarrow.string())])
 
 
-_maker: _Maker | None = None  # a worker's own
+_maker: _Maker | None = None  # each worker process has its own
 
 
 def _start_worker(maker: _Maker) -> None:
@@ -262,7 +266,7 @@ def _run(maker: _Maker, jobs: Iterator[tuple[dict[str, Any], Chunk]], workers: i
 
 
 def _key(texts: Dataset, augmentation: Augmentation, teacher: AnyTeacher, seed: int) -> str:
-    """Changes with whatever changes the rows."""
+    """A cache key that changes with everything that affects the rows."""
     about = {
         "format_version": FORMAT_VERSION,
         "texts": data_fingerprint(texts),
@@ -275,14 +279,14 @@ def _key(texts: Dataset, augmentation: Augmentation, teacher: AnyTeacher, seed: 
 
 
 def identity(source: str) -> list[Any]:
-    """What changes when a file or a folder changes; nothing for a Hub name."""
+    """Path, size and time of each file in a file or folder; empty for a Hub name."""
     path = Path(source)
     files = [path] if path.is_file() else sorted(path.glob("*")) if source else []
     return [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 def write_texts(made: Dataset, texts: Dataset, path: Path) -> None:
-    """What was made of `texts` as JSON lines, each beside the text it was made of; `--unlabeled` reads them too."""
+    """Write new texts as JSON lines, each with its source text from `texts`; `--unlabeled` can read them."""
     places = {number: place for place, number in enumerate(ids_of(texts).tolist())}
     columns = ["tokens"] if "tokens" in made.column_names else [n for n in ("text", "text_pair") if n in made.features]
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

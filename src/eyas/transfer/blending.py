@@ -1,4 +1,4 @@
-"""Texts that lie between texts: what a student reads in a step is blended from word vectors."""
+"""Blended texts: the student's inputs of a training step are mixed from word vectors."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,16 +18,16 @@ Fields = Mapping[str, Any]
 
 
 class Blended(NamedTuple):
-    """A step: what the student reads, and its objective as a weighted sum over (weight, teacher, batch)."""
+    """A training step: the student's inputs, and its objective as a weighted sum over (weight, teacher, batch)."""
 
     inputs: dict[str, Tensor]
     terms: list[tuple[float, Fields, Fields]]
 
 
 class Blend(Protocol):
-    """Makes a step of a batch.
+    """Turns a batch into a training step.
 
-    `reads` are the columns of text it needs; `brings_teacher` says that it asks the teacher itself.
+    `reads` are the text columns it needs; `brings_teacher` is true if it runs the teacher itself.
     """
 
     reads: ClassVar[tuple[str, ...]]
@@ -37,19 +37,19 @@ class Blend(Protocol):
 
 
 def check_blend(task: Task, pair: bool) -> None:
-    """Raises ModelError where texts can't be blended."""
+    """Raise ModelError if texts can't be blended."""
     if task.is_tagging or pair:
-        raise ModelError("Mixup and smoothing are for single texts, not for pairs or the words of a tagger.")
+        raise ModelError("Mixup (--mixup) and smoothing (--smoothing) need single texts, not pairs or tagging.")
 
 
 class Mixup:
     """Mixes the word vectors of each text with another's (mixup, Zhang et al. 2018; for texts Guo et al. 2019).
 
-    A text is learned with both objectives, each as far as it is in the mixture; for squared error and cross-entropy
-    that is the objective with mixed targets.
+    The objectives of both texts are weighted by their shares; for squared error and cross-entropy that is the
+    objective with mixed targets.
 
     Args:
-        strength: shares are drawn from Beta(strength, strength), one a step: small = mostly one of the two texts.
+        strength: shares are drawn from Beta(strength, strength), one per step; small = mostly one of the two texts.
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
@@ -76,20 +76,20 @@ class Mixup:
 class Smoothing:
     """Text smoothing (Wu et al. 2020, "Distilling Knowledge from Pre-trained Language Models via Text Smoothing").
 
-    Each token becomes the expected vector under what a masked language model says there, for student and teacher:
-    share * its own vector + (1 - share) * sum over tokens of probability * vector. Special tokens stay. The teacher
-    answers for what the student reads, in every step.
+    For student and teacher, each token's vector is mixed with its expectation under a masked language model:
+    share * its own vector + (1 - share) * sum over tokens of probability * vector. Special tokens are unchanged. The
+    teacher runs on the smoothed text in every step.
 
     Args:
         source: a masked language model with the teacher's tokenizer.
         aligned: a live teacher.
         tokenizer: the student's, cut from the teacher's.
-        share: how much of a token stays.
-        size: how many of the likeliest tokens are summed.
+        share: the weight of a token's own vector.
+        size: the number of most probable tokens in the sum.
 
     Raises:
-        ModelError: the model has no head for masked words, or another tokenizer than the teacher; the student reads
-            other pieces of words.
+        ModelError: the model has no masked language modeling head, or a different tokenizer than the teacher; the
+            student has different subwords.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("text",)
@@ -108,8 +108,8 @@ class Smoothing:
         cast(Any, self.model).to(teacher.model.device)
         if own.get_vocab() != teacher.tokenizer.get_vocab():
             raise ModelError(
-                f"{source} has another vocabulary than the teacher: its tokens can't be weighed with the teacher's "
-                "vectors. Take a masked language model of the teacher's family."
+                f"{source} does not have the teacher's vocabulary, so its probabilities do not fit the teacher's "
+                "vectors. Choose a masked language model of the teacher's family."
             )
         self.teacher, self.order, self.share, self.size = teacher, aligned.order, share, size
         self.dtype = fastest_dtype(self.model.device)
@@ -120,7 +120,7 @@ class Smoothing:
         self.student_ids = torch.tensor([vocabulary.get(called[name], -1) for name in names], device=device)
         self.special = torch.tensor(sorted(set(own.all_special_ids)), device=device)
         self.length = int(tokenizer.model_max_length)
-        # A student of our own has no token behind the text, where the teacher has one.
+        # A non-transformer student adds no special token after the text; the teacher does.
         self.behind = len(own("")["input_ids"]) - len(tokenizer("")["input_ids"])
 
     def __call__(self, batch: Fields, teacher: Fields, table: nn.Module) -> Blended:
@@ -136,7 +136,7 @@ class Smoothing:
 
     @torch.no_grad()
     def _expected(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Token ids [batch, length, 1 + size], the text's own first, and their weights."""
+        """Token ids [batch, length, 1 + size], the original token first, and their weights."""
         with autocast(self.model.device, self.dtype):
             logits = self.model(**inputs).logits.float()
         likely, ids = logits.topk(self.size, -1)
@@ -148,13 +148,13 @@ class Smoothing:
     def _student_inputs(
         self, ids: Tensor, weights: Tensor, mask: Tensor, table: nn.Module, device: torch.device
     ) -> dict[str, Tensor]:
-        """The same tokens in the student's vocabulary; what it lacks gives its weight to the rest."""
+        """The same tokens in the student's vocabulary; the weights of missing tokens go to the others."""
         known = self.student_ids[ids]
         inside = torch.arange(mask.shape[1], device=mask.device) < (mask.sum(1, keepdim=True) - self.behind)
         if bool((known[..., 0] < 0)[inside].any()):
             raise ModelError(
-                "Smoothing needs a student that reads the same pieces of words as the teacher: leave --vocab-size out, "
-                "and --embeddings at teacher or random."
+                "Smoothing needs a student with the teacher's subwords: leave out vocab_size (--vocab-size), and set "
+                "embeddings (--embeddings) to teacher or random."
             )
         weights = weights * (known >= 0)
         weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-12)
@@ -166,6 +166,6 @@ class Smoothing:
 def _weighted(table: nn.Module, ids: Tensor, weights: Tensor) -> Tensor:
     """[..., size] the weighted sum of the vectors of `ids` [..., tokens]."""
     total = torch.zeros((), device=ids.device)
-    for choice in range(ids.shape[-1]):  # one after the other: all at once would be as many times the batch
+    for choice in range(ids.shape[-1]):  # one at a time: all at once would multiply the memory
         total = total + table(ids[..., choice]) * weights[..., choice].unsqueeze(-1)
     return total

@@ -1,4 +1,4 @@
-"""Back to the teacher's doubts: texts where the student leaves the teacher (Jafari et al. 2023, section 3)."""
+"""Texts on which the student departs from the teacher (Jafari et al. 2023, section 3)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,17 +21,17 @@ MAX_LENGTH = 128
 
 
 class Doubts:
-    """Replaces words by the neighbors that widen the gap between student and teacher most.
+    """Replaces words with the neighbors that most widen the gap between student and teacher.
 
     The paper moves a text's vectors along the gradient of ||S(x) - T(x)||^2, with a map between the vectors of
-    student and teacher. Here the words are the map: of a word's neighbors those are taken whose vectors, in student
-    and teacher, lie furthest along the two gradients. What comes out is text, which the teacher then labels.
+    student and teacher. Here the words are the map: a word is replaced with neighbors whose student and teacher
+    vectors are furthest along the two gradients. The result is text, which the teacher then labels.
 
     Args:
-        student: a folder, distilled from the teacher.
-        vocabulary: words that may stand for others.
-        probability: of a word to be replaced.
-        best: how many of a word's neighbors are drawn from.
+        student: the folder of a student distilled from the teacher.
+        vocabulary: words that may replace others.
+        probability: of replacing a word.
+        best: the number of neighbors to draw from.
 
     Raises:
         LabelError: the labels are not the teacher's.
@@ -49,12 +49,15 @@ class Doubts:
         names = ordered_names(model.config.id2label or {})
         self.order = aligned_by_name(teacher, names).order
         if len(self.order) != len(names):
-            raise ModelError(f"{student} has the labels {names}, the teacher {teacher.label_names}.")
+            raise ModelError(
+                f"{student} has the labels {names}, the teacher {teacher.label_names}. "
+                "Choose a student distilled from this teacher."
+            )
         self.vocabulary, self.probability, self.best = vocabulary, probability, best
-        self.models = [_Inside(model, tokenizer), _Inside(live(teacher).model, live(teacher).tokenizer)]
+        self.models = [_EmbeddingModel(model, tokenizer), _EmbeddingModel(live(teacher).model, live(teacher).tokenizer)]
 
     def variants(self, texts: Sequence[Words], count: int, random: np.random.Generator) -> list[list[Words]]:
-        """For each text `count` variants, some of them perhaps alike."""
+        """For each text `count` variants; some may be identical."""
         self.vocabulary.learn({word for text in texts for word in text.words})
         result = []
         for start in range(0, len(texts), TEXTS_PER_BATCH):
@@ -64,7 +67,7 @@ class Doubts:
         return result
 
     def _candidates(self, texts: Sequence[Words]) -> list[list[list[str]]]:
-        """For each word its neighbors that widen the gap most."""
+        """For each word, the neighbors that most widen the gap."""
         gradients = self._gradients([text.words for text in texts])
         result = []
         for text, of_models in zip(texts, gradients, strict=True):
@@ -79,7 +82,7 @@ class Doubts:
         return [words[place] for place in np.argsort(-np.asarray(gains), kind="stable")[: self.best]]
 
     def _gradients(self, sentences: list[tuple[str, ...]]) -> list[list[np.ndarray]]:
-        """For each text the gap's gradient at its words, [words, size], in student and teacher."""
+        """For each text, the gap's gradient at its words, [words, size], in student and teacher."""
         inputs = [model.inputs(sentences) for model in self.models]
         student, teacher = (
             m.model(inputs_embeds=x, attention_mask=k).logits for m, (x, k) in zip(self.models, inputs, strict=True)
@@ -90,8 +93,8 @@ class Doubts:
         return [list(pair) for pair in zip(*by_word, strict=True)]
 
 
-class _Inside:
-    """A model seen from its word vectors."""
+class _EmbeddingModel:
+    """A model that takes word vectors as inputs."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model = model.eval()
@@ -102,14 +105,14 @@ class _Inside:
         self.room = room - len(self.words.before) - len(self.words.after)
 
     def inputs(self, sentences: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
-        """Word vectors [batch, length, size] that take a gradient, and the attention mask."""
+        """Word vectors [batch, length, size] that require a gradient, and the attention mask."""
         before, after = self.words.before, self.words.after
         rows = [[*before, *pieces.ids[: self.room].tolist(), *after] for pieces in self.words.pieces(sentences)]
         ids, mask = (torch.from_numpy(array).to(self.table.weight.device) for array in pad(rows, self.padding))
         return self.table(ids).detach().requires_grad_(), mask
 
     def by_word(self, gradient: np.ndarray, sentences: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        """[batch, length, size] -> for each sentence [words, size], the sum over a word's pieces."""
+        """[batch, length, size] -> for each sentence [words, size], the sum over a word's subwords."""
         start = len(self.words.before)
         result = []
         for row, pieces in zip(gradient, self.words.pieces(sentences), strict=True):
@@ -121,6 +124,6 @@ class _Inside:
 
     @torch.no_grad()
     def vectors(self, words: Sequence[str]) -> np.ndarray:
-        """[words, size]: the mean of each word's pieces."""
+        """[words, size]: the mean over each word's subwords."""
         pieces = self.words.pieces([[word] for word in words])
         return np.stack([self.table.weight[p.ids].mean(0).float().cpu().numpy() for p in pieces])

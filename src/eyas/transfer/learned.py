@@ -19,14 +19,14 @@ from eyas.text import clean_texts
 
 @dataclass(frozen=True)
 class LearnedSelector:
-    """Chooses by a logistic policy over what is known of a text, rewarded by the student's gain (REINFORCE).
+    """Chooses with a logistic policy over features of a text, rewarded by the student's gain (REINFORCE).
 
-    In each round the policy draws which texts of a batch to keep, a copy of the student takes a step on those, and
-    the reward is by how much its loss on a batch of validation texts fell, less the mean of the rewards before.
+    In each round the policy samples the texts of a batch to keep, and a copy of the student takes a step on them. The
+    reward is the drop in its loss on a batch of validation texts, minus the mean of the earlier rewards.
 
     Args:
-        rounds: steps of student and policy.
-        batch_size: texts of a round, of which the policy keeps some.
+        rounds: number of steps of student and policy.
+        batch_size: texts per round, before the policy chooses.
         student_rate, policy_rate: learning rates.
     """
 
@@ -38,12 +38,12 @@ class LearnedSelector:
     def scores(
         self, rows: Dataset, teacher_logits: np.ndarray, student: Classifier, validation: Dataset, seed: int = 0
     ) -> np.ndarray:
-        """[rows] how likely the policy keeps each text.
+        """[rows] the policy's score for keeping each text; higher is likelier.
 
         Args:
             rows: new texts.
             teacher_logits: [rows, labels] the teacher's logits, in the order of the student's labels.
-            student: is trained on, in memory.
+            student: trained further, in memory only.
             validation: labeled texts.
         """
         with torch.random.fork_rng():
@@ -124,9 +124,9 @@ def _logits(student: Classifier, rows: Dataset) -> np.ndarray:
 
 
 def _features(rows: Dataset, teacher_logits: np.ndarray, student_logits: np.ndarray) -> np.ndarray:
-    """[rows, features] float32, each of mean 0 and deviation 1, and a constant.
+    """[rows, features] float32, each with mean 0 and standard deviation 1, and a constant.
 
-    The teacher's surest probability and entropy, the student's distance, the text's length, how it was made.
+    The teacher's highest probability and its entropy, the student's distance, the text length, and the method.
     """
     teacher, student = softmax(teacher_logits), softmax(student_logits)
     methods = sorted(set(rows["method"]))

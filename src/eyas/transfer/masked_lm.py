@@ -1,4 +1,4 @@
-"""Words that a masked language model would put there (TinyBERT, Jiao et al. 2020, algorithm 1)."""
+"""Replacement words from a masked language model (TinyBERT, Jiao et al. 2020, algorithm 1)."""
 
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +19,10 @@ MAX_LENGTH = 128
 
 
 class _Masked(NamedTuple):
-    """A text with one word masked: which text and word, token ids, where among them the mask is, of which script."""
+    """A text with one word masked: indices of text and word, token ids, the mask's position in them.
+
+    `dense` is true for a word in a script without spaces.
+    """
 
     text: int
     word: int
@@ -29,17 +32,17 @@ class _Masked(NamedTuple):
 
 
 class MaskedLM:
-    """Replaces words: those of one token by what the model predicts there, others by their static neighbors.
+    """Replaces words: single tokens with the model's predictions, others with their static neighbors.
 
     Args:
         source: a folder or Hub name of a masked language model.
         known: words that occur, see `whole_words`.
-        probability: of a word to be replaced (the paper: 0.4).
-        size: how many predictions a word is drawn from (15).
-        dtype: precision of matrix products; None for the fastest here.
+        probability: of replacing a word (0.4 in the paper).
+        size: the number of predictions to draw from (15 in the paper).
+        dtype: precision of matrix products; None for the fastest on this machine.
 
     Raises:
-        ModelError: the model has no head for masked words, no mask token, or another model's tokenizer.
+        ModelError: the model has no masked language modeling head, no mask token, or another model's tokenizer.
     """
 
     def __init__(
@@ -60,14 +63,14 @@ class MaskedLM:
         names = whole_words(self.tokenizer, known)
         self._is_lowercase = not any(name != name.lower() for name in names)
         self._name_of = {row: name for name, row in names.items()}
-        # What may stand for a word of a script without spaces, and for others.
+        # Allowed replacements: row 1 for words of a script without spaces, row 0 for others.
         self._allowed = torch.zeros(2, self.model.get_output_embeddings().weight.shape[0], dtype=torch.bool)
         for name, row in names.items():
             self._allowed[int(is_dense(name)), row] = True
         self._allowed = self._allowed.to(self.model.device)
 
     def variants(self, texts: Sequence[Words], count: int, random: np.random.Generator) -> list[list[Words]]:
-        """For each text `count` variants, some of them perhaps alike."""
+        """For each text `count` variants; some may be identical."""
         found = self.candidates(texts)
         return [
             replace_words(text, words, self.probability, count, random)
@@ -75,7 +78,7 @@ class MaskedLM:
         ]
 
     def candidates(self, texts: Sequence[Words]) -> list[list[list[str]]]:
-        """For each word of each text what may stand there instead."""
+        """For each word of each text, its possible replacements."""
         result: list[list[list[str]]] = [[[] for _ in text.words] for text in texts]
         split = self._words.pieces([text.words for text in texts])
         masked, several = [], []
@@ -96,7 +99,7 @@ class MaskedLM:
         return result
 
     def _mask(self, text: int, word: int, pieces: Pieces, dense: bool) -> _Masked:
-        """The word's surroundings, as far as they fit into the model."""
+        """Mask a word in its context, shortened to what fits into the model."""
         before, after = self._words.before, self._words.after
         room = self.max_length - len(before) - len(after)
         place = int(pieces.first[word])
@@ -108,7 +111,7 @@ class MaskedLM:
 
     @torch.no_grad()
     def _predicted(self, masked: list[_Masked]) -> Iterator[tuple[_Masked, list[str]]]:
-        """The likeliest whole words at each mask, texts of like length together."""
+        """The most likely whole words at each mask; texts of similar length share a batch."""
         masked = sorted(masked, key=lambda item: len(item.ids))
         start = 0
         while start < len(masked):
@@ -126,7 +129,7 @@ class MaskedLM:
             start = end
 
     def _logits_at(self, ids: torch.Tensor, mask: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """[batch, vocabulary] at one place of each text; the others never reach the wide last layer."""
+        """[batch, vocabulary] logits at one position per text; the output layer skips all others."""
         device = self.model.device
         rows, places = torch.arange(len(ids), device=device), places.to(device)
         last: Any = self.model.get_output_embeddings()

@@ -1,4 +1,4 @@
-"""Words of like meaning, by their static vectors."""
+"""Words of similar meaning, by their static vectors."""
 
 import json
 import unicodedata
@@ -14,7 +14,7 @@ from eyas.errors import DataError, ModelError
 from eyas.runtime.alignment import continuing
 from eyas.transfer.words import Words, is_dense
 
-# Similarities computed at a time: about 160 MB with what sorting them needs.
+# Similarities computed at a time: about 160 MB, including the sort.
 SIMILARITIES = 10_000_000
 
 
@@ -22,9 +22,9 @@ class Vocabulary:
     """Words with a vector each.
 
     Args:
-        words: lower-case or not, as they are looked up.
+        words: in the case in which they are looked up.
         vectors: [words, size].
-        size: how many neighbors a word has.
+        size: neighbors per word.
     """
 
     def __init__(self, words: Sequence[str], vectors: np.ndarray, size: int = 15) -> None:
@@ -40,19 +40,19 @@ class Vocabulary:
         table = cast(nn.Embedding, model.get_input_embeddings()).weight.detach().float().cpu().numpy()
         words = whole_words(tokenizer, known)
         if len(words) <= size:
-            raise ModelError(f"The tokenizer has {len(words)} whole words, too few for neighbors: give a vector file.")
+            raise ModelError(f"The tokenizer has {len(words)} whole words, too few for neighbors. Use a vector file.")
         return cls(list(words), table[list(words.values())], size)
 
     @classmethod
     def of_file(cls, path: str | Path, wanted: Collection[str] | None = None, size: int = 15) -> "Vocabulary":
-        """A file of word vectors; `wanted` are the words to read, by default all."""
+        """Read a file of word vectors; `wanted` are the words to read, by default all."""
         words, vectors = read_vectors(path, wanted)
         if len(words) <= size:
             raise DataError(f"{path}: {len(words)} words, too few for {size} neighbors each.")
         return cls(words, vectors, size)
 
     def neighbors(self, word: str) -> list[str]:
-        """The nearest words by cosine, the nearest first, in the case of `word`; none for an unknown word."""
+        """The nearest words by cosine, nearest first, capitalized like `word`; empty for an unknown word."""
         known = word if word in self._index else word.lower()
         if known not in self._index:
             return []
@@ -77,18 +77,18 @@ class Vocabulary:
 
 
 class Neighbors:
-    """Replaces words by their neighbors (the static half of TinyBERT's algorithm 1).
+    """Replaces words with their neighbors (the static half of TinyBERT's algorithm 1).
 
     Args:
         vocabulary: words and their neighbors.
-        probability: of a word to be replaced (0.4 in the paper).
+        probability: of replacing a word (0.4 in the paper).
     """
 
     def __init__(self, vocabulary: Vocabulary, probability: float = 0.4) -> None:
         self.vocabulary, self.probability = vocabulary, probability
 
     def variants(self, texts: Sequence[Words], count: int, random: np.random.Generator) -> list[list[Words]]:
-        """For each text `count` variants, some of them perhaps alike."""
+        """For each text `count` variants; some may be identical."""
         self.vocabulary.learn({word for text in texts for word in text.words})
         near = self.vocabulary.neighbors
         return [
@@ -97,11 +97,11 @@ class Neighbors:
 
 
 def whole_words(tokenizer: Any, known: Collection[str]) -> dict[str, int]:
-    """The tokens that are a word by themselves, and their ids; one letter is none, but of a script without spaces.
+    """The tokens that are whole words, and their ids. Single letters count only in scripts without spaces.
 
     Args:
-        known: words that occur. A tokenizer without a mark for what continues a word has pieces that start one and look
-            like one: of those only known words count.
+        known: words that occur. If a tokenizer does not mark continuations, the first subword of a word can look like
+            a word, so only known words count.
     """
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     state = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -116,14 +116,14 @@ def whole_words(tokenizer: Any, known: Collection[str]) -> dict[str, int]:
 
 
 def _is_word(word: str) -> bool:
-    """Letters, and the marks that belong to them."""
+    """Whether `word` is only letters and their combining marks."""
     return bool(word) and all(sign.isalpha() or unicodedata.category(sign) in ("Mn", "Mc") for sign in word)
 
 
 def replace_words(
     text: Words, candidates: Sequence[Sequence[str]], probability: float, count: int, random: np.random.Generator
 ) -> list[Words]:
-    """`count` variants, in each of which every word that has candidates is replaced with a probability."""
+    """`count` variants; in each, every word with candidates is replaced with the given probability."""
     places = [place for place in text.free if candidates[place]]
     result = []
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""Rules that make new texts of old ones (Tang et al. 2019, section 3.3)."""
+"""Rules that make new texts from existing ones (Tang et al. 2019, section 3.3)."""
 
 import math
 from collections import Counter, defaultdict
@@ -17,15 +17,15 @@ SUFFIX = 2
 class Perturbation:
     """Masks words, swaps words for others of their class, and cuts out n-grams.
 
-    Each word is masked with one probability, and else with another replaced by a word of its class, drawn by
-    frequency; then, with a third, one to five neighboring words are kept and the rest is dropped.
+    Each word is masked with `mask_probability`, or swapped with `swap_probability` for a word of its class, drawn by
+    frequency. Then, with `ngram_probability`, one to five neighboring words are kept and the rest is dropped.
 
     Args:
-        counts: how often each word occurs in the texts that are augmented.
-        mask: what stands for a masked word: the teacher's mask token.
+        counts: how often each word occurs in the texts to augment.
+        mask: the replacement for a masked word: the teacher's mask token.
         mask_probability, swap_probability, ngram_probability: by default as in the paper's code (0.1, 0.1, 0.25).
-        word_class: gives a word's class. The paper takes parts of speech; by default `shape_class` stands in for
-            them, which needs no tagger and no language.
+        word_class: maps a word and its count to its class. The paper uses parts of speech; the default,
+            `shape_class`, needs no tagger and works in any language.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Perturbation:
         self._cumulative = {n: np.cumsum([counts[word] for word in words]) for n, words in self._members.items()}
 
     def variants(self, texts: Sequence[Words], count: int, random: np.random.Generator) -> list[list[Words]]:
-        """For each text `count` variants, some of them perhaps alike."""
+        """For each text `count` variants; some may be identical."""
         return [[self._variant(text, random) for _ in range(count)] for text in texts]
 
     def _variant(self, text: Words, random: np.random.Generator) -> Words:
@@ -78,9 +78,9 @@ class Perturbation:
 
 
 def shape_class(word: str, count: int) -> str:
-    """A word's class by its look and its frequency: digits, signs, case, last letters, order of magnitude.
+    """A word's class by its form and frequency: digits, symbols, case, last letters, order of magnitude.
 
-    Endings tell parts of speech in many languages, and frequency tells function words from the rest.
+    Endings indicate parts of speech in many languages, and frequency separates function words from the rest.
     """
     if any(character.isdigit() for character in word):
         return "number"
@@ -91,7 +91,7 @@ def shape_class(word: str, count: int) -> str:
 
 
 def count_words(texts: Dataset) -> Counter[str]:
-    """How often each word of `texts` occurs, as `split_text` sees words."""
+    """How often each word of `texts` occurs; words are split as by `split_text`."""
     counts: Counter[str] = Counter()
     for batch in batches_of_texts(texts):
         for row in texts_as_words(batch):

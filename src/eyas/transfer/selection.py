@@ -1,4 +1,4 @@
-"""Which of the new texts a student learns from, by what teacher and student say about them."""
+"""Selects new texts to train on, by the predictions of teacher and student."""
 
 import logging
 from dataclasses import dataclass
@@ -19,22 +19,22 @@ from eyas.transfer.learned import LearnedSelector
 logger = logging.getLogger("eyas")
 
 RULES = {
-    "confident": "those that the teacher is surest about",
-    "uncertain": "those that the teacher is least sure about",
-    "disagreement": "those on which a student is furthest from the teacher",
-    "learned": "those that a policy learned to keep, by how much a student gained from them (classification)",
-    "same-label": "variants whose label the teacher leaves as it was",
+    "confident": "those with the highest confidence of the teacher",
+    "uncertain": "those with the lowest confidence of the teacher",
+    "disagreement": "those on which a student differs most from the teacher",
+    "learned": "those chosen by a learned policy, rewarded by the student's gain (classification)",
+    "same-label": "variants to which the teacher gives the label of their source",
 }
 
 
 @dataclass(frozen=True)
 class Selection:
-    """A rule, and how many of the new texts it keeps.
+    """A rule, and the share of the new texts it keeps.
 
     Args:
         rule: a key of `RULES`.
-        share: of the new texts, above 0 to 1.
-        student: a folder; `disagreement` and `learned` need it.
+        share: of the new texts, above 0 and up to 1.
+        student: a folder; required by `disagreement` and `learned`.
     """
 
     rule: str
@@ -46,25 +46,25 @@ class Selection:
         """`RULE`, `RULE:SHARE` or `RULE:SHARE:STUDENT`.
 
         Raises:
-            DataError: an unknown rule, a share that is none, a missing student.
+            DataError: an unknown rule, an invalid share, or a missing student.
         """
         rule, share, student = [*text.split(":", 2), "", ""][:3]
         if rule not in RULES:
-            raise DataError(f"--select {text}: no rule {rule!r}. Expected one of {', '.join(RULES)}.")
+            raise DataError(f"select (--select) {text}: no rule {rule!r}. Expected one of {', '.join(RULES)}.")
         if rule == "same-label" and share:
-            raise DataError(f"--select {text}: same-label keeps all that have it, and takes no share.")
+            raise DataError(f"select (--select) {text}: same-label takes no share; it keeps every unchanged label.")
         try:
             number = float(share or 0.5)
         except ValueError:
             number = 0.0
         if not 0 < number <= 1:
-            raise DataError(f"--select {text}: a share of {share!r}, expected a number above 0 and up to 1.")
+            raise DataError(f"select (--select) {text}: the share is {share!r}, expected a number above 0 and up to 1.")
         if rule in ("disagreement", "learned") and not student:
-            raise DataError(f"--select {text}: needs a student: {rule}:{number:g}:FOLDER.")
+            raise DataError(f"select (--select) {text}: needs a student: {rule}:{number:g}:FOLDER.")
         return cls(rule, number, student)
 
     def check(self, task: Task) -> None:
-        """Raises EyasError where the rule says nothing of such a task, or its student is not there."""
+        """Raise EyasError if the rule does not apply to the task, or its student does not exist."""
         known = {
             "confident": task.decides,
             "uncertain": task.decides,
@@ -72,18 +72,18 @@ class Selection:
             "same-label": task.decides and not task.is_tagging,
         }
         if not known.get(self.rule, True):
-            raise DataError(f"--select {self.rule} is not for {task.describe()}.")
+            raise DataError(f"select (--select) {self.rule} does not apply to {task.describe()}.")
         if self.student:
             task_of_folder(self.student)
 
 
 def select(texts: Dataset, data: DatasetDict, labeled: AlignedTeacher, selection: Selection) -> Dataset:
-    """`texts` with all of its training texts, and of the others those that the rule keeps.
+    """The training texts in `texts`, and the other texts that the rule keeps.
 
     Args:
-        texts: the transfer set; begins with the training texts.
-        data: the splits; `learned` is rewarded on validation.
-        labeled: the teacher's logits of all of them.
+        texts: the transfer set; the training texts come first.
+        data: the splits; `learned` gets its reward from validation.
+        labeled: the teacher's logits for all texts.
 
     Raises:
         DataError: there are no new texts.
@@ -91,7 +91,9 @@ def select(texts: Dataset, data: DatasetDict, labeled: AlignedTeacher, selection
     train = np.arange(len(data["train"]))
     task, new = task_of(texts), np.arange(len(train), len(texts))
     if not len(new):
-        raise DataError(f"--select {selection.rule} chooses among new texts: give --unlabeled or --augment.")
+        raise DataError(
+            f"select (--select) {selection.rule} needs new texts: set unlabeled (--unlabeled) or augment (--augment)."
+        )
     rows = texts.select(new)
     teacher_logits = labeled.logits_of(rows)
     if selection.rule == "same-label":
@@ -108,7 +110,7 @@ def select(texts: Dataset, data: DatasetDict, labeled: AlignedTeacher, selection
 def _scores(
     selection: Selection, task: Task, rows: Dataset, teacher_logits: np.ndarray, validation: Dataset
 ) -> np.ndarray:
-    """[rows] the higher, the sooner a text is kept."""
+    """[rows] scores; the texts with the highest scores are kept."""
     lengths = word_counts_of(rows)
     if selection.rule == "learned":
         return _learned(Classifier.from_pretrained(selection.student), task, rows, teacher_logits, validation)
@@ -126,7 +128,9 @@ def _learned(
 ) -> np.ndarray:
     own = match_by_name(list(task.labels), student.data_labels)
     if own != list(range(len(task.labels))):
-        raise DataError(f"--select learned: the student's labels are {student.data_labels}, the data's {task.labels}.")
+        raise DataError(
+            f"select (--select) learned: the student's labels are {student.data_labels}, the data's {task.labels}."
+        )
     return LearnedSelector().scores(rows, teacher_logits, student, validation)
 
 
@@ -136,7 +140,7 @@ def _mean_of_rows(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def _has_label_of_source(task: Task, rows: Dataset, teacher_logits: np.ndarray, labeled: AlignedTeacher) -> np.ndarray:
-    """[rows] bool: whether the teacher decides as for the text it was made of; unlabeled texts count as kept."""
+    """[rows] bool: whether the teacher decides as for the source text; true for unlabeled texts."""
     sources = labeled.logits_of(Dataset.from_dict({"example_id": rows["source_id"]}))
     same = task.decisions(teacher_logits).argmax(1) == task.decisions(sources).argmax(1)
     return np.asarray(same.reshape(len(rows), -1).all(1))

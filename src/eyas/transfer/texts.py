@@ -1,4 +1,4 @@
-"""All the texts of a training: the training rows, unlabeled ones, and those made of the training rows."""
+"""All texts of a training run: the training rows, unlabeled texts, and texts made from the training rows."""
 
 import logging
 from dataclasses import replace
@@ -20,13 +20,13 @@ from eyas.transfer.unlabeled import most_alike, new_texts
 
 logger = logging.getLogger("eyas")
 
-# So many training texts are few.
+# Training sets up to this size are augmented by default.
 FEW_TEXTS = 10_000
 DEFAULT_AUGMENT = ("neighbors:10",)
 
 
 def check_transfer(settings: TransferSettings, task: Task | None = None, pair: bool = False) -> None:
-    """Raises EyasError for what can't be meant, before work starts."""
+    """Raise EyasError for invalid settings, before work starts."""
     for text in settings.augment or ():
         Augmentation.parse(text)
     for text in settings.select:
@@ -34,13 +34,13 @@ def check_transfer(settings: TransferSettings, task: Task | None = None, pair: b
         if task is not None:
             selection.check(task)
     if settings.mixup and settings.smoothing:
-        raise DataError("--mixup and --smoothing both change what is read in a step: choose one.")
+        raise DataError("mixup (--mixup) and smoothing (--smoothing) both change the student's inputs: choose one.")
     if task is not None and (settings.mixup or settings.smoothing):
         check_blend(task, pair)
 
 
 def describe_transfer(settings: TransferSettings) -> str:
-    """In short, of models' paths their last part; empty for the training texts alone."""
+    """A short description, with models by folder name; empty for the training texts alone."""
     parts = (text.split(":", 2) for text in (*(settings.augment or ()), *settings.select))
     made = [":".join([*part[:2], *(Path(source).name for source in part[2:])]) for part in parts]
     made += [f"mixup {settings.mixup:g}"] if settings.mixup else []
@@ -48,17 +48,17 @@ def describe_transfer(settings: TransferSettings) -> str:
 
 
 def sources_of(settings: TransferSettings) -> dict[str, Any]:
-    """The models and files it names, each with what changes when they change."""
+    """The models and files in the settings, each with its `identity`."""
     named = [Augmentation.parse(text).source for text in settings.augment or ()]
     named += [Selection.parse(text).student for text in settings.select] + [settings.smoothing]
     return {name: identity(name) for name in named if name}
 
 
 def blend_of(settings: TransferSettings, teacher: AlignedTeacher, tokenizer: Any, teaches: bool) -> Blend | None:
-    """What the student's batches go through.
+    """How the student's batches are blended, if at all.
 
     Args:
-        teaches: whether the teacher is asked at all; labels alone can't be smoothed.
+        teaches: whether the teacher is used; labels alone can't be smoothed.
     """
     if settings.smoothing and teaches:
         return Smoothing(settings.smoothing, teacher, tokenizer)
@@ -66,10 +66,10 @@ def blend_of(settings: TransferSettings, teacher: AlignedTeacher, tokenizer: Any
 
 
 def default_augment(data: DatasetDict, more_text: bool) -> tuple[str, ...]:
-    """What the commands augment by where nobody says: see docs/transfer.md for the figures.
+    """The default augmentation; docs/transfer.md has the figures.
 
-    Neighbors for classification with few training texts, and nothing else: not where unlabeled text is given
-    (`more_text`), nor for the tasks and sizes that were not measured.
+    Neighbors for classification of single texts with few training texts. Nothing with unlabeled texts (`more_text`),
+    or for tasks and sizes that were not measured.
     """
     train = data["train"]
     few = len(train) <= FEW_TEXTS and task_of(train).is_classification and not is_pair(train)
@@ -77,7 +77,7 @@ def default_augment(data: DatasetDict, more_text: bool) -> tuple[str, ...]:
 
 
 def with_default_augment(settings: DistillSettings, data: DatasetDict, more_text: bool) -> DistillSettings:
-    """The settings with what texts are augmented by where nobody says (`augment` is None); it says so."""
+    """The settings, with the default augmentation if `augment` is None; logs the choice."""
     transfer = settings.transfer
     if transfer.augment is not None:
         return settings
@@ -85,8 +85,8 @@ def with_default_augment(settings: DistillSettings, data: DatasetDict, more_text
     chosen = () if blends else default_augment(data, more_text)
     if chosen:
         logger.info(
-            "The student also learns from new texts made of the training texts (--augment %s); --augment none leaves "
-            "them out.",
+            "The student also trains on new texts made from the training texts (--augment %s). Turn this off with "
+            "--augment none.",
             " ".join(chosen),
         )
     return replace(settings, transfer=replace(transfer, augment=chosen))
@@ -98,10 +98,10 @@ def transfer_set(
     unlabeled: Dataset | None = None,
     settings: TransferSettings | None = None,
 ) -> Dataset:
-    """The training rows, the unlabeled texts that are new, and what is made of the training rows; one schema.
+    """The training rows, new unlabeled texts, and texts made from the training rows, in one schema.
 
-    Beside the columns of `data`, `method` says how a text came there ("" = training text) and `source_id` which
-    text it was made of (an unlabeled one of itself).
+    In addition to the columns of `data`, `method` is the origin of a text ("" = training text), and `source_id` the
+    `example_id` of its source text (its own for an unlabeled text).
     """
     settings = settings or TransferSettings()
     check_transfer(settings, task_of(data["train"]), is_pair(data["train"]))
@@ -122,14 +122,14 @@ def transfer_set(
 
 
 def chosen_texts(texts: Dataset, data: DatasetDict, labeled: AlignedTeacher, settings: TransferSettings) -> Dataset:
-    """What the rules of `settings` keep of the transfer set."""
+    """The texts of the transfer set that the rules in `settings` keep."""
     for rule in settings.select:
         texts = select(texts, data, labeled, Selection.parse(rule))
     return texts
 
 
 def counts_of(texts: Dataset) -> dict[str, int]:
-    """How many texts came from where."""
+    """The number of texts by origin."""
     if "method" not in texts.column_names:
         return {"train": len(texts)}
     methods, counts = np.unique(np.asarray(texts["method"], dtype=str), return_counts=True)
@@ -142,7 +142,7 @@ def _with_origin(texts: Dataset, method: str) -> Dataset:
 
 
 def _first_of_each(texts: Dataset, data: DatasetDict) -> np.ndarray:
-    """Rows of train, then each other text once, without those of validation and test."""
+    """Row numbers: all of train, then each other text once, except texts in validation and test."""
     ids, rows = ids_of(texts), len(data["train"])
     held_out = np.concatenate([ids_of(part) for name, part in data.items() if name != "train"])
     _, first = np.unique(ids, return_index=True)

@@ -1,4 +1,4 @@
-"""Text without labels: what of it is new, and what of it is like the training texts."""
+"""Unlabeled texts: which are new, and which are most similar to the training texts."""
 
 import logging
 import math
@@ -18,27 +18,30 @@ from eyas.text import SEPARATOR
 logger = logging.getLogger("eyas")
 
 _WORD = re.compile(r"\w+")
-# MinHash of word 3-grams: texts that share 9 of 10 are found with 97 %, half with 12 %, a third with 2 %.
+# MinHash of word 3-grams: texts that share 9 of 10 are found in 97% of cases, half in 12%, a third in 2%.
 GRAM, BANDS, ROWS_PER_BAND = 3, 4, 5
 LENGTH_BINS = 10
-# So many words of the unlabeled texts are added to the training texts' counts, so that no word is impossible there.
+# Smoothing: this many words, distributed as in the unlabeled texts, are added to the training texts' counts.
 PRIOR = 1000
 
 
 def new_texts(unlabeled: Dataset, data: DatasetDict, near: bool = True) -> Dataset:
-    """Each text once, without those that stand in `data`; says how many were left out.
+    """Each unlabeled text once, without those in `data`; logs how many were left out.
 
     Args:
-        near: leave out near-duplicates as well: texts that share most of their runs of three words with one before,
-            or with one of `data`. Of pairs, and of questions about a sentence, many share one side: those are kept.
+        near: also leave out near-duplicates: texts that share most of their word 3-grams with an earlier text or one in
+            `data`. Pairs and questions about a sentence are kept, since many share one side.
 
     Raises:
-        DataError: single texts for pairs, or texts for tagged words, or the reverse; nothing is left.
+        DataError: single texts instead of pairs, texts instead of words, or the reverse; or no text is left.
     """
     train = data["train"]
     if is_pair(train) != is_pair(unlabeled):
         expected, found = ("pairs", "single texts") if is_pair(train) else ("single texts", "pairs")
-        raise DataError(f"The unlabeled texts are {found}, the data has {expected}. Name columns with --text.")
+        raise DataError(
+            f"The unlabeled texts are {found}, the data has {expected}. Name the columns with "
+            "Columns(text=..., text_pair=...) or --text and --text-pair."
+        )
     tagging = "tokens" in train.column_names
     if tagging != ("tokens" in unlabeled.column_names):
         expected, found = ("words", "texts") if tagging else ("texts", "words")
@@ -53,25 +56,25 @@ def new_texts(unlabeled: Dataset, data: DatasetDict, near: bool = True) -> Datas
         dropped[f"in {name}"] = int(found_here.sum())
         ids, first = ids[~found_here], first[~found_here]
     kept = np.sort(first)
-    if near and len(kept) and not (is_pair(train) or _asks(train)):
+    if near and len(kept) and not (is_pair(train) or _has_questions(train)):
         known = np.concatenate([near_keys(rows) for rows in data.values()])
         repeated = are_near_duplicates(known, near_keys(unlabeled.select(kept)))
-        dropped["nearly like another"] = int(repeated.sum())
+        dropped["nearly identical"] = int(repeated.sum())
         kept = kept[~repeated]
     counts = ", ".join(f"{count:,} {why}" for why, count in dropped.items() if count)
     logger.info("%s unlabeled texts%s.", f"{len(kept):,}", f" (left out: {counts})" if counts else "")
     if not len(kept):
-        raise DataError(f"No unlabeled text is left: {counts}. Give other texts, or leave --unlabeled out.")
+        raise DataError(f"No unlabeled text is left: {counts}. Give other texts, or leave out unlabeled (--unlabeled).")
     return unlabeled if len(kept) == len(unlabeled) else unlabeled.select(kept)
 
 
-def _asks(texts: Dataset) -> bool:
+def _has_questions(texts: Dataset) -> bool:
     """Whether the rows are questions about a sentence."""
     return "tokens" in texts.column_names and any(SEPARATOR in tokens for tokens in texts["tokens"])
 
 
 def near_keys(texts: Dataset) -> np.ndarray:
-    """[rows, bands] of bytes: texts with a key in common are nearly the same (MinHash, Broder 1997)."""
+    """[rows, bands] of bytes: texts with a key in common are near-duplicates (MinHash, Broder 1997)."""
     size = BANDS * ROWS_PER_BAND
     grams = (_grams(text) for batch in batches_of_texts(texts) for text in batch["text"])
     sketches = MinHash.generator(grams, num_perm=size, hashfunc=crc32)
@@ -90,18 +93,18 @@ def are_near_duplicates(known: np.ndarray, keys: np.ndarray) -> np.ndarray:
 
 
 def _grams(text: str) -> list[bytes]:
-    """The runs of three words; of a shorter text, all of it."""
+    """The word 3-grams; for a shorter text, the whole text."""
     words = _WORD.findall(text.casefold())
     if len(words) < GRAM:
-        return [text.encode()]  # too little to be nearly alike: signs count
+        return [text.encode()]  # too short for near-duplicates: symbols count
     return [" ".join(run).encode() for run in zip(*(words[start:] for start in range(GRAM)), strict=False)]
 
 
 def most_alike(unlabeled: Dataset, train: Dataset, count: int) -> Dataset:
-    """The `count` texts most like the training texts, in length as in words.
+    """The `count` texts most similar to the training texts, in length and words.
 
-    Each tenth of the training texts' lengths gets a tenth of the places; there the likeliest texts win, by how much
-    likelier their words are in training texts than in the unlabeled ones (Moore & Lewis 2010, with single words).
+    Each decile of the training texts' lengths gets a tenth of the places. Texts in it are ranked by how much likelier
+    their words are in the training texts than in the unlabeled ones (Moore & Lewis 2010, with single words).
     """
     if count >= len(unlabeled):
         return unlabeled
@@ -115,7 +118,7 @@ def most_alike(unlabeled: Dataset, train: Dataset, count: int) -> Dataset:
     rest = np.flatnonzero(~chosen)
     missing = count - int(chosen.sum())
     chosen[rest[np.argsort(-scores[rest], kind="stable")[:missing]]] = True
-    logger.info("%s of %s unlabeled texts are most like the training texts.", f"{count:,}", f"{len(unlabeled):,}")
+    logger.info("Using the %s of %s unlabeled texts most similar to train.", f"{count:,}", f"{len(unlabeled):,}")
     return unlabeled.select(np.flatnonzero(chosen))
 
 

@@ -1,4 +1,4 @@
-"""A text as words that can be replaced, with the white space between them kept."""
+"""A text as words that can be replaced; the whitespace between them is kept."""
 
 import re
 import unicodedata
@@ -10,7 +10,7 @@ from typing import Any
 from eyas.data.rows import UNLABELED
 from eyas.text import SEPARATOR
 
-# Scripts that put no space between words: Thai, Lao, Burmese, Khmer, kana, Chinese characters. One sign is one word.
+# Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Chinese characters. Each character is a word.
 _DENSE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _IS_DENSE = re.compile(f"[{_DENSE}]")
 _ASCII_WORD = re.compile(r"(\s*)(\w+(?:['-]\w+)*|[^\w\s])")
@@ -18,26 +18,26 @@ _ASCII_WORD = re.compile(r"(\s*)(\w+(?:['-]\w+)*|[^\w\s])")
 
 @cache
 def _any_word() -> re.Pattern[str]:
-    """A word or sign of any script, with the marks that follow its letters, as accents and vowel signs."""
+    """Matches a word or symbol of any script, with combining marks such as accents and vowel signs."""
     marks = "".join(c for c in map(chr, range(0x300, 0xFFFF)) if unicodedata.category(c) in ("Mn", "Mc"))
     letter = rf"(?:(?![{_DENSE}])[\w{marks}])"
     return re.compile(rf"(\s*)([{_DENSE}][{marks}]*|{letter}+(?:['\u2019-]{letter}+)*|[^\w\s])")
 
 
 def is_dense(word: str) -> bool:
-    """Whether a word is of a script without spaces."""
+    """Whether a word is in a script without spaces."""
     return bool(_IS_DENSE.match(word))
 
 
 @dataclass(frozen=True)
 class Words:
-    """A text, or a sentence that was split before.
+    """A text, or a sentence that is already split.
 
     Args:
-        words: as they stand there.
-        before: the white space before each; empty for a sentence, whose words are joined by single spaces.
-        tags: each word's tag, -1 = none; empty where there are no tags.
-        fixed: how many words at the front are left alone: a question and its separator.
+        words: in order.
+        before: the whitespace before each word; empty for a sentence, whose words are joined by single spaces.
+        tags: each word's tag, -1 = none; empty without tags.
+        fixed: the number of leading words that never change: a question and its separator.
     """
 
     words: tuple[str, ...]
@@ -55,17 +55,17 @@ class Words:
 
     @property
     def free(self) -> range:
-        """Places of the words that may change."""
+        """Indices of the words that may change."""
         return range(self.fixed, len(self.words))
 
     def replaced(self, words: dict[int, str]) -> "Words":
-        """With other words in some places; what stands there has no tag any more."""
+        """A copy with some words replaced, by index; replaced words lose their tags."""
         chosen = tuple(words.get(place, word) for place, word in enumerate(self.words))
         tags = tuple(UNLABELED if place in words else tag for place, tag in enumerate(self.tags))
         return Words(chosen, self.before, tags, self.fixed)
 
     def span(self, start: int, end: int) -> "Words":
-        """The words from `start` to `end`, behind the fixed ones."""
+        """The fixed words, then the words from `start` to `end`."""
 
         def part(values: Sequence[Any]) -> tuple[Any, ...]:
             return (*values[: self.fixed], *values[start:end])
@@ -74,19 +74,19 @@ class Words:
 
 
 def split_text(text: str) -> Words:
-    """A text as words and signs; joined again it is the same text, but for white space at its ends."""
+    """A text as words and symbols; joining them restores the text, except for whitespace at its ends."""
     found = (_ASCII_WORD if text.isascii() else _any_word()).findall(text)
     return Words(tuple(word for _, word in found), tuple(space for space, _ in found))
 
 
 def sentence(tokens: Sequence[str], tags: Sequence[int]) -> Words:
-    """A sentence of a tagging set; with a question, only what follows the separator may change."""
+    """A sentence of a tagging data set; with a question, only words after the separator may change."""
     fixed = tokens.index(SEPARATOR) + 1 if SEPARATOR in tokens else 0
     return Words(tuple(tokens), (), tuple(tags), fixed)
 
 
 def texts_as_words(columns: dict[str, Any]) -> Iterator[tuple[Words, ...]]:
-    """For each row of a column batch its texts: one, or two of a pair."""
+    """The texts of each row of a column batch: one, or two for a pair."""
     if "tokens" in columns:
         for tokens, tags in zip(columns["tokens"], columns["label"], strict=True):
             yield (sentence(tokens, tags),)

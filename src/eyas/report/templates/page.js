@@ -13,7 +13,7 @@ const element = (tag, text = "", className = "") => {
 
 // [key, title, explanation]
 const OTHER_SCORES = [
-  ["accuracy", "accuracy", "share of texts, words, aspects or labels that are right, percent"],
+  ["accuracy", "accuracy", "share of correct texts, words, aspects or labels, percent"],
   ["macro_f1", "macro F1", "percent"],
   ["span_macro_f1", "span macro F1", "mean over the types of spans, percent"],
   ["spearman", "Spearman", "rank correlation, times 100"],
@@ -25,17 +25,17 @@ const COLUMNS = [
   ["score", (r) => r.score, (r) => percent(r.score) + (r.score_std == null ? "" : ` ± ${percent(r.score_std)}`), "percent; mean and standard deviation over seeds"],
   ["retention", (r) => r.retention, (r) => percent(r.retention), "share of the teacher's score, percent"],
   ["gain", (r) => r.gain?.difference, gainCell, "over the same student trained on the labels alone, points"],
-  ["agreement", (r) => r.agreement, (r) => percent(r.agreement), "share of answers that are the teacher's, percent"],
+  ["agreement", (r) => r.agreement, (r) => percent(r.agreement), "share of predictions equal to the teacher's, percent"],
   ...OTHER_SCORES.filter(([key]) => content.datasets.some((d) => d.rows.some((r) => r[key] != null && r.metric !== key))).map(
     ([key, title, what]) => [title, (r) => r[key], (r) => percent(r[key]), what],
   ),
   ["calibration error", (r) => r.calibration_error, (r) => percent(r.calibration_error), "expected calibration error, percent"],
   ["latency, ms", (r) => r.latency_ms, (r) => number(r.latency_ms, 3), "median of one text"],
   ["p95", (r) => r.latency_p95_ms, (r) => number(r.latency_p95_ms, 3), "ms"],
-  ["speed", (r) => r.times_faster, (r) => (r.times_faster == null ? "" : number(r.times_faster, r.times_faster < 10 ? 1 : 0) + "×"), "times the teacher in fp32"],
-  ["texts/s", (r) => r.sentences_per_second, (r) => number(r.sentences_per_second), "in calls of 32"],
+  ["speed", (r) => r.times_faster, (r) => (r.times_faster == null ? "" : number(r.times_faster, r.times_faster < 10 ? 1 : 0) + "×"), "times the speed of the fp32 teacher"],
+  ["texts/s", (r) => r.sentences_per_second, (r) => number(r.sentences_per_second), "in calls of 32 texts"],
   ["size, MB", (r) => r.size_bytes, (r) => number(r.size_bytes / 1e6, 2), "weights and tokenizer"],
-  ["parameters, k", (r) => r.embedding_parameters + r.other_parameters, (r) => `${number(r.embedding_parameters / 1e3)} + ${number(r.other_parameters / 1e3)}`, "word table + the rest"],
+  ["parameters, k", (r) => r.embedding_parameters + r.other_parameters, (r) => `${number(r.embedding_parameters / 1e3)} + ${number(r.other_parameters / 1e3)}`, "word vectors + the rest"],
   ["memory, MB", (r) => r.added_rss_bytes, (r) => (r.added_rss_bytes == null ? "" : number(r.added_rss_bytes / 1e6)), "added by loading and predicting"],
   ["load, ms", (r) => r.load_ms, (r) => number(r.load_ms), ""],
   ["seeds", (r) => r.seeds, (r) => number(r.seeds), ""],
@@ -77,11 +77,11 @@ function notesCell(row) {
     cell.append(made, " ");
   };
   if (row.winner) tag(state.dataset.good ? "ship" : "closest", "good", "chosen by validation scores");
-  if (row.front) tag("front", "", "no other is as fast and more accurate");
+  if (row.front) tag("front", "", "no other candidate is as fast and more accurate");
   if (row.dominated) tag("dominated", "bad", "a baseline without a teacher is at least as accurate and as fast");
   const against = row.against_winner;
-  if (against && against.low > 0) tag("better than the winner", "", "its 95 % interval is above it");
-  else if (against && row.kind === "student" && against.high >= 0) tag("not clearly worse", "", "the 95 % interval of the difference holds zero");
+  if (against && against.low > 0) tag("better than the winner", "", "the 95 % interval of the difference is above zero");
+  else if (against && row.kind === "student" && against.high >= 0) tag("not clearly worse", "", "the 95 % interval of the difference contains zero");
   if (row.failed) tag(`${row.failed} failed`, "bad", "seeds that failed");
   return cell;
 }
@@ -169,7 +169,7 @@ function showFlips() {
   const kindOf = (f) => (f.teacher === f.label ? "lost" : f.student === f.label ? "won" : "both");
   const shown = flips.filter((f) => (kind === "all" || kindOf(f) === kind) && f.text.toLowerCase().includes(text));
   const visible = state.allFlips ? shown : shown.slice(0, FIRST_FLIPS);
-  $("flip-count").textContent = `${visible.length} of the ${flips.length} of which both are surest`;
+  $("flip-count").textContent = `${visible.length} of the ${flips.length} most confident disagreements`;
   $("more-flips").hidden = visible.length === shown.length;
   $("flips").replaceChildren(
     ...visible.map((flip) => {

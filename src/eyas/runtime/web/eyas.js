@@ -1,5 +1,5 @@
 // An exported student in the browser: its tokenizer, and onnxruntime-web for the graph. Nothing is sent anywhere.
-// The same answers as `eyas.serve.Predictor`; texts go through the model one at a time.
+// Gives the same answers as `eyas.serve.Predictor`; texts run through the model one at a time.
 
 import { Tokenizer } from "./tokenizer.js";
 
@@ -13,7 +13,7 @@ function softmax(values) {
   return powers.map((power) => power / total);
 }
 
-// Score of the best sequence of tags through each tag of each word, as crf.py has it.
+// Score of the best tag sequence through each tag of each word, as in crf.py.
 function maxMarginals(emissions, { start, end, transitions }) {
   const tags = start.map((_, tag) => tag), last = emissions.length - 1;
   const forwards = [tags.map((tag) => start[tag] + emissions[0][tag])], backwards = [];
@@ -29,14 +29,14 @@ function maxMarginals(emissions, { start, end, transitions }) {
   return emissions.map((_, place) => tags.map((tag) => forwards[place][tag] + backwards[place][tag]));
 }
 
-// `B-PER` -> ["B", "PER"]; a tag without a prefix stands for its own word.
+// `B-PER` -> ["B", "PER"]; a tag without a prefix is a span of one word.
 function splitTag(tag) {
   if (["O", "B", "I"].includes(tag)) return [tag, ""];
   const dash = tag.indexOf("-");
   return dash === 1 && "BI".includes(tag[0]) ? [tag[0], tag.slice(2)] : ["B", tag];
 }
 
-// [kind, first word, behind the last] of each span; an I- that continues nothing starts one.
+// [kind, first word, end] of each span; an I- with nothing to continue starts one.
 function spansOf(tags) {
   const spans = [];
   let open = null;
@@ -55,7 +55,7 @@ export class Predictor {
     this.continuing = tokenizer.continuing;
   }
 
-  // What the page wants to know.
+  // Metadata for the page.
   get about() {
     const { task, labels, pair, precision, max_length } = this.manifest;
     return { name: this.manifest.name ?? "student", version: "1", task, labels, pair, precision, max_length, exam: {} };
@@ -78,7 +78,7 @@ export class Predictor {
     return Array.from(outputs[this.session.outputNames[0]].data);
   }
 
-  // Tags and spans of a text, or of a list of words: tokens, tags, scores, spans; places are code points, or words.
+  // Tags and spans of a text, or of a list of words: tokens, tags, scores, spans; offsets count code points, or words.
   async tag(input) {
     const { labels, crf, max_length, unknown } = this.manifest;
     const split = typeof input === "string", text = split ? Array.from(input.toWellFormed()) : [];
@@ -107,7 +107,7 @@ export class Predictor {
     return { tokens, tags, scores, spans };
   }
 
-  // As the server's POST /predict answers.
+  // Answers as the server's POST /predict does.
   async predict(inputs) {
     const answers = [];
     for (const input of inputs) {

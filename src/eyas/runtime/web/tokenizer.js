@@ -1,24 +1,24 @@
-// What tokenizer.json says, read by the npm package @huggingface/tokenizers; and the words of a tagger.
+// Reads tokenizer.json with the npm package @huggingface/tokenizers, and splits texts into words for taggers.
 
 import { SequencePreTokenizer, Tokenizer as Library } from "./tokenizers.min.mjs";
 
-// What BERT's tokenizer calls a Chinese character.
+// Chinese characters, as BERT's tokenizer defines them.
 const CHINESE = "[\\u4e00-\\u9fff\\u3400-\\u4dbf\\u{20000}-\\u{2a6df}\\u{2a700}-\\u{2b73f}\\u{2b740}-\\u{2b81f}\\u{2b920}-\\u{2ceaf}\\uf900-\\ufaff\\u{2f800}-\\u{2fa1f}]";
-// How GPT-2 cuts a text before its bytes are merged; a word keeps the space before it.
+// How GPT-2 splits a text before it merges bytes; a word keeps the space before it.
 const GPT2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 const SIGNS = "[!-/:-@\\[-`{-~\\p{P}]";
-// Between a question and the sentence it is about.
+// Separates a question from its sentence.
 const SEPARATOR = "[SEP]";
-// A window of a tagger shares this much of its length with the one before.
+// Neighboring windows of a tagger overlap by this share of their length.
 const OVERLAP = 0.25;
 
 const replace = (Regex, content) => ({ type: "Replace", pattern: { Regex }, content });
 const split = (Regex, behavior) => ({ type: "Split", pattern: { Regex }, behavior });
 const sequence = (steps) => ({ type: "Sequence", normalizers: steps, pretokenizers: steps });
 
-// Steps that the library reads otherwise than Python's, or not at all, said in steps that it reads alike. In Python white
-// space is Unicode's, a letter is lowered whatever stands beside it (Greek has a sigma for the end of a word), and some
-// Chinese characters lie beyond U+FFFF.
+// Steps that the library lacks, or reads differently from Python's, replaced by steps on which both agree. In Python, white
+// space is Unicode's, a letter is lowercased without its context (Greek has a final sigma), and some Chinese characters are
+// beyond U+FFFF.
 const STEPS = {
   BertNormalizer: ({ clean_text, handle_chinese_chars, strip_accents, lowercase }) => [
     clean_text && { type: "BertNormalizer", clean_text },
@@ -49,13 +49,13 @@ function readable(part) {
 }
 
 export class Tokenizer {
-  // state: what tokenizer.json holds.
+  // state: the content of tokenizer.json.
   constructor(state) {
     const parts = { normalizer: readable(state.normalizer), pre_tokenizer: readable(state.pre_tokenizer) };
     this.library = new Library({ ...state, ...parts }, { unk_token: state.model.unk_token });
     this.model = state.model;
     const { tokens } = this.library.post_processor([""], null), text = tokens.indexOf("");
-    // Special tokens before and behind a text.
+    // Special tokens before and after a text.
     this.sides = [this.ids(tokens.slice(0, text)), this.ids(tokens.slice(text + 1))];
     this.room = state.truncation ? state.truncation.max_length - tokens.length + 1 : Infinity;
     // RoBERTa's second text has the type of the first; the library gives it another.
@@ -63,12 +63,12 @@ export class Tokenizer {
     const steps = stepsOf(state.pre_tokenizer);
     // A byte-level tokenizer marks words by the space before them.
     this.space = steps.some((step) => step.type === "ByteLevel" && !step.add_prefix_space) ? " " : "";
-    // The words of a text are BERT's; where the tokenizer splits so itself, they are those of the normalized text.
+    // Texts are split into words as in BERT; if the tokenizer does so too, after normalization.
     this.split = new SequencePreTokenizer(sequence(STEPS.BertPreTokenizer()));
     this.normalizer = steps.some(({ type }) => type === "BertPreTokenizer") ? this.library.normalizer : null;
   }
 
-  // {ids, types} of a text, or of two.
+  // {ids, types} of a text, or of a pair.
   encode(text, pair) {
     const first = this.library.tokenize(text), second = pair === undefined ? null : this.library.tokenize(pair);
     const { tokens, token_type_ids } = this.library.post_processor(second ? first : first.slice(0, this.room), second);
@@ -79,7 +79,7 @@ export class Tokenizer {
     return tokens.map((token) => this.library.token_to_id(token) ?? this.library.model.unk_token_id);
   }
 
-  // Of a word; `unknown` is the token for words that the tokenizer turns into nothing.
+  // Subword ids of a word; `unknown` is the token for words for which the tokenizer returns no token.
   pieces(word, unknown) {
     const separator = this.library.token_to_id(SEPARATOR);
     const last = separator === undefined ? this.sides[1].slice(-1) : [separator];
@@ -87,7 +87,7 @@ export class Tokenizer {
     return ids.length ? ids : [this.library.token_to_id(unknown) ?? 0];
   }
 
-  // Tokens that go on with a word, and never start one; none where no mark tells them.
+  // Tokens that continue a word and never start one; empty if the tokenizer marks neither.
   get continuing() {
     const { type, continuing_subword_prefix: prefix } = this.model;
     if (type === "WordLevel") return new Set();
@@ -96,14 +96,14 @@ export class Tokenizer {
     return new Set(names.some(starts) ? names.filter((name) => !starts(name)).map(([, id]) => id) : []);
   }
 
-  // The words of a text that nobody has split: [start, end] in code points. What is left out belongs to no word.
+  // Splits a raw text into words: [start, end] in code points. Characters left out belong to no word.
   places(text) {
     const found = [];
     let open = false;
     Array.from(text).forEach((character, place) => {
       const normal = this.normalizer?.(character) ?? character;
       if (normal === "") return;
-      // Behind a letter, white space goes, a sign becomes a second word, and another letter joins.
+      // After a letter, white space vanishes, punctuation becomes a second word, and another letter joins.
       const words = this.split(`a${normal}`), joins = words.length === 1 && words[0] !== "a";
       if (joins && open) found.at(-1)[1] = place + 1;
       else if (joins || words.length > 1) found.push([place, place + 1]);
@@ -112,8 +112,8 @@ export class Tokenizer {
     return found;
   }
 
-  // Parts of a sentence, each word read once and far from the edges, a question before each: as WordEncoder in
-  // alignment.py cuts them.
+  // Windows of a sentence, as in WordEncoder of alignment.py: each word is read once and far from the edges, and each
+  // window starts with the question.
   *windows(words, unknown, most) {
     const [before, after] = this.sides, pieces = words.map((word) => this.pieces(word, unknown)), firsts = [];
     pieces.reduce((count, ids) => { firsts.push(count); return count + ids.length; }, 0);
@@ -125,7 +125,7 @@ export class Tokenizer {
     const last = Math.max(length - overlap, 1);
     for (let start = 0; start < last; start += room - overlap) {
       const end = start + room;
-      const left = start ? start + half : -asked; // the first part reads the question too
+      const left = start ? start + half : -asked; // the first window reads the question too
       const right = end - overlap < last ? end - (overlap - half) : length;
       const read = [...words.keys()].filter((word) => firsts[word] - asked >= left && firsts[word] - asked < right);
       if (!read.length) continue;

@@ -1,4 +1,4 @@
-"""Published methods, as functions that return the stages of a training."""
+"""Published methods, as functions that return training stages."""
 
 import importlib
 import inspect
@@ -25,7 +25,7 @@ Recipe = Callable[..., list[Stage]]
 
 
 def _recipes_in(module: ModuleType) -> dict[str, Recipe]:
-    """Its public functions that return stages, by their names with hyphens."""
+    """The module's public functions that return stages, by hyphenated name."""
     functions = [value for value in vars(module).values() if inspect.isfunction(value)]
     own = [function for function in functions if function.__module__ == module.__name__]
     recipes = [function for function in own if inspect.signature(function).return_annotation == list[Stage]]
@@ -33,14 +33,14 @@ def _recipes_in(module: ModuleType) -> dict[str, Recipe]:
 
 
 RECIPES: dict[str, Recipe] = {**_recipes_in(logits), **_recipes_in(layers)}
-"""The methods by name: functions of their options that make the stages of a training."""
+"""Recipes by name: functions that turn their options into training stages."""
 
 
-# A step of each recipe in steps of hard-labels: what benchmarks/recipe_cost.py measured.
+# Cost of a step of each recipe, relative to hard-labels; measured by benchmarks/recipe_cost.py.
 COSTS = Path(__file__).parent / "costs.json"
-# Options that count something.
+# Options that are positive integers.
 WHOLE = ("heads", "highest", "dimensions")
-# Options that name something.
+# Options with a fixed set of values.
 CHOICES: dict[str, Collection[str]] = {
     "weights": ("fixed", "learned"),
     "mapping": MAPPINGS,
@@ -49,16 +49,16 @@ CHOICES: dict[str, Collection[str]] = {
     "hidden": HIDDEN_LOSSES,
     "attention": ATTENTION_LOSSES,
 }
-# Options of every recipe, and what they are where nobody says.
+# Options of every recipe, with their defaults.
 COMMON: dict[str, Any] = {"weights": "fixed", "mutual": 0.0, "diversity": 0.0}
 
 
 def default_recipe(task: Task, crf: bool = False) -> str:
-    """What suits a task where nobody says.
+    """The default recipe of a task.
 
-    Where there are more than two things to choose from, raw logits are learned slowly, and correlation with the teacher
-    is better: see docs/benchmarks.md. Of two the correlation is always 1 or -1; and a CRF's logits are matched by a
-    divergence, which is better still.
+    With more than two classes, raw logits are learned slowly, and correlation with the teacher works better: see
+    docs/benchmarks.md. With two classes the correlation is always 1 or -1. A CRF's logits are matched by a divergence,
+    which works better still.
     """
     return "dist" if any(len(group) > 2 for group in task.groups) and not crf else "logit-mse"
 
@@ -67,21 +67,23 @@ def make_stages(recipe: str | Recipe, options: dict[str, Any] | None = None) -> 
     """The stages of a recipe.
 
     Args:
-        recipe: a key of `RECIPES`, a function that returns stages, or where one is: "package.module:function".
-        options: arguments of the recipe's function; temperatures and weights may be schedules, such as "linear:8:1"
-            (see `eyas.losses.schedules.named`), mappings pairs of layers, such as "1-3,2-6". And for any recipe:
-            `weights="learned"`, weights of a stage's terms that are learned; `mutual` and `diversity`, weights of what
-            an ensemble's members learn from each other and of how much they should differ.
+        recipe: a key of `RECIPES`, a function that returns stages, or the path of one: "package.module:function".
+        options: arguments of the recipe's function. Temperatures and weights may be schedules, such as "linear:8:1"
+            (see `eyas.losses.schedules.named`); mappings may be pairs of layers, such as "1-3,2-6". Every recipe also
+            takes `weights="learned"`, which learns the weights of a stage's terms, and for ensembles `mutual` and
+            `diversity`, the weights of `MutualLoss` and `DiversityLoss`.
 
     Raises:
-        ModelError: no such recipe, or it has no such option.
+        ModelError: unknown recipe, unknown option or invalid value.
     """
     function, name = find_recipe(recipe), recipe_name(recipe)
     known = inspect.signature(function).parameters
     options = dict(options or {})
     unknown = sorted(options.keys() - known.keys() - COMMON.keys())
     if unknown:
-        raise ModelError(f"The recipe {name} has no option {unknown[0]!r}. It has {', '.join([*known, *COMMON])}.")
+        raise ModelError(
+            f"The recipe {name} has no option {unknown[0]!r}. Expected one of {', '.join([*known, *COMMON])}."
+        )
     defaults = {**COMMON, **{option: parameter.default for option, parameter in known.items()}}
     for option, value in options.items():
         if isinstance(value, str) and ":" in value and _may_change(option):
@@ -95,12 +97,14 @@ def make_stages(recipe: str | Recipe, options: dict[str, Any] | None = None) -> 
     stages = [_without_idle(stage) for stage in function(**options)]
     _check_shares(name, stages)
     if common["weights"] == "learned" and all(len(stage.losses) == 1 for stage in stages):
-        raise ModelError(f"The recipe {name} has one term at a time: there are no weights to learn. Leave weights out.")
+        raise ModelError(
+            f"weights=learned needs a stage with several losses, but {name} has one loss per stage. Leave weights out."
+        )
     return [_with_common(stage, **common) for stage in stages]
 
 
 def find_recipe(recipe: str | Recipe) -> Recipe:
-    """The function of that name; raises ModelError where there is none."""
+    """The recipe function of that name; raises ModelError if there is none."""
     if callable(recipe):
         return recipe
     if recipe in RECIPES:
@@ -108,21 +112,21 @@ def find_recipe(recipe: str | Recipe) -> Recipe:
     module, colon, function = recipe.partition(":")
     if not colon:
         raise ModelError(
-            f"No recipe {recipe!r}. Expected one of {', '.join(RECIPES)}, or your own as package.module:function."
+            f"Unknown recipe {recipe!r}. Expected one of {', '.join(RECIPES)}, or your own as package.module:function."
         )
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # as `python -m` has it
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise ModelError(f"No recipe {recipe!r}: {error}. Expected package.module:function.") from error
+        raise ModelError(f"Cannot load the recipe {recipe!r}: {error}. Expected package.module:function.") from error
     if not callable(found):
-        raise ModelError(f"{recipe} is no function, expected one that returns stages.")
+        raise ModelError(f"{recipe} is not a function. Expected one that returns stages.")
     return found  # type: ignore[no-any-return]
 
 
 def recipe_name(recipe: str | Recipe) -> str:
-    """What a recipe is called in files and messages."""
+    """The recipe's name in files and messages."""
     return recipe if isinstance(recipe, str) else f"{recipe.__module__}:{recipe.__qualname__}"
 
 
@@ -134,12 +138,12 @@ def _check_shares(name: str, stages: Sequence[Stage]) -> None:
 
 
 def _may_change(option: str) -> bool:
-    """Whether it may follow a schedule."""
+    """Whether the option may be a schedule."""
     return option in ("temperature", "mutual", "diversity") or option.endswith("weight")
 
 
 def _check_option(recipe: str, option: str, value: Any, default: Any) -> None:
-    """Raises ModelError for a value that can't be meant."""
+    """Raises ModelError if the value has the wrong type or range."""
     said = f"The recipe {recipe}: {option}={value!r}, expected"
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     is_number = is_whole or isinstance(value, float)
@@ -150,7 +154,7 @@ def _check_option(recipe: str, option: str, value: Any, default: Any) -> None:
             raise ModelError(f"{said} one of {', '.join(CHOICES[option])}.")
     elif value is None and default is None:
         pass
-    elif option == "teacher_layer":  # its range is the teacher's
+    elif option == "teacher_layer":  # the teacher decides its range
         if not is_whole:
             raise ModelError(f"{said} a whole number.")
     elif option in WHOLE:
@@ -162,14 +166,16 @@ def _check_option(recipe: str, option: str, value: Any, default: Any) -> None:
     elif isinstance(default, int | float) and not is_number:
         raise ModelError(f"{said} a number{', or a schedule such as linear:1:0' if _may_change(option) else ''}.")
     elif is_number and not value >= 0:
-        raise ModelError(f"{said} no number below 0.")
+        raise ModelError(f"{said} a number of at least 0.")
 
 
 def _without_idle(stage: Stage) -> Stage:
-    """What counts nothing is not computed."""
+    """Drop losses of weight 0, so that they are not computed."""
     losses = [loss for loss in stage.losses if loss.weight != 0]
     if not losses:
-        raise ModelError("All terms of a stage have the weight 0: there is nothing to learn. Give one of them more.")
+        raise ModelError(
+            "All losses of a stage have weight 0, so there is nothing to learn. Raise one of them above 0."
+        )
     return replace(stage, losses=losses)
 
 
@@ -185,7 +191,7 @@ def _with_common(stage: Stage, weights: str, mutual: float | Schedule, diversity
 
 
 def measured_costs() -> dict[str, float]:
-    """What a step of each recipe costs, in steps of hard-labels, with a student of two of the teacher's six layers."""
+    """The cost of a step of each recipe relative to hard-labels, for a student with two of the teacher's six layers."""
     costs: dict[str, float] = json.loads(COSTS.read_text())
     return costs
 
@@ -203,7 +209,7 @@ def parse_recipe(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def option_text(value: Any) -> str:
-    """As options are written; pairs of layers, [[1, 3], [2, 6]], as 1-3,2-6."""
+    """An option's value as text; pairs of layers, [[1, 3], [2, 6]], become 1-3,2-6."""
     if isinstance(value, list | tuple):
         return ",".join("-".join(map(str, part)) if isinstance(part, list | tuple) else str(part) for part in value)
     return str(value)

@@ -10,7 +10,7 @@ from eyas.losses import Loss
 from eyas.losses.schedules import Schedule
 from eyas.models.inside import LAYER_FIELDS
 
-# Model in, model out, the same one changed or another; the same for the same model, so that a resumed run repeats it.
+# Takes a model and returns it changed, or a new one. Must be deterministic, so that a resumed run repeats it.
 Transform = Callable[[PreTrainedModel], PreTrainedModel]
 
 
@@ -20,12 +20,12 @@ class Stage:
 
     Args:
         losses: the terms of the objective.
-        arguments: fields of `DistillationArguments` this stage sets; what the user sets wins.
-        share: of the training's steps; by default all stages have the same.
-        frozen: modules whose parameters stay as they are in this stage.
-        replacing: how often the student's layers are used in place of the teacher's; see `eyas.training.theseus`.
-        before: what happens to the student before this stage, such as a compression.
-        finish: what happens to it after the stage, such as baking a parametrization into its weights.
+        arguments: `DistillationArguments` fields that this stage sets; the user's settings take precedence.
+        share: share of all training steps; by default equal for all stages.
+        frozen: names of modules whose parameters are frozen in this stage.
+        replacing: probability of using a student layer in place of the teacher's; see `eyas.training.theseus`.
+        before: applied to the student before this stage, such as a compression.
+        finish: applied to the student after this stage, such as baking a parametrization into its weights.
     """
 
     losses: Sequence[Loss]
@@ -42,12 +42,12 @@ class Stage:
 
     @property
     def teacher_fields(self) -> frozenset[str]:
-        """What the teacher must give."""
+        """The teacher outputs that the losses read."""
         return frozenset().union(*(loss.teacher_fields for loss in self.losses))
 
     @property
     def needs_layers(self) -> bool:
-        """Whether the teacher must run in every step: logits can be kept, layers are too large."""
+        """Whether the teacher must run in every step. Logits can be cached; layer outputs are too large."""
         return bool(self.teacher_fields - {"logits"}) or self.replacing is not None
 
     @property

@@ -1,4 +1,4 @@
-"""Recipes that look inside the teacher. The student is a transformer of its family; for `ad_kd` any."""
+"""Recipes that read the teacher's layers. The student is a transformer of its family; `ad_kd` takes any student."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +31,7 @@ from eyas.losses.schedules import Schedule, at, capped, linear
 from eyas.training.recipes.base import Stage
 from eyas.training.recipes.logits import logit_loss
 
-# How layers can be compared with the teacher's, by the names that options have for it. Relations need no equal sizes.
+# Layer losses by option name. Relations do not need equal hidden sizes.
 HIDDEN_LOSSES: dict[str, Callable[..., Loss]] = {
     "mse": HiddenStateLoss,
     "cosine": CosineHiddenLoss,
@@ -45,21 +45,21 @@ ATTENTION_LOSSES: dict[str, Callable[..., Loss]] = {
     "divergence": lambda mapping, weight: AttentionLoss("divergence", mapping, weight),
     "relations": lambda mapping, weight: AttentionRelationLoss(mapping=mapping, weight=weight),
 }
-# What lies above the layers, by family.
+# Modules above the layers, under the names of all families.
 HEAD = ("classifier", "pooler", "pre_classifier", "head")
-# A stage that does not teach labels has no best checkpoint: it ends with its last.
+# A stage that does not teach labels has no best checkpoint: it keeps the last one.
 NO_BEST: dict[str, Any] = {"load_best_model_at_end": False}
 
 
 def _rest(hard_weight: float | Schedule) -> float | Schedule:
-    """What soft targets weigh beside the labels.
+    """The weight of soft targets: 1 - `hard_weight`.
 
     Raises:
-        ModelError: labels weigh more than 1 at some time.
+        ModelError: `hard_weight` exceeds 1 at some point.
     """
     highest = max(at(hard_weight, percent / 100) for percent in range(101))
     if highest > 1:
-        raise ModelError(f"hard_weight={highest:g}, expected at most 1: soft targets have the rest.")
+        raise ModelError(f"hard_weight={highest:g}, expected at most 1: soft targets get the rest.")
     return (lambda progress: 1 - hard_weight(progress)) if callable(hard_weight) else 1 - hard_weight
 
 
@@ -88,21 +88,21 @@ def patient_skip(
 def patient_last(
     temperature: float | Schedule = 10.0, hard_weight: float | Schedule = 0.5, patient_weight: float | Schedule = 100.0
 ) -> list[Stage]:
-    """The same with the teacher's last layers (PKD-Last)."""
+    """Labels, soft targets and the last layers' first token (Patient KD, Sun et al. 2019, PKD-Last)."""
     return [_patient("last", temperature, hard_weight, patient_weight, normalize=True)]
 
 
 def alp_kd(
     temperature: float | Schedule = 2.0, hard_weight: float | Schedule = 0.5, layer_weight: float | Schedule = 1.0
 ) -> list[Stage]:
-    """Each layer learns a mean of all the teacher's, weighted by attention (ALP-KD, Passban et al. 2021)."""
+    """Each layer learns an attention-weighted mean of all teacher layers (ALP-KD, Passban et al. 2021)."""
     return [_patient("attention", temperature, hard_weight, layer_weight, normalize=False)]
 
 
 def rail_kd(
     temperature: float | Schedule = 2.0, hard_weight: float | Schedule = 0.5, layer_weight: float | Schedule = 100.0
 ) -> list[Stage]:
-    """Layers of the teacher drawn at random in every step (RAIL-KD, Haidar et al. 2022)."""
+    """Teacher layers, sampled at random in every step (RAIL-KD, Haidar et al. 2022)."""
     return [_patient("random", temperature, hard_weight, layer_weight, normalize=True)]
 
 
@@ -130,14 +130,16 @@ def tinybert_improved(
     hidden_weight: float | Schedule = 1.0,
     temperature: float | Schedule | None = None,
 ) -> list[Stage]:
-    """TinyBERT with the mapping and weights that did best on TREC (the question of Dankar et al. 2023)."""
+    """TinyBERT with the mapping and weights that scored best on TREC (after Dankar et al. 2023)."""
     return tinybert(mapping, attention_weight, hidden_weight, temperature)
 
 
 def bert_emd(temperature: float = 1.0) -> list[Stage]:
-    """TinyBERT's losses over all pairs of layers, weighted by an earth mover (BERT-EMD, Li et al. 2020)."""
+    """TinyBERT's losses over all pairs of layers, weighted by earth mover's distance (BERT-EMD, Li et al. 2020)."""
     if callable(temperature):
-        raise ModelError("bert-emd: its temperature is the cost attention's and follows no schedule. Give a number.")
+        raise ModelError(
+            "bert-emd: expected a number as temperature, got a schedule. It belongs to the cost attention."
+        )
     inner: list[Loss] = [
         EmbeddingLoss(),
         HiddenStateLoss(EarthMovers(temperature)),
@@ -147,7 +149,7 @@ def bert_emd(temperature: float = 1.0) -> list[Stage]:
 
 
 def distilbert(temperature: float | Schedule = 2.0) -> list[Stage]:
-    """Soft targets, labels and the cosine of the last layers (DistilBERT, Sanh et al. 2019), on the task itself."""
+    """Soft targets, labels and the cosine of the last layers, on task data (DistilBERT, Sanh et al. 2019)."""
     return [Stage([SoftTargetLoss(temperature, weight=5.0), HardLabelLoss(weight=2.0), CosineHiddenLoss("final")])]
 
 
@@ -169,7 +171,7 @@ def mlkd(heads: int = 12, temperature: float | Schedule = 2.0) -> list[Stage]:
 
 
 def simkd() -> list[Stage]:
-    """The teacher's own head, frozen, on a student that learns what it reads (SimKD, Chen et al. 2022)."""
+    """The teacher's last hidden state, under the teacher's frozen head (SimKD, Chen et al. 2022)."""
     return [Stage([LastStateLoss()], frozen=HEAD)]
 
 
@@ -179,7 +181,7 @@ def ad_kd(
     attribution_weight: float | Schedule = 1.0,
     dimensions: int | None = None,
 ) -> list[Stage]:
-    """What the teacher's predictions rest on, with soft targets and labels (AD-KD, Wu et al. 2023)."""
+    """The teacher's attributions of its predictions, with soft targets and labels (AD-KD, Wu et al. 2023)."""
     losses: list[Loss] = [
         HardLabelLoss(weight=hard_weight),
         SoftTargetLoss(temperature, weight=_rest(hard_weight)),
@@ -189,7 +191,7 @@ def ad_kd(
 
 
 def theseus(rate: float = 0.3, alone_from: float = 0.5) -> list[Stage]:
-    """Layers among the teacher's, ever more of them, learn from labels alone (BERT-of-Theseus, Xu et al. 2020)."""
+    """Student layers gradually replace the teacher's and learn from labels alone (BERT-of-Theseus, Xu et al. 2020)."""
     for name, share in (("rate", rate), ("alone_from", alone_from)):
         if not 0 < share <= 1:
             raise ModelError(f"theseus: {name}={share}, expected a share above 0, at most 1.")

@@ -1,4 +1,4 @@
-"""Recipes that need the teacher's logits only, or nothing of it."""
+"""Recipes that need only the teacher's logits, or no teacher."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ from eyas.losses import (
 from eyas.losses.schedules import Schedule, linear
 from eyas.training.recipes.base import Stage
 
-# How predictions can be compared with the teacher's, by the names that options have for it.
+# Logit losses by option name.
 LOGIT_LOSSES: dict[str, Callable[..., Loss]] = {
     "divergence": SoftTargetLoss,
     "soft-cross-entropy": SoftCrossEntropyLoss,
@@ -39,15 +39,15 @@ SOFTENED = ("divergence", "soft-cross-entropy", "standardized", "decoupled", "co
 
 
 def logit_loss(name: str, temperature: float | Schedule | None = None) -> Loss:
-    """One of `LOGIT_LOSSES`; without a temperature with its own.
+    """One of `LOGIT_LOSSES`; by default with its own temperature.
 
     Raises:
-        ModelError: a temperature for a loss that has none.
+        ModelError: the loss takes no temperature.
     """
     if temperature is None:
         return LOGIT_LOSSES[name]()
     if name not in SOFTENED:
-        raise ModelError(f"{name} has no temperature. Leave it out, or take one of {', '.join(SOFTENED)}.")
+        raise ModelError(f"The loss {name} takes no temperature. Leave it out, or use one of {', '.join(SOFTENED)}.")
     return LOGIT_LOSSES[name](temperature)
 
 
@@ -57,7 +57,7 @@ def hard_labels() -> list[Stage]:
 
 
 def logit_mse() -> list[Stage]:
-    """Mean squared error of raw logits, nothing else (Tang et al. 2019, section 3.2, their best setting)."""
+    """Mean squared error of raw logits alone (Tang et al. 2019, section 3.2, their best setting)."""
     return [Stage(losses=[LogitMSELoss()])]
 
 
@@ -69,18 +69,18 @@ def soft_targets(
 
 
 def annealing(highest: int = 7) -> list[Stage]:
-    """Logits that grow to the teacher's in steps, then the labels (Annealing-KD, Jafari et al. 2021)."""
+    """The teacher's logits, scaled up step by step, then the labels (Annealing-KD, Jafari et al. 2021)."""
     return [Stage([AnnealedMSELoss(schedules.annealing(highest))]), Stage([HardLabelLoss()])]
 
 
 def continuation(highest: int = 7, margin: float = 1.0) -> list[Stage]:
-    """From annealed logits, with a margin, over to the labels (Continuation-KD, Jafari et al. 2022)."""
+    """A gradual shift from annealed logits, with a margin, to the labels (Continuation-KD, Jafari et al. 2022)."""
     soft = ContinuationLoss(schedules.annealing(highest), margin, weight=linear(1.0, 0.0))
     return [Stage([soft, HardLabelLoss(weight=linear(0.0, 1.0))])]
 
 
 def adakd(temperature: float | Schedule = 2.0) -> list[Stage]:
-    """Teacher or labels, text by text, by how hard it is for the teacher (AdaKD, Ganguly et al. 2024)."""
+    """Teacher and labels, weighted per example by its difficulty for the teacher (AdaKD, Ganguly et al. 2024)."""
     return [Stage([AdaKDLoss(temperature)])]
 
 
@@ -89,7 +89,7 @@ def dkd(
     target_weight: float | Schedule = 1.0,
     rest_weight: float | Schedule = 4.0,
 ) -> list[Stage]:
-    """The target class and the others taught apart (DKD, Zhao et al. 2022)."""
+    """Separate losses for the target class and the others (DKD, Zhao et al. 2022)."""
     return [Stage([DKDLoss(temperature, target_weight, rest_weight), HardLabelLoss()])]
 
 
@@ -99,5 +99,5 @@ def dist(temperature: float | Schedule = 1.0, weight: float | Schedule = 2.0) ->
 
 
 def sra(cosine_weight: float | Schedule = 1.0, mse_weight: float | Schedule = 1.0) -> list[Stage]:
-    """Direction and values of the teacher's sentence vectors (SRA, Wu et al. 2020), for pretrain-student."""
+    """Cosine and MSE to the teacher's sentence vectors (SRA, Wu et al. 2020), for pretrain-student."""
     return [Stage([CosineLogitLoss(weight=cosine_weight), LogitMSELoss(weight=mse_weight)])]
