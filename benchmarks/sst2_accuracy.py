@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 from common import append_row, machine, read_rows
-from datasets import DatasetDict
 
 from eyas import Classifier, DistillSettings, FinetuneSettings, StudentSettings, Teacher, evaluate, load_data
+from eyas.data.task_data import TaskData
 from eyas.training.distill import distill
 from eyas.training.finetune import finetune
 
@@ -54,8 +54,8 @@ def tenth(data, seed):
     order = np.random.default_rng(seed).permutation(len(train))
     size = len(train) // 10
     few, rest = train.select(np.sort(order[:size])), train.select(np.sort(order[size:]))
-    own = DatasetDict(train=few.select(range(size * 9 // 10)), validation=few.select(range(size * 9 // 10, size)))
-    return DatasetDict(train=few, validation=data["validation"]), own, rest.remove_columns("label")
+    own = TaskData(train=few.select(range(size * 9 // 10)), validation=few.select(range(size * 9 // 10, size)))
+    return TaskData(train=few, validation=data["validation"]), own, rest.remove_columns("label")
 
 
 def main() -> None:

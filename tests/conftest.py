@@ -198,7 +198,7 @@ def teach(
     student = StudentSettings(student, embedding_size=16) if isinstance(student, str) else student
     chosen = DistillSettings(student, name, options, arguments=QUICK if arguments is None else arguments, **settings)
     teacher = Teacher(teacher, max_length=64, dtype="float32") if isinstance(teacher, Path) else teacher
-    return distill(teacher, load_data(data) if isinstance(data, Path) else data, out, chosen, unlabeled, cache)
+    return distill(teacher, load_data(data), out, chosen, unlabeled, cache)
 
 
 def make_trainer(

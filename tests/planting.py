@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from toys import NEGATIVE, POSITIVE
 
 from eyas import Classifier
-from eyas.training.encoded import encode_dataset
+from eyas.training.encoded import encoded_for
 
 SURE = 4.0  # the logit of what is right; of all else, its negative
 RIDGE = 0.01
@@ -23,7 +23,7 @@ def plant(folder: Path, rows: Dataset) -> Path:
     """
     classifier = Classifier.from_pretrained(folder)
     model, tokenizer = classifier.model, classifier.tokenizer
-    batch = encode_dataset(rows, tokenizer, 64, False, inner=True).__getitems__(range(len(rows)))
+    batch = encoded_for(model, tokenizer, rows, training=True).__getitems__(range(len(rows)))
     labels, count = batch["labels"], len(classifier.label_names)
     with torch.no_grad():
         table = model.get_input_embeddings().weight

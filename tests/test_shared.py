@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from eyas import Classifier, Teacher, evaluate, load_data
-from eyas.data.datasets import is_pair, label_names
+from eyas.data.datasets import is_pair
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from eyas.data.datasets import is_pair, label_names
 def test_data_as_it_lies(shared: Path, name: str, sizes: tuple[int, int], labels: int, pair: bool) -> None:
     data = load_data(shared / "data" / name)
     assert (len(data["train"]), len(data["validation"])) == sizes
-    assert len(label_names(data)) == labels
+    assert len(data.labels) == labels
     assert is_pair(data["train"]) == pair
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 
-from eyas.data.datasets import load_data, load_unlabeled, task_of
+from eyas.data.datasets import load_data, load_unlabeled
 from eyas.errors import DataError
 from eyas.evaluation import evaluate
 from eyas.export import export_model
@@ -99,16 +99,16 @@ class TrainedModel:
             teacher: a folder, a Hub name or a loaded model; adds retention and agreement.
             split: by default test, or validation if there is no test split.
         """
-        loaded = load_data(data)
-        chosen = split or ("test" if "test" in loaded else "validation")
-        if chosen not in loaded:
-            raise DataError(f"split is {chosen!r}, expected one of {', '.join(loaded)}.")
+        data = load_data(data)
+        chosen = split or ("test" if "test" in data else "validation")
+        if chosen not in data:
+            raise DataError(f"split is {chosen!r}, expected one of {', '.join(data)}.")
         other = (
             Classifier.from_pretrained(os.fspath(teacher))
             if isinstance(teacher, str | Path | TrainedModel)
             else teacher
         )
-        return evaluate(self.classifier, loaded[chosen], other)
+        return evaluate(self.classifier, data[chosen], other)
 
 
 def distill(
@@ -162,13 +162,12 @@ def distill(
     request = _request(record, {"teacher": teacher, "source": data, "unlabeled": unlabeled}, settings)
     if not overwrite and start is None and finished_request(result.path, request):
         return result
-    loaded = load_data(data, columns)
-    tagging = task_of(loaded["train"]).is_tagging
-    more = None if unlabeled is None else _unlabeled(unlabeled, columns, tagging)
-    settings = with_default_augment(settings, loaded, more is not None)
+    data = load_data(data, columns)
+    more = None if unlabeled is None else _unlabeled(unlabeled, columns, data.task.is_tagging)
+    settings = with_default_augment(settings, data, more is not None)
     if not isinstance(teacher, Teacher | AlignedTeacher):
         teacher = Teacher(os.fspath(teacher), max_length=settings.student.max_length, dtype=teacher_dtype)
-    _distill.distill(teacher, loaded, result.path, settings, more, cache, overwrite, record, callbacks, start, request)
+    _distill.distill(teacher, data, result.path, settings, more, cache, overwrite, record, callbacks, start, request)
     return result
 
 
@@ -204,8 +203,8 @@ def finetune(
     request = _request({**record, "model": str(model)}, {"model": model, "source": data}, settings)
     if not overwrite and finished_request(result.path, request):
         return result
-    loaded = load_data(data, columns)
-    _finetune.finetune(os.fspath(model), loaded, result.path, settings, overwrite, record, callbacks, request)
+    data = load_data(data, columns)
+    _finetune.finetune(os.fspath(model), data, result.path, settings, overwrite, record, callbacks, request)
     return result
 
 

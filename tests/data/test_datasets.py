@@ -12,7 +12,6 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from eyas.data.datasets import (
     ids_of,
     is_pair,
-    label_names,
     labels_of,
     load_data,
     load_unlabeled,
@@ -29,7 +28,7 @@ def write(path: Path, content: str | bytes) -> Path:
 def test_folder(toy_data: Path) -> None:
     data = load_data(toy_data)
     assert {name: len(part) for name, part in data.items()} == {"train": 240, "validation": 60, "test": 60}
-    assert label_names(data) == ["negative", "positive"]
+    assert data.labels == ["negative", "positive"]
     assert data["train"][0] == {**data["train"][0], "text": toy_rows(1)[0]["text"], "label": 0}
 
 
@@ -82,7 +81,7 @@ def test_tsv_quotes_are_ordinary_characters(tmp_path: Path) -> None:
     write(tmp_path / "dev.tsv", "sentence\tlabel\nx\t1\n")
     data = load_data(tmp_path)
     assert data["train"]["text"][:] == ['"unbalanced', "fine"]
-    assert label_names(data) == ["0", "1"]
+    assert data.labels == ["0", "1"]
 
 
 def test_pairs_and_named_columns(tmp_path: Path) -> None:
@@ -96,13 +95,13 @@ def test_dataset_dict_with_class_labels() -> None:
     features = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})
     part = Dataset.from_dict({"text": ["x", "y", "z"], "label": [0, 1, 1]}, features=features)
     data = load_data(DatasetDict({"train": part, "validation": part}))
-    assert label_names(data) == ["bad", "good"]
+    assert data.labels == ["bad", "good"]
     assert labels_of(data["train"]).tolist() == [0, 1, 1]
 
 
 def test_integer_labels_are_ordered_as_numbers(tmp_path: Path) -> None:
     rows = [{"text": f"t {i}", "label": i % 12} for i in range(120)]
-    assert label_names(load_data(write_jsonl(tmp_path / "all.jsonl", rows))) == [str(i) for i in range(12)]
+    assert load_data(write_jsonl(tmp_path / "all.jsonl", rows)).labels == [str(i) for i in range(12)]
 
 
 def test_leaks_and_conflicts_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -193,12 +193,12 @@ def test_predict_reads_text_words_and_questions(
 
 
 def test_labels_stand_at_first_pieces(toy_tags: Path, tag_teacher_folder: Path) -> None:
-    from eyas.training.encoded import encode_dataset
+    from eyas.training.encoded import EncodedWords
 
     rows: Any = load_data(toy_tags)["train"].select(range(8))
     tokenizer = AutoTokenizer.from_pretrained(tag_teacher_folder)
     for inner in (False, True):
-        encoded = encode_dataset(rows, tokenizer, 64, True, inner=inner)
+        encoded = EncodedWords(rows, tokenizer, 64, truncate=True, inner=inner)
         batch = encoded.__getitems__(list(range(8)))
         first = (batch["words"] >= 0) & ~batch["inner"]
         np.testing.assert_array_equal(batch["labels"][first].numpy(), labels_of(rows))

@@ -6,22 +6,23 @@ from typing import Any
 import pytest
 import torch
 from conftest import PLANTED, QUICK, teach
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 from tagging import sentences, write_conll
 from toys import ROWS, write_jsonl
 from transformers import set_seed
 
 from eyas import Classifier, StudentSettings, Teacher, create_student, load_data, load_unlabeled
 from eyas.data.datasets import is_labeled, task_of
+from eyas.data.task_data import TaskData
 from eyas.transfer import transfer_set
 
 WHOLE_PASS = {**QUICK, "max_steps": -1, "num_train_epochs": 1}
 
 
-def _without(word: str, data: DatasetDict) -> DatasetDict:
+def _without(word: str, data: TaskData) -> TaskData:
     """Few training rows, none with `word`."""
     kept = data["train"].filter(lambda text: word not in text.split(), input_columns="text").select(range(24))
-    return DatasetDict({**data, "train": kept})
+    return TaskData({**data, "train": kept})
 
 
 def _vectors(model: Any, tokenizer: Any, word: str) -> torch.Tensor:
@@ -29,7 +30,7 @@ def _vectors(model: Any, tokenizer: Any, word: str) -> torch.Tensor:
 
 
 def _check_that_only_teachers_read_more(
-    kind: str, word: str, data: DatasetDict, more: Dataset, student: StudentSettings, recipe: str, folder: Path
+    kind: str, word: str, data: TaskData, more: Dataset, student: StudentSettings, recipe: str, folder: Path
 ) -> None:
     """The vector of a word that no labeled row has moves with a teacher, and stays without one."""
     data = _without(word, data)

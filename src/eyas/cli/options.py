@@ -10,8 +10,7 @@ from eyas.settings import DATA, METHOD, OUTPUT, STUDENT, TRAINING, Columns
 from eyas.verbosity import set_verbosity_info, set_verbosity_warning
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
-
+    from eyas.data.task_data import TaskData
     from eyas.evaluation.evaluate import Predicts
 
 
@@ -94,7 +93,7 @@ Overwrite = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.", rich_help_panel=OUTPUT)]
 
 
-def read_data(data: str, columns: Columns) -> "DatasetDict":
+def read_data(data: str, columns: Columns) -> "TaskData":
     from eyas.data.datasets import load_data
 
     return load_data(data, columns)

@@ -70,15 +70,15 @@ def label(
 ) -> None:
     """Compute and cache the teacher's logits for every text that distill would use."""
     log_to_stderr(quiet)
-    from eyas.data.datasets import load_unlabeled, task_of
+    from eyas.data.datasets import load_unlabeled
     from eyas.teachers import Teacher
     from eyas.transfer.texts import check_transfer, transfer_set, with_default_augment
 
     check_transfer(transfer)
     loaded = read_data(data, columns)
-    tagging = task_of(loaded["train"]).is_tagging
+    check_transfer(transfer, loaded.task, loaded.is_pair)
     named = Columns(text=columns.text, text_pair=columns.text_pair)
-    more = load_unlabeled(unlabeled, named, tagging) if unlabeled else None
+    more = load_unlabeled(unlabeled, named, loaded.task.is_tagging) if unlabeled else None
     settings = with_default_augment(DistillSettings(transfer=transfer), loaded, more is not None).transfer
     loaded_teacher = Teacher(teacher, max_length=max_length, dtype=dtype)
     texts = transfer_set(loaded, loaded_teacher, more, replace(settings, select=()))

@@ -7,7 +7,7 @@ from itertools import chain
 
 import numpy as np
 import pandas
-from datasets import Dataset, DatasetDict, concatenate_datasets
+from datasets import Dataset, concatenate_datasets
 
 from eyas.data.columns import is_conll
 from eyas.data.opening import Source, name_of, open_splits, open_unlabeled
@@ -65,9 +65,6 @@ def load_data(source: Source, columns: Columns | None = None, seed: int = 0) -> 
     return data
 
 
-as_task_data = load_data
-
-
 def load_unlabeled(
     sources: Source | pandas.Series | Sequence[Source | pandas.Series],
     columns: Columns | None = None,
@@ -105,16 +102,6 @@ def load_unlabeled(
     if not any(map(len, parts)):
         raise DataError("There are no unlabeled texts (--unlabeled), expected at least one.")
     return concatenate_datasets(parts)
-
-
-def label_names(data: DatasetDict) -> list[str]:
-    """As `TaskData.labels`."""
-    return TaskData(data).labels
-
-
-def check_validation(data: DatasetDict) -> None:
-    """As `TaskData.check_validation`."""
-    TaskData(data).check_validation()
 
 
 def _read(opened: Mapping[str, Rows], columns: Columns, name: str) -> dict[str, Dataset]:
@@ -201,14 +188,11 @@ def _report(data: TaskData) -> None:
 __all__ = [
     "UNLABELED",
     "TaskData",
-    "as_task_data",
-    "check_validation",
     "data_fingerprint",
     "example_id",
     "ids_of",
     "is_labeled",
     "is_pair",
-    "label_names",
     "labels_of",
     "load_data",
     "load_unlabeled",

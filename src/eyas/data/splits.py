@@ -103,9 +103,9 @@ def data_fingerprint(dataset: Dataset) -> str:
     return content.hexdigest()
 
 
-def without_labels(texts: Dataset, task: Task) -> Dataset:
-    """`texts` with a `label` column in which every row is unlabeled."""
-    return concatenate_datasets([texts, unlabeled(len(texts), task, word_counts_of(texts))], axis=1)
+def without_labels(dataset: Dataset, task: Task) -> Dataset:
+    """`dataset` with a `label` column in which every row is unlabeled."""
+    return concatenate_datasets([dataset, unlabeled(len(dataset), task, word_counts_of(dataset))], axis=1)
 
 
 def _numbers(dataset: Dataset, dtype: Any) -> np.ndarray:

@@ -74,8 +74,8 @@ def has_bioes(train: Dataset, task: Task) -> bool:
     return task.is_tagging and is_bioes(sorted(_names(train)))
 
 
-def encode_labels(table: Dataset, task: Task, source: str, bioes: bool = False) -> Dataset:
-    """`table` with its labels as numbers.
+def encode_labels(dataset: Dataset, task: Task, source: str, bioes: bool = False) -> Dataset:
+    """`dataset` with its labels as numbers.
 
     Args:
         bioes: read tags as BIOES (see `has_bioes`).
@@ -83,25 +83,25 @@ def encode_labels(table: Dataset, task: Task, source: str, bioes: bool = False) 
     Raises:
         LabelError: a label that is not in train, or an unlabeled row; the message names the first.
     """
-    column = table.data.column("label").combine_chunks()
+    column = dataset.data.column("label").combine_chunks()
     missing = column.null_count
-    if 0 < missing < len(table):
+    if 0 < missing < len(dataset):
         row = int(np.flatnonzero(np.asarray(column.is_null()))[0])
         raise LabelError(
-            f"{source}: {missing} of {len(table)} rows have no label, the first is row {row + 1} "
-            f"({table[row]['text']!r:.60}). Label them, or pass them as "
+            f"{source}: {missing} of {len(dataset)} rows have no label, the first is row {row + 1} "
+            f"({dataset[row]['text']!r:.60}). Label them, or pass them as "
             "unlabeled (--unlabeled). (-1 means unlabeled.)"
         )
     feature = LABEL_FEATURES[task.kind](task)
     if isinstance(feature, Value):
         labels: Any = column.fill_null(float("nan")).cast(pyarrow.float32())
     elif isinstance(feature, ClassLabel):
-        labels = _indices(table, column, task, source)
+        labels = _indices(dataset, column, task, source)
     else:
-        labels = _lists(table, column, task, source, bioes)
+        labels = _lists(dataset, column, task, source, bioes)
     schema = Features({"label": feature})
     encoded = Dataset(pyarrow.table({"label": labels}).cast(schema.arrow_schema), DatasetInfo(features=schema))
-    return concatenate_datasets([table.remove_columns("label"), encoded], axis=1)
+    return concatenate_datasets([dataset.remove_columns("label"), encoded], axis=1)
 
 
 def unlabeled(rows: int, task: Task, lengths: np.ndarray) -> Dataset:
@@ -133,12 +133,12 @@ def with_labels_of(dataset: Dataset, model_names: Sequence[str], label_map: Mapp
     return dataset.cast_column("label", LABEL_FEATURES[task.kind](wider))
 
 
-def report_broken_tags(table: Dataset, task: Task, source: str) -> None:
+def report_broken_tags(dataset: Dataset, task: Task, source: str) -> None:
     """Warn about I- tags that do not continue a span."""
     if not any(tag.startswith("I") for tag in task.labels):
         return
     names = [*task.labels, "O"]  # -1, a word without a tag, reads as O
-    broken = [len(broken_places([names[i] for i in row])) for row in table["label"]]
+    broken = [len(broken_places([names[i] for i in row])) for row in dataset["label"]]
     count = sum(broken)
     if count:
         logger.warning(
@@ -147,8 +147,8 @@ def report_broken_tags(table: Dataset, task: Task, source: str) -> None:
         )  # fmt: skip
 
 
-def _names(table: Dataset) -> set[str]:
-    column = table.data.column("label")
+def _names(dataset: Dataset) -> set[str]:
+    column = dataset.data.column("label")
     if pyarrow.types.is_list(column.type):
         column = pyarrow.compute.list_flatten(column)
     return {name for name in column.unique().to_pylist() if name}
@@ -222,20 +222,20 @@ LABEL_NAMES: dict[Kind, Callable[[dict[str, Dataset], str], list[str]]] = {
 }
 
 
-def _indices(table: Dataset, column: Any, task: Task, source: str) -> pyarrow.Array:
+def _indices(dataset: Dataset, column: Any, task: Task, source: str) -> pyarrow.Array:
     found = pyarrow.compute.index_in(column, value_set=pyarrow.array(task.labels))
     ids = np.asarray(found.fill_null(UNLABELED).to_numpy(zero_copy_only=False), dtype=np.int64)
     unknown = np.flatnonzero((ids == UNLABELED) & (column.null_count == 0))
     if unknown.size:
         row = int(unknown[0])
-        raise _unknown(source, row, table[row]["label"], task)
+        raise _unknown(source, row, dataset[row]["label"], task)
     return pyarrow.array(ids)
 
 
-def _lists(table: Dataset, column: Any, task: Task, source: str, bioes: bool) -> pyarrow.Array:
+def _lists(dataset: Dataset, column: Any, task: Task, source: str, bioes: bool) -> pyarrow.Array:
     """Lists of names -> lists of ids of the same lengths; a column without labels becomes unlabeled."""
     if column.null_count:
-        rows = len(table)
+        rows = len(dataset)
         return unlabeled(rows, task, np.ones(rows, np.int64)).data.column("label").combine_chunks()
     flat = column.flatten()
     if bioes:

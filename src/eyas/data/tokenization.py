@@ -29,15 +29,15 @@ def batches_of_texts(dataset: Dataset, size: int = TEXTS_PER_BATCH) -> Iterator[
 
 def cut_tokenizer(
     teacher: Any,
-    texts: Dataset,
+    dataset: Dataset,
     max_length: int,
     vocab_size: int | None = None,
     words: bool = False,
     same_places: bool = False,
 ) -> Tokenizer:
-    """The teacher's tokenizer with only the subwords that occur in `texts`.
+    """The teacher's tokenizer with only the subwords that occur in `dataset`.
 
-    Single characters are kept, so that any word can still be spelled out. `texts` are segmented as by the teacher,
+    Single characters are kept, so that any word can still be spelled out. `dataset` are segmented as by the teacher,
     unless `vocab_size` reduces the vocabulary further, to the most frequent subwords.
 
     Args:
@@ -55,7 +55,7 @@ def cut_tokenizer(
             f"The teacher's tokenizer is a {type(teacher).__name__} without a tokenizer.json, expected a fast "
             "tokenizer. Convert it with AutoTokenizer and save it again."
         )
-    counts = _token_counts(backend, texts, max_length)
+    counts = _token_counts(backend, dataset, max_length)
     state = json.loads(backend.to_str())
     kind = state["model"]["type"]
     if kind not in _CUTS:
@@ -96,11 +96,11 @@ def word_tokenizer(words: Sequence[str], lowercase: bool, marks: Sequence[str] =
     return _with_template(tokenizer, marks)
 
 
-def word_counts(texts: Dataset, lowercase: bool, mark: str | None = None) -> Counter[str]:
-    """How often each word of `texts` occurs; `mark` counts as one word."""
+def word_counts(dataset: Dataset, lowercase: bool, mark: str | None = None) -> Counter[str]:
+    """How often each word of `dataset` occurs; `mark` counts as one word."""
     split = pre_tokenizers.BertPreTokenizer()
     counts: Counter[str] = Counter()
-    for batch in batches_of_texts(texts):
+    for batch in batches_of_texts(dataset):
         for column in ("text", "text_pair"):
             for text in batch.get(column, ()):
                 if mark and mark in text:
@@ -133,20 +133,20 @@ def encode(tokenizer: Any, batch: dict[str, Any], max_length: int) -> list[Any]:
     return list(tokenizer.encode_batch_fast(list(zip(texts, clean_texts(batch["text_pair"], max_length), strict=True))))
 
 
-def token_frequencies(tokenizer: Tokenizer, texts: Dataset, max_length: int) -> np.ndarray:
-    """[vocabulary] float64: how often each token occurs in `texts`."""
+def token_frequencies(tokenizer: Tokenizer, dataset: Dataset, max_length: int) -> np.ndarray:
+    """[vocabulary] float64: how often each token occurs in `dataset`."""
     counts = np.zeros(tokenizer.get_vocab_size(), dtype=np.float64)
-    for batch in batches_of_texts(texts):
+    for batch in batches_of_texts(dataset):
         ids = [i for encoding in encode(tokenizer, batch, max_length) for i in encoding.ids]
         counts += np.bincount(ids, minlength=len(counts))
     return counts
 
 
-def _token_counts(backend: Tokenizer, texts: Dataset, max_length: int) -> Counter[str]:
+def _token_counts(backend: Tokenizer, dataset: Dataset, max_length: int) -> Counter[str]:
     plain = Tokenizer.from_str(backend.to_str())
     plain.no_truncation()
     plain.no_padding()
-    frequencies = token_frequencies(plain, texts, max_length)
+    frequencies = token_frequencies(plain, dataset, max_length)
     names = {index: token for token, index in plain.get_vocab().items()}
     return Counter({names[int(i)]: int(frequencies[i]) for i in np.flatnonzero(frequencies)})
 

@@ -23,7 +23,7 @@ from eyas.exam.plan import DataPlan
 from eyas.settings import Columns, TransferSettings
 from eyas.tasks import Task
 from eyas.teachers import AlignedTeacher, Teacher, align
-from eyas.transfer import chosen_texts, transfer_set
+from eyas.transfer import check_transfer, chosen_texts, transfer_set
 from eyas.transfer.texts import counts_of
 
 COST_TEXTS = 1000
@@ -105,11 +105,11 @@ def prepare(entry: DataPlan) -> DatasetFacts:
     )
 
 
-def _fingerprint(loaded: Loaded, texts: Dataset) -> str:
+def _fingerprint(loaded: Loaded, dataset: Dataset) -> str:
     """Hash of the teacher, the labels, the training texts, and the validation and scored splits."""
     about = {"teacher": loaded.teacher.teacher.fingerprint, "labels": loaded.data.labels}
     content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for rows in (texts, loaded.data["validation"], loaded.data[loaded.split]):
+    for rows in (dataset, loaded.data["validation"], loaded.data[loaded.split]):
         content.update(data_fingerprint(rows).encode())
     return content.hexdigest()
 
@@ -129,6 +129,7 @@ def _load(entry: str) -> Loaded:
     data = load_data(plan.source, plan.columns)
     teacher = Teacher(plan.teacher)
     data = data.with_labels_of(teacher.label_names, plan.label_map)
+    check_transfer(plan.transfer, data.task, data.is_pair)
     unlabeled = None
     if plan.unlabeled:
         unlabeled = load_unlabeled(plan.unlabeled, Columns(plan.text, plan.text_pair), teacher.task.is_tagging)
@@ -145,12 +146,12 @@ def known_words(entry: DataPlan) -> frozenset[str]:
     return _known_words(_text(entry))
 
 
-def sample(rows: Dataset, count: int) -> list[tuple[Any, ...]]:
-    chosen = rows.select(sorted(random.Random(0).sample(range(len(rows)), min(count, len(rows)))))
+def sample(dataset: Dataset, count: int) -> list[tuple[Any, ...]]:
+    chosen = dataset.select(sorted(random.Random(0).sample(range(len(dataset)), min(count, len(dataset)))))
     return [inputs_of(row) for row in chosen]
 
 
-def written_texts(rows: Dataset) -> list[str]:
-    if not is_pair(rows):
-        return list(rows["text"])
-    return [f"{a} | {b}" for a, b in zip(rows["text"], rows["text_pair"], strict=True)]
+def written_texts(dataset: Dataset) -> list[str]:
+    if not is_pair(dataset):
+        return list(dataset["text"])
+    return [f"{a} | {b}" for a, b in zip(dataset["text"], dataset["text_pair"], strict=True)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eyas._version import __version__
-from eyas.data.datasets import is_pair, load_data, task_of
+from eyas.data.datasets import load_data
 from eyas.errors import DataError, EyasError, OutputError
 from eyas.exam.cost import machine, measure_costs
 from eyas.exam.entries import DatasetFacts, inspect, prepare
@@ -94,9 +94,9 @@ def _workers(jobs: int, ray: str | None, ray_cpus: float) -> LocalWorkers | RayW
 
 def planned_trials(plan: Plan) -> list[Trial]:
     """The trials of a plan. Reads the data, but not the teachers, which may have more labels."""
-    train = {entry.name: load_data(entry.source, entry.columns)["train"] for entry in plan.data}
-    tasks = {name: task_of(rows) for name, rows in train.items()}
-    return trials_of(plan, tasks, {name for name, rows in train.items() if is_pair(rows)})
+    loaded = {entry.name: load_data(entry.source, entry.columns) for entry in plan.data}
+    tasks = {name: data.task for name, data in loaded.items()}
+    return trials_of(plan, tasks, {name for name, data in loaded.items() if data.is_pair})
 
 
 def _claim(folder: Path) -> None:

@@ -15,7 +15,6 @@ from datasets import Dataset
 from eyas.data.datasets import (
     ids_of,
     is_labeled,
-    label_names,
     labels_of,
     task_of,
     texts_of,
@@ -158,7 +157,7 @@ def _make_baseline(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]
     train = loaded.data["train"]
     table, tokenizer = None, None
     if trial.model == STATIC:
-        student, wrapped = create_student("static", loaded.teacher, loaded.transfer, label_names(loaded.data))
+        student, wrapped = create_student("static", loaded.teacher, loaded.transfer, loaded.data.labels)
         table = cast(Any, student).embeddings.weight.detach().numpy()
         tokenizer = wrapped.backend_tokenizer
     texts = texts_of(train) if loaded.task.is_tagging else written_texts(train)
@@ -190,22 +189,22 @@ def _parameters(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, int]:
     return {"embedding_parameters": embedding, "other_parameters": sum(counts.values()) - embedding}
 
 
-def _logits(model: Predicts, rows: Dataset, order: list[int] | None) -> np.ndarray:
+def _logits(model: Predicts, dataset: Dataset, order: list[int] | None) -> np.ndarray:
     """Logits in the data's label order; `order` gives the columns, if known."""
-    return aligned_logits(model, rows) if order is None else predict_dataset(model, rows)[:, order]
+    return aligned_logits(model, dataset) if order is None else predict_dataset(model, dataset)[:, order]
 
 
-def _score(model: Predicts, rows: Dataset, order: list[int] | None) -> float:
-    task = task_of(rows)
-    return task_metrics(task, _logits(model, rows, order), labels_of(rows), word_counts_of(rows))[task.metric]
+def _score(model: Predicts, dataset: Dataset, order: list[int] | None) -> float:
+    task = task_of(dataset)
+    return task_metrics(task, _logits(model, dataset, order), labels_of(dataset), word_counts_of(dataset))[task.metric]
 
 
-def _write_predictions(rows: Dataset, logits: np.ndarray, path: Path) -> None:
+def _write_predictions(dataset: Dataset, logits: np.ndarray, path: Path) -> None:
     """Write each text's contribution to the score, except for tagging its logits, and its label if it has one."""
-    task, labels = task_of(rows), labels_of(rows)
-    added = sums(task, logits, labels, word_counts_of(rows))
+    task, labels = task_of(dataset), labels_of(dataset)
+    added = sums(task, logits, labels, word_counts_of(dataset))
     columns = {
-        "example_id": ids_of(rows),
+        "example_id": ids_of(dataset),
         "sums": pyarrow.FixedSizeListArray.from_arrays(added.astype(np.float64).ravel(), added.shape[1]),
     }
     if not task.is_tagging:

@@ -53,14 +53,14 @@ class AlignedTeacher:
         found: dict[str, Any] = self.teacher.outputs(batch, fields)
         return {name: value[:, self.order] if name in PER_LABEL else value for name, value in found.items()}
 
-    def label(self, texts: Dataset, cache: str | Path | None = None) -> "AlignedTeacher":
-        """The same teacher with its logits for `texts` on the disk; see `label_texts`."""
-        return AlignedTeacher(label_texts(self.teacher, texts, cache), self.order)
+    def label(self, dataset: Dataset, cache: str | Path | None = None) -> "AlignedTeacher":
+        """The same teacher with its logits for `dataset` on the disk; see `label_texts`."""
+        return AlignedTeacher(label_texts(self.teacher, dataset, cache), self.order)
 
-    def logits_of(self, rows: Dataset) -> np.ndarray:
+    def logits_of(self, dataset: Dataset) -> np.ndarray:
         """[rows, labels] float32 for labeled texts, from the cache; a live teacher labels them first."""
-        cached = self.teacher if isinstance(self.teacher, CachedTeacher) else label_texts(self.teacher, rows)
-        logits: np.ndarray = cached.logits(ids_of(rows)).numpy()[:, self.order]
+        cached = self.teacher if isinstance(self.teacher, CachedTeacher) else label_texts(self.teacher, dataset)
+        logits: np.ndarray = cached.logits(ids_of(dataset)).numpy()[:, self.order]
         return logits
 
 

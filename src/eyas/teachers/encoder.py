@@ -71,10 +71,10 @@ class Encoder(Teacher):
     def fingerprint(self) -> dict[str, Any]:
         return {**super().fingerprint, "pooling": self.pooling}
 
-    def check(self, texts: Dataset) -> None:
-        """Raises ModelError where all of `texts` get one vector: there is nothing to learn from."""
-        _, first = np.unique(ids_of(texts), return_index=True)
-        sample = texts.select(first[:LOOKED_AT])["text"][:]
+    def check(self, dataset: Dataset) -> None:
+        """Raises ModelError where all of `dataset` get one vector: there is nothing to learn from."""
+        _, first = np.unique(ids_of(dataset), return_index=True)
+        sample = dataset.select(first[:LOOKED_AT])["text"][:]
         vectors = torch.from_numpy(self.logits(sample))
         spread = float(vectors.std(0).max()) if len(sample) > 1 else 0.0
         if not spread >= LEAST_SPREAD:

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 from transformers import TrainerCallback
 
 from eyas.data.datasets import data_fingerprint
@@ -31,7 +31,7 @@ logger = logging.getLogger("eyas")
 
 def distill(
     teacher: AnyTeacher,
-    data: DatasetDict,
+    data: TaskData,
     out: str | Path,
     settings: DistillSettings | None = None,
     unlabeled: Dataset | None = None,
@@ -62,7 +62,7 @@ def distill(
         EyasError: invalid input, raised before any training step.
     """
     settings = settings or DistillSettings()
-    data = TaskData.of(data).with_labels_of(live(teacher).label_names, settings.label_map)
+    data = data.with_labels_of(live(teacher).label_names, settings.label_map)
     task, pair = data.task, data.is_pair
     settings, stages = _with_defaults(settings, task)
     data.check_validation()

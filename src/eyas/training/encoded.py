@@ -194,15 +194,6 @@ def _read_places(pieces: Pieces, continues: np.ndarray | None) -> np.ndarray:
     return read
 
 
-def encode_dataset(
-    dataset: Dataset, tokenizer: Any, max_length: int, truncate: bool, extra: Sequence[str] = (), inner: bool = False
-) -> EncodedTexts:
-    """Encode `dataset`: as words for tagging, otherwise as texts."""
-    if task_of(dataset).is_tagging:
-        return EncodedWords(dataset, tokenizer, max_length, truncate, extra, inner=inner)
-    return EncodedTexts(dataset, tokenizer, max_length, truncate, extra)
-
-
 def encoded_for(
     model: PreTrainedModel,
     tokenizer: Any,
@@ -219,7 +210,9 @@ def encoded_for(
         return dataset
     own = is_student(model)
     length = input_length(model, tokenizer, max_length)
-    return encode_dataset(dataset, tokenizer, length, not own, inner=training and own)
+    if task_of(dataset).is_tagging:
+        return EncodedWords(dataset, tokenizer, length, truncate=not own, inner=training and own)
+    return EncodedTexts(dataset, tokenizer, length, truncate=not own)
 
 
 def already_batched(batch: dict[str, Any]) -> dict[str, Any]:

@@ -51,11 +51,11 @@ def finish(model: EnsembleForSequenceClassification, tokenizer: Any, validation:
     return model
 
 
-def fit_weights(model: EnsembleForSequenceClassification, tokenizer: Any, rows: Dataset) -> None:
-    """Fit the members' weights to the lowest loss on `rows`. They are positive and sum to 1."""
-    rows = rows.select(np.flatnonzero(is_labeled(rows)))
-    task, labels = task_of(rows), torch.from_numpy(labels_of(rows))
-    logits = member_logits(model, tokenizer, rows)
+def fit_weights(model: EnsembleForSequenceClassification, tokenizer: Any, dataset: Dataset) -> None:
+    """Fit the members' weights to the lowest loss on `dataset`. They are positive and sum to 1."""
+    dataset = dataset.select(np.flatnonzero(is_labeled(dataset)))
+    task, labels = task_of(dataset), torch.from_numpy(labels_of(dataset))
+    logits = member_logits(model, tokenizer, dataset)
     raw = torch.zeros(len(logits), requires_grad=True)
     optimizer = torch.optim.Adam([raw], lr=0.05)
     with torch.enable_grad():
@@ -68,19 +68,19 @@ def fit_weights(model: EnsembleForSequenceClassification, tokenizer: Any, rows: 
     logger.info("Weights: %s.", ", ".join(f"{name} {share:.2f}" for name, share in shares))
 
 
-def member_logits(model: EnsembleForSequenceClassification, tokenizer: Any, rows: Dataset) -> Tensor:
+def member_logits(model: EnsembleForSequenceClassification, tokenizer: Any, dataset: Dataset) -> Tensor:
     """Logits of each member, [members, rows, labels], in the data's label order."""
     alone = (Classifier(subset(model, [place]), tokenizer) for place in range(len(model.members)))
-    return torch.stack([torch.from_numpy(aligned_logits(one, rows)) for one in alone])
+    return torch.stack([torch.from_numpy(aligned_logits(one, dataset)) for one in alone])
 
 
 def prune_ensemble(
-    folder: str | Path, rows: Dataset, out: str | Path, tolerance: float = 0.0, overwrite: bool = False
+    folder: str | Path, dataset: Dataset, out: str | Path, tolerance: float = 0.0, overwrite: bool = False
 ) -> list[Subset]:
-    """Write the smallest subset of members whose score on `rows` is within `tolerance` of the full ensemble's.
+    """Write the smallest subset of members whose score on `dataset` is within `tolerance` of the full ensemble's.
 
     Args:
-        rows: labeled validation texts, not test texts.
+        dataset: labeled validation texts, not test texts.
         tolerance: largest allowed drop in score, such as 0.002.
 
     Returns:
@@ -98,13 +98,13 @@ def prune_ensemble(
         {
             "command": "prune-ensemble",
             "model": [str(folder), identity(str(folder))],
-            "rows": data_fingerprint(rows),
+            "rows": data_fingerprint(dataset),
             "tolerance": tolerance,
         },
         overwrite,
         resumable=False,
     )
-    every = _subsets(model, classifier.tokenizer, rows)
+    every = _subsets(model, classifier.tokenizer, dataset)
     whole = next(found for found in every if len(found.places) == len(model.members))
     enough = [found for found in every if found.score >= whole.score - tolerance]
     chosen = min(enough, key=lambda found: (found.parameters, -found.score))
@@ -119,14 +119,14 @@ def join(
     folders: Sequence[str | Path],
     out: str | Path,
     combination: str = LOGITS,
-    rows: Dataset | None = None,
+    dataset: Dataset | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Combine students that were trained separately over the same frozen word vectors into one ensemble.
 
     Args:
         combination: one of `COMBINATIONS`.
-        rows: labeled validation texts; required for `weights`.
+        dataset: labeled validation texts; required for `weights`.
 
     Raises:
         ModelError: fewer than two members, a member that is not a single student, or members whose vocabularies, word
@@ -136,7 +136,7 @@ def join(
         raise ModelError(f"Expected at least two members (--member), got {len(folders)}.")
     if combination not in COMBINATIONS:
         raise ModelError(f"combination (--combination) is {combination!r}, expected one of {', '.join(COMBINATIONS)}.")
-    if combination == WEIGHTS and rows is None:
+    if combination == WEIGHTS and dataset is None:
         raise ModelError("The combination weights is fitted on validation texts: pass rows (--data).")
     parts = [Classifier.from_pretrained(folder) for folder in folders]
     names = [_architecture(part, folder) for part, folder in zip(parts, folders, strict=True)]
@@ -155,22 +155,22 @@ def join(
         "command": "join",
         "members": [[str(folder), identity(str(folder))] for folder in folders],
         "combination": combination,
-        "rows": data_fingerprint(rows) if rows is not None and combination == WEIGHTS else None,
+        "rows": data_fingerprint(dataset) if dataset is not None and combination == WEIGHTS else None,
     }
     output = OutputFolder(out, settings, overwrite, resumable=False)
     if output.is_finished:
         return output.path
     with output as partial:
-        if combination == WEIGHTS and rows is not None:
-            fit_weights(model, parts[0].tokenizer, rows)
+        if combination == WEIGHTS and dataset is not None:
+            fit_weights(model, parts[0].tokenizer, dataset)
         write_model_folder(model, parts[0].tokenizer, None, partial)
         _copy_sample(Path(folders[0]), partial)
     return output.path
 
 
-def _subsets(model: EnsembleForSequenceClassification, tokenizer: Any, rows: Dataset) -> list[Subset]:
-    task, labels = task_of(rows), labels_of(rows)
-    logits, weights = member_logits(model, tokenizer, rows), model.get_buffer("weights")
+def _subsets(model: EnsembleForSequenceClassification, tokenizer: Any, dataset: Dataset) -> list[Subset]:
+    task, labels = task_of(dataset), labels_of(dataset)
+    logits, weights = member_logits(model, tokenizer, dataset), model.get_buffer("weights")
     sizes = [sum(parameter.numel() for parameter in member.parameters()) for member in model.members]
     found = []
     for count in range(1, len(sizes) + 1):

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from datasets import DatasetDict
 from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 
 from eyas.data.task_data import TaskData
@@ -37,7 +36,7 @@ DEFAULTS: dict[str, Any] = {
 
 def finetune(
     model: str | Path,
-    data: DatasetDict,
+    data: TaskData,
     out: str | Path,
     settings: FinetuneSettings | None = None,
     overwrite: bool = False,
@@ -59,7 +58,6 @@ def finetune(
         `out`, a Hugging Face model folder.
     """
     settings = settings or FinetuneSettings()
-    data = TaskData.of(data)
     data.check_validation()
     described = {
         **asdict(settings),

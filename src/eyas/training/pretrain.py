@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict, Features, List, Value, concatenate_datasets
+from datasets import Dataset, Features, List, Value, concatenate_datasets
 from transformers import TrainerCallback
 
-from eyas.data.datasets import data_fingerprint, ids_of, is_pair, task_of
+from eyas.data.datasets import ids_of, is_pair
+from eyas.data.task_data import TaskData
 from eyas.errors import DataError, ModelError
 from eyas.outputs import OutputFolder
 from eyas.settings import DistillSettings
@@ -40,7 +41,7 @@ SENTENCE_TRANSFORMERS: dict[str, Any] = {
 
 def pretrain_student(
     teacher: Encoder,
-    texts: Dataset,
+    dataset: Dataset,
     out: str | Path,
     settings: DistillSettings | None = None,
     cache: str | Path | None = None,
@@ -53,7 +54,7 @@ def pretrain_student(
     An interrupted run resumes, as with `distill`. The vectors are computed once and cached.
 
     Args:
-        texts: single texts, as from `load_unlabeled`.
+        dataset: single texts, as from `load_unlabeled`.
         settings: `recipe` is sra by default; other recipes run only their stages that compare layers.
         cache: folder for the teacher's vectors; by default chosen by fingerprint.
         record: further settings for `eyas.json`.
@@ -68,9 +69,9 @@ def pretrain_student(
     settings = settings or DistillSettings()
     settings = replace(settings, recipe=recipe_name(settings.recipe or SRA))
     stages = _stages(settings)
-    data = _split(texts, settings.seed)
-    check_student(settings.student, task_of(data["train"]))
-    teacher.check(texts)
+    data = _split(dataset, settings.seed)
+    check_student(settings.student, data.task)
+    teacher.check(dataset)
     output = OutputFolder(
         out,
         {
@@ -78,7 +79,7 @@ def pretrain_student(
             **(record or {}),
             **asdict(settings),
             "teacher_fingerprint": teacher.fingerprint,
-            "texts": data_fingerprint(data["train"]),
+            "texts": data.fingerprint("train"),
         },
         overwrite,
     )
@@ -111,25 +112,25 @@ def _stages(settings: DistillSettings) -> list[Stage]:
     return chosen
 
 
-def _split(texts: Dataset, seed: int) -> DatasetDict:
+def _split(dataset: Dataset, seed: int) -> TaskData:
     """Drop duplicate texts and hold some out for validation; `label` stays empty."""
-    if is_pair(texts):
+    if is_pair(dataset):
         raise DataError("A sentence encoder reads single texts, got pairs. Name one column with --column.")
-    _, first = np.unique(ids_of(texts), return_index=True)
+    _, first = np.unique(ids_of(dataset), return_index=True)
     rows = np.random.default_rng(seed).permutation(first)
     count = min(len(rows) // VALIDATION_SHARE, MOST_VALIDATION)
     if not count:
         raise DataError(f"Expected at least {VALIDATION_SHARE} different texts, got {len(rows)}.")
     held_out, train = np.sort(rows[:count]), np.sort(rows[count:])
-    parts = {name: texts.select(part) for name, part in (("train", train), ("validation", held_out))}
-    return DatasetDict({name: _with_labels(part, [[]] * len(part)) for name, part in parts.items()})
+    parts = {name: dataset.select(part) for name, part in (("train", train), ("validation", held_out))}
+    return TaskData({name: _with_labels(part, [[]] * len(part)) for name, part in parts.items()})
 
 
-def _with_vectors(rows: Dataset, teacher: Encoder) -> Dataset:
-    vectors = label_texts(teacher, rows).logits(ids_of(rows)).tolist()
-    return _with_labels(rows.remove_columns("label"), vectors)
+def _with_vectors(dataset: Dataset, teacher: Encoder) -> Dataset:
+    vectors = label_texts(teacher, dataset).logits(ids_of(dataset)).tolist()
+    return _with_labels(dataset.remove_columns("label"), vectors)
 
 
-def _with_labels(rows: Dataset, labels: Any) -> Dataset:
+def _with_labels(dataset: Dataset, labels: Any) -> Dataset:
     schema = Features({"label": List(Value("float32"))})
-    return concatenate_datasets([rows, Dataset.from_dict({"label": labels}, features=schema)], axis=1)
+    return concatenate_datasets([dataset, Dataset.from_dict({"label": labels}, features=schema)], axis=1)

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, set_seed
 
+from eyas.data.task_data import TaskData
 from eyas.models import EnsembleForSequenceClassification
 from eyas.settings import DistillSettings
 from eyas.teachers import AlignedTeacher
@@ -36,21 +37,21 @@ class DistillationRun:
     Args:
         teacher: live, aligned with the data's labels.
         data: train and validation.
-        texts: the transfer set.
+        transfer_set: as from `eyas.transfer.transfer_set`.
         start: the student to start from; by default a new one, made from `settings.student`.
     """
 
     def __init__(
         self,
         teacher: AlignedTeacher,
-        data: DatasetDict,
+        data: TaskData,
         settings: DistillSettings,
         stages: Sequence[Stage],
-        texts: Dataset,
+        transfer_set: Dataset,
         start: Start | None = None,
     ) -> None:
         self.teacher, self.data, self.settings, self.stages = teacher, data, settings, list(stages)
-        self.texts, self.start = texts, start
+        self.transfer_set, self.start = transfer_set, start
         self.labeled: AlignedTeacher | None = None
 
     def prepare(self, cache: str | Path | None = None) -> None:
@@ -58,13 +59,16 @@ class DistillationRun:
         asks = any(stage.needs_teacher and not stage.needs_layers for stage in self.stages)
         transfer = self.settings.transfer
         if transfer.select or (asks and not self.settings.live and not transfer.smoothing):
-            self.labeled = self.teacher.label(self.texts, cache)
-            self.texts = chosen_texts(self.texts, self.data, self.labeled, transfer)
+            self.labeled = self.teacher.label(self.transfer_set, cache)
+        if transfer.select and self.labeled is not None:
+            self.transfer_set = chosen_texts(self.transfer_set, self.data, self.labeled, transfer)
 
     def train(self, label_names: list[str], folder: Path, callbacks: Sequence[TrainerCallback] = ()) -> None:
         """Train the student through all stages, and write it to `folder` with the labels `label_names`."""
         set_seed(self.settings.seed)
-        student, tokenizer = self.start or create_student(self.settings.student, self.teacher, self.texts, label_names)
+        student, tokenizer = self.start or create_student(
+            self.settings.student, self.teacher, self.transfer_set, label_names
+        )
         history: list[dict[str, Any]] = []
         encoded: dict[int, EncodedTexts] = {}  # texts are tokenized once for all stages
         for number, stage in enumerate(self.stages):
@@ -91,17 +95,17 @@ class DistillationRun:
         encoded: dict[int, EncodedTexts],
         callbacks: Sequence[TrainerCallback],
     ) -> DistillationTrainer:
-        rows = self.texts if stage.needs_teacher else self.data["train"]
-        for part, inner in ((rows, True), (self.data["validation"], False)):
-            if id(part) not in encoded:
-                encoded[id(part)] = encoded_for(student, tokenizer, part, training=inner)
+        train = self.transfer_set if stage.needs_teacher else self.data["train"]
+        for dataset, training in ((train, True), (self.data["validation"], False)):
+            if id(dataset) not in encoded:
+                encoded[id(dataset)] = encoded_for(student, tokenizer, dataset, training=training)
         teacher_model = self.teacher.teacher.model
         width = int(getattr(teacher_model.config, "hidden_size", 0))
         replacing = [Replacing(student, teacher_model, stage.replacing)] if stage.replacing else []
         return DistillationTrainer(
             student,
-            stage_arguments(stage, self.settings, len(rows), work, len(self.stages), width),
-            train_dataset=encoded[id(rows)],
+            stage_arguments(stage, self.settings, len(train), work, len(self.stages), width),
+            train_dataset=encoded[id(train)],
             eval_dataset=encoded[id(self.data["validation"])],
             processing_class=tokenizer,
             losses=stage.losses,

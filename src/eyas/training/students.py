@@ -53,7 +53,7 @@ TRANSFORMER_SCALE = 0.05
 def create_student(
     settings: StudentSettings | str,
     teacher: AnyTeacher,
-    texts: Dataset,
+    dataset: Dataset,
     label_names: list[str] | None = None,
 ) -> tuple[PreTrainedModel, Any]:
     """Create a student and its tokenizer.
@@ -62,7 +62,7 @@ def create_student(
         settings: the student's settings, or only its architecture.
         teacher: provides the tokenizer and the word vectors. A transformer that starts from the teacher's layers also
             gets its output layer, if the teacher is aligned or its label names match the student's.
-        texts: the transfer set; determines the vocabulary and, by its feature `label`, the labels.
+        dataset: the transfer set; determines the vocabulary and, by its feature `label`, the labels.
         label_names: the student's label names, in the order of the data's labels; by default the data's names.
 
     Raises:
@@ -70,7 +70,7 @@ def create_student(
     """
     if isinstance(settings, str):
         settings = StudentSettings(settings)
-    task = task_of(texts)
+    task = task_of(dataset)
     check_student(settings, task)
     names = label_names or list(task.labels)
     common = {
@@ -82,9 +82,9 @@ def create_student(
     }
     if settings.architecture in TRANSFORMERS:
         order = teacher.order if isinstance(teacher, AlignedTeacher) else match_by_name(names, teacher.label_names)
-        model, tokenizer = _transformer(settings, live(teacher), texts, task, common, order)
+        model, tokenizer = _transformer(settings, live(teacher), dataset, task, common, order)
     else:
-        model, tokenizer = _student(settings, live(teacher), texts, task, common)
+        model, tokenizer = _student(settings, live(teacher), dataset, task, common)
     table = cast(nn.Embedding, model.get_input_embeddings()).weight
     table.requires_grad_(not settings.freeze_embeddings)
     logger.info(
@@ -98,11 +98,11 @@ def create_student(
 
 
 def _student(
-    settings: StudentSettings, teacher: Teacher, texts: Dataset, task: Task, common: dict[str, Any]
+    settings: StudentSettings, teacher: Teacher, dataset: Dataset, task: Task, common: dict[str, Any]
 ) -> tuple[Any, Any]:
     """A student of one of our own architectures."""
     if settings.init:
-        return _pretrained(settings, str(settings.init), texts, common)
+        return _pretrained(settings, str(settings.init), dataset, common)
     model_class: Any = (TAGGERS if task.is_tagging else STUDENTS).get(settings.architecture)
     ensemble: dict[str, Any] = {}
     if settings.is_ensemble:
@@ -111,20 +111,22 @@ def _student(
     size = settings.embedding_size or min(model_class.config_class.embedding_size, _width(teacher.model))
     if settings.embeddings in ("teacher", "random"):
         tokenizer = cut_tokenizer(
-            teacher.tokenizer, texts, settings.max_length, settings.vocab_size, words=task.is_tagging
+            teacher.tokenizer, dataset, settings.max_length, settings.vocab_size, words=task.is_tagging
         )
-        table = _teacher_table(teacher, tokenizer, texts, settings, size) if settings.embeddings == "teacher" else None
+        table = (
+            _teacher_table(teacher, tokenizer, dataset, settings, size) if settings.embeddings == "teacher" else None
+        )
     else:
-        tokenizer, table = _words_and_vectors(settings, texts, teacher.tokenizer.mask_token)
+        tokenizer, table = _words_and_vectors(settings, dataset, teacher.tokenizer.mask_token)
         size = table.shape[1]
-    wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
+    wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(dataset))
     spelling, characters = spell(wrapped.convert_ids_to_tokens(list(range(len(wrapped)))))
     chosen = ("hidden_size", "dropout")
     config = model_class.config_class(
         vocab_size=len(wrapped),
         embedding_size=size,
         max_length=settings.max_length,
-        pair=is_pair(texts),
+        pair=is_pair(dataset),
         pad_token_id=wrapped.pad_token_id,
         char_embedding_size=settings.char_embedding_size,
         char_vocab_size=characters,
@@ -143,8 +145,8 @@ def _student(
     return model, wrapped
 
 
-def _pretrained(settings: StudentSettings, folder: str, texts: Dataset, common: dict[str, Any]) -> tuple[Any, Any]:
-    """A pretrained student's encoder, with the word vectors that `texts` need and a new head."""
+def _pretrained(settings: StudentSettings, folder: str, dataset: Dataset, common: dict[str, Any]) -> tuple[Any, Any]:
+    """A pretrained student's encoder, with the word vectors that `dataset` need and a new head."""
     original, original_tokenizer = cast(Any, load_classifier(folder))
     kind = STUDENTS[settings.architecture]
     if type(original) is not kind:
@@ -158,10 +160,10 @@ def _pretrained(settings: StudentSettings, folder: str, texts: Dataset, common: 
             raise ModelError(
                 f"{folder} has {name} {found}, got {wanted}. Leave it out: a pretrained student keeps its own."
             )
-    tokenizer = cut_tokenizer(original_tokenizer, texts, settings.max_length, settings.vocab_size)
-    wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
+    tokenizer = cut_tokenizer(original_tokenizer, dataset, settings.max_length, settings.vocab_size)
+    wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(dataset))
     chosen: dict[str, Any] = {} if settings.dropout is None else {"dropout": settings.dropout}
-    own = {"vocab_size": len(wrapped), "max_length": settings.max_length, "pair": is_pair(texts), **chosen, **common}
+    own = {"vocab_size": len(wrapped), "max_length": settings.max_length, "pair": is_pair(dataset), **chosen, **common}
     config = kind.config_class.from_dict({**original.config.to_dict(), "pad_token_id": wrapped.pad_token_id, **own})
     model = kind(config)
     table = original.embeddings.weight.detach().numpy()
@@ -174,12 +176,12 @@ def _pretrained(settings: StudentSettings, folder: str, texts: Dataset, common: 
 def _transformer(
     settings: StudentSettings,
     teacher: Teacher,
-    texts: Dataset,
+    dataset: Dataset,
     task: Task,
     common: dict[str, Any],
     order: Sequence[int] | None,
 ) -> tuple[Any, Any]:
-    """A transformer of the teacher's family, with the subwords of `texts`, at the teacher's positions."""
+    """A transformer of the teacher's family, with the subwords of `dataset`, at the teacher's positions."""
     pretrained = is_folder(settings.init)
     origin: Any = load_encoder(str(settings.init), task) if pretrained else (teacher.model, teacher.tokenizer)
     original, original_tokenizer = origin
@@ -190,9 +192,9 @@ def _transformer(
         size = replace(size, **own_sizes)
     # The teacher's subwords, even if it starts from another model: both must read the same tokens.
     tokenizer = cut_tokenizer(
-        teacher.tokenizer, texts, settings.max_length, settings.vocab_size, words=task.is_tagging, same_places=True
+        teacher.tokenizer, dataset, settings.max_length, settings.vocab_size, words=task.is_tagging, same_places=True
     )
-    wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(texts))
+    wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(dataset))
     wrapped.model_max_length = settings.max_length  # counts both texts of a pair, as the teacher does
     own: dict[str, Any] = {
         "vocab_size": len(wrapped),
@@ -201,7 +203,7 @@ def _transformer(
         "eos_token_id": None,
     }
     kinds = getattr(original.config, "type_vocab_size", 0)  # DeBERTa needs none
-    if is_pair(texts) and kinds == 1 and not original.config.model_type.endswith("roberta"):
+    if is_pair(dataset) and kinds == 1 and not original.config.model_type.endswith("roberta"):
         own["type_vocab_size"] = 2
     layers = _starting_layers(settings, original)
     model = new_transformer(original, size, task.is_tagging, layers, settings.dropout, **own, **common)
@@ -210,13 +212,13 @@ def _transformer(
         if pretrained or settings.is_as_wide(original.config.hidden_size):
             copy_layers(model, original, layers, rows, None if pretrained else order)
         else:
-            pairs = texts["text_pair"][:SAMPLE_TEXTS] if is_pair(texts) else None
-            sample = teacher.tokenize(texts["text"][:SAMPLE_TEXTS], pairs).to(teacher.model.device)
+            pairs = dataset["text_pair"][:SAMPLE_TEXTS] if is_pair(dataset) else None
+            sample = teacher.tokenize(dataset["text"][:SAMPLE_TEXTS], pairs).to(teacher.model.device)
             project_layers(model, teacher.model, layers, rows, order, sample)
         whose = settings.init if pretrained else "the teacher"
         logger.info("The student starts from layers %s of %s.", ", ".join(map(str, layers)), whose)
     elif settings.embeddings == "teacher" and _width(model) <= _width(teacher.model):
-        table = _teacher_table(teacher, tokenizer, texts, settings, _width(model))
+        table = _teacher_table(teacher, tokenizer, dataset, settings, _width(model))
         _set_embeddings(model, table * np.float32(TRANSFORMER_SCALE / SCALE))
     return model, wrapped
 
@@ -277,17 +279,17 @@ def _set_embeddings(model: Any, table: np.ndarray) -> None:
 
 
 def _teacher_table(
-    teacher: Teacher, tokenizer: Any, texts: Dataset, settings: StudentSettings, size: int
+    teacher: Teacher, tokenizer: Any, dataset: Dataset, settings: StudentSettings, size: int
 ) -> np.ndarray:
     tokens = [tokenizer.id_to_token(index) for index in range(tokenizer.get_vocab_size())]
-    frequencies = token_frequencies(tokenizer, texts, settings.max_length)
+    frequencies = token_frequencies(tokenizer, dataset, settings.max_length)
     table = cast(nn.Embedding, teacher.model.get_input_embeddings()).weight.detach().float().cpu().numpy()
     return teacher_embeddings(table, teacher_rows(tokens, teacher.tokenizer), frequencies, size)
 
 
-def _words_and_vectors(settings: StudentSettings, texts: Dataset, mask: str | None) -> tuple[Any, np.ndarray]:
-    """A tokenizer and vectors for the words of `texts` found in the file, most frequent first."""
-    counts = word_counts(texts, lowercase=True, mark=mask)
+def _words_and_vectors(settings: StudentSettings, dataset: Dataset, mask: str | None) -> tuple[Any, np.ndarray]:
+    """A tokenizer and vectors for the words of `dataset` found in the file, most frequent first."""
+    counts = word_counts(dataset, lowercase=True, mark=mask)
     marks = [mask] if mask and counts[mask] else []
     words, vectors = read_vectors(settings.embeddings, counts.keys() - marks)
     if settings.embedding_size not in (None, vectors.shape[1]):

@@ -85,11 +85,11 @@ class DistillationTrainer(AtomicCheckpoints):
         length = input_length(model, processing_class, max_length)
         train = {
             name: encoded_for(model, processing_class, part, max_length, training=True)
-            for name, part in by_name(train_dataset).items()
+            for name, part in _by_name(train_dataset).items()
         }
         scored = {
             name: encoded_for(model, processing_class, part, max_length).handing((), name)
-            for name, part in by_name(eval_dataset).items()
+            for name, part in _by_name(eval_dataset).items()
         }
         self.lessons = {
             name: Lesson(model, part.task, _of(losses, name, "losses"), _of(teacher, name, "teacher"), length)
@@ -256,11 +256,11 @@ class DistillationTrainer(AtomicCheckpoints):
         write_model_folder(self.model, self.processing_class, None if _internal_call else self.validation, folder)
 
 
-def by_name(data: Any) -> dict[str, Any]:
+def _by_name(given: Any) -> dict[str, Any]:
     """{name: data set}; a single data set gets the empty name."""
-    if data is None:
+    if given is None:
         return {}
-    return dict(data) if isinstance(data, Mapping) else {"": data}
+    return dict(given) if isinstance(given, Mapping) else {"": given}
 
 
 def _of(given: Any, name: str, what: str) -> Any:

@@ -86,31 +86,31 @@ class Augmentation:
         return ":".join([self.method, str(self.per_text), *([self.source] if self.source else [])])
 
 
-def _tang(source: str, texts: Dataset, teacher: AnyTeacher) -> Method:
+def _tang(source: str, dataset: Dataset, teacher: AnyTeacher) -> Method:
     tokenizer = live(teacher).tokenizer
     mask = tokenizer.mask_token or tokenizer.unk_token or UNKNOWN
-    return Perturbation(count_words(texts), mask)
+    return Perturbation(count_words(dataset), mask)
 
 
-def _neighbors(source: str, texts: Dataset, teacher: AnyTeacher) -> Method:
+def _neighbors(source: str, dataset: Dataset, teacher: AnyTeacher) -> Method:
     if source:
         return Neighbors(Vocabulary.of_file(source))
-    return Neighbors(_words_of(teacher, texts))
+    return Neighbors(_words_of(teacher, dataset))
 
 
-def _masked_lm(source: str, texts: Dataset, teacher: AnyTeacher) -> Method:
-    return MaskedLM(source, count_words(texts))
+def _masked_lm(source: str, dataset: Dataset, teacher: AnyTeacher) -> Method:
+    return MaskedLM(source, count_words(dataset))
 
 
-def _doubts(source: str, texts: Dataset, teacher: AnyTeacher) -> Method:
-    if task_of(texts).is_tagging or is_pair(texts):
+def _doubts(source: str, dataset: Dataset, teacher: AnyTeacher) -> Method:
+    if task_of(dataset).is_tagging or is_pair(dataset):
         raise ModelError("doubts works on single texts, not on pairs or tags. Use masked-lm, neighbors or tang.")
-    return Doubts(source, teacher, _words_of(teacher, texts))
+    return Doubts(source, teacher, _words_of(teacher, dataset))
 
 
-def _words_of(teacher: AnyTeacher, texts: Dataset) -> Vocabulary:
-    """The words of `texts`, with the teacher's vectors."""
-    return Vocabulary.of_model(live(teacher).model, live(teacher).tokenizer, count_words(texts))
+def _words_of(teacher: AnyTeacher, dataset: Dataset) -> Vocabulary:
+    """The words of `dataset`, with the teacher's vectors."""
+    return Vocabulary.of_model(live(teacher).model, live(teacher).tokenizer, count_words(dataset))
 
 
 METHODS: dict[str, Callable[[str, Dataset, AnyTeacher], Method]] = {
@@ -123,18 +123,18 @@ NEEDS_SOURCE = {"masked-lm": "a masked language model", "doubts": "a student"}
 
 
 def augment(
-    texts: Dataset,
+    dataset: Dataset,
     augmentation: Augmentation | str,
     teacher: AnyTeacher,
     seed: int = 0,
     processes: int = 1,
 ) -> Dataset:
-    """New texts made from `texts`, without the texts themselves.
+    """New texts made from `dataset`, without the texts themselves.
 
     The result is cached and memory-mapped; an interrupted call resumes.
 
     Args:
-        texts: a split from `load_data`.
+        dataset: a split from `load_data`.
         augmentation: a method, as in `Augmentation.parse`.
         teacher: the source of the mask token and the word vectors.
         seed: the same seed gives the same rows, whatever the number of processes.
@@ -142,7 +142,7 @@ def augment(
             `if __name__ == "__main__"`.
 
     Returns:
-        The columns of `texts`, unlabeled (in a tagged sentence, unchanged words keep their tags), `source_id` (the
+        The columns of `dataset`, unlabeled (in a tagged sentence, unchanged words keep their tags), `source_id` (the
         `example_id` of the source text) and `method`.
 
     Raises:
@@ -150,31 +150,31 @@ def augment(
     """
     if isinstance(augmentation, str):
         augmentation = Augmentation.parse(augmentation)
-    if not len(texts):
+    if not len(dataset):
         raise DataError("There are no texts to augment.")
-    folder = cache_root() / "transfer" / _key(texts, augmentation, teacher, seed)
+    folder = cache_root() / "transfer" / _key(dataset, augmentation, teacher, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    chunks = [Chunk(start, folder / f"{start:09}.arrow") for start in range(0, len(texts), ROWS_PER_CHUNK)]
+    chunks = [Chunk(start, folder / f"{start:09}.arrow") for start in range(0, len(dataset), ROWS_PER_CHUNK)]
     waiting = [chunk for chunk in chunks if not chunk.path.exists()]
-    rows = sum(min(ROWS_PER_CHUNK, len(texts) - chunk.start) for chunk in waiting)
-    jobs = ((texts[chunk.start : chunk.start + ROWS_PER_CHUNK], chunk) for chunk in waiting)
+    rows = sum(min(ROWS_PER_CHUNK, len(dataset) - chunk.start) for chunk in waiting)
+    jobs = ((dataset[chunk.start : chunk.start + ROWS_PER_CHUNK], chunk) for chunk in waiting)
     if waiting:
-        method = METHODS[augmentation.method](augmentation.source, texts, teacher)
+        method = METHODS[augmentation.method](augmentation.source, dataset, teacher)
         workers = processes if isinstance(method, Perturbation | Neighbors) else 1
         with progress(str(augmentation), rows, "texts") as advance:
             for count in _run(_Maker(method, augmentation, seed), jobs, workers):
                 advance(count)
     made = concatenate_datasets([Dataset.from_file(str(chunk.path)) for chunk in chunks])
     ids, first = np.unique(ids_of(made), return_index=True)
-    new = made.select(np.sort(first[~np.isin(ids, ids_of(texts))]))
-    wanted = len(texts) * augmentation.per_text
+    new = made.select(np.sort(first[~np.isin(ids, ids_of(dataset))]))
+    wanted = len(dataset) * augmentation.per_text
     logger.info("%s: %s new texts; the rest of %s were duplicates.", augmentation, f"{len(new):,}", f"{wanted:,}")
     if not len(new):
         logger.warning("%s made no new text: the texts are too short, or their words are unknown.", augmentation)
     return (
-        new.cast_column("label", texts.features["label"])
+        new.cast_column("label", dataset.features["label"])
         if "label" in made.column_names
-        else without_labels(new, task_of(texts))
+        else without_labels(new, task_of(dataset))
     )
 
 
@@ -265,11 +265,11 @@ def _run(maker: _Maker, jobs: Iterator[tuple[dict[str, Any], Chunk]], workers: i
             waiting.extend(pool.submit(_work, job) for job in islice(jobs, 1))
 
 
-def _key(texts: Dataset, augmentation: Augmentation, teacher: AnyTeacher, seed: int) -> str:
+def _key(dataset: Dataset, augmentation: Augmentation, teacher: AnyTeacher, seed: int) -> str:
     """A cache key that changes with everything that affects the rows."""
     about = {
         "format_version": FORMAT_VERSION,
-        "texts": data_fingerprint(texts),
+        "texts": data_fingerprint(dataset),
         "augmentation": str(augmentation),
         "source": identity(augmentation.source),
         "teacher": live(teacher).fingerprint,
@@ -285,13 +285,13 @@ def identity(source: str) -> list[Any]:
     return [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
-def write_texts(made: Dataset, texts: Dataset, path: Path) -> None:
-    """Write new texts as JSON lines, each with its source text from `texts`; `--unlabeled` can read them."""
-    places = {number: place for place, number in enumerate(ids_of(texts).tolist())}
+def write_texts(made: Dataset, dataset: Dataset, path: Path) -> None:
+    """Write new texts as JSON lines, each with its source text from `dataset`; `--unlabeled` can read them."""
+    places = {number: place for place, number in enumerate(ids_of(dataset).tolist())}
     columns = ["tokens"] if "tokens" in made.column_names else [n for n in ("text", "text_pair") if n in made.features]
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with open(temporary, "w", encoding="utf-8") as file:
         for row in made.select_columns([*columns, "method", "source_id"]):
-            source = texts[places[row["source_id"]]]["text"]
+            source = dataset[places[row["source_id"]]]["text"]
             file.write(json.dumps({**row, "source": source}, ensure_ascii=False) + "\n")
     temporary.replace(path)

@@ -36,30 +36,30 @@ class LearnedSelector:
     policy_rate: float = 0.05
 
     def scores(
-        self, rows: Dataset, teacher_logits: np.ndarray, student: Classifier, validation: Dataset, seed: int = 0
+        self, dataset: Dataset, teacher_logits: np.ndarray, student: Classifier, validation: Dataset, seed: int = 0
     ) -> np.ndarray:
         """[rows] the policy's score for keeping each text; higher is likelier.
 
         Args:
-            rows: new texts.
+            dataset: new texts.
             teacher_logits: [rows, labels] the teacher's logits, in the order of the student's labels.
             student: trained further, in memory only.
             validation: labeled texts.
         """
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return self._scores(rows, teacher_logits, student, validation, np.random.default_rng(seed))
+            return self._scores(dataset, teacher_logits, student, validation, np.random.default_rng(seed))
 
     def _scores(
         self,
-        rows: Dataset,
+        dataset: Dataset,
         teacher_logits: np.ndarray,
         student: Classifier,
         validation: Dataset,
         random: np.random.Generator,
     ) -> np.ndarray:
-        task = task_of(rows)
-        features = torch.from_numpy(_features(rows, teacher_logits, _logits(student, rows)))
+        task = task_of(dataset)
+        features = torch.from_numpy(_features(dataset, teacher_logits, _logits(student, dataset)))
         weights = torch.zeros(features.shape[1], requires_grad=True)
         policy = torch.optim.Adam([weights], lr=self.policy_rate)
         learner = torch.optim.Adam(student.model.parameters(), lr=self.student_rate)
@@ -67,12 +67,12 @@ class LearnedSelector:
         checks = self._checks(held_out, random)
         usual: float | None = None
         for _ in range(self.rounds):
-            places = random.integers(0, len(rows), min(self.batch_size, len(rows)))
+            places = random.integers(0, len(dataset), min(self.batch_size, len(dataset)))
             chances = torch.sigmoid(features[places] @ weights)
             kept = torch.bernoulli(chances.detach())
             check = next(checks)
             before = self._loss(task, student, check)
-            self._learn(student, learner, rows, places[kept.bool().numpy()], teacher_logits)
+            self._learn(student, learner, dataset, places[kept.bool().numpy()], teacher_logits)
             reward = before - self._loss(task, student, check)
             usual = reward if usual is None else usual
             taken = torch.where(kept > 0, chances, 1 - chances).clamp(min=1e-6).log()
@@ -88,21 +88,21 @@ class LearnedSelector:
 
     @staticmethod
     @torch.no_grad()
-    def _loss(task: Task, student: Classifier, rows: Dataset) -> float:
-        return float(task_loss(task, torch.from_numpy(_logits(student, rows)), torch.from_numpy(labels_of(rows))))
+    def _loss(task: Task, student: Classifier, dataset: Dataset) -> float:
+        return float(task_loss(task, torch.from_numpy(_logits(student, dataset)), torch.from_numpy(labels_of(dataset))))
 
     @staticmethod
     def _learn(
         student: Classifier,
         optimizer: torch.optim.Optimizer,
-        rows: Dataset,
+        dataset: Dataset,
         places: np.ndarray,
         teacher_logits: np.ndarray,
     ) -> None:
         if not len(places):
             return
         student.model.train()
-        logits = _forward(student, rows.select(places))
+        logits = _forward(student, dataset.select(places))
         loss = F.mse_loss(logits, torch.from_numpy(teacher_logits[places]).to(logits.device))
         optimizer.zero_grad()
         loss.backward()
@@ -110,8 +110,10 @@ class LearnedSelector:
         student.model.eval()
 
 
-def _forward(student: Classifier, rows: Dataset) -> Tensor:
-    columns = [clean_texts(rows[name], student.max_length) for name in ("text", "text_pair") if name in rows.features]
+def _forward(student: Classifier, dataset: Dataset) -> Tensor:
+    columns = [
+        clean_texts(dataset[name], student.max_length) for name in ("text", "text_pair") if name in dataset.features
+    ]
     inputs: Any = student.tokenizer(
         *columns, padding=True, truncation=True, max_length=student.max_length, return_tensors="pt"
     )
@@ -119,19 +121,19 @@ def _forward(student: Classifier, rows: Dataset) -> Tensor:
     return logits
 
 
-def _logits(student: Classifier, rows: Dataset) -> np.ndarray:
-    return student.logits(rows["text"], rows["text_pair"] if "text_pair" in rows.features else None)
+def _logits(student: Classifier, dataset: Dataset) -> np.ndarray:
+    return student.logits(dataset["text"], dataset["text_pair"] if "text_pair" in dataset.features else None)
 
 
-def _features(rows: Dataset, teacher_logits: np.ndarray, student_logits: np.ndarray) -> np.ndarray:
+def _features(dataset: Dataset, teacher_logits: np.ndarray, student_logits: np.ndarray) -> np.ndarray:
     """[rows, features] float32, each with mean 0 and standard deviation 1, and a constant.
 
     The teacher's highest probability and its entropy, the student's distance, the text length, and the method.
     """
     teacher, student = softmax(teacher_logits), softmax(student_logits)
-    methods = sorted(set(rows["method"]))
-    made = np.array([[method == name for name in methods] for method in rows["method"]], dtype=np.float32)
-    lengths = np.log([len(text) + 1 for text in rows["text"]])
+    methods = sorted(set(dataset["method"]))
+    made = np.array([[method == name for name in methods] for method in dataset["method"]], dtype=np.float32)
+    lengths = np.log([len(text) + 1 for text in dataset["text"]])
     entropy = -(teacher * np.log(teacher + 1e-12)).sum(1)
     columns = [teacher.max(1), entropy, np.abs(teacher - student).sum(1), lengths, *made.T]
     table = np.stack(columns, 1)

@@ -90,10 +90,10 @@ def shape_class(word: str, count: int) -> str:
     return f"{case} -{word[-SUFFIX:].lower()} {int(math.log10(count))}"
 
 
-def count_words(texts: Dataset) -> Counter[str]:
-    """How often each word of `texts` occurs; words are split as by `split_text`."""
+def count_words(dataset: Dataset) -> Counter[str]:
+    """How often each word of `dataset` occurs; words are split as by `split_text`."""
     counts: Counter[str] = Counter()
-    for batch in batches_of_texts(texts):
+    for batch in batches_of_texts(dataset):
         for row in texts_as_words(batch):
             counts.update(_flat(part.words[part.fixed :] for part in row))
     return counts

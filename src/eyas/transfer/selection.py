@@ -77,11 +77,11 @@ class Selection:
             task_of_folder(self.student)
 
 
-def select(texts: Dataset, data: DatasetDict, labeled: AlignedTeacher, selection: Selection) -> Dataset:
-    """The training texts in `texts`, and the other texts that the rule keeps.
+def select(dataset: Dataset, data: DatasetDict, labeled: AlignedTeacher, selection: Selection) -> Dataset:
+    """The training texts in `dataset`, and the other texts that the rule keeps.
 
     Args:
-        texts: the transfer set; the training texts come first.
+        dataset: the transfer set; the training texts come first.
         data: the splits; `learned` gets its reward from validation.
         labeled: the teacher's logits for all texts.
 
@@ -89,12 +89,12 @@ def select(texts: Dataset, data: DatasetDict, labeled: AlignedTeacher, selection
         DataError: there are no new texts.
     """
     train = np.arange(len(data["train"]))
-    task, new = task_of(texts), np.arange(len(train), len(texts))
+    task, new = task_of(dataset), np.arange(len(train), len(dataset))
     if not len(new):
         raise DataError(
             f"select (--select) {selection.rule} needs new texts: set unlabeled (--unlabeled) or augment (--augment)."
         )
-    rows = texts.select(new)
+    rows = dataset.select(new)
     teacher_logits = labeled.logits_of(rows)
     if selection.rule == "same-label":
         kept = _has_label_of_source(task, rows, teacher_logits, labeled)
@@ -104,18 +104,18 @@ def select(texts: Dataset, data: DatasetDict, labeled: AlignedTeacher, selection
         kept = np.zeros(len(new), dtype=bool)
         kept[np.argsort(-scores, kind="stable")[:count]] = True
     logger.info("--select %s keeps %s of %s new texts.", selection.rule, f"{int(kept.sum()):,}", f"{len(new):,}")
-    return texts.select(np.concatenate([train, new[kept]]))
+    return dataset.select(np.concatenate([train, new[kept]]))
 
 
 def _scores(
-    selection: Selection, task: Task, rows: Dataset, teacher_logits: np.ndarray, validation: Dataset
+    selection: Selection, task: Task, dataset: Dataset, teacher_logits: np.ndarray, validation: Dataset
 ) -> np.ndarray:
     """[rows] scores; the texts with the highest scores are kept."""
-    lengths = word_counts_of(rows)
+    lengths = word_counts_of(dataset)
     if selection.rule == "learned":
-        return _learned(Classifier.from_pretrained(selection.student), task, rows, teacher_logits, validation)
+        return _learned(Classifier.from_pretrained(selection.student), task, dataset, teacher_logits, validation)
     if selection.rule == "disagreement":
-        student_logits = aligned_logits(Classifier.from_pretrained(selection.student), rows)
+        student_logits = aligned_logits(Classifier.from_pretrained(selection.student), dataset)
         return _mean_of_rows(
             np.abs(task.probabilities(student_logits) - task.probabilities(teacher_logits)).sum(1), lengths
         )
@@ -124,14 +124,14 @@ def _scores(
 
 
 def _learned(
-    student: Classifier, task: Task, rows: Dataset, teacher_logits: np.ndarray, validation: Dataset
+    student: Classifier, task: Task, dataset: Dataset, teacher_logits: np.ndarray, validation: Dataset
 ) -> np.ndarray:
     own = match_by_name(list(task.labels), student.data_labels)
     if own != list(range(len(task.labels))):
         raise DataError(
             f"select (--select) learned: the student's labels are {student.data_labels}, the data's {task.labels}."
         )
-    return LearnedSelector().scores(rows, teacher_logits, student, validation)
+    return LearnedSelector().scores(dataset, teacher_logits, student, validation)
 
 
 def _mean_of_rows(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -139,8 +139,10 @@ def _mean_of_rows(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.asarray(np.add.reduceat(values, starts) / lengths)
 
 
-def _has_label_of_source(task: Task, rows: Dataset, teacher_logits: np.ndarray, labeled: AlignedTeacher) -> np.ndarray:
+def _has_label_of_source(
+    task: Task, dataset: Dataset, teacher_logits: np.ndarray, labeled: AlignedTeacher
+) -> np.ndarray:
     """[rows] bool: whether the teacher decides as for the source text; true for unlabeled texts."""
-    sources = labeled.logits_of(Dataset.from_dict({"example_id": rows["source_id"]}))
+    sources = labeled.logits_of(Dataset.from_dict({"example_id": dataset["source_id"]}))
     same = task.decisions(teacher_logits).argmax(1) == task.decisions(sources).argmax(1)
-    return np.asarray(same.reshape(len(rows), -1).all(1))
+    return np.asarray(same.reshape(len(dataset), -1).all(1))

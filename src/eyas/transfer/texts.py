@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets
 
-from eyas.data.datasets import ids_of, is_pair, task_of, without_labels
+from eyas.data.datasets import ids_of, without_labels
+from eyas.data.task_data import TaskData
 from eyas.errors import DataError
 from eyas.settings import DistillSettings, TransferSettings
 from eyas.tasks import Task
@@ -65,18 +66,17 @@ def blend_of(settings: TransferSettings, teacher: AlignedTeacher, tokenizer: Any
     return Mixup(settings.mixup) if settings.mixup else None
 
 
-def default_augment(data: DatasetDict, more_text: bool) -> tuple[str, ...]:
+def default_augment(data: TaskData, more_text: bool) -> tuple[str, ...]:
     """The default augmentation; docs/transfer.md has the figures.
 
     Neighbors for classification of single texts with few training texts. Nothing with unlabeled texts (`more_text`),
     or for tasks and sizes that were not measured.
     """
-    train = data["train"]
-    few = len(train) <= FEW_TEXTS and task_of(train).is_classification and not is_pair(train)
+    few = len(data["train"]) <= FEW_TEXTS and data.task.is_classification and not data.is_pair
     return DEFAULT_AUGMENT if few and not more_text else ()
 
 
-def with_default_augment(settings: DistillSettings, data: DatasetDict, more_text: bool) -> DistillSettings:
+def with_default_augment(settings: DistillSettings, data: TaskData, more_text: bool) -> DistillSettings:
     """The settings, with the default augmentation if `augment` is None; logs the choice."""
     transfer = settings.transfer
     if transfer.augment is not None:
@@ -93,7 +93,7 @@ def with_default_augment(settings: DistillSettings, data: DatasetDict, more_text
 
 
 def transfer_set(
-    data: DatasetDict,
+    data: TaskData,
     teacher: AnyTeacher,
     unlabeled: Dataset | None = None,
     settings: TransferSettings | None = None,
@@ -104,14 +104,13 @@ def transfer_set(
     `example_id` of its source text (its own for an unlabeled text).
     """
     settings = settings or TransferSettings()
-    check_transfer(settings, task_of(data["train"]), is_pair(data["train"]))
     train = data["train"]
     parts = []
     if unlabeled is not None:
         texts = new_texts(unlabeled, data)
         if settings.max_unlabeled is not None:
             texts = most_alike(texts, train, settings.max_unlabeled)
-        parts.append(_with_origin(without_labels(texts, task_of(train)), "unlabeled"))
+        parts.append(_with_origin(without_labels(texts, data.task), "unlabeled"))
     parts += [augment(train, text, teacher) for text in settings.augment or ()]
     if not parts:
         return train
@@ -121,32 +120,32 @@ def transfer_set(
     return texts
 
 
-def chosen_texts(texts: Dataset, data: DatasetDict, labeled: AlignedTeacher, settings: TransferSettings) -> Dataset:
+def chosen_texts(dataset: Dataset, data: DatasetDict, labeled: AlignedTeacher, settings: TransferSettings) -> Dataset:
     """The texts of the transfer set that the rules in `settings` keep."""
     for rule in settings.select:
-        texts = select(texts, data, labeled, Selection.parse(rule))
-    return texts
+        dataset = select(dataset, data, labeled, Selection.parse(rule))
+    return dataset
 
 
-def counts_of(texts: Dataset) -> dict[str, int]:
+def counts_of(dataset: Dataset) -> dict[str, int]:
     """The number of texts by origin."""
-    if "method" not in texts.column_names:
-        return {"train": len(texts)}
-    methods, counts = np.unique(np.asarray(texts["method"], dtype=str), return_counts=True)
+    if "method" not in dataset.column_names:
+        return {"train": len(dataset)}
+    methods, counts = np.unique(np.asarray(dataset["method"], dtype=str), return_counts=True)
     return {str(method) or "train": int(count) for method, count in zip(methods, counts, strict=True)}
 
 
-def _with_origin(texts: Dataset, method: str) -> Dataset:
-    origin = Dataset.from_dict({"source_id": ids_of(texts), "method": np.full(len(texts), method)})
-    return concatenate_datasets([texts, origin.cast_column("method", Value("string"))], axis=1)
+def _with_origin(dataset: Dataset, method: str) -> Dataset:
+    origin = Dataset.from_dict({"source_id": ids_of(dataset), "method": np.full(len(dataset), method)})
+    return concatenate_datasets([dataset, origin.cast_column("method", Value("string"))], axis=1)
 
 
-def _first_of_each(texts: Dataset, data: DatasetDict) -> np.ndarray:
+def _first_of_each(dataset: Dataset, data: DatasetDict) -> np.ndarray:
     """Row numbers: all of train, then each other text once, except texts in validation and test."""
-    ids, rows = ids_of(texts), len(data["train"])
+    ids, rows = ids_of(dataset), len(data["train"])
     held_out = np.concatenate([ids_of(part) for name, part in data.items() if name != "train"])
     _, first = np.unique(ids, return_index=True)
-    keep = np.zeros(len(texts), dtype=bool)
+    keep = np.zeros(len(dataset), dtype=bool)
     keep[first] = True
     keep &= ~np.isin(ids, held_out)
     keep[:rows] = True

@@ -68,15 +68,15 @@ def new_texts(unlabeled: Dataset, data: DatasetDict, near: bool = True) -> Datas
     return unlabeled if len(kept) == len(unlabeled) else unlabeled.select(kept)
 
 
-def _has_questions(texts: Dataset) -> bool:
+def _has_questions(dataset: Dataset) -> bool:
     """Whether the rows are questions about a sentence."""
-    return "tokens" in texts.column_names and any(SEPARATOR in tokens for tokens in texts["tokens"])
+    return "tokens" in dataset.column_names and any(SEPARATOR in tokens for tokens in dataset["tokens"])
 
 
-def near_keys(texts: Dataset) -> np.ndarray:
+def near_keys(dataset: Dataset) -> np.ndarray:
     """[rows, bands] of bytes: texts with a key in common are near-duplicates (MinHash, Broder 1997)."""
     size = BANDS * ROWS_PER_BAND
-    grams = (_grams(text) for batch in batches_of_texts(texts) for text in batch["text"])
+    grams = (_grams(text) for batch in batches_of_texts(dataset) for text in batch["text"])
     sketches = MinHash.generator(grams, num_perm=size, hashfunc=crc32)
     hashes = np.fromiter((sketch.hashvalues for sketch in sketches), dtype=np.dtype((np.uint32, size)))
     return hashes.view(f"V{hashes.itemsize * ROWS_PER_BAND}")
@@ -122,35 +122,35 @@ def most_alike(unlabeled: Dataset, train: Dataset, count: int) -> Dataset:
     return unlabeled.select(np.flatnonzero(chosen))
 
 
-def _likeness(texts: Dataset, train: Dataset) -> np.ndarray:
-    """[rows] mean log ratio of each word's probability in `train` and in `texts`."""
-    train_counts, text_counts = _word_counts(train), _word_counts(texts)
+def _likeness(dataset: Dataset, train: Dataset) -> np.ndarray:
+    """[rows] mean log ratio of each word's probability in `train` and in `dataset`."""
+    train_counts, text_counts = _word_counts(train), _word_counts(dataset)
     here, there = sum(train_counts.values()), sum(text_counts.values())
     ratio = {
         word: math.log((train_counts[word] * there / count + PRIOR) / (here + PRIOR))
         for word, count in text_counts.items()
     }
     result = []
-    for batch in batches_of_texts(texts):
+    for batch in batches_of_texts(dataset):
         for sides in zip(*(batch[name] for name in _columns(batch)), strict=True):
             words = _WORD.findall(" ".join(sides).casefold())
             result.append(sum(ratio[word] for word in words) / max(len(words), 1))
     return np.array(result)
 
 
-def _word_counts(texts: Dataset) -> Counter[str]:
+def _word_counts(dataset: Dataset) -> Counter[str]:
     counts: Counter[str] = Counter()
-    for batch in batches_of_texts(texts):
+    for batch in batches_of_texts(dataset):
         for name in _columns(batch):
             for text in batch[name]:
                 counts.update(_WORD.findall(text.casefold()))
     return counts
 
 
-def _lengths(texts: Dataset) -> np.ndarray:
+def _lengths(dataset: Dataset) -> np.ndarray:
     """[rows] words."""
     result = []
-    for batch in batches_of_texts(texts):
+    for batch in batches_of_texts(dataset):
         result += [sum(map(_words_in, sides)) for sides in zip(*(batch[n] for n in _columns(batch)), strict=True)]
     return np.array(result)
 
