@@ -1,4 +1,4 @@
-"""The command line in processes of their own; imports little, so that the fork server does the rest."""
+"""Run the command line in separate processes. Imports little, because the fork server imports the rest."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass
 class Command:
-    """The command line in a process of its own, as a user starts it (but with the imports done already)."""
+    """The command line in its own process, as a user starts it, but with the imports already done."""
 
     process: BaseProcess
     stdout: Path
@@ -23,7 +23,7 @@ class Command:
         return self.process.exitcode
 
     def wait_for(self, text: str, timeout: float = 300) -> None:
-        """Until `text` stands in its stderr."""
+        """Wait until `text` appears on stderr."""
         end = time.monotonic() + timeout
         while text not in self.stderr.read_text():
             assert self.process.is_alive(), self.stderr.read_text()
@@ -57,6 +57,6 @@ def run_small_shards(arguments: list[str], *streams: str) -> None:
 
 
 def run_with_cache(cache: str, arguments: list[str], *streams: str) -> None:
-    """The command line with a cache of its own; the fork server has its environment from when it was started."""
+    """The command line with its own cache; the environment of the fork server is that of its start."""
     os.environ["EYAS_CACHE"] = cache
     run_command(arguments, *streams)

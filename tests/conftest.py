@@ -1,4 +1,4 @@
-"""Tiny teachers that were trained once, students whose weights are set, and the shared folder of real ones."""
+"""Fixtures: tiny teachers trained once, students with planted weights, and the shared folder of real data."""
 
 import gc
 import itertools
@@ -32,11 +32,11 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the same on every machine
-if "PYTEST_XDIST_WORKER" in os.environ:  # two run side by side
+if "PYTEST_XDIST_WORKER" in os.environ:  # two workers run at the same time
     os.environ["OMP_NUM_THREADS"] = "1"
 
 PLANTED = Path(__file__).parent / "planted"
-# What a test of a run takes that is not about its score.
+# Arguments for tests of a run whose score does not matter.
 QUICK: dict[str, Any] = {
     "max_steps": 2,
     "per_device_train_batch_size": 16,
@@ -45,7 +45,7 @@ QUICK: dict[str, Any] = {
     "load_best_model_at_end": False,
     "bf16": False,
 }
-# What a tiny student learns its task with.
+# Arguments with which a tiny student learns its task.
 STUDENT_ARGUMENTS = {"num_train_epochs": 15, "per_device_train_batch_size": 16, "learning_rate": 5e-3}
 SMALL_EXAM: dict[str, Any] = {
     "students": [{"architecture": "static", "embedding_size": 16}],
@@ -57,28 +57,28 @@ SMALL_EXAM: dict[str, Any] = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts processes or browses says so."""
+    """Mark tests that start processes or a browser."""
     for item in items:
         if {"start", "browser", "other_exam"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("process")
 
 
 def pytest_collection_finish() -> None:
-    """Leave what is imported out of garbage collection: accelerate collects after every training, 0.3 s each time."""
+    """Exclude imported modules from garbage collection: accelerate collects after every training, 0.3 s each time."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all workers of a session share."""
+    """A folder shared by all workers of a session."""
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(session_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing is read from or left in the user's cache. Workers share converted graphs: they take seconds."""
+    """Do not touch the user's cache. Workers share converted graphs, which take seconds."""
     cache, graphs = tmp_path_factory.mktemp("cache"), session_folder / "graphs"
     graphs.mkdir(exist_ok=True)
     (cache / "graphs").symlink_to(graphs)
@@ -93,7 +93,7 @@ Once = Callable[[str, Callable[[Path], object]], Path]
 
 @pytest.fixture(scope="session")
 def once(session_folder: Path) -> Once:
-    """`once(name, make)`: a folder that is made by the first worker who asks for it, and by no other."""
+    """`once(name, make)`: a folder that only the first worker to request it makes."""
     root = session_folder / "once"
     root.mkdir(exist_ok=True)
 
@@ -125,7 +125,7 @@ def toy_data(toys: dict[str, Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def toy_pairs(toys: dict[str, Path]) -> Path:
-    """Pairs whose label is the sentiment of the second text, whatever the first says."""
+    """Pairs labeled with the sentiment of the second text, whatever the first says."""
     return toys["pairs"]
 
 
@@ -143,7 +143,7 @@ def tiny_bert() -> Path:
 
 @pytest.fixture(scope="session")
 def teacher_folder() -> Path:
-    """`tiny_bert` fine-tuned on the toy data: it is right, and sure."""
+    """`tiny_bert` fine-tuned on the toy data: accurate and confident."""
     return PLANTED / "films"
 
 
@@ -159,7 +159,7 @@ def tag_teacher_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def masked_lm(once: Once, tiny_bert: Path) -> Path:
-    """A masked language model of `tiny_bert`'s shape and vocabulary, trained on nothing."""
+    """A masked language model of `tiny_bert`'s shape and vocabulary, untrained."""
     from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, set_seed
 
     def make(folder: Path) -> None:
@@ -184,11 +184,11 @@ def teach(
     cache: Path | None = None,
     **settings: Any,
 ) -> Path:
-    """`distill` as a test wants it: two steps where no `arguments` say more.
+    """`distill` for tests, with two steps unless `arguments` are given.
 
     Args:
-        recipe: with its options, as in `tinybert mapping=top`.
-        settings: of `DistillSettings`.
+        recipe: a recipe with its options, as in `tinybert mapping=top`.
+        settings: other fields of `DistillSettings`.
     """
     from eyas import DistillSettings, StudentSettings, Teacher, load_data
     from eyas.training.distill import distill
@@ -213,7 +213,7 @@ def make_trainer(
     blend: Any = None,
     **arguments: Any,
 ) -> "DistillationTrainer":
-    """A trainer of two steps, where no `arguments` say more."""
+    """A trainer with two steps unless `arguments` change it."""
     from eyas import DistillationArguments, DistillationTrainer
 
     return DistillationTrainer(
@@ -230,13 +230,13 @@ def make_trainer(
 
 
 def step(model: Any, tokenizer: Any, rows: "Dataset", losses: Any, teacher: Any, folder: Path, **more: Any) -> float:
-    """Train a single step; its loss."""
+    """Train a single step and return its loss."""
     trainer = make_trainer(model, tokenizer, rows, losses, teacher, folder, **{"max_steps": 1, **more})
     return float(trainer.train().training_loss)
 
 
 class Made(dict[Any, Path]):
-    """Folders by key, each made when it is first asked for, by `make(folder, *key)`."""
+    """Folders by key, each made on first access with `make(folder, *key)`."""
 
     def __init__(self, once: Once, name: str, make: Callable[..., object]) -> None:
         super().__init__()
@@ -251,7 +251,7 @@ class Made(dict[Any, Path]):
 
 @pytest.fixture(scope="session")
 def taggers(once: Once, tag_teacher_folder: Path, toy_tags: Path) -> dict[str, Path]:
-    """Each architecture as a tagger that is right, and `bilstm-crf`, with characters and a CRF."""
+    """An accurate tagger of each architecture, and `bilstm-crf`, with characters and a CRF."""
     from eyas import StudentSettings, load_data
 
     def make(folder: Path, name: str) -> None:
@@ -269,7 +269,7 @@ def taggers(once: Once, tag_teacher_folder: Path, toy_tags: Path) -> dict[str, P
 def students(
     once: Once, teacher_folder: Path, pair_teacher_folder: Path, toy_data: Path, toy_pairs: Path
 ) -> dict[tuple[str, bool], Path]:
-    """Each architecture as a student that is right, of single texts (False) and of pairs (True)."""
+    """An accurate student of each architecture, for single texts (False) and for pairs (True)."""
     from eyas import StudentSettings, load_data
 
     def make(out: Path, name: str, pair: bool) -> None:
@@ -308,7 +308,7 @@ def plan(teacher_folder: Path, toy_data: Path) -> "Plan":
 
 
 def plan_of(toys: dict[str, Path], kinds: Sequence[str]) -> "Plan":
-    """A data set of each, with its own teacher."""
+    """A plan with one data set per kind, each with its own teacher."""
     from eyas.exam.plan_file import make_plan
 
     data = [{"source": str(toys[kind]), "name": kind, "teacher": str(PLANTED / kind)} for kind in kinds]
@@ -317,7 +317,7 @@ def plan_of(toys: dict[str, Path], kinds: Sequence[str]) -> "Plan":
 
 @pytest.fixture(scope="session")
 def exam(once: Once, toys: dict[str, Path]) -> Path:
-    """Films and tags, run without a disturbance. Whoever changes it changes a copy."""
+    """An uninterrupted exam on films and tags. Tests that change it use a copy."""
     from eyas.exam.run import run_exam
 
     return once("exam", lambda folder: run_exam(plan_of(toys, EXAM_TASKS), folder, jobs=0))
@@ -325,7 +325,7 @@ def exam(once: Once, toys: dict[str, Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def other_exam(once: Once, toys: dict[str, Path]) -> Path:
-    """The same of the other tasks."""
+    """The same for the other tasks."""
     from eyas.exam.run import run_exam
 
     return once("other-exam", lambda folder: run_exam(plan_of(toys, OTHER_TASKS), folder, jobs=0))
@@ -333,7 +333,7 @@ def other_exam(once: Once, toys: dict[str, Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def results(once: Once) -> Path:
-    """The results of an exam that was held once, without its models: see planted/make.py."""
+    """The results of an exam that was run once, without its models; see planted/make.py."""
     return once("results", lambda folder: shutil.copytree(PLANTED / "exam", folder))
 
 
@@ -362,7 +362,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture(scope="session")
 def server() -> ForkServerContext:
-    """Starts processes that have torch and transformers imported: a second each instead of ten."""
+    """Starts processes with torch and transformers already imported: one second each instead of ten."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["eyas.exam.trial_run", "command"])
     return context

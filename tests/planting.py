@@ -1,4 +1,4 @@
-"""Students whose weights are set, not trained: right by construction, whatever the processor."""
+"""Students with planted weights instead of training: accurate by construction on every processor."""
 
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,15 @@ from toys import NEGATIVE, POSITIVE
 from eyas import Classifier
 from eyas.training.encoded import encoded_for
 
-SURE = 4.0  # the logit of what is right; of all else, its negative
+SURE = 4.0  # logit of the correct label; the others get its negative
 RIDGE = 0.01
 
 
 def plant(folder: Path, rows: Dataset) -> Path:
-    """Set the weights of a student's folder so that it answers as `rows` do.
+    """Set the weights of a student's folder so that it predicts the labels of `rows`.
 
-    Word vectors say what a word tells: an adjective its sentiment, a word of a sentence its tag. The last layers are
-    solved for, by least squares over what the encoder makes of `rows`.
+    Word vectors encode the meaning of a word: the sentiment of an adjective, the tag of a word in a sentence. The last
+    layers are solved by least squares over the encoder's outputs for `rows`.
     """
     classifier = Classifier.from_pretrained(folder)
     model, tokenizer = classifier.model, classifier.tokenizer

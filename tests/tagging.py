@@ -8,7 +8,7 @@ FRAMES = ["{p} went to {l} .", "in {l} , {p} was seen", "{p} and {q} live in {l}
 
 
 def sentences(count: int, start: int = 0) -> list[list[tuple[str, str]]]:
-    """(word, tag) of each sentence; the same for the same arguments."""
+    """(word, tag) of each sentence; equal arguments give equal sentences."""
     found = []
     for number in range(start, start + count):
         names = {

@@ -1,4 +1,4 @@
-"""What `distill` and `finetune` return."""
+"""The result of `distill` and `finetune`."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from eyas import Classifier, TrainedModel
 TEXTS = ["a great film", "i found it awful"]
 
 
-def test_a_trained_model_is_its_classifier(students: dict[tuple[str, bool], Path]) -> None:
+def test_trained_model_predicts_as_classifier(students: dict[tuple[str, bool], Path]) -> None:
     trained, classifier = TrainedModel(students["cnn", False]), Classifier.from_pretrained(students["cnn", False])
     assert [found["label"] for found in trained(TEXTS)] == ["positive", "negative"]
     assert trained.predict(TEXTS).tolist() == ["positive", "negative"]

@@ -1,4 +1,4 @@
-"""Scripts that no test runs still name what there is."""
+"""Scripts that no test runs import only existing names."""
 
 import ast
 from pathlib import Path
@@ -11,7 +11,7 @@ SCRIPTS = sorted(path for folder in ("benchmarks", "examples") for path in (ROOT
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_a_script_imports_what_there_is(script: Path) -> None:
+def test_scripts_import_existing_names(script: Path) -> None:
     imports = [node for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.ImportFrom)]
     for node in imports:
         if node.module and node.module.split(".")[0] == "eyas":

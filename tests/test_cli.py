@@ -1,4 +1,4 @@
-"""The command line as a user meets it: the six commands, bad input, streams."""
+"""The command line: commands, bad input, streams."""
 
 import json
 import subprocess
@@ -14,7 +14,9 @@ from eyas import RECIPES
 Run = Callable[..., tuple[int, str, str]]
 
 
-def test_commands_take_what_the_one_before_made(tiny_bert: Path, toy_data: Path, tmp_path: Path, run: Run) -> None:
+def test_commands_accept_output_of_the_previous_command(
+    tiny_bert: Path, toy_data: Path, tmp_path: Path, run: Run
+) -> None:
     teacher, student = tmp_path / "teacher", tmp_path / "student"
     options = ("--epochs", 1, "--learning-rate", 1e-3, "--batch-size", 8, "--quiet")
     code, out, err = run("finetune", "--model", tiny_bert, "--data", toy_data, "--out", teacher, *options)
@@ -26,14 +28,14 @@ def test_commands_take_what_the_one_before_made(tiny_bert: Path, toy_data: Path,
     sizes = ("--student", "cnn", "--epochs", 1, "--augment", "none")
     code, _, err = run("distill", "--teacher", teacher, "--data", toy_data, "--out", student, *sizes)
     assert code == 0
-    assert "labeling" not in err  # label has done it
+    assert "labeling" not in err  # already done by label
     code, out, _ = run("evaluate", "--model", student, "--data", toy_data, "--teacher", teacher, "--json", "--quiet")
     scores = json.loads(out)
     assert scores["split"] == "test"
     assert scores["retention"] == pytest.approx(scores["accuracy"] / scores["teacher_accuracy"])
 
 
-def test_a_shipped_student_answers_as_the_student(
+def test_exported_student_predicts_same_labels_as_student(
     students: dict[tuple[str, bool], Path], tmp_path: Path, run: Run
 ) -> None:
     student, shipped = students["cnn", False], tmp_path / "shipped"
@@ -53,8 +55,8 @@ def test_a_shipped_student_answers_as_the_student(
 
 
 @pytest.mark.process
-def test_predict_streams(exported: dict[tuple[str, bool, bool], Path]) -> None:
-    """An answer comes before the next question is asked."""
+def test_predict_streams_its_answers(exported: dict[tuple[str, bool, bool], Path]) -> None:
+    """Each answer arrives before the next text is sent."""
     command = [sys.executable, "-m", "eyas", "predict", "--model", str(exported["cnn", False, True])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -74,7 +76,7 @@ def test_predict_streams(exported: dict[tuple[str, bool, bool], Path]) -> None:
     ("line", "message"),
     [('{"text": 3}', "expected a text"), ('{"text"', "does not parse"), ('{"other": "x"}', "expected a text")],
 )
-def test_predict_names_the_line(
+def test_predict_error_names_the_line(
     line: str, message: str, exported: dict[tuple[str, bool, bool], Path], tmp_path: Path, run: Run
 ) -> None:
     (tmp_path / "in").write_text(f"fine\n{line}\n")
@@ -84,14 +86,16 @@ def test_predict_names_the_line(
     assert f"in:2: {message}" in err or ("in:2" in err and message in err)
 
 
-def test_pairs(students: dict[tuple[str, bool], Path], toy_pairs: Path, pair_teacher_folder: Path, run: Run) -> None:
+def test_evaluate_accepts_pairs(
+    students: dict[tuple[str, bool], Path], toy_pairs: Path, pair_teacher_folder: Path, run: Run
+) -> None:
     arguments = ("--model", students["bilstm", True], "--data", toy_pairs, "--teacher", pair_teacher_folder, "--json")
     code, out, _ = run("evaluate", *arguments)
     assert code == 0
     assert json.loads(out)["agreement"] > 0.8
 
 
-def test_bad_input_is_one_paragraph_and_exit_code_2(
+def test_commands_explain_bad_input_with_exit_code_2(
     toy_data: Path, teacher_folder: Path, tmp_path: Path, run: Run
 ) -> None:
     out = ("--out", tmp_path / "out")
@@ -107,6 +111,7 @@ def test_bad_input_is_one_paragraph_and_exit_code_2(
         (("distill", "--teacher", teacher_folder, "--data", toy_data, "--out", "."), "the folder you are in"),
         (("distill", "--teacher", teacher_folder, "--data", toy_data, "--batch-size", 0, *out), "batch-size"),
         (("label", "--teacher", teacher_folder, "--data", toy_data, "--teacher-dtype", "fp16"), "float32"),
+        (("exam", "--text", "sentence", "--teacher", teacher_folder, *out), "--text describes --data"),
     ]  # fmt: skip
     for arguments, message in cases:
         code, _, err = run(*arguments)
@@ -116,7 +121,7 @@ def test_bad_input_is_one_paragraph_and_exit_code_2(
         assert not (tmp_path / "out").exists()
 
 
-def test_a_model_of_pairs_wants_pairs(
+def test_predict_refuses_single_text_for_pair_model(
     exported: dict[tuple[str, bool, bool], Path], students: dict[tuple[str, bool], Path], tmp_path: Path, run: Run
 ) -> None:
     (tmp_path / "in").write_text("\ufeff" + json.dumps({"text": "a", "text_pair": "b", "id": 1}) + "\nalone\n")
@@ -127,7 +132,7 @@ def test_a_model_of_pairs_wants_pairs(
         assert "in:2: This model reads two texts at a time, got one" in err
 
 
-def test_one_class_only(teacher_folder: Path, tmp_path: Path, run: Run) -> None:
+def test_distill_refuses_data_with_one_class(teacher_folder: Path, tmp_path: Path, run: Run) -> None:
     rows = [{**row, "label": "positive"} for row in toy_rows(30)]
     data = write_jsonl(tmp_path / "all.jsonl", rows)
     code, _, err = run("distill", "--teacher", teacher_folder, "--data", data, "--out", tmp_path / "out")
@@ -135,7 +140,7 @@ def test_one_class_only(teacher_folder: Path, tmp_path: Path, run: Run) -> None:
     assert "Every training row has the label 'positive'" in err
 
 
-def test_a_command_without_the_extra_says_which_one(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_command_names_missing_extra(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in sys.modules if name.startswith("eyas.data.datasets")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "datasets", None)
@@ -144,7 +149,7 @@ def test_a_command_without_the_extra_says_which_one(run: Run, monkeypatch: pytes
     assert "pip install '.[train]'" in err
 
 
-def test_help_and_version(run: Run) -> None:
+def test_help_and_version_are_printed(run: Run) -> None:
     for command in ("finetune", "label", "distill", "evaluate", "predict", "export", "demo"):
         code, out, _ = run(command, "--help")
         assert code == 0
@@ -156,7 +161,7 @@ def test_help_and_version(run: Run) -> None:
 
 
 @pytest.mark.process
-def test_a_closed_pipe_is_no_error(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
+def test_predict_ignores_closed_pipe(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
     (tmp_path / "in").write_text("a great film\n" * 20_000)
     model = exported["static", False, False]
     command = f"{sys.executable} -m eyas predict --model {model} {tmp_path / 'in'} | head -1"
@@ -164,7 +169,7 @@ def test_a_closed_pipe_is_no_error(exported: dict[tuple[str, bool, bool], Path],
     assert "Traceback" not in done.stderr
 
 
-def test_same_texts_in_validation_are_counted(teacher_folder: Path, tmp_path: Path, run: Run) -> None:
+def test_distill_counts_validation_texts_seen_in_training(teacher_folder: Path, tmp_path: Path, run: Run) -> None:
     write_jsonl(tmp_path / "train.jsonl", toy_rows(40))
     write_jsonl(tmp_path / "validation.jsonl", toy_rows(10))
     arguments = ("--teacher", teacher_folder, "--data", tmp_path, "--out", tmp_path / "out")
@@ -173,7 +178,7 @@ def test_same_texts_in_validation_are_counted(teacher_folder: Path, tmp_path: Pa
     assert "10 of 10 validation texts" in err
 
 
-def test_a_dry_exam_and_options_beside_a_plan(toy_data: Path, tmp_path: Path, run: Run) -> None:
+def test_exam_lists_trials_and_refuses_options_beside_plan(toy_data: Path, tmp_path: Path, run: Run) -> None:
     code, out, _ = run("exam", "--teacher", "t", "--data", toy_data, "--seeds", 2, "--student", "cnn", "--dry-run")
     assert code == 0
     assert out.splitlines()[-1] == "8 trials."
@@ -187,7 +192,7 @@ def test_a_dry_exam_and_options_beside_a_plan(toy_data: Path, tmp_path: Path, ru
     assert "--teacher is missing" in err
 
 
-def test_report_and_best(exam: Path, tmp_path: Path, run: Run) -> None:
+def test_report_and_best_read_an_exam(exam: Path, tmp_path: Path, run: Run) -> None:
     assert run("report", exam, "--quiet") == (0, "", "")
     films = ("best", exam, "--dataset", "films")
     code, out, _ = run(*films, "--min-retention", 0.1, "--export", tmp_path / "shipped", "--json", "--quiet")
@@ -202,7 +207,7 @@ def test_report_and_best(exam: Path, tmp_path: Path, run: Run) -> None:
     assert "films, tags" in err
 
 
-def test_recipes_are_listed_with_what_they_read(run: Run) -> None:
+def test_recipes_lists_fields_that_they_read(run: Run) -> None:
     code, out, _ = run("recipes", "--json")
     assert code == 0
     rows = json.loads(out)

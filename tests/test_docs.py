@@ -1,4 +1,4 @@
-"""The API reference, as far as it can be told without building the site."""
+"""The API reference, checked without building the site."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from eyas import errors, losses, serve
 API = Path(__file__).parents[1] / "docs" / "api"
 
 
-def test_the_api_reference_has_every_public_name() -> None:
+def test_api_reference_has_every_public_name() -> None:
     pages = "\n".join(page.read_text() for page in API.glob("*.md"))
     documented = [resolve_name(path) for path in re.findall(r"^::: (\S+)$", pages, re.MULTILINE)]
     public = {f"{part.__name__}.{name}" for part in (eyas, losses, serve) for name in part.__all__}

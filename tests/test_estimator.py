@@ -1,4 +1,4 @@
-"""Distillation where scikit-learn expects an estimator."""
+"""Distillation as a scikit-learn estimator."""
 
 import pickle
 from pathlib import Path
@@ -33,7 +33,7 @@ def fitted(teacher: str) -> eyas.DistilledClassifier:
     return eyas.DistilledClassifier(teacher, SMALL, epochs=30).fit(TEXTS)
 
 
-def test_the_teachers_answers_are_enough(fitted: eyas.DistilledClassifier) -> None:
+def test_estimator_fits_without_labels(fitted: eyas.DistilledClassifier) -> None:
     assert fitted.classes_.tolist() == ["negative", "positive"]
     assert fitted.score(TEST_TEXTS, TEST_LABELS) > 0.7
     chances = fitted.predict_proba(TEST_TEXTS)
@@ -41,12 +41,12 @@ def test_the_teachers_answers_are_enough(fitted: eyas.DistilledClassifier) -> No
     assert fitted.predict(TEST_TEXTS).tolist() == ["positive" if chance > 0.5 else "negative" for _, chance in chances]
 
 
-def test_it_can_be_pickled(fitted: eyas.DistilledClassifier) -> None:
+def test_estimator_can_be_pickled(fitted: eyas.DistilledClassifier) -> None:
     again = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_array_equal(again.predict_proba(TEST_TEXTS), fitted.predict_proba(TEST_TEXTS))
 
 
-def test_labels_come_back_as_they_were_given(teacher: str, tmp_path: Path) -> None:
+def test_estimator_predicts_labels_as_given(teacher: str, tmp_path: Path) -> None:
     numbers = [int(label == "positive") for label in LABELS]
     names = {"negative": 0, "positive": 1}
     model = eyas.DistilledClassifier(teacher, SMALL, epochs=30, label_map=names, out=tmp_path / "out")
@@ -56,7 +56,7 @@ def test_labels_come_back_as_they_were_given(teacher: str, tmp_path: Path) -> No
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
-def test_search_over_a_pipeline(teacher: str) -> None:
+def test_estimator_works_in_grid_search_over_pipeline(teacher: str) -> None:
     steps: Any = make_pipeline(
         FunctionTransformer(lambda texts: [text.lower() for text in texts]),
         eyas.DistilledClassifier(teacher, SMALL, epochs=0.1),
@@ -67,7 +67,7 @@ def test_search_over_a_pipeline(teacher: str) -> None:
     assert search.predict(TEST_TEXTS).shape == (40,)
 
 
-def test_parameters(teacher: str) -> None:
+def test_estimator_can_be_cloned(teacher: str) -> None:
     model = eyas.DistilledClassifier(teacher, "bilstm", epochs=2)
     assert clone(model).get_params() == {
         "teacher": teacher, "student": "bilstm", "recipe": None, "epochs": 2, "seed": 0, "label_map": None, "out": None
@@ -76,6 +76,6 @@ def test_parameters(teacher: str) -> None:
         model.predict(TEXTS)
 
 
-def test_a_teacher_of_another_task(tag_teacher_folder: Path) -> None:
+def test_estimator_refuses_teacher_of_another_task(tag_teacher_folder: Path) -> None:
     with pytest.raises(ModelError, match="does tagging"):
         eyas.DistilledClassifier(tag_teacher_folder).fit(TEXTS)

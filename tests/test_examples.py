@@ -9,7 +9,7 @@ from toys import toy_rows
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def test_distil_with_unlabeled_text(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+def test_example_with_unlabeled_text_runs(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
     example = runpy.run_path(str(EXAMPLES / "distil_with_unlabeled_text.py"))
     more = tmp_path / "more.txt"
     more.write_text("\n".join(row["text"] for row in toy_rows(200, 7000)))

@@ -1,4 +1,4 @@
-"""What an import loads, and how long it takes; which part may import which is checked by import-linter."""
+"""What imports load and how long they take. import-linter checks which package may import which."""
 
 import ast
 import json
@@ -30,13 +30,13 @@ def test_runtime_imports_no_training_library(code: str) -> None:
     assert not _modules_after(code) & {"torch", "transformers", "datasets", "sklearn", "onnx"}
 
 
-def test_predicting_imports_no_torch(exported: dict[tuple[str, bool, bool], Path]) -> None:
+def test_predictor_imports_no_torch(exported: dict[tuple[str, bool, bool], Path]) -> None:
     folder = exported["cnn", False, True]
     loaded = _modules_after(f"from eyas.serve import Predictor\nPredictor({str(folder)!r})(['a great film'])")
     assert not loaded & {"torch", "transformers", "datasets", "pyarrow", "pandas"}
 
 
-def test_tagging_on_the_command_line_imports_no_torch(taggers: dict[str, Path], tmp_path: Path) -> None:
+def test_predict_command_imports_no_torch_for_tagger(taggers: dict[str, Path], tmp_path: Path) -> None:
     export_model(taggers["bilstm-crf"], tmp_path / "shipped")
     line = json.dumps({"tokens": ["anna", "went"], "question": "who ?"})
     (tmp_path / "in.txt").write_text(f"anna went to rome\n{line}\n")
@@ -48,7 +48,7 @@ def test_tagging_on_the_command_line_imports_no_torch(taggers: dict[str, Path], 
 
 
 def _seconds(*command: str) -> float:
-    """Processor time of the fastest of five runs, over bare Python: what the code costs, not what else runs here."""
+    """Processor time of the fastest of five runs, minus bare Python, so that other load does not count."""
     times = []
     for arguments in [command, ("-c", "pass")] * 5:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -66,13 +66,13 @@ def test_help_is_fast() -> None:
     assert _seconds("-m", "eyas", "--help") < 0.5
 
 
-def test_every_public_name_is_there() -> None:
+def test_public_names_exist() -> None:
     assert len(eyas.__all__) <= 60
     for name in eyas.__all__:
         assert getattr(eyas, name) is not None
 
 
-def test_type_checkers_read_the_names_that_are_there() -> None:
+def test_type_checking_imports_match_public_names() -> None:
     tree = ast.parse((SOURCE / "__init__.py").read_text())
     block = next(node for node in tree.body if isinstance(node, ast.If))
     homes = {node.module: [name.name for name in node.names] for node in block.body if isinstance(node, ast.ImportFrom)}
@@ -80,7 +80,7 @@ def test_type_checkers_read_the_names_that_are_there() -> None:
     assert {"__version__", *chain(*homes.values())} == set(eyas.__all__)
 
 
-def test_no_public_name_is_also_a_part() -> None:
+def test_public_names_are_not_module_names() -> None:
     """Importing `eyas.part` would replace the name by the module."""
     parts = {path.stem for path in SOURCE.iterdir()}
     assert not parts & set(eyas.__all__)

@@ -1,4 +1,4 @@
-"""What a kind of task needs: each table has all of them, so a new kind is told everything that it lacks."""
+"""Every table has every kind of task: the tests list everything that a new kind lacks."""
 
 import importlib
 import inspect
@@ -14,7 +14,7 @@ from eyas.kinds import KINDS, Kind
 from eyas.tasks import Task
 
 SOURCE = Path(__file__).parents[1] / "src" / "eyas"
-# A teacher makes vectors: no file holds them, and no exam compares them.
+# Vectors come from a teacher: no file has them, and no exam compares them.
 WITHOUT_VECTORS = {
     "data.columns.COLUMNS",
     "data.rows.ROWS",
@@ -25,7 +25,7 @@ WITHOUT_VECTORS = {
 
 
 def _tables() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Whatever a module calls a `dict[Kind, ...]`."""
+    """All module variables annotated as `dict[Kind, ...]`."""
     for path in sorted(SOURCE.rglob("*.py")):
         if "dict[Kind, " in path.read_text():
             part = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
@@ -35,7 +35,7 @@ def _tables() -> Iterator[tuple[str, dict[str, Any]]]:
                     yield f"{part}.{name}", getattr(module, name)
 
 
-def test_every_table_has_every_kind() -> None:
+def test_tables_have_every_kind() -> None:
     tables = dict(_tables())
     assert tables.keys() >= WITHOUT_VECTORS | {"kinds.MEANINGS", "models.objective.OBJECTIVES"}
     lacking = [
@@ -48,7 +48,7 @@ def test_every_table_has_every_kind() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_label_column_tells_the_task(kind: Kind) -> None:
+def test_task_of_reads_kind_from_label_column(kind: Kind) -> None:
     task = Task(kind, ("a=1", "a=2", "b=1", "b=2"))
     words = {"tokens": [["one", "two"], ["three"]]} if task.is_tagging else {}
     rows = Dataset.from_dict({"text": ["one two", "three"], **words})
@@ -57,7 +57,7 @@ def test_the_label_column_tells_the_task(kind: Kind) -> None:
     assert not is_labeled(bare).any()
 
 
-def test_the_command_line_offers_every_kind(run: Callable[..., Any], toy_data: Path) -> None:
+def test_command_line_offers_every_kind(run: Callable[..., Any], toy_data: Path) -> None:
     code, _, err = run("evaluate", "--model", toy_data, "--data", toy_data, "--task", "none")
     assert code == 2
     assert [kind for kind in KINDS if kind in err] == list(KINDS)

@@ -7,7 +7,7 @@ from eyas.errors import ModelError, OutputError
 from eyas.outputs import OutputFolder, write_atomically
 
 
-def test_the_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
+def test_output_folder_appears_only_when_complete(tmp_path: Path) -> None:
     output = OutputFolder(tmp_path / "out", {"a": 1})
     with output as folder:
         (folder / "result").write_text("x")
@@ -17,7 +17,7 @@ def test_the_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "eyas.json").read_text())["settings"] == {"a": 1}
 
 
-def test_an_interrupted_folder_is_continued_by_the_same_settings_only(tmp_path: Path) -> None:
+def test_interrupted_folder_resumes_only_with_same_settings(tmp_path: Path) -> None:
     def interrupted() -> None:
         with OutputFolder(tmp_path / "out", {"a": 1}) as folder:
             (folder / "half").write_text("x")
@@ -34,7 +34,7 @@ def test_an_interrupted_folder_is_continued_by_the_same_settings_only(tmp_path: 
         assert not (folder / "half").exists()
 
 
-def test_folders_of_the_old_name_are_refused(tmp_path: Path) -> None:
+def test_output_folder_refuses_folders_of_the_old_name(tmp_path: Path) -> None:
     from eyas.exam.plan_file import make_plan
     from eyas.exam.run import run_exam
 
@@ -47,7 +47,7 @@ def test_folders_of_the_old_name_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("config", [{"model_type": "understudy-cnn"}, {"model_type": "bert", "understudy_task": "x"}])
-def test_models_of_the_old_name_are_refused(config: dict[str, str], tmp_path: Path) -> None:
+def test_load_classifier_refuses_models_of_the_old_name(config: dict[str, str], tmp_path: Path) -> None:
     from eyas.models.loading import load_classifier
 
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -55,7 +55,7 @@ def test_models_of_the_old_name_are_refused(config: dict[str, str], tmp_path: Pa
         load_classifier(tmp_path)
 
 
-def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+def test_output_folder_leaves_other_files_alone(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="is a file"):
         OutputFolder(tmp_path / "file", {})
@@ -63,19 +63,19 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
         OutputFolder(tmp_path, {}, overwrite=True)
 
 
-def test_an_empty_folder_may_be_used(tmp_path: Path) -> None:
+def test_output_folder_accepts_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with OutputFolder(tmp_path / "out", {}) as folder:
         (folder / "x").touch()
     assert (tmp_path / "out" / "x").exists()
 
 
-def test_two_at_once(tmp_path: Path) -> None:
+def test_output_folder_refuses_second_process(tmp_path: Path) -> None:
     with OutputFolder(tmp_path / "out", {}), pytest.raises(OutputError, match="another process"):
         OutputFolder(tmp_path / "out", {}).__enter__()
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "f"
     write_atomically(path, "old")
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))

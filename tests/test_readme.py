@@ -1,4 +1,4 @@
-"""README's snippet runs as printed."""
+"""The snippets of README and docs run as printed."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 @pytest.fixture
 def folder(tmp_path: Path, toy_data: Path, teacher_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the snippets assume: reviews/ and teacher/ here."""
+    """The folders that the snippets assume: reviews/ and teacher/."""
     shutil.copytree(toy_data, tmp_path / "reviews")
     shutil.copytree(teacher_folder, tmp_path / "teacher")
     monkeypatch.chdir(tmp_path)
@@ -31,7 +31,7 @@ def test_readme_python_snippets_run(folder: Path, capsys: pytest.CaptureFixture[
     assert (folder / "student" / "model.safetensors").is_file()
 
 
-def test_every_command_in_the_readme_exists() -> None:
+def test_readme_lists_every_command() -> None:
     from typer.main import get_command
 
     from eyas.cli import app
@@ -41,7 +41,7 @@ def test_every_command_in_the_readme_exists() -> None:
     assert named == known
 
 
-def test_demo_data_is_what_it_says() -> None:
+def test_demo_data_matches_its_readme() -> None:
     from eyas.data.datasets import ids_of, load_data
     from eyas.demo import DATA
 
@@ -51,7 +51,7 @@ def test_demo_data_is_what_it_says() -> None:
     assert f"{sum(map(len, ids)):,} English review sentences" in (DATA / "README.md").read_text()
 
 
-def test_the_page_on_adding_a_loss_runs(folder: Path) -> None:
+def test_snippet_of_add_a_loss_runs(folder: Path) -> None:
     page = (README.parent / "docs" / "how-to" / "add-a-loss.md").read_text()
     snippet = re.search(r"```python\n(.*?)```", page, re.DOTALL)
     assert snippet is not None

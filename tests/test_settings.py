@@ -1,4 +1,4 @@
-"""Settings stand once: the command line, plans and model cards are made from them."""
+"""Settings are defined once: the command line, plans and model cards are generated from them."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -22,11 +22,11 @@ from eyas.settings import (
 KINDS = (StudentSettings, TransferSettings, TrainingOptions, Columns)
 
 
-def test_names_of_students_are_those_of_the_models() -> None:
+def test_student_names_match_models() -> None:
     assert tuple(MODELS) == STUDENTS
 
 
-def test_every_option_is_on_the_command_line() -> None:
+def test_settings_are_on_the_command_line() -> None:
     from typer.main import get_command
 
     from eyas.cli import app
@@ -37,7 +37,7 @@ def test_every_option_is_on_the_command_line() -> None:
         assert {flag_of(name, option) for name, option in options_of(kind).items()} <= flags
 
 
-def test_every_option_is_in_a_plan_and_on_the_model_card() -> None:
+def test_settings_are_in_plans_and_on_model_cards() -> None:
     known = {field.name for kind in (StudentPlan, DataPlan) for field in fields(kind)}
     for kind in (StudentSettings, TransferSettings, Columns):
         assert options_of(kind).keys() <= known
@@ -45,12 +45,12 @@ def test_every_option_is_in_a_plan_and_on_the_model_card() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("layers", 0), ("hidden_size", -1), ("max_length", 1)])
-def test_values_out_of_range_are_refused(name: str, value: int) -> None:
+def test_settings_refuse_values_out_of_range(name: str, value: int) -> None:
     with pytest.raises(ModelError, match=rf"{name} \(--{name.replace('_', '-')}\) is {value}"):
         StudentSettings(**{name: value})  # type: ignore[arg-type]
 
 
-def test_options_keep_their_groups_and_order(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_options_keep_groups_and_order(capsys: pytest.CaptureFixture[str]) -> None:
     from typer.main import get_command
 
     from eyas.cli import app
@@ -62,7 +62,7 @@ def test_options_keep_their_groups_and_order(capsys: pytest.CaptureFixture[str])
         assert {"Data", "Training", "Output"} <= set(panels)
 
 
-def test_a_plan_takes_what_the_settings_take(tmp_path: Path) -> None:
+def test_student_plan_accepts_student_settings(tmp_path: Path) -> None:
     plan = StudentPlan(architecture="cnn", hidden_size=96, freeze_embeddings=True)
     assert plan.name == "cnn-h96-frozen"
     assert plan.settings("random") == StudentSettings(

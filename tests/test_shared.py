@@ -1,4 +1,4 @@
-"""Real data and a real teacher, where they are at hand."""
+"""Real data and a real teacher, if available."""
 
 from pathlib import Path
 
@@ -17,15 +17,17 @@ from eyas.data.datasets import is_pair
         ("mrpc", (3_668, 408), 2, True),  # validation is split off
     ],
 )
-def test_data_as_it_lies(shared: Path, name: str, sizes: tuple[int, int], labels: int, pair: bool) -> None:
+def test_load_data_reads_shared_data_sets(
+    shared: Path, name: str, sizes: tuple[int, int], labels: int, pair: bool
+) -> None:
     data = load_data(shared / "data" / name)
     assert (len(data["train"]), len(data["validation"])) == sizes
     assert len(data.labels) == labels
     assert is_pair(data["train"]) == pair
 
 
-def test_labels_of_sst2_are_proved(shared: Path) -> None:
-    """The data says 0 and 1, the teacher negative and positive."""
+def test_sst2_labels_are_matched_by_predictions(shared: Path) -> None:
+    """The data has labels 0 and 1, the teacher negative and positive."""
     folder = shared / "models" / "minilm-sst2"
     part = load_data(shared / "data" / "sst2")["validation"].select(range(100))
     scores = evaluate(Classifier.from_pretrained(folder), part, Teacher(folder))

@@ -1,4 +1,4 @@
-"""What is shown on stderr, and how often."""
+"""Which messages are shown on stderr, and how often."""
 
 import logging
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ logger = logging.getLogger("eyas")
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
-    """The logger as a fresh process has it, and afterwards as other tests left it."""
+def _new_logger() -> Iterator[None]:
+    """Reset the logger as in a new process, and restore it afterwards."""
     before = logger.handlers, logger.propagate, logger.level
     logger.handlers, logger.propagate = [], True
     yield
@@ -34,7 +34,7 @@ def _say() -> None:
         ("error", "error\n"),
     ],
 )
-def test_each_message_is_shown_once(level: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_messages_are_shown_once(level: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         eyas.set_verbosity_info()
         getattr(eyas, f"set_verbosity_{level}")()
@@ -43,7 +43,7 @@ def test_each_message_is_shown_once(level: str, shown: str, capsys: pytest.Captu
     assert len(logger.handlers) == 1
 
 
-def test_a_replaced_stderr_is_written_to(capsys: pytest.CaptureFixture[str]) -> None:
+def test_messages_go_to_replaced_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     eyas.set_verbosity_error()
     with capsys.disabled():
         eyas.set_verbosity_error()
@@ -52,7 +52,7 @@ def test_a_replaced_stderr_is_written_to(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == "error\n"
 
 
-def test_a_programs_own_handler_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_handler_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     own = logging.NullHandler()
     logger.addHandler(own)
     eyas.set_verbosity_debug()

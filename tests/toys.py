@@ -1,4 +1,4 @@
-"""Small data sets that tiny models can learn, one for each task; the same for the same arguments."""
+"""Small data sets that tiny models can learn, one per task; equal arguments give equal data."""
 
 import json
 from collections.abc import Mapping, Sequence

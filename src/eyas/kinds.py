@@ -1,8 +1,8 @@
 """The kinds of task and the meaning of their outputs. Imports no numpy, so `--help` stays fast.
 
-Every task but regression consists of decisions, each a choice among a few options: one per text (classification), one
-per word (tagging), one per aspect (aspects), yes or no per label (multi-label). Scores, agreement and losses are
-written once, for decisions.
+Every task but regression and vectors consists of decisions, each a choice among a few options: one per text
+(classification), one per word (tagging), one per aspect (aspects), yes or no per label (multi-label). Scores, agreement
+and losses are written once, for decisions.
 """
 
 from collections.abc import Callable, Sequence

@@ -25,7 +25,7 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
-def test_folder(toy_data: Path) -> None:
+def test_load_data_reads_folder(toy_data: Path) -> None:
     data = load_data(toy_data)
     assert {name: len(part) for name, part in data.items()} == {"train": 240, "validation": 60, "test": 60}
     assert data.labels == ["negative", "positive"]
@@ -33,7 +33,7 @@ def test_folder(toy_data: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
-def test_single_file_is_split_with_the_seed(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_load_data_splits_single_file_by_seed(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture) -> None:
     rows = toy_rows(100)
     path = tmp_path / f"all.{suffix}"
     if suffix == "jsonl":
@@ -52,7 +52,7 @@ def test_single_file_is_split_with_the_seed(tmp_path: Path, suffix: str, caplog:
     assert ids_of(load_data(path, seed=2)["test"]).tolist() != ids_of(first["test"]).tolist()
 
 
-def test_the_same_text_has_the_same_id_and_stays_in_one_split(tmp_path: Path) -> None:
+def test_load_data_keeps_equal_texts_in_one_split(tmp_path: Path) -> None:
     rows = [{"text": f"text {i % 20}", "label": i % 2} for i in range(200)]
     data = load_data(write_jsonl(tmp_path / "all.jsonl", rows))
     ids = [set(ids_of(part).tolist()) for part in data.values()]
@@ -60,14 +60,14 @@ def test_the_same_text_has_the_same_id_and_stays_in_one_split(tmp_path: Path) ->
     assert not ids[0] & ids[2]
 
 
-def test_texts_that_look_like_missing_values_are_texts(tmp_path: Path) -> None:
+def test_csv_keeps_texts_that_look_like_missing_values(tmp_path: Path) -> None:
     rows = "text,label\nNA,a\nnull,b\nNone,a\nnan,b\n1.0,a\n" + "".join(f"t{i},a\n" for i in range(20))
     data = load_data(write(tmp_path / "all.csv", rows))
     texts = {text for part in data.values() for text in part["text"]}
     assert {"NA", "null", "None", "nan", "1.0"} <= texts
 
 
-def test_odd_but_valid_csv(tmp_path: Path) -> None:
+def test_csv_accepts_byte_order_mark_and_quoted_line_ends(tmp_path: Path) -> None:
     content = b'\xef\xbb\xbftext,label\r\n"two\r\nlines, and ""quotes""",a\r\nlast,b'
     path = tmp_path / "train.csv"
     write(path, content)
@@ -84,14 +84,14 @@ def test_tsv_quotes_are_ordinary_characters(tmp_path: Path) -> None:
     assert data.labels == ["0", "1"]
 
 
-def test_pairs_and_named_columns(tmp_path: Path) -> None:
+def test_load_data_reads_pairs_from_named_columns(tmp_path: Path) -> None:
     rows = [{"a": f"one {i}", "b": f"two {i}", "verdict": "yes" if i % 2 else "no"} for i in range(40)]
     data = load_data(write_jsonl(tmp_path / "all.jsonl", rows), Columns("a", "b", "verdict"))
     assert is_pair(data["train"])
     assert data["train"].column_names == ["example_id", "text", "text_pair", "label"]
 
 
-def test_dataset_dict_with_class_labels() -> None:
+def test_load_data_accepts_dataset_dict_with_class_labels() -> None:
     features = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})
     part = Dataset.from_dict({"text": ["x", "y", "z"], "label": [0, 1, 1]}, features=features)
     data = load_data(DatasetDict({"train": part, "validation": part}))
@@ -104,7 +104,7 @@ def test_integer_labels_are_ordered_as_numbers(tmp_path: Path) -> None:
     assert load_data(write_jsonl(tmp_path / "all.jsonl", rows)).labels == [str(i) for i in range(12)]
 
 
-def test_leaks_and_conflicts_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_load_data_counts_leaks_and_conflicts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows: list[dict[str, object]] = [
         {"text": "same", "label": 0},
         {"text": "same", "label": 1},
@@ -117,7 +117,7 @@ def test_leaks_and_conflicts_are_counted(tmp_path: Path, caplog: pytest.LogCaptu
     assert "1 training texts occur with different labels" in caplog.text
 
 
-def test_unlabeled_test_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_load_data_accepts_unlabeled_test_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_jsonl(tmp_path / "train.jsonl", toy_rows(20))
     write_jsonl(tmp_path / "test.jsonl", [{"text": f"t {i}", "label": -1} for i in range(5)])
     data = load_data(tmp_path)
@@ -125,7 +125,7 @@ def test_unlabeled_test_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert "test split has no labels" in caplog.text
 
 
-def test_unlabeled_text_file(tmp_path: Path) -> None:
+def test_load_unlabeled_reads_text_and_csv_files(tmp_path: Path) -> None:
     lines = write(tmp_path / "more.txt", "first\n\n  \nsecond\n")
     table = write(tmp_path / "more.csv", "text,stars\nthird,5\n")
     texts = load_unlabeled([lines, table])
@@ -133,7 +133,7 @@ def test_unlabeled_text_file(tmp_path: Path) -> None:
     assert texts.column_names == ["example_id", "text"]
 
 
-def test_odd_texts_survive(tmp_path: Path) -> None:
+def test_load_data_keeps_odd_texts(tmp_path: Path) -> None:
     odd = ["", "   ", "\u0000nul", "\u200d🙂🙃", "\x01\x02", "x" * 1_000_000, "\ud800 surrogate"]
     lines = [json.dumps({"text": text, "label": i % 2}) for i, text in enumerate(odd)]
     write(tmp_path / "train.jsonl", "\n".join(lines))
@@ -161,14 +161,14 @@ GOOD = "text,label\na,x\nb,y\n"
         ("", Columns(), r"is empty"),
     ],
 )  # fmt: skip
-def test_bad_csv(tmp_path: Path, content: str | bytes, columns: Columns, message: str) -> None:
+def test_load_data_explains_bad_csv(tmp_path: Path, content: str | bytes, columns: Columns, message: str) -> None:
     write(tmp_path / "train.csv", content)
     write(tmp_path / "validation.csv", GOOD)
     with pytest.raises(DataError, match=message):
         load_data(tmp_path, columns)
 
 
-def test_bad_jsonl(tmp_path: Path) -> None:
+def test_load_data_explains_bad_jsonl(tmp_path: Path) -> None:
     path = write(tmp_path / "all.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label"\n')
     with pytest.raises(DataError, match=r"all.jsonl:2: not valid JSON"):
         load_data(path)
@@ -177,14 +177,14 @@ def test_bad_jsonl(tmp_path: Path) -> None:
         load_data(path)
 
 
-def test_label_unseen_in_training(tmp_path: Path) -> None:
+def test_load_data_refuses_label_unseen_in_training(tmp_path: Path) -> None:
     write(tmp_path / "train.csv", GOOD)
     write(tmp_path / "validation.csv", "text,label\nc,z\n")
     with pytest.raises(LabelError, match=r"validation, row 1: label 'z' does not occur in train"):
         load_data(tmp_path)
 
 
-def test_missing_source(tmp_path: Path) -> None:
+def test_load_data_refuses_missing_source(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file or folder"):
         load_data(tmp_path / "nothing.csv")
     (tmp_path / "empty").mkdir()
@@ -192,7 +192,7 @@ def test_missing_source(tmp_path: Path) -> None:
         load_data(tmp_path / "empty")
 
 
-def test_converted_files_are_read_again_when_they_change(tmp_path: Path) -> None:
+def test_load_data_rereads_changed_files(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "train.jsonl", toy_rows(20))
     write_jsonl(tmp_path / "validation.jsonl", toy_rows(4, 100))
     before = ids_of(load_data(tmp_path)["train"])

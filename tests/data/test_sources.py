@@ -1,4 +1,4 @@
-"""What data can be given as: names, tables in memory, a table for each split."""
+"""Sources of data: names, tables in memory, one table per split."""
 
 import json
 import logging
@@ -49,7 +49,7 @@ def rows_of(data: TaskData) -> set[tuple[str, str]]:
     ],
     ids=str,
 )
-def test_a_table_is_split_like_a_file(table: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_load_data_splits_table_like_file(table: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "eyas"):
         data = load_data(table, seed=3)
     assert {name: len(part) for name, part in data.items()} == {"train": 32, "validation": 4, "test": 4}
@@ -57,12 +57,12 @@ def test_a_table_is_split_like_a_file(table: Any, caplog: pytest.LogCaptureFixtu
     assert rows_of(data) == set(zip(TEXTS, LABELS, strict=True))
 
 
-def test_a_table_has_the_ids_and_splits_of_its_file(tmp_path: Path) -> None:
+def test_load_data_gives_table_and_file_the_same_fingerprint(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "all.jsonl", toy_rows(40))
     assert load_data(path).fingerprint() == load_data((TEXTS, LABELS)).fingerprint()
 
 
-def test_lists_of_words_with_tags() -> None:
+def test_load_data_accepts_lists_of_words_and_tags() -> None:
     data = load_data((WORDS, TAGS))
     assert data.task.kind == "tagging"
     assert data.labels == ["O", "B-X"]
@@ -70,19 +70,19 @@ def test_lists_of_words_with_tags() -> None:
     assert load_data({"tokens": WORDS, "tags": TAGS}).fingerprint() == data.fingerprint()
 
 
-def test_pairs_numbers_and_named_columns() -> None:
+def test_load_data_accepts_pairs_numbers_and_named_columns() -> None:
     data = load_data({"text": TEXTS, "text_pair": TEXTS[::-1], "score": np.linspace(0, 1, 40)})
     assert (data.is_pair, data.task.kind) == (True, "regression")
     data = load_data(FRAME.rename(columns={"text": "body", "label": "mark"}), Columns("body", label="mark"))
     assert rows_of(data) == set(zip(TEXTS, LABELS, strict=True))
 
 
-def test_missing_labels_of_a_frame_are_refused() -> None:
+def test_load_data_refuses_frame_with_missing_labels() -> None:
     with pytest.raises(DataError, match="1 of 40 rows have no label, the first is row 6"):
         load_data(FRAME.assign(label=[None if row == 5 else row % 2 for row in range(40)]))
 
 
-def test_a_table_for_each_split(tmp_path: Path) -> None:
+def test_load_data_accepts_one_table_per_split(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "dev.jsonl", toy_rows(6, 100))
     more = [row["text"] for row in toy_rows(2, 200)]
     data = load_data({"training": FRAME, "dev": path, "test": {"text": more}})
@@ -93,7 +93,7 @@ def test_a_table_for_each_split(tmp_path: Path) -> None:
     assert labels_of(tagged["test"]).tolist() == [-1] * len(WORDS[0])
 
 
-def test_splits_of_other_names_in_a_dataset_dict_are_left_out() -> None:
+def test_load_data_ignores_other_splits_of_dataset_dict() -> None:
     data = load_data(DatasetDict(train=TABLE, validation=TABLE, unsupervised=TABLE.remove_columns("label")))
     assert set(data) == {"train", "validation"}
 
@@ -128,14 +128,14 @@ def test_splits_of_other_names_in_a_dataset_dict_are_left_out() -> None:
     ],
     ids=str,
 )
-def test_what_is_no_data(table: Any, message: str) -> None:
+def test_load_data_refuses_invalid_tables(table: Any, message: str) -> None:
     with pytest.raises(DataError, match=f"(?s){message}"):
         load_data(table)
 
 
 @pytest.fixture
 def hub_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder as the Hub has it, of two configurations."""
+    """A folder in the layout of the Hub, with two configurations."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")  # not the user's
     configs: list[dict[str, Any]] = []
     for name in ("sst2", "cola"):
@@ -149,7 +149,7 @@ def hub_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "glue"
 
 
-def test_a_configuration_stands_behind_a_colon(hub_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_data_reads_configuration_after_colon(hub_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = load_data(f"{hub_copy}:cola")
     assert {name: len(part) for name, part in data.items()} == {"train": 20, "validation": 4}
     assert data["train"]["text"][0] == "cola train 0"
@@ -166,7 +166,7 @@ def test_a_configuration_stands_behind_a_colon(hub_copy: Path, monkeypatch: pyte
     assert sum(map(len, load_data("a:b.jsonl").values())) == 20
 
 
-def test_a_hub_name_that_can_not_be_loaded() -> None:
+def test_load_data_explains_missing_hub_name() -> None:
     with pytest.raises(DataError, match=r"'glue:sst2' is neither a file nor a folder .*glue.*after a colon: glue:sst2"):
         load_data("glue:sst2")
     with pytest.raises(DataError, match=r"No such file or folder: reviws.csv:a"):
@@ -185,14 +185,14 @@ def test_a_hub_name_that_can_not_be_loaded() -> None:
     ],
     ids=str,
 )
-def test_texts_in_memory(texts: Any) -> None:
+def test_load_unlabeled_accepts_tables(texts: Any) -> None:
     found = load_unlabeled(texts)
     assert found.column_names == ["example_id", "text"]
     assert list(found["text"]) == TEXTS
     assert texts_of(load_unlabeled(texts, tagging=True)) == WORDS
 
 
-def test_one_string_is_a_path(tmp_path: Path) -> None:
+def test_load_unlabeled_reads_string_as_path(tmp_path: Path) -> None:
     (tmp_path / "more.txt").write_text("one\ntwo\n")
     assert list(load_unlabeled(str(tmp_path / "more.txt"))["text"]) == ["one", "two"]
     assert list(load_unlabeled(f"{tmp_path}/*.txt")["text"]) == ["one", "two"]
@@ -212,12 +212,12 @@ def test_one_string_is_a_path(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_what_is_no_text(sources: Any, message: str) -> None:
+def test_load_unlabeled_refuses_invalid_sources(sources: Any, message: str) -> None:
     with pytest.raises(DataError, match=f"(?s){message}"):
         load_unlabeled(sources)
 
 
-def test_loaded_splits_are_taken_as_they_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_load_data_keeps_loaded_splits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     aspects = {"text": TEXTS, "price": ["low", "high"] * 20, "service": ["bad", "good", "none", "bad"] * 10}
     data = load_data(aspects)
     caplog.clear()
@@ -234,7 +234,7 @@ def test_loaded_splits_are_taken_as_they_are(tmp_path: Path, caplog: pytest.LogC
     }
 
 
-def test_ids_that_are_no_ids_of_ours_are_made_anew() -> None:
+def test_load_data_replaces_ids_that_do_not_match() -> None:
     rows = {"example_id": list(range(40)), "text": TEXTS, "label": LABELS}
     assert load_data(rows).fingerprint() == load_data((TEXTS, LABELS)).fingerprint()
     data = load_data((TEXTS, LABELS))

@@ -18,12 +18,12 @@ def data() -> TaskData:
     return load_data((TEXTS, LABELS))
 
 
-def test_what_it_says_of_the_data(data: TaskData) -> None:
+def test_task_data_describes_task_labels_and_pairs(data: TaskData) -> None:
     assert (data.task.kind, data.labels, data.is_pair) == ("classification", ["negative", "positive"], False)
     assert load_data({"text": TEXTS, "text_pair": TEXTS, "label": LABELS}).is_pair
 
 
-def test_it_is_a_dataset_dict(data: TaskData) -> None:
+def test_task_data_is_a_dataset_dict(data: TaskData) -> None:
     assert isinstance(data, DatasetDict)
     assert list(data.select_columns("text")) == ["train", "validation", "test"]
     for same in (pickle.loads(pickle.dumps(data)), copy.copy(data)):
@@ -31,7 +31,7 @@ def test_it_is_a_dataset_dict(data: TaskData) -> None:
         assert same.fingerprint() == data.fingerprint()
 
 
-def test_a_replaced_split_is_described(data: TaskData) -> None:
+def test_task_data_describes_replaced_split(data: TaskData) -> None:
     before, whole = data.fingerprint("train"), data.fingerprint()
     data["train"] = load_data((TEXTS, [n % 3 for n in range(40)]))["train"]
     assert data.labels == ["0", "1", "2"]
@@ -39,7 +39,7 @@ def test_a_replaced_split_is_described(data: TaskData) -> None:
     assert data.fingerprint() != whole
 
 
-def test_fingerprint_tells_labels_and_order(data: TaskData) -> None:
+def test_fingerprint_depends_on_labels_and_order(data: TaskData) -> None:
     assert data.fingerprint() == load_data((TEXTS, LABELS)).fingerprint()
     shuffled = TaskData.of({**data, "train": data["train"].shuffle(1)})
     assert shuffled.fingerprint("train") != data.fingerprint("train")
@@ -49,7 +49,7 @@ def test_fingerprint_tells_labels_and_order(data: TaskData) -> None:
     assert named.fingerprint() != data.fingerprint()
 
 
-def test_new_data_of_splits(data: TaskData) -> None:
+def test_task_data_is_built_from_splits(data: TaskData) -> None:
     small = TaskData.of({"train": data["train"].select(range(4)), "validation": data["validation"]})
     assert (len(small["train"]), small.labels) == (4, data.labels)
     with pytest.raises(DataError, match="there is no split 'train'"):
@@ -58,7 +58,7 @@ def test_new_data_of_splits(data: TaskData) -> None:
         TaskData.of({**data, "test": Dataset.from_dict({"text": TEXTS, "label": LABELS})})
 
 
-def test_labels_that_only_the_model_has(data: TaskData) -> None:
+def test_with_labels_of_adds_labels_of_the_model(data: TaskData) -> None:
     more = data.with_labels_of(["positive", "mixed", "NEGATIVE"])
     assert more.labels == ["negative", "positive", "mixed"]
     assert labels_of(more["test"]).tolist() == labels_of(data["test"]).tolist()
@@ -66,7 +66,7 @@ def test_labels_that_only_the_model_has(data: TaskData) -> None:
     assert data.with_labels_of(["positive", "mixed"]).labels == data.labels
 
 
-def test_a_validation_split_needs_labels(data: TaskData) -> None:
+def test_check_validation_refuses_unlabeled_split(data: TaskData) -> None:
     data.check_validation()
     bare = load_data({"train": (TEXTS, LABELS), "validation": (TEXTS[:3], [-1] * 3)})
     with pytest.raises(LabelError, match="The validation split has no labels"):

@@ -1,4 +1,4 @@
-"""Which task a data set is, and what is refused: named by file and line."""
+"""The task of a data set, and errors that name file and line."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ CONLL = "-DOCSTART- -X- O\n\nEU NNP B-ORG\nrejects VBZ O\n\n   \nGerman JJ B-MIS
 
 
 @pytest.mark.parametrize("content", [CONLL, CONLL.replace("\n", "\r\n"), CONLL.replace(" ", "\t"), CONLL + "\n\n\n"])
-def test_conll_files_in_every_shape(content: str, tmp_path: Path) -> None:
+def test_conll_reader_accepts_every_layout(content: str, tmp_path: Path) -> None:
     train = load_data(_folder(tmp_path / "data", ".conll", content))["train"]
     assert texts_of(train) == [["EU", "rejects"], ["German", "call"]]
     assert task_of(train).labels == ("O", "B-MISC", "B-ORG")
@@ -36,32 +36,32 @@ def test_conll_files_in_every_shape(content: str, tmp_path: Path) -> None:
     assert train["text"][0] == "EU rejects"
 
 
-def test_another_conll_column(tmp_path: Path) -> None:
+def test_conll_reader_reads_named_column(tmp_path: Path) -> None:
     data = load_data(_folder(tmp_path / "data", ".conll", CONLL), Columns(label="1"))
     assert task_of(data["train"]).labels == ("JJ", "NN", "NNP", "VBZ")
     assert task_of(data["train"]).metric == "accuracy"
 
 
-def test_lines_may_end_in_a_tab_and_start_with_a_comment(tmp_path: Path) -> None:
+def test_conll_reader_accepts_trailing_tabs_and_comments(tmp_path: Path) -> None:
     content = "# id 1\nIn\tO\t\nRome\tB-LOC\t\n\n#\tO\nbest\tO\n"
     train = load_data(_folder(tmp_path / "data", ".conll", content))["train"]
     assert texts_of(train) == [["In", "Rome"], ["#", "best"]]
 
 
-def test_a_comment_is_told_from_a_word_by_its_columns(tmp_path: Path) -> None:
+def test_conll_reader_tells_comments_from_words_by_columns(tmp_path: Path) -> None:
     first = "# id a\tdomain=en\nIn _ _ O\nRome _ _ B-LOC\n\n#rome _ _ B-LOC\n"
     assert texts_of(load_data(_folder(tmp_path / "a", ".conll", first))["train"]) == [["In", "Rome"], ["#rome"]]
     tabs = "# newdoc\n#rome\tB-LOC\nis\tO\n\n# 7\nfar\tO\n"
     assert texts_of(load_data(_folder(tmp_path / "b", ".conll", tabs))["train"]) == [["#rome", "is"], ["far"]]
 
 
-def test_a_word_with_a_space_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_conll_reader_warns_of_word_with_space(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train = load_data(_folder(tmp_path / "data", ".conll", "EU NNP\tB-ORG\nrejects VBZ\tO\n"))["train"]
     assert texts_of(train) == [["EU NNP", "rejects VBZ"]]
-    assert caplog.text.count("'EU NNP' has a space in it and is read as one word") == 2  # once a file
+    assert caplog.text.count("'EU NNP' has a space in it and is read as one word") == 2  # once per file
 
 
-def test_splits_of_other_columns_are_refused(tmp_path: Path) -> None:
+def test_conll_reader_refuses_splits_with_other_columns(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"validation.conll has 3 columns, .*train.conll 2, .*--label"):
         load_data(_folder(tmp_path / "data", ".conll", "a O\nb B-X\n", "a NN O\n"))
     data = load_data(_folder(tmp_path / "named", ".conll", "a O\nb B-X\n\nc O NN\n", "a O NN\n"), Columns(label="1"))
@@ -86,7 +86,7 @@ def test_splits_of_other_columns_are_refused(tmp_path: Path) -> None:
         ("a O\nb B-X\n", Columns(task="tags"), r"task \(--task\) is 'tags', expected one of classification"),
     ],
 )
-def test_conll_files_that_are_refused(content: str, columns: Columns, message: str, tmp_path: Path) -> None:
+def test_conll_reader_refuses_invalid_files(content: str, columns: Columns, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         load_data(_folder(tmp_path / "data", ".conll", content), columns)
 
@@ -101,22 +101,20 @@ def test_conll_files_that_are_refused(content: str, columns: Columns, message: s
         ({"tokens": [3], "tags": ["O"]}, r"train.jsonl:2: \[3\], expected a list of words"),
     ],
 )
-def test_sentences_that_are_refused(row: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_load_data_refuses_invalid_sentences(row: dict[str, Any], message: str, tmp_path: Path) -> None:
     rows: list[Any] = [{"tokens": ["x", "y"], "tags": ["O", "B-X"]}, row]
     write_jsonl(tmp_path / "train.jsonl", rows)
     with pytest.raises(DataError, match=message):
         load_data(tmp_path)
 
 
-def test_a_tag_that_training_lacks_is_said_and_counts_as_missed(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_load_data_warns_of_tags_missing_in_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = load_data(_folder(tmp_path / "data", ".conll", "a O\nb B-X\n", "a B-Y\nb B-X\n"))
     assert "no training sentence has the tags B-Y" in caplog.text
     assert task_of(data["validation"]).labels == ("O", "B-X", "B-Y")
 
 
-def test_tags_that_continue_nothing_are_counted_and_repaired_on_request(
+def test_stray_inside_tags_are_counted_and_repaired_on_request(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = _folder(tmp_path / "data", ".conll", "a I-X\nb I-X\nc O\nd B-X\n")
@@ -127,19 +125,19 @@ def test_tags_that_continue_nothing_are_counted_and_repaired_on_request(
     assert [task_of(train).labels[i] for i in labels_of(train)] == ["B-X", "I-X", "O", "B-X"]
 
 
-def test_bioes_is_read_as_bio(tmp_path: Path) -> None:
+def test_bioes_tags_are_converted_to_bio(tmp_path: Path) -> None:
     train = load_data(_folder(tmp_path / "data", ".conll", "a S-X\nb B-X\nc I-X\nd E-X\ne O\n"))["train"]
     assert [task_of(train).labels[i] for i in labels_of(train)] == ["B-X", "B-X", "I-X", "I-X", "O"]
 
 
-def test_lists_written_as_text_and_a_question(tmp_path: Path) -> None:
+def test_csv_reader_parses_lists_and_prepends_question(tmp_path: Path) -> None:
     train = "question,passage,seq_label\n\"['Who', '?']\",\"['He', 'was', 'Bo']\",\"['O', 'O', 'B']\"\n"
     rows = load_data(_folder(tmp_path / "data", ".csv", train))["train"]
     assert texts_of(rows) == [["Who", "?", "[SEP]", "He", "was", "Bo"]]
     assert labels_of(rows).tolist() == [-1, -1, -1, 0, 0, 1]
 
 
-def test_tags_beside_a_label(tmp_path: Path) -> None:
+def test_task_option_chooses_label_over_tags(tmp_path: Path) -> None:
     rows: list[Any] = [
         {"tokens": ["play", "abba", str(n)], "tags": ["O", "B-artist", "O"], "label": f"intent{n % 2}"}
         for n in range(20)
@@ -151,7 +149,7 @@ def test_tags_beside_a_label(tmp_path: Path) -> None:
     assert data["train"][0]["text"].startswith("play abba")
 
 
-def test_scores_are_a_regression(tmp_path: Path) -> None:
+def test_score_column_means_regression(tmp_path: Path) -> None:
     rows: list[Any] = [{"text1": f"a{n}", "text2": "b", "score": n / 4} for n in range(20)]
     write_jsonl(tmp_path / "train.jsonl", rows)
     train = load_data(tmp_path)["train"]
@@ -162,7 +160,7 @@ def test_scores_are_a_regression(tmp_path: Path) -> None:
         load_data(tmp_path, Columns(task="regression"))
 
 
-def test_several_labels(tmp_path: Path) -> None:
+def test_multi_label_data_is_read_from_lists_and_columns(tmp_path: Path) -> None:
     rows: list[Any] = [
         {"text": f"t{n}", "labels": [name for name, every in (("a", 2), ("b", 3)) if n % every == 0]} for n in range(30)
     ]
@@ -177,7 +175,7 @@ def test_several_labels(tmp_path: Path) -> None:
     assert labels_of(data["train"])[3].tolist() == [1, 1]
 
 
-def test_aspects(tmp_path: Path) -> None:
+def test_aspects_are_read_from_columns(tmp_path: Path) -> None:
     header = "sentence,price,service\n"
     content = header + "".join(f"s{n},{['low', 'high'][n % 2]},{['bad', 'good', 'none'][n % 3]}\n" for n in range(12))
     train = load_data(_folder(tmp_path / "data", ".csv", content))["train"]
@@ -193,7 +191,7 @@ def test_aspects(tmp_path: Path) -> None:
         )
 
 
-def test_a_loaded_data_set_keeps_its_tags() -> None:
+def test_dataset_dict_keeps_its_tags() -> None:
     features = Features({"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=["O", "B-X"]))})
     rows = {"tokens": [["a", "b"], ["c"]], "ner_tags": [[0, 1], [1]]}
     part = Dataset.from_dict(rows, features=features)
@@ -203,7 +201,7 @@ def test_a_loaded_data_set_keeps_its_tags() -> None:
     assert labels_of(train.select([1])).tolist() == [1]
 
 
-def test_unlabeled_text_for_taggers(tmp_path: Path) -> None:
+def test_load_unlabeled_splits_texts_into_words(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("Rome, in 1999.\n")
     rows = load_unlabeled([tmp_path / "lines.txt"], tagging=True)
     assert texts_of(rows) == [["Rome", ",", "in", "1999", "."]]
@@ -211,7 +209,7 @@ def test_unlabeled_text_for_taggers(tmp_path: Path) -> None:
     assert len(load_unlabeled([conll], tagging=True)) == 3
 
 
-def test_labels_that_are_missing(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+def test_missing_tags_are_unlabeled_words(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     rows: list[Any] = [{"tokens": ["a", "b"], "tags": [None, "B-X" if n % 2 else "O"]} for n in range(4)]
     write_jsonl(tmp_path / "train.jsonl", rows)
     caplog.set_level(logging.INFO)
@@ -226,7 +224,7 @@ def _with(folder: Path, name: str) -> Path:
     return folder
 
 
-def test_conll_u(tmp_path: Path) -> None:
+def test_conll_u_reader_reads_words_and_parts_of_speech(tmp_path: Path) -> None:
     lines = ["# text = Don't go", "1-2\tDon't" + "\t_" * 8]
     words = (("Do", "AUX"), ("n't", "PART"), ("go", "VERB"))
     lines += [f"{n}\t{word}\t_\t{tag}" + "\t_" * 6 for n, (word, tag) in enumerate(words, 1)]
@@ -235,13 +233,13 @@ def test_conll_u(tmp_path: Path) -> None:
     assert task_of(train).labels == ("AUX", "PART", "VERB")
 
 
-def test_lists_as_numpy_prints_them_are_refused(tmp_path: Path) -> None:
+def test_numpy_style_lists_are_refused(tmp_path: Path) -> None:
     content = "tokens,tags\n\"['EU' 'rejects']\",\"['B-ORG' 'O']\"\n"
     with pytest.raises(DataError, match=r"train.csv:2: .* is a list without commas, as numpy prints it"):
         load_data(_folder(tmp_path / "data", ".csv", content))
 
 
-def test_lines_that_start_with_a_bracket_are_texts(tmp_path: Path) -> None:
+def test_load_unlabeled_reads_lines_in_brackets_as_texts(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("[Reuters] Stocks fell.\n[deleted]\n[1]\n")
     found = texts_of(load_unlabeled([tmp_path / "lines.txt"], tagging=True))
     assert found[1:] == [["[", "deleted", "]"], ["[", "1", "]"]]
@@ -249,7 +247,7 @@ def test_lines_that_start_with_a_bracket_are_texts(tmp_path: Path) -> None:
     assert list(load_unlabeled([tmp_path / "bodies.csv"], Columns("body"))["text"]) == ["[deleted]", "fine"]
 
 
-def test_labels_as_lists_in_text_and_columns_of_numbers(tmp_path: Path) -> None:
+def test_multi_label_data_is_read_from_list_text_and_numbers(tmp_path: Path) -> None:
     lists = "text,labels\n" + "".join(f"t{n},\"['joy', 'anger']\"\n" if n % 2 else f"t{n},['joy']\n" for n in range(9))
     train = load_data(_folder(tmp_path / "lists", ".csv", lists))["train"]
     assert task_of(train).labels == ("anger", "joy")
@@ -261,40 +259,38 @@ def test_labels_as_lists_in_text_and_columns_of_numbers(tmp_path: Path) -> None:
     assert labels_of(data["train"])[3].tolist() == [1, 1]
 
 
-def test_texts_without_words_are_left_out_of_unlabeled_sentences(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_load_unlabeled_skips_texts_without_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_jsonl(tmp_path / "texts.jsonl", [{"text": "in rome"}, {"text": " "}, {"text": ""}])
     assert texts_of(load_unlabeled([tmp_path / "texts.jsonl"], tagging=True)) == [["in", "rome"]]
     assert "2 unlabeled texts have no words and are left out" in caplog.text
 
 
-def test_labels_by_number_in_lists_written_as_text(tmp_path: Path) -> None:
+def test_list_text_may_contain_label_numbers(tmp_path: Path) -> None:
     several = "text,labels\n" + "".join(f't{n},"[0, {n % 2 + 1}]"\n' for n in range(9))
     assert task_of(load_data(_folder(tmp_path / "a", ".csv", several))["train"]).labels == ("0", "1", "2")
     tags = "tokens,tags\n\"['a', 'b']\",\"[0, 1]\"\n"
     assert labels_of(load_data(_folder(tmp_path / "b", ".csv", tags))["train"]).tolist() == [0, 1]
 
 
-def test_an_aspect_that_can_not_be_named(tmp_path: Path) -> None:
+def test_load_data_refuses_aspect_with_equals_sign(tmp_path: Path) -> None:
     rows = "text,a=b,c\n" + "".join(f"t{n},x{n % 2},y{n % 3}\n" for n in range(9))
     with pytest.raises(DataError, match="the aspect 'a=b' has '=' in its name"):
         load_data(_folder(tmp_path / "data", ".csv", rows))
 
 
-def test_bioes_is_repaired_too(tmp_path: Path) -> None:
+def test_bioes_tags_are_repaired(tmp_path: Path) -> None:
     content = "a S-X\nb O\nc E-X\nd O\ne B-X\nf E-X\n"
     train = load_data(_folder(tmp_path / "data", ".conll", content), Columns(repair_tags=True))["train"]
     assert [task_of(train).labels[tag] for tag in labels_of(train)] == ["B-X", "O", "B-X", "O", "B-X", "I-X"]
 
 
-def test_repair_leaves_words_without_a_tag_alone(tmp_path: Path) -> None:
+def test_repair_keeps_unlabeled_words(tmp_path: Path) -> None:
     rows: list[Any] = [{"tokens": ["a", "b", "c"], "tags": [None, "I-X", "O"]}]
     write_jsonl(tmp_path / "train.jsonl", rows)
     train = load_data(_with(tmp_path, "validation.jsonl"), Columns(repair_tags=True))["train"]
     assert labels_of(train).tolist() == [-1, 1, 0]
 
 
-def test_bioes_is_decided_by_the_training_tags(tmp_path: Path) -> None:
+def test_bioes_is_detected_from_training_tags(tmp_path: Path) -> None:
     data = load_data(_folder(tmp_path / "data", ".conll", "a S-X\nb O\nc B-X\nd E-X\n", "a S-X\n"))
     assert labels_of(data["validation"]).tolist() == [1]

@@ -28,7 +28,7 @@ def train(kind: str) -> PreTrainedTokenizerFast:
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
-def test_cutting_keeps_the_segmentation_of_the_texts(kind: str) -> None:
+def test_cut_tokenizer_keeps_segmentation_of_texts(kind: str) -> None:
     teacher = train(kind)
     cut = cut_tokenizer(teacher, Dataset.from_dict({"text": TEXTS}), 64)
     assert cut.get_vocab_size() < len(teacher) + 4
@@ -38,13 +38,13 @@ def test_cutting_keeps_the_segmentation_of_the_texts(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
-def test_a_smaller_vocabulary_still_spells_every_word(kind: str) -> None:
+def test_cut_tokenizer_spells_every_word_with_small_vocabulary(kind: str) -> None:
     cut = cut_tokenizer(train(kind), Dataset.from_dict({"text": TEXTS}), 64, vocab_size=60)
     assert "[UNK]" not in cut.encode("lazy quick fox").tokens
     assert cut.get_vocab_size() <= 60
 
 
-def test_every_text_has_a_token(tiny_bert: Path, toy_data: Path) -> None:
+def test_cut_tokenizer_gives_every_text_a_token(tiny_bert: Path, toy_data: Path) -> None:
     cut = cut_tokenizer(AutoTokenizer.from_pretrained(tiny_bert), load_data(toy_data)["train"], 48)
     assert cut.encode("").tokens == ["[CLS]"]
     pair = cut.encode("a", "b")
@@ -52,7 +52,7 @@ def test_every_text_has_a_token(tiny_bert: Path, toy_data: Path) -> None:
     assert pair.type_ids == [0, 0, 1, 1]
 
 
-def test_word_level() -> None:
+def test_word_tokenizer_encodes_words() -> None:
     tokenizer = word_tokenizer(["good", "film"], lowercase=True)
     assert tokenizer.encode("Good, film!").tokens == ["[CLS]", "good", "[UNK]", "film", "[UNK]"]
     assert np.array_equal(tokenizer.encode("good film").ids, [2, 4, 5])

@@ -10,7 +10,7 @@ TEACHER = np.array([[3.0, 0], [0, 4], [0, 1], [0, 2], [0, 3]])
 STUDENT = np.array([[0.0, 2], [0, 4], [0, 1], [1, 0], [0, 3]])
 
 
-def test_slices_count_what_they_name() -> None:
+def test_slices_have_expected_rows_and_scores() -> None:
     found = differences(TASK, TEXTS, LABELS, STUDENT, TEACHER, {"not", "good", "a", "great", "film"})
     slices = {row["name"]: row for row in found["slices"]}
     assert slices["bad"] == {
@@ -30,7 +30,7 @@ def test_slices_count_what_they_name() -> None:
     assert sum(row["rows"] for row in found["slices"] if row["group"] == "confidence") == 5
 
 
-def test_flips_start_with_the_surest() -> None:
+def test_flips_start_with_most_confident() -> None:
     flips = differences(TASK, TEXTS, LABELS, STUDENT, TEACHER, set())["flips"]
     assert [flip["text"] for flip in flips] == ["not good", "it wasn\u2019t bad at all"]
     assert flips[0] == {
@@ -43,6 +43,6 @@ def test_flips_start_with_the_surest() -> None:
     }
 
 
-def test_long_texts_are_cut() -> None:
+def test_flips_truncate_long_texts() -> None:
     flips = differences(TASK, ["x" * 1000], np.array([0]), STUDENT[:1], TEACHER[:1], set())["flips"]
     assert len(flips[0]["text"]) == 301

@@ -14,7 +14,7 @@ from eyas.evaluation.metrics import agreement, classification_metrics, expected_
 from eyas.tasks import Task
 
 
-def test_metrics_by_hand() -> None:
+def test_classification_metrics_match_manual_values() -> None:
     logits = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 0.5], [9.0, 0.0]])
     labels = np.array([0, 1, 1, 1, -1])
     scores = classification_metrics(logits, labels)
@@ -23,24 +23,24 @@ def test_metrics_by_hand() -> None:
     assert scores["matthews"] == pytest.approx((1 * 2 - 1 * 0) / np.sqrt((1 + 1) * (1 + 0) * (2 + 1) * (2 + 0)))
 
 
-def test_calibration() -> None:
+def test_calibration_error_matches_manual_value() -> None:
     probabilities = np.array([[0.9, 0.1]] * 10 + [[0.6, 0.4]] * 10)
     labels = np.array([0] * 9 + [1] + [0] * 3 + [1] * 7)
     assert expected_calibration_error(probabilities, labels) == pytest.approx((0.0 * 10 + 0.3 * 10) / 20)
 
 
-def test_nothing_to_score() -> None:
+def test_classification_metrics_refuse_unlabeled_rows() -> None:
     with pytest.raises(DataError, match="no row has a label"):
         classification_metrics(np.zeros((2, 2)), np.array([-1, -100]))
 
 
-def test_agreement() -> None:
+def test_agreement_ignores_unlabeled_words_only() -> None:
     ours, theirs = np.array([[1, 0], [0, 1.0]]), np.array([[2, 0], [2, 0.0]])
     assert agreement(Task("classification", ("a", "b")), ours, theirs, np.array([0, -1])) == 0.5
     assert agreement(Task("tagging", ("O", "B")), ours, theirs, np.array([0, -1])) == 1.0  # a question's word
 
 
-def test_beside_the_teacher(
+def test_evaluate_reports_retention_and_agreement(
     students: dict[tuple[str, bool], Path],
     exported: dict[tuple[str, bool, bool], Path],
     teacher_folder: Path,
@@ -55,7 +55,9 @@ def test_beside_the_teacher(
     assert torch_scores["retention"] == torch_scores["accuracy"] / torch_scores["teacher_accuracy"]
 
 
-def test_other_labels(students: dict[tuple[str, bool], Path], toy_pairs: Path, toy_data: Path) -> None:
+def test_evaluate_needs_label_map_for_other_names(
+    students: dict[tuple[str, bool], Path], toy_pairs: Path, toy_data: Path
+) -> None:
     student = Classifier.from_pretrained(students["cnn", False])
     data = load_data(toy_data)["test"]
     labels = {"label": labels_of(data)}
@@ -67,7 +69,7 @@ def test_other_labels(students: dict[tuple[str, bool], Path], toy_pairs: Path, t
     assert mapped["accuracy"] > 0.8
 
 
-def test_data_that_lacks_a_label_of_the_model_can_be_scored(taggers: dict[str, Path], tmp_path: Path) -> None:
+def test_evaluate_accepts_data_without_a_label_of_the_model(taggers: dict[str, Path], tmp_path: Path) -> None:
     classifier = Classifier.from_pretrained(taggers["bilstm"])
     for name in ("train", "test"):
         rows = [[("anna", "B-PER"), ("went", "O"), ("to", "O"), ("rome", "O"), (str(n), "O")] for n in range(20)]
@@ -79,7 +81,7 @@ def test_data_that_lacks_a_label_of_the_model_can_be_scored(taggers: dict[str, P
     assert found["span_f1"] == pytest.approx(2 / 3)
 
 
-def test_data_that_lacks_a_value_of_an_aspect_can_be_scored() -> None:
+def test_with_labels_of_adds_missing_aspect_value() -> None:
     features = Features({"text": Value("string"), "label": List(ClassLabel(names=["a=x", "a=y", "b=z"]), length=2)})
     data = Dataset.from_dict({"text": ["t", "u"], "label": [[0, 2], [1, 2]]}, features=features)
     wider = with_labels_of(data, ["a=x", "a=y", "b=w", "b=z"])
@@ -88,7 +90,7 @@ def test_data_that_lacks_a_value_of_an_aspect_can_be_scored() -> None:
     assert task_of(with_labels_of(data, ["a=x", "a=y", "b=z", "c=v"])).labels == task_of(data).labels
 
 
-def test_data_with_another_label_than_the_model_is_refused(taggers: dict[str, Path], tmp_path: Path) -> None:
+def test_evaluate_refuses_label_unknown_to_the_model(taggers: dict[str, Path], tmp_path: Path) -> None:
     for name in ("train", "test"):
         write_conll(tmp_path / f"{name}.conll", [[("anna", "B-PER"), (str(n), "B-GPE")] for n in range(20)])
     with pytest.raises(LabelError, match=r"Only the data has B-GPE; only the model has O, B-LOC"):

@@ -1,4 +1,4 @@
-"""Span F1 against seqeval, on random tags of every kind."""
+"""Span F1 compared with seqeval, on random tags of every kind."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from eyas.tasks import Task
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 
 
-def test_spans() -> None:
+def test_spans_of_finds_spans() -> None:
     assert spans_of(["B-PER", "I-PER", "O", "I-LOC", "I-PER", "B-PER"]) == [
         Span("PER", 0, 2),
         Span("LOC", 3, 4),
@@ -23,7 +23,7 @@ def test_spans() -> None:
     assert spans_of([]) == []
 
 
-def test_span_f1_equals_seqeval_to_the_last_digit() -> None:
+def test_span_f1_equals_seqeval() -> None:
     seqeval = pytest.importorskip("seqeval.metrics")
     random = np.random.default_rng(0)
     for _ in range(50):
@@ -34,7 +34,7 @@ def test_span_f1_equals_seqeval_to_the_last_digit() -> None:
         assert ours["span_macro_f1"] == pytest.approx(seqeval.f1_score(gold, found, average="macro"), abs=1e-12)
 
 
-def test_the_score_of_a_sample_of_sentences_can_be_had_from_sums() -> None:
+def test_score_from_sums_equals_span_f1() -> None:
     random = np.random.default_rng(1)
     task, lengths = Task("tagging", tuple(TAGS)), random.integers(1, 9, 30)
     labels, logits = random.integers(-1, 5, lengths.sum()), random.normal(size=(lengths.sum(), 5))
@@ -47,7 +47,7 @@ def test_the_score_of_a_sample_of_sentences_can_be_had_from_sums() -> None:
     assert float(score("span_f1", total)) == pytest.approx(span_metrics(gold, found)["span_f1"])
 
 
-def test_schemes() -> None:
+def test_tag_schemes_are_converted_to_bio() -> None:
     assert to_bio(["S-PER", "O", "B-LOC", "I-LOC", "E-LOC"]) == ["B-PER", "O", "B-LOC", "I-LOC", "I-LOC"]
     assert to_bio(["U-PER", "L-LOC"]) == ["B-PER", "I-LOC"]
     assert is_bioes(["O", "B-X", "E-X", "S-X"])
@@ -55,7 +55,7 @@ def test_schemes() -> None:
     assert is_bioes(["O", "B", "I", "E", "S"])
     assert to_bio(["S", "O", "B", "E"]) == ["B", "O", "B", "I"]
     assert not is_bioes(["O", "S", "U"])
-    assert not is_bioes(["B-X", "S-X"])  # parts of speech that happen to look so
+    assert not is_bioes(["B-X", "S-X"])  # parts of speech that only look like it
     tags = ["O", "I-PER", "I-PER", "I-LOC", "B-LOC", "I-LOC"]
     assert broken_places(tags) == [1, 3]
     assert repaired(tags) == ["O", "B-PER", "I-PER", "B-LOC", "B-LOC", "I-LOC"]

@@ -35,7 +35,7 @@ def _check_rows(data: str, exam: Path) -> None:
     assert set(trials["task"]) == {KINDS.get(data, data)}
     assert trials["latency_ms"].notna().all()
     students = candidates(trials).query("kind == 'student'")
-    taught = "dist" if data == "tags" else "logit-mse"  # where nobody says
+    taught = "dist" if data == "tags" else "logit-mse"  # the default recipe
     assert set(students["recipe"]) == {taught, "hard-labels"}
     linear = trials[trials["kind"] == "baseline"]
     assert set(linear["model"]) == ({"word features + LR"} if data == "tags" else {"tf-idf + LR", "static + LR"})
@@ -66,39 +66,39 @@ def _check_answers(data: str, exam: Path, tmp_path: Path, run: Run) -> None:
 
 
 @pytest.mark.parametrize("data", EXAM_TASKS)
-def test_films_and_tags_are_examined(data: str, exam: Path) -> None:
+def test_exam_scores_films_and_tags(data: str, exam: Path) -> None:
     _check_rows(data, exam)
 
 
 @pytest.mark.parametrize("data", OTHER_TASKS)
-def test_every_other_task_is_examined(data: str, other_exam: Path) -> None:
+def test_exam_scores_every_other_task(data: str, other_exam: Path) -> None:
     _check_rows(data, other_exam)
 
 
 @pytest.mark.parametrize("data", EXAM_TASKS)
-def test_films_and_tags_ship_and_answer(data: str, exam: Path, tmp_path: Path, run: Run) -> None:
+def test_shipped_student_answers_for_films_and_tags(data: str, exam: Path, tmp_path: Path, run: Run) -> None:
     _check_answers(data, exam, tmp_path, run)
 
 
 @pytest.mark.parametrize("data", OTHER_TASKS)
-def test_every_other_task_ships_and_answers(data: str, other_exam: Path, tmp_path: Path, run: Run) -> None:
+def test_shipped_student_answers_for_every_other_task(data: str, other_exam: Path, tmp_path: Path, run: Run) -> None:
     _check_answers(data, other_exam, tmp_path, run)
 
 
-def test_page_names_the_score_of_each_task(exam: Path) -> None:
+def test_page_names_metric_of_each_task(exam: Path) -> None:
     page = write_page(exam).read_text()
     for name in ("span F1", "accuracy"):
         assert f'"metric": "{name}"' in page
     assert "B-PER" in page
 
 
-def test_page_names_the_score_of_each_other_task(other_exam: Path) -> None:
+def test_page_names_metric_of_each_other_task(other_exam: Path) -> None:
     page = write_page(other_exam).read_text()
     for name in ("micro F1", "Pearson correlation", "accuracy"):
         assert f'"metric": "{name}"' in page
 
 
-def test_choice_of_recipes_is_the_data_sets(exam: Path, browser: Any) -> None:
+def test_page_offers_recipes_of_the_data_set(exam: Path, browser: Any) -> None:
     page = browser.new_page()
     page.goto(write_page(exam).as_uri())
     options = page.locator("#recipe option")
@@ -112,7 +112,9 @@ def test_choice_of_recipes_is_the_data_sets(exam: Path, browser: Any) -> None:
     page.close()
 
 
-def test_a_teacher_of_another_task_is_refused(teacher_folder: Path, toy_tags: Path, tmp_path: Path, run: Run) -> None:
+def test_distill_refuses_teacher_of_another_task(
+    teacher_folder: Path, toy_tags: Path, tmp_path: Path, run: Run
+) -> None:
     code, _, err = run("distill", "--teacher", teacher_folder, "--data", toy_tags, "--out", tmp_path / "student")
     assert code == 2
     assert "tagging (5 tags)" in err
@@ -120,7 +122,7 @@ def test_a_teacher_of_another_task_is_refused(teacher_folder: Path, toy_tags: Pa
     assert not (tmp_path / "student").exists()
 
 
-def test_a_teacher_with_other_tags_is_refused(
+def test_distill_refuses_teacher_with_other_tags(
     tag_teacher_folder: Path, toy_tags: Path, tmp_path: Path, run: Run
 ) -> None:
     for name in ("train", "validation"):
@@ -131,7 +133,7 @@ def test_a_teacher_with_other_tags_is_refused(
     assert "B-LOC" in err
 
 
-def test_characters_and_crf_are_for_taggers(teacher_folder: Path, toy_data: Path, tmp_path: Path, run: Run) -> None:
+def test_distill_refuses_crf_for_classification(teacher_folder: Path, toy_data: Path, tmp_path: Path, run: Run) -> None:
     options = ("--teacher", teacher_folder, "--data", toy_data, "--out", tmp_path / "student", "--crf")
     code, _, err = run("distill", *options)
     assert code == 2
@@ -139,7 +141,7 @@ def test_characters_and_crf_are_for_taggers(teacher_folder: Path, toy_data: Path
     assert "classification (2 labels)" in err
 
 
-def test_pipeline_gives_the_numbers_of_a_regression(tiny_bert: Path, tmp_path: Path) -> None:
+def test_pipeline_returns_regression_scores(tiny_bert: Path, tmp_path: Path) -> None:
     from transformers import pipeline
 
     from eyas import FinetuneSettings, load_data

@@ -1,4 +1,4 @@
-"""A whole exam on toy data: what it finds, and what it survives."""
+"""A whole exam on toy data: its results, and its recovery from failures."""
 
 import itertools
 import json
@@ -34,7 +34,7 @@ def _written(exam: Path) -> dict[str, int]:
 
 @pytest.fixture
 def copy(exam: Path, tmp_path: Path) -> Path:
-    """The exam, to be changed."""
+    """A copy of the exam that a test may change."""
     return Path(shutil.copytree(exam, tmp_path / "exam"))
 
 
@@ -54,21 +54,21 @@ def test_exam_has_a_row_for_each_trial(exam: Path) -> None:
     students = trials[trials["kind"] == "student"]
     assert (students["embedding_parameters"] > 0).all()
     assert set(students["recipe"]) == {"logit-mse", "hard-labels"}
-    # a student and its twin are of one form
+    # a student and its twin have the same form
     assert students.groupby("model")["latency_ms"].nunique().eq(1).all()
     table = candidates(trials)
     assert len(table) == 6
     assert (table["seeds"] == 1).all()
 
 
-def test_a_second_run_repeats_nothing(copy: Path, toys: dict[str, Path]) -> None:
+def test_exam_run_again_repeats_no_trial(copy: Path, toys: dict[str, Path]) -> None:
     before, files = _written(copy), [(copy / name).read_bytes() for name in (RESULTS, COSTS)]
     run_exam(plan_of(toys, EXAM_TASKS), copy, jobs=0)
     assert _written(copy) == before
     assert [(copy / name).read_bytes() for name in (RESULTS, COSTS)] == files
 
 
-def test_a_new_student_runs_alone_and_a_failed_one_is_a_row(plan: Plan, copy: Path) -> None:
+def test_larger_exam_runs_only_new_trials_and_records_failure(plan: Plan, copy: Path) -> None:
     before = _written(copy)
     too_wide = {"architecture": "static", "embedding_size": 999, "name": "too wide"}
     more = plan.model_copy(update={"students": make_plan(data="x", teacher="y", students=[too_wide]).students})
@@ -83,7 +83,7 @@ def test_a_new_student_runs_alone_and_a_failed_one_is_a_row(plan: Plan, copy: Pa
     assert len(candidates(trials)) == 5
 
 
-def test_best_ships_what_the_results_show(exam: Path, tmp_path: Path) -> None:
+def test_shipped_student_has_the_reported_score(exam: Path, tmp_path: Path) -> None:
     found = find_best(exam, Requirements(retention=0.1), "films")
     students = load_exam(exam).query("dataset == 'films' and kind == 'student' and validation_retention >= 0.1")
     assert found["latency_ms"] == students["latency_ms"].min()
@@ -111,7 +111,7 @@ def load_test_split(exam: Path) -> str:
     return f"{yaml.safe_load((exam / 'plan.yaml').read_text())['data'][0]['source']}/test.jsonl"
 
 
-def test_best_says_how_far_the_best_are(exam: Path) -> None:
+def test_find_best_error_names_the_closest_student(exam: Path) -> None:
     with pytest.raises(DataError, match=r"500% .*0\.1 MB.*static-e16, (logit-mse|hard-labels)"):
         find_best(exam, Requirements(retention=5, size_bytes=1e5), "films")
     with pytest.raises(DataError, match=f"'other'.*{', '.join(EXAM_TASKS)}"):
@@ -120,7 +120,7 @@ def test_best_says_how_far_the_best_are(exam: Path) -> None:
         find_best(exam, Requirements())
 
 
-def test_results_of_a_newer_version(plan: Plan, tmp_path: Path) -> None:
+def test_exam_refuses_results_of_newer_version(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / RESULTS).write_text(json.dumps({"format_version": 99}) + "\n")
     (tmp_path / "eyas.json").write_text(json.dumps({"settings": {"command": "exam"}}))
     for call in (lambda: load_exam(tmp_path), lambda: run_exam(plan, tmp_path)):
@@ -128,7 +128,7 @@ def test_results_of_a_newer_version(plan: Plan, tmp_path: Path) -> None:
             call()
 
 
-def test_a_cut_last_line(results: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_load_exam_skips_truncated_last_line(results: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     lines = (results / RESULTS).read_text().splitlines(keepends=True)
     (tmp_path / RESULTS).write_text("".join(lines[:-1]) + lines[-1][:40])
     assert len(load_exam(tmp_path)) == len(lines) - 1
@@ -138,19 +138,19 @@ def test_a_cut_last_line(results: Path, tmp_path: Path, caplog: pytest.LogCaptur
         load_exam(tmp_path)
 
 
-def test_no_results(tmp_path: Path) -> None:
+def test_load_exam_refuses_folder_without_results(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=str(tmp_path)):
         load_exam(tmp_path)
 
 
-def test_a_folder_of_something_else(plan: Plan, tmp_path: Path) -> None:
+def test_exam_refuses_folder_with_other_content(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(OutputError, match=rf"{tmp_path} .*--out"):
         run_exam(plan, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
-def test_bad_data_is_refused_before_any_trial(
+def test_exam_refuses_bad_data_before_any_trial(
     teacher_folder: Path, toy_data: Path, toy_pairs: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(EyasError, match="nowhere"):
@@ -162,7 +162,7 @@ def test_bad_data_is_refused_before_any_trial(
     assert not list(tmp_path.glob("*/trials/*"))
 
 
-def test_failures_in_this_process_are_values_too() -> None:
+def test_this_process_returns_failures() -> None:
     with ThisProcess() as worker:
         tasks: list[Task] = [(os.path.basename, ("a/b",)), (_exhaust, ()), (int, ("x",))]
         (_, name), (_, exhausted), (_, wrong) = worker.run(tasks)
@@ -172,7 +172,7 @@ def test_failures_in_this_process_are_values_too() -> None:
 
 
 @pytest.mark.process
-def test_a_trial_that_is_killed_or_runs_out_of_memory() -> None:
+def test_local_worker_returns_failure_if_killed_or_out_of_memory() -> None:
     with LocalWorker() as worker:
         assert worker.call(os._exit, 9) == Failure("its process was killed; perhaps the machine ran out of memory")
         assert worker.call(os.path.basename, "a/b") == "b"
@@ -181,7 +181,7 @@ def test_a_trial_that_is_killed_or_runs_out_of_memory() -> None:
 
 
 @pytest.mark.process
-def test_several_trials_at_a_time() -> None:
+def test_local_workers_run_tasks_in_parallel() -> None:
     tasks: list[Task] = [(time.sleep, (1,)), (os._exit, (1,)), (os.path.basename, ("a/b",)), (_exhaust, ())]
     with LocalWorkers(2) as workers:
         outcomes = list(workers.run(tasks))
@@ -203,7 +203,7 @@ def _start_exam(start: Callable[..., Command], plan: Plan, tmp_path: Path) -> Co
 
 
 def _disturb(start: Callable[..., Command], plan: Plan, tmp_path: Path, kills: int) -> list[dict[str, int]]:
-    """Kill a running exam again and again, then let it end; what was written after each run."""
+    """Kill a running exam several times, then let it finish; returns the results written after each run."""
     chance, seen = random.Random(0), []
     for _ in range(kills):
         command = _start_exam(start, plan, tmp_path)
@@ -220,10 +220,10 @@ def _disturb(start: Callable[..., Command], plan: Plan, tmp_path: Path, kills: i
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
-def test_killed_exams_end_alike(
+def test_killed_exam_resumes_with_same_results(
     start: Callable[..., Command], plan: Plan, exam: Path, tmp_path: Path, kills: int
 ) -> None:
-    if kills == 1:  # a part of the plan, to be quick
+    if kills == 1:  # a part of the plan, for speed
         plan = plan.model_copy(update={"baselines": False, "twins": False})
     seen = _disturb(start, plan, tmp_path, kills)
     expected = {row["key"]: row for row in read_rows(exam / RESULTS)}
@@ -235,7 +235,7 @@ def test_killed_exams_end_alike(
     assert (tmp_path / "killed" / "report" / "index.html").is_file()
 
 
-def test_two_exams_in_one_folder(start: Callable[..., Command], plan: Plan, tmp_path: Path) -> None:
+def test_exam_refuses_folder_in_use(start: Callable[..., Command], plan: Plan, tmp_path: Path) -> None:
     first = _start_exam(start, plan, tmp_path)
     first.wait_for("scored on")
     second = _start_exam(start, plan, tmp_path)

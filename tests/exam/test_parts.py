@@ -32,13 +32,13 @@ def _static() -> Baseline:
 
 
 def _compare(right_a: np.ndarray, right_b: np.ndarray) -> Comparison:
-    """Of accuracies, from whether each text is answered rightly."""
+    """Compare accuracies, given which texts are correct."""
     a, b = ([np.stack([right, np.ones_like(right)], 1)] for right in (right_a, right_b))
     return compare(a, b, "accuracy")
 
 
 @pytest.mark.parametrize("kind", ["tf-idf", "static"])
-def test_baselines_learn_and_survive_saving(kind: str, tmp_path: Path) -> None:
+def test_baseline_learns_and_round_trips_through_files(kind: str, tmp_path: Path) -> None:
     model = _counts() if kind == "tf-idf" else _static()
     logits = model.logits(TEXTS)
     assert (logits.argmax(1) == LABELS).mean() > 0.8
@@ -51,18 +51,18 @@ def test_baselines_learn_and_survive_saving(kind: str, tmp_path: Path) -> None:
     )
 
 
-def test_a_label_never_seen_is_never_given() -> None:
+def test_baseline_never_predicts_unseen_label() -> None:
     labels = np.where(LABELS == 1, 2, LABELS)
     model = fit_baseline(Task("classification", ("negative", "mixed", "positive")), TEXTS, labels, None, None)
     assert set(model.logits(TEXTS).argmax(1)) == {0, 2}
 
 
-def test_pairs_are_read_together() -> None:
+def test_baseline_reads_both_texts_of_a_pair() -> None:
     model = _counts([f"x | {text}" for text in TEXTS])
     assert (model.logits(["x"] * len(TEXTS), TEXTS).argmax(1) == LABELS).mean() > 0.8
 
 
-def test_the_bootstrap_finds_what_is_there() -> None:
+def test_bootstrap_detects_difference() -> None:
     random = np.random.default_rng(1)
     easy = random.random(800)
     a, b = (easy < 0.85).astype(float), (easy < 0.80).astype(float)
@@ -75,8 +75,8 @@ def test_the_bootstrap_finds_what_is_there() -> None:
     assert _compare(a, a).difference == 0
 
 
-def test_the_bootstrap_is_calibrated() -> None:
-    """Of intervals for models that are equally good, about 95 % hold zero."""
+def test_bootstrap_intervals_are_calibrated() -> None:
+    """About 95 % of the intervals of equally good models contain zero."""
     random = np.random.default_rng(2)
     pairs = [(random.random((2, 300)) < 0.8).astype(float) for _ in range(200)]
     held = np.mean([found.low <= 0 <= found.high for found in (_compare(a, b) for a, b in pairs)])
@@ -84,7 +84,7 @@ def test_the_bootstrap_is_calibrated() -> None:
 
 
 @pytest.mark.process
-def test_costs_are_measured_side_by_side(tmp_path: Path) -> None:
+def test_measure_costs_compares_models_side_by_side(tmp_path: Path) -> None:
     _counts().save(tmp_path / "tfidf")
     _static().save(tmp_path / "static")
     folders = {name: tmp_path / name for name in ("tfidf", "static")}

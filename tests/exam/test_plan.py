@@ -27,7 +27,7 @@ def _write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_trials_of_a_plan(tmp_path: Path) -> None:
+def test_plan_expands_into_trials(tmp_path: Path) -> None:
     plan = read_plan(_write(tmp_path, PLAN))
     trials = trials_of(plan, TASKS)
     kinds = [trial.kind for trial in trials]
@@ -40,19 +40,19 @@ def test_trials_of_a_plan(tmp_path: Path) -> None:
     assert len({trial.key("") for trial in trials}) == len(trials)
 
 
-def test_a_plan_survives_writing(tmp_path: Path) -> None:
+def test_plan_round_trips_through_yaml(tmp_path: Path) -> None:
     plan = read_plan(_write(tmp_path, PLAN))
     assert read_plan(_write(tmp_path, to_yaml(plan))) == plan
 
 
-def test_paths_start_at_the_plan(tmp_path: Path) -> None:
+def test_plan_resolves_paths_relative_to_its_folder(tmp_path: Path) -> None:
     (tmp_path / "reviews").mkdir()
     plan = read_plan(_write(tmp_path, PLAN))
     assert plan.data[0].source == str(tmp_path / "reviews")
-    assert plan.teacher == "teacher"  # perhaps a name on the Hub
+    assert plan.teacher == "teacher"  # may be a name on the Hub
 
 
-def test_a_teacher_beside_the_plan_is_no_file_of_vectors(tmp_path: Path) -> None:
+def test_plan_resolves_teacher_but_not_embeddings_named_teacher(tmp_path: Path) -> None:
     (tmp_path / "teacher").mkdir()
     plan = read_plan(_write(tmp_path, PLAN + "arguments: {learning_rate: 5e-4}\n"))
     assert plan.teacher == str(tmp_path / "teacher")
@@ -62,14 +62,14 @@ def test_a_teacher_beside_the_plan_is_no_file_of_vectors(tmp_path: Path) -> None
     assert single.data[0].unlabeled == ("more.txt",)
 
 
-def test_names_do_not_change_a_trial(tmp_path: Path) -> None:
+def test_trial_key_ignores_names(tmp_path: Path) -> None:
     renamed = PLAN.replace("films", "reviews").replace("hidden_size: 75}", "hidden_size: 75, name: small}")
     before = {trial.key("x") for trial in trials_of(read_plan(_write(tmp_path, PLAN)), TASKS)}
     assert {trial.key("x") for trial in trials_of(read_plan(_write(tmp_path, renamed)), TASKS)} == before
     assert {trial.key("y") for trial in trials_of(read_plan(_write(tmp_path, PLAN)), TASKS)}.isdisjoint(before)
 
 
-def test_a_student_starts_from_a_folder_beside_the_plan(tmp_path: Path) -> None:
+def test_plan_resolves_init_folder(tmp_path: Path) -> None:
     (tmp_path / "general").mkdir()
     for written in ("general", "./general"):
         plan = read_plan(_write(tmp_path, PLAN.replace("hidden_size: 75", f"init: {written}")))
@@ -96,7 +96,7 @@ def test_a_student_starts_from_a_folder_beside_the_plan(tmp_path: Path) -> None:
         ("seeds:", "arguments: {seed: 1}\nseeds:", 8, "unknown training argument 'seed'"),
     ],
 )
-def test_errors_name_the_line(tmp_path: Path, old: str, new: str, line: int, said: str) -> None:
+def test_plan_errors_name_the_line(tmp_path: Path, old: str, new: str, line: int, said: str) -> None:
     assert old in PLAN
     with pytest.raises(DataError) as error:
         read_plan(_write(tmp_path, PLAN.replace(old, new)))
@@ -104,7 +104,7 @@ def test_errors_name_the_line(tmp_path: Path, old: str, new: str, line: int, sai
     assert said in str(error.value)
 
 
-def test_a_plan_that_is_none(tmp_path: Path) -> None:
+def test_invalid_plans_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Cannot read the plan .*: No such file"):
         read_plan(tmp_path / "none.yaml")
     with pytest.raises(DataError, match="expected a plan"):
@@ -113,7 +113,7 @@ def test_a_plan_that_is_none(tmp_path: Path) -> None:
         make_plan(data="x", teacher="y", seeds=[1, 1])
 
 
-def test_recipes_sit_with_the_students_they_can_teach(tmp_path: Path) -> None:
+def test_plan_pairs_recipes_with_students_they_support(tmp_path: Path) -> None:
     text = PLAN.replace("[static, {architecture: bilstm, hidden_size: 75}]", "[cnn, 'ensemble:cnn,static', bert-tiny]")
     text = text.replace("[logit-mse, soft-targets]", "[logit-mse, {recipe: logit-mse, mutual: 1.0}, minilmv2]")
     trials = [trial for trial in trials_of(read_plan(_write(tmp_path, text)), TASKS) if trial.kind == "student"]
@@ -132,7 +132,7 @@ def test_recipes_sit_with_the_students_they_can_teach(tmp_path: Path) -> None:
         read_plan(_write(tmp_path, alone))
 
 
-def test_each_data_set_has_the_recipe_that_suits_its_task() -> None:
+def test_plan_uses_default_recipe_of_each_task() -> None:
     data = [{"source": name} for name in ("films", "words", "yes-or-no", "three", "sides", "topics", "scores")]
     plan = make_plan(data=data, teacher="t", students=["cnn"], seeds=[0])
     tasks = {
@@ -153,7 +153,7 @@ def test_each_data_set_has_the_recipe_that_suits_its_task() -> None:
     assert {trial.recipe for trial in trials_of(crf, tasks) if trial.kind == "student"} == {"logit-mse"}
 
 
-def test_mappings_and_schedules_in_a_plan() -> None:
+def test_plan_accepts_mappings_and_schedules() -> None:
     recipes = [
         {"recipe": "tinybert", "mapping": [[1, 3], [2, 6]]},
         {"recipe": "tinybert", "mapping": "1-6"},
@@ -164,7 +164,7 @@ def test_mappings_and_schedules_in_a_plan() -> None:
     assert plan.recipes == written
 
 
-def test_attributions_are_for_students_who_read_as_the_teacher() -> None:
+def test_plan_uses_attributions_only_for_students_with_teacher_tokens() -> None:
     students = [
         {"architecture": "cnn"},
         {"architecture": "cnn", "vocab_size": 100},

@@ -13,7 +13,7 @@ from eyas.exam.run import run_exam
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # Ray's own
-def test_a_node_dies(plan: Plan, exam: Path, tmp_path: Path) -> None:
+def test_ray_exam_survives_death_of_a_node(plan: Plan, exam: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 

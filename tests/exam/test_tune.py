@@ -15,7 +15,7 @@ pytest.importorskip("optuna")
 
 
 @pytest.mark.slow
-def test_a_search_changes_the_trials_and_is_not_repeated(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+def test_search_changes_trials_and_is_not_repeated(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
     settings = {**SMALL_EXAM, "students": ["static"], "twins": False, "baselines": False, "tune": 3}
     settings["arguments"] = {"num_train_epochs": 2, "per_device_train_batch_size": 16}
     plan = make_plan(data=str(toy_data), teacher=str(teacher_folder), **settings)
@@ -35,7 +35,7 @@ def _tries(journal: str) -> int:
     return sum(json.loads(line)["op_code"] == 4 for line in journal.splitlines())
 
 
-def test_what_is_found_is_used() -> None:
+def test_apply_uses_settings_found_by_search() -> None:
     plan = make_plan(data="x", teacher="y", students=["cnn"], recipes=["soft-targets"])
     trial = next(
         trial for trial in trials_of(plan, {"x": Task("classification", ("a", "b"))}) if trial.recipe == "soft-targets"
@@ -49,7 +49,7 @@ def test_what_is_found_is_used() -> None:
     assert tuned.key("") != trial.key("")
 
 
-def test_options_that_are_searched_mean_something() -> None:
+def test_search_skips_options_without_effect() -> None:
     assert _open_options("soft-targets") == ["temperature", "hard_weight"]
     assert _open_options("soft-targets loss=huber") == ["hard_weight"]
     assert _open_options("tinybert prediction=mse hidden_weight=2") == ["attention_weight"]

@@ -1,4 +1,4 @@
-"""Exported folders: the same answers as torch, batch invariance, and no trust in damaged files."""
+"""Exported folders: the same answers as torch, batch invariance, and damaged files."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ def columns(pair: bool) -> tuple[list[str], list[str] | None]:
 
 
 @pytest.mark.parametrize(("name", "pair"), ALL)
-def test_onnx_says_what_torch_says(
+def test_onnx_logits_equal_torch_logits(
     name: str, pair: bool, students: dict[tuple[str, bool], Path], exported: dict[tuple[str, bool, bool], Path]
 ) -> None:
     expected = Classifier.from_pretrained(students[name, pair]).logits(*columns(pair))
@@ -33,8 +33,10 @@ def test_onnx_says_what_torch_says(
 
 @pytest.mark.parametrize(("name", "pair"), ALL)
 @pytest.mark.parametrize("int8", [False, True])
-def test_batch_invariance(name: str, pair: bool, int8: bool, exported: dict[tuple[str, bool, bool], Path]) -> None:
-    """The graph itself: alone, and padded beside longer neighbors."""
+def test_onnx_logits_do_not_depend_on_batch(
+    name: str, pair: bool, int8: bool, exported: dict[tuple[str, bool, bool], Path]
+) -> None:
+    """The graph gives the same logits alone and in a padded batch."""
     predictor = Predictor(exported[name, pair, int8])
     texts = ["a great film", "boring", "i found it moving and the cast is witty"]
     rows: list[object] = [(t, "lovely") for t in texts] if pair else list(texts)
@@ -49,7 +51,7 @@ def test_batch_invariance(name: str, pair: bool, int8: bool, exported: dict[tupl
         if pair:
             feed["token_type_ids"][i, : len(encoding.ids)] = encoding.type_ids
     together = predictor._run(feed)
-    # int8 scales activations by the largest of the batch: within the quantization's own tolerance
+    # int8 scales activations by the largest value in the batch: equal within the tolerance of quantization
     np.testing.assert_allclose(together, alone, atol=0.05 * np.abs(alone).max() if int8 else 1e-5)
 
 
@@ -67,7 +69,7 @@ def test_predictor_never_mixes_texts(
 
 
 def test_int8_weights_have_seven_bits(exported: dict[tuple[str, bool, bool], Path]) -> None:
-    """Without VNNI two products are added in 16 bits, where those of 8 bits do not fit."""
+    """Without VNNI, two products are added in 16 bits; with 8-bit weights, they overflow."""
     graph = onnx.load(exported["cnn", False, True] / "model.onnx").graph
     weights = [
         onnx.numpy_helper.to_array(part) for part in graph.initializer if part.data_type == onnx.TensorProto.INT8
@@ -78,7 +80,7 @@ def test_int8_weights_have_seven_bits(exported: dict[tuple[str, bool, bool], Pat
 
 
 @pytest.mark.parametrize("name", STUDENTS)
-def test_int8_labels_hold_and_files_shrink(
+def test_int8_model_keeps_labels_and_has_int8_weights(
     name: str, exported: dict[tuple[str, bool, bool], Path], toy_data: Path
 ) -> None:
     texts = list(load_data(toy_data)["test"]["text"])
@@ -88,7 +90,7 @@ def test_int8_labels_hold_and_files_shrink(
     assert types & {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
 
 
-def test_weights_are_inside_the_file(exported: dict[tuple[str, bool, bool], Path]) -> None:
+def test_exported_weights_are_inside_the_graph_file(exported: dict[tuple[str, bool, bool], Path]) -> None:
     for folder in (exported[name, pair, True] for name, pair in ALL):
         assert {p.name for p in folder.iterdir()} == {
             "model.onnx", "tokenizer.json", "manifest.json", "README.md", "eyas.json",
@@ -97,7 +99,7 @@ def test_weights_are_inside_the_file(exported: dict[tuple[str, bool, bool], Path
         assert not any(i.external_data for i in model.graph.initializer)
 
 
-def test_a_transformer_is_exported_too(teacher_folder: Path, tmp_path: Path) -> None:
+def test_export_model_supports_transformers(teacher_folder: Path, tmp_path: Path) -> None:
     texts = [(t,) for t in ODD]
     export_model(teacher_folder, tmp_path / "out", texts=texts)
     found = Predictor(tmp_path / "out").logits(ODD)
@@ -106,13 +108,13 @@ def test_a_transformer_is_exported_too(teacher_folder: Path, tmp_path: Path) -> 
     assert parity.rows == len(ODD)
 
 
-def test_labels_that_disagree_fail_the_export(students: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
+def test_export_model_fails_if_labels_disagree(students: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"\d+ of \d+|1\.0"):
         export_model(students["bilstm", False], tmp_path / "out", int8=True, min_agreement=1.01)
     assert not list(tmp_path.iterdir())
 
 
-def test_no_texts_to_check_with(students: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
+def test_export_model_refuses_student_without_sample(students: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(students["cnn", False], copy)
     (copy / "validation_sample.jsonl").unlink()
@@ -120,7 +122,7 @@ def test_no_texts_to_check_with(students: dict[tuple[str, bool], Path], tmp_path
         export_model(copy, tmp_path / "out")
 
 
-def test_predictions(exported: dict[tuple[str, bool, bool], Path]) -> None:
+def test_predictor_returns_labels_and_scores(exported: dict[tuple[str, bool, bool], Path]) -> None:
     predictor = Predictor(exported["cnn", False, False])
     rows = toy_rows(40, 3000)
     answers = predictor([row["text"] for row in rows])
@@ -133,19 +135,19 @@ def test_predictions(exported: dict[tuple[str, bool, bool], Path]) -> None:
 
 
 @pytest.mark.parametrize("bad", [None, 3, b"bytes", ["a", "b"]])
-def test_inputs_that_are_no_text(exported: dict[tuple[str, bool, bool], Path], bad: object) -> None:
+def test_predictor_refuses_inputs_that_are_not_text(exported: dict[tuple[str, bool, bool], Path], bad: object) -> None:
     with pytest.raises(DataError, match="Text 1 is"):
         Predictor(exported["cnn", False, False])(["fine", bad])  # type: ignore[list-item]
 
 
-def test_a_string_is_not_a_list(exported: dict[tuple[str, bool, bool], Path]) -> None:
+def test_predictor_refuses_string_instead_of_list(exported: dict[tuple[str, bool, bool], Path]) -> None:
     with pytest.raises(DataError, match=r"Pass \[text\]"):
         Predictor(exported["cnn", False, False])("a great film")
     with pytest.raises(DataError, match="two texts"):
         Predictor(exported["cnn", True, False])(["a great film"])
 
 
-def test_a_megabyte_costs_no_more_than_a_page(exported: dict[tuple[str, bool, bool], Path]) -> None:
+def test_predictor_ignores_end_of_long_text(exported: dict[tuple[str, bool, bool], Path]) -> None:
     predictor = Predictor(exported["cnn", False, False])
     long = "a great film " * 80_000
     assert np.array_equal(predictor.logits([long]), predictor.logits([long[:20_000]]))
@@ -156,7 +158,7 @@ def copy_of(folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
-def test_damaged_files_are_named(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path, name: str) -> None:
+def test_predictor_names_damaged_file(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path, name: str) -> None:
     folder = copy_of(exported["cnn", False, True], tmp_path)
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -182,7 +184,7 @@ def test_damaged_files_are_named(exported: dict[tuple[str, bool, bool], Path], t
         ({"vocab_size": 3}, r"\b3\b"),
     ],
 )
-def test_manifests_that_are_wrong(
+def test_predictor_refuses_invalid_manifest(
     exported: dict[tuple[str, bool, bool], Path], tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     folder = copy_of(exported["cnn", False, True], tmp_path)
@@ -192,7 +194,9 @@ def test_manifests_that_are_wrong(
         Predictor(folder)
 
 
-def test_a_path_cannot_leave_the_folder(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
+def test_predictor_refuses_paths_outside_the_folder(
+    exported: dict[tuple[str, bool, bool], Path], tmp_path: Path
+) -> None:
     folder = copy_of(exported["cnn", False, True], tmp_path)
     content = json.loads((folder / "manifest.json").read_text())
     content["sha256"]["../secret"] = "0"
@@ -201,7 +205,7 @@ def test_a_path_cannot_leave_the_folder(exported: dict[tuple[str, bool, bool], P
         Predictor(folder)
 
 
-def test_another_processors_scores_are_noticed(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
+def test_self_test_detects_other_scores(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
     folder = copy_of(exported["cnn", False, True], tmp_path)
     manifest = Manifest.read(folder)
     manifest.self_test[0]["probabilities"] = manifest.self_test[0]["probabilities"][::-1]
@@ -211,7 +215,7 @@ def test_another_processors_scores_are_noticed(exported: dict[tuple[str, bool, b
     assert len(Predictor(folder, self_test=False)(["a great film"])) == 1
 
 
-def test_self_test_texts_are_real(exported: dict[tuple[str, bool, bool], Path]) -> None:
+def test_self_test_matches_predictor(exported: dict[tuple[str, bool, bool], Path]) -> None:
     manifest = Manifest.read(exported["bilstm", False, True])
     predictor = Predictor(exported["bilstm", False, True])
     assert len(manifest.self_test) == 8
@@ -220,7 +224,7 @@ def test_self_test_texts_are_real(exported: dict[tuple[str, bool, bool], Path]) 
         np.testing.assert_allclose(found, example["probabilities"], atol=1e-4)
 
 
-def test_model_card(exported: dict[tuple[str, bool, bool], Path]) -> None:
+def test_model_card_describes_exported_student(exported: dict[tuple[str, bool, bool], Path]) -> None:
     card = (exported["cnn", False, True] / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: eyas\n")
     assert "negative, positive" in card

@@ -1,4 +1,4 @@
-"""Graphs on disk: read where they are whole, converted where they are not."""
+"""Graphs on disk: intact ones are read, damaged ones converted again."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +21,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Converter:
-    """Makes another graph every time, and counts."""
+    """Makes a new graph on every call, and counts the calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -32,11 +32,11 @@ class Converter:
 
 
 def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a new process."""
+    """Clear the graphs in memory, as in a new process."""
     monkeypatch.setattr(graphs, "_graphs", {})
 
 
-def test_kept_graph_is_read_by_the_next_process(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_graph_is_read_by_next_process(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     convert = Converter()
     assert kept_graph("form", convert) is kept_graph("form", convert)
     _forget(monkeypatch)
@@ -46,9 +46,7 @@ def test_kept_graph_is_read_by_the_next_process(cache: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("damage", ["cut", "bit", "empty", "no graph"])
-def test_kept_graph_is_converted_anew_where_its_file_is_damaged(
-    damage: str, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kept_graph_is_converted_again_if_damaged(damage: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     convert = Converter()
     kept_graph("form", convert)
     [file] = cache.iterdir()
@@ -58,15 +56,15 @@ def test_kept_graph_is_converted_anew_where_its_file_is_damaged(
     _forget(monkeypatch)
     assert kept_graph("form", convert).producer_name == "call 2"
     _forget(monkeypatch)
-    assert kept_graph("form", convert).producer_name == "call 2"  # it is whole again
+    assert kept_graph("form", convert).producer_name == "call 2"  # the file is intact again
 
 
-def test_kept_graph_needs_no_disk(tmp_path: Path) -> None:
+def test_kept_graph_works_without_cache_folder(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     assert kept_graph("form", Converter()).producer_name == "call 1"
 
 
-def test_kept_graph_of_other_libraries_is_another(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_graph_depends_on_library_versions(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     convert = Converter()
     kept_graph("form", convert)
     _forget(monkeypatch)
@@ -76,7 +74,7 @@ def test_kept_graph_of_other_libraries_is_another(cache: Path, monkeypatch: pyte
     graphs._code.cache_clear()
 
 
-def test_two_exports_at_once_share_a_graph(
+def test_parallel_exports_share_a_graph(
     cache: Path, students: dict[tuple[str, bool], Path], tmp_path: Path, start: Callable[..., Command]
 ) -> None:
     target = partial(run_with_cache, str(cache.parent))

@@ -1,4 +1,4 @@
-"""Graphs: converted once for each form of model, with the weights of each."""
+"""Graphs are converted once per form of model; each model has its own weights."""
 
 from pathlib import Path
 from typing import Any
@@ -35,20 +35,20 @@ def difference(model: BertForSequenceClassification, path: Path) -> float:
         return float(np.abs(found - model(**feed).logits.numpy()).max())
 
 
-def test_the_same_form_with_other_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_onnx_reuses_graph_for_other_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert difference(classifier(), tmp_path / "first.onnx") < 1e-3
-    monkeypatch.setattr(torch.onnx, "export", None)  # not a second time
+    monkeypatch.setattr(torch.onnx, "export", None)  # no second conversion
     assert difference(classifier(), tmp_path / "second.onnx") < 1e-3
 
 
 @pytest.mark.parametrize("other", [{"num_attention_heads": 4}, {"layer_norm_eps": 5.0}])
-def test_another_form_with_the_same_shapes(tmp_path: Path, other: dict[str, Any]) -> None:
+def test_write_onnx_converts_other_form_with_same_shapes(tmp_path: Path, other: dict[str, Any]) -> None:
     assert difference(classifier(), tmp_path / "first.onnx") < 1e-3
     assert difference(classifier(**other), tmp_path / "second.onnx") < 1e-3
 
 
-def test_the_same_form_with_other_buffers(tmp_path: Path) -> None:
-    """An ensemble's buffers say what its members count."""
+def test_write_onnx_updates_buffers(tmp_path: Path) -> None:
+    """An ensemble's buffers hold the weights of its members."""
     config = EnsembleConfig(vocab_size=60, embedding_size=8, hidden_size=6, members=["static", "cnn"])
     model = EnsembleForSequenceClassification(config).eval()
     answers = []

@@ -1,4 +1,4 @@
-"""The folder for OpenVINO: the same answers by another engine."""
+"""The OpenVINO folder gives the same answers with another engine."""
 
 import shutil
 import sys
@@ -17,7 +17,9 @@ pytest.importorskip("openvino")
 
 
 @pytest.mark.parametrize(("name", "pair"), [("cnn", True), ("bilstm", False)])
-def test_answers_are_the_same(name: str, pair: bool, students: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
+def test_openvino_answers_as_classifier(
+    name: str, pair: bool, students: dict[tuple[str, bool], Path], tmp_path: Path
+) -> None:
     export_model(students[name, pair], tmp_path / "out", int8=True, min_agreement=0.8, openvino=True)
     texts = [row["text"] for row in toy_rows(50)] + ["", "word " * 300, "🙂"]
     pairs = texts[::-1] if pair else None
@@ -29,8 +31,10 @@ def test_answers_are_the_same(name: str, pair: bool, students: dict[tuple[str, b
     assert Predictor(tmp_path / "out").logits(texts, pairs).shape == expected.shape
 
 
-def test_what_openvino_reads_otherwise_is_refused(students: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
-    """It leaves out the lengths of texts that an LSTM reads side by side, where biases go on behind their ends."""
+def test_export_refuses_student_that_openvino_runs_differently(
+    students: dict[tuple[str, bool], Path], tmp_path: Path
+) -> None:
+    """OpenVINO ignores the lengths of texts in a batched LSTM, so biases act beyond their ends."""
     student = Path(shutil.copytree(students["bilstm", True], tmp_path / "student"))
     model = Classifier.from_pretrained(student).model
     with torch.no_grad():
@@ -43,7 +47,7 @@ def test_what_openvino_reads_otherwise_is_refused(students: dict[tuple[str, bool
     assert not (tmp_path / "out").exists()
 
 
-def test_a_tagger_there(taggers: dict[str, Path], tmp_path: Path) -> None:
+def test_openvino_tags_as_predictor(taggers: dict[str, Path], tmp_path: Path) -> None:
     export_model(taggers["bilstm-crf"], tmp_path / "out", min_agreement=0.8, openvino=True)
     sentence = ["anna", "lives", "in", "new", "york"]
     assert (
@@ -51,7 +55,7 @@ def test_a_tagger_there(taggers: dict[str, Path], tmp_path: Path) -> None:
     )
 
 
-def test_what_is_missing_is_said(
+def test_openvino_errors_name_what_is_missing(
     exported: dict[tuple[str, bool, bool], Path],
     students: dict[tuple[str, bool], Path],
     tmp_path: Path,

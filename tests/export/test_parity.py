@@ -1,4 +1,4 @@
-"""What counts as the same answer when a model is exported."""
+"""When an exported model counts as equal to the original."""
 
 import numpy as np
 import pytest
@@ -22,8 +22,8 @@ class Numbers:
         return self.numbers[:, None]
 
 
-def test_a_regression_keeps_its_variance() -> None:
-    """Differences with the standard deviation s of the numbers' own keep 1 - s² of the variance, wherever they lie."""
+def test_parity_of_regression_is_variance_kept() -> None:
+    """Noise of s standard deviations of the predictions keeps 1 - s² of their variance."""
     rng = np.random.default_rng(0)
     numbers = rng.normal(3, 1.3, SIZE)
     original, texts = Numbers(numbers), ["a"] * SIZE
@@ -37,8 +37,8 @@ def test_a_regression_keeps_its_variance() -> None:
 
 
 @pytest.mark.parametrize("change", [lambda x: x + 0.5, lambda x: 0.5 * x, lambda x: np.full_like(x, 3.0)])
-def test_a_regression_that_moved_is_refused(change: object) -> None:
-    """A correlation alone would let a shift and a scale pass."""
+def test_parity_refuses_shifted_regression(change: object) -> None:
+    """A correlation alone would not detect a shift or a scale."""
     numbers = np.random.default_rng(0).normal(3, 1.3, SIZE)
     with pytest.raises(ExportError, match=r"agreement .*, required 0.98.*variance kept, 500 compared"):
         check_parity(Numbers(numbers), Numbers(change(numbers)), ["a"] * SIZE, None, 0.98)  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""Uploads to a Hub of our own, over HTTP, and the cards that go with them."""
+"""Uploads to a local Hub over HTTP, and their model cards."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ Files = dict[str, bytes]
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Of the Hub's protocol what an upload needs; files are kept by repository."""
+    """The part of the Hub's protocol that an upload needs; keeps files by repository."""
 
     kept: dict[str, Files]
     made: list[dict[str, Any]]
@@ -87,7 +87,7 @@ def front(card: bytes) -> dict[str, Any]:
     return dict(yaml.safe_load(card.decode().split("---")[1]))
 
 
-def test_an_exported_folder(
+def test_push_uploads_exported_folder(
     hub: tuple[str, type[Hub]], exported: dict[tuple[str, bool, bool], Path], tmp_path: Path
 ) -> None:
     address, kind = hub
@@ -105,7 +105,7 @@ def test_an_exported_folder(
     assert "# ann/films\n" in files["README.md"].decode()
 
 
-def test_a_teacher(hub: tuple[str, type[Hub]], teacher_folder: Path) -> None:
+def test_push_uploads_teacher(hub: tuple[str, type[Hub]], teacher_folder: Path) -> None:
     address, kind = hub
     push_to_hub(teacher_folder, "ann/films", endpoint=address)
     card = kind.kept["ann/films"]["README.md"]
@@ -114,7 +114,7 @@ def test_a_teacher(hub: tuple[str, type[Hub]], teacher_folder: Path) -> None:
     assert re.search(r"one text, the first \d{2,3} tokens", card.decode())
 
 
-def test_how_to_make_it_again() -> None:
+def test_model_card_has_commands_to_reproduce() -> None:
     run: dict[str, Any] = {
         "command": "distill",
         "teacher": "/home/ann/private/teacher",
@@ -131,18 +131,23 @@ def test_how_to_make_it_again() -> None:
         "--option temperature=4.0 --augment neighbors:10 --hidden-size 100 --epochs 3.0 --seed 1 --out student\n"
         "eyas export --model student --out films --int8"
     )
-    assert _commands({**run, "label_map": {"a": "b"}}, "", "") == ""  # not all that was set can be said
+    assert _commands({**run, "label_map": {"a": "b"}}, "", "") == ""  # some settings have no flag
+    assert (
+        "weight_decay: 0" in _training({**run, "arguments": {"weight_decay": 0, "num_train_epochs": 3.0}})["arguments"]
+    )
+    assert _commands({**run, "student": {"architecture": "cnn", "dropout": 0.0}}, "", "") == ""
+    assert "mixup" not in _commands({**run, "transfer": {"mixup": 0.0}}, "", "")
     assert _training(run)["teacher"] == "teacher"
     assert "/home" not in str(_training(run))
 
 
-def test_its_flags_are_those_of_distill() -> None:
+def test_model_card_flags_are_those_of_distill() -> None:
     command = get_command(app).commands["distill"]  # type: ignore[attr-defined]
     assert set(FLAGS.values()) <= {option for parameter in command.params for option in parameter.opts}
 
 
-def test_a_model_in_several_files(teacher_folder: Path, tmp_path: Path) -> None:
-    """Its size is that of all of them."""
+def test_model_card_sums_size_of_all_shards(teacher_folder: Path, tmp_path: Path) -> None:
+    """The size counts all files."""
     model, tokenizer = load_classifier(teacher_folder)
     model.save_pretrained(tmp_path, max_shard_size="20KB")
     tokenizer.save_pretrained(tmp_path)
@@ -152,7 +157,7 @@ def test_a_model_in_several_files(teacher_folder: Path, tmp_path: Path) -> None:
     assert f"| size on disk | {size / 1e6:.2f} MB |" in model_card(tmp_path, "films")
 
 
-def test_a_student_for_transformers(
+def test_push_uploads_student_for_transformers(
     hub: tuple[str, type[Hub]], students: dict[tuple[str, bool], Path], taggers: dict[str, Path]
 ) -> None:
     address, kind = hub
@@ -175,7 +180,7 @@ def test_a_student_for_transformers(
     assert front(kind.kept["ann/films"]["README.md"])["pipeline_tag"] == "token-classification"
 
 
-def test_what_the_hub_does_not_take(
+def test_push_explains_refused_uploads(
     hub: tuple[str, type[Hub]], students: dict[tuple[str, bool], Path], tmp_path: Path
 ) -> None:
     with pytest.raises(ExportError, match="is not a model: expected an exported folder"):

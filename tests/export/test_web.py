@@ -1,4 +1,4 @@
-"""The student in the browser says what it says in Python. Needs Chromium; the graph's part needs onnxruntime-web:
+"""Students give the same answers in the browser as in Python. Needs Chromium; running the graph needs onnxruntime-web:
 `npm pack onnxruntime-web`, unpack it, and set EYAS_ORT_WEB to its folder package/dist."""
 
 import json
@@ -41,7 +41,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @contextmanager
 def browsing(folder: Path) -> Iterator[tuple[Any, list[str]]]:
-    """A page on a static server of `folder`, and all that it asked for."""
+    """A page on a static server of `folder`, and the URLs it requested."""
     playwright = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("no Chromium here (apt-get install chromium)")
@@ -70,7 +70,7 @@ def runtime() -> Path:
 
 
 @pytest.mark.parametrize(("name", "int8"), [("cnn", True), ("bilstm", True), ("cnn-lstm", False), ("static", False)])
-def test_answers_are_the_same(
+def test_browser_answers_as_predictor(
     name: str, int8: bool, runtime: Path, exported: dict[tuple[str, bool, bool], Path], tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(exported[name, False, int8], tmp_path / "films"))
@@ -98,23 +98,23 @@ def test_answers_are_the_same(
     assert shown == predictor(["a great film"])[0]["label"]
 
 
-def test_without_the_runtime_the_page_says_so(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
+def test_page_reports_missing_runtime(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
     web = write_web(Path(shutil.copytree(exported["cnn", False, True], tmp_path / "films")), "films")
     with browsing(web) as (page, _):
         page.wait_for_function("document.getElementById('about').textContent.includes('onnxruntime-web is missing')")
     assert "npm pack onnxruntime-web" in (web / "README.md").read_text()
 
 
-def test_export_writes_it_too(students: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
+def test_export_model_writes_web_folder(students: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
     out = tmp_path / "shipped"
     export_model(students["cnn", False], out, int8=True, min_agreement=0.9, web=True)
     size = sum(file.stat().st_size for file in (out / "web").iterdir())
     assert size < 3_000_000
     assert json.loads((out / "web" / "manifest.json").read_text())["name"] == "shipped"
-    assert Predictor(out)(["a great film"])  # the folder is whole beside it
+    assert Predictor(out)(["a great film"])  # the exported folder still works
 
 
-def test_a_folder_that_is_not_the_runtime(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
+def test_write_web_refuses_folder_without_runtime(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(exported["cnn", False, True], tmp_path / "films"))
     with pytest.raises(ExportError, match=r"has no ort.wasm.min.mjs: expected the folder dist"):
         write_web(folder, folder.name, tmp_path)
@@ -122,8 +122,8 @@ def test_a_folder_that_is_not_the_runtime(exported: dict[tuple[str, bool, bool],
 
 
 @pytest.mark.parametrize("name", ["static", "bilstm-crf"])
-def test_a_taggers_answers_are_the_same(name: str, runtime: Path, taggers: dict[str, Path], tmp_path: Path) -> None:
-    """Texts that nobody has split, sentences in words, and one of several windows."""
+def test_browser_tags_as_predictor(name: str, runtime: Path, taggers: dict[str, Path], tmp_path: Path) -> None:
+    """Raw texts, sentences split into words, and a sentence of several windows."""
     export_model(taggers[name], tmp_path / "names", min_agreement=0.5)
     web = write_web(tmp_path / "names", "names", runtime)
     words = [[word for word, _ in sentence] for sentence in sentences(200)]
@@ -163,7 +163,7 @@ console.log(JSON.stringify(await classify(JSON.parse(process.argv[4]))));
 
 
 @pytest.mark.parametrize(("int8", "graph", "dtype"), [(True, "model_quantized", "q8"), (False, "model", "fp32")])
-def test_a_transformer_as_transformers_js_expects_it(
+def test_web_folder_of_transformer_suits_transformers_js(
     int8: bool, graph: str, dtype: str, teacher_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "shipped"

@@ -1,5 +1,4 @@
-"""JavaScript reads what Python reads: each kind of tokenizer that `--web` takes, by node; what it would read otherwise
-is refused."""
+"""JavaScript and Python tokenize alike for each kind of tokenizer that `--web` supports; others are refused."""
 
 import json
 import shutil
@@ -131,7 +130,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _compare(tokenizer: Tokenizer, scripts: Path, texts: list[str]) -> None:
-    """Hold JavaScript against Python: ids of texts and of pairs, and the words of a tagger."""
+    """Compare JavaScript with Python: ids of texts and of pairs, and the words of a tagger."""
     pairs = list(zip([*texts[1:60], *ODD], [*texts[:59], *reversed(ODD)], strict=True))
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -140,7 +139,7 @@ def _compare(tokenizer: Tokenizer, scripts: Path, texts: list[str]) -> None:
     tokenizer.enable_truncation(LENGTH)
     rows = [*([text] for text in texts), *pairs]
     given = {"state": json.loads(tokenizer.to_str()), "rows": rows, "texts": texts, "sentences": SENTENCES}
-    command = ["node", "run.js"]  # within the time: one word of 6,000 bytes too
+    command = ["node", "run.js"]  # within the timeout, even for a word of 6,000 bytes
     sent = json.dumps({**given, "most": LENGTH})
     ran = subprocess.run(command, cwd=scripts, input=sent, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stderr
@@ -159,12 +158,12 @@ def _compare(tokenizer: Tokenizer, scripts: Path, texts: list[str]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_is_read_alike(kind: str, scripts: Path) -> None:
+def test_javascript_agrees_for_each_kind_of_tokenizer(kind: str, scripts: Path) -> None:
     _compare(KINDS[kind](), scripts, TEXTS)
 
 
 @pytest.mark.parametrize("name", ["minilm-sst2", "me5-small-en-id"])
-def test_real_text_and_real_vocabularies(name: str, scripts: Path, shared: Path) -> None:
+def test_javascript_agrees_on_real_text(name: str, scripts: Path, shared: Path) -> None:
     lines = (shared / "data" / "sst2" / "train.tsv").read_text().splitlines()[:2000]
     lines += (shared / "data" / "indonlu" / "terma" / "train.conll").read_text().splitlines()[:1000]
     tokenizer = AutoTokenizer.from_pretrained(shared / "models" / name).backend_tokenizer
@@ -201,7 +200,7 @@ def _fused() -> Tokenizer:
         (lambda: _with_token(AddedToken("FOO", normalized=True)), "the rules of the added token FOO"),
     ],
 )
-def test_what_javascript_would_read_otherwise(
+def test_write_web_refuses_unsupported_tokenizer_parts(
     make: Callable[[], Tokenizer], named: str, exported: dict[tuple[str, bool, bool], Path], tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(exported["cnn", False, True], tmp_path / "films"))

@@ -1,4 +1,4 @@
-"""What a prediction rests on: the field that models give, and the loss over it."""
+"""Attributions: the field that models return, and the loss over it."""
 
 import json
 from pathlib import Path
@@ -20,8 +20,8 @@ def teacher(teacher_folder: Path) -> Teacher:
     return Teacher(teacher_folder, max_length=48, dtype="float32")
 
 
-def test_attributions_are_the_slopes_of_the_log_probabilities(teacher: Teacher) -> None:
-    """Against finite differences: each word vector made longer by a little."""
+def test_attributions_are_slopes_of_log_probabilities(teacher: Teacher) -> None:
+    """Compared with finite differences: each word vector is lengthened slightly."""
     found = teacher.outputs({"text": ["a great film"]}, ("logits", "attributions"))
     inputs = dict(teacher.tokenize(["a great film"]))
     vectors = teacher.model.get_input_embeddings()(inputs.pop("input_ids"))
@@ -44,7 +44,7 @@ def test_teacher_weights_get_no_gradient(teacher: Teacher) -> None:
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in teacher.model.parameters())
 
 
-def test_students_attributions_can_be_learned(teacher: Teacher) -> None:
+def test_attribution_loss_trains_student_weights(teacher: Teacher) -> None:
     """A gradient of a gradient reaches the weights."""
     from transformers import AutoModelForSequenceClassification
 
@@ -62,7 +62,7 @@ def test_students_attributions_can_be_learned(teacher: Teacher) -> None:
 
 
 @pytest.mark.parametrize("dimensions", [None, 3])
-def test_attribution_loss_by_hand(dimensions: int | None) -> None:
+def test_attribution_loss_matches_manual_value(dimensions: int | None) -> None:
     generator = torch.Generator().manual_seed(0)
     ours, theirs = torch.randn(2, 2, 3, 4, 5, generator=generator)
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
@@ -80,17 +80,15 @@ def test_attribution_loss_by_hand(dimensions: int | None) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["static", "cnn", "bilstm", "cnn-lstm", "ensemble:cnn,bilstm"])
-def test_our_own_students_learn_what_predictions_rest_on(
-    architecture: str, teacher: Teacher, toy_data: Path, tmp_path: Path
-) -> None:
-    """Texts that are longer than the student reads among them."""
+def test_ad_kd_trains_every_student(architecture: str, teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    """Some texts are longer than the student's maximum length."""
     folder = teach(teacher, toy_data, tmp_path / "out", StudentSettings(architecture, max_length=6), "ad-kd")
     assert (folder / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("length", [16, 4])
-def test_attributions_lie_on_the_students_tokens(length: int, teacher: Teacher, toy_data: Path) -> None:
-    """Of texts that are read whole, and that both cut."""
+def test_attributions_align_with_student_tokens(length: int, teacher: Teacher, toy_data: Path) -> None:
+    """For complete texts, and for texts that both truncate."""
     settings = StudentSettings("cnn", max_length=length)
     _, tokenizer = create_student(settings, teacher, load_data(toy_data)["train"])
     texts = ["awful", "a great film from start to finish"]
@@ -107,14 +105,14 @@ def test_attributions_lie_on_the_students_tokens(length: int, teacher: Teacher, 
         torch.testing.assert_close(moved["attributions"][row, :, places], found["attributions"][row, :, places])
 
 
-def test_a_student_reads_no_more_than_its_teacher(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+def test_ad_kd_limits_student_length_to_teacher_length(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     student = StudentSettings("cnn", max_length=48)
     folder = teach(teacher.reading(5), toy_data, tmp_path / "out", student, "ad-kd")
     assert json.loads((folder / "config.json").read_text())["max_length"] == 5
 
 
-def test_a_bilstm_follows_the_slope_of_its_slope(teacher: Teacher, toy_data: Path) -> None:
-    """The loss's gradient by a weight, against finite differences."""
+def test_attribution_loss_gradient_of_bilstm_matches_finite_differences(teacher: Teacher, toy_data: Path) -> None:
+    """The gradient of the loss with respect to a weight, compared with finite differences."""
     torch.manual_seed(0)
     student, tokenizer = create_student(StudentSettings("bilstm", max_length=16), teacher, load_data(toy_data)["train"])
     student = student.double().eval()
@@ -142,7 +140,7 @@ def test_a_bilstm_follows_the_slope_of_its_slope(teacher: Teacher, toy_data: Pat
     assert float(slope[place]) == pytest.approx((values[0] - values[1]) / (2 * little), rel=1e-2)
 
 
-def test_tokens_that_are_not_the_teachers(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+def test_attributions_refuse_other_tokens_than_the_teachers(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     outputs = teacher.outputs({"text": ["a great film", "awful"]}, ("attributions",))
     length = outputs["attention_mask"].shape[1]
     for others in (torch.ones(2, 3), torch.ones(2, length - 1), torch.ones(2, length), torch.ones(2, length + 1)):

@@ -1,4 +1,4 @@
-"""Losses over layers against values worked out the slow way, and what must hold for all of them."""
+"""Losses over layers compared with slow reference values, and properties of all of them."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -66,7 +66,7 @@ MAKERS: dict[str, Callable[[], Loss]] = {
 }
 
 
-def test_pairs_of_the_papers() -> None:
+def test_layer_mappings_match_the_papers() -> None:
     assert uniform(4, 12) == [(1, 3), (2, 6), (3, 9), (4, 12)]
     assert skip(6, 12) == [(1, 2), (2, 4), (3, 6), (4, 8), (5, 10)]
     assert last(6, 12) == [(1, 7), (2, 8), (3, 9), (4, 10), (5, 11)]
@@ -76,7 +76,7 @@ def test_pairs_of_the_papers() -> None:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_nothing_to_learn_from_oneself_and_padding_changes_nothing(name: str) -> None:
+def test_layer_losses_are_zero_for_equal_states_and_ignore_padding(name: str) -> None:
     loss, own, other = MAKERS[name](), fields(3, 8, 0), fields(3, 8, 1)
     assert float(loss(own, own, BATCH_FIELDS).detach()) == pytest.approx(0.0, abs=1e-6)
     value = loss(own, other, BATCH_FIELDS)
@@ -96,7 +96,7 @@ def _with_padding(given: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", [*MAKERS, "contrastive"])
-def test_gradients_reach_the_student_alone(name: str) -> None:
+def test_layer_losses_have_gradients_for_student_only(name: str) -> None:
     loss = {**MAKERS, "contrastive": ContrastiveLoss}[name]()
     student, teacher = fields(3, 8, 0), fields(3, 8, 1)
     frozen = {k: tuple(s.detach() for s in v) if isinstance(v, tuple) else v for k, v in teacher.items()}
@@ -109,7 +109,7 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().numpy()
 
 
-def test_hidden_states_by_hand() -> None:
+def test_hidden_state_loss_matches_manual_value() -> None:
     student, teacher = fields(2, 8, 0), fields(6, 8, 1)
     expected = []
     for ours, theirs in ((1, 3), (2, 6)):
@@ -125,7 +125,7 @@ def test_hidden_states_by_hand() -> None:
     assert float(found) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
-def test_patient_by_hand() -> None:
+def test_pkd_loss_matches_manual_value() -> None:
     student, teacher = fields(3, 8, 0), fields(6, 8, 1)
     errors = []
     for ours, theirs in ((1, 2), (2, 4)):
@@ -156,7 +156,7 @@ def _naive_divergence(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor], heads:
     return float(np.mean(found))
 
 
-def test_attention_and_relations_by_a_naive_loop() -> None:
+def test_attention_and_relation_losses_match_naive_loop() -> None:
     student, teacher = fields(2, 8, 0), fields(2, 12, 1)
     ours, theirs = ({n: f[n][-1] for n in ("queries", "keys", "values")} for f in (student, teacher))
     attention = _naive_divergence((ours["queries"], ours["keys"]), (theirs["queries"], theirs["keys"]), HEADS)
@@ -172,7 +172,7 @@ def test_attention_and_relations_by_a_naive_loop() -> None:
     assert float(divergence.detach()) == pytest.approx(attention, rel=1e-4)
 
 
-def test_attention_loss_needs_as_many_heads() -> None:
+def test_attention_loss_refuses_other_number_of_heads() -> None:
     student, teacher = (
         SimpleNamespace(num_attention_heads=heads, hidden_size=8, model_type="bert", num_hidden_layers=2)
         for heads in (2, 12)
@@ -182,7 +182,7 @@ def test_attention_loss_needs_as_many_heads() -> None:
 
 
 @pytest.mark.parametrize("name", MAPPINGS)
-def test_every_mapping_goes_with_hidden_states(name: str) -> None:
+def test_hidden_state_losses_accept_every_mapping(name: str) -> None:
     torch.manual_seed(0)
     student, teacher = fields(2, 8, 0), fields(4, 8, 1)
     for loss in (HiddenStateLoss(name), PKDLoss(name)):
@@ -191,7 +191,7 @@ def test_every_mapping_goes_with_hidden_states(name: str) -> None:
         value.backward()
 
 
-def test_earth_movers_move_as_pot_says() -> None:
+def test_earth_movers_distance_equals_pot() -> None:
     student, teacher = fields(2, 8, 0), fields(3, 8, 1)
     ours, theirs = student["hidden_states"][1:], teacher["hidden_states"][1:]
 
@@ -210,7 +210,7 @@ def test_earth_movers_move_as_pot_says() -> None:
     assert sum(flows[1]) == pytest.approx(1.0)
 
 
-def test_attentive_mapping_is_a_weighted_mean() -> None:
+def test_attention_mapping_is_a_weighted_mean() -> None:
     student, teacher = fields(1, 8, 0), fields(3, 8, 1)
     query = _array(student["hidden_states"][1])[:, 0]
     layers = np.stack([_array(s) for s in teacher["hidden_states"][1:]], 1)
@@ -222,7 +222,7 @@ def test_attentive_mapping_is_a_weighted_mean() -> None:
     np.testing.assert_allclose(_array(found), target, atol=1e-5)
 
 
-def test_mappings_that_are_none() -> None:
+def test_invalid_mappings_are_refused() -> None:
     with pytest.raises(ModelError, match=r"No layer mapping 'diagonal'. Expected one of uniform"):
         HiddenStateLoss("diagonal")
     with pytest.raises(ModelError, match="No layer mapping 3"):
@@ -233,7 +233,7 @@ def test_mappings_that_are_none() -> None:
         HiddenStateLoss([(3, 1)])(fields(2, 8, 0), fields(4, 8, 1), BATCH_FIELDS)
 
 
-def test_a_narrow_student_learns_a_projection() -> None:
+def test_hidden_state_loss_projects_narrow_student() -> None:
     student, teacher = fields(2, 4, 0), fields(2, 8, 1)
     loss = HiddenStateLoss()
     loss.prepare(SimpleNamespace(hidden_size=4), SimpleNamespace(hidden_size=8))
@@ -244,7 +244,7 @@ def test_a_narrow_student_learns_a_projection() -> None:
         LastStateLoss().check_models(SimpleNamespace(hidden_size=4), SimpleNamespace(hidden_size=8))
 
 
-def test_the_last_state_is_what_the_head_reads() -> None:
+def test_last_state_loss_compares_input_of_the_head() -> None:
     student, teacher = fields(2, 8, 0), fields(2, 8, 1)
     loss = LastStateLoss()
     loss.prepare(SimpleNamespace(hidden_size=8), SimpleNamespace(hidden_size=8, classifier_pooling="mean"))
@@ -256,7 +256,7 @@ def test_the_last_state_is_what_the_head_reads() -> None:
     assert float(loss(student, teacher, BATCH_FIELDS).detach()) == pytest.approx(expected, rel=1e-5)
 
 
-def test_only_layers_that_a_mapping_asks_for_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_compute_only_mapped_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[tuple[int, ...]] = []
     monkeypatch.setattr("eyas.losses.attentions._dots", lambda a, b: made.append(a.shape) or a @ b.mT)
     AttentionLoss("scores", "top")(fields(2, 8, 0), fields(6, 8, 1), BATCH_FIELDS)
@@ -270,7 +270,7 @@ def test_only_layers_that_a_mapping_asks_for_are_computed(monkeypatch: pytest.Mo
 
 
 def _states(given: dict[str, Any], layer: int) -> list[np.ndarray]:
-    """Each text's tokens that are no padding."""
+    """The tokens of each text, without padding."""
     return [_array(given["hidden_states"][layer])[text, :length] for text, length in enumerate(LENGTHS)]
 
 
@@ -286,9 +286,9 @@ def _alignment(a: np.ndarray, b: np.ndarray) -> float:
     return float((k * m).sum() / np.sqrt((k * k).sum() * (m * m).sum()))
 
 
-def test_losses_of_hidden_states_by_hand() -> None:
+def test_hidden_state_losses_match_manual_values() -> None:
     student, teacher = fields(2, 8, 0), fields(2, 12, 1)
-    narrow = fields(2, 12, 2)  # of the teacher's size
+    narrow = fields(2, 12, 2)  # with the teacher's hidden size
     ours, theirs, same = ([_states(given, layer) for layer in range(3)] for given in (student, teacher, narrow))
     firsts = [np.stack([text[0] for text in given[-1]]) for given in (ours, theirs, same)]
     cosine = [
@@ -327,7 +327,7 @@ def _both(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("of", ["scores", "probabilities"])
-def test_attention_by_a_naive_loop(of: str) -> None:
+def test_attention_loss_matches_naive_loop(of: str) -> None:
     student, teacher = fields(2, 8, 0), fields(4, 12, 1)
     layers = []
     for ours, theirs in ((0, 1), (1, 3)):
@@ -347,7 +347,7 @@ def test_attention_by_a_naive_loop(of: str) -> None:
     assert float(found.detach()) == pytest.approx(np.mean(layers), rel=1e-4)
 
 
-def test_a_projection_by_hand() -> None:
+def test_projection_matches_manual_value() -> None:
     student, teacher = fields(1, 4, 0), fields(1, 8, 1)
     loss = HiddenStateLoss()
     loss.prepare(SimpleNamespace(hidden_size=4), SimpleNamespace(hidden_size=8))
@@ -357,7 +357,7 @@ def test_a_projection_by_hand() -> None:
     assert float(loss(student, teacher, BATCH_FIELDS).detach()) == pytest.approx(expected, rel=1e-5)
 
 
-def test_other_mappings_by_hand() -> None:
+def test_other_mappings_match_manual_values() -> None:
     teacher = list(torch.arange(6.0).view(6, 1, 1, 1))
     student = list(torch.zeros(3, 1, 1, 1))
 
@@ -375,8 +375,8 @@ def test_other_mappings_by_hand() -> None:
     assert {place for row in drawn for place in row} == set(range(6))
 
 
-def test_cost_attention_by_hand() -> None:
-    """After one step, a layer's weight is the softmax of one over its cost, in parts of the largest."""
+def test_cost_attention_matches_manual_value() -> None:
+    """After one step, a layer's weight is the softmax of its inverse cost, relative to the largest."""
     student, teacher = fields(2, 8, 0), fields(3, 8, 1)
     ours, theirs = student["hidden_states"][1:], teacher["hidden_states"][1:]
     costs = np.array([[float((a - b).square().mean().detach()) for b in theirs] for a in ours])
@@ -390,7 +390,7 @@ def test_cost_attention_by_hand() -> None:
 
 
 @pytest.mark.parametrize("mapping", ["attention", "earth-movers", "mean"])
-def test_padding_changes_no_mapping(mapping: str) -> None:
+def test_mappings_ignore_padding(mapping: str) -> None:
     student, teacher = fields(2, 8, 0), fields(4, 8, 1)
     longer = {"attention_mask": torch.cat([MASK, torch.zeros(BATCH, 4, dtype=torch.bool)], 1)}
     for make in (HiddenStateLoss, PKDLoss):

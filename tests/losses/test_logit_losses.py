@@ -1,4 +1,4 @@
-"""Losses of logits against values worked out the slow way."""
+"""Losses over logits compared with slow reference values."""
 
 from typing import Any
 
@@ -43,29 +43,29 @@ def kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return np.asarray((p * np.log(p / q)).sum(-1))
 
 
-ZERO_AT_HOME = [
+ZERO_FOR_EQUAL_LOGITS = [
     JensenShannonLoss(), CosineLogitLoss(), HuberLogitLoss(), DKDLoss(), DISTLoss(), LogitStandardizationLoss(),
     AnnealedMSELoss(1.0), ContinuationLoss(1.0),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("loss", ZERO_AT_HOME, ids=lambda loss: type(loss).__name__)
-def test_nothing_to_learn_from_oneself(loss: Loss) -> None:
+@pytest.mark.parametrize("loss", ZERO_FOR_EQUAL_LOGITS, ids=lambda loss: type(loss).__name__)
+def test_logit_losses_are_zero_when_student_equals_teacher(loss: Loss) -> None:
     assert value(loss, THEIRS, THEIRS) == pytest.approx(0.0, abs=1e-6)
     assert value(loss) > 0
 
 
 @pytest.mark.parametrize(
-    "loss", [*ZERO_AT_HOME, SoftCrossEntropyLoss(), AdaKDLoss()], ids=lambda loss: type(loss).__name__
+    "loss", [*ZERO_FOR_EQUAL_LOGITS, SoftCrossEntropyLoss(), AdaKDLoss()], ids=lambda loss: type(loss).__name__
 )
-def test_every_text_moves_the_student(loss: Loss) -> None:
+def test_logit_losses_have_a_gradient_for_every_text(loss: Loss) -> None:
     student = torch.tensor(OURS, requires_grad=True)
     batch = {"labels": torch.from_numpy(LABELS)}
     loss({"logits": student}, {"logits": torch.tensor(THEIRS)}, batch).backward()
     assert (student.grad.abs().sum(1) > 0).all()
 
 
-def test_cosine_and_huber_by_hand() -> None:
+def test_cosine_and_huber_losses_match_manual_values() -> None:
     cosine = (OURS * THEIRS).sum(1) / np.linalg.norm(OURS, axis=1) / np.linalg.norm(THEIRS, axis=1)
     assert value(CosineLogitLoss()) == pytest.approx((1 - cosine).mean())
     gap = np.abs(OURS - THEIRS)
@@ -73,16 +73,16 @@ def test_cosine_and_huber_by_hand() -> None:
     assert value(HuberLogitLoss(0.5)) == pytest.approx(expected)
 
 
-def test_temperatures_do_not_change_the_size_of_gradients() -> None:
-    """The loss at a temperature is that of softened logits, times the temperature squared; it may follow a schedule."""
+def test_temperature_scales_loss_by_its_square() -> None:
+    """The loss at a temperature is the loss of softened logits times the temperature squared, also with a schedule."""
     for kind in (DKDLoss, DISTLoss):
         expected = 4 * value(kind(1.0), OURS / 2, THEIRS / 2)
         assert value(kind(2.0)) == pytest.approx(expected)
         assert value(kind(schedules.linear(3.0, 1.0)), progress=0.5) == pytest.approx(expected)
 
 
-def test_posteriors_are_matched_by_divergence() -> None:
-    """Of a CRF; annealed, the teacher's are flatter."""
+def test_annealed_losses_use_divergence_for_posteriors() -> None:
+    """For a CRF; annealing flattens the teacher's posteriors."""
     ours, theirs = (torch.tensor(logits).log_softmax(-1) for logits in (OURS, THEIRS))
     p, q = soft(0.5 * THEIRS), soft(OURS)
     for loss, expected in (
@@ -94,7 +94,7 @@ def test_posteriors_are_matched_by_divergence() -> None:
     assert float(AnnealedMSELoss(1.0)({"logits": ours}, {"logits": ours}, {"posteriors": True})) == pytest.approx(0.0)
 
 
-def test_schedules_as_options_have_them() -> None:
+def test_schedules_are_parsed_from_option_text() -> None:
     at_half = {
         text: schedules.named(text)[0](0.5) for text in ("linear:8:1", "cosine:4:2", "steps:8:4:1", "annealing:4")
     }
@@ -104,12 +104,12 @@ def test_schedules_as_options_have_them() -> None:
             schedules.named(text)
 
 
-def test_soft_cross_entropy_by_hand() -> None:
+def test_soft_cross_entropy_loss_matches_manual_value() -> None:
     p, q = soft(THEIRS / 3), soft(OURS / 3)
     assert value(SoftCrossEntropyLoss(3.0)) == pytest.approx(-(p * np.log(q)).sum(1).mean())
 
 
-def test_jensen_shannon_by_hand() -> None:
+def test_jensen_shannon_loss_matches_manual_value() -> None:
     p, q = soft(THEIRS), soft(OURS)
     middle = (p + q) / 2
     assert value(JensenShannonLoss()) == pytest.approx(((kl(p, middle) + kl(q, middle)) / 2).mean())
@@ -117,7 +117,7 @@ def test_jensen_shannon_by_hand() -> None:
     assert value(JensenShannonLoss(), far, far[[1, 2, 0]]) == pytest.approx(np.log(2))
 
 
-def test_decoupled_parts_make_the_whole() -> None:
+def test_dkd_parts_sum_to_divergence() -> None:
     """DKD's identity (eq. 6): KL = target part + (1 - p of the target) * the rest's part."""
     label = np.where(LABELS >= 0, LABELS, THEIRS.argmax(1))
     p, q = soft(THEIRS), soft(OURS)
@@ -135,14 +135,14 @@ def test_decoupled_parts_make_the_whole() -> None:
     assert sum(halves) == pytest.approx(expected, rel=1e-5)
 
 
-def test_pearson_by_hand() -> None:
+def test_dist_loss_matches_manual_value() -> None:
     p, q = soft(THEIRS), soft(OURS)
     between = np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(p, q, strict=True)])
     within = np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(p.T, q.T, strict=True)])
     assert value(DISTLoss(class_weight=0.5)) == pytest.approx(between + 0.5 * within)
 
 
-def test_standardized_logits_have_no_scale() -> None:
+def test_standardized_loss_ignores_scale_of_logits() -> None:
     assert value(LogitStandardizationLoss(), 5 * OURS + 3, 0.1 * THEIRS - 1) == pytest.approx(
         value(LogitStandardizationLoss())
     )
@@ -150,19 +150,19 @@ def test_standardized_logits_have_no_scale() -> None:
     assert value(LogitStandardizationLoss(2.0)) == pytest.approx(value(SoftTargetLoss(2.0), *scaled))
 
 
-def test_annealing_grows_to_the_teacher() -> None:
+def test_annealed_loss_approaches_teacher_logits() -> None:
     factor = schedules.annealing(4)
     assert [factor(progress) for progress in (0.0, 0.26, 0.6, 0.99, 1.0)] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert value(AnnealedMSELoss(factor)) == pytest.approx(((OURS - 0.25 * THEIRS) ** 2).mean())
     assert value(AnnealedMSELoss(factor), progress=1.0) == pytest.approx(((OURS - THEIRS) ** 2).mean())
 
 
-def test_continuation_leaves_a_margin() -> None:
+def test_continuation_loss_leaves_a_margin() -> None:
     errors = ((OURS - 0.5 * THEIRS) ** 2).sum(1)
     assert value(ContinuationLoss(0.5, margin=20)) == pytest.approx(np.maximum(errors - 10, 0).mean())
 
 
-def test_adaptive_weights_by_hand() -> None:
+def test_adakd_loss_matches_manual_value() -> None:
     p, q = soft(THEIRS / 2), soft(OURS / 2)
     expected = []
     for row in range(7):

@@ -1,4 +1,4 @@
-"""Each loss against numpy, and what must hold for all of them."""
+"""Each loss compared with numpy, and properties of all of them."""
 
 import numpy as np
 import pytest
@@ -23,37 +23,37 @@ def softmax(x: np.ndarray) -> np.ndarray:
     return e / e.sum(1, keepdims=True)
 
 
-def test_hard_labels_leave_out_unlabeled_rows() -> None:
+def test_hard_label_loss_ignores_unlabeled_rows() -> None:
     probabilities = softmax(STUDENT.detach().numpy())
     expected = -np.log(probabilities[[0, 1], [0, 1]]).mean()
     assert value(HardLabelLoss()) == pytest.approx(expected, rel=1e-6)
 
 
-def test_hard_labels_of_a_batch_without_any() -> None:
+def test_hard_label_loss_is_zero_for_unlabeled_batch() -> None:
     loss = HardLabelLoss()({"logits": STUDENT}, {}, {"labels": torch.full((3,), -100)})
     assert loss.item() == 0.0
 
 
-def test_logit_mse() -> None:
+def test_logit_mse_loss_matches_manual_value() -> None:
     expected = ((STUDENT.detach().numpy() - TEACHER.numpy()) ** 2).mean()
     assert value(LogitMSELoss()) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_soft_targets(temperature: float) -> None:
+def test_soft_target_loss_matches_manual_value(temperature: float) -> None:
     ours, theirs = softmax(STUDENT.detach().numpy() / temperature), softmax(TEACHER.numpy() / temperature)
     expected = (theirs * np.log(theirs / ours)).sum(1).mean() * temperature**2
     assert value(SoftTargetLoss(temperature)) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", [LogitMSELoss(), SoftTargetLoss(3.0)])
-def test_zero_when_student_equals_teacher(loss: Loss) -> None:
+def test_losses_are_zero_when_student_equals_teacher(loss: Loss) -> None:
     fields = {"logits": TEACHER}
     assert float(loss(fields, fields, {"labels": LABELS})) == pytest.approx(0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("loss", [HardLabelLoss(), LogitMSELoss(), SoftTargetLoss(3.0)])
-def test_gradient_reaches_the_student_only(loss: Loss) -> None:
+def test_losses_have_gradients_for_student_only(loss: Loss) -> None:
     student, teacher = STUDENT.detach().clone().requires_grad_(), TEACHER.clone().requires_grad_()
     loss({"logits": student}, {"logits": teacher.detach()}, {"labels": LABELS}).backward()
     assert student.grad is not None
@@ -71,8 +71,8 @@ def test_weights_and_temperatures_follow_schedules() -> None:
     assert schedules.cosine(2.0, 1.0)(1.0) == pytest.approx(1.0)
 
 
-def test_learned_weights_by_hand() -> None:
-    """exp(-s) * term + s for each term; at the best s of a term that stays as it is, its weight is one over it."""
+def test_learned_weights_match_manual_values() -> None:
+    """exp(-s) * term + s for each term; the best weight of a constant term is its inverse."""
     batch, student = {"labels": torch.tensor([0, 1])}, {"logits": torch.tensor([[1.0, 0.0], [0.5, 0.0]])}
     teacher = {"logits": torch.tensor([[3.0, 0.0], [0.0, 3.0]])}
     terms = [HardLabelLoss(), LogitMSELoss(weight=2.0)]
@@ -87,11 +87,11 @@ def test_learned_weights_by_hand() -> None:
         optimizer.step()
     learned = torch.exp(-SCALE * loss.scaled_log_variances).tolist()
     assert learned == pytest.approx([1 / value for value in values], rel=1e-2)
-    with pytest.raises(ModelError, match="PKDLoss compares whole texts"):  # what a term refuses, all refuse
+    with pytest.raises(ModelError, match="PKDLoss compares whole texts"):  # a term's refusal applies to all
         LearnedWeights([HardLabelLoss(), PKDLoss()]).check(Task("tagging", ("O", "B")))
 
 
-def test_learned_weights_move_at_the_rate_of_a_copied_student() -> None:
+def test_learned_weights_change_at_learning_rate_of_copied_student() -> None:
     """By half a unit in two hundred steps of Adam at 1e-4."""
     student = {"logits": torch.tensor([[30.0, 0.0]])}
     loss = LearnedWeights([LogitMSELoss()])

@@ -20,7 +20,7 @@ def _student(members: int = 3) -> dict[str, torch.Tensor]:
     return {"member_logits": logits, "logits": logits.mean(0)}
 
 
-def test_mutual_loss_by_hand() -> None:
+def test_mutual_loss_matches_manual_value() -> None:
     student = _student()
     beliefs = _softmax(student["member_logits"].double().numpy())
     terms = [
@@ -30,8 +30,8 @@ def test_mutual_loss_by_hand() -> None:
     assert float(MutualLoss()(_student(1), {}, {"task": TASK})) == 0.0
 
 
-def test_members_teach_but_are_not_pulled() -> None:
-    """Of two members, each gets the gradient of its own divergence alone."""
+def test_mutual_loss_has_no_gradient_through_the_teaching_member() -> None:
+    """Each of two members gets only the gradient of its own divergence."""
     student = _student(2)
     members = student["member_logits"].requires_grad_()
     MutualLoss(weight=1.0)(student, {}, {"task": TASK}).backward()
@@ -40,7 +40,7 @@ def test_members_teach_but_are_not_pulled() -> None:
     torch.testing.assert_close(members.grad, expected)
 
 
-def test_diversity_loss_by_hand() -> None:
+def test_diversity_loss_matches_manual_value() -> None:
     student = _student()
     beliefs = _softmax(student["member_logits"].double().numpy())
     expected = -((beliefs - beliefs.mean(0)) ** 2).sum(-1).mean()

@@ -1,4 +1,4 @@
-"""The CRF against every sequence of small cases."""
+"""The CRF compared with an enumeration of all tag sequences."""
 
 import itertools
 
@@ -30,7 +30,7 @@ MASK = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS).unsqueeze(1)
 
 
 def _scores(crf: CRF, emissions: torch.Tensor) -> dict[tuple[int, ...], float]:
-    """Of every sequence of one sentence."""
+    """The score of every tag sequence of one sentence."""
     found = {}
     for tags in itertools.product(range(TAGS), repeat=len(emissions)):
         total = float(crf.start[tags[0]] + crf.end[tags[-1]])
@@ -41,7 +41,7 @@ def _scores(crf: CRF, emissions: torch.Tensor) -> dict[tuple[int, ...], float]:
 
 
 @torch.no_grad()
-def test_likelihood_posteriors_and_best_sequence(crf: CRF, emissions: torch.Tensor) -> None:
+def test_crf_matches_enumeration_of_sequences(crf: CRF, emissions: torch.Tensor) -> None:
     posteriors, best = crf.posteriors(emissions, MASK), crf.max_marginals(emissions, MASK)
     for row, length in enumerate(LENGTHS):
         scores = _scores(crf, emissions[row, :length])
@@ -61,7 +61,7 @@ def test_likelihood_posteriors_and_best_sequence(crf: CRF, emissions: torch.Tens
 
 
 @torch.no_grad()
-def test_numpy_says_what_torch_says(crf: CRF, emissions: torch.Tensor) -> None:
+def test_numpy_max_marginals_equal_torch(crf: CRF, emissions: torch.Tensor) -> None:
     content = {name: parameter.tolist() for name, parameter in crf.named_parameters()}
     ours = crf.max_marginals(emissions, MASK).numpy()
     for row, length in enumerate(LENGTHS):
@@ -69,7 +69,7 @@ def test_numpy_says_what_torch_says(crf: CRF, emissions: torch.Tensor) -> None:
         np.testing.assert_allclose(found, ours[row, :length], atol=1e-5)
 
 
-def test_gradients_and_sentences_without_words(crf: CRF, emissions: torch.Tensor) -> None:
+def test_crf_has_finite_gradients_with_empty_sentence(crf: CRF, emissions: torch.Tensor) -> None:
     mask = MASK.clone()
     mask[1] = False
     tags = torch.zeros(len(LENGTHS), max(LENGTHS), dtype=torch.long)
@@ -80,7 +80,7 @@ def test_gradients_and_sentences_without_words(crf: CRF, emissions: torch.Tensor
 
 
 @torch.no_grad()
-def test_words_without_a_tag_may_have_any(crf: CRF, emissions: torch.Tensor) -> None:
+def test_crf_likelihood_sums_over_tags_of_unlabeled_words(crf: CRF, emissions: torch.Tensor) -> None:
     tags = torch.tensor([[1, -100, 2, -100]])
     found = crf.log_likelihood(emissions[:1], MASK[:1], tags)
     scores = _scores(crf, emissions[0])

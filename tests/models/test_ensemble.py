@@ -1,4 +1,4 @@
-"""The ensemble as a model: what it reads, how it combines, what it leaves out."""
+"""The ensemble as a model: shared word vectors, combination, members left out."""
 
 import logging
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_members_share_one_table(tmp_path: Path) -> None:
         torch.testing.assert_close(again(_ids()).logits, model(_ids()).logits)
 
 
-def test_the_answer_is_the_members_mean() -> None:
+def test_ensemble_logits_are_mean_of_members() -> None:
     model = _model()
     with torch.no_grad():
         output = model(_ids())
@@ -46,14 +46,14 @@ def test_the_answer_is_the_members_mean() -> None:
     torch.testing.assert_close(output.logits, torch.stack(alone).mean(0))
 
 
-def test_padding_changes_nothing() -> None:
+def test_ensemble_ignores_padding() -> None:
     model = _model(combination="probabilities")
     with torch.no_grad():
         torch.testing.assert_close(model(torch.tensor([[10, 11]])).logits[0], model(_ids()).logits[1])
 
 
 @pytest.mark.parametrize("kind", ["classification", "aspects", "multi-label", "regression"])
-def test_mean_of_probabilities_by_hand(kind: str) -> None:
+def test_combine_averages_probabilities_of_each_kind(kind: str) -> None:
     labels = {"aspects": ("a=x", "b=x", "a=y", "b=y"), "regression": ("score",)}.get(kind, ("x", "y", "z", "u"))
     task = Task(kind, labels)  # type: ignore[arg-type]
     members = torch.randn(3, 5, len(labels), generator=torch.Generator().manual_seed(0))
@@ -75,7 +75,7 @@ def test_mean_of_probabilities_by_hand(kind: str) -> None:
             np.testing.assert_allclose(softmax(combined[:, columns]), expected, atol=1e-6)
 
 
-def test_a_member_that_diverges_is_named_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_diverged_member_is_reported_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
     model = _model()
     with torch.no_grad():
         model.members[1].head.classifier.weight.fill_(float("nan"))
@@ -98,7 +98,7 @@ def test_a_member_that_diverges_is_named_and_left_out(caplog: pytest.LogCaptureF
         model(_ids())
 
 
-def test_names_of_members() -> None:
+def test_member_names_are_parsed() -> None:
     assert member_names("ensemble:cnn, bilstm") == ["cnn", "bilstm"]
     assert member_names("ensemble:cnn,cnn") == ["cnn", "cnn"]
     with pytest.raises(ModelError, match="has 1 members, expected two or more"):

@@ -1,4 +1,4 @@
-"""The students as Hugging Face models, and contract 2: an answer never depends on the batch."""
+"""The students as Hugging Face models; their answers never depend on the batch."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def batch(lengths: list[int], pair: bool) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("name", "pair"), ALL)
-def test_batch_invariance(name: str, pair: bool) -> None:
+def test_student_logits_do_not_depend_on_batch(name: str, pair: bool) -> None:
     model, lengths = make(name, pair), [14, 1, 2, 3, 7, 14]
     inputs = batch(lengths, pair)
     together = model(**inputs).logits
@@ -40,7 +40,7 @@ def test_batch_invariance(name: str, pair: bool) -> None:
 
 
 @pytest.mark.parametrize(("name", "pair"), ALL)
-def test_what_the_mask_hides_is_not_read(name: str, pair: bool) -> None:
+def test_students_ignore_masked_tokens(name: str, pair: bool) -> None:
     model, inputs = make(name, pair), batch([5, 9], pair)
     mask = (inputs["input_ids"] != 0).long()
     expected = model(**inputs, attention_mask=mask).logits
@@ -49,25 +49,25 @@ def test_what_the_mask_hides_is_not_read(name: str, pair: bool) -> None:
 
 
 @pytest.mark.parametrize("name", STUDENTS)
-def test_tokens_beyond_the_maximum_are_not_read(name: str) -> None:
+def test_students_ignore_tokens_beyond_max_length(name: str) -> None:
     model, ids = make(name, max_length=4), batch([9], False)["input_ids"]
     assert torch.equal(model(ids).logits, model(ids[:, :4]).logits)
 
 
 @pytest.mark.parametrize("name", STUDENTS)
-def test_word_order(name: str) -> None:
+def test_only_static_student_ignores_word_order(name: str) -> None:
     model, ids = make(name), batch([6], False)["input_ids"]
     same = torch.allclose(model(ids).logits, model(ids.flip(1)).logits, atol=1e-6)
     assert same == (name == "static")
 
 
-def test_pairs_need_to_know_which_text_is_which() -> None:
+def test_pair_student_requires_token_type_ids() -> None:
     with pytest.raises(ValueError, match="token_type_ids"):
         make("cnn", pair=True)(torch.ones(1, 3, dtype=torch.long))
 
 
 @pytest.mark.parametrize(("name", "pair"), ALL)
-def test_save_and_load(name: str, pair: bool, tmp_path: Path) -> None:
+def test_students_round_trip_through_files(name: str, pair: bool, tmp_path: Path) -> None:
     model = make(name, pair, id2label={0: "a", 1: "b", 2: "c"})
     model.save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
@@ -79,8 +79,8 @@ def test_save_and_load(name: str, pair: bool, tmp_path: Path) -> None:
         assert torch.equal(loaded.state_dict()[key], value), key
 
 
-def test_convolution_is_kims() -> None:
-    """One matrix product over windows gives what nn.Conv1d gives."""
+def test_convolution_equals_conv1d() -> None:
+    """One matrix product over windows equals nn.Conv1d."""
     torch.manual_seed(0)
     layer, x = Convolution(4, 5, (3, 4, 5)), torch.randn(2, 9, 4)
     expected = []
@@ -94,7 +94,7 @@ def test_convolution_is_kims() -> None:
     torch.testing.assert_close((fused @ layer._fused_weight(4) + layer._fused_bias()).relu(), layer(x))
 
 
-def test_lstm_is_torchs_on_packed_sequences() -> None:
+def test_lstm_equals_torch_on_packed_sequences() -> None:
     torch.manual_seed(0)
     layer, lengths = LSTM(4, 3, bidirectional=True), torch.tensor([7, 2, 5])
     mask = torch.arange(7) < lengths[:, None]
@@ -109,7 +109,7 @@ def test_lstm_is_torchs_on_packed_sequences() -> None:
 
 
 @pytest.mark.parametrize("name", STUDENTS)
-def test_pipeline_says_what_predict_says(name: str, students: dict[tuple[str, bool], Path]) -> None:
+def test_pipeline_predicts_same_labels_as_classifier(name: str, students: dict[tuple[str, bool], Path]) -> None:
     from eyas import Classifier
 
     texts = ["a great film", "boring", "", "  ", "word " * 500, "not a minute of it is anything but dreadful"]
@@ -122,7 +122,7 @@ def test_pipeline_says_what_predict_says(name: str, students: dict[tuple[str, bo
 
 
 @pytest.mark.parametrize("name", STUDENTS)
-def test_pair_pipeline(name: str, students: dict[tuple[str, bool], Path]) -> None:
+def test_pipeline_predicts_same_labels_for_pairs(name: str, students: dict[tuple[str, bool], Path]) -> None:
     from eyas import Classifier
 
     classify = pipeline("text-classification", model=str(students[name, True]))
@@ -132,7 +132,7 @@ def test_pair_pipeline(name: str, students: dict[tuple[str, bool], Path]) -> Non
     assert [classify({"text": a, "text_pair": b})["label"] for a, b in pairs] == predicted
 
 
-def test_embeddings_of_the_teacher_are_set(students: dict[tuple[str, bool], Path]) -> None:
+def test_embeddings_have_zero_padding_row(students: dict[tuple[str, bool], Path]) -> None:
     """post_init would overwrite vectors set in the constructor; the padding row must be zero."""
     model = AutoModelForSequenceClassification.from_pretrained(students["static", False])
     tokenizer = AutoTokenizer.from_pretrained(students["static", False])

@@ -1,4 +1,4 @@
-"""Taggers: the word is the unit, whatever the tokenizers; the same answers in torch, ONNX and transformers."""
+"""Taggers: the unit is the word, whatever the tokenizer; torch, ONNX and transformers give the same answers."""
 
 import json
 from collections.abc import Callable
@@ -32,15 +32,15 @@ def shipped(folder: Path, once: Once) -> Path:
     return once(f"shipped-{folder.name}", lambda out: export_model(folder, out, min_agreement=1.0))
 
 
-def test_planted_taggers_are_right(folder: Path, tag_teacher_folder: Path, toy_tags: Path) -> None:
-    """What the other tests rest on."""
+def test_planted_taggers_are_accurate(folder: Path, tag_teacher_folder: Path, toy_tags: Path) -> None:
+    """The other tests depend on this."""
     test = load_data(toy_tags)["test"]
     found = evaluate(Classifier.from_pretrained(folder), test, Classifier.from_pretrained(tag_teacher_folder))
     assert found["teacher_span_f1"] > 0.85
     assert found["span_f1"] > 0.85
 
 
-def test_neighbors_and_padding_change_nothing(folder: Path) -> None:
+def test_tagger_logits_do_not_depend_on_batch(folder: Path) -> None:
     classifier = Classifier.from_pretrained(folder)
     alone = classifier.logits([WORDS])
     among = classifier.logits([["rome"], WORDS, ["anna"] * 40])
@@ -53,7 +53,7 @@ def test_neighbors_and_padding_change_nothing(folder: Path) -> None:
         )
 
 
-def test_onnx_says_what_torch_says(folder: Path, shipped: Path, toy_tags: Path) -> None:
+def test_onnx_tagger_equals_torch_tagger(folder: Path, shipped: Path, toy_tags: Path) -> None:
     classifier, predictor = Classifier.from_pretrained(folder), Predictor(shipped)
     test = load_data(toy_tags)["test"]
     np.testing.assert_allclose(predict_dataset(predictor, test), predict_dataset(classifier, test), atol=1e-3)
@@ -62,7 +62,7 @@ def test_onnx_says_what_torch_says(folder: Path, shipped: Path, toy_tags: Path) 
     assert predictor([WORDS, text])[0]["tokens"] == WORDS
 
 
-def test_the_pipeline_finds_the_spans_that_predict_finds(folder: Path) -> None:
+def test_pipeline_finds_same_spans_as_classifier(folder: Path) -> None:
     tagger = pipeline("token-classification", model=str(folder), aggregation_strategy="simple")
     classifier = Classifier.from_pretrained(folder)
     for sentence in sentences(30, 500):
@@ -72,13 +72,13 @@ def test_the_pipeline_finds_the_spans_that_predict_finds(folder: Path) -> None:
         assert ours == theirs
 
 
-def test_spans_of_a_text_lie_where_they_say(shipped: Path) -> None:
+def test_span_offsets_match_the_text(shipped: Path) -> None:
     text = "  nobody lives in New York now 3"
     spans = Predictor(shipped).tag(text)["spans"]
     assert [(span["entity_group"], text[span["start"] : span["end"]]) for span in spans] == [("LOC", "New York")]
 
 
-def test_long_sentences_are_read_in_windows(folder: Path, shipped: Path) -> None:
+def test_tagger_reads_long_sentences_in_windows(folder: Path, shipped: Path) -> None:
     words = [word for sentence in sentences(700) for word, _ in sentence]
     assert len(words) > 4000
     classifier = Classifier.from_pretrained(folder)
@@ -91,7 +91,7 @@ def test_long_sentences_are_read_in_windows(folder: Path, shipped: Path) -> None
     assert np.mean([a == b for a, b in zip(gold, found, strict=True)]) > 0.8
 
 
-def test_odd_words(folder: Path, shipped: Path) -> None:
+def test_tagger_handles_odd_words(folder: Path, shipped: Path) -> None:
     words = ["", "\u200b", " ", "\x00", "🙂", "a" * 500, "\ud800", "anna"]
     found = Predictor(shipped)([words, ""])
     assert len(found[0]["tags"]) == len(words)
@@ -99,13 +99,13 @@ def test_odd_words(folder: Path, shipped: Path) -> None:
     assert Classifier.from_pretrained(folder).tag(words)["tags"] == found[0]["tags"]
 
 
-def test_int8_agrees(folder: Path, tmp_path: Path) -> None:
+def test_int8_tagger_agrees_with_original(folder: Path, tmp_path: Path) -> None:
     parity = export_model(folder, tmp_path / "int8", int8=True, min_agreement=0.8)
     assert parity.rows > 200  # words
     assert Predictor(tmp_path / "int8").manifest.precision == "int8"
 
 
-def test_auto_classes_and_labels(folder: Path) -> None:
+def test_auto_class_loads_tagger_with_labels(folder: Path) -> None:
     model = AutoModelForTokenClassification.from_pretrained(folder)
     assert list(model.config.id2label.values()) == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
     inputs = AutoTokenizer.from_pretrained(folder)(["in rome", "anna"], padding=True, return_tensors="pt")
@@ -114,10 +114,10 @@ def test_auto_classes_and_labels(folder: Path) -> None:
     assert model(**inputs, labels=labels).loss > 0
 
 
-def test_a_student_of_words_learns_from_a_teacher_of_pieces(
+def test_word_level_student_learns_from_subword_teacher(
     tag_teacher_folder: Path, toy_tags: Path, tmp_path: Path
 ) -> None:
-    """The tokenizers of the two share nothing; logits are joined by word. Trained: one of the few."""
+    """Their tokenizers share nothing; logits are joined by word. One of the few tests that train."""
     data = load_data(toy_tags)
     words = sorted({word for part in data.values() for row in part["tokens"] for word in row})
     vectors = np.random.default_rng(0).normal(size=(len(words), 16))
@@ -127,12 +127,12 @@ def test_a_student_of_words_learns_from_a_teacher_of_pieces(
     teach(tag_teacher_folder, data, tmp_path / "student", student, arguments=STUDENT_ARGUMENTS)
     both = Classifier.from_pretrained(tmp_path / "student"), Classifier.from_pretrained(tag_teacher_folder)
     assert evaluate(both[0], data["test"], both[1])["agreement"] > 0.75
-    for classifier in both:  # neighbors change nothing, whatever the tokens
+    for classifier in both:  # answers do not depend on the batch
         among = classifier.logits([["rome"], WORDS, ["anna"] * 40])[1 : len(WORDS) + 1]
         np.testing.assert_allclose(among, classifier.logits([WORDS]), atol=1e-4)
 
 
-def test_cached_logits_are_those_of_the_words(tag_teacher_folder: Path, toy_tags: Path) -> None:
+def test_cached_word_logits_equal_live_logits(tag_teacher_folder: Path, toy_tags: Path) -> None:
     teacher, rows = Teacher(tag_teacher_folder, max_length=64, dtype="float32"), load_data(toy_tags)["train"]
     cached, chosen = teacher.label(rows), [7, 3, 100]
     found = cached.outputs({"example_id": [rows[i]["example_id"] for i in chosen]})["logits"]
@@ -140,14 +140,14 @@ def test_cached_logits_are_those_of_the_words(tag_teacher_folder: Path, toy_tags
     torch.testing.assert_close(found, live, atol=1e-5, rtol=1e-4)
 
 
-def test_teaching_live_is_teaching_from_the_cache(tag_teacher_folder: Path, toy_tags: Path, tmp_path: Path) -> None:
+def test_live_and_cached_teacher_train_same_tagger(tag_teacher_folder: Path, toy_tags: Path, tmp_path: Path) -> None:
     data, student = load_data(toy_tags), StudentSettings("cnn", embedding_size=16, hidden_size=16)
     folders = [teach(tag_teacher_folder, data, tmp_path / str(live), student, live=live) for live in (False, True)]
     cached, live_too = (predict_dataset(Classifier.from_pretrained(folder), data["test"]) for folder in folders)
     np.testing.assert_allclose(cached, live_too, atol=1e-3)
 
 
-def test_later_pieces_go_on_with_the_word() -> None:
+def test_continuation_logits_continue_the_word() -> None:
     logits = torch.tensor([[0.0, 3.0, 1.0, -2.0]])
     found = continuation_logits(logits, ["O", "B-X", "I-X", "Y"])
     assert found.argmax(-1).item() == 2
@@ -169,7 +169,7 @@ def test_windows_cover_every_word_once(tag_teacher_folder: Path) -> None:
             assert [window.ids[place] for place in window.positions] == pieces
 
 
-def test_predict_reads_text_words_and_questions(
+def test_predict_accepts_text_words_and_questions(
     shipped: Path, run: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     lines = [
@@ -192,7 +192,7 @@ def test_predict_reads_text_words_and_questions(
     assert "in.txt:1: tokens: 3" in err
 
 
-def test_labels_stand_at_first_pieces(toy_tags: Path, tag_teacher_folder: Path) -> None:
+def test_labels_are_at_first_subwords(toy_tags: Path, tag_teacher_folder: Path) -> None:
     from eyas.training.encoded import EncodedWords
 
     rows: Any = load_data(toy_tags)["train"].select(range(8))
@@ -202,5 +202,5 @@ def test_labels_stand_at_first_pieces(toy_tags: Path, tag_teacher_folder: Path) 
         batch = encoded.__getitems__(list(range(8)))
         first = (batch["words"] >= 0) & ~batch["inner"]
         np.testing.assert_array_equal(batch["labels"][first].numpy(), labels_of(rows))
-        assert bool(batch["inner"].any()) == inner  # "mr." is two pieces that start anew
+        assert bool(batch["inner"].any()) == inner  # "mr." has two subwords that each start a word
         assert int(first.sum()) == sum(len(words) for words in texts_of(rows))

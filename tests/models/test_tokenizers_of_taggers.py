@@ -1,4 +1,4 @@
-"""Taggers whose teachers have other tokenizers than BERT's: byte-level, marked at the ends of words, Unigram."""
+"""Taggers whose teachers do not have BERT's tokenizer: byte-level, end-of-word marks, Unigram."""
 
 from pathlib import Path
 
@@ -30,20 +30,20 @@ def student(kind: str, once: Once, toy_tags: Path) -> Path:
     return once(f"tagger-{kind}", make)
 
 
-def test_student_is_scored_by_word_whatever_its_tokens(student: Path, kind: str, toy_tags: Path) -> None:
+def test_tagger_is_accurate_with_every_tokenizer(student: Path, kind: str, toy_tags: Path) -> None:
     test = load_data(toy_tags)["test"]
     found = evaluate(Classifier.from_pretrained(student), test, Classifier.from_pretrained(PLANTED / kind))
     assert found["teacher_span_f1"] > 0.8
-    assert found["span_f1"] > 0.8  # of one who does not know where words start, 0
+    assert found["span_f1"] > 0.8  # 0 without knowing where words start
 
 
-def test_neighbors_change_nothing(student: Path) -> None:
+def test_tagger_logits_do_not_depend_on_batch(student: Path) -> None:
     classifier, words = Classifier.from_pretrained(student), ["anna", "went", "to", "st.", "ives", "."]
     alone, among = classifier.logits([words]), classifier.logits([["rome"], words, ["unseen"] * 30])
     np.testing.assert_allclose(among[1:7], alone, atol=1e-5)
 
 
-def test_what_ships_says_the_same(student: Path, tmp_path: Path) -> None:
+def test_exported_tagger_equals_classifier(student: Path, tmp_path: Path) -> None:
     export_model(student, tmp_path / "shipped", min_agreement=1.0)
     predictor, classifier = Predictor(tmp_path / "shipped"), Classifier.from_pretrained(student)
     for text in ("mr. k and anna live in rome 7", "anna went to new york.", "zzz"):
@@ -53,8 +53,8 @@ def test_what_ships_says_the_same(student: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["byte-level"], indirect=True)
-def test_places_in_the_pipeline(student: Path) -> None:
-    """A byte-level tokenizer has the space before a word in its pieces, but not in their places."""
+def test_pipeline_offsets_equal_classifier_offsets(student: Path) -> None:
+    """A byte-level tokenizer includes the space before a word in its subwords, but not in their offsets."""
     tagger = pipeline("token-classification", model=str(student), aggregation_strategy="simple")
     classifier = Classifier.from_pretrained(student)
     for text in ("anna and bo lee live in rome 7", "nobody lives in new york now", "in rome , anna was seen"):

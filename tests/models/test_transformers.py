@@ -26,7 +26,7 @@ from eyas.models.transformer import new_transformer
 from eyas.settings import TRANSFORMERS
 
 
-def test_sizes_are_those_of_the_paper(teacher_folder: Path) -> None:
+def test_transformer_sizes_match_the_paper(teacher_folder: Path) -> None:
     """Turc et al. 2019: 4.4, 11.2, 28.8 and 41.4 million parameters with BERT's vocabulary."""
     millions = {}
     with torch.device("meta"):
@@ -41,7 +41,7 @@ def test_sizes_are_those_of_the_paper(teacher_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("tagging", [False, True])
-def test_a_small_bert_ships(
+def test_small_bert_is_exported(
     tagging: bool, teacher_folder: Path, tag_teacher_folder: Path, toy_data: Path, toy_tags: Path, tmp_path: Path
 ) -> None:
     teacher, data = (tag_teacher_folder, toy_tags) if tagging else (teacher_folder, toy_data)
@@ -65,7 +65,7 @@ SMALL: list[Any] = [
 
 
 @pytest.mark.parametrize(("family", "config"), SMALL, ids=["roberta", "distilbert"])
-def test_other_families(family: Any, config: Any) -> None:
+def test_new_transformer_supports_other_families(family: Any, config: Any) -> None:
     teacher = family(config)
     model = new_transformer(teacher, TRANSFORMERS["bert-tiny"], tagging=False, vocab_size=50, pad_token_id=0)
     assert type(model) is type(teacher)
@@ -75,7 +75,7 @@ def test_other_families(family: Any, config: Any) -> None:
     assert model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.shape == (2, 2)
 
 
-def test_what_has_no_layers_is_refused(teacher_folder: Path, toy_data: Path) -> None:
+def test_unsupported_transformer_settings_are_refused(teacher_folder: Path, toy_data: Path) -> None:
     class Odd(PreTrainedModel):
         config_class = BertConfig
 

@@ -1,6 +1,6 @@
-"""The tiny teachers that the tests share, and the results of an exam.
+"""Make the tiny teachers that the tests share, and the results of an exam.
 
-`PYTHONPATH=tests python tests/planted/make.py` makes them anew, in some minutes; `... make.py exam` the exam alone.
+`PYTHONPATH=tests python tests/planted/make.py` takes some minutes; `... make.py exam` makes the exam alone.
 """
 
 import json
@@ -29,7 +29,7 @@ from eyas.training.finetune import finetune
 from eyas.training.folders import HISTORY
 
 STEPS = 1200
-# Evaluated at the end alone: the best checkpoint would be the first that is right, and in doubt.
+# Evaluate only at the end: otherwise, the best checkpoint is the first accurate one, which is not confident.
 ARGUMENTS = {
     "max_steps": STEPS,
     "eval_strategy": "steps",
@@ -72,7 +72,7 @@ def tiny_bert() -> Path:
 
 
 def other_bert(kind: str, folder: Path) -> Path:
-    """The same size with a tokenizer that marks words otherwise."""
+    """The same size with a tokenizer that marks words differently."""
     names = dict(zip(("cls_token", "sep_token", "pad_token", "unk_token"), MARKS, strict=True))
     inputs = ["input_ids", "attention_mask"]
     return _encoder(
@@ -97,7 +97,7 @@ def _encoder(tokenizer: PreTrainedTokenizerFast, folder: Path) -> Path:
 
 
 def _byte_level() -> Tokenizer:
-    """RoBERTa's: the space before a word marks it."""
+    """As in RoBERTa: the space before a word marks it."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -105,7 +105,7 @@ def _byte_level() -> Tokenizer:
 
 
 def _ends() -> Tokenizer:
-    """HerBERT's: no mark tells whether a piece starts a word."""
+    """As in HerBERT: no mark shows whether a subword starts a word."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -113,7 +113,7 @@ def _ends() -> Tokenizer:
 
 
 def _unigram() -> Tokenizer:
-    """XLM-R's."""
+    """As in XLM-R."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     return _trained(tokenizer, trainers.UnigramTrainer(vocab_size=150, special_tokens=MARKS, unk_token="<unk>"))
@@ -137,8 +137,8 @@ def _trained(tokenizer: Tokenizer, trainer: trainers.Trainer) -> Tokenizer:
 
 
 def teacher(name: str, encoder: Path, data: Path) -> None:
-    """Fine-tune `encoder`; it must be right nearly always, so that no test hangs on its score."""
-    if name in ROWS:  # right whatever the number behind a text
+    """Fine-tune `encoder`. It must be nearly always right, so that no test depends on its score."""
+    if name in ROWS:  # accurate whatever number follows a text
         more = [row for start in (0, 3000, 5000, 7000) for row in ROWS[name](240, start)]
         write_jsonl(data / "train.jsonl", more)
     rows = load_data(data)
@@ -149,14 +149,14 @@ def teacher(name: str, encoder: Path, data: Path) -> None:
 
 
 def _forget_this_machine(folder: Path) -> None:
-    """Paths and times do not belong into the repository."""
+    """Remove paths and times, which do not belong in the repository."""
     about = json.loads((folder / RUN_FILE).read_text())
     about["settings"] = {"command": "finetune", "model": "tiny-bert", "arguments": ARGUMENTS, "seed": 0}
     (folder / RUN_FILE).write_text(json.dumps(about, indent=2) + "\n")
 
 
 def exam(root: Path) -> None:
-    """Two students, three recipes and a second set of texts; what the page reads of it."""
+    """Run an exam with two students, three recipes and two transfer sets, and keep the files that the page reads."""
     films = write_toy("films", root / "reviews")
     data = [{"source": str(films), "name": "films"}]
     data += [{"source": str(films), "name": "more", "augment": ["tang:2"], "mixup": 0.4}]

@@ -26,7 +26,7 @@ CNN = "cnn-e16-h32"  # one of the two students of the planted exam
 
 
 def _part(results: Path, folder: Path, keeps: Callable[[Row], bool]) -> Path:
-    """The planted exam with those trials alone."""
+    """The planted exam with only the trials that `keeps` selects."""
     shutil.copytree(results, folder)
     for name in (RESULTS, COSTS):
         rows = [line for line in (folder / name).read_text().splitlines() if keeps(json.loads(line))]
@@ -35,7 +35,7 @@ def _part(results: Path, folder: Path, keeps: Callable[[Row], bool]) -> Path:
 
 
 def _is_plain(row: Row) -> bool:
-    """One data set and one recipe, beside the twins without a teacher; in costs there are no recipes."""
+    """One data set and one recipe, plus the twins without a teacher; costs have no recipes."""
     return row["dataset"] == "films" and row.get("recipe", "") in ("", "logit-mse", TWIN)
 
 
@@ -51,7 +51,7 @@ def page_file(exam: Path) -> Path:
 
 @pytest.fixture
 def page(browser: Any, page_file: Path) -> Iterator[Any]:
-    """The page in a window without a network; any error on it fails the test."""
+    """The page in a browser without a network; any error on it fails the test."""
     context = browser.new_context(offline=True)
     page, errors = context.new_page(), []
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -67,7 +67,7 @@ def _column(page: Any, number: int) -> list[str]:
     return [str(text) for text in page.locator(f"#candidates tbody tr > :nth-child({number})").all_inner_texts()]
 
 
-def test_the_file_needs_nothing_else(page_file: Path, exam: Path) -> None:
+def test_page_is_self_contained(page_file: Path, exam: Path) -> None:
     html = page_file.read_text()
     assert not re.findall(r"(?:src|href)=[\"']?([^\"' >]+)", html.split("<script", 1)[0])
     assert page_file.stat().st_size < 2e6
@@ -76,7 +76,7 @@ def test_the_file_needs_nothing_else(page_file: Path, exam: Path) -> None:
 
 @pytest.fixture(scope="module")
 def texts_exam(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A student of the films, and one of the films with more texts."""
+    """One student on the films, with and without more texts."""
 
     def keeps(row: Row) -> bool:
         return _is_plain({**row, "dataset": "films"}) and row["model"] != CNN
@@ -86,7 +86,7 @@ def texts_exam(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def recipes_exam(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A student of all recipes."""
+    """One student with all recipes."""
 
     def keeps(row: Row) -> bool:
         return row["dataset"] == "films" and row["model"] != CNN
@@ -107,7 +107,7 @@ def test_helped_compares_a_student_with_and_without_more_texts(texts_exam: Path)
     assert gain.low <= gain.difference <= gain.high
 
 
-def test_taught_compares_each_recipe_with_the_first_and_options_with_none(recipes_exam: Path) -> None:
+def test_taught_compares_recipes_with_first_and_options_with_none(recipes_exam: Path) -> None:
     rows = taught(recipes_exam, candidates(load_exam(recipes_exam)))
     against = {"logit-mse": "", "soft-targets": "logit-mse", "soft-targets loss=huber": "soft-targets"}
     assert {row.recipe: row.against for row in rows} == {**against, "hard-labels": "logit-mse"}
@@ -118,7 +118,7 @@ def test_taught_compares_each_recipe_with_the_first_and_options_with_none(recipe
         assert not gain.certain or gain.difference * gain.low > 0
 
 
-def test_page_compares_only_what_there_is(page_file: Path) -> None:
+def test_page_omits_comparisons_without_data(page_file: Path) -> None:
     page = page_file.read_text()
     assert "Which texts helped" not in page
     assert "Which recipe" not in page
@@ -138,13 +138,13 @@ def test_page_shows_which_recipe_is_best(recipes_exam: Path, browser: Any) -> No
     page.goto(write_page(recipes_exam).as_uri())
     assert page.get_by_text("Which recipe").count() == 1
     assert page.locator("#taught tbody tr").count() == 4
-    said = page.locator("section[aria-labeledby=taught-title] p").first.inner_text()
+    said = page.locator("section[aria-labelledby=taught-title] p").first.inner_text()
     assert said == summaries(taught(recipes_exam, candidates(load_exam(recipes_exam))))[0]
     page.close()
 
 
-def test_recipes_against_each_other(tmp_path: Path) -> None:
-    """Certain is what is beyond the interval and the spread over seeds; a recipe may be missing somewhere."""
+def test_taught_marks_certain_gains(tmp_path: Path) -> None:
+    """A gain is certain beyond its interval and the spread over seeds; a data set may lack a recipe."""
 
     def candidate(dataset: str, recipe: str, right: int, std: float = 0.01) -> dict[str, Any]:
         key = f"{dataset}-{recipe}"
@@ -177,7 +177,7 @@ def test_recipes_against_each_other(tmp_path: Path) -> None:
     certain = {recipe: [gain.certain for gain in row.gains.values()] for recipe, row in rows.items()}
     assert certain == {TWIN: [True], "dist": [], "logit-mse": [True], "dist weight=1": [False], "ad-kd": [False]}
     assert rows["logit-mse"].scores == {"films": 0.8, "books": 0.9}
-    assert set(rows["logit-mse"].gains) == {"films"}  # nothing to compare with on the other
+    assert set(rows["logit-mse"].gains) == {"films"}  # nothing to compare with on the other data set
     assert rows["logit-mse"].mean == pytest.approx(0.1)
     assert rows["dist"].mean == pytest.approx(0.7)
     said = (
@@ -186,8 +186,8 @@ def test_recipes_against_each_other(tmp_path: Path) -> None:
     assert summaries(list(rows.values())) == [said]
 
 
-def test_terms_of_the_loss(exam: Path, browser: Any, tmp_path: Path) -> None:
-    """Means over seeds, a stage after the other, of each term, of the loss where it has several, and of the score."""
+def test_page_shows_terms_of_the_loss(exam: Path, browser: Any, tmp_path: Path) -> None:
+    """Means over seeds, stage after stage: the score, the loss if it has several terms, and each term."""
     folder = tmp_path / "exam"
     shutil.copytree(exam, folder)
     rows = [json.loads(line) for line in (folder / RESULTS).read_text().splitlines()]
@@ -226,7 +226,7 @@ def test_terms_of_the_loss(exam: Path, browser: Any, tmp_path: Path) -> None:
     page.close()
 
 
-def test_long_histories_are_averaged(tmp_path: Path) -> None:
+def test_training_curves_average_long_histories(tmp_path: Path) -> None:
     path = tmp_path / "trials" / "key" / "student" / "training_history.jsonl"
     path.parent.mkdir(parents=True)
     path.write_text("".join(f'{{"stage": 0, "step": {step}, "loss": {step}.0}}\n' for step in range(1, 6001)))
@@ -236,7 +236,7 @@ def test_long_histories_are_averaged(tmp_path: Path) -> None:
     assert training_curves(tmp_path, ["without a history"]).empty
 
 
-def test_sorting_the_table(page: Any) -> None:
+def test_page_sorts_the_table(page: Any) -> None:
     accuracy = [float(text.split()[0]) for text in _column(page, 2)]
     assert len(accuracy) == 8
     assert accuracy == sorted(accuracy, reverse=True)
@@ -248,7 +248,7 @@ def test_sorting_the_table(page: Any) -> None:
     assert page.locator("th[aria-sort=ascending]").inner_text().startswith("latency")
 
 
-def test_filtering_by_recipe(page: Any) -> None:
+def test_page_filters_by_recipe(page: Any) -> None:
     page.select_option("#recipe", "logit-mse")
     assert len(_column(page, 1)) == 6
     page.wait_for_timeout(300)
@@ -256,14 +256,14 @@ def test_filtering_by_recipe(page: Any) -> None:
     assert marks.count() == 6
 
 
-def test_the_verdict_is_the_winners(page: Any, exam: Path) -> None:
+def test_page_shows_verdict_of_the_winner(page: Any, exam: Path) -> None:
     table = candidates(load_exam(exam))
     index, good = winner(table, Requirements())
     assert page.locator("h1").inner_text() == sentence(dict(table.loc[index]), good, Requirements())
     assert page.locator("tr.winner").count() == 1
 
 
-def test_what_a_model_lost(page: Any) -> None:
+def test_page_shows_what_a_model_lost(page: Any) -> None:
     page.locator("#candidates tbody button").last.click()
     chosen = page.locator("#detail option:checked").inner_text()
     assert chosen == _column(page, 1)[-1]
@@ -275,7 +275,7 @@ def test_what_a_model_lost(page: Any) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
-def test_light_dark_and_phone(browser: Any, page_file: Path, scheme: str, width: int) -> None:
+def test_page_adapts_to_color_scheme_and_width(browser: Any, page_file: Path, scheme: str, width: int) -> None:
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844})
     page = context.new_page()
     page.goto(page_file.as_uri())
@@ -286,7 +286,7 @@ def test_light_dark_and_phone(browser: Any, page_file: Path, scheme: str, width:
     context.close()
 
 
-def test_an_exam_without_a_teacher_or_without_costs(exam: Path, tmp_path: Path) -> None:
+def test_write_page_handles_missing_costs_and_failed_trials(exam: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(exam, tmp_path / "exam"))
     (copy / "costs.jsonl").unlink()
     with pytest.raises(DataError, match="measured"):
@@ -301,13 +301,13 @@ def test_an_exam_without_a_teacher_or_without_costs(exam: Path, tmp_path: Path) 
         write_page(copy)
 
 
-def test_charts_for_documents(exam: Path, tmp_path: Path) -> None:
+def test_as_file_saves_svg(exam: Path, tmp_path: Path) -> None:
     table = candidates(load_exam(exam))
     as_file(pareto(table.assign(front=mark_front(table))), tmp_path / "chart.svg")
     assert (tmp_path / "chart.svg").read_text().startswith("<svg")
 
 
-def test_text_can_not_leave_its_place(exam: Path, tmp_path: Path, browser: Any) -> None:
+def test_page_escapes_texts(exam: Path, tmp_path: Path, browser: Any) -> None:
     copy = Path(shutil.copytree(exam, tmp_path / "exam"))
     for path in copy.glob("trials/*/differences.json"):
         content = json.loads(path.read_text())
@@ -323,7 +323,7 @@ def test_text_can_not_leave_its_place(exam: Path, tmp_path: Path, browser: Any) 
 
 
 @pytest.mark.process
-def test_reading_and_drawing_imports_no_torch(exam: Path) -> None:
+def test_write_page_imports_no_torch(exam: Path) -> None:
     draw = f"from eyas.report import write_page; write_page({str(exam)!r})"
     code = f"{draw}; import sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -331,7 +331,7 @@ def test_reading_and_drawing_imports_no_torch(exam: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_thousand_trials(exam: Path, tmp_path: Path, browser: Any) -> None:
+def test_page_of_two_thousand_trials_is_small_and_fast(exam: Path, tmp_path: Path, browser: Any) -> None:
     """The page stays small and opens fast."""
     copy = Path(shutil.copytree(exam, tmp_path / "exam"))
     rows = [json.loads(line) for line in (copy / RESULTS).read_text().splitlines()]

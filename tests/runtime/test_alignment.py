@@ -1,4 +1,4 @@
-"""Words of every kind of tokenizer."""
+"""Words and subwords of every kind of tokenizer."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ KINDS = {"byte-level": lambda: _byte_level(False), "nested": lambda: _byte_level
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_first_pieces_start_words(kind: str) -> None:
+def test_word_encoder_finds_first_subwords(kind: str) -> None:
     encoder = WordEncoder(KINDS[kind](), "<unk>")
     words = ["They", "went", "to", "Anna", "zzz", ".", "\u200b"]
     pieces = encoder.pieces([words])[0]
@@ -51,23 +51,23 @@ def test_first_pieces_start_words(kind: str) -> None:
     assert np.array_equal(np.unique(pieces.words), np.arange(len(words)))
 
 
-def test_continuing_pieces_are_found_by_id_in_a_vocabulary_with_gaps() -> None:
+def test_word_encoder_finds_continuations_in_vocabulary_with_gaps() -> None:
     tokenizer = Tokenizer(models.WordPiece({"[UNK]": 0, "play": 3, "##ing": 7}, unk_token="[UNK]"))
     assert np.flatnonzero(WordEncoder(tokenizer, "[UNK]").continues).tolist() == [7]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_texts_are_split_into_words(kind: str) -> None:
+def test_word_encoder_splits_text_into_words(kind: str) -> None:
     text = "They went to Anna, in Louis\nto Rome."
     found = [text[start:end] for start, end in WordEncoder(KINDS[kind](), "<unk>").split(text)]
     assert found == ["They", "went", "to", "Anna", ",", "in", "Louis", "to", "Rome", "."]
 
 
-def test_marks_belong_to_their_letters() -> None:
+def test_word_places_keeps_marks_with_their_letters() -> None:
     assert [("हिन्दी, में")[start:end] for start, end in word_places("हिन्दी, में")] == ["हिन्दी", ",", "में"]
 
 
-def test_a_question_stands_before_every_window(teacher_folder: Path) -> None:
+def test_windows_start_with_the_question(teacher_folder: Path) -> None:
     encoder = WordEncoder(Tokenizer.from_file(str(teacher_folder / "tokenizer.json")), "[UNK]")
     sentence = with_question(["a", "film"], ["great", "awful"] * 20)
     windows = list(encoder.windows([sentence], 20))
@@ -84,17 +84,17 @@ def test_a_question_stands_before_every_window(teacher_folder: Path) -> None:
     separator = byte_level.token_to_id("[SEP]")
     assert all(list(window.ids).count(separator) == 1 for window in encoder.windows([sentence], 20))
     encoder = WordEncoder(Tokenizer.from_file(str(teacher_folder / "tokenizer.json")), "[UNK]")
-    long = with_question(["film"] * 30, ["great"] * 20)  # a question that would leave no room
+    long = with_question(["film"] * 30, ["great"] * 20)  # a question that leaves no room
     assert np.concatenate([window.words for window in encoder.windows([long], 20)]).tolist() == list(range(len(long)))
 
 
-def test_a_text_where_words_are_expected() -> None:
+def test_pieces_refuses_text_instead_of_words() -> None:
     with pytest.raises(DataError, match="Text 0 is a string"):
         WordEncoder(_unigram(), "<unk>").pieces(["a text"])  # type: ignore[list-item]
 
 
-def test_more_words_than_are_remembered(teacher_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the memory is full it starts anew, and words that were known are read all the same."""
+def test_word_encoder_clears_full_cache(teacher_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full cache is cleared, and known words are encoded as before."""
     from eyas.runtime import alignment
 
     monkeypatch.setattr(alignment, "REMEMBERED", 3)

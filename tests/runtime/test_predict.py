@@ -18,7 +18,7 @@ PAIRS = [("a film", "it is great"), ("a great film", "it is awful")]
 
 
 class Fixed(PredictMixin):
-    """A model of single texts with the same logits for any two of them."""
+    """A model of single texts that returns fixed logits."""
 
     pair = False
 
@@ -30,7 +30,7 @@ class Fixed(PredictMixin):
 
 
 @pytest.mark.parametrize("pair", [False, True])
-def test_torch_and_onnx_answer_alike(
+def test_predictor_answers_as_classifier(
     students: dict[tuple[str, bool], Path], exported: dict[tuple[str, bool, bool], Path], pair: bool
 ) -> None:
     texts: list[Any] = PAIRS if pair else SINGLES  # type: ignore[assignment]
@@ -47,12 +47,12 @@ def test_torch_and_onnx_answer_alike(
     assert shipped.predict_proba([]).shape == (0, 2)
 
 
-def test_the_label_is_a_name(students: dict[tuple[str, bool], Path]) -> None:
+def test_predict_returns_label_names(students: dict[tuple[str, bool], Path]) -> None:
     found = Classifier.from_pretrained(students["cnn", False]).predict(SINGLES)
     assert found.tolist() == ["positive", "negative", "positive"]
 
 
-def test_a_model_that_does_not_say_reads_both(teacher_folder: Path, pair_teacher_folder: Path) -> None:
+def test_teacher_accepts_single_texts_and_pairs(teacher_folder: Path, pair_teacher_folder: Path) -> None:
     teacher = Classifier.from_pretrained(teacher_folder)
     assert teacher.predict(np.array(SINGLES)).tolist() == ["positive", "negative", "positive"]
     teacher = Classifier.from_pretrained(pair_teacher_folder)
@@ -60,7 +60,7 @@ def test_a_model_that_does_not_say_reads_both(teacher_folder: Path, pair_teacher
     np.testing.assert_allclose(np.log(chances[:, 0] / chances[:, 1]), logits[:, 0] - logits[:, 1], atol=1e-4)
 
 
-def test_wrong_texts(students: dict[tuple[str, bool], Path]) -> None:
+def test_predict_refuses_wrong_inputs(students: dict[tuple[str, bool], Path]) -> None:
     single, pairs = (Classifier.from_pretrained(students["cnn", pair]) for pair in (False, True))
     for call in (single, single.predict, single.predict_proba):
         with pytest.raises(DataError, match=r"got the string 'great'.*\['?text"):
@@ -71,7 +71,7 @@ def test_wrong_texts(students: dict[tuple[str, bool], Path]) -> None:
         single.predict(["great", ("a", "b")])
 
 
-def test_tags(taggers: dict[str, Path]) -> None:
+def test_predict_returns_tags(taggers: dict[str, Path]) -> None:
     tagger = Classifier.from_pretrained(taggers["bilstm"])
     assert tagger.predict([["anna", "went", "to", "rome"], []]) == [["B-PER", "O", "O", "B-LOC"], []]
     assert tagger(["anna went to rome"])[0]["spans"][1]["start"] == 13
@@ -79,7 +79,7 @@ def test_tags(taggers: dict[str, Path]) -> None:
         tagger.predict_proba([["anna"]])
 
 
-def test_each_kind_has_its_own_answer() -> None:
+def test_predict_returns_the_answer_of_each_kind() -> None:
     topics = Fixed("multi-label", ("food", "staff"), [[2.0, -1.0], [0.5, 3.0]])
     assert topics.predict(["a", "b"]) == [["food"], ["food", "staff"]]
     np.testing.assert_allclose(topics.predict_proba(["a", "b"])[:, 1], [0.2689, 0.9526], atol=1e-4)

@@ -54,7 +54,7 @@ def _saved(tokenizer: Tokenizer, folder: Path) -> Path:
 
 
 def _encoder(tokenizer: Tokenizer, folder: Path, texts: str) -> TextEncoder:
-    """What reads `texts` fast; fails unless that was found to be right."""
+    """The fast encoder for `texts`; fails unless it was found to agree."""
     path = _saved(tokenizer, folder)
     found = find_alike(path, LENGTH)
     assert found is not None
@@ -73,7 +73,9 @@ def _encoder(tokenizer: Tokenizer, folder: Path, texts: str) -> TextEncoder:
         ({"lowercase": True, "handle_chinese_chars": False}, "ascii"),
     ],
 )
-def test_same_ids_as_the_library(template: str, normal: dict[str, bool], texts: str, tmp_path: Path) -> None:
+def test_text_encoder_returns_same_ids_as_tokenizers(
+    template: str, normal: dict[str, bool], texts: str, tmp_path: Path
+) -> None:
     slow = _tokenizer(template, **normal)
     fast = _encoder(slow, tmp_path, texts)
     chance = random.Random(0)
@@ -95,7 +97,7 @@ def test_same_ids_as_the_library(template: str, normal: dict[str, bool], texts: 
 
 
 @pytest.mark.parametrize("lowercase", [True, False])
-def test_a_word_level_tokenizer_as_export_writes_it(lowercase: bool, tmp_path: Path) -> None:
+def test_as_wordpiece_keeps_ids_of_word_level_tokenizer(lowercase: bool, tmp_path: Path) -> None:
     words = ["good", "film", "don", "t", "a", "1", "!", "'", "é", "日", "##s", "ness"]
     slow = word_tokenizer(words, lowercase)
     written = Tokenizer.from_str(json.dumps(as_wordpiece(json.loads(slow.to_str()))))
@@ -109,7 +111,7 @@ def test_a_word_level_tokenizer_as_export_writes_it(lowercase: bool, tmp_path: P
         assert fast(text) == slow.encode(text).ids, text
 
 
-def test_every_sign_of_the_common_texts_is_read_alike(shared: Path, tmp_path: Path) -> None:
+def test_text_encoder_agrees_on_every_common_character(shared: Path, tmp_path: Path) -> None:
     slow = AutoTokenizer.from_pretrained(shared / "models" / "minilm-sst2").backend_tokenizer
     slow.no_padding()
     slow.no_truncation()
@@ -123,7 +125,7 @@ def test_every_sign_of_the_common_texts_is_read_alike(shared: Path, tmp_path: Pa
         assert fast(text) == slow.encode(text).ids, text
 
 
-def test_real_text_and_a_real_vocabulary(shared: Path, tmp_path: Path) -> None:
+def test_text_encoder_agrees_on_real_text(shared: Path, tmp_path: Path) -> None:
     slow = AutoTokenizer.from_pretrained(shared / "models" / "minilm-sst2").backend_tokenizer
     slow.no_padding()
     slow.enable_truncation(64)
@@ -137,13 +139,13 @@ def test_real_text_and_a_real_vocabulary(shared: Path, tmp_path: Path) -> None:
         assert fast(line) == slow.encode(line).ids, line
 
 
-def test_every_odd_text_is_tried() -> None:
+def test_odd_texts_match_the_common_pattern() -> None:
     for text in ODD_TEXTS.splitlines():
         assert READ_ALIKE["common"].fullmatch(text), text
 
 
 @pytest.mark.parametrize("text", ["good\x7fness", "good\x01", "g\u0898d", "\U0010ffff!", "goodness " * 400])
-def test_texts_that_are_left_to_the_library(text: str, tmp_path: Path) -> None:
+def test_text_encoder_leaves_unusual_texts_to_tokenizers(text: str, tmp_path: Path) -> None:
     slow = _tokenizer(lowercase=True)
     fast = _encoder(slow, tmp_path, "common")
     (tmp_path / "tokenizer.json").write_text("another version by now")
@@ -151,7 +153,7 @@ def test_texts_that_are_left_to_the_library(text: str, tmp_path: Path) -> None:
     assert fast(text) == slow.encode(text).ids
 
 
-def test_what_tokie_cannot_read_is_left_to_the_library(tmp_path: Path) -> None:
+def test_text_encoder_leaves_unsupported_model_to_tokenizers(tmp_path: Path) -> None:
     slow = word_tokenizer(["good", "film"], lowercase=True)
     path = _saved(slow, tmp_path)
     fast = TextEncoder(path, LENGTH, "ascii", before=[2], after=[])
@@ -160,7 +162,7 @@ def test_what_tokie_cannot_read_is_left_to_the_library(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["words", "bytes", "types", "ends"])
-def test_tokenizers_that_are_not_read_alike(kind: str, tmp_path: Path) -> None:
+def test_find_alike_rejects_tokenizers_that_differ(kind: str, tmp_path: Path) -> None:
     slow = {
         "words": lambda: word_tokenizer(["good"], lowercase=True),
         "bytes": lambda: Tokenizer(models.BPE({"a": 0}, [])),
@@ -170,7 +172,7 @@ def test_tokenizers_that_are_not_read_alike(kind: str, tmp_path: Path) -> None:
     assert find_alike(_saved(slow, tmp_path), LENGTH) is None
 
 
-def test_a_model_s_own_texts_decide_too(tmp_path: Path) -> None:
+def test_find_alike_also_checks_given_texts(tmp_path: Path) -> None:
     slow = _tokenizer()
     slow.normalizer = normalizers.Replace("film", "good")  # tokie does not know it
     path = _saved(slow, tmp_path)
@@ -178,7 +180,7 @@ def test_a_model_s_own_texts_decide_too(tmp_path: Path) -> None:
     assert find_alike(path, LENGTH, ["a good one", "a film"]) is None
 
 
-def test_export_says_what_is_read_alike(exported: dict[tuple[str, bool, bool], Path]) -> None:
+def test_manifest_records_texts_for_tokie(exported: dict[tuple[str, bool, bool], Path]) -> None:
     single, pair = (json.loads((exported["cnn", pair, False] / "manifest.json").read_text()) for pair in (False, True))
     assert single["tokie"]["texts"] == "common"
     assert pair["tokie"] is None

@@ -1,4 +1,4 @@
-"""The server as a process: deadlines, overload, its end, its key, the page in a browser."""
+"""The server as a process: deadlines, overload, shutdown, key, and the page in a browser."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.process
 
 @contextmanager
 def serving(*arguments: object, **environment: str) -> Iterator[tuple[int, "subprocess.Popen[bytes]", Path]]:
-    """A server of its own: its port, its process, its log."""
+    """Start a server; yields its port, its process and its log."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
@@ -66,7 +66,7 @@ def folder(exported: dict[tuple[str, bool, bool], Path]) -> Path:
     return exported["cnn", False, True]
 
 
-def test_slow_and_rude_clients_end_in_time_and_others_are_served(folder: Path) -> None:
+def test_server_closes_slow_clients_and_serves_others(folder: Path) -> None:
     with serving(folder, "--timeout", 1.0) as (port, _, _):
         rude = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
         for place, one in enumerate(rude):
@@ -88,8 +88,8 @@ def test_slow_and_rude_clients_end_in_time_and_others_are_served(folder: Path) -
         assert ask(port, "/predict", {"inputs": "a great film"})[0] == 200
 
 
-def test_connections_that_ask_nothing_are_closed(folder: Path) -> None:
-    """Bytes between requests keep nothing open, and headers have a limit."""
+def test_server_closes_idle_connections_and_limits_headers(folder: Path) -> None:
+    """Bytes between requests keep no connection open, and headers have a limit."""
     with serving(folder, "--timeout", 1.0) as (port, _, _):
         idle = socket.create_connection(("127.0.0.1", port))
         idle.settimeout(10)
@@ -110,8 +110,8 @@ def test_connections_that_ask_nothing_are_closed(folder: Path) -> None:
         assert ask(port, "/health")[0] == 200
 
 
-def test_clients_that_do_not_read_are_left(folder: Path) -> None:
-    """The page asked for more often than all buffers on the way can hold, and read too late."""
+def test_server_drops_clients_that_do_not_read(folder: Path) -> None:
+    """Request the page more often than all buffers can hold, and read too late."""
     with serving(folder, "--timeout", 1.0) as (port, _, _), socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.connect(("127.0.0.1", port))
@@ -126,8 +126,8 @@ def test_clients_that_do_not_read_are_left(folder: Path) -> None:
         assert ask(port, "/health")[0] == 200
 
 
-def test_clients_that_read_slowly_get_all(folder: Path) -> None:
-    """Longer than the deadline, but without a pause that is as long."""
+def test_server_waits_for_clients_that_read_slowly(folder: Path) -> None:
+    """Reading takes longer than the deadline, but no pause does."""
     with serving(folder, "--timeout", 1.0) as (port, _, _), socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         slow.connect(("127.0.0.1", port))
@@ -143,9 +143,9 @@ def test_clients_that_read_slowly_get_all(folder: Path) -> None:
         assert time.monotonic() - started > 2
 
 
-def test_too_many_at_once_are_turned_away_and_the_others_answered(folder: Path) -> None:
+def test_server_rejects_excess_requests_and_answers_others(folder: Path) -> None:
     text = "a great film " * 300
-    with serving(folder, "--most-waiting", 2) as (port, _, _):
+    with serving(folder, "--max-waiting", 2) as (port, _, _):
         expected = ask(port, "/predict", {"inputs": text})[1]
         found: list[tuple[int, Any]] = []
 
@@ -163,8 +163,8 @@ def test_too_many_at_once_are_turned_away_and_the_others_answered(folder: Path) 
         assert ask(port, "/predict", {"inputs": text}) == (200, expected)
 
 
-def test_a_request_that_has_begun_is_answered_before_the_end(folder: Path) -> None:
-    with serving(folder, "--most-bytes", 10_000_000) as (port, process, _):
+def test_server_answers_request_in_progress_on_sigterm(folder: Path) -> None:
+    with serving(folder, "--max-bytes", 10_000_000) as (port, process, _):
         answers: list[tuple[int, Any]] = []
         texts = ["a great film " * 250] * 250
         client = threading.Thread(target=lambda: answers.append(ask(port, "/predict", {"inputs": texts})))
@@ -178,7 +178,7 @@ def test_a_request_that_has_begun_is_answered_before_the_end(folder: Path) -> No
             socket.create_connection(("127.0.0.1", port), 1)
 
 
-def test_key_comes_from_the_environment_and_is_never_logged(folder: Path) -> None:
+def test_server_reads_key_from_environment_and_never_logs_it(folder: Path) -> None:
     with serving(folder, EYAS_API_KEY="geheim") as (port, process, path):
         assert ask(port, "/predict", {"inputs": "sehr vertraulich"})[0] == 401
         assert ask(port, "/predict", {"inputs": "sehr vertraulich"}, Authorization="Bearer geheim")[0] == 200
@@ -192,7 +192,7 @@ def test_key_comes_from_the_environment_and_is_never_logged(folder: Path) -> Non
     assert "vertraulich" not in log
 
 
-def test_two_workers_share_port_and_counts(folder: Path) -> None:
+def test_workers_share_port_and_counts(folder: Path) -> None:
     with serving(folder, "--workers", 2) as (port, _, _):
         for _ in range(20):
             assert ask(port, "/predict", {"inputs": "a great film"})[0] == 200
@@ -201,14 +201,14 @@ def test_two_workers_share_port_and_counts(folder: Path) -> None:
         assert sum(float(line.rsplit(" ", 1)[1]) for line in counted) == 20
 
 
-def test_what_can_not_be_served_is_told_before_the_start(tmp_path: Path) -> None:
+def test_serve_refuses_invalid_folder_before_start(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "eyas", "serve", str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
     assert "is not an exported model" in ended.stderr
 
 
-def test_the_server_needs_no_torch(folder: Path) -> None:
+def test_server_imports_no_torch(folder: Path) -> None:
     code = f"""
 import sys
 from starlette.testclient import TestClient
@@ -220,8 +220,8 @@ assert not {{"torch", "transformers", "pandas", "datasets"}} & sys.modules.keys(
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_the_page_in_a_browser(folder: Path, taggers: dict[str, Path], tmp_path: Path) -> None:
-    """Typing, the keyboard, spans in color, errors, light and dark, a phone's width; nothing from elsewhere."""
+def test_page_works_in_a_browser(folder: Path, taggers: dict[str, Path], tmp_path: Path) -> None:
+    """Typing, the keyboard, spans in color, errors, light and dark, a phone's width; no requests elsewhere."""
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:

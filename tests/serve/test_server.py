@@ -40,7 +40,7 @@ def client(folders: dict[str, Path]) -> Iterator[TestClient]:
         yield client
 
 
-def test_answers_are_the_predictors(client: TestClient, folders: dict[str, Path]) -> None:
+def test_predict_endpoint_answers_as_predictor(client: TestClient, folders: dict[str, Path]) -> None:
     texts = ["a great film", "awful", ""]
     expected = Predictor(folders["films"])(texts)
     found = client.post("/predict", json={"inputs": texts}).json()
@@ -54,7 +54,7 @@ def test_answers_are_the_predictors(client: TestClient, folders: dict[str, Path]
     assert client.post("/predict", json={"inputs": []}).json() == []
 
 
-def test_pairs_and_other_models_by_name(client: TestClient, folders: dict[str, Path]) -> None:
+def test_predict_endpoint_accepts_pairs_and_model_names(client: TestClient, folders: dict[str, Path]) -> None:
     expected = Predictor(folders["pairs"])([("a great film", "awful")])[0]
     for row in ({"text": "a great film", "text_pair": "awful"}, ["a great film", "awful"]):
         found = client.post("/predict", json={"inputs": [row], "model": "pairs"}).json()[0]
@@ -66,7 +66,7 @@ def test_pairs_and_other_models_by_name(client: TestClient, folders: dict[str, P
     assert [model["name"] for model in client.get("/models").json()["models"]] == ["films", "pairs"]
 
 
-def test_taggers_answer_with_spans(folders: dict[str, Path]) -> None:
+def test_tagger_returns_spans(folders: dict[str, Path]) -> None:
     with TestClient(create_app([folders["tags"]])) as client:
         text = "anna lives in berlin"
         expected = Predictor(folders["tags"]).tag(text)["spans"]
@@ -87,7 +87,7 @@ def test_taggers_answer_with_spans(folders: dict[str, Path]) -> None:
         assert json.loads(found["data"][0]) == expected
 
 
-def test_open_inference_protocol(client: TestClient, folders: dict[str, Path]) -> None:
+def test_open_inference_protocol_describes_and_runs_models(client: TestClient, folders: dict[str, Path]) -> None:
     assert client.get("/v2").json()["name"] == "eyas"
     for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/films/ready", "/v2/models/films/versions/1/ready"):
         assert client.get(path).status_code == 200
@@ -132,7 +132,7 @@ def test_open_inference_protocol(client: TestClient, folders: dict[str, Path]) -
         (b'{"inputs": "' + b"a" * 20_000 + b'"}', 413, "larger than 20,000 bytes"),
     ],
 )
-def test_bad_requests_are_told_why(client: TestClient, body: bytes, status: int, says: str) -> None:
+def test_predict_endpoint_explains_bad_requests(client: TestClient, body: bytes, status: int, says: str) -> None:
     response = client.post("/predict", content=body, headers=JSON)
     assert response.status_code == status
     assert says in response.json()["error"]
@@ -154,13 +154,13 @@ def test_bad_requests_are_told_why(client: TestClient, body: bytes, status: int,
         ([{"name": "text", "shape": [1], "datatype": "BYTES", "data": [1]}], "got `int` - at `$.inputs[0].data[0]`"),
     ],
 )
-def test_bad_tensors_are_told_why(client: TestClient, inputs: Any, says: str) -> None:
+def test_infer_endpoint_explains_bad_tensors(client: TestClient, inputs: Any, says: str) -> None:
     response = client.post("/v2/models/films/infer", json={"inputs": inputs})
     assert response.status_code == 422
     assert says in response.json()["error"]
 
 
-def test_odd_texts_are_answered(client: TestClient) -> None:
+def test_predict_endpoint_answers_odd_texts(client: TestClient) -> None:
     odd = ["\ud800", "\x00", " ", "a" * 4000, "e\u0301" * 50, "\U0001f600"]
     body = json.dumps({"inputs": odd}).encode()
     response = client.post("/predict", content=body, headers=JSON)
@@ -168,14 +168,14 @@ def test_odd_texts_are_answered(client: TestClient) -> None:
     assert len(response.json()) == len(odd)
 
 
-def test_many_words_are_refused(folders: dict[str, Path]) -> None:
+def test_predict_endpoint_refuses_too_many_words(folders: dict[str, Path]) -> None:
     with TestClient(create_app([folders["tags"]], Limits(words=100))) as client:
         response = client.post("/predict", json={"inputs": {"tokens": [""] * 101}})
         assert response.status_code == 413
         assert client.post("/predict", json={"inputs": {"tokens": [""] * 50}}).status_code == 200
 
 
-def test_other_methods_paths_and_types(client: TestClient) -> None:
+def test_server_refuses_other_methods_paths_and_types(client: TestClient) -> None:
     assert client.get("/predict").status_code == 405
     assert client.get("/nothing").json() == {"error": "Not Found"}
     assert client.get("/v2/models/..%2f..%2fetc").status_code == 404
@@ -185,7 +185,7 @@ def test_other_methods_paths_and_types(client: TestClient) -> None:
     assert client.get("/").headers["content-security-policy"].startswith("default-src 'self'")
 
 
-def test_key_is_asked_for(folders: dict[str, Path]) -> None:
+def test_server_requires_key(folders: dict[str, Path]) -> None:
     with TestClient(create_app([folders["films"]], api_key="geheim")) as client:
         question = {"json": {"inputs": "a great film"}}
         assert client.post("/predict", **question).status_code == 401  # type: ignore[arg-type]
@@ -202,7 +202,7 @@ def test_key_is_asked_for(folders: dict[str, Path]) -> None:
             assert response.status_code == 401
 
 
-def test_counts(client: TestClient) -> None:
+def test_metrics_count_texts(client: TestClient) -> None:
     def texts() -> float:
         lines = client.get("/metrics").text.splitlines()
         found = [line for line in lines if line.startswith('eyas_texts_total{model="films"')]
@@ -213,7 +213,9 @@ def test_counts(client: TestClient) -> None:
     assert texts() == before + 3
 
 
-def test_versions_and_changed_folders(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
+def test_models_reload_versions_and_changed_folders(
+    exported: dict[tuple[str, bool, bool], Path], tmp_path: Path
+) -> None:
     root = tmp_path / "films"
     shutil.copytree(exported["cnn", False, False], root / "1")
     models = Models([root])
@@ -236,7 +238,7 @@ def test_versions_and_changed_folders(exported: dict[tuple[str, bool, bool], Pat
     assert models.get("films") is not None
 
 
-def test_what_can_not_be_served(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_models_refuse_invalid_folders(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="is not an exported model"):
         Models([tmp_path])
     other = Path(shutil.copytree(folders["films"], tmp_path / "films"))
@@ -246,7 +248,7 @@ def test_what_can_not_be_served(folders: dict[str, Path], tmp_path: Path) -> Non
         Models([tmp_path / "a b"])
 
 
-def test_failure_tells_nothing_of_the_inside(folders: dict[str, Path]) -> None:
+def test_server_error_reveals_no_details(folders: dict[str, Path]) -> None:
     server = Server(Models([folders["films"]]))
 
     def broken(*_: object) -> None:
@@ -261,7 +263,7 @@ def test_failure_tells_nothing_of_the_inside(folders: dict[str, Path]) -> None:
     assert response.json() == {"error": "The server failed to answer."}
 
 
-def test_slow_answers_end_in_time(folders: dict[str, Path]) -> None:
+def test_slow_answer_times_out(folders: dict[str, Path]) -> None:
     import time
 
     server = Server(Models([folders["films"]]), Limits(answer_seconds=0.3))
@@ -283,7 +285,7 @@ def test_slow_answers_end_in_time(folders: dict[str, Path]) -> None:
     assert response.headers["retry-after"] == "1"
 
 
-def test_document_has_the_limits_and_the_models(client: TestClient) -> None:
+def test_openapi_document_has_limits_and_models(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     schemas = document["components"]["schemas"]
     assert schemas["InputTensor"]["properties"]["data"]["maxItems"] == 8
@@ -295,8 +297,8 @@ def test_document_has_the_limits_and_the_models(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("name", ["films", "pairs", "tags"])
-def test_document_tells_the_truth(name: str, folders: dict[str, Path]) -> None:
-    """schemathesis makes requests of the OpenAPI document, good and bad, and compares the answers with it."""
+def test_openapi_document_matches_answers(name: str, folders: dict[str, Path]) -> None:
+    """schemathesis generates valid and invalid requests from the OpenAPI document and checks the answers against it."""
     import schemathesis
     from hypothesis import HealthCheck, Phase, given, settings
     from schemathesis.checks import CHECKS
@@ -310,7 +312,7 @@ def test_document_tells_the_truth(name: str, folders: dict[str, Path]) -> None:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    # That a tensor's shape is that of its data is more than a schema can say.
+    # A schema cannot require that a tensor's shape matches its data.
     (of_good_data,) = CHECKS.get_by_names(["positive_data_acceptance"])
     for operation in (found.ok() for found in schema.get_all_operations()):
         excluded = [of_good_data] if operation.path.endswith("infer") else []

@@ -1,4 +1,4 @@
-"""Contracts 3 and 4: frozen teacher, joined by id, a cache that refuses what is not its own."""
+"""The teacher is frozen, its outputs are joined by id, and its cache refuses other teachers and data."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ def teacher(teacher_folder: Path) -> Teacher:
     return Teacher(teacher_folder, max_length=64, dtype="float32")
 
 
-def test_frozen_in_eval_mode_without_gradient(teacher: Teacher) -> None:
+def test_teacher_is_frozen_in_eval_mode(teacher: Teacher) -> None:
     assert not any(p.requires_grad for p in teacher.model.parameters())
     teacher.model.train()
     first, second = (teacher.outputs({"text": ["a great film"]})["logits"] for _ in range(2))
@@ -32,15 +32,15 @@ def test_frozen_in_eval_mode_without_gradient(teacher: Teacher) -> None:
     assert not any(part.requires_grad for part in tensors if isinstance(part, torch.Tensor))
 
 
-def test_hidden_states_and_attentions(teacher: Teacher) -> None:
-    """Under transformers' default attention the attentions would be an empty tuple, without a word."""
+def test_teacher_returns_hidden_states_and_attentions(teacher: Teacher) -> None:
+    """With transformers' default attention, the attentions would silently be an empty tuple."""
     assert teacher.model.config._attn_implementation == "sdpa"
     outputs = teacher.outputs({"text": ["a film"]}, ("logits", "hidden_states", "attentions"))
     assert len(outputs["hidden_states"]) == 3
     assert [tuple(layer.shape) for layer in outputs["attentions"]] == [(1, 2, 4, 4)] * 2
 
 
-def test_cached_logits_are_the_live_ones_in_any_order(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+def test_cached_logits_equal_live_logits_in_any_order(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     train = load_data(toy_data)["train"]
     cached = teacher.label(train, tmp_path / "cache")
     rows = np.random.default_rng(0).permutation(len(train))[:50]
@@ -48,7 +48,7 @@ def test_cached_logits_are_the_live_ones_in_any_order(teacher: Teacher, toy_data
     torch.testing.assert_close(cached.outputs(batch)["logits"], teacher.outputs(batch)["logits"], rtol=0, atol=1e-5)
 
 
-def test_bfloat16_labels_hold(teacher_folder: Path, toy_data: Path) -> None:
+def test_bfloat16_teacher_keeps_labels(teacher_folder: Path, toy_data: Path) -> None:
     texts = load_data(toy_data)["validation"]
     exact, fast = (Teacher(teacher_folder, 64, dtype=d).label(texts) for d in ("float32", "bfloat16"))
     ids = ids_of(texts)
@@ -56,16 +56,14 @@ def test_bfloat16_labels_hold(teacher_folder: Path, toy_data: Path) -> None:
     assert exact.folder != fast.folder
 
 
-def test_a_second_time_the_teacher_does_not_run(
-    teacher: Teacher, toy_data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_label_reads_cache_the_second_time(teacher: Teacher, toy_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = load_data(toy_data)["validation"]
     teacher.label(texts)
     monkeypatch.setattr(teacher.model, "forward", lambda **_: pytest.fail("the teacher ran again"))
     assert teacher.label(texts).logits(ids_of(texts)).shape == (60, 2)
 
 
-def test_resuming_gives_the_same_bits(
+def test_resumed_labeling_gives_same_bits(
     teacher: Teacher, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cached_module, "ROWS_PER_SHARD", 32)
@@ -80,7 +78,7 @@ def test_resuming_gives_the_same_bits(
     assert torch.equal(again.logits(ids_of(texts)), whole.logits(ids_of(texts)))
 
 
-def test_another_teacher_or_other_data_is_refused(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+def test_cache_refuses_other_teacher_or_data(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     data, cache = load_data(toy_data), tmp_path / "cache"
     label_texts(teacher, data["validation"], cache)
     with pytest.raises(CacheError, match="made with another data and another rows"):
@@ -95,22 +93,20 @@ def test_another_teacher_or_other_data_is_refused(teacher: Teacher, toy_data: Pa
         label_texts(teacher.reading(32), data["validation"], cache)
 
 
-def test_a_folder_that_is_no_cache_is_left_alone(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+def test_label_texts_leaves_other_folders_alone(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(CacheError, match="not empty and not a cache"):
         label_texts(teacher, load_data(toy_data)["validation"], tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_cache_that_another_process_is_starting_is_no_strange_folder(
-    teacher: Teacher, toy_data: Path, tmp_path: Path
-) -> None:
+def test_label_texts_accepts_cache_started_by_another_process(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     (tmp_path / ".fingerprint.json.123.tmp").write_text("{")
     validation = load_data(toy_data)["validation"]
     assert label_texts(teacher, validation, tmp_path).logits(ids_of(validation)).shape[0] == len(validation)
 
 
-def test_newer_cache_format(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+def test_cache_refuses_newer_format(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     cache = label_texts(teacher, load_data(toy_data)["validation"], tmp_path / "c").folder
     content = json.loads((cache / "fingerprint.json").read_text())
     (cache / "fingerprint.json").write_text(json.dumps({**content, "format_version": 99}))
@@ -118,18 +114,18 @@ def test_newer_cache_format(teacher: Teacher, toy_data: Path, tmp_path: Path) ->
         CachedTeacher(cache)
 
 
-def test_logits_that_are_not_finite_name_the_text(teacher: Teacher, toy_data: Path) -> None:
+def test_label_names_text_with_logits_that_are_not_finite(teacher: Teacher, toy_data: Path) -> None:
     teacher.model.classifier.weight.data[0, 0] = float("nan")
     with pytest.raises(ModelError, match=r"not finite .* for example -?\d+: '"):
         teacher.label(load_data(toy_data)["validation"])
 
 
-def test_odd_texts(teacher: Teacher) -> None:
+def test_teacher_handles_odd_texts(teacher: Teacher) -> None:
     texts = ["", "   ", "\x00nul", "🙂🙃", "\x01", "word " * 100_000, "\ud800"]
     assert torch.isfinite(teacher.outputs({"text": texts})["logits"]).all()
 
 
-def test_folders_that_are_no_teacher(tiny_bert: Path, teacher_folder: Path, tmp_path: Path) -> None:
+def test_teacher_refuses_invalid_folders(tiny_bert: Path, teacher_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"expected a model folder with a config.json"):
         Teacher(tmp_path)
     with pytest.raises(ModelError, match="BertModel, expected a model for sequence or token classification"):
@@ -148,7 +144,7 @@ def test_folders_that_are_no_teacher(tiny_bert: Path, teacher_folder: Path, tmp_
         Teacher(empty)
 
 
-def test_another_models_tokenizer(teacher_folder: Path, tmp_path: Path) -> None:
+def test_teacher_refuses_tokenizer_of_another_model(teacher_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "teacher"
     shutil.copytree(teacher_folder, folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder)
@@ -158,13 +154,13 @@ def test_another_models_tokenizer(teacher_folder: Path, tmp_path: Path) -> None:
         Teacher(folder)
 
 
-def test_half_precision_weights_are_read_as_float32(teacher_folder: Path, tmp_path: Path) -> None:
+def test_teacher_loads_half_precision_weights_as_float32(teacher_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "half"
     shutil.copytree(teacher_folder, folder)
     AutoModelForSequenceClassification.from_pretrained(folder).half().save_pretrained(folder)
     assert Teacher(folder).model.dtype == torch.float32
 
 
-def test_a_teacher_goes_where_transformers_trains(teacher_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_teacher_uses_the_accelerator(teacher_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("meta"))
     assert Teacher(teacher_folder).model.device.type == "meta"

@@ -31,7 +31,7 @@ def teacher(teacher_folder: Path) -> Teacher:
     return Teacher(teacher_folder, max_length=64, dtype="float32")
 
 
-def test_student_folder(students: dict[tuple[str, bool], Path]) -> None:
+def test_student_folder_has_expected_files(students: dict[tuple[str, bool], Path]) -> None:
     names = {path.name for path in students["cnn", False].iterdir()}
     assert names == {
         "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "eyas.json",
@@ -40,7 +40,7 @@ def test_student_folder(students: dict[tuple[str, bool], Path]) -> None:
     assert AutoConfig.from_pretrained(students["cnn", False]).id2label == {0: "negative", 1: "positive"}
 
 
-def test_integer_labels_take_the_teachers_names(teacher: Teacher, tmp_path: Path) -> None:
+def test_distill_names_integer_labels_after_the_teacher(teacher: Teacher, tmp_path: Path) -> None:
     rows = [{**row, "label": int(row["label"] == "positive")} for row in toy_rows(200)]
     data = load_data(write_jsonl(tmp_path / "all.jsonl", rows))
     out = teach(teacher, data, tmp_path / "out", SMALL)
@@ -49,8 +49,10 @@ def test_integer_labels_take_the_teachers_names(teacher: Teacher, tmp_path: Path
     assert config.data_labels == ["0", "1"]
 
 
-def test_permuted_labels_are_proved(teacher: Teacher, teacher_folder: Path, tmp_path: Path, toy_data: Path) -> None:
-    """A teacher with LABEL_0 = positive, found out by what it predicts, teaches as the original."""
+def test_distill_detects_permuted_labels(
+    teacher: Teacher, teacher_folder: Path, tmp_path: Path, toy_data: Path
+) -> None:
+    """A teacher with LABEL_0 = positive, detected by its predictions, teaches like the original."""
     folder = tmp_path / "permuted"
     shutil.copytree(teacher_folder, folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder)
@@ -64,17 +66,17 @@ def test_permuted_labels_are_proved(teacher: Teacher, teacher_folder: Path, tmp_
         assert_close(found[name], weight)
 
 
-def test_labels_that_do_not_fit(teacher: Teacher, tmp_path: Path) -> None:
+def test_distill_refuses_labels_that_do_not_match(teacher: Teacher, tmp_path: Path) -> None:
     rows = [{**row, "label": "good" if row["label"] == "positive" else "bad"} for row in toy_rows(100)]
     data = load_data(write_jsonl(tmp_path / "all.jsonl", rows))
     with pytest.raises(LabelError, match=r"(?s)0=bad, 1=good.*0=negative, 1=positive.*--label-map"):
         teach(teacher, data, tmp_path / "out", SMALL)
-    assert not (tmp_path / "out.partial").exists()  # a corrected call is no other run
+    assert not (tmp_path / "out.partial").exists()  # so a corrected call is not refused
     out = teach(teacher, data, tmp_path / "out", SMALL, label_map={"negative": "bad", "positive": "good"})
     assert AutoConfig.from_pretrained(out).id2label == {0: "bad", 1: "good"}
 
 
-def test_word_level_student_from_a_vector_file(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+def test_distill_makes_word_level_student_from_vector_file(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     words = ["great", "awful", "film", "a", "the", "boring", "lovely"]
     lines = [" ".join([word, *(f"{len(word) * i % 7}" for i in range(8))]) for word in words]
     (tmp_path / "v.txt").write_text("\n".join(lines))
@@ -83,7 +85,7 @@ def test_word_level_student_from_a_vector_file(teacher: Teacher, toy_data: Path,
     assert (config.vocab_size, config.embedding_size) == (8, 8)
 
 
-def test_same_settings_again_is_no_work(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+def test_distill_skips_finished_run(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     settings = DistillSettings(SMALL, arguments=QUICK)
     out = distill(teacher, load_data(toy_data), tmp_path / "out", settings)
     before = (out / "model.safetensors").stat().st_mtime_ns
@@ -95,7 +97,7 @@ def test_same_settings_again_is_no_work(teacher: Teacher, toy_data: Path, tmp_pa
     assert json.loads((out / "eyas.json").read_text())["settings"]["seed"] == 1
 
 
-def test_a_folder_that_is_not_ours_is_left_alone(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+def test_distill_leaves_other_folders_alone(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     for overwrite in (False, True):
         with pytest.raises(OutputError, match=r"eyas\.json"):
@@ -103,7 +105,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(teacher: Teacher, toy_data: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_another_teacher_is_another_run(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+def test_distill_refuses_folder_of_another_teacher(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     out = teach(teacher, toy_data, tmp_path / "out", SMALL)
     teacher.model.classifier.bias.data += 1
     other = Teacher(teacher.model, teacher.tokenizer, max_length=64)
@@ -111,14 +113,14 @@ def test_another_teacher_is_another_run(teacher: Teacher, toy_data: Path, tmp_pa
         teach(other, toy_data, out, SMALL)
 
 
-def test_unlabeled_validation(teacher: Teacher, tmp_path: Path) -> None:
+def test_distill_refuses_unlabeled_validation_split(teacher: Teacher, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "train.jsonl", toy_rows(40))
     write_jsonl(tmp_path / "validation.jsonl", [{"text": "x", "label": -1}])
     with pytest.raises(LabelError, match="validation"):
         teach(teacher, tmp_path, tmp_path / "out")
 
 
-def test_unknown_names(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+def test_distill_refuses_unknown_recipe_and_student(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"'magic'.*hard-labels"):
         teach(teacher, toy_data, tmp_path / "out", recipe="magic")
     with pytest.raises(ModelError, match=r"'gru'.*static, cnn"):
@@ -136,13 +138,13 @@ def _arguments(teacher: Path, data: Path, folder: Path, epochs: int) -> list[obj
     ]
 
 
-def test_kill_and_rerun_ends_with_the_same_bits(
+def test_killed_distill_resumes_with_same_bits(
     teacher_folder: Path, toy_data: Path, tmp_path: Path, start: Callable[..., Command]
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert start(*_arguments(teacher_folder, toy_data, whole, 20), target=run_small_shards).wait() == 0
     chance = random.Random(0)
-    for moment in ("words x", "epoch 1:", "epoch 3:"):  # in labeling, and twice in training
+    for moment in ("words x", "epoch 1:", "epoch 3:"):  # once during labeling, twice during training
         command = start(*_arguments(teacher_folder, toy_data, broken, 20), target=run_small_shards)
         command.wait_for(moment)
         time.sleep(chance.uniform(0.0, 0.2))
@@ -157,7 +159,9 @@ def test_kill_and_rerun_ends_with_the_same_bits(
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="mounting a small disk needs root on Linux")
-def test_full_disk(teacher_folder: Path, toy_data: Path, tmp_path: Path, start: Callable[..., Command]) -> None:
+def test_distill_recovers_from_full_disk(
+    teacher_folder: Path, toy_data: Path, tmp_path: Path, start: Callable[..., Command]
+) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk], capture_output=True).returncode:
@@ -179,7 +183,7 @@ def test_full_disk(teacher_folder: Path, toy_data: Path, tmp_path: Path, start: 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interruption_says_how_to_go_on(
+def test_interrupted_distill_explains_how_to_resume(
     teacher_folder: Path,
     toy_data: Path,
     tmp_path: Path,
@@ -199,7 +203,7 @@ def test_interruption_says_how_to_go_on(
     assert (tmp_path / "out.partial").is_dir()
 
 
-def test_two_processes_on_one_folder(
+def test_distill_refuses_folder_in_use(
     teacher_folder: Path, toy_data: Path, tmp_path: Path, start: Callable[..., Command]
 ) -> None:
     first = start(*_arguments(teacher_folder, toy_data, tmp_path, 2000))

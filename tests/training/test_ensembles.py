@@ -1,4 +1,4 @@
-"""Ensembles from a teacher to int8: trained together, trained apart and joined, made smaller."""
+"""Ensembles: trained together, joined from separate members, exported and pruned."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ SIZES: dict[str, Any] = {"embedding_size": 16, "hidden_size": 24, "max_length": 
 
 @pytest.fixture(scope="module")
 def ensemble(once: Once, teacher_folder: Path, toy_data: Path) -> Path:
-    """Trained: one of the few, and all of its members can do it in the end."""
+    """One of the few trained models; all of its members learn the task."""
     student = StudentSettings("ensemble:cnn,bilstm,cnn-lstm", combination="weights", **SIZES)
     recipe = "logit-mse mutual=0.5 diversity=0.1"
     return once("ens", lambda out: teach(teacher_folder, toy_data, out, student, recipe, STUDENT_ARGUMENTS))
@@ -55,23 +55,23 @@ def test_ensemble_ships_as_one_graph(ensemble: Path, toy_data: Path, tmp_path: P
     np.testing.assert_allclose(alone[0], shipped[0], atol=0.2 if int8 else 1e-4)
 
 
-def test_ensemble_of_pairs_is_taught_with_learned_weights(
-    pair_teacher_folder: Path, toy_pairs: Path, tmp_path: Path
-) -> None:
+def test_pair_ensemble_trains_with_learned_weights(pair_teacher_folder: Path, toy_pairs: Path, tmp_path: Path) -> None:
     student = StudentSettings("ensemble:cnn,static", combination="probabilities", **SIZES)
     folder = teach(pair_teacher_folder, toy_pairs, tmp_path / "s", student, "soft-targets mutual=1.0 weights=learned")
     rows = load_data(toy_pairs)["validation"]
     assert np.isfinite(Classifier.from_pretrained(folder).logits(rows["text"], rows["text_pair"])).all()
 
 
-def test_joined_members_answer_as_they_did(apart: list[Path], toy_data: Path, tmp_path: Path) -> None:
+def test_joined_ensemble_averages_its_members(apart: list[Path], toy_data: Path, tmp_path: Path) -> None:
     texts = load_data(toy_data)["test"]["text"][:20]
     joined = Classifier.from_pretrained(join(apart, tmp_path / "joined"))
     mean = np.mean([Classifier.from_pretrained(folder).logits(texts) for folder in apart], 0)
     np.testing.assert_allclose(joined.logits(texts), mean, atol=1e-5)
 
 
-def test_what_can_not_be_joined(apart: list[Path], teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+def test_join_refuses_incompatible_members(
+    apart: list[Path], teacher_folder: Path, toy_data: Path, tmp_path: Path
+) -> None:
     def trained(name: str, **settings: Any) -> Path:
         student = StudentSettings("static", **{**SIZES, **settings})
         return teach(teacher_folder, toy_data, tmp_path / name, student)
@@ -99,7 +99,7 @@ def test_what_can_not_be_joined(apart: list[Path], teacher_folder: Path, toy_dat
     assert not (tmp_path / "x").exists()
 
 
-def test_fewest_members_that_keep_the_score(
+def test_prune_ensemble_keeps_fewest_members_within_tolerance(
     ensemble: Path, teacher_folder: Path, toy_data: Path, tmp_path: Path
 ) -> None:
     rows = load_data(toy_data)["validation"]
@@ -115,14 +115,18 @@ def test_fewest_members_that_keep_the_score(
         prune_ensemble(teacher_folder, rows, tmp_path / "y")
 
 
-def test_options_between_members_need_members(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+def test_distill_refuses_ensemble_options_for_single_student(
+    teacher_folder: Path, toy_data: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ModelError, match="MutualLoss"):
         teach(teacher_folder, toy_data, tmp_path / "a", "cnn", "logit-mse mutual=1.0")
     with pytest.raises(ModelError, match=r"cnn .*--combination"):
         teach(teacher_folder, toy_data, tmp_path / "b", StudentSettings("cnn", combination="weights"))
 
 
-def test_from_the_command_line(ensemble: Path, apart: list[Path], toy_data: Path, tmp_path: Path, run: Any) -> None:
+def test_join_and_prune_commands_run(
+    ensemble: Path, apart: list[Path], toy_data: Path, tmp_path: Path, run: Any
+) -> None:
     members = [part for folder in apart for part in ("--member", folder)]
     code, _, _ = run("join", *members, "--combination", "weights", "--data", toy_data, "--out", tmp_path / "j")
     assert code == 0

@@ -1,4 +1,4 @@
-"""Recipes that look inside the teacher: each trains a student, on the tokens that the teacher reads."""
+"""Recipes over the teacher's layers: each trains a student on the teacher's tokens."""
 
 import copy
 from collections.abc import Callable
@@ -96,7 +96,7 @@ MORE_THAN_LOSSES = [name for name in sorted(RECIPES) if len(make_stages(name)) >
 
 
 @pytest.mark.parametrize("recipe", ["tinybert", *MORE_THAN_LOSSES])
-def test_students_folder_has_no_weights_of_losses(
+def test_student_folder_has_no_weights_of_losses(
     recipe: str, teacher: Teacher, data: DatasetDict, tmp_path: Path
 ) -> None:
     folder = teach(teacher, data, tmp_path / "out", StudentSettings("bert", layers=1, max_length=48), recipe, BFLOAT16)
@@ -108,18 +108,18 @@ def test_students_folder_has_no_weights_of_losses(
 
 @pytest.mark.parametrize("attention", ATTENTION_LOSSES)
 @pytest.mark.parametrize("hidden", HIDDEN_LOSSES)
-def test_losses_of_a_recipe_by_name(
+def test_tinybert_accepts_losses_by_name(
     attention: str, hidden: str, bert: Students, teacher: Teacher, data: DatasetDict, tmp_path: Path
 ) -> None:
-    """Relations need neither equal sizes nor as many heads."""
+    """Relations need neither equal hidden sizes nor equal numbers of heads."""
     size = {"heads": 2, "hidden_size": 16} if attention == "relations" else {}
     model, tokenizer = bert(layers=1, **size)
     for stage in make_stages("tinybert", {"attention": attention, "hidden": hidden, "prediction": "mse"}):
         assert np.isfinite(step(model, tokenizer, data["train"], stage.losses, teacher, tmp_path))
 
 
-def test_losses_of_logits_by_name() -> None:
-    """Each is zero, or at its least, where the student answers like the teacher."""
+def test_logit_losses_are_least_when_student_equals_teacher() -> None:
+    """Each is zero or minimal if the student equals the teacher."""
     logits = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.3, -2.0]])
     for name in LOGIT_LOSSES:
         same, other = (
@@ -133,7 +133,7 @@ def test_losses_of_logits_by_name() -> None:
 
 @pytest.mark.parametrize("kind", ["classification", "multi-label"])
 @pytest.mark.parametrize("name", LOGIT_LOSSES)
-def test_losses_of_logits_teach_where_there_are_two_choices_or_say_so(name: str, kind: str) -> None:
+def test_logit_losses_train_binary_decisions_or_refuse(name: str, kind: str) -> None:
     task, loss = Task(kind, ("a", "b")), logit_loss(name)
     try:
         loss.check(task)
@@ -148,8 +148,8 @@ def test_losses_of_logits_teach_where_there_are_two_choices_or_say_so(name: str,
     assert float(ours.grad.abs().max()) > 1e-2
 
 
-def test_a_crf_is_taught_by_divergence() -> None:
-    """Its logits are log-probabilities, which no teacher's raw logits are."""
+def test_logit_losses_use_divergence_for_crf() -> None:
+    """A CRF's logits are log-probabilities, unlike a teacher's raw logits."""
     theirs = torch.tensor([[4.0, 1.0, 7.0]])
     ours = theirs.log_softmax(-1)
     for name in ("mse", "huber", "cosine", "divergence"):
@@ -157,8 +157,8 @@ def test_a_crf_is_taught_by_divergence() -> None:
         assert float(loss) == pytest.approx(0.0, abs=1e-6), name
 
 
-def test_a_narrow_student_learns_the_teachers_inside(teacher: Teacher, data: DatasetDict, tmp_path: Path) -> None:
-    """Trained: one of the few."""
+def test_tinybert_trains_narrow_student(teacher: Teacher, data: DatasetDict, tmp_path: Path) -> None:
+    """One of the few tests that train."""
     student = StudentSettings("bert", layers=2, hidden_size=16, feed_forward=32, max_length=48)
     arguments = {"num_train_epochs": 10, "per_device_train_batch_size": 16, "learning_rate": 2e-3, "bf16": False}
     folder = teach(teacher, data, tmp_path / "out", student, "tinybert", arguments)
@@ -166,7 +166,7 @@ def test_a_narrow_student_learns_the_teachers_inside(teacher: Teacher, data: Dat
 
 
 @pytest.mark.parametrize("start", ["first", "last", "skip", "2,1"])
-def test_a_student_starts_from_the_teachers_layers(start: str, teacher: Teacher, toy_data: Path) -> None:
+def test_student_starts_from_teacher_layers(start: str, teacher: Teacher, toy_data: Path) -> None:
     data = load_data(toy_data)
     student, tokenizer = create_student(StudentSettings("bert", max_length=48, init=start), teacher, data["train"])
     texts = data["test"]["text"][:5]
@@ -176,11 +176,11 @@ def test_a_student_starts_from_the_teachers_layers(start: str, teacher: Teacher,
     student.eval()
     with torch.no_grad():
         ours = student(**{name: inputs[name] for name in ("input_ids", "attention_mask")}).logits.numpy()
-    same = start != "2,1"  # all layers, in their order: the teacher itself
+    same = start != "2,1"  # all layers in order: equal to the teacher
     assert np.allclose(ours, teacher.logits(texts), atol=1e-5) == same
 
 
-def test_starts_that_are_none(teacher: Teacher, toy_data: Path) -> None:
+def test_create_student_refuses_invalid_init(teacher: Teacher, toy_data: Path) -> None:
     train = load_data(toy_data)["train"]
     assert chosen_layers("skip", 3, 12) == [4, 8, 12]
     assert chosen_layers("last", 3, 12) == [10, 11, 12]
@@ -196,7 +196,7 @@ def test_starts_that_are_none(teacher: Teacher, toy_data: Path) -> None:
         create_student(StudentSettings("cnn", layers=2), teacher, train)
 
 
-def test_a_student_starts_from_a_pretrained_folder(teacher: Teacher, data: DatasetDict, tmp_path: Path) -> None:
+def test_student_starts_from_pretrained_folder(teacher: Teacher, data: DatasetDict, tmp_path: Path) -> None:
     """Another model's first layers and word vectors, below a new head."""
     general = StudentSettings("bert", hidden_size=16, heads=2, max_length=48)
     folder = teach(teacher, data, tmp_path / "general", general)
@@ -213,7 +213,7 @@ def test_a_student_starts_from_a_pretrained_folder(teacher: Teacher, data: Datas
         create_student(StudentSettings("bert", init=str(tmp_path / "none")), teacher, data["train"])
 
 
-def test_nothing_is_computed_that_no_loss_asked_for(teacher: Teacher) -> None:
+def test_teacher_computes_only_requested_fields(teacher: Teacher) -> None:
     batch = {"text": ["a great film"]}
     assert teacher.outputs(batch).keys() == {"logits"}
     assert teacher.outputs(batch, ("hidden_states",)).keys() == {"hidden_states", "attention_mask", "heads"}
@@ -224,8 +224,8 @@ def test_nothing_is_computed_that_no_loss_asked_for(teacher: Teacher) -> None:
     assert not any(module._forward_hooks for module in projections)
 
 
-def test_captured_queries_and_keys_make_the_models_attention(teacher: Teacher) -> None:
-    """Against what transformers itself returns with its eager attention."""
+def test_captured_queries_and_keys_reproduce_attention(teacher: Teacher) -> None:
+    """Compared with the eager attention of transformers."""
     inputs = teacher.tokenize(["a great film", "awful"])
     before = teacher.model.config._attn_implementation
     teacher.model.set_attn_implementation("eager")
@@ -240,16 +240,16 @@ def test_captured_queries_and_keys_make_the_models_attention(teacher: Teacher) -
         torch.testing.assert_close(scores.softmax(-1), attention)
 
 
-def test_what_has_no_layers_is_refused(bert: Students, teacher: Teacher, data: DatasetDict, tmp_path: Path) -> None:
+def test_layer_recipes_refuse_models_without_layers(
+    bert: Students, teacher: Teacher, data: DatasetDict, tmp_path: Path
+) -> None:
     with pytest.raises(ModelError, match=r"cnn is not a transformer.*--student bert-tiny"):
         teach(teacher, data, tmp_path / "a", "cnn", "tinybert")
     with pytest.raises(ModelError, match=r"HiddenStateLoss.*hidden_states"):
         step(*bert(layers=1), data["train"], [HiddenStateLoss()], teacher.label(data["train"]), tmp_path)
 
 
-def test_the_teacher_reads_no_further_than_a_student_of_layers(
-    teacher: Teacher, data: DatasetDict, tmp_path: Path
-) -> None:
+def test_teacher_is_truncated_to_student_length(teacher: Teacher, data: DatasetDict, tmp_path: Path) -> None:
     folder = teach(teacher, data, tmp_path / "a", StudentSettings("bert", layers=1, max_length=4), "tinybert")
     assert Classifier.from_pretrained(folder).max_length == 4
     text = ["a film that goes on and on"]
@@ -258,7 +258,7 @@ def test_the_teacher_reads_no_further_than_a_student_of_layers(
     assert teacher.reading(1000).max_length == teacher.max_length
 
 
-def test_tokens_that_do_not_lie_on_each_other() -> None:
+def test_check_same_tokens_refuses_different_tokens() -> None:
     with pytest.raises(ModelError, match=r"\[2, 3\].*\[2, 4\]"):
         check_same_tokens(torch.ones(2, 3), torch.ones(2, 4))
     with pytest.raises(ModelError, match="--vocab-size"):
@@ -266,10 +266,10 @@ def test_tokens_that_do_not_lie_on_each_other() -> None:
 
 
 @pytest.mark.parametrize("mapping", ["uniform", "earth-movers"])
-def test_an_interrupted_projection_goes_on(
+def test_interrupted_training_resumes_parameters_of_losses(
     mapping: str, bert: Students, teacher: Teacher, data: DatasetDict, tmp_path: Path
 ) -> None:
-    """What losses learn with the student, and remember, is in its checkpoints: the same weights at the end."""
+    """Checkpoints include parameters and buffers of losses, so resumed training ends with the same weights."""
 
     def trained(folder: Path, stop: int | None) -> dict[str, torch.Tensor]:
         model, tokenizer = bert(layers=1, hidden_size=16, feed_forward=32)
@@ -296,14 +296,14 @@ def test_an_interrupted_projection_goes_on(
     assert all(torch.equal(undisturbed[name], resumed[name]) for name in undisturbed)
 
 
-def test_a_head_that_is_not_the_teachers_is_not_frozen(teacher: Teacher, data: DatasetDict, tmp_path: Path) -> None:
+def test_simkd_refuses_random_student(teacher: Teacher, data: DatasetDict, tmp_path: Path) -> None:
     for more in ({"embeddings": "random"}, {"init": "random"}):
         with pytest.raises(ModelError, match=r"simkd.*random"):
             teach(teacher, data, tmp_path / "out", StudentSettings("bert", max_length=48, **more), "simkd")
 
 
-def test_copied_layers_learn_at_their_own_rate() -> None:
-    """Whether the width is said or not."""
+def test_copies_layers_detects_copied_layers() -> None:
+    """With and without an explicit hidden size."""
     for more in ({}, {"hidden_size": 32}):
         assert StudentSettings("bert", **more).copies_layers(32)
     for more in (
@@ -316,14 +316,14 @@ def test_copied_layers_learn_at_their_own_rate() -> None:
     assert StudentSettings("bert-tiny").copies_layers(128)
 
 
-def test_stages_share_the_steps() -> None:
+def test_training_steps_are_shared_by_stages() -> None:
     steps = {"max_steps": 100}
     assert training_steps(DistillSettings(recipe="tinybert", arguments=steps), 640) == 100
     assert training_steps(DistillSettings(recipe="logit-mse", arguments={"num_train_epochs": 3}), 640) == 30
     assert training_steps(DistillSettings(recipe="minilm", arguments={"num_train_epochs": 3}), 640) == 30
 
 
-def test_options_of_a_recipe() -> None:
+def test_parse_recipe_reads_options() -> None:
     assert parse_recipe("tinybert mapping=top attention_weight=0.5") == (
         "tinybert",
         {"mapping": "top", "attention_weight": 0.5},
@@ -331,7 +331,7 @@ def test_options_of_a_recipe() -> None:
     inner = make_stages(*parse_recipe("tinybert attention_weight=0.5 hidden_weight=2"))[0]
     assert [loss.weight for loss in inner.losses] == [1.0, 2, 0.5]
     inner = make_stages(*parse_recipe("tinybert attention_weight=0"))[0]
-    assert inner.teacher_fields == {"hidden_states"}  # what counts nothing is not asked for
+    assert inner.teacher_fields == {"hidden_states"}  # terms with weight 0 request no fields
     with pytest.raises(ModelError, match=r"tinybert.*'maping'.*mapping, attention_weight"):
         make_stages("tinybert", {"maping": "top"})
     with pytest.raises(ModelError, match="OPTION=VALUE"):
@@ -369,7 +369,7 @@ def test_options_of_a_recipe() -> None:
         ("soft-targets hard_weight=0 weights=learned", "weights=learned"),
     ],
 )
-def test_options_that_can_not_be_meant(recipe: str, message: str) -> None:
+def test_make_stages_refuses_invalid_options(recipe: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         make_stages(*parse_recipe(recipe))
     assert make_stages("ad-kd", {"dimensions": None})
@@ -378,7 +378,7 @@ def test_options_that_can_not_be_meant(recipe: str, message: str) -> None:
         make_stages("tinybert", {"hidden": ["mse"]})
 
 
-def test_weights_and_temperatures_follow_schedules_and_layers_are_named() -> None:
+def test_recipe_options_accept_schedules_and_layer_pairs() -> None:
     labels, soft, patient = make_stages(*parse_recipe("patient-skip hard_weight=linear:1:0 temperature=steps:4:2"))[
         0
     ].losses
@@ -402,7 +402,7 @@ def test_weights_and_temperatures_follow_schedules_and_layers_are_named() -> Non
         ("logit-mse", {"hidden_size": 64, "init": "first"}, "wider"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_texts_are_labeled(
+def test_distill_refuses_incompatible_student_before_labeling(
     recipe: str, size: dict[str, Any], message: str, teacher: Teacher, data: DatasetDict, tmp_path: Path
 ) -> None:
     student = StudentSettings("bert", max_length=48, **{"layers": 1, **size})
@@ -411,7 +411,7 @@ def test_what_does_not_fit_is_refused_before_texts_are_labeled(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_layer_that_the_teacher_has_not(teacher: Teacher, data: DatasetDict, tmp_path: Path) -> None:
+def test_minilmv2_refuses_missing_teacher_layer(teacher: Teacher, data: DatasetDict, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"teacher_layer=9.* 1 to 2"):
         teach(teacher, data, tmp_path / "out", StudentSettings("bert", layers=1), "minilmv2 teacher_layer=9")
 
@@ -493,10 +493,10 @@ FAMILIES: dict[str, Any] = {
 
 @pytest.mark.parametrize("pair", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_student_of_another_family_is_its_teacher_at_the_start(
+def test_student_of_another_family_starts_equal_to_teacher(
     family: str, pair: bool, teacher: Teacher, toy_data: Path, toy_pairs: Path, tmp_path: Path
 ) -> None:
-    """With all layers copied: its tokens, positions and special tokens are where the teacher's are."""
+    """With all layers copied, its tokens, positions and special tokens equal the teacher's."""
     set_seed(0)
     model, tokenizer = FAMILIES[family](teacher.tokenizer)
     for parameter in model.parameters():
@@ -515,8 +515,8 @@ def test_a_student_of_another_family_is_its_teacher_at_the_start(
 
 
 @pytest.mark.parametrize("hidden_size", [4, 12])
-def test_word_vectors_keep_a_width_of_their_own(hidden_size: int, teacher: Teacher, toy_data: Path) -> None:
-    """ELECTRA's; narrower and wider than the student's layers."""
+def test_word_vectors_keep_their_own_size(hidden_size: int, teacher: Teacher, toy_data: Path) -> None:
+    """As in ELECTRA; narrower and wider than the student's layers."""
     model, tokenizer = _electra(teacher.tokenizer)
     model.config.id2label = {0: "negative", 1: "positive"}
     other = Teacher(model, tokenizer, max_length=40, dtype="float32")
@@ -529,11 +529,11 @@ def test_word_vectors_keep_a_width_of_their_own(hidden_size: int, teacher: Teach
         torch.nn.functional.cosine_similarity(*table[place], dim=0)
         for table, place in zip((ours, theirs), places, strict=True)
     ]
-    assert float(angles[0]) == pytest.approx(float(angles[1]), abs=0.3)  # theirs, turned
+    assert float(angles[0]) == pytest.approx(float(angles[1]), abs=0.3)  # the teacher's, rotated
     assert student.config.hidden_dropout_prob == 0.3
 
 
-def test_dropout_by_its_familys_name(teacher: Teacher, toy_data: Path) -> None:
+def test_dropout_sets_the_field_of_each_family(teacher: Teacher, toy_data: Path) -> None:
     for make, name in ((_distilbert, "dropout"), (_modernbert, "mlp_dropout")):
         model, tokenizer = make(teacher.tokenizer)
         model.config.id2label = {0: "negative", 1: "positive"}
@@ -543,8 +543,8 @@ def test_dropout_by_its_familys_name(teacher: Teacher, toy_data: Path) -> None:
         assert getattr(student.config, name) == 0.3
 
 
-def test_a_narrower_student_starts_near_its_teacher(teacher: Teacher, toy_data: Path) -> None:
-    """Projected layers answer nearly as the teacher does before any training; the labels may be in another order."""
+def test_narrower_student_starts_near_its_teacher(teacher: Teacher, toy_data: Path) -> None:
+    """Before training, projected layers predict nearly like the teacher, also with labels in another order."""
     data = load_data(toy_data)
     texts = data["test"]["text"]
     theirs = teacher.logits(texts)
@@ -566,21 +566,23 @@ def test_a_narrower_student_starts_near_its_teacher(teacher: Teacher, toy_data: 
     settings = StudentSettings("bert", layers=1, hidden_size=16, heads=4, init="last")
     few, _ = create_student(settings, teacher, data["train"])
     assert few.config.num_attention_heads == 4
-    query = few.base_model.encoder.layer[0].attention.self.query.weight  # the teacher has two: the others can learn
+    query = few.base_model.encoder.layer[
+        0
+    ].attention.self.query.weight  # the teacher has two heads; the others can be trained
     assert query.unflatten(0, (4, -1)).norm(dim=(1, 2)).min() > 0
     settings = StudentSettings("bert", hidden_size=16, feed_forward=128, init="first")  # more neurons than the teacher
     assert create_student(settings, teacher, data["train"])[0].config.intermediate_size == 128
 
 
 @pytest.mark.parametrize("family", ["distilbert", "modernbert", "deberta"])
-def test_families_that_can_not_be_projected(family: str, teacher: Teacher, toy_data: Path) -> None:
+def test_create_student_refuses_families_without_projection(family: str, teacher: Teacher, toy_data: Path) -> None:
     other = Teacher(*FAMILIES[family](teacher.tokenizer), max_length=40, dtype="float32")
     settings = StudentSettings("bert", hidden_size=8, init="first", max_length=40)
     with pytest.raises(ModelError, match="projected"):
         create_student(settings, other, load_data(toy_data)["train"], other.label_names)
 
 
-def test_positions_of_a_projected_roberta(teacher: Teacher, toy_data: Path) -> None:
+def test_projected_roberta_keeps_positions(teacher: Teacher, toy_data: Path) -> None:
     """The student's first position is its teacher's first, though their padding ids differ."""
     set_seed(0)
     other = Teacher(*_roberta(None), max_length=40, dtype="float32")
@@ -600,7 +602,7 @@ def tag_teacher(tag_teacher_folder: Path) -> Teacher:
 
 
 @pytest.mark.parametrize("recipe", ["tinybert", "minilm", "distilbert", "bert-emd"])
-def test_losses_of_layers_fall_for_a_tagger(recipe: str, tag_teacher: Teacher, toy_tags: Path, tmp_path: Path) -> None:
+def test_layer_losses_decrease_for_tagger(recipe: str, tag_teacher: Teacher, toy_tags: Path, tmp_path: Path) -> None:
     student = StudentSettings("bert", layers=1, max_length=48, init="random")
     arguments = {**QUICK, "max_steps": 40, "learning_rate": 3e-3, "logging_strategy": "steps", "logging_steps": 4}
     history = read_history(teach(tag_teacher, toy_tags, tmp_path / "out", student, recipe, arguments))
@@ -609,29 +611,29 @@ def test_losses_of_layers_fall_for_a_tagger(recipe: str, tag_teacher: Teacher, t
         assert last < first
 
 
-def test_theseus_teaches_a_tagger(tag_teacher: Teacher, toy_tags: Path, tmp_path: Path) -> None:
+def test_theseus_trains_tagger(tag_teacher: Teacher, toy_tags: Path, tmp_path: Path) -> None:
     folder = teach(tag_teacher, toy_tags, tmp_path / "out", StudentSettings("bert", layers=1, max_length=48), "theseus")
     assert np.isfinite(Classifier.from_pretrained(folder).logits([["anna", "went", "to", "rome"]])).all()
 
 
-def test_what_a_tagging_teacher_shows_of_its_inside(tag_teacher: Teacher) -> None:
+def test_tagging_teacher_returns_hidden_states_and_word_logits(tag_teacher: Teacher) -> None:
     sentences = [["anna", "went", "to", "new", "york"], ["rome"], ["st.", "ives"] * 40]
     found = tag_teacher.outputs({"tokens": sentences}, ("logits", "hidden_states"))
     apart = tag_teacher.outputs({"tokens": sentences[:2]})["logits"]
     torch.testing.assert_close(found["logits"][:6], apart)
     assert found["hidden_states"][-1].shape[:2] == found["attention_mask"].shape == (3, 48)
     assert found["logits"].shape == (86, apart.shape[1])
-    assert (found["logits"][-1] == 0).all()  # behind the last token
+    assert (found["logits"][-1] == 0).all()  # after the last token
     assert (found["logits"][10] != 0).any()
 
 
-def test_losses_of_whole_texts_are_refused_for_taggers(tag_teacher: Teacher, toy_tags: Path, tmp_path: Path) -> None:
+def test_text_losses_refuse_taggers(tag_teacher: Teacher, toy_tags: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="PKDLoss"):
         teach(tag_teacher, toy_tags, tmp_path / "out", StudentSettings("bert", layers=1, max_length=48), "patient-skip")
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_transformers_train_in_bfloat16_where_it_is_fast(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_precision_uses_bfloat16_if_fast(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eyas.training.arguments.has_fast_bfloat16", lambda device: fast)
     assert with_precision({"max_steps": 3}, "bert-tiny") == {"max_steps": 3, "bf16": fast}
     for given in ({"bf16": True}, {"bf16": False}, {"fp16": True}):
@@ -639,8 +641,8 @@ def test_transformers_train_in_bfloat16_where_it_is_fast(fast: bool, monkeypatch
     assert with_precision({}, "bilstm") == {}
 
 
-def test_what_is_taken_from_inside_is_float32(teacher: Teacher, toy_data: Path) -> None:
-    """Also where the student computes in bfloat16: losses compare small differences."""
+def test_captured_fields_are_float32(teacher: Teacher, toy_data: Path) -> None:
+    """Also if the student computes in bfloat16, because losses compare small differences."""
     model = create_student(StudentSettings("bert", layers=1), teacher, load_data(toy_data)["train"])[0]
     inputs = teacher.tokenize(["a film", "a long and winding tale"])
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -1,4 +1,4 @@
-"""A student of sentence vectors: pretrained, fine-tuned, started from, loaded by sentence-transformers."""
+"""Students of sentence vectors: pretrained, fine-tuned, distilled into, loaded by sentence-transformers."""
 
 import json
 from pathlib import Path
@@ -49,12 +49,12 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def general(once: Once, encoder: Encoder, lines: Path) -> Path:
-    """Trained: one of the few."""
+    """One of the few trained models."""
     settings = DistillSettings(StudentSettings("cnn", **SIZES), arguments=ARGUMENTS)
     return once("general", lambda out: pretrain_student(encoder, load_unlabeled([lines]), out, settings))
 
 
-def test_student_gives_its_teachers_vectors(general: Path, encoder: Encoder) -> None:
+def test_pretrained_student_approximates_teacher_vectors(general: Path, encoder: Encoder) -> None:
     texts = [row["text"] for row in toy_rows(440)[400:]]
     ours, theirs = Classifier.from_pretrained(general).logits(texts), encoder.logits(texts)
     assert ours.shape == theirs.shape == (len(texts), encoder.model.config.hidden_size)
@@ -65,8 +65,8 @@ def test_student_gives_its_teachers_vectors(general: Path, encoder: Encoder) -> 
     assert near > far + 0.2
 
 
-def test_checkpoints_are_chosen_by_the_vectors(general: Path, encoder: Encoder) -> None:
-    """The scores of validation are cosines with the teacher's vectors, not with what is left of them as integers."""
+def test_pretraining_chooses_checkpoint_by_vectors(general: Path, encoder: Encoder) -> None:
+    """Validation scores are cosines with the teacher's vectors, not with vectors rounded to integers."""
     history = [json.loads(line) for line in (general / "training_history.jsonl").read_text().splitlines()]
     best = max(entry["eval_score"] for entry in history if "eval_score" in entry)
     texts = [json.loads(line)["text"] for line in (general / "validation_sample.jsonl").read_text().splitlines()]
@@ -75,7 +75,7 @@ def test_checkpoints_are_chosen_by_the_vectors(general: Path, encoder: Encoder) 
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_vectors_are_pooled_over_the_text_alone(pooling: Any, tiny_bert: Path) -> None:
+def test_encoder_pools_without_padding(pooling: Any, tiny_bert: Path) -> None:
     encoder = Encoder(tiny_bert, pooling=pooling, max_length=48, dtype="float32")
     inputs = encoder.tokenize(["a great film"])
     with torch.no_grad():
@@ -86,7 +86,7 @@ def test_vectors_are_pooled_over_the_text_alone(pooling: Any, tiny_bert: Path) -
     assert pooled(torch.ones(1, 2, 3), torch.zeros(1, 2), "mean").abs().max() == 0
 
 
-def test_pooling_is_the_folders(tiny_bert: Path, tmp_path: Path) -> None:
+def test_encoder_reads_pooling_from_folder(tiny_bert: Path, tmp_path: Path) -> None:
     import shutil
 
     folder = Path(shutil.copytree(tiny_bert, tmp_path / "encoder"))
@@ -102,7 +102,7 @@ def test_pooling_is_the_folders(tiny_bert: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pair", [False, True])
-def test_it_is_fine_tuned_like_an_encoder(
+def test_finetune_accepts_pretrained_student(
     pair: bool, general: Path, toy_data: Path, toy_pairs: Path, tmp_path: Path
 ) -> None:
     data = load_data(toy_pairs if pair else toy_data)
@@ -114,14 +114,16 @@ def test_it_is_fine_tuned_like_an_encoder(
     weights = tuned.model.state_dict()
     taken = [name for name in before if before[name].shape == weights[name].shape]
     apart = [float((before[name] - weights[name]).abs().mean() / before[name].abs().mean()) for name in taken]
-    assert 0 < np.median(apart) < 0.5  # it goes on from there
+    assert 0 < np.median(apart) < 0.5  # training continues from its weights
     export_model(folder, tmp_path / "shipped", int8=True, min_agreement=0)
     row = data["validation"][0]
     texts = ([row["text"]], [row["text_pair"]]) if pair else ([row["text"]],)
     assert Predictor(tmp_path / "shipped").logits(*texts).shape == (1, 2)
 
 
-def test_students_start_from_it(general: Path, teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+def test_create_student_starts_from_pretrained_student(
+    general: Path, teacher_folder: Path, toy_data: Path, tmp_path: Path
+) -> None:
     teacher, data = Teacher(teacher_folder, max_length=48), load_data(toy_data)
     settings = StudentSettings("cnn", init=str(general), max_length=48)
     student, tokenizer = create_student(settings, teacher, data["train"])
@@ -137,7 +139,7 @@ def test_students_start_from_it(general: Path, teacher_folder: Path, toy_data: P
     assert Classifier.from_pretrained(out).task.kind == "classification"
 
 
-def test_starts_that_do_not_fit(
+def test_create_student_refuses_incompatible_pretrained_student(
     general: Path, teacher_folder: Path, toy_data: Path, toy_tags: Path, tmp_path: Path
 ) -> None:
     teacher, train = Teacher(teacher_folder, max_length=48), load_data(toy_data)["train"]
@@ -156,7 +158,7 @@ def test_starts_that_do_not_fit(
 
 
 @pytest.mark.parametrize("recipe", ["tinybert", "minilmv2"])
-def test_layers_are_taught_before_any_task(
+def test_pretraining_teaches_layers(
     recipe: str, encoder: Encoder, teacher_folder: Path, toy_data: Path, tmp_path: Path
 ) -> None:
     """TinyBERT's general stage on other texts, then a student of a task that starts from it."""
@@ -168,12 +170,12 @@ def test_layers_are_taught_before_any_task(
     out = teach(Teacher(teacher_folder, max_length=48), toy_data, tmp_path / "s", student, recipe)
     made = Classifier.from_pretrained(out)
     assert made.model.config.num_hidden_layers == 1
-    assert not (folder / "modules.json").exists()  # its head says nothing
+    assert not (folder / "modules.json").exists()  # its head is untrained
     known = set(Classifier.from_pretrained(folder).tokenizer.get_vocab())
-    assert set(made.tokenizer.get_vocab()) - known  # pieces that only the task's texts have
+    assert set(made.tokenizer.get_vocab()) - known  # subwords that only the task's texts have
 
 
-def test_what_can_not_be_learned_from(encoder: Encoder, lines: Path, toy_pairs: Path, tmp_path: Path) -> None:
+def test_pretraining_refuses_unusable_input(encoder: Encoder, lines: Path, toy_pairs: Path, tmp_path: Path) -> None:
     texts = load_unlabeled([lines])
     with pytest.raises(ModelError, match=r"logit-mse.*sra"):
         pretrain_student(encoder, texts, tmp_path / "a", DistillSettings(StudentSettings("cnn"), "logit-mse"))
@@ -195,7 +197,7 @@ def test_what_can_not_be_learned_from(encoder: Encoder, lines: Path, toy_pairs: 
     assert not list(tmp_path.glob("[abcd]"))
 
 
-def test_an_interrupted_pretraining_goes_on(encoder: Encoder, lines: Path, tmp_path: Path) -> None:
+def test_interrupted_pretraining_resumes_with_same_bits(encoder: Encoder, lines: Path, tmp_path: Path) -> None:
     class Stop(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.global_step == 30:
@@ -210,7 +212,9 @@ def test_an_interrupted_pretraining_goes_on(encoder: Encoder, lines: Path, tmp_p
     assert (whole / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
 
 
-def test_similarity_of_pairs(general: Path, encoder: Encoder, tmp_path: Path, run: Any) -> None:
+def test_evaluate_similarity_correlates_cosines_with_scores(
+    general: Path, encoder: Encoder, tmp_path: Path, run: Any
+) -> None:
     rows = [row["text"] for row in toy_rows(500)[440:]]
     vectors = encoder.logits(rows)
     scores = cosines(vectors[:30], vectors[30:])
@@ -236,7 +240,7 @@ def load_unlabeled_rows(folder: Path) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_sentence_transformers_loads_it(general: Path, tmp_path: Path) -> None:
+def test_sentence_transformers_loads_pretrained_student(general: Path, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
     texts = ["a great film", "awful", ""]
@@ -247,7 +251,7 @@ def test_sentence_transformers_loads_it(general: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(again.encode(texts), model.encode(texts), atol=1e-6)
 
 
-def test_from_the_command_line(tiny_bert: Path, lines: Path, tmp_path: Path, run: Any) -> None:
+def test_pretrain_student_command_runs(tiny_bert: Path, lines: Path, tmp_path: Path, run: Any) -> None:
     general, shipped = tmp_path / "g", tmp_path / "s"
     sizes = ("--student", "static", "--epochs", 2, "--quiet")
     code, _, err = run("pretrain-student", "--teacher", tiny_bert, "--text", lines, "--out", general, *sizes)

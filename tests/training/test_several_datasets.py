@@ -1,4 +1,4 @@
-"""A trainer that holds several data sets, each with its losses and its teacher."""
+"""A trainer with several data sets, each with its own losses and teacher."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def _samplers() -> dict[str, LengthGroupedBatchSampler]:
     return {name: LengthGroupedBatchSampler(lengths[:count], 8, 0) for name, count in (("a", 50), ("b", 17))}
 
 
-def test_proportional_batches_have_every_row_of_every_data_set_once() -> None:
+def test_proportional_batches_have_every_row_once() -> None:
     mixed = MixedBatches(_samplers(), "proportional")
     batches = list(mixed)
     assert len(batches) == len(mixed) == 7 + 3
@@ -56,7 +56,7 @@ def test_round_robin_batches_take_turns_until_the_first_data_set_ends() -> None:
 
 
 @pytest.mark.parametrize("mixing", ["proportional", "round-robin"])
-def test_each_data_set_is_taught_by_its_own_teacher_and_losses(
+def test_trainer_uses_teacher_and_losses_of_each_data_set(
     mixing: str, teacher: Teacher, data: TaskData, tmp_path: Path
 ) -> None:
     halves = {"first": data["train"].select(range(120)), "second": data["train"].select(range(120, 240))}
@@ -98,7 +98,7 @@ def test_each_data_set_is_taught_by_its_own_teacher_and_losses(
     assert scored["eval_score"] == pytest.approx(sum(parts) / 2)
 
 
-def test_a_data_set_without_losses_is_refused(teacher: Teacher, data: TaskData) -> None:
+def test_trainer_refuses_data_set_without_losses(teacher: Teacher, data: TaskData) -> None:
     student, tokenizer = create_student(StudentSettings("static", embedding_size=16), teacher, data["train"])
     with pytest.raises(ModelError, match="losses has no entry for the data set 'b', only for a"):
         DistillationTrainer(

@@ -50,11 +50,11 @@ def _bake(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def compressed(rate: float = 1e-3) -> list[Stage]:
-    """A recipe outside of the package: logits, with a low-rank layer."""
+    """A recipe outside the package: logits, with a low-rank layer."""
     return [Stage([LogitMSELoss()], {"learning_rate": rate}, before=_factorize, finish=_bake)]
 
 
-def test_a_stage_transforms_the_student_before_and_after(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+def test_stage_transforms_student_before_and_after(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
     settings = DistillSettings(StudentSettings("bert", layers=1, max_length=48), compressed, arguments=ARGUMENTS)
     folder = distill(Teacher(teacher_folder, max_length=64), load_data(toy_data), tmp_path / "student", settings)
     model: Any = Classifier.from_pretrained(folder).model
@@ -63,7 +63,7 @@ def test_a_stage_transforms_the_student_before_and_after(teacher_folder: Path, t
     assert torch.linalg.matrix_rank(weight, rtol=1e-4) == 4
 
 
-def test_a_recipe_is_found_by_module_and_function(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_make_stages_finds_recipe_by_module_and_function(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "my_recipes.py").write_text(
         "import eyas\n\n\ndef labels(weight=1.0):\n    return [eyas.Stage([eyas.HardLabelLoss(weight=weight)])]\n"
     )
@@ -79,21 +79,26 @@ def test_a_recipe_is_found_by_module_and_function(monkeypatch: pytest.MonkeyPatc
     assert recipe_name(compressed) == f"{__name__}:compressed"
 
 
-def test_shares_of_stages_sum_to_one() -> None:
+def test_make_stages_refuses_shares_that_do_not_sum_to_one() -> None:
     def unequal() -> list[Stage]:
         return [Stage([HardLabelLoss()], share=0.5), Stage([HardLabelLoss()], share=0.2)]
 
+    def partly() -> list[Stage]:
+        return [Stage([HardLabelLoss()], share=0.8), Stage([HardLabelLoss()]), Stage([HardLabelLoss()])]
+
     with pytest.raises(ModelError, match=r"\[0.5, 0.2\]"):
         make_stages(unequal)
+    with pytest.raises(ModelError, match=r"3 stages with the shares \[0.8\]"):
+        make_stages(partly)
 
 
-def test_every_public_function_that_returns_stages_is_a_recipe() -> None:
+def test_recipes_include_every_public_function_that_returns_stages() -> None:
     assert {"hard-labels", "logit-mse", "dist", "tinybert", "theseus", "annealing"} <= RECIPES.keys()
     assert all(make_stages(name) for name in RECIPES)
     assert all(recipe.__doc__ for recipe in RECIPES.values())
 
 
-def test_frozen_modules_thaw_after_the_stage() -> None:
+def test_frozen_modules_unfreeze_after_the_stage() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     model[1].bias.requires_grad_(False)
     with frozen(model, ("1",)):
@@ -101,9 +106,7 @@ def test_frozen_modules_thaw_after_the_stage() -> None:
     assert [parameter.requires_grad for parameter in model.parameters()] == [True, True, True, False]
 
 
-def test_distillation_starts_from_a_given_model_with_its_head(
-    teacher_folder: Path, toy_data: Path, tmp_path: Path
-) -> None:
+def test_distill_starts_from_given_model_with_its_head(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
     data, teacher = load_data(toy_data), Teacher(teacher_folder, max_length=64)
     settings = DistillSettings(StudentSettings("static", embedding_size=16), "logit-mse", arguments=ARGUMENTS)
     first = Classifier.from_pretrained(distill(teacher, data, tmp_path / "first", settings))

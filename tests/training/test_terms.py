@@ -1,4 +1,4 @@
-"""What the log says of each term of the objective."""
+"""The logged values of each term of the objective."""
 
 import json
 from pathlib import Path
@@ -69,7 +69,7 @@ def three() -> list[Loss]:
         ),
     ],
 )
-def test_the_terms_sum_to_the_loss(
+def test_logged_terms_sum_to_the_loss(
     losses: list[Loss],
     student: Any,
     options: dict[str, Any],
@@ -102,7 +102,7 @@ def test_the_terms_sum_to_the_loss(
         assert sum(terms.values()) == pytest.approx(entry["loss"], rel=1e-5)
 
 
-def test_losses_of_one_class_have_names_of_their_own() -> None:
+def test_losses_of_one_class_get_distinct_names() -> None:
     values = torch.arange(4.0)
     found = numbered(
         [("HiddenStateLoss", values[0]), ("MSE", values[1]), *(("HiddenStateLoss", v) for v in values[2:])]
@@ -115,7 +115,7 @@ def test_losses_of_one_class_have_names_of_their_own() -> None:
     ]
 
 
-def test_means_begin_anew_when_they_are_taken() -> None:
+def test_term_means_restart_after_take() -> None:
     means = TermMeans()
     means.add({"a": torch.tensor(1.0), "b": torch.tensor(5.0)})
     means.add({"a": torch.tensor(3.0), "b": torch.tensor(5.0)})
@@ -125,7 +125,7 @@ def test_means_begin_anew_when_they_are_taken() -> None:
     assert means.take() == {}
 
 
-def test_a_folder_keeps_the_terms_of_each_stage(teacher: Teacher, data: DatasetDict, tmp_path: Path) -> None:
+def test_training_history_has_terms_of_each_stage(teacher: Teacher, data: DatasetDict, tmp_path: Path) -> None:
     settings = DistillSettings(StudentSettings("static", **SIZES), "annealing", arguments={"num_train_epochs": 4})
     folder = distill(teacher, data, tmp_path / "student", settings)
     history = [json.loads(line) for line in (folder / "training_history.jsonl").read_text().splitlines()]

@@ -26,7 +26,7 @@ def _logits(student: Any, tokenizer: Any, texts: list[str]) -> torch.Tensor:
     return logits
 
 
-def test_a_student_that_always_gives_way_is_its_teacher(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+def test_student_with_all_layers_replaced_equals_teacher(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     data = load_data(toy_data)
     texts = data["test"]["text"][:6]
     settings = StudentSettings("bert", layers=1, max_length=48, dropout=0.0)
@@ -49,7 +49,7 @@ def test_a_student_that_always_gives_way_is_its_teacher(teacher: Teacher, toy_da
     torch.testing.assert_close(_logits(student, tokenizer, texts), alone)
 
 
-def test_how_many_layers_are_the_students(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+def test_replacing_draws_expected_number_of_student_layers(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     student, _ = create_student(StudentSettings("bert", layers=2, max_length=48), teacher, load_data(toy_data)["train"])
     callback = Replacing(student, teacher.model, lambda progress: progress)
     counts = []
@@ -60,12 +60,12 @@ def test_how_many_layers_are_the_students(teacher: Teacher, toy_data: Path, tmp_
             callback.on_step_begin(*arguments)
             drawn.append(sum(callback.own))
         counts.append(sum(drawn) / len(drawn))
-    assert counts[0] == 1  # never none: one must learn
+    assert counts[0] == 1  # never 0: one must be trained
     assert 1.1 < counts[1] < 1.4
     assert counts[2] == 2
 
 
-def test_only_layers_learn(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+def test_theseus_trains_only_layers(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     data, settings = load_data(toy_data), StudentSettings("bert", layers=1, max_length=48)
     folder = teach(teacher, data, tmp_path / "s", settings, "theseus")
     after = Classifier.from_pretrained(folder).model.state_dict()
@@ -76,14 +76,14 @@ def test_only_layers_learn(teacher: Teacher, toy_data: Path, tmp_path: Path) -> 
     assert all(".layer." in name for name in changed)
 
 
-def test_rate_rises_to_the_student_alone() -> None:
+def test_theseus_rate_rises_to_one() -> None:
     (stage,) = make_stages("theseus", {"rate": 0.4, "alone_from": 0.5})
     assert stage.replacing is not None
     assert stage.needs_layers
     assert [round(stage.replacing(progress), 2) for progress in (0.0, 0.25, 0.5, 1.0)] == [0.4, 0.7, 1.0, 1.0]
 
 
-def test_students_that_can_not_stand_in(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+def test_theseus_refuses_incompatible_students(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     data = load_data(toy_data)
     narrow = StudentSettings("bert", layers=1, hidden_size=16, feed_forward=32, max_length=48)
     with pytest.raises(ModelError, match=r"16 and 32.*--student bert"):

@@ -1,4 +1,4 @@
-"""The trainer, and the traps it must not fall into."""
+"""The trainer, and the pitfalls of transformers' Trainer that it avoids."""
 
 import json
 from pathlib import Path
@@ -62,7 +62,7 @@ def trainer(
     name: str = "cnn",
     **options: Any,
 ) -> DistillationTrainer:
-    """Two epochs with checkpoints, where no `options` say otherwise."""
+    """Two epochs with checkpoints unless `options` change it."""
     defaults = {"max_steps": -1, "num_train_epochs": 2, "learning_rate": 5e-3}
     defaults |= {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
     rows = data["train"], losses, source, folder, data["validation"]
@@ -73,17 +73,17 @@ def weights(model: nn.Module) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-def test_a_student_learns_from_logits_alone(
+def test_student_learns_from_logits_alone(
     tmp_path: Path, teacher: Teacher, data: DatasetDict, cached: CachedTeacher
 ) -> None:
-    """Trained: one of the few."""
+    """One of the few tests that train."""
     run = trainer(tmp_path, teacher, data, [LogitMSELoss()], cached, **STUDENT_ARGUMENTS)
     run.train()
     assert run.evaluate()["eval_accuracy"] > 0.75
 
 
 class Equal(Loss):
-    """A term that weighs every row alike, so that accumulating must change nothing."""
+    """A term that weights every row equally, so that accumulation must change nothing."""
 
     teacher_fields = frozenset({"logits"})
 
@@ -94,7 +94,7 @@ class Equal(Loss):
 def test_accumulated_gradients_equal_one_large_batch(
     tmp_path: Path, teacher: Teacher, data: DatasetDict, cached: CachedTeacher
 ) -> None:
-    """Trap (a): an overridden compute_loss is not divided by the accumulation steps by itself."""
+    """Pitfall (a): the Trainer does not divide an overridden compute_loss by the accumulation steps."""
     norms = []
 
     class Norm(TrainerCallback):
@@ -116,23 +116,23 @@ def test_accumulated_gradients_equal_one_large_batch(
     torch.testing.assert_close(norms[0], norms[1], rtol=1e-4, atol=1e-6)
 
 
-def test_evaluation_never_asks_the_teacher(
+def test_evaluation_never_runs_the_teacher(
     tmp_path: Path, teacher: Teacher, data: DatasetDict, cached: CachedTeacher
 ) -> None:
-    """Trap (b): evaluate() calls compute_loss."""
+    """Pitfall (b): evaluate() calls compute_loss."""
     run = trainer(tmp_path, teacher, data, [LogitMSELoss()], cached)
     run.lessons[""].ask = lambda *_: pytest.fail("the teacher was asked")
     assert run.evaluate()["eval_loss"] > 0
 
 
-def test_metrics_are_computed(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
-    """Trap (c): without a parameter named labels, compute_metrics is never called."""
+def test_evaluation_computes_metrics(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
+    """Pitfall (c): without a parameter named labels, compute_metrics is never called."""
     scores = trainer(tmp_path, teacher, data, [HardLabelLoss()], None).evaluate()
     assert {"eval_accuracy", "eval_macro_f1", "eval_matthews", "eval_calibration_error"} <= scores.keys()
 
 
 def test_example_ids_reach_the_teacher(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
-    """Trap (d): remove_unused_columns=True would drop them."""
+    """Pitfall (d): remove_unused_columns=True would drop them."""
     seen: list[int] = []
 
     class Listening(CachedTeacher):
@@ -150,7 +150,7 @@ def test_example_ids_reach_the_teacher(tmp_path: Path, teacher: Teacher, data: D
     assert sorted(seen) == sorted(data["train"]["example_id"])
 
 
-def test_a_live_teacher_teaches_what_its_cache_teaches(
+def test_live_and_cached_teacher_train_same_weights(
     tmp_path: Path, teacher: Teacher, data: DatasetDict, cached: CachedTeacher
 ) -> None:
     models = []
@@ -161,7 +161,7 @@ def test_a_live_teacher_teaches_what_its_cache_teaches(
     torch.testing.assert_close(models[0], models[1], rtol=1e-2, atol=1e-3)
 
 
-def test_a_loss_gets_what_it_needs_or_is_refused(
+def test_trainer_refuses_loss_with_missing_fields(
     tmp_path: Path, teacher: Teacher, data: DatasetDict, cached: Any
 ) -> None:
     class Hidden(LogitMSELoss):
@@ -173,7 +173,7 @@ def test_a_loss_gets_what_it_needs_or_is_refused(
         trainer(tmp_path, teacher, data, [LogitMSELoss()], None)
 
 
-def test_labels_are_matched_by_name(
+def test_trainer_matches_labels_by_name(
     tmp_path: Path, teacher: Teacher, data: DatasetDict, cached: CachedTeacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cached, "label_names", ["Positive", "Negative"])
@@ -186,14 +186,14 @@ def test_labels_are_matched_by_name(
         trainer(tmp_path, teacher, data, [LogitMSELoss()], cached)
 
 
-def test_unlabeled_rows_are_taught_by_the_teacher_only(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
+def test_encoded_texts_have_no_labels_for_unlabeled_rows(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
     rows = without_labels(data["train"].remove_columns("label"), task_of(data["train"]))
     encoded = EncodedTexts(rows, student(teacher, data)[1], 48)
     assert set(encoded.labels.tolist()) == {-100}
 
 
 @pytest.mark.parametrize("name", ["cnn", "bilstm"])
-def test_same_seed_same_bits_and_resuming_changes_none(
+def test_training_gives_same_bits_for_same_seed_and_when_resumed(
     tmp_path: Path, teacher: Teacher, data: DatasetDict, cached: CachedTeacher, name: str
 ) -> None:
     class StopAt(TrainerCallback):
@@ -225,7 +225,7 @@ def test_same_seed_same_bits_and_resuming_changes_none(
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "no manifest", "bit"])
-def test_a_damaged_checkpoint_is_skipped(
+def test_damaged_checkpoint_is_skipped(
     tmp_path: Path, teacher: Teacher, data: DatasetDict, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = trainer(tmp_path, teacher, data, [HardLabelLoss()], None, num_train_epochs=2, save_total_limit=None)
@@ -250,7 +250,7 @@ def test_a_damaged_checkpoint_is_skipped(
     assert "Skipping checkpoint" in caplog.text
 
 
-def test_no_half_checkpoint_is_left(
+def test_failed_checkpoint_leaves_no_files(
     tmp_path: Path, teacher: Teacher, data: DatasetDict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = trainer(tmp_path, teacher, data, [HardLabelLoss()], None)
@@ -265,7 +265,7 @@ def test_no_half_checkpoint_is_left(
     assert not (tmp_path / ".staging").exists()
 
 
-def test_best_checkpoint_is_remembered_by_its_final_name(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
+def test_best_checkpoint_is_recorded_by_its_final_name(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
     run = trainer(tmp_path, teacher, data, [HardLabelLoss()], None)
     run.train()
     state = json.loads((tmp_path / "checkpoint-30" / "trainer_state.json").read_text())
@@ -273,7 +273,7 @@ def test_best_checkpoint_is_remembered_by_its_final_name(tmp_path: Path, teacher
     assert ".staging" not in state["best_model_checkpoint"]
 
 
-def test_divergence_stops_the_training(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
+def test_divergence_stops_training(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
     class Broken(HardLabelLoss):
         def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
             return super().forward(*args, **kwargs) * float("nan")
@@ -282,7 +282,7 @@ def test_divergence_stops_the_training(tmp_path: Path, teacher: Teacher, data: D
         trainer(tmp_path, teacher, data, [Broken()], None, logging_nan_inf_filter=False).train()
 
 
-def test_sampler_gives_every_row_once_and_batches_of_like_length() -> None:
+def test_sampler_yields_every_row_once_in_batches_of_similar_length() -> None:
     lengths = np.random.default_rng(0).integers(1, 60, 1003)
     sampler = LengthGroupedBatchSampler(lengths, 16, seed=0)
     batches = list(sampler)
@@ -295,7 +295,7 @@ def test_sampler_gives_every_row_once_and_batches_of_like_length() -> None:
     assert list(sampler) != batches
 
 
-def test_encoded_batch(teacher: Teacher, data: DatasetDict) -> None:
+def test_encoded_batch_equals_tokenizer_output(teacher: Teacher, data: DatasetDict) -> None:
     _, tokenizer = student(teacher, data)
     encoded = EncodedTexts(data["train"], tokenizer, 48)
     batch = encoded.__getitems__([3, 0, 200])
@@ -305,8 +305,8 @@ def test_encoded_batch(teacher: Teacher, data: DatasetDict) -> None:
     assert batch["labels"].tolist() == [data["train"]["label"][i] for i in (3, 0, 200)]
 
 
-def test_lazy_optimizer_is_adam_on_the_rows_it_touches() -> None:
-    """Where every row is touched in every step, lazy and dense Adam agree."""
+def test_lazy_optimizer_equals_adam_on_touched_rows() -> None:
+    """If every step touches every row, lazy and dense Adam agree."""
     results = []
     for lazy in (True, False):
         torch.manual_seed(0)
@@ -328,7 +328,7 @@ def test_lazy_optimizer_is_adam_on_the_rows_it_touches() -> None:
     torch.testing.assert_close(results[0], results[1], rtol=1e-3, atol=1e-3)
 
 
-def test_lazy_optimizer_leaves_other_rows_alone() -> None:
+def test_lazy_optimizer_leaves_other_rows_unchanged() -> None:
     model = nn.Sequential(nn.Embedding(1000, 4), nn.Linear(4, 2))
     set_sparse_embeddings(model, True)
     before = model[0].weight.detach().clone()
@@ -339,7 +339,7 @@ def test_lazy_optimizer_leaves_other_rows_alone() -> None:
     assert changed == [3, 5]
 
 
-def test_frozen_embeddings_do_not_move(
+def test_frozen_embeddings_do_not_change(
     tmp_path: Path, teacher: Teacher, data: DatasetDict, cached: CachedTeacher
 ) -> None:
     model, tokenizer = student(teacher, data, freeze_embeddings=True)
@@ -348,8 +348,8 @@ def test_frozen_embeddings_do_not_move(
     assert torch.equal(model.embeddings.weight, before)
 
 
-def test_the_optimizer_has_no_wrapper(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
-    """accelerate's looks for a package on the disk in every step."""
+def test_optimizer_has_no_accelerate_wrapper(tmp_path: Path, teacher: Teacher, data: DatasetDict) -> None:
+    """accelerate's wrapper searches the disk for a package in every step."""
     made = trainer(tmp_path, teacher, data, [HardLabelLoss()], None, num_train_epochs=1)
     before = weights(made.model)
     made.train()

@@ -1,4 +1,4 @@
-"""Unlabeled text teaches in every task; rows with and without labels share batches."""
+"""Students of every task learn from unlabeled texts, which share batches with labeled ones."""
 
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,13 @@ def _vectors(model: Any, tokenizer: Any, word: str) -> torch.Tensor:
 def _check_that_only_teachers_read_more(
     kind: str, word: str, data: TaskData, more: Dataset, student: StudentSettings, recipe: str, folder: Path
 ) -> None:
-    """The vector of a word that no labeled row has moves with a teacher, and stays without one."""
+    """The vector of a word that only unlabeled rows have changes with a teacher, and not without one."""
     data = _without(word, data)
     teacher = Teacher(PLANTED / kind, max_length=64, dtype="float32")
     transfer = transfer_set(data, teacher, more)
     assert task_of(transfer) == task_of(data["train"])
     assert int(is_labeled(transfer).sum()) == len(data["train"])
-    assert len(transfer) > len(data["train"]) + 20  # the rest says nearly the same
+    assert len(transfer) > len(data["train"]) + 20  # the rest are near-duplicates
     set_seed(0)
     fresh = _vectors(*create_student(student, teacher, transfer), word)
     for name in (recipe, "hard-labels"):
@@ -58,7 +58,9 @@ def test_tagger_learns_from_unlabeled_sentences(crf: bool, toy_tags: Path, tmp_p
 
 @pytest.mark.parametrize("kind", ["regression", "multi-label", "aspects"])
 @pytest.mark.parametrize("recipe", ["logit-mse", "soft-targets"])
-def test_other_tasks_learn_from_unlabeled_texts(kind: str, recipe: str, toys: dict[str, Path], tmp_path: Path) -> None:
+def test_students_of_other_tasks_learn_from_unlabeled_texts(
+    kind: str, recipe: str, toys: dict[str, Path], tmp_path: Path
+) -> None:
     rows = [{n: v for n, v in row.items() if n.startswith("text")} for row in ROWS[kind](100, 3000)]
     more = load_unlabeled([write_jsonl(tmp_path / "more.jsonl", rows)])
     student = StudentSettings("static", embedding_size=16)

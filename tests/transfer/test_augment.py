@@ -1,4 +1,4 @@
-"""New texts of old ones: what each method makes, and that the same seed makes the same."""
+"""Augmentation: the texts of each method, and reproducibility by seed."""
 
 import json
 import shutil
@@ -20,6 +20,7 @@ from eyas.settings import TransferSettings
 from eyas.teachers import AlignedTeacher
 from eyas.text import SEPARATOR
 from eyas.transfer import Augmentation, augment, transfer_set
+from eyas.transfer.augmentation import identity
 from eyas.transfer.doubts import Doubts
 from eyas.transfer.masked_lm import MaskedLM
 from eyas.transfer.neighbors import Neighbors, Vocabulary, whole_words
@@ -39,12 +40,12 @@ def teacher(teacher_folder: Path) -> Teacher:
     return Teacher(teacher_folder, max_length=64)
 
 
-def test_marks_belong_to_their_letters() -> None:
+def test_split_text_keeps_marks_with_their_letters() -> None:
     assert [len(split_text(text)) for text in ("हिन्दी भाषा", "déjà vu", "தமிழ் மொழி")] == [2, 2, 2]
 
 
-def test_whole_words_of_a_byte_level_tokenizer() -> None:
-    """Of pieces that start a word only those count that are words of the texts, and letters are letters."""
+def test_whole_words_skips_fragments_of_byte_level_tokenizer() -> None:
+    """Only subwords that are words of the texts count, and bytes are decoded to letters."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -62,7 +63,7 @@ def test_whole_words_of_a_byte_level_tokenizer() -> None:
     assert set(words) <= set(" ".join(texts).split())
 
 
-def test_a_word_stays_in_its_script(tmp_path: Path) -> None:
+def test_masked_lm_candidates_stay_in_their_script(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -87,11 +88,11 @@ def test_a_word_stays_in_its_script(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["A man's film , well-made (3.5 stars)!", "私は映画が好きです。", "ab\t cd", "ผมชอบหนัง", "x"]
 )
-def test_words_of_a_text_spell_it_again(text: str) -> None:
+def test_split_text_round_trips(text: str) -> None:
     assert str(split_text(text)) == text
 
 
-def test_scripts_without_spaces_are_split_into_signs() -> None:
+def test_split_text_splits_scripts_without_spaces_into_characters() -> None:
     assert len(split_text("映画が好き")) == 5
     assert len(split_text("good film")) == 2
 
@@ -117,7 +118,7 @@ def test_perturbation_masks_swaps_and_cuts(toy_data: Path) -> None:
 
 
 @pytest.mark.process
-def test_same_seed_same_rows_whatever_the_processes(
+def test_augment_gives_same_rows_for_any_number_of_processes(
     teacher: Teacher, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = load_data(toy_data)["train"]
@@ -136,7 +137,7 @@ def test_same_seed_same_rows_whatever_the_processes(
     assert (labels_of(made) == -1).all()
 
 
-def test_an_interrupted_augmentation_goes_on(
+def test_interrupted_augmentation_resumes(
     teacher: Teacher, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = load_data(toy_data)["train"]
@@ -151,7 +152,7 @@ def test_an_interrupted_augmentation_goes_on(
     assert {path: path.stat().st_mtime_ns for path in chunks[1:]} == times
 
 
-def test_pairs_change_one_side_or_both(pair_teacher_folder: Path, toy_pairs: Path) -> None:
+def test_augment_changes_one_or_both_texts_of_pairs(pair_teacher_folder: Path, toy_pairs: Path) -> None:
     train = load_data(toy_pairs)["train"].select(range(40))
     made = augment(train, "tang:6", Teacher(pair_teacher_folder))
     sources = {row["example_id"]: row for row in train}
@@ -159,7 +160,7 @@ def test_pairs_change_one_side_or_both(pair_teacher_folder: Path, toy_pairs: Pat
     assert changed == {(True, False), (False, True), (True, True)}
 
 
-def test_tags_stay_with_their_words(tag_teacher_folder: Path, toy_tags: Path) -> None:
+def test_augment_keeps_tags_of_unchanged_words(tag_teacher_folder: Path, toy_tags: Path) -> None:
     train = load_data(toy_tags)["train"]
     made = augment(train, "tang:4", Teacher(tag_teacher_folder, max_length=64))
     assert made.features["label"] == train.features["label"]
@@ -174,7 +175,7 @@ def test_tags_stay_with_their_words(tag_teacher_folder: Path, toy_tags: Path) ->
     assert 0.4 < kept / word_counts_of(made).sum() < 0.99
 
 
-def test_a_question_stays_whole() -> None:
+def test_perturbation_keeps_the_question() -> None:
     text = sentence(["who", "sang", SEPARATOR, "he", "sang", "it", "well"], [-1, -1, -1, 1, 0, 0, 0])
     rules = Perturbation(count_words_of(text.words), "[MASK]", 0.5, 0.5, 1.0)
     for variant in rules.variants([text], 30, np.random.default_rng(0))[0]:
@@ -188,7 +189,7 @@ def count_words_of(words: tuple[str, ...]) -> Any:
     return Counter(words)
 
 
-def test_neighbors_are_the_nearest_by_cosine() -> None:
+def test_vocabulary_neighbors_are_nearest_by_cosine() -> None:
     words = ["good", "great", "bad", "awful", "table"]
     vectors = np.array([[1, 0.1], [2, 0.3], [-1, 0.1], [-3, 0.2], [0, 1]], dtype=np.float32)
     vocabulary = Vocabulary(words, vectors, size=2)
@@ -197,7 +198,7 @@ def test_neighbors_are_the_nearest_by_cosine() -> None:
     assert vocabulary.neighbors("unheard") == []
 
 
-def test_masked_lm_predicts_what_the_model_does(masked_lm: Path) -> None:
+def test_masked_lm_candidates_equal_model_predictions(masked_lm: Path) -> None:
     method = MaskedLM(masked_lm, (), size=5, dtype="float32")
     texts = [split_text("the film was lovely"), split_text("awful film of the year , and boring")]
     found = method.candidates(texts)
@@ -217,7 +218,7 @@ def test_masked_lm_predicts_what_the_model_does(masked_lm: Path) -> None:
     assert any(names for names in found[0])
 
 
-def test_masked_lm_needs_a_head_and_its_own_tokenizer(
+def test_masked_lm_requires_head_and_matching_tokenizer(
     tiny_bert: Path, masked_lm: Path, teacher_folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelError, match="BertModel"):
@@ -238,15 +239,15 @@ def test_masked_lm_needs_a_head_and_its_own_tokenizer(
         MaskedLM(tmp_path / "headless", ())
 
 
-def test_doubts_choose_what_widens_the_gap(
+def test_doubts_increase_disagreement_more_than_neighbors(
     teacher: Teacher, toy_data: Path, students: dict[tuple[str, bool], Path], tmp_path: Path
 ) -> None:
-    """Over many texts, the words that the gradient chooses part student and teacher more than any neighbors do."""
+    """Over many texts, words chosen by the gradient separate student and teacher more than random neighbors."""
     mistaken = Path(shutil.copytree(students["cnn", False], tmp_path / "mistaken"))
     student = Classifier.from_pretrained(mistaken)
     table = student.model.get_input_embeddings().weight
     with torch.no_grad():
-        for word in (*POSITIVE[:4], *NEGATIVE[:4]):  # it takes each for its contrary
+        for word in (*POSITIVE[:4], *NEGATIVE[:4]):  # the student takes each for its opposite
             table[student.tokenizer.convert_tokens_to_ids(word)] *= -1
     student.model.save_pretrained(mistaken)
     vocabulary = Vocabulary.of_model(teacher.model, teacher.tokenizer, (), size=15)
@@ -259,10 +260,10 @@ def test_doubts_choose_what_widens_the_gap(
     doubts = Doubts(mistaken, teacher, vocabulary, probability=0.4, best=1)
     chosen = doubts.variants(words, 1, np.random.default_rng(0))
     anyhow = Neighbors(vocabulary, 0.4).variants(words, 1, np.random.default_rng(0))
-    assert gap(chosen) > 1.1 * gap(anyhow)  # it is 1.4 times
+    assert gap(chosen) > 1.1 * gap(anyhow)  # measured: 1.4 times
 
 
-def test_doubts_of_a_student_with_other_label_names(
+def test_doubts_require_matching_label_names(
     teacher_folder: Path, students: dict[tuple[str, bool], Path], toy_data: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(teacher_folder, tmp_path / "teacher")
@@ -284,7 +285,7 @@ def test_doubts_refuse_pairs(
         augment(train, f"doubts:1:{students['cnn', True]}", Teacher(pair_teacher_folder))
 
 
-def test_one_word_and_no_news_are_said(teacher: Teacher, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_augment_reports_no_new_text(teacher: Teacher, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [{"text": word, "label": label} for word, label in (("zzz", "good"), ("qqq", "bad"))] * 20
     for split in ("train", "validation"):
         write_jsonl(tmp_path / f"{split}.jsonl", rows)
@@ -304,13 +305,13 @@ def test_one_word_and_no_news_are_said(teacher: Teacher, tmp_path: Path, caplog:
         ("masked-lm:5", "masked-lm:5:FOLDER"),
     ],
 )
-def test_augmentations_that_are_none(text: str, message: str) -> None:
+def test_augmentation_parse_refuses_invalid_text(text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Augmentation.parse(text)
 
 
-def test_a_student_is_taught_by_masked_texts(teacher: Teacher, toy_data: Path, masked_lm: Path, tmp_path: Path) -> None:
-    """The teacher's mask token is one token of the student too, in every kind of student."""
+def test_students_train_on_masked_texts(teacher: Teacher, toy_data: Path, masked_lm: Path, tmp_path: Path) -> None:
+    """The teacher's mask token is a single token in every kind of student."""
     data = load_data(toy_data)
     data["train"] = data["train"].select(range(40))
     (tmp_path / "v.txt").write_text(
@@ -329,7 +330,7 @@ def test_a_student_is_taught_by_masked_texts(teacher: Teacher, toy_data: Path, m
         assert classifier.tokenizer.convert_ids_to_tokens(ids)[2] == "[MASK]"
 
 
-def test_command(
+def test_augment_command_writes_new_texts(
     run: Callable[..., tuple[int, str, str]], teacher_folder: Path, toy_data: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "new.jsonl"
@@ -344,3 +345,11 @@ def test_command(
     )
     assert code == 2
     assert "masked-lm:" in err
+
+
+def test_identity_changes_with_a_nested_file(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "texts.txt").write_text("one\n")
+    before = identity(str(tmp_path))
+    (tmp_path / "more" / "texts.txt").write_text("one\ntwo\n")
+    assert identity(str(tmp_path)) != before

@@ -1,4 +1,4 @@
-"""What a student reads between texts, and what it is told about them."""
+"""Mixup and text smoothing: blended inputs and their targets."""
 
 import shutil
 from pathlib import Path
@@ -23,7 +23,7 @@ def teacher(teacher_folder: Path) -> Teacher:
     return Teacher(teacher_folder, max_length=64, dtype="float32")
 
 
-def test_mixup_is_the_objective_with_mixed_targets() -> None:
+def test_mixup_equals_loss_with_mixed_targets() -> None:
     torch.manual_seed(0)
     ids, mask = torch.randint(1, 9, (6, 5)), torch.ones(6, 5)
     mask[0, 3:] = 0
@@ -41,17 +41,15 @@ def test_mixup_is_the_objective_with_mixed_targets() -> None:
     for loss in (LogitMSELoss(), SoftTargetLoss()):
         both = share * loss({"logits": logits}, own, batch) + rest * loss({"logits": logits}, other, batch)
         target = mixed
-        if isinstance(loss, SoftTargetLoss):  # there the predictions are mixed, not the logits
+        if isinstance(loss, SoftTargetLoss):  # mixes the predictions, not the logits
             target = (share * (own["logits"] / 2).softmax(1) + rest * (other["logits"] / 2).softmax(1)).log() * 2
         once = loss({"logits": logits}, {"logits": target}, batch)
         gradients = [torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (both, once)]
         torch.testing.assert_close(*gradients)
 
 
-def test_smoothing_without_a_share_of_others_is_the_text_itself(
-    teacher: Teacher, masked_lm: Path, toy_data: Path
-) -> None:
-    """Student and teacher then answer as for the plain text; in between, as for the expected vectors."""
+def test_smoothing_with_share_one_keeps_the_text(teacher: Teacher, masked_lm: Path, toy_data: Path) -> None:
+    """With share 1, the text is unchanged; with share 0.5, its vectors are mixed with the expected ones."""
     train = load_data(toy_data)["train"]
     student, tokenizer = create_student(StudentSettings("cnn", embedding_size=8, hidden_size=8), teacher, train)
     student.eval()
@@ -80,7 +78,7 @@ def test_smoothing_without_a_share_of_others_is_the_text_itself(
     np.testing.assert_allclose(theirs["logits"][:, [1, 0]].numpy(), teacher.logits(texts[:1]), atol=0.5)
 
 
-def test_smoothing_needs_the_teachers_pieces(teacher: Teacher, masked_lm: Path, toy_data: Path) -> None:
+def test_smoothing_requires_teacher_subwords(teacher: Teacher, masked_lm: Path, toy_data: Path) -> None:
     train = load_data(toy_data)["train"]
     student, tokenizer = create_student(StudentSettings("cnn", vocab_size=30), teacher, train)
     smoothing = Smoothing(masked_lm, AlignedTeacher(teacher, [0, 1]), tokenizer)
@@ -89,7 +87,7 @@ def test_smoothing_needs_the_teachers_pieces(teacher: Teacher, masked_lm: Path, 
         smoothing(batch, {}, student.get_input_embeddings())
 
 
-def test_smoothing_needs_the_teachers_vocabulary(teacher: Teacher, masked_lm: Path, tmp_path: Path) -> None:
+def test_smoothing_requires_teacher_vocabulary(teacher: Teacher, masked_lm: Path, tmp_path: Path) -> None:
     shutil.copytree(masked_lm, tmp_path / "other")
     file = tmp_path / "other" / "tokenizer.json"
     file.write_text(file.read_text().replace('"film"', '"movie"'))
@@ -99,10 +97,10 @@ def test_smoothing_needs_the_teachers_vocabulary(teacher: Teacher, masked_lm: Pa
 
 @pytest.mark.parametrize("architecture", ["bilstm", "bert"])
 @pytest.mark.parametrize("kind", ["mixup", "smoothing"])
-def test_students_are_taught_by_blended_texts(
+def test_students_train_on_blended_texts(
     kind: str, architecture: str, teacher: Teacher, masked_lm: Path, toy_data: Path, tmp_path: Path
 ) -> None:
-    """The same steps over the same texts, blended and plain, end with other weights."""
+    """The same steps on the same texts, blended and plain, end with different weights."""
     transfer = TransferSettings(mixup=0.4) if kind == "mixup" else TransferSettings(smoothing=str(masked_lm))
     student = StudentSettings(architecture, hidden_size=16, max_length=48, dropout=0.0)
     plain, blended = (
@@ -113,7 +111,7 @@ def test_students_are_taught_by_blended_texts(
     assert any(not torch.allclose(plain[name], blended[name], atol=1e-5) for name in plain)
 
 
-def test_what_can_not_be_blended(
+def test_blending_refuses_pairs_and_layer_losses(
     toy_pairs: Path, pair_teacher_folder: Path, toy_data: Path, teacher: Teacher, tmp_path: Path
 ) -> None:
     pairs, pair_teacher = load_data(toy_pairs)["train"], Teacher(pair_teacher_folder)

@@ -1,4 +1,4 @@
-"""Which texts come into the transfer set, and which do not."""
+"""Which texts enter the transfer set."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def lines(path: Path, texts: list[str]) -> Path:
     return path
 
 
-def test_what_is_known_is_left_out(
+def test_transfer_set_leaves_out_known_texts(
     toy_data: Path,
     toy_pairs: Path,
     toy_tags: Path,
@@ -59,7 +59,7 @@ def test_what_is_known_is_left_out(
         new_texts(load_unlabeled([lines(tmp_path / "test.txt", data["test"]["text"])]), data)
 
 
-def test_near_duplicates_are_found_by_their_overlap(tmp_path: Path) -> None:
+def test_near_duplicates_are_found_by_overlap(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     words = [f"w{number}" for number in range(3000)]
     texts = [" ".join(random.choice(words, 60)) for _ in range(200)]
@@ -74,7 +74,7 @@ def test_near_duplicates_are_found_by_their_overlap(tmp_path: Path) -> None:
     assert are_near_duplicates(keys["texts"], keys["half"]).mean() < 0.2
 
 
-def test_signs_and_pairs_are_not_nearly_alike(toy_data: Path, toy_pairs: Path, tmp_path: Path) -> None:
+def test_symbols_and_pairs_are_not_near_duplicates(toy_data: Path, toy_pairs: Path, tmp_path: Path) -> None:
     data = load_data(toy_data)
     signs = ["!!!", "\U0001f44d", "\U0001f44e", "good!", "good"]
     assert new_texts(load_unlabeled([lines(tmp_path / "signs.txt", signs)]), data)["text"] == signs
@@ -86,7 +86,7 @@ def test_signs_and_pairs_are_not_nearly_alike(toy_data: Path, toy_pairs: Path, t
         load_unlabeled([tmp_path / "pairs.jsonl", tmp_path / "signs.txt"])
 
 
-def test_texts_like_the_training_texts_come_first(toy_data: Path, tmp_path: Path) -> None:
+def test_most_alike_prefers_texts_like_the_training_texts(toy_data: Path, tmp_path: Path) -> None:
     train = load_data(toy_data)["train"]
     alike = [row["text"].replace("was", "is") for row in toy_rows(300, 5000)]
     random = np.random.default_rng(0)
@@ -94,10 +94,10 @@ def test_texts_like_the_training_texts_come_first(toy_data: Path, tmp_path: Path
     unlabeled = load_unlabeled([lines(tmp_path / "more.txt", [*other, *alike])])
     chosen = most_alike(unlabeled, train, 100)
     assert len(chosen) == 100
-    assert np.mean([text in alike for text in chosen["text"]]) > 0.7  # of chance, 0.5
+    assert np.mean([text in alike for text in chosen["text"]]) > 0.7  # by chance: 0.5
 
 
-def test_rules_choose_by_what_the_teacher_says(
+def test_selection_rules_use_teacher_predictions(
     teacher: Teacher, toy_data: Path, students: dict[tuple[str, bool], Path], tmp_path: Path
 ) -> None:
     data = load_data(toy_data)
@@ -125,10 +125,10 @@ def test_rules_choose_by_what_the_teacher_says(
     assert len(kept) < len(texts)
 
 
-def test_a_selector_learns_to_leave_out_what_harms(
+def test_learned_selector_avoids_harmful_texts(
     teacher: Teacher, toy_data: Path, students: dict[tuple[str, bool], Path], tmp_path: Path
 ) -> None:
-    """Half of the new texts are taught the wrong way round."""
+    """Half of the new texts have inverted targets."""
     data = load_data(toy_data)
     rows = transfer_set(data, teacher, None, TransferSettings(augment=("tang:3",))).select(range(240, 640))
     theirs = label_texts(teacher, rows).logits(ids_of(rows)).numpy()
@@ -154,19 +154,19 @@ def test_a_selector_learns_to_leave_out_what_harms(
         ("disagreement:0.5", "needs a student: disagreement:0.5:FOLDER"),
     ],
 )
-def test_rules_that_are_none(rule: str, message: str) -> None:
+def test_selection_parse_refuses_invalid_rules(rule: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Selection.parse(rule)
 
 
-def test_select_needs_new_texts(teacher: Teacher, toy_data: Path) -> None:
+def test_selection_requires_new_texts(teacher: Teacher, toy_data: Path) -> None:
     data = load_data(toy_data)
     labeled = AlignedTeacher(label_texts(teacher, data["train"]), [0, 1])
     with pytest.raises(DataError, match=r"set unlabeled \(--unlabeled\) or augment"):
         chosen_texts(data["train"], data, labeled, TransferSettings(select=("uncertain",)))
 
 
-def test_files_folders_and_patterns(tmp_path: Path) -> None:
+def test_load_unlabeled_accepts_files_folders_and_patterns(tmp_path: Path) -> None:
     folder = tmp_path / "reviews"
     (folder / "deep").mkdir(parents=True)
     lines(folder / "a.txt", ["one", "two"])
@@ -179,7 +179,7 @@ def test_files_folders_and_patterns(tmp_path: Path) -> None:
         load_unlabeled([f"{folder}/nothing*.txt"])
 
 
-def test_files_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_unlabeled_refuses_files_that_are_not_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(DataError, match=r"empty.txt has no rows"):
         load_unlabeled([tmp_path / "empty.txt"])
@@ -199,7 +199,7 @@ def test_files_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         load_unlabeled([tmp_path / "sub"])
 
 
-def test_what_is_augmented_by_where_nobody_says(
+def test_default_augment_is_for_small_classification_sets(
     toy_data: Path, toy_pairs: Path, toy_tags: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from eyas.transfer import texts

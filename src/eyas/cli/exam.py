@@ -67,6 +67,8 @@ def exam(
     log_to_stderr(quiet)
     given = {"source": data, **asdict(columns), "unlabeled": unlabeled}
     entry = {name: value for name, value in given.items() if value}
+    if entry and not data and plan is None:
+        raise EyasError(f"--{next(iter(entry)).replace('_', '-')} describes --data, which is missing.")
     made = _plan(
         plan,
         data=[entry] if entry else None,

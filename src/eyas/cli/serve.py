@@ -20,9 +20,9 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Processes, at most one per core.")] = 1,
-    most_texts: Annotated[int, typer.Option(min=1, help="Maximum texts per request.")] = 256,
-    most_bytes: Annotated[int, typer.Option(min=100, help="Maximum bytes of a request's body.")] = 1_000_000,
-    most_waiting: Annotated[
+    max_texts: Annotated[int, typer.Option(min=1, help="Maximum texts per request.")] = 256,
+    max_bytes: Annotated[int, typer.Option(min=100, help="Maximum bytes of a request's body.")] = 1_000_000,
+    max_waiting: Annotated[
         int, typer.Option(min=1, help="Maximum concurrent requests per worker; others get 503.")
     ] = 64,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to receive a request, and to answer it.")] = 10.0,
@@ -41,9 +41,9 @@ def serve(
         raise MissingExtraError(f"The server needs {error.name}. {install_hint('serve')}") from None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the normal exit: there is nothing to resume
     limits = Limits(
-        body_bytes=most_bytes,
-        texts=most_texts,
-        waiting=most_waiting,
+        body_bytes=max_bytes,
+        texts=max_texts,
+        waiting=max_waiting,
         read_seconds=timeout,
         answer_seconds=timeout,
     )

@@ -104,8 +104,8 @@ def match_labels(
 ) -> list[int]:
     """For each data label, the corresponding output of `classifier`.
 
-    Matches by name (the classifier's, or those of its training data), else by `label_map`. If one side has generic
-    names (`0`, `LABEL_0`), the predictions can prove the match.
+    Matches by `label_map` if it is given, else by name (the classifier's, or those of its training data). If one side
+    has generic names (`0`, `LABEL_0`), the predictions can prove the match.
 
     Args:
         evidence: returns the classifier's logits [rows, labels] for rows of the data and their labels [rows],

@@ -143,7 +143,8 @@ def report_broken_tags(dataset: Dataset, task: Task, source: str) -> None:
     if count:
         logger.warning(
             "%s: %d I- tags do not continue a span, the first in sentence %d. Each is read as the start of a span; "
-            "Columns(repair=True) or --repair-tags makes them B-.", source, count, int(np.flatnonzero(broken)[0]) + 1,
+            "Columns(repair_tags=True) or --repair-tags makes them B-.",
+            source, count, int(np.flatnonzero(broken)[0]) + 1,
         )  # fmt: skip
 
 

@@ -24,9 +24,10 @@ def task_metrics(
         lengths: [sentences] words per sentence, for tagging.
 
     Returns:
-        classification, aspects: accuracy, macro_f1 (for aspects, the mean), matthews, calibration_error; tagging the
-        same by word, and span_f1 and span_macro_f1; multi-label: micro_f1, macro_f1, accuracy of its decisions,
-        calibration_error; regression: pearson, spearman, mean_squared_error; vectors: cosine, its mean.
+        classification: accuracy, macro_f1, matthews, calibration_error; tagging: the same by word, and span_f1 and
+        span_macro_f1; aspects: accuracy, macro_f1 (the mean over aspects), calibration_error; multi-label: micro_f1,
+        macro_f1, accuracy of its decisions, calibration_error; regression: pearson, spearman, mean_squared_error;
+        vectors: cosine, its mean.
 
     Raises:
         DataError: no row is labeled.

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,9 @@ FLAGS = {
     "live": "--live",
     "teacher_dtype": "--teacher-dtype",
 }
-NOTHING: tuple[Any, ...] = (None, False, [], (), {}, "", 0)
+DEFAULTS: dict[str, Any] = {item.name: item.default for kind in KINDS_OF_SETTINGS for item in fields(kind)} | {
+    "seed": 0
+}
 
 
 def write_model_card(
@@ -208,12 +210,17 @@ def _training(run: dict[str, Any]) -> dict[str, str]:
     """The settings that have a value. Paths are cut to their last part, because the card may be public."""
     said: dict[str, str] = {}
     for key, value in run.items():
-        value = {k: v for k, v in value.items() if v not in NOTHING} if isinstance(value, dict) else value
-        if key in SILENT or value in NOTHING:
+        value = {k: v for k, v in value.items() if _is_set(k, v)} if isinstance(value, dict) else value
+        if key in SILENT or not _is_set(key, value):
             continue
         parts = [f"{k}: {_public(v)}" for k, v in value.items()] if isinstance(value, dict) else [str(_public(value))]
         said["data" if key == "source" else key.replace("_", " ")] = _cell(", ".join(parts))
     return said
+
+
+def _is_set(key: str, value: Any) -> bool:
+    """Whether a setting has a value. A zero counts if it is not the default."""
+    return value not in (None, False, [], (), {}, "") or (value == 0 and value is not False and DEFAULTS.get(key) != 0)
 
 
 def _public(value: Any) -> Any:
@@ -240,12 +247,12 @@ def _commands(run: dict[str, Any], then: str, precision: str) -> str:
     for part in ("student", "transfer", "arguments"):
         settings |= settings.pop(part, {})
     settings["augment"] = settings.get("augment") or "none"
-    if not {key for key, value in settings.items() if value not in NOTHING} <= FLAGS.keys():
+    if not {key for key, value in settings.items() if _is_set(key, value)} <= FLAGS.keys():
         return ""
     words = ["eyas", "distill"]
     for key, flag in FLAGS.items():
         value = settings.get(key)
-        if value in NOTHING:
+        if not _is_set(key, value):
             continue
         values = [f"{k}={option_text(v)}" for k, v in value.items()] if isinstance(value, dict) else value
         for each in values if isinstance(values, list | tuple) else [values]:

@@ -88,7 +88,8 @@ class Predictor(PredictMixin):
             DataError: pairs where single texts are expected, or the reverse.
         """
         if self.task.is_tagging:
-            return self._finite(self._tag(texts))
+            sentence = np.repeat(np.arange(len(texts)), list(map(len, texts)))
+            return self._finite(self._tag(texts), sentence)
         if self.pair != (pairs is not None):
             raise wrong_shape(self.pair)
         result = np.empty((len(texts), len(self.label_names)), dtype=np.float32)
@@ -97,13 +98,14 @@ class Predictor(PredictMixin):
         columns = [clean_texts(column, self.manifest.max_length) for column in (texts, pairs) if column is not None]
         for row, feed in enumerate(self._feeds(columns)):
             result[row] = self._run(feed)[0]
-        return self._finite(result)
+        return self._finite(result, np.arange(len(texts)))
 
-    def _finite(self, logits: np.ndarray) -> np.ndarray:
+    def _finite(self, logits: np.ndarray, texts: np.ndarray) -> np.ndarray:
+        """`logits`; `texts` [rows] is the text that each row belongs to, for the error."""
         if not np.isfinite(logits).all():
             row = int(np.flatnonzero(~np.isfinite(logits).all(1))[0])
             raise ExportError(
-                f"{self.folder} returned a score that is not finite for text {row}: its weights are damaged."
+                f"{self.folder} returned a score that is not finite for text {texts[row]}: its weights are damaged."
             )
         return logits
 

@@ -73,7 +73,10 @@ class Models:
             path = Path(source).resolve()
             name = path.name
             if not NAME.fullmatch(name):
-                raise ExportError(f"{source}: the name of a model folder may have letters, digits, dots and dashes.")
+                raise ExportError(
+                    f"{source}: cannot serve a model of this name. Rename the folder: up to 100 letters, digits, dots, "
+                    "dashes and underscores, the first a letter or a digit."
+                )
             if name in self.sources:
                 raise ExportError(f"Two models have the name {name}: {self.sources[name]} and {path}. Rename a folder.")
             self.sources[name] = path

@@ -281,7 +281,7 @@ def _key(dataset: Dataset, augmentation: Augmentation, teacher: AnyTeacher, seed
 def identity(source: str) -> list[Any]:
     """Path, size and time of each file in a file or folder; empty for a Hub name."""
     path = Path(source)
-    files = [path] if path.is_file() else sorted(path.glob("*")) if source else []
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file()) if source else []
     return [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 

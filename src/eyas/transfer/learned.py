@@ -22,7 +22,7 @@ class LearnedSelector:
     """Chooses with a logistic policy over features of a text, rewarded by the student's gain (REINFORCE).
 
     In each round the policy samples the texts of a batch to keep, and a copy of the student takes a step on them. The
-    reward is the drop in its loss on a batch of validation texts, minus the mean of the earlier rewards.
+    reward is the drop in its loss on a batch of validation texts, relative to a moving average of the earlier rewards.
 
     Args:
         rounds: number of steps of student and policy.

@@ -132,9 +132,13 @@ def recipe_name(recipe: str | Recipe) -> str:
 
 def _check_shares(name: str, stages: Sequence[Stage]) -> None:
     shares = [stage.share for stage in stages if stage.share is not None]
-    whole = sum(shares) if len(shares) == len(stages) else 1.0
-    if not stages or not math.isclose(whole, 1.0) or sum(shares) > 1.0 + 1e-9:
-        raise ModelError(f"The recipe {name} has {len(stages)} stages with the shares {shares}, expected a sum of 1.")
+    if not stages:
+        raise ModelError(f"The recipe {name} has no stages, expected at least one.")
+    if shares and (len(shares) < len(stages) or not math.isclose(sum(shares), 1.0)):
+        raise ModelError(
+            f"The recipe {name} has {len(stages)} stages with the shares {shares}, expected a share for each with a "
+            "sum of 1, or none."
+        )
 
 
 def _may_change(option: str) -> bool:
