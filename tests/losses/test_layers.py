@@ -177,7 +177,7 @@ def test_attention_loss_refuses_other_number_of_heads() -> None:
         SimpleNamespace(num_attention_heads=heads, hidden_size=8, model_type="bert", num_hidden_layers=2)
         for heads in (2, 12)
     )
-    with pytest.raises(ModelError, match=r"the student has 2 heads and the teacher 12. Give the student as many"):
+    with pytest.raises(ModelError, match=r"the student has 2 heads and the teacher 12\. Set heads \(--heads\) to 12"):
         AttentionLoss().check_models(student, teacher)
 
 
@@ -227,7 +227,7 @@ def test_invalid_mappings_are_refused() -> None:
         HiddenStateLoss("diagonal")
     with pytest.raises(ModelError, match="No layer mapping 3"):
         HiddenStateLoss(3)  # type: ignore[arg-type]
-    with pytest.raises(ModelError, match="gives each of the student's 4 layers a block of the teacher's 2"):
+    with pytest.raises(ModelError, match="the student has 4 layers and the teacher 2"):
         HiddenStateLoss("mean")(fields(4, 8, 0), fields(2, 8, 1), BATCH_FIELDS)
     with pytest.raises(ModelError, match=r"pair \(3, 1\), but there are 2 layers in the student and 4"):
         HiddenStateLoss([(3, 1)])(fields(2, 8, 0), fields(4, 8, 1), BATCH_FIELDS)

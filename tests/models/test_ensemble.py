@@ -94,7 +94,7 @@ def test_diverged_member_is_reported_and_left_out(caplog: pytest.LogCaptureFixtu
         for place in (0, 2):
             model.members[place].head.classifier.weight.fill_(1e9)
     model.train()
-    with pytest.raises(ModelError, match=r"All members diverged\. Lower --learning-rate"):
+    with pytest.raises(ModelError, match=r"All members diverged\. Lower learning_rate"):
         model(_ids())
 
 

@@ -81,15 +81,15 @@ def test_resumed_labeling_gives_same_bits(
 def test_cache_refuses_other_teacher_or_data(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     data, cache = load_data(toy_data), tmp_path / "cache"
     label_texts(teacher, data["validation"], cache)
-    with pytest.raises(CacheError, match="made with another data and another rows"):
+    with pytest.raises(CacheError, match="made with different data and rows"):
         label_texts(teacher, data["train"], cache)
     with pytest.raises(CacheError, match="no logits for 240 of 240 texts: it was made from other data"):
         CachedTeacher(cache).logits(ids_of(data["train"]))
     teacher.model.classifier.bias.data += 1
-    with pytest.raises(CacheError, match="another teacher weights"):
+    with pytest.raises(CacheError, match="different teacher weights"):
         label_texts(Teacher(teacher.model, teacher.tokenizer, max_length=64), data["validation"], cache)
     teacher.model.classifier.bias.data -= 1
-    with pytest.raises(CacheError, match="another max length"):
+    with pytest.raises(CacheError, match="max length"):
         label_texts(teacher.reading(32), data["validation"], cache)
 
 

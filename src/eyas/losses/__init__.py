@@ -1,4 +1,4 @@
-"""Terms of the objective: one class each, in the file of its kind."""
+"""The losses, grouped by what they compare."""
 
 from eyas.losses import schedules
 from eyas.losses.attentions import AttentionLoss, AttentionRelationLoss, MiniLMLoss, MiniLMv2Loss

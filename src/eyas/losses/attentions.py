@@ -1,7 +1,8 @@
 """Losses against the teacher's attention.
 
-`queries`, `keys` and `values` are tuples, one [batch, length, size] a layer, as they leave their projections; `heads`
-is into how many heads each is cut. Attention is computed from them, so the models may run any implementation of it.
+`queries`, `keys` and `values` are the outputs of the projections: tuples with one [batch, length, size] per layer.
+`heads` is the number of attention heads. Attention is computed from these, so models may use any attention
+implementation.
 """
 
 import math
@@ -32,12 +33,12 @@ CLOSED = -1e9
 
 
 class AttentionLoss(MappedLoss):
-    """Between the attentions of mapped layers, head by head.
+    """Distance between the attentions of mapped layers, head by head.
 
     Args:
-        of: "scores" = squared error before the softmax (TinyBERT); "probabilities" = squared error behind it;
+        of: "scores" = squared error before the softmax (TinyBERT); "probabilities" = squared error after it;
             "divergence" = KL(teacher || student) of each token's distribution.
-        mapping: which layer learns from which.
+        mapping: the layers to compare; see `layer_mapping`.
     """
 
     paper = "TinyBERT, Jiao et al. 2020, eq. 7"
@@ -56,7 +57,7 @@ class AttentionLoss(MappedLoss):
         self.map_layers(_without_attention(mapping))
 
     def check_models(self, student: Any, teacher: Any) -> None:
-        """Raises ModelError where the numbers of heads differ, or attention is more than queries times keys."""
+        """Raises ModelError if the numbers of heads differ or `check_attention` refuses the teacher."""
         super().check_models(student, teacher)
         check_heads(type(self).__name__, student, teacher)
 
@@ -73,9 +74,9 @@ class AttentionLoss(MappedLoss):
 
 
 class MiniLMLoss(Loss):
-    """Last layer's attention distribution and value relation; any width.
+    """KL divergence of the last layer's attention distributions and value relations.
 
-    The numbers of heads must be the same.
+    Both models need the same number of heads; their hidden sizes may differ.
     """
 
     paper = "MiniLM, Wang et al. 2020, eq. 5 to 7"
@@ -88,18 +89,18 @@ class MiniLMLoss(Loss):
 
     def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         mask = batch["attention_mask"].bool()
-        (q, k, v), (teacher_q, teacher_k, teacher_v) = (_last(fields, fields["heads"]) for fields in (student, teacher))
+        (q, k, v), (teacher_q, teacher_k, teacher_v) = (_qkv(fields, fields["heads"]) for fields in (student, teacher))
         attention = attention_distance(_dots(q, k), _dots(teacher_q, teacher_k), mask, "divergence")
         values = attention_distance(_dots(v, v), _dots(teacher_v, teacher_v), mask, "divergence")
         return attention + values
 
 
 class MiniLMv2Loss(Loss):
-    """Relations of queries, keys and values among themselves, in any number of heads.
+    """KL divergence of query-query, key-key and value-value relations, with any number of relation heads.
 
     Args:
-        heads: relation heads; must divide both sizes.
-        teacher_layer: counted from 1, or from the end with negative numbers: -1 = the last.
+        heads: number of relation heads; `prepare` lowers it to a divisor of both hidden sizes.
+        teacher_layer: counted from 1, or from the end if negative: -1 = the last.
     """
 
     paper = "MiniLMv2, Wang et al. 2021, eq. 1 to 5"
@@ -111,7 +112,7 @@ class MiniLMv2Loss(Loss):
         self.heads, self.teacher_layer = heads, teacher_layer
 
     def check_models(self, student: Any, teacher: Any) -> None:
-        """Raises ModelError for a layer that is not there."""
+        """Raises ModelError if the teacher has no such layer."""
         super().check_models(student, teacher)
         count = teacher.num_hidden_layers
         if not (-count <= self.teacher_layer <= count and self.teacher_layer):
@@ -120,22 +121,22 @@ class MiniLMv2Loss(Loss):
             )
 
     def prepare(self, student: Any, teacher: Any) -> None:
-        """Fewer relation heads, where they don't divide both sizes."""
+        """Lower `heads` to a divisor of both hidden sizes."""
         super().prepare(student, teacher)
         self.heads = math.gcd(self.heads, math.gcd(student.hidden_size, teacher.hidden_size))
 
     def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
-        place = self.teacher_layer - 1 if self.teacher_layer > 0 else self.teacher_layer
+        layer = self.teacher_layer - 1 if self.teacher_layer > 0 else self.teacher_layer
         mask = batch["attention_mask"].bool()
-        return _relation_distance(_last(student, self.heads), _last(teacher, self.heads, place), mask)
+        return _relation_distance(_qkv(student, self.heads), _qkv(teacher, self.heads, layer), mask)
 
 
 class AttentionRelationLoss(MiniLMv2Loss, MappedLoss):
-    """The same relations of mapped layers, not the last alone.
+    """`MiniLMv2Loss` on all mapped layers.
 
     Args:
-        heads: relation heads; must divide both sizes.
-        mapping: which layer learns from which.
+        heads: number of relation heads; `prepare` lowers it to a divisor of both hidden sizes.
+        mapping: the layers to compare; see `layer_mapping`.
     """
 
     paper = "MLKD-BERT, Zhang et al. 2024, attention relation"
@@ -155,31 +156,31 @@ class AttentionRelationLoss(MiniLMv2Loss, MappedLoss):
         return mapped_distance(self._relations(student), self._relations(teacher), self.mapping, distance)
 
     def _relations(self, fields: Fields) -> Layers:
-        """[batch, 3, heads, length, size of a head], one a layer."""
-        return Layers(len(fields["queries"]), lambda layer: torch.stack(tuple(_last(fields, self.heads, layer)), 1))
+        """One [batch, 3, heads, length, head size] per layer."""
+        return Layers(len(fields["queries"]), lambda layer: torch.stack(tuple(_qkv(fields, self.heads, layer)), 1))
 
 
 def check_heads(loss: str, student: Any, teacher: Any) -> None:
-    """Raises ModelError where the numbers of heads differ, or attention is more than queries times keys."""
+    """Raises ModelError if the numbers of heads differ or `check_attention` refuses the teacher."""
     check_attention(teacher)
     if student.num_attention_heads != teacher.num_attention_heads:
         raise ModelError(
             f"{loss} compares head by head, but the student has {student.num_attention_heads} heads and the teacher "
-            f"{teacher.num_attention_heads}. Give the student as many with --heads, or use a recipe with relations, "
-            "such as minilmv2."
+            f"{teacher.num_attention_heads}. Set heads (--heads) to {teacher.num_attention_heads}, or use a recipe "
+            "that compares relations, such as minilmv2."
         )
 
 
 def _without_attention(choice: str | LayerMapping | Pairs) -> LayerMapping:
-    """The mapping; raises ModelError for one that weighs states by their first token, which attentions have not."""
+    """The mapping. Raises ModelError for `Attention`, which needs hidden states."""
     mapping = layer_mapping(choice)
     if isinstance(mapping, Attention):
-        raise ModelError("The mapping 'attention' weighs hidden states, not attentions. Choose another for those.")
+        raise ModelError("The mapping 'attention' works for hidden states, not for attentions. Choose another mapping.")
     return mapping
 
 
 def _relation_distance(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
-    """Between the relations of queries, keys and values, [batch, heads, length, size of a head] each, summed."""
+    """Summed distance between the relations of queries, keys and values, [batch, heads, length, head size] each."""
     terms = [
         attention_distance(_dots(a, a), _dots(b, b), mask, "divergence") for a, b in zip(student, teacher, strict=True)
     ]
@@ -187,7 +188,7 @@ def _relation_distance(student: Sequence[Tensor], teacher: Sequence[Tensor], mas
 
 
 def attention_distance(student_scores: Tensor, teacher_scores: Tensor, mask: Tensor, of: str) -> Tensor:
-    """Between softmaxed scores [batch, heads, length, length], mean over heads and tokens that are no padding."""
+    """Distance after a softmax of scores [batch, heads, length, length], averaged over heads and tokens of `mask`."""
     closed = ~mask[:, None, None, :]
     student, teacher = (
         F.log_softmax(scores.masked_fill(closed, CLOSED), -1) for scores in (student_scores, teacher_scores)
@@ -200,21 +201,21 @@ def attention_distance(student_scores: Tensor, teacher_scores: Tensor, mask: Ten
 
 
 def _scores(fields: Fields) -> Layers:
-    """[batch, heads, length, length] before the softmax, one a layer."""
+    """Attention scores before the softmax, one [batch, heads, length, length] per layer."""
     heads, queries, keys = fields["heads"], fields["queries"], fields["keys"]
-    return Layers(len(queries), lambda layer: _dots(_cut(queries[layer], heads), _cut(keys[layer], heads)))
+    return Layers(len(queries), lambda layer: _dots(_split(queries[layer], heads), _split(keys[layer], heads)))
 
 
-def _last(fields: Fields, heads: int, place: int = -1) -> Sequence[Tensor]:
-    """Queries, keys and values of one layer, [batch, heads, length, size of a head]."""
-    return [_cut(fields[name][place], heads) for name in ("queries", "keys", "values")]
+def _qkv(fields: Fields, heads: int, layer: int = -1) -> Sequence[Tensor]:
+    """Queries, keys and values of one layer, [batch, heads, length, head size] each."""
+    return [_split(fields[name][layer], heads) for name in ("queries", "keys", "values")]
 
 
-def _cut(states: Tensor, heads: int) -> Tensor:
+def _split(states: Tensor, heads: int) -> Tensor:
     return states.view(*states.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _dots(a: Tensor, b: Tensor) -> Tensor:
-    """Scaled dot products, in the precision of what comes in: rounding them again would cost more than it saves."""
+    """Scaled dot products in the precision of the inputs: casting them costs more than it saves."""
     with torch.autocast(a.device.type, enabled=False):
         return a @ b.transpose(-1, -2) / math.sqrt(a.shape[-1])

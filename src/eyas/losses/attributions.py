@@ -1,4 +1,4 @@
-"""Losses against what the teacher's predictions rest on, token by token."""
+"""Losses against the teacher's attributions, token by token."""
 
 from torch import Tensor
 
@@ -11,14 +11,13 @@ from eyas.tasks import Task
 
 
 class AttributionLoss(Loss):
-    """Squared error of attribution maps, each of length 1 over its text.
+    """Mean squared error of attribution maps, one per label, each scaled to norm 1 over its text.
 
-    A token's attribution is the length of its gradient times input, [batch, labels, length, size]; there is a map for
-    each label, and a step costs a pass back through both models for each of them. Any student has them that reads the
-    teacher's tokens; one text at a time.
+    A token's attribution is the norm of gradient times input, [batch, labels, length, size]. Each step costs one
+    backward pass per label through both models. The student must tokenize like the teacher.
 
     Args:
-        dimensions: of the teacher's, how many with the largest values count; None = all.
+        dimensions: use only this many of the teacher's dimensions, the largest per token; None = all.
     """
 
     paper = "AD-KD, Wu et al. 2023, eq. 5 to 8"
@@ -31,11 +30,11 @@ class AttributionLoss(Loss):
         self.dimensions = dimensions
 
     def check(self, task: Task) -> None:
-        """Raises ModelError for taggers, and where a text needs several decisions."""
+        """Raises ModelError for taggers and for tasks with several decisions per text."""
         super().check(task)
         if len(task.groups) > 1:
             raise ModelError(
-                f"AttributionLoss is of one decision a text; this is {task.describe()}. Choose another recipe."
+                f"AttributionLoss needs one decision per text; this is {task.describe()}. Choose another recipe."
             )
 
     def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
@@ -44,10 +43,10 @@ class AttributionLoss(Loss):
         target = teacher["attributions"].abs()
         if self.dimensions is not None and self.dimensions < target.shape[-1]:
             target = target.topk(self.dimensions, -1).values
-        maps, target = (normalized(self._length(values) * mask) for values in (student["attributions"], target))
+        maps, target = (normalized(self._norm(values) * mask) for values in (student["attributions"], target))
         return masked_mean((maps - target).square(), mask.expand_as(maps))
 
     @staticmethod
-    def _length(values: Tensor) -> Tensor:
-        # The root has no slope at zero, where padding is.
+    def _norm(values: Tensor) -> Tensor:
+        # The square root has no gradient at zero, the value of padding.
         return (values.float().square().sum(-1) + 1e-24).sqrt()

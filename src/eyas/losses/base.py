@@ -1,4 +1,4 @@
-"""What every term of the objective is."""
+"""The base classes of the losses."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -17,20 +17,20 @@ Fields = Mapping[str, Any]
 class Loss(nn.Module, ABC):
     """One term of the objective. A loss never holds a model: it declares the fields it reads.
 
-    What it learns with the student, such as a projection, is a submodule: it is trained and checkpointed with the
-    student and left behind at the end.
+    Learned parts, such as a projection, are submodules: they are trained and checkpointed with the student, and
+    dropped after training.
 
     Args:
-        weight: a number, or a schedule (progress of the training, 0 to 1 -> number).
+        weight: a number, or a schedule (training progress, 0 to 1 -> number).
     """
 
     student_fields: frozenset[str] = frozenset({"logits"})
     teacher_fields: frozenset[str] = frozenset()
     # The paper, section and equation.
     paper: ClassVar[str] = ""
-    # Whether it compares one vector of each text, which taggers don't have.
+    # Whether it compares one vector per text, so it cannot train taggers.
     of_whole_texts: ClassVar[bool] = False
-    # What it needs of the student beside being a transformer, in words.
+    # Requirement on a transformer student, as listed by `eyas recipes`.
     needs: ClassVar[str] = ""
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
@@ -39,22 +39,22 @@ class Loss(nn.Module, ABC):
 
     @property
     def reads_layers(self) -> bool:
-        """Whether it reads more of the teacher than logits."""
+        """Whether it reads any teacher output other than logits."""
         return bool(self.teacher_fields - {"logits"})
 
     def check(self, task: Task) -> None:
-        """Raises ModelError where it can't teach `task`."""
+        """Raises ModelError if it does not support `task`."""
         if self.of_whole_texts and task.is_tagging:
             raise ModelError(
-                f"{type(self).__name__} compares whole texts, and a tagger reads words. Choose a recipe that compares "
-                "tokens, such as tinybert or minilm, or one that reads logits."
+                f"{type(self).__name__} compares whole texts, so it cannot train a tagger. Choose a recipe that "
+                "compares tokens, such as tinybert or minilm, or one that reads logits."
             )
 
     def check_models(self, student: Any, teacher: Any) -> None:
-        """Raises ModelError where it can't compare models of these configurations."""
+        """Raises ModelError if it cannot compare models with these configurations."""
 
     def prepare(self, student: Any, teacher: Any) -> None:
-        """Make what is learned with the student, from the configurations of both models, before training."""
+        """Create the learned parts from the configurations of both models, before training."""
 
     @abstractmethod
     def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
@@ -62,28 +62,28 @@ class Loss(nn.Module, ABC):
 
         Args:
             student: the student's outputs, at least `student_fields`.
-            teacher: the teacher's outputs, at least `teacher_fields`; empty where none are declared.
-            batch: the inputs; `labels` as in `task_loss`, and the `task`. In tagging, a row is a word, and
-                `posteriors` says that logits are log-probabilities (of a CRF).
-            progress: how far the training is, 0 to 1.
+            teacher: the teacher's outputs, at least `teacher_fields`; may be empty if there are none.
+            batch: the inputs, the `task`, and `labels` as in `task_loss`. In tagging, a row is a word. `posteriors` is
+                true if the logits are a CRF's log-probabilities.
+            progress: training progress, 0 to 1.
         """
 
     def terms(self, student: Fields, teacher: Fields, batch: Fields, progress: float) -> list[tuple[str, Tensor]]:
-        """What it adds to the objective at `progress`, as (name, value): the term times its weight."""
+        """The weighted terms at `progress`, as (name, value)."""
         return [(type(self).__name__, at(self.weight, progress) * self(student, teacher, batch, progress))]
 
     @staticmethod
     def task_of(batch: Fields, student: Fields) -> Task:
-        """The batch's task; classification where it says nothing."""
+        """The batch's task; classification by default."""
         task = batch.get("task")
         return task if task is not None else Task("classification", tuple(map(str, range(student["logits"].shape[-1]))))
 
 
 class RawLogitLoss(Loss):
-    """Compares logits as they are.
+    """Compares raw logits.
 
-    A CRF has no logits but log-probabilities of tags given the sentence: they are matched by Kullback-Leibler
-    divergence instead (Wang et al. 2020, "Structure-level KD", token posteriors).
+    A CRF's outputs are log-probabilities of tags given the sentence. They are compared by Kullback-Leibler divergence
+    (Wang et al. 2020, "Structure-level KD", token posteriors).
     """
 
     teacher_fields = frozenset({"logits"})
@@ -95,15 +95,15 @@ class RawLogitLoss(Loss):
         return self.distance(student_logits, target, self.task_of(batch, student), progress)
 
     def target(self, teacher_logits: Tensor, progress: float) -> Tensor:
-        """What the student's logits should be."""
+        """The target of the student's logits."""
         return teacher_logits
 
     @abstractmethod
     def distance(self, student_logits: Tensor, target: Tensor, task: Task, progress: float) -> Tensor:
-        """Between logits [rows, labels]; a scalar."""
+        """Distance between logits [rows, labels], a scalar."""
 
     def reduce(self, errors: Tensor, progress: float) -> Tensor:
-        """Errors of each row [rows] -> a scalar."""
+        """Errors per row [rows] -> a scalar."""
         return errors.mean()
 
 

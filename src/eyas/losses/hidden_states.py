@@ -1,7 +1,7 @@
 """Losses against the teacher's hidden states.
 
-Student and teacher read the same tokens. `hidden_states` is a tuple of [batch, length, size], 0 = embeddings. Where the
-student is narrower, a learned linear projection, the same for all layers, brings it to the teacher's size.
+Student and teacher read the same tokens. `hidden_states` is a tuple of [batch, length, size], 0 = embeddings. If the
+hidden sizes differ, a learned linear projection, shared by all layers, maps the student's states to the teacher's size.
 """
 
 from typing import Any, ClassVar
@@ -17,11 +17,11 @@ from eyas.losses.schedules import Schedule
 
 
 class StateLoss(Loss):
-    """Compares hidden states of two models."""
+    """Compares the hidden states of two models."""
 
     student_fields = frozenset({"hidden_states"})
     teacher_fields = frozenset({"hidden_states"})
-    # Whether states are compared in the teacher's size.
+    # Whether the student's states are projected to the teacher's size.
     projects: ClassVar[bool] = True
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
@@ -29,21 +29,21 @@ class StateLoss(Loss):
         self.projection: nn.Module | None = None
 
     def prepare(self, student: Any, teacher: Any) -> None:
-        """A projection, where the configurations `student` and `teacher` differ in `hidden_size`."""
+        """Create the projection if the configurations differ in `hidden_size`."""
         super().prepare(student, teacher)
         if self.projects and self.projection is None and student.hidden_size != teacher.hidden_size:
             self.projection = nn.Linear(student.hidden_size, teacher.hidden_size)
 
     def projected(self, states: Tensor) -> Tensor:
-        """The student's states in the size that is compared."""
+        """The student's states, projected if the loss has a projection."""
         return states if self.projection is None else self.projection(states)
 
 
 class HiddenStateLoss(StateLoss, MappedLoss):
-    """Mean squared error of mapped layers over all tokens.
+    """Mean squared error of mapped layers, over all tokens.
 
     Args:
-        mapping: which layer learns from which; see `layer_mapping`.
+        mapping: the layers to compare; see `layer_mapping`.
     """
 
     paper = "TinyBERT, Jiao et al. 2020, eq. 8"
@@ -63,20 +63,20 @@ class HiddenStateLoss(StateLoss, MappedLoss):
         )
 
     def seen(self, states: Tensor) -> Tensor:
-        """What of a layer's states is compared."""
+        """The part of a layer's states to compare."""
         return states
 
     def scaled(self, states: Tensor) -> Tensor:
-        """As they are compared, both in the teacher's size."""
+        """Scale the states for comparison, after the projection."""
         return states
 
     def distance(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-        """Between two layers' states; `mask` [batch, length] is False at padding."""
+        """Distance between two layers' states; `mask` [batch, length] is False at padding."""
         return squared_error(student, teacher, mask)
 
 
 class EmbeddingLoss(StateLoss):
-    """Mean squared error of what the embeddings put out."""
+    """Mean squared error of the embedding layer's outputs."""
 
     paper = "TinyBERT, Jiao et al. 2020, eq. 9"
 
@@ -86,12 +86,12 @@ class EmbeddingLoss(StateLoss):
 
 
 class PKDLoss(HiddenStateLoss):
-    """Squared error of the first token's states, each of length 1.
+    """Mean squared error of the first token's states, scaled to norm 1.
 
-    The mean is over the states' elements as in the authors' code, so its scale falls with the size.
+    As in the authors' code, the mean is over the states' elements, so the loss is smaller for larger hidden sizes.
 
     Args:
-        normalize: give the states length 1; ALP-KD does not.
+        normalize: scale the states to norm 1; ALP-KD does not.
     """
 
     paper = "Patient KD, Sun et al. 2019, eq. 7"
@@ -114,9 +114,9 @@ class PKDLoss(HiddenStateLoss):
 
 
 class LastStateLoss(StateLoss):
-    """Squared error of what a reused head reads: the last layer's first token.
+    """Mean squared error of the input of a reused head: the last layer's first token.
 
-    Where the teacher's configuration says so, as ModernBERT's can, the mean of the last layer's tokens.
+    If the teacher's head pools by mean (`classifier_pooling`, ModernBERT), the mean of the last layer's tokens.
     """
 
     paper = "SimKD, Chen et al. 2022, eq. 4"
@@ -129,11 +129,11 @@ class LastStateLoss(StateLoss):
         self.mean = False
 
     def check_models(self, student: Any, teacher: Any) -> None:
-        """Raises ModelError for a narrower student, which can't carry the teacher's head."""
+        """Raises ModelError if the hidden sizes differ, because the student gets the teacher's head."""
         if student.hidden_size != teacher.hidden_size:
             raise ModelError(
-                f"simkd gives the student the teacher's head, which reads {teacher.hidden_size} numbers; the student's "
-                f"layers are {student.hidden_size} wide. Use --student bert with --layers."
+                f"simkd gives the student the teacher's head: expected hidden size {teacher.hidden_size}, got "
+                f"{student.hidden_size}. Use --student bert with --layers."
             )
 
     def prepare(self, student: Any, teacher: Any) -> None:
@@ -149,7 +149,7 @@ class LastStateLoss(StateLoss):
 
 
 class CosineHiddenLoss(HiddenStateLoss):
-    """One minus the cosine of mapped layers' states, mean over tokens."""
+    """One minus the cosine of mapped layers' states, averaged over tokens."""
 
     paper = "DistilBERT, Sanh et al. 2019"
 
@@ -158,7 +158,7 @@ class CosineHiddenLoss(HiddenStateLoss):
 
 
 class RelationLoss(HiddenStateLoss):
-    """Squared error of the cosines between a text's tokens: no projection, any size."""
+    """Mean squared error of the cosines between the tokens of a text. Needs no projection."""
 
     paper = "MLKD-BERT, Zhang et al. 2024"
     projects = False
@@ -168,7 +168,7 @@ class RelationLoss(HiddenStateLoss):
 
 
 class EmbeddingRelationLoss(StateLoss):
-    """The same of what the embeddings put out (MLKD-BERT's embedding relation)."""
+    """`RelationLoss` of the embedding layer's outputs (MLKD-BERT's embedding relation)."""
 
     paper = "MLKD-BERT, Zhang et al. 2024"
     projects = False
@@ -178,7 +178,7 @@ class EmbeddingRelationLoss(StateLoss):
 
 
 class CKALoss(HiddenStateLoss):
-    """One minus the linear centered kernel alignment of mapped layers' tokens; any sizes, without a projection."""
+    """One minus the linear centered kernel alignment of mapped layers' tokens. Needs no projection."""
 
     paper = "Kornblith et al. 2019, eq. 5"
     projects = False
@@ -193,7 +193,7 @@ class CKALoss(HiddenStateLoss):
 
 
 class ContrastiveLoss(StateLoss):
-    """Each text's first token should be nearer to the teacher's for it than to those for other texts (InfoNCE).
+    """InfoNCE: each text's first token should be nearest to the teacher's for the same text, among all of the batch.
 
     The sample-contrastive term of MLKD-BERT's second stage, on the last layer.
 
@@ -216,7 +216,7 @@ class ContrastiveLoss(StateLoss):
 
 
 class SampleRelationLoss(StateLoss):
-    """Squared error of the cosines between the texts of a batch, on the last layer's first token."""
+    """Mean squared error of the cosines between the texts of a batch, on the last layer's first token."""
 
     paper = "MLKD-BERT, Zhang et al. 2024"
     of_whole_texts = True
@@ -228,17 +228,17 @@ class SampleRelationLoss(StateLoss):
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean of `values` where `mask` is True; both of one shape."""
+    """The mean of `values` where `mask` is True; both have the same shape."""
     return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
 def squared_error(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Of states [batch, length, size], mean over the tokens of `mask` [batch, length]."""
+    """Mean squared error of states [batch, length, size] over the tokens of `mask` [batch, length]."""
     return masked_mean((student - teacher).square().mean(-1), mask)
 
 
 def cosine_error(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Squared error of the cosines between tokens, mean over the pairs that `mask` [batch, length] has."""
+    """Mean squared error of the cosines between pairs of tokens of `mask` [batch, length]."""
     pairs = mask.unsqueeze(1) & mask.unsqueeze(2)
     return masked_mean((_cosines(student) - _cosines(teacher)).square(), pairs)
 

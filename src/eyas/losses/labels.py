@@ -7,10 +7,10 @@ from eyas.models.objective import task_loss
 
 
 class HardLabelLoss(Loss):
-    """The task's own objective with the gold labels, mean over the labeled rows; 0 in a batch without any.
+    """The task's standard loss with the gold labels, averaged over the labeled rows; 0 if there are none.
 
-    Cross-entropy (over every aspect), squared error, or binary cross-entropy; of a student with a CRF the negative
-    log-likelihood of the sequence, which it gives itself.
+    Cross-entropy (averaged over aspects), squared error or binary cross-entropy. A student with a CRF computes its own:
+    the negative log-likelihood of the sequence.
     """
 
     def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:

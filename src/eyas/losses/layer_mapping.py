@@ -1,6 +1,6 @@
 """Layer mappings: which layer of the teacher teaches which layer of the student.
 
-Layers are numbered as in `hidden_states`: 0 = embeddings, 1 = what the first layer puts out.
+Layers are numbered as in `hidden_states`: 0 = embeddings, 1 = first layer.
 """
 
 import re
@@ -22,11 +22,11 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 class Layers(Sequence[Tensor]):
-    """What a loss compares of each layer, made when a mapping asks for that layer.
+    """The tensors that a loss compares, one per layer, each computed when a mapping reads it.
 
     Args:
-        count: of layers.
-        make: what is compared of a layer, counted from 0.
+        count: number of layers.
+        make: computes the tensor of a layer, counted from 0.
     """
 
     def __init__(self, count: int, make: Callable[[int], Tensor]) -> None:
@@ -36,26 +36,26 @@ class Layers(Sequence[Tensor]):
         return self._count
 
     def __getitem__(self, layer: Any) -> Any:
-        make = self._kept if torch.is_grad_enabled() else self._make  # what has no gradient is not kept
+        make = self._kept if torch.is_grad_enabled() else self._make  # without gradients, nothing is cached
         places = range(self._count)[layer]
         return make(places) if isinstance(places, int) else [make(place) for place in places]
 
 
 class LayerMapping(Protocol):
-    """Chooses what each layer of the student is compared with.
+    """Chooses the targets of the student's layers.
 
-    One that depends on the numbers of layers may have a `check(student_layers, teacher_layers)` that refuses them
-    before the training, and a `reset(student_layers, teacher_layers)` that begins anew.
+    Two methods are optional. `check(student_layers, teacher_layers)` raises ModelError before training if the mapping
+    does not support these numbers of layers. `reset(student_layers, teacher_layers)` resets its state.
     """
 
     def __call__(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], distance: Distance
     ) -> Iterable[tuple[int, Tensor, float]]:
-        """(index into `student`, its target, its weight); both without the embeddings, in the teacher's size."""
+        """Triples (index into `student`, target, weight). Both inputs exclude the embeddings and have the same size."""
 
 
 def uniform(student_layers: int, teacher_layers: int) -> Pairs:
-    """Every n-th layer, the last to the last (TinyBERT's g(m) = m * N / M)."""
+    """Every n-th layer, up to the last (TinyBERT's g(m) = m * N / M)."""
     return [(m, round(m * teacher_layers / student_layers)) for m in range(1, student_layers + 1)]
 
 
@@ -82,12 +82,12 @@ def top(student_layers: int, teacher_layers: int) -> Pairs:
 
 
 def final(student_layers: int, teacher_layers: int) -> Pairs:
-    """The last to the last alone."""
+    """Only the last layers."""
     return [(student_layers, teacher_layers)]
 
 
 def explicit(pairs: Pairs) -> Callable[[int, int], Pairs]:
-    """These pairs, whatever the number of layers."""
+    """The given pairs, for any numbers of layers."""
     return lambda student_layers, teacher_layers: pairs
 
 
@@ -102,7 +102,7 @@ class Fixed:
         self.pairs = pairs
 
     def check(self, student_layers: int, teacher_layers: int) -> None:
-        """Raises ModelError for a pair of layers that are not there."""
+        """Raises ModelError if a layer does not exist."""
         for pair in self.pairs(student_layers, teacher_layers):
             if not (1 <= pair[0] <= student_layers and 1 <= pair[1] <= teacher_layers):
                 raise ModelError(
@@ -119,14 +119,15 @@ class Fixed:
 
 
 class MeanOfBlock:
-    """The teacher's layers in as many blocks as the student has layers; each layer learns its block's mean."""
+    """Splits the teacher's layers into one block per student layer; the target is the block's mean."""
 
     def check(self, student_layers: int, teacher_layers: int) -> None:
-        """Raises ModelError for a student of more layers than the teacher has."""
+        """Raises ModelError if the student has more layers than the teacher."""
         if student_layers > teacher_layers:
             raise ModelError(
-                f"The mapping 'mean' gives each of the student's {student_layers} layers a block of the teacher's "
-                f"{teacher_layers}. Give the student fewer --layers, or choose another mapping."
+                f"The mapping 'mean' needs at least one teacher layer per student layer, but the student has "
+                f"{student_layers} layers and the teacher {teacher_layers}. Lower layers (--layers), or choose another "
+                "mapping."
             )
 
     def __call__(
@@ -139,10 +140,10 @@ class MeanOfBlock:
 
 
 class Attention:
-    """Each layer learns a mean of all the teacher's layers, weighted by likeness (ALP-KD, Passban et al. 2021, eq. 4).
+    """The target is a mean of all teacher layers, weighted by similarity (ALP-KD, Passban et al. 2021, eq. 4).
 
-    Likeness is the dot product of the first token's states; with normalized states, their cosine. The student learns
-    from the mean alone: no gradient goes through the weights.
+    Similarity is the dot product of the first token's states: for normalized states, the cosine. No gradient flows
+    through the weights.
     """
 
     def __call__(
@@ -157,7 +158,7 @@ class Attention:
 
 
 class RandomLayers:
-    """As many teacher layers as the student has, drawn anew in every step, in order (RAIL-KD, Haidar et al. 2022)."""
+    """One random teacher layer per student layer, in order, redrawn in every step (RAIL-KD, Haidar et al. 2022)."""
 
     def __call__(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], distance: Distance
@@ -168,13 +169,13 @@ class RandomLayers:
 
 
 class EarthMovers(nn.Module):
-    """All pairs, weighted by the cheapest transport between the layers (BERT-EMD, Li et al. 2020, section 3).
+    """All pairs of layers, weighted by optimal transport (BERT-EMD, Li et al. 2020, section 3).
 
-    Solved exactly by POT. With cost attention, layers that are cheap to match weigh more from step to step; the weights
-    are buffers, so that they are in a training's checkpoints.
+    Solved exactly by POT. With cost attention, layers that are cheap to match gain weight from step to step. The
+    weights are buffers, so checkpoints contain them.
 
     Args:
-        temperature: of the cost attention; None leaves all layers the same weight.
+        temperature: of the cost attention; None = equal weights for all layers.
     """
 
     def __init__(self, temperature: float | None = None) -> None:
@@ -183,14 +184,14 @@ class EarthMovers(nn.Module):
         self.reset(0, 0)
 
     def reset(self, student_layers: int, teacher_layers: int) -> None:
-        """The same weight for every layer."""
+        """Give all layers equal weights."""
         for name, layers in (("student_weights", student_layers), ("teacher_weights", teacher_layers)):
             self.register_buffer(name, torch.full((layers,), 1 / max(layers, 1), dtype=torch.float64))
 
     def forward(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], distance: Distance
     ) -> Iterable[tuple[int, Tensor, float]]:
-        student, teacher = list(student), list(teacher)  # each made once
+        student, teacher = list(student), list(teacher)  # compute each layer once
         with torch.no_grad():
             costs = np.array([[float(distance(state, target)) for target in teacher] for state in student])
         if len(self.get_buffer("student_weights")) != len(student):
@@ -208,7 +209,7 @@ class EarthMovers(nn.Module):
 
 
 def _transport(supply: np.ndarray, demand: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """[student layers, teacher layers] the flow of least cost."""
+    """The flow of least cost, [student layers, teacher layers]."""
     try:
         import ot
     except ModuleNotFoundError:
@@ -217,9 +218,9 @@ def _transport(supply: np.ndarray, demand: np.ndarray, costs: np.ndarray) -> np.
 
 
 def _attention(costs: np.ndarray, temperature: float) -> np.ndarray:
-    """Weights that grow as the cost of a layer falls (eq. 9 there), summing to 1.
+    """Softmax over inverse costs: cheaper layers get larger weights (BERT-EMD, eq. 9).
 
-    One over the cost is taken in parts of the largest, so that a temperature means the same whatever the costs are.
+    Inverse costs are divided by the largest, so a temperature means the same at every scale of costs.
     """
     weights = costs.sum() / np.maximum(costs, 1e-12)
     scaled = np.exp((weights - weights.max()) / (temperature * max(weights.max(), 1e-12)))
@@ -229,7 +230,7 @@ def _attention(costs: np.ndarray, temperature: float) -> np.ndarray:
 def mapped_distance(
     student: Sequence[Tensor], teacher: Sequence[Tensor], mapping: LayerMapping, distance: Distance
 ) -> Tensor:
-    """The mean distance of what `mapping` pairs, by its weights."""
+    """The mean distance of the pairs of `mapping`, weighted by the mapping."""
     terms, total = [], 0.0
     for layer, target, weight in mapping(student, teacher, distance):
         terms.append(weight * distance(student[layer], target))
@@ -238,12 +239,12 @@ def mapped_distance(
 
 
 def normalized(states: Tensor) -> Tensor:
-    """States of length 1."""
+    """States scaled to norm 1."""
     return F.normalize(states, dim=-1)
 
 
 class MappedLoss(Loss):
-    """A loss of layers that a mapping pairs."""
+    """A loss that compares layers paired by a mapping."""
 
     mapping: LayerMapping
 
@@ -274,11 +275,11 @@ MAPPINGS: dict[str, Callable[[], LayerMapping]] = {
     "earth-movers": lambda: EarthMovers(temperature=1.0),
     "random": RandomLayers,
 }
-"""The layer mappings by the name that `mapping=` takes."""
+"""The layer mappings by name."""
 
 
 def layer_mapping(choice: "str | LayerMapping | Pairs") -> LayerMapping:
-    """A mapping by name, pairs of layers (also as in "1-3,2-6"), or a mapping itself.
+    """The mapping for a name or for pairs of layers (a list, or "1-3,2-6"); a mapping is returned as it is.
 
     Raises:
         ModelError: an unknown name.
@@ -288,8 +289,8 @@ def layer_mapping(choice: "str | LayerMapping | Pairs") -> LayerMapping:
     if not isinstance(choice, list) and not callable(choice):
         if choice not in MAPPINGS:
             raise ModelError(
-                f"No layer mapping {choice!r}. Expected one of {', '.join(MAPPINGS)}, or pairs of a layer of the "
-                "student's and one of the teacher's, such as 1-3,2-6."
+                f"No layer mapping {choice!r}. Expected one of {', '.join(MAPPINGS)}, or pairs of a student and "
+                "a teacher layer, such as 1-3,2-6."
             )
         return MAPPINGS[choice]()
     return Fixed(explicit(choice)) if isinstance(choice, list) else choice

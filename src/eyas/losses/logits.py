@@ -15,12 +15,12 @@ from eyas.tasks import Task
 
 # Lower than any logit, and finite.
 CLOSED = -1e9
-# Between the logits [..., choices] of student and teacher in one decision; a scalar.
+# Distance between student and teacher logits [..., choices] of one decision, a scalar.
 Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 class LogitMSELoss(RawLogitLoss):
-    """Mean squared error of raw logits, without temperature; the mean is over classes and batch."""
+    """Mean squared error of raw logits, over classes and batch."""
 
     paper = "Ba & Caruana 2014; Tang et al. 2019, eq. 2"
 
@@ -42,23 +42,26 @@ class HuberLogitLoss(RawLogitLoss):
 
 
 class CosineLogitLoss(RawLogitLoss):
-    """One minus the cosine of the logits, or of sentence vectors: their direction, not their length."""
+    """One minus the cosine of the logits or sentence vectors: compares directions, not norms."""
 
     paper = "Wu et al. 2020 (SRA), section 3.2"
 
     def check(self, task: Task) -> None:
-        """Raises ModelError for several labels: one logit has a sign and no other direction."""
+        """Raises ModelError for multi-label tasks, which have a single logit per decision."""
         if task.has_binary_outputs:
-            raise ModelError(f"{type(self).__name__} compares the logits of a choice; this is {task.describe()}.")
+            raise ModelError(
+                f"{type(self).__name__} needs several logits per decision; this is {task.describe()}. Choose another "
+                "loss."
+            )
 
     def distance(self, student_logits: Tensor, target: Tensor, task: Task, progress: float) -> Tensor:
         if task.kind == "vectors":
-            return _angle(student_logits, target)
-        return mean_over_decisions(task, student_logits, target, _angle)
+            return _cosine_distance(student_logits, target)
+        return mean_over_decisions(task, student_logits, target, _cosine_distance)
 
 
 class AnnealedMSELoss(RawLogitLoss):
-    """Squared error with the teacher's logits times a factor that grows to 1.
+    """Mean squared error to the teacher's logits times a factor that grows to 1.
 
     Args:
         factor: a schedule; `schedules.annealing(highest)` is the paper's.
@@ -78,10 +81,10 @@ class AnnealedMSELoss(RawLogitLoss):
 
 
 class ContinuationLoss(AnnealedMSELoss):
-    """Annealed squared error of each text, as far as it is above a margin.
+    """Annealed squared error of each text, minus a margin; 0 below it.
 
     Args:
-        margin: times the factor, what a text may be off without being taught.
+        margin: multiplied by the factor at each step.
     """
 
     paper = "Continuation-KD, Jafari et al. 2022, eq. 4"
@@ -98,21 +101,20 @@ class ContinuationLoss(AnnealedMSELoss):
 
 
 class DistributionLoss(Loss):
-    """Compares, for every decision about a text, the two distributions over its choices."""
+    """Compares the predicted distributions of each decision."""
 
     teacher_fields = frozenset({"logits"})
 
     def over_decisions(self, student: Fields, teacher: Fields, batch: Fields, distance: Distance) -> Tensor:
-        """Mean `distance` over the decisions; of a regression, which has none, the squared error."""
+        """Mean `distance` over the decisions; squared error for tasks without decisions."""
         return mean_over_decisions(self.task_of(batch, student), student["logits"], teacher["logits"], distance)
 
 
 class SoftTargetLoss(DistributionLoss):
     """Kullback-Leibler divergence of softened predictions, times temperature squared.
 
-    The mean is over the batch, and over the decisions where a text needs several (aspects, labels that are there or
-    not); a regression, which has none, is taught by squared error. Patient KD's code divides by the classes as well:
-    its weights are on another scale.
+    The mean is over the batch and the decisions of each text (several for aspects and multi-label). Regression uses
+    squared error. Patient KD's code also divides by the number of classes, so its weights have another scale.
 
     Args:
         temperature: a number or a schedule, above 0.
@@ -134,7 +136,7 @@ class SoftTargetLoss(DistributionLoss):
 
 
 class SoftCrossEntropyLoss(SoftTargetLoss):
-    """Cross-entropy with the teacher's softened predictions, not scaled.
+    """Cross-entropy with the teacher's softened predictions, not multiplied by temperature squared.
 
     Its gradient is that of `SoftTargetLoss` divided by the temperature squared.
     """
@@ -154,15 +156,15 @@ class SoftCrossEntropyLoss(SoftTargetLoss):
 
 
 class LogitStandardizationLoss(SoftTargetLoss):
-    """`SoftTargetLoss` of z-scored logits: their shape, no scale."""
+    """`SoftTargetLoss` of z-scored logits: compares their shape, not their scale."""
 
     paper = "Logit Standardization, Sun et al. 2024, eq. 11"
 
     def check(self, task: Task) -> None:
-        """Raises ModelError where there are two things to choose from: their z-scores are always 1 and -1."""
+        """Raises ModelError for decisions between two classes: their z-scores are always 1 and -1."""
         if any(len(group) == 2 for group in task.groups):
             raise ModelError(
-                f"{type(self).__name__} needs three things or more to choose from; this is {task.describe()}. Choose "
+                f"{type(self).__name__} needs at least three classes per decision; this is {task.describe()}. Choose "
                 "another loss."
             )
 
@@ -186,14 +188,14 @@ class JensenShannonLoss(DistributionLoss):
 
 
 class DKDLoss(DistributionLoss):
-    """Target class against the rest, and the rest among themselves, weighted apart.
+    """Divergence of the target class against the rest, plus divergence within the rest, weighted separately.
 
-    The target is the label, or where there is none the teacher's choice.
+    The target is the label, or the teacher's prediction for unlabeled texts.
 
     Args:
-        temperature: of both.
-        target_weight: of the first part (1 there).
-        rest_weight: of the second (2 to 8 there), which is 0 with two classes.
+        temperature: of both parts.
+        target_weight: of the first part (1 in the paper).
+        rest_weight: of the second part (2 to 8 in the paper). With two classes, this part is 0.
     """
 
     paper = "Decoupled Knowledge Distillation, Zhao et al. 2022, eq. 7"
@@ -258,9 +260,10 @@ class DISTLoss(DistributionLoss):
 
 
 class AdaKDLoss(DistributionLoss):
-    """Soft targets and labels, weighted for each text by how hard it is for the teacher.
+    """Soft targets and labels, weighted per text by its difficulty for the teacher.
 
-    exp(-1 / sqrt(d)) is the soft targets' weight, d the teacher's own loss on the text; without a label it is 1.
+    The soft targets' weight is exp(-1 / sqrt(d)), where d is the teacher's cross-entropy on the text. It is 1 for
+    unlabeled texts.
 
     Args:
         temperature: of the soft targets.
@@ -275,7 +278,7 @@ class AdaKDLoss(DistributionLoss):
     def check(self, task: Task) -> None:
         """Raises ModelError for tasks other than classification and tagging."""
         if not task.is_single_label:
-            raise ModelError(f"AdaKDLoss weighs texts by their one label; this is {task.describe()}. Use soft-targets.")
+            raise ModelError(f"AdaKDLoss needs one label per text; this is {task.describe()}. Use soft-targets.")
 
     def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         student_logits, teacher_logits, labels = student["logits"], teacher["logits"], batch["labels"]
@@ -291,7 +294,7 @@ class AdaKDLoss(DistributionLoss):
 
 
 def mean_over_decisions(task: Task, student_logits: Tensor, teacher_logits: Tensor, distance: Distance) -> Tensor:
-    """Mean `distance`, of logits [..., choices], over the decisions of `task`; squared error where it has none."""
+    """Mean `distance` of logits [..., choices] over the decisions of `task`; squared error if there are none."""
     pairs = zip(distributions(task, student_logits), distributions(task, teacher_logits), strict=True)
     terms = [distance(student, teacher) for student, teacher in pairs]
     return torch.stack(terms).mean() if terms else F.mse_loss(student_logits, teacher_logits)
@@ -301,7 +304,7 @@ def _divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return kl_divergences(student_logits, teacher_logits).mean()
 
 
-def _angle(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+def _cosine_distance(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return (1 - F.cosine_similarity(student_logits, teacher_logits, dim=-1)).mean()
 
 
@@ -317,7 +320,7 @@ def _jensen_shannon(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
 
 def _against_rest(logits: Tensor, chosen: Tensor) -> Tensor:
-    """[..., choices] -> [..., 2]: the chosen one, and all others together."""
+    """[..., choices] -> [..., 2]: the chosen class, and all others together."""
     rest = logits.masked_fill(chosen, CLOSED).logsumexp(-1)
     return torch.stack([logits[chosen].view(rest.shape), rest], -1)
 

@@ -12,8 +12,7 @@ from eyas.models.objective import distributions
 class MutualLoss(Loss):
     """Each member learns from every other.
 
-    The mean, over pairs of members, of the Kullback-Leibler divergence from the one to the other, who is not taught
-    by it.
+    The mean Kullback-Leibler divergence over ordered pairs of members. Only one member of a pair gets gradients.
     """
 
     paper = "Mutual learning, Zhang et al. 2018, eq. 5; Niyaz & Bathula 2021"
@@ -31,7 +30,7 @@ class MutualLoss(Loss):
 
 
 class DiversityLoss(Loss):
-    """Minus the spread of the members' predictions around their mean."""
+    """Minus the squared distance of the members' predictions from their mean."""
 
     paper = "Negative correlation, Liu & Yao 1999, eq. 4"
     student_fields = frozenset({"logits", "member_logits"})

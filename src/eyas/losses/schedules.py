@@ -1,4 +1,4 @@
-"""Schedules of a weight or a temperature: functions of the training's progress, 0.0 at its start, 1.0 at its end."""
+"""Schedules of weights and temperatures: functions of training progress, from 0.0 at the start to 1.0 at the end."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ Schedule = Callable[[float], float]
 
 
 def linear(start: float, end: float) -> Schedule:
-    """From `start` to `end` in a straight line."""
+    """From `start` to `end`, linearly."""
     return lambda progress: start + (end - start) * progress
 
 
@@ -24,22 +24,22 @@ def capped(schedule: Schedule, highest: float) -> Schedule:
 
 
 def steps(values: Sequence[float]) -> Schedule:
-    """Each of `values` for an equal part of the training."""
+    """Each of `values` for an equal part of training."""
     return lambda progress: values[min(int(progress * len(values)), len(values) - 1)]
 
 
 def annealing(highest: int) -> Schedule:
-    """1 / highest, 2 / highest ... 1, a step each: phi of Annealing-KD (Jafari et al. 2021, eq. 3)."""
+    """1 / highest, 2 / highest ... 1, in equal parts of training: phi of Annealing-KD (Jafari et al. 2021, eq. 3)."""
     return steps([(number + 1) / highest for number in range(highest)])
 
 
 def at(value: float | Schedule, progress: float) -> float:
-    """The value of a number or a schedule at `progress`."""
+    """The value of a number or schedule at `progress`."""
     return value(progress) if callable(value) else value
 
 
 def named(text: str) -> tuple[Schedule, list[float]]:
-    """A schedule as options have it, and the values between which it stays.
+    """Parse a schedule from an option's text; also returns values that bound it.
 
     Args:
         text: "linear:8:1", "cosine:8:1" (from, to), "steps:8:4:1" or "annealing:7".

@@ -1,4 +1,4 @@
-"""Weights that are learned instead of chosen."""
+"""Learned weights of losses."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -9,17 +9,17 @@ from torch import Tensor, nn
 from eyas.losses.base import Fields, Loss
 from eyas.tasks import Task
 
-# Adam moves a parameter by about its learning rate a step, whatever the slope; the logarithms have units to go.
+# Adam moves a parameter by about the learning rate per step, but the log-variances must move by whole units.
 SCALE = 50.0
 
 
 class LearnedWeights(Loss):
     """The sum of exp(-s) * term + s, with a learned s for each term.
 
-    s is the logarithm of the term's variance: a term that can't be brought down loses its weight.
+    s is the logarithm of the term's variance: a term that stays large loses weight.
 
     Args:
-        losses: the terms; their own weights still count.
+        losses: the terms; their own weights still apply.
     """
 
     paper = "Kendall et al. 2018, section 3.2"
@@ -29,10 +29,10 @@ class LearnedWeights(Loss):
         self._losses = nn.ModuleList(losses)
         self.student_fields = frozenset().union(*(loss.student_fields for loss in losses))
         self.teacher_fields = frozenset().union(*(loss.teacher_fields for loss in losses))
-        # The logarithms of the terms' variances over `SCALE`.
+        # The terms' log-variances divided by `SCALE`.
         self.scaled_log_variances = nn.Parameter(torch.zeros(len(losses)))
-        # So that they take no more than their share of what gradients are clipped by.
-        self.scaled_log_variances.register_hook(lambda slope: slope / SCALE)
+        # Otherwise, `SCALE` would inflate the gradient norm used for clipping.
+        self.scaled_log_variances.register_hook(lambda gradient: gradient / SCALE)
 
     @property
     def losses(self) -> list[Loss]:

@@ -1,4 +1,4 @@
-"""The students: ordinary Hugging Face models, known to the Auto classes after `import eyas.models`."""
+"""The students: ordinary Hugging Face models. `import eyas.models` registers them with the Auto classes."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ from eyas.models.student import Student, is_student
 from eyas.models.tokens import StudentForTokenClassification
 
 STUDENTS: dict[str, type[StudentForSequenceClassification]] = MEMBERS
-"""The students of whole texts, by the name that `--student` takes."""
+"""The students for whole texts, by the name for `--student`."""
 TAGGERS: dict[str, type[StudentForTokenClassification]] = {
     "static": StaticForTokenClassification,
     "cnn": CNNForTokenClassification,

@@ -1,5 +1,7 @@
-"""A convolution over the characters of each token (Ma & Hovy 2016, section 2.1): free at run time, as it is a
-function of the token alone and becomes a part of its vector."""
+"""A convolution over the characters of each token (Ma & Hovy 2016, section 2.1).
+
+It depends only on the token, so it becomes part of the token's vector and costs nothing at run time.
+"""
 
 from collections.abc import Sequence
 
@@ -12,7 +14,7 @@ FILTERS_PER_SIZE = 1.5
 
 
 class CharacterVectors(nn.Module):
-    """Token ids -> [..., output_size], the maximum over a token's characters of convolutions of width 3."""
+    """Token ids -> [..., output_size]: convolutions of width 3, then the maximum over a token's characters."""
 
     def __init__(self, vocab_size: int, char_vocab_size: int, char_embedding_size: int) -> None:
         super().__init__()
@@ -25,7 +27,7 @@ class CharacterVectors(nn.Module):
         if torch.compiler.is_exporting():
             return self.of(self.get_buffer("spelling"))[input_ids]
         unique, places = input_ids.unique(return_inverse=True)
-        # Not by an index, whose gradient is added up in any order.
+        # Not by indexing, whose gradient is summed in no fixed order.
         return nn.functional.embedding(places, self.of(self.get_buffer("spelling")[unique]))
 
     def of(self, spelling: Tensor) -> Tensor:
@@ -39,7 +41,7 @@ def spell(tokens: Sequence[str]) -> tuple[np.ndarray, int]:
     """The characters of each token.
 
     Returns:
-        [tokens, 16] int64, 0 = none, and how many characters there are, that one counted in.
+        [tokens, 16] int64, 0 = padding, and the number of different characters, including padding.
     """
     names = [token.removeprefix("##") for token in tokens]
     known = {character: index for index, character in enumerate(sorted(set("".join(names))), 1)}

@@ -18,18 +18,18 @@ from eyas.tasks import Task
 from eyas.text import clean_texts, wrong_shape
 
 TEXTS_PER_BATCH = 64
-# A tokenizer that knows no limit says 1e30.
+# Tokenizers without a limit report 1e30.
 UNSET = 100_000
 
 
 class Classifier(PredictMixin):
     """A model and its tokenizer: a student, a teacher, any Hugging Face classifier of texts or words.
 
-    It is called as `eyas.serve.Predictor`, which runs exported folders without torch.
+    It has the interface of `eyas.serve.Predictor`, which runs exported folders without torch.
 
     Args:
-        max_length: tokens of a text that are read; by default what the tokenizer or the student says.
-        task: what the model does; by default what its configuration says.
+        max_length: maximum number of tokens per text; by default from the tokenizer or the student.
+        task: the model's task; by default from its configuration.
     """
 
     def __init__(self, model: Any, tokenizer: Any, max_length: int | None = None, task: Task | None = None) -> None:
@@ -50,13 +50,13 @@ class Classifier(PredictMixin):
             source: a folder or a Hub name.
 
         Raises:
-            ModelError: no such model, or one that is no classifier or tagger.
+            ModelError: no such model, or not a classifier or tagger.
         """
         return cls(*load_classifier(os.fspath(source)))
 
     @torch.no_grad()
     def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
-        """[texts, labels] float32; of a tagger's lists of words [words, tags], long ones read in windows.
+        """Logits [texts, labels] float32; for taggers [words, tags], with long sentences read in windows.
 
         Raises:
             DataError: pairs where single texts are expected, or the reverse.
@@ -79,13 +79,13 @@ class Classifier(PredictMixin):
         return self._encode([clean_texts(column, self.max_length) for column in (texts, pairs) if column is not None])
 
     def _encode(self, columns: Sequence[list[str]]) -> Any:
-        # A student cuts texts itself, each of a pair on its own, so that every runtime cuts them alike.
+        # Students truncate texts themselves, and those of a pair separately, so every runtime truncates alike.
         own = is_student(self.model)
         limits = {"verbose": False} if own else {"truncation": True, "max_length": self.max_length}
         return self.tokenizer(*columns, padding=True, return_tensors="pt", **limits)
 
     def _tag(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
-        """[words of all sentences, tags], read at each word's first piece; long sentences in windows."""
+        """[words of all sentences, tags], read at each word's first subword; long sentences in windows."""
         offsets = np.concatenate([[0], np.cumsum([len(words) for words in sentences], dtype=np.int64)])
         result = np.zeros((int(offsets[-1]), len(self.label_names)), dtype=np.float32)
         windows = sorted(self.words.windows(sentences, self.max_length), key=lambda window: len(window.ids))

@@ -22,7 +22,7 @@ class CNNEncoder(TextEncoder):
 
 
 class DilatedEncoder(TokenEncoder):
-    """Convolutions of width 3, each reading further apart, added up (after Strubell et al. 2017, section 4)."""
+    """Dilated convolutions of width 3 with residual connections (after Strubell et al. 2017, section 4)."""
 
     def __init__(self, config: CNNConfig, input_size: int) -> None:
         super().__init__()

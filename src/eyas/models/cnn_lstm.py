@@ -29,7 +29,7 @@ class CNNLSTMEncoder(TextEncoder, TokenEncoder):
 
 
 class BothWaysEncoder(CNNLSTMEncoder):
-    """A tag depends on what follows too."""
+    """Bidirectional, because a tag also depends on the words that follow."""
 
     bidirectional = True
 

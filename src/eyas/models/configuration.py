@@ -4,20 +4,20 @@ from transformers import PreTrainedConfig
 
 
 class StudentConfig(PreTrainedConfig):
-    """What every student has.
+    """Settings of every student.
 
     Args:
         vocab_size: tokens in the embedding table.
         embedding_size: dimension of the word vectors (most of a student's bytes).
-        hidden_size: width of the layers above (most of its time).
+        hidden_size: size of the layers above (most of a student's compute time).
         dropout: probability, on the word vectors and before the classifier.
-        max_length: tokens of a text that are read; what follows is ignored (a tagger reads all).
-        pair: whether the model compares two texts, encoded apart by the same weights.
+        max_length: maximum number of tokens per text; the rest is ignored (taggers read all tokens).
+        pair: whether the model compares two texts, encoded separately with shared weights.
         char_embedding_size: dimension of a convolution over the characters of each token; 0 = none (taggers only).
-        char_vocab_size: characters it knows.
+        char_vocab_size: number of known characters, including padding.
         crf: whether tags are chosen as a sequence, by a conditional random field (taggers only).
-        data_labels: what the training data called the labels, where `id2label` has better names.
-        eyas_task: what is learned, one of `eyas.tasks.KINDS`.
+        data_labels: the label names of the training data, if `id2label` has more readable ones.
+        eyas_task: the task, an `eyas.kinds.Kind`.
     """
 
     vocab_size: int = 30522
@@ -35,10 +35,10 @@ class StudentConfig(PreTrainedConfig):
 
 
 class StaticConfig(StudentConfig):
-    """Mean of word vectors, then one hidden layer; a tagger reads a window of words around each.
+    """Mean of word vectors, then one hidden layer; a tagger reads a window around each word.
 
     Args:
-        window: words on either side that a tagger reads.
+        window: tokens on either side that a tagger reads.
     """
 
     model_type = "eyas-static"
@@ -52,7 +52,7 @@ class CNNConfig(StudentConfig):
     Args:
         kernel_sizes: widths of the convolutions, in tokens.
         hidden_size: filters of each width.
-        dilations: of the layers a tagger stacks, each three tokens wide.
+        dilations: of a tagger's layers, each three tokens wide.
     """
 
     model_type = "eyas-cnn"
@@ -85,9 +85,9 @@ class EnsembleConfig(StudentConfig):
 
     Args:
         members: their architectures.
-        hidden_size: width of each member's layers; 0 = each architecture's own.
-        combination: "logits" or "probabilities" = their mean; "weights" = a mean of logits with weights that were
-            fitted on validation texts.
+        hidden_size: of every member; 0 = each architecture's default.
+        combination: "logits" or "probabilities" = their mean; "weights" = a mean of logits with weights fitted on
+            validation texts.
     """
 
     model_type = "eyas-ensemble"

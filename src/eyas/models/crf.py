@@ -5,17 +5,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-# The score of a tag that a word does not have.
+# The score of tags other than a word's label.
 IMPOSSIBLE = -1e4
 
 Reduce = Callable[[Tensor, int], Tensor]
 
 
 class CRF(nn.Module):
-    """Scores of tag sequences. Masks are True for words, which come first: no gaps.
+    """Scores of tag sequences. Masks are True for words; padding is on the right.
 
     Args:
-        size: how many tags.
+        size: number of tags.
     """
 
     def __init__(self, size: int) -> None:
@@ -25,7 +25,7 @@ class CRF(nn.Module):
         self.transitions = nn.Parameter(torch.zeros(size, size))
 
     def log_likelihood(self, emissions: Tensor, mask: Tensor, tags: Tensor) -> Tensor:
-        """Log-probability of `tags` [batch, words] -> [batch]; words whose tag is below 0 may have any.
+        """Log-probability of `tags` [batch, words] -> [batch]; words with a negative tag may have any tag.
 
         Args:
             emissions: [batch, words, tags].

@@ -1,4 +1,4 @@
-"""`ensemble:cnn,bilstm,cnn-lstm`: students of several kinds over one table of word vectors (Lin et al. 2024)."""
+"""`ensemble:cnn,bilstm,cnn-lstm`: several students that share one table of word vectors (Lin et al. 2024)."""
 
 import logging
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ MEMBERS: dict[str, type[StudentForSequenceClassification]] = {
     "bilstm": BiLSTMForSequenceClassification,
     "cnn-lstm": CNNLSTMForSequenceClassification,
 }
-# No logit of a member that still learns is larger.
+# A member with larger logits has diverged.
 DIVERGED = 1e4
 
 
@@ -38,9 +38,9 @@ class EnsembleOutput(SequenceClassifierOutput):
 
 
 class EnsembleForSequenceClassification(TextStudent):
-    """Members read the same word vectors, each its own way; their answers are combined.
+    """Several encoders with heads over the same word vectors; their logits are combined.
 
-    A member whose logits grow without bounds while it learns is named and left out from then on.
+    A member whose logits grow without bounds in training is reported and left out from then on.
     """
 
     config_class = EnsembleConfig
@@ -58,7 +58,7 @@ class EnsembleForSequenceClassification(TextStudent):
         left_out = () if torch.compiler.is_exporting() else self.left_out
         logits = {place: member(x, mask) for place, member in enumerate(self.members) if place not in left_out}
         if self.training:
-            logits = self._sound(logits)
+            logits = self._drop_diverged(logits)
         places = list(logits)
         members = torch.stack(list(logits.values()))
         weights = self.get_buffer("weights")[places]
@@ -67,28 +67,28 @@ class EnsembleForSequenceClassification(TextStudent):
 
     @property
     def left_out(self) -> set[int]:
-        """Members that diverged; a buffer, so that a training that goes on knows them."""
+        """Members that diverged. A buffer, so that resumed training still leaves them out."""
         return set(self.get_buffer("is_left_out").nonzero().flatten().tolist())
 
-    def _sound(self, logits: dict[int, Tensor]) -> dict[int, Tensor]:
-        most = DIVERGED if self.task.decides else float("inf")  # numbers may be large
+    def _drop_diverged(self, logits: dict[int, Tensor]) -> dict[int, Tensor]:
+        most = DIVERGED if self.task.decides else float("inf")  # regression outputs may be large
         bad = {place for place, own in logits.items() if not bool(own.detach().abs().max() < most)}
         for place in bad:
             logger.warning("%s, member %d, diverged and is left out.", self.config.members[place], place + 1)
             self.get_buffer("is_left_out")[place] = True
         if bad and bad == logits.keys():
-            raise ModelError("All members diverged. Lower --learning-rate.")
+            raise ModelError("All members diverged. Lower learning_rate (--learning-rate).")
         return {place: own for place, own in logits.items() if place not in bad}
 
 
 def combine(task: Task, members: Tensor, weights: Tensor, combination: str) -> Tensor:
-    """One answer of several.
+    """Combine the members' logits.
 
     Args:
         members: [members, batch, labels] logits.
-        weights: [members], their sum 1.
+        weights: [members], with sum 1.
         combination: "logits" or "weights" = the weighted mean of logits; "probabilities" = logits of the weighted mean
-            of what the members believe.
+            of probabilities.
 
     Returns:
         [batch, labels].
@@ -104,7 +104,7 @@ def combine(task: Task, members: Tensor, weights: Tensor, combination: str) -> T
 
 
 def subset(model: EnsembleForSequenceClassification, places: Sequence[int]) -> EnsembleForSequenceClassification:
-    """A model of those members alone, with their weights in the same proportion."""
+    """An ensemble of only the members at `places`, with their weights rescaled to sum 1."""
     config = EnsembleConfig.from_dict({**model.config.to_dict(), "members": [model.config.members[p] for p in places]})
     smaller = EnsembleForSequenceClassification(config)
     smaller.embeddings.load_state_dict(model.embeddings.state_dict())

@@ -1,4 +1,4 @@
-"""What a transformer computes inside and does not return: queries, keys and values of every layer; attributions."""
+"""Internal values that transformers do not return: queries, keys and values of every layer, and attributions."""
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -10,38 +10,38 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from eyas.errors import ModelError
 
-# What the families call these projections: BERT, RoBERTa, ELECTRA, ALBERT; DistilBERT; DeBERTa-v2; newer ones.
+# Names of these projections in BERT, RoBERTa, ELECTRA, ALBERT; DistilBERT; DeBERTa-v2; newer families.
 PROJECTIONS: dict[str, tuple[str, ...]] = {
     "queries": ("query", "q_lin", "query_proj", "q_proj"),
     "keys": ("key", "k_lin", "key_proj", "k_proj"),
     "values": ("value", "v_lin", "value_proj", "v_proj"),
 }
-# The three of them in one, as in ModernBERT.
+# All three in one module, as in ModernBERT.
 FUSED = "Wqkv"
-# Their attention is more than queries times keys.
+# Families whose attention scores are not just queries times keys.
 RELATIVE = ("deberta", "deberta-v2", "modernbert")
 ATTRIBUTIONS = "attributions"
-# What transformers alone have, and everything a model can be asked for.
+# The fields of transformers only, and all fields.
 LAYER_FIELDS = frozenset({"hidden_states", "attentions", *PROJECTIONS})
 FIELDS = LAYER_FIELDS | {"logits", ATTRIBUTIONS}
 
 
 def run(model: Any, inputs: Mapping[str, Any], fields: Collection[str], create_graph: bool = False) -> dict[str, Any]:
-    """The model's outputs for `inputs`, with those of `fields` that it does not return by itself.
+    """Run the model, and add the requested `fields` that it does not return.
 
     Args:
-        create_graph: attributions will be differentiated themselves.
+        create_graph: whether the attributions will be differentiated.
 
     Returns:
-        What the model returns, and for `queries`, `keys`, `values` a list of [batch, length, size], one a layer; for
+        The model's own outputs; `queries`, `keys` and `values` as lists with one [batch, length, size] per layer;
         `attributions` [batch, labels, length, size]; and `heads`, the number of attention heads.
 
     Raises:
         ModelError: the model has no such projections.
     """
-    own = getattr(model, "module", model)  # where it is spread over devices
+    own = getattr(model, "module", model)  # if it is wrapped for several devices
     if "attentions" in fields and own.config._attn_implementation != "eager":
-        own.set_attn_implementation("eager")  # any other returns an empty tuple
+        own.set_attn_implementation("eager")  # other implementations return an empty tuple
     flags = {f"output_{name}": True for name in ("hidden_states", "attentions") if name in fields}
     attributed = ATTRIBUTIONS in fields
     with (
@@ -57,13 +57,13 @@ def run(model: Any, inputs: Mapping[str, Any], fields: Collection[str], create_g
 
 
 def attributions(logits: Tensor, embedded: Tensor, create_graph: bool = False) -> Tensor:
-    """Gradient times input of each label's log-probability (of a regression: of its score).
+    """Gradient times input of each label's log-probability, or of a regression's output.
 
     One step of integrated gradients from a baseline of zero (AD-KD, Wu et al. 2023, section 3.1).
 
     Args:
         logits: [batch, labels].
-        embedded: [batch, length, size], the word vectors that they were computed from.
+        embedded: [batch, length, size], the word vectors from which they were computed.
 
     Returns:
         [batch, labels, length, size].
@@ -76,7 +76,7 @@ def attributions(logits: Tensor, embedded: Tensor, create_graph: bool = False) -
 
 @contextmanager
 def capture(model: nn.Module, fields: Collection[str]) -> Iterator[dict[str, list[Tensor]]]:
-    """Collect those of `fields` that are in `PROJECTIONS`, one [batch, length, size] a layer, while the model runs.
+    """Collect the `PROJECTIONS` among `fields` while the model runs, one [batch, length, size] per layer.
 
     Raises:
         ModelError: the model has no such projections.
@@ -89,7 +89,7 @@ def capture(model: nn.Module, fields: Collection[str]) -> Iterator[dict[str, lis
             fused = _named(model, (FUSED,))
             part = tuple(PROJECTIONS).index(field) if fused else None
             for module in fused or projections(model, field):
-                kept = _Kept(outputs, part)
+                kept = _FirstOutput(outputs, part)
                 hooks.append(parents[module].register_forward_pre_hook(kept.open))
                 hooks.append(module.register_forward_hook(kept))
         yield found
@@ -100,14 +100,14 @@ def capture(model: nn.Module, fields: Collection[str]) -> Iterator[dict[str, lis
 
 @contextmanager
 def _differentiable_twice() -> Iterator[None]:
-    """Without the fast kernels of attention and of recurrent layers, which have no second derivative."""
+    """Disable the fast kernels of attention and recurrent layers, which have no second derivative."""
     with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
         yield
 
 
 @contextmanager
 def _embedded(model: Any, wanted: bool) -> Iterator[list[Tensor]]:
-    """What the word table put out, as something that can be differentiated by."""
+    """Collect the outputs of the embedding table, with gradients enabled."""
     found: list[Tensor] = []
 
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
@@ -124,31 +124,31 @@ def _embedded(model: Any, wanted: bool) -> Iterator[list[Tensor]]:
 
 
 def projections(model: nn.Module, field: str) -> list[nn.Module]:
-    """The projections to queries, keys or values, from the bottom; raises ModelError where there are none."""
+    """The projections to queries, keys or values, bottom layer first; raises ModelError if there are none."""
     modules = _named(model, PROJECTIONS[field])
     if not modules:
         raise ModelError(
-            f"{type(model).__name__} has no {field} of its own to compare attention by. Choose a recipe that reads "
-            "logits or hidden states."
+            f"{type(model).__name__} has no known projection to {field}, so its attention cannot be compared. Choose a "
+            "recipe that reads logits or hidden states."
         )
     return modules
 
 
 def layers_of(model: Any) -> nn.ModuleList:
-    """The model's layers, from the bottom; raises ModelError where they are not a list."""
+    """The model's layers, bottom first; raises ModelError if there is no list of them."""
     count = getattr(model.config, "num_hidden_layers", None)
     lists = (module for module in model.modules() if isinstance(module, nn.ModuleList))
     found = next((layers for layers in lists if len(layers) == count), None)
     if found is None:
-        raise ModelError(f"{type(model).__name__} has no list of layers to take apart. Choose another recipe.")
+        raise ModelError(f"{type(model).__name__} has no list of layers, as this recipe needs. Choose another one.")
     return found
 
 
 def check_attention(config: Any) -> None:
-    """Raises ModelError for a family whose attention is not made of queries and keys alone."""
+    """Raises ModelError for families whose attention scores are not just queries times keys."""
     if config.model_type in RELATIVE:
         raise ModelError(
-            f"{config.model_type} attends by relative positions as well: its attention can't be compared here. Choose "
+            f"{config.model_type} uses relative positions in its attention, so the scores cannot be compared. Choose "
             "a recipe that reads logits or hidden states, or minilmv2, which compares relations."
         )
 
@@ -157,8 +157,8 @@ def _named(model: nn.Module, names: Collection[str]) -> list[nn.Module]:
     return [module for name, module in model.named_modules() if name.rsplit(".", 1)[-1] in names]
 
 
-class _Kept:
-    """A projection's first output of each run of its attention: DeBERTa projects its positions with it as well."""
+class _FirstOutput:
+    """Keeps a projection's first output per attention call: DeBERTa also projects its positions with it."""
 
     def __init__(self, outputs: list[Tensor], part: int | None) -> None:
         self.outputs, self.part, self.waits = outputs, part, False
@@ -168,6 +168,6 @@ class _Kept:
 
     def __call__(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         if self.waits:
-            # Under autocast a model's outputs come as float32, what its modules give does not.
+            # Under autocast, the model's outputs are float32, but the outputs of its modules are not.
             self.outputs.append((output if self.part is None else output.chunk(3, -1)[self.part]).float())
         self.waits = False

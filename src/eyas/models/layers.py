@@ -1,4 +1,4 @@
-"""Layers whose answer for a text never depends on padding, in training and in the exported graph.
+"""Layers whose outputs for a text do not depend on padding, in training or in the exported graph.
 
 Shapes: x [batch, length, size] with zeros at padding; mask [batch, length] bool, padding on the right.
 """
@@ -23,7 +23,7 @@ class Convolution(nn.Module):
     times faster in int8: ONNX Runtime has no fast int8 convolution.
 
     Args:
-        dilation: how many tokens apart a window's tokens are.
+        dilation: distance between the tokens of a window.
     """
 
     def __init__(self, input_size: int, num_filters: int, kernel_sizes: Sequence[int], dilation: int = 1) -> None:
@@ -37,7 +37,7 @@ class Convolution(nn.Module):
         widest, apart = max(self.kernel_sizes), self.dilation
         before = (widest - 1) // 2
         padded = F.pad(x, (0, 0, before * apart, (widest - 1 - before) * apart))
-        # Ends counted from the back: no shape arithmetic in the exported graph.
+        # Negative ends avoid shape arithmetic in the exported graph.
         shifts = [padded[:, i * apart : (i - widest + 1) * apart or None] for i in range(widest)]
         if torch.compiler.is_exporting():
             return F.relu(torch.cat(shifts, -1) @ self._fused_weight(x.shape[-1]) + self._fused_bias())
@@ -48,7 +48,7 @@ class Convolution(nn.Module):
         return F.relu(torch.cat(outputs, -1))
 
     def _fused_weight(self, input_size: int) -> Tensor:
-        """[widest * input_size, output_size], narrower kernels filled up with zeros."""
+        """[widest * input_size, output_size], narrower kernels padded with zeros."""
         widest = max(self.kernel_sizes)
         columns = []
         for width, kernel in zip(self.kernel_sizes, self.kernels, strict=True):
@@ -83,7 +83,7 @@ class LSTM(nn.Module):
         return torch.cat(outputs, -1)
 
     def _as_onnx_operator(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """ONNX's own LSTM knows sequence lengths: one node instead of two and the reversals."""
+        """ONNX's own LSTM takes sequence lengths: one node, without reversals."""
         directions = len(self.layers)
         hidden = self.output_size // directions
         layers = [cast(nn.LSTM, layer) for layer in self.layers]
@@ -108,7 +108,7 @@ class LSTM(nn.Module):
 
 
 def _reverse(x: Tensor, lengths: Tensor) -> Tensor:
-    """Reverse each text in its own length; padding stays where it is."""
+    """Reverse each text within its own length; padding stays in place."""
     positions = torch.arange(x.shape[1], device=x.device).unsqueeze(0)
     last = lengths.unsqueeze(1) - 1
     index = torch.where(positions <= last, last - positions, positions)

@@ -1,4 +1,4 @@
-"""Load a classifier from a folder or the Hub, refusing what would go wrong later."""
+"""Load models from a folder or the Hub, and check them early."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ from eyas.tasks import Task, task_of_model
 
 logger = logging.getLogger("eyas")
 
-# What transformers calls our tasks, where it knows them.
+# The `problem_type` of our tasks in transformers.
 PROBLEMS = {
     "classification": "single_label_classification",
     "regression": "regression",
@@ -37,7 +37,7 @@ def load_classifier(source: str | Path) -> tuple[PreTrainedModel, Any]:
     """A trained classifier of texts or words and its tokenizer, in float32 and eval mode.
 
     Raises:
-        ModelError: no such folder, no weights, another head, or a tokenizer that does not fit.
+        ModelError: no such folder, no weights, another head, or another model's tokenizer.
     """
     name, config = str(source), _config(source)
     architectures = config.architectures or []
@@ -45,7 +45,7 @@ def load_classifier(source: str | Path) -> tuple[PreTrainedModel, Any]:
     if architectures and not any(head in architectures[0] for head in heads):
         raise ModelError(
             f"{name} is a {architectures[0]}, expected a model for sequence or token classification. "
-            "Make one from it with: eyas finetune --model ... --data ... --out ..."
+            "Fine-tune it with: eyas finetune --model ... --data ... --out ..."
         )
     auto = AutoModelForTokenClassification if task_of_config(config).is_tagging else AutoModelForSequenceClassification
     model, info = _from_pretrained(auto, source, output_loading_info=True)
@@ -53,7 +53,7 @@ def load_classifier(source: str | Path) -> tuple[PreTrainedModel, Any]:
     if missing:
         raise ModelError(
             f"{name} has no weights for {', '.join(missing[:4])}: it is not a trained classifier. "
-            "Make one from it with: eyas finetune --model ... --data ... --out ..."
+            "Fine-tune it with: eyas finetune --model ... --data ... --out ..."
         )
     return model.eval(), load_tokenizer(source, model)
 
@@ -63,7 +63,7 @@ def load_body(source: str | Path) -> tuple[PreTrainedModel, Any]:
     model, info = _from_pretrained(AutoModel, source, output_loading_info=True)
     missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
     if missing:
-        raise ModelError(f"{source} has no weights for {', '.join(missing[:4])}: it is no pretrained encoder.")
+        raise ModelError(f"{source} has no weights for {', '.join(missing[:4])}: it is not a pretrained encoder.")
     return model.eval(), load_tokenizer(source, model)
 
 
@@ -74,11 +74,11 @@ def load_encoder(source: str | Path, task: Task, pair: bool = False) -> tuple[Pr
         pair: whether the texts are pairs.
 
     Raises:
-        ModelError: no such model; a student of texts, for tagging.
+        ModelError: no such model, or a student for whole texts if the task is tagging.
     """
     student = _config(source).model_type.startswith("eyas-")
     if student and task.is_tagging:
-        raise ModelError(f"{source} is a student that reads whole texts: it can't be fine-tuned for tagging.")
+        raise ModelError(f"{source} is a student for whole texts: it cannot be fine-tuned for tagging.")
     auto = AutoModelForTokenClassification if task.is_tagging else AutoModelForSequenceClassification
     model = _from_pretrained(
         auto,
@@ -98,7 +98,7 @@ def load_masked_lm(source: str | Path) -> tuple[PreTrainedModel, Any]:
     """A masked language model and its tokenizer.
 
     Raises:
-        ModelError: no head for masked words, no mask token, or a tokenizer that does not fit.
+        ModelError: no masked-LM head, no mask token, or another model's tokenizer.
     """
     name, architectures = str(source), _config(source).architectures or ["model without a head"]
     wrong = (
@@ -111,23 +111,23 @@ def load_masked_lm(source: str | Path) -> tuple[PreTrainedModel, Any]:
         raise ModelError(f"{wrong}: it has no weights for {', '.join(sorted(info['missing_keys'])[:4])}.")
     tokenizer = load_tokenizer(source, model)
     if tokenizer.mask_token_id is None or not tokenizer.is_fast:
-        raise ModelError(f"{name}: its tokenizer has no mask token, or is a slow one; put the model's own there.")
+        raise ModelError(f"{name}: expected a fast tokenizer with a mask token. Put the model's own into the folder.")
     model.requires_grad_(False)
     return model.eval(), tokenizer
 
 
 def task_of_folder(source: str | Path) -> Task:
-    """The same for a model's folder or Hub name."""
+    """The task of the model in a folder or on the Hub."""
     return task_of_config(_config(source))
 
 
 def task_of_config(config: Any) -> Task:
-    """What a model of this configuration does."""
+    """The task of a model with this configuration."""
     return task_of_model(config, ordered_names(config.id2label or {}))
 
 
 def load_tokenizer(source: str | Path, model: PreTrainedModel) -> Any:
-    """The tokenizer beside `model`, checked against its vocabulary."""
+    """The tokenizer of `model`, checked against the size of its embedding table."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except Exception as error:
@@ -149,18 +149,18 @@ def load_tokenizer(source: str | Path, model: PreTrainedModel) -> Any:
 
 
 def embedding_rows(model: PreTrainedModel) -> int:
-    """How many tokens the model embeds."""
+    """The number of tokens in the model's embedding table."""
     return int(cast(nn.Embedding, model.get_input_embeddings()).num_embeddings)
 
 
 def input_length(model: PreTrainedModel, tokenizer: Any, wanted: int) -> int:
-    """`wanted` tokens, or fewer where the model has not as many positions; a student has its own number."""
+    """`wanted`, limited by the positions of the model and its tokenizer; for a student its own `max_length`."""
     if is_student(model):
         return int(model.config.max_length)
     limits = [wanted, tokenizer.model_max_length]
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions:
-        # RoBERTa's positions start behind the padding id
+        # RoBERTa's positions start after the padding id
         offset = (model.config.pad_token_id or 0) + 1 if "roberta" in model.config.model_type else 0
         limits.append(positions - offset)
     return int(min(limits))
@@ -176,15 +176,15 @@ def _config(source: str | Path) -> Any:
     try:
         return AutoConfig.from_pretrained(source)
     except Exception as error:
-        raise ModelError(f"{source}: no such model folder, and not loaded from the Hub either: {error}") from error
+        raise ModelError(f"{source}: no such model folder, and loading from the Hub failed: {error}") from error
 
 
 def _refuse_old_name(folder: Path) -> None:
-    """Raises ModelError for a model that was written before the product was called eyas."""
+    """Raises ModelError for a model from before eyas got its name."""
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):
-        return  # transformers has the words for it
+        return  # transformers reports it
     if str(config.get("model_type")).startswith("understudy-") or "understudy_task" in config:
         raise ModelError(
             f"{folder} was written by an earlier version of eyas, under its old name (understudy). This version does "
@@ -197,7 +197,7 @@ def _from_pretrained(auto: Any, source: str | Path, **options: Any) -> Any:
     path = Path(source)
     if path.is_dir() and not any(path.glob("*.safetensors")):
         pickled = next((p.name for p in path.glob("*.bin")), None)
-        found = f"only {pickled}, a pickle, which can run code when it is read" if pickled else "no weights"
+        found = f"only {pickled}, a pickle, which can run code when loaded" if pickled else "no weights"
         raise ModelError(f"{source}: expected weights in model.safetensors, found {found}.")
     try:
         return auto.from_pretrained(source, dtype=torch.float32, use_safetensors=True, **options)

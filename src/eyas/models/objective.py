@@ -1,4 +1,4 @@
-"""The plain objective of each task: what a model's logits should be where the labels are known."""
+"""The standard loss of each task on gold labels."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from eyas.tasks import Task
 
 
 def task_loss(task: Task, logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean over the labeled rows; 0 in a batch without any.
+    """Mean loss over the labeled rows; 0 if there are none.
 
     Args:
         logits: [rows, outputs], for tagging [..., tags].
@@ -19,7 +19,8 @@ def task_loss(task: Task, logits: Tensor, labels: Tensor) -> Tensor:
             float, NaN = none; multi-label [rows, labels] 0 or 1, below 0 = none; vectors [rows, outputs] float.
 
     Returns:
-        Cross-entropy (over every aspect), mean squared error, binary cross-entropy, or one minus the cosine; a scalar.
+        A scalar: cross-entropy (averaged over aspects), mean squared error, binary cross-entropy, or one minus the
+        cosine.
     """
     return OBJECTIVES[task.kind](task, logits, labels)
 
@@ -68,9 +69,9 @@ OBJECTIVES: dict[Kind, Callable[[Task, Tensor, Tensor], Tensor]] = {
 
 
 def distributions(task: Task, logits: Tensor) -> list[Tensor]:
-    """Logits of each decision's choices, [rows, choices] each: softmax over them is what the model believes.
+    """Logits of each decision, [rows, choices] each; their softmax gives the predicted probabilities.
 
-    Multi-label gives one [rows, labels, 2], absent and there; regression and vectors none.
+    Multi-label gives one tensor [rows, labels, 2], absent and present; regression and vectors give none.
     """
     if not task.decides:
         return []

@@ -1,4 +1,4 @@
-"""A narrower transformer out of a wider one: its layers, seen in the directions in which its states vary most."""
+"""Initialize a narrower transformer from a wider one, by projection onto principal components of its states."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,24 +10,25 @@ from torch.nn import functional as F
 from eyas.errors import ModelError
 from eyas.models.transformer import positions
 
-# The norms of BERT, RoBERTa and ELECTRA, by the end of their names.
+# Inputs and outputs of a LayerNorm.
 Seen = tuple[Tensor, Tensor]
-# Standard deviation of weights that the teacher has nothing for, as BERT's at their start.
+# Standard deviation of weights without a counterpart in the teacher, as in BERT's initialization.
 SPARE = 0.02
+# The LayerNorms of BERT, RoBERTa and ELECTRA, by the end of their names.
 NORMS = ("embeddings.LayerNorm", "attention.output.LayerNorm", "output.LayerNorm")
 
 
 def check_projection(width: int, teacher: Any) -> None:
-    """Raises ModelError for a wider student, and for a teacher of a family whose layers are called otherwise."""
+    """Raises ModelError if the student is wider than the teacher, or if the teacher's family is not supported."""
     if not _is_like_bert(teacher):
         raise ModelError(
-            f"{type(teacher).__name__} can't be projected: its layers are not called as BERT's, or its word vectors "
-            "are not as wide as they are. Use --init random."
+            f"{type(teacher).__name__} cannot be projected: expected layers named as in BERT, and embeddings of the "
+            "hidden size. Set init (--init) to random."
         )
     if width > teacher.config.hidden_size:
         raise ModelError(
-            f"The student is {width} wide, the teacher {teacher.config.hidden_size}: a wider student can't start from "
-            "its layers. Use --init random."
+            f"The student's hidden size is {width}, the teacher's {teacher.config.hidden_size}: a wider student cannot "
+            "start from the teacher's layers. Set init (--init) to random."
         )
 
 
@@ -40,17 +41,17 @@ def project_layers(
     order: Sequence[int] | None,
     inputs: Mapping[str, Tensor],
 ) -> None:
-    """Start a narrower student from some of the teacher's layers.
+    """Initialize a narrower student from some of the teacher's layers.
 
     States are projected onto their principal components. In each attention head, query times key and output times
-    value become truncated singular value decompositions; the heads and neurons that weigh most stay; each LayerNorm is
-    fitted to what the teacher's puts out on `inputs`.
+    value become truncated singular value decompositions. The heads and neurons with the largest norms are kept. Each
+    LayerNorm is fitted to the outputs of the teacher's on `inputs`.
 
     Args:
-        layers: of the teacher, counted from 1, one for each of the student's.
-        rows: for each token of the student, the teacher's tokens whose vectors' mean it gets.
-        order: for each label of the student the teacher's output for it; without it, the last layers stay random.
-        inputs: token ids and mask of some texts, as the teacher reads them.
+        layers: layers of the teacher, counted from 1, one per student layer.
+        rows: for each student token, the teacher tokens whose vectors are averaged.
+        order: for each student label, the index of the teacher's output; None leaves the last layers random.
+        inputs: token ids and attention mask of sample texts, tokenized for the teacher.
 
     Raises:
         ModelError: as `check_projection`.
@@ -113,14 +114,14 @@ def _is_like_bert(teacher: Any) -> bool:
 
 
 def _run(teacher: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[dict[nn.Module, tuple[Tensor, Tensor]], Tensor]:
-    """What each LayerNorm reads and puts out, [tokens, width] each; all outputs together."""
+    """Inputs and outputs of each LayerNorm, [tokens, width] each, and all outputs concatenated."""
     mask = inputs["attention_mask"].bool()
     seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def keep(module: nn.Module, given: Any, output: Tensor) -> None:
         seen[module] = given[0][mask].float(), output[mask].float()
 
-    hooks = [module.register_forward_hook(keep) for module in _of(teacher, *NORMS)]
+    hooks = [module.register_forward_hook(keep) for module in _modules_ending_in(teacher, *NORMS)]
     try:
         teacher(**inputs)
     finally:
@@ -129,7 +130,7 @@ def _run(teacher: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[dict[nn.Modu
     return seen, torch.cat([output for _, output in seen.values()])
 
 
-def _of(model: nn.Module, *ends: str) -> list[nn.Module]:
+def _modules_ending_in(model: nn.Module, *ends: str) -> list[nn.Module]:
     return [module for name, module in model.named_modules() if name.endswith(ends)]
 
 
@@ -140,7 +141,7 @@ def _project_attention(layer: Any, source: Any, config: Any, wide: Any, basis: T
     weight = [float((output[h].T @ value[h]).norm()) for h in range(len(value))]
     chosen = sorted(range(len(weight)), key=lambda h: -weight[h])[:heads]
     parts: dict[str, list[Tensor]] = {"query": [], "key": [], "value": [], "output": []}
-    stretch = (size / query.shape[1]) ** 0.25  # the student divides by another square root
+    stretch = (size / query.shape[1]) ** 0.25  # head sizes differ, and attention divides by their square root
     for head in chosen:
         left, right = _factors(query[head].T @ key[head], size)
         parts["query"].append(stretch * left.T)
@@ -158,23 +159,23 @@ def _project_attention(layer: Any, source: Any, config: Any, wide: Any, basis: T
 
 
 def _heads(module: nn.Linear, basis: Tensor, config: Any) -> Tensor:
-    """[heads, size, student's width + 1]: what a head makes of projected states, the bias last."""
+    """Each head's weights for projected states, the bias last: [heads, head size, student's width + 1]."""
     both = torch.cat([module.weight @ basis, module.bias.unsqueeze(1)], 1)
     cut: Tensor = both.unflatten(0, (config.num_attention_heads, -1))
     return cut
 
 
 def _factors(product: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """`product` as nearly as `rank` allows as left @ right.T; what is left of the rank can still be learned."""
+    """(left, right) of `rank` columns, left @ right.T nearest to `product`; unused columns stay learnable."""
     left, values, right = torch.linalg.svd(product, full_matrices=False)
     root = values[:rank].sqrt()
     missing = rank - len(root)
-    rest = SPARE * torch.randn(right.shape[1], missing).to(right)  # against zeros: both of them zero would stay so
+    rest = SPARE * torch.randn(right.shape[1], missing).to(right)  # if both sides were zero, they would stay zero
     return F.pad(left[:, :rank] * root, (0, missing)), torch.cat([right[:rank].T * root, rest], 1)
 
 
 def _fit_norm(norm: Any, seen: Seen, basis: Tensor) -> None:
-    """Weight and bias that bring normalized projected inputs nearest to projected outputs, element by element."""
+    """Fit weight and bias, per element, from normalized projected inputs to projected outputs by least squares."""
     given, wanted = (values @ basis for values in seen)
     given = F.layer_norm(given, given.shape[-1:])
     centered = given - given.mean(0)
@@ -184,6 +185,6 @@ def _fit_norm(norm: Any, seen: Seen, basis: Tensor) -> None:
 
 
 def _set(module: nn.Linear, weight: Tensor, bias: Tensor) -> None:
-    """What a wider module has more of, such as neurons that the teacher lacks, stays as it is."""
+    """Set the leading rows and columns. Any others, such as neurons that the teacher lacks, stay unchanged."""
     module.weight[: weight.shape[0], : weight.shape[1]] = weight
     module.bias[: len(bias)] = bias

@@ -1,4 +1,4 @@
-"""Students of texts and pairs of texts: what is read, an encoder, and a head above it."""
+"""Students for texts and pairs of texts: word vectors, an encoder and a head."""
 
 from abc import abstractmethod
 from typing import cast
@@ -14,13 +14,14 @@ from eyas.models.student import Student, TextEncoder
 
 
 class TextHead(nn.Module):
-    """Vectors of texts -> logits.
+    """Text vectors -> logits.
 
-    Pairs are encoded apart by the same weights and compared as [u; v; |u - v|; u * v] (Tang et al. 2019).
+    The texts of a pair are encoded separately with shared weights, and compared as [u; v; |u - v|; u * v] (Tang et al.
+    2019).
 
     Args:
-        size: of a text's vector.
-        labels: how many outputs.
+        size: size of a text vector.
+        labels: number of outputs.
     """
 
     def __init__(self, size: int, config: StudentConfig, labels: int) -> None:
@@ -33,7 +34,7 @@ class TextHead(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, vector: Tensor) -> Tensor:
-        """[texts, size] -> [batch, labels]; of pairs, all second texts come last."""
+        """[texts, size] -> [batch, labels]; of pairs, all second texts last."""
         if self.pair:
             u, v = vector.view(2, -1, vector.shape[-1]).unbind()
             compared = torch.cat([u, v, (u - v).abs(), u * v], -1)
@@ -46,7 +47,7 @@ class EncoderAndHead(nn.Module):
     """Word vectors -> logits.
 
     Args:
-        labels: how many outputs.
+        labels: number of outputs.
     """
 
     def __init__(self, encoder: TextEncoder, config: StudentConfig, labels: int) -> None:
@@ -62,7 +63,7 @@ class EncoderAndHead(nn.Module):
 
 
 class TextStudent(Student):
-    """A student that gives each text, or each pair of texts, its label, labels, aspects or number."""
+    """A student for texts or pairs of texts, for every task except tagging."""
 
     def forward(
         self,
@@ -82,17 +83,17 @@ class TextStudent(Student):
             labels: as `eyas.models.objective.task_loss` reads them.
             inputs_embeds: [batch, length, embedding_size] word vectors in place of `input_ids`, with an
                 attention_mask; not for pairs.
-            return_dict: always so; as transformers' own models accept it.
+            return_dict: ignored; accepted for compatibility with transformers.
 
         Returns:
-            `logits` [batch, num_labels]; `loss` where labels are given.
+            `logits` [batch, num_labels]; `loss` if labels are given.
         """
         if inputs_embeds is not None:
             if attention_mask is None or self.config.pair:
-                raise ValueError("inputs_embeds need an attention_mask, and a student of single texts.")
-            output = self.answer(*self._cut(inputs_embeds, attention_mask != 0))
+                raise ValueError("inputs_embeds needs an attention_mask, and does not work for pairs.")
+            output = self.answer(*self._truncate(inputs_embeds, attention_mask != 0))
         elif input_ids is None:
-            raise ValueError("Neither input_ids nor inputs_embeds were given.")
+            raise ValueError("Expected input_ids or inputs_embeds, got neither.")
         else:
             output = self.answer(*self.read(self.without_padding(input_ids, attention_mask), token_type_ids))
         if labels is not None:
@@ -101,19 +102,19 @@ class TextStudent(Student):
 
     @abstractmethod
     def answer(self, x: Tensor, mask: Tensor) -> SequenceClassifierOutput:
-        """From what `read` gives."""
+        """Logits for the output of `read`."""
 
     def read(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Word vectors [texts, length, size] and what is no padding; of pairs, all second texts come last."""
+        """Word vectors [texts, length, size] and mask [texts, length]; of pairs, all second texts last."""
         padding = self.config.pad_token_id
         if self.config.pair:
             if token_type_ids is None:
-                raise ValueError("This student compares two texts: token_type_ids must say which is which.")
+                raise ValueError("This student compares two texts: pass token_type_ids (0 = first text, 1 = second).")
             input_ids = torch.cat(_split_pair(input_ids, token_type_ids, padding))
         input_ids = input_ids[:, : self.config.max_length]
         return self.embeddings(input_ids), input_ids != padding
 
-    def _cut(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _truncate(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         return x[:, : self.config.max_length], mask[:, : self.config.max_length]
 
 
@@ -128,7 +129,7 @@ class StudentForSequenceClassification(TextStudent):
         self.post_init()  # type: ignore[no-untyped-call]
 
     def encode(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Word vectors [texts, length, size] and mask [texts, length] -> a vector of each text [texts, output size]."""
+        """Word vectors [texts, length, size] and mask [texts, length] -> text vectors [texts, output size]."""
         vectors: Tensor = self.encoder(self.dropout(x), mask)
         return vectors
 
@@ -137,7 +138,7 @@ class StudentForSequenceClassification(TextStudent):
 
 
 def _split_pair(input_ids: Tensor, token_type_ids: Tensor, padding: int) -> tuple[Tensor, Tensor]:
-    """Move the second text to the front of a batch of its own; both padded on the right."""
+    """Split into a batch of first texts and a batch of second texts, both padded on the right."""
     second = (token_type_ids == 1) & input_ids.ne(padding)
     first = input_ids.masked_fill(token_type_ids == 1, padding)
     start = (first != padding).sum(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""What every student is: word vectors below, an encoder, a head above, as a Hugging Face model."""
+"""The base classes of students: word vectors, an encoder and a head, as a Hugging Face model."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, cast
@@ -14,7 +14,7 @@ from eyas.tasks import Task, task_of_model
 
 
 class TextEncoder(nn.Module, ABC):
-    """Word vectors -> one vector a text. Subclasses set `output_size`."""
+    """Word vectors -> one vector per text. Subclasses set `output_size`."""
 
     output_size: int
 
@@ -82,5 +82,5 @@ class Student(PreTrainedModel):
 
 
 def is_student(model: nn.Module) -> bool:
-    """Whether `model` is one of `STUDENTS`: it finds padding and cuts long texts itself."""
+    """Whether `model` is a student: it finds padding and truncates long texts itself."""
     return isinstance(model, Student)

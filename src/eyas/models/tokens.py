@@ -1,4 +1,4 @@
-"""The head for words: a tag for each, the same for all its sub-tokens."""
+"""Students that tag words."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,10 +19,9 @@ from eyas.spans import continuations
 class StudentForTokenClassification(Student):
     """A student that gives each word one of `num_labels` tags.
 
-    A word is what the tokenizer's pieces spell together, and is read at its first piece; in eval mode its other
-    pieces answer as the first does, with `I-X` for `B-X`. With a CRF, logits are log-probabilities of the tags given
-    the sentence in training, and in eval mode scores of the best sequence through each tag: their argmax is the
-    Viterbi path.
+    A word's tag is predicted at its first subword. In eval mode, its other subwords get the same tag, with `I-X` for
+    `B-X`. With a CRF, logits are log-probabilities of the tags given the sentence in training. In eval mode they are
+    scores of the best sequence through each tag, whose argmax is the Viterbi path.
     """
 
     def __init__(self, config: StudentConfig) -> None:
@@ -55,8 +54,8 @@ class StudentForTokenClassification(Student):
             labels: [batch, length] int, -100 = none.
 
         Returns:
-            `logits` [batch, length, num_labels]; `loss` where labels are given: cross-entropy, or with a CRF the
-            negative log-likelihood of the sequence, by word.
+            `logits` [batch, length, num_labels]; `loss` if labels are given: cross-entropy, or with a CRF the
+            negative log-likelihood of the sequence, per word.
         """
         input_ids = self.without_padding(input_ids, attention_mask)
         mask = input_ids != self.config.pad_token_id
@@ -70,15 +69,15 @@ class StudentForTokenClassification(Student):
         loss = None
         if self.config.crf:
             loss = None if labels is None else self._sequence_loss(logits, input_ids, mask, labels)
-            logits = self._chained(logits, input_ids, mask)
+            logits = self._crf_logits(logits, input_ids, mask)
         elif labels is not None:
             loss = task_loss(self.task, logits, labels)
         return TokenClassifierOutput(loss=loss, logits=logits if self.training else self._by_word(logits, input_ids))
 
     def _words(self, emissions: Tensor, input_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """First pieces of words, moved to the left: (places, which are any, their emissions)."""
+        """First subwords of words, packed to the left: (positions, mask, emissions)."""
         starts = mask & ~self.get_buffer("continues")[input_ids]
-        starts[:, 0] = False  # the token that every text starts with is no word
+        starts[:, 0] = False  # the special token at the start is not a word
         places, inside = _leftmost(starts)
         return places, inside, emissions.gather(1, places.unsqueeze(-1).expand(-1, -1, emissions.shape[-1])).float()
 
@@ -87,15 +86,15 @@ class StudentForTokenClassification(Student):
         known = labels.gather(1, places)
         return -self.crf.log_likelihood(chosen, inside, known).sum() / (known >= 0).sum().clamp(min=1)
 
-    def _chained(self, emissions: Tensor, input_ids: Tensor, mask: Tensor) -> Tensor:
-        """What the sequence says at the first piece of each word; elsewhere the emissions."""
+    def _crf_logits(self, emissions: Tensor, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """The CRF's scores at the first subword of each word; elsewhere the emissions."""
         places, inside, chosen = self._words(emissions, input_ids, mask)
         scores = (self.crf.posteriors if self.training else self.crf.max_marginals)(chosen, inside)
         scores = torch.where(inside.unsqueeze(-1), scores, chosen)
         return emissions.float().scatter(1, places.unsqueeze(-1).expand_as(scores), scores)
 
     def _by_word(self, logits: Tensor, input_ids: Tensor) -> Tensor:
-        """Give all pieces of a word the answer of its first."""
+        """Give all subwords of a word the logits of its first."""
         inner = self.get_buffer("continues")[input_ids]
         positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         starts = positions.masked_fill(inner, 0).cummax(1).values
@@ -106,12 +105,12 @@ class StudentForTokenClassification(Student):
 def continuation_logits(
     logits: Tensor, labels: Any, join: Callable[[Tensor, Tensor], Tensor] = torch.logaddexp
 ) -> Tensor:
-    """Logits of a word -> those of its next piece: what was `B-X` is `I-X`, and `B-X` as unlikely as any tag.
+    """Logits of a word -> logits of its next subword: `I-X` takes over `B-X`, which gets the lowest logit.
 
     Args:
         logits: [..., tags].
         labels: the tags' names.
-        join: of the two logits that become one: `logaddexp` keeps probabilities, `maximum` the decision.
+        join: combines the logits of `B-X` and `I-X`: `logaddexp` keeps probabilities, `maximum` the decision.
     """
     following = torch.from_numpy(np.asarray(continuations(labels))).to(logits.device)
     own = torch.arange(len(labels), device=logits.device)
@@ -124,7 +123,7 @@ def continuation_logits(
 
 
 def _leftmost(chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Places where `chosen` [batch, length], moved to the left, and which of them are -> ([batch, most], the same)."""
+    """Positions where `chosen` [batch, length] is true, packed to the left, and their mask; both [batch, most]."""
     counts = chosen.sum(1)
     most = max(int(counts.max()), 1)
     places = torch.argsort((~chosen).to(torch.int8), dim=1, stable=True)[:, :most]

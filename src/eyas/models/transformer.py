@@ -12,12 +12,12 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 from eyas.errors import ModelError
 from eyas.settings import Size
 
-# What a family calls the width of its feed-forward layer, what else is as wide as its layers, and dropout.
+# Names in a configuration: feed-forward size, other sizes that equal the hidden size, and dropout.
 FEED_FORWARD, WIDTHS = ("intermediate_size", "hidden_dim"), ("embedding_size", "pooler_hidden_size")
 DROPOUT = ("hidden_dropout_prob", "dropout", "mlp_dropout", "attention_dropout")
 # The last layer, with an output for each label.
 LAST_LAYER = tuple(f"classifier.{layer}{kind}" for layer in ("", "out_proj.") for kind in ("weight", "bias"))
-# A layer's number in the name of a parameter.
+# The layer number in the name of a parameter.
 _LAYER = re.compile(r"(?<=\.layer\.)\d+(?=\.)|(?<=\.layers\.)\d+(?=\.)")
 
 STARTS: dict[str, Callable[[int, int], list[int]]] = {
@@ -38,7 +38,7 @@ def new_transformer(
     """A model of the teacher's family with random weights.
 
     Args:
-        settings: fields of its configuration, beside those of `smaller_config`.
+        settings: more fields of its configuration.
 
     Raises:
         ModelError: as `smaller_config`.
@@ -57,12 +57,12 @@ def smaller_config(
     """The teacher's configuration in another size.
 
     Args:
-        layers: of the teacher, counted from 1, that the student will start from; where a family has layers of several
-            kinds (ModernBERT), it gets the teacher's.
-        dropout: of hidden states, whatever the family calls it; by default as the teacher's.
+        layers: the teacher's layers from which the student starts, counted from 1. In families with several kinds of
+            layers (ModernBERT), the student's are of the same kinds.
+        dropout: of hidden states; by default the teacher's.
 
     Raises:
-        ModelError: the teacher is no transformer, of a family whose sizes are called otherwise, or sizes do not fit.
+        ModelError: the teacher's family is not supported, or the heads do not divide the hidden size.
     """
     check_family(teacher)
     config = copy.deepcopy(teacher.config)
@@ -70,9 +70,7 @@ def smaller_config(
     width = size.hidden_size or config.hidden_size
     heads = size.heads or config.num_attention_heads
     if width % heads:
-        raise ModelError(
-            f"A width of {width} can't be cut into {heads} heads. Choose --heads that divide --hidden-size."
-        )
+        raise ModelError(f"hidden_size (--hidden-size) is {width}, expected a multiple of the {heads} heads (--heads).")
     count = size.layers or config.num_hidden_layers
     kinds = getattr(config, "layer_types", None)
     if kinds:
@@ -81,7 +79,7 @@ def smaller_config(
     config.hidden_size, config.num_attention_heads = width, heads
     if size.feed_forward:
         setattr(config, feed_forward, size.feed_forward)
-    for name in WIDTHS:  # a table of another width than the layers keeps its own
+    for name in WIDTHS:  # a size that differs from the hidden size stays
         if getattr(config, name, None) == teacher.config.hidden_size:
             setattr(config, name, width)
     if dropout is not None:
@@ -90,12 +88,12 @@ def smaller_config(
 
 
 def check_family(teacher: PreTrainedModel) -> None:
-    """Raises ModelError where the teacher is no transformer, or of a family whose sizes are called otherwise."""
+    """Raises ModelError if the teacher's configuration has no number of layers or no feed-forward size."""
     config = teacher.config
     if not hasattr(config, "num_hidden_layers") or not any(hasattr(config, name) for name in FEED_FORWARD):
         raise ModelError(
-            f"A student like {type(teacher).__name__} cannot be made smaller here: its configuration names no layers. "
-            "Choose static, cnn, bilstm or cnn-lstm."
+            f"Cannot make a smaller {type(teacher).__name__}: its configuration has no known names for the number of "
+            "layers and the feed-forward size. Choose static, cnn, bilstm or cnn-lstm."
         )
 
 
@@ -103,10 +101,10 @@ def chosen_layers(start: str, student_layers: int, teacher_layers: int) -> list[
     """The teacher's layers that the student starts from, counted from 1.
 
     Args:
-        start: "first", "last", "skip" (every n-th, the last among them), or numbers such as "1,3,5".
+        start: "first", "last", "skip" (every n-th, including the last), or numbers such as "1,3,5".
 
     Raises:
-        ModelError: no such start, or other than one layer for each of the student's.
+        ModelError: unknown `start`, or not exactly one layer per student layer.
     """
     if start in STARTS:
         layers = STARTS[start](student_layers, teacher_layers)
@@ -118,16 +116,16 @@ def chosen_layers(start: str, student_layers: int, teacher_layers: int) -> list[
         )
     if len(layers) != student_layers or not all(1 <= layer <= teacher_layers for layer in layers):
         raise ModelError(
-            f"--init {start} is {layers}: expected {student_layers} of the teacher's layers 1 to {teacher_layers}, "
-            "one for each of the student's. Change --init or --layers."
+            f"init (--init) {start} gives the layers {layers}, expected {student_layers} of the teacher's layers 1 to "
+            f"{teacher_layers}, one per student layer. Change init or layers (--layers)."
         )
     return layers
 
 
 def positions(table: Tensor, teacher: Any, student: Any) -> Tensor:
-    """The teacher's table of positions, from the student's first on.
+    """The teacher's position embeddings, from the student's first position on.
 
-    RoBERTa's positions start behind the padding id, which is another in the student.
+    RoBERTa's positions start after the padding id, which differs between student and teacher.
     """
     return table[teacher.pad_token_id - student.pad_token_id :] if "roberta" in teacher.model_type else table
 
@@ -140,21 +138,22 @@ def copy_layers(
     rows: Sequence[Sequence[int]],
     order: Sequence[int] | None,
 ) -> None:
-    """Start the student as the teacher's embeddings, some of its layers, and what lies above them.
+    """Copy the teacher's embeddings, some of its layers, and its head into the student.
+
+    Parameters of another shape stay random: a feed-forward layer of another size, additional positions.
 
     Args:
-        layers: of the teacher, counted from 1, one for each of the student's.
-        rows: for each token of the student, the teacher's tokens whose vectors' mean it gets.
-        order: for each label of the student the teacher's output for it; without it, the last layer stays random.
+        layers: layers of the teacher, counted from 1, one per student layer.
+        rows: for each student token, the teacher tokens whose vectors are averaged.
+        order: for each student label, the index of the teacher's output; None leaves the last layer random.
 
     Raises:
-        ModelError: the student is of another width. Parameters of another shape stay random: a feed-forward layer of
-            another width, more positions.
+        ModelError: the hidden sizes differ.
     """
     if student.config.hidden_size != teacher.config.hidden_size:
         raise ModelError(
-            f"The student is {student.config.hidden_size} wide, the teacher {teacher.config.hidden_size}: a student of "
-            "other widths can't start from the teacher's layers. Use --init random."
+            f"The student's hidden size is {student.config.hidden_size}, the teacher's {teacher.config.hidden_size}: "
+            "the teacher's layers cannot be copied. Set init (--init) to random."
         )
     weights = teacher.base_model.state_dict(prefix=f"{student.base_model_prefix}.") | teacher.state_dict()
     table: Any = student.get_input_embeddings()

@@ -1,4 +1,4 @@
-"""Teachers: live, or cached on disk. `outputs(batch, fields)` gives the fields asked for."""
+"""Teachers: live, or cached on disk. `outputs(batch, fields)` returns the requested fields."""
 
 from eyas.teachers.aligned import AlignedTeacher, align, aligned_by_name
 from eyas.teachers.cached import CachedTeacher, label_texts

@@ -1,4 +1,4 @@
-"""A teacher seen in the data's labels."""
+"""Teachers with outputs in the order of the data's labels."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -17,12 +17,12 @@ from eyas.teachers.live import Teacher
 
 logger = logging.getLogger("eyas")
 
-# Fields with one entry a label, in their second dimension.
+# Fields whose second dimension is the label.
 PER_LABEL = frozenset({"logits", "attributions"})
 
 
 class Teaches(Protocol):
-    """What gives a teacher's outputs: live, or from the disk."""
+    """The interface of live and cached teachers."""
 
     fields: ClassVar[frozenset[str]]
     reads: ClassVar[tuple[str, ...]]
@@ -35,7 +35,7 @@ class AlignedTeacher:
     """A live or cached teacher whose outputs come in the order of the data's labels.
 
     Args:
-        order: for each label of the data, the teacher's output for it.
+        order: for each label of the data, the index of the teacher's output.
     """
 
     def __init__(self, teacher: Any, order: Sequence[int]) -> None:
@@ -49,16 +49,16 @@ class AlignedTeacher:
         return [self.teacher.label_names[index] for index in self.order]
 
     def outputs(self, batch: Mapping[str, Any], fields: Collection[str] = ("logits",)) -> dict[str, Any]:
-        """As the teacher's; what has one entry a label in the data's order."""
+        """The teacher's outputs, with labels in the order of the data."""
         found: dict[str, Any] = self.teacher.outputs(batch, fields)
         return {name: value[:, self.order] if name in PER_LABEL else value for name, value in found.items()}
 
     def label(self, dataset: Dataset, cache: str | Path | None = None) -> "AlignedTeacher":
-        """The same teacher with its logits for `dataset` on the disk; see `label_texts`."""
+        """Cache the teacher's logits for `dataset` on disk; see `label_texts`."""
         return AlignedTeacher(label_texts(self.teacher, dataset, cache), self.order)
 
     def logits_of(self, dataset: Dataset) -> np.ndarray:
-        """[rows, labels] float32 for labeled texts, from the cache; a live teacher labels them first."""
+        """Logits [rows, labels] float32 from the cache; a live teacher labels the texts first."""
         cached = self.teacher if isinstance(self.teacher, CachedTeacher) else label_texts(self.teacher, dataset)
         logits: np.ndarray = cached.logits(ids_of(dataset)).numpy()[:, self.order]
         return logits
@@ -68,19 +68,19 @@ AnyTeacher = Teacher | AlignedTeacher
 
 
 def live(teacher: AnyTeacher) -> Teacher:
-    """The teacher itself."""
+    """The teacher without the alignment."""
     return teacher.teacher if isinstance(teacher, AlignedTeacher) else teacher
 
 
 def align(teacher: AnyTeacher, data: TaskData, label_map: Mapping[str, str] | None = None) -> AlignedTeacher:
-    """The teacher in the labels of `data`: by their names, else by what predictions on validation prove.
+    """Align the teacher's labels with those of `data`, by name or by its predictions on validation.
 
     Args:
-        data: with the labels that only the teacher has (`TaskData.with_labels_of`).
-        label_map: {teacher's label name: data's label name}, where they can't be matched otherwise.
+        data: must include the labels that only the teacher has (`TaskData.with_labels_of`).
+        label_map: {teacher's label name: data's label name}, if they cannot be matched automatically.
 
     Raises:
-        LabelError: they do different tasks, or their labels do not fit.
+        LabelError: the tasks differ, or the labels do not match.
     """
     if isinstance(teacher, AlignedTeacher):
         return teacher
@@ -98,7 +98,7 @@ def align(teacher: AnyTeacher, data: TaskData, label_map: Mapping[str, str] | No
 
 
 def aligned_by_name(teacher: Teaches | AlignedTeacher, names: Sequence[str]) -> AlignedTeacher:
-    """`teacher` in the order of `names`; one that is aligned already stays as it is.
+    """Align `teacher` with `names`; an aligned teacher is returned as it is.
 
     Raises:
         LabelError: the teacher's labels have other names.
@@ -108,7 +108,7 @@ def aligned_by_name(teacher: Teaches | AlignedTeacher, names: Sequence[str]) -> 
     order = match_by_name(names, teacher.label_names)
     if order is None:
         raise LabelError(
-            f"The student's labels are {list(names)}, the teacher's {teacher.label_names}. Give the student the "
-            "teacher's names (create_student's label_names), or say which is which with AlignedTeacher(teacher, order)."
+            f"The student's labels are {list(names)}, the teacher's {teacher.label_names}. Pass the teacher's "
+            "names to create_student (label_names), or set their order with AlignedTeacher(teacher, order)."
         )
     return AlignedTeacher(teacher, order)

@@ -1,4 +1,4 @@
-"""The teacher's logits on disk: computed once for every text, joined by `example_id`, never by position."""
+"""The teacher's logits on disk: computed once per text, and found by `example_id`, not by position."""
 
 import hashlib
 import json
@@ -33,13 +33,13 @@ CHARACTERS_PER_TOKEN = 4
 
 
 class CachedTeacher:
-    """A teacher's logits, memory-mapped; asked like the teacher.
+    """A teacher's memory-mapped logits, with the interface of the teacher.
 
     Args:
-        folder: what `label_texts` wrote.
+        folder: written by `label_texts`.
 
     Raises:
-        CacheError: the folder is not a cache, or is not finished.
+        CacheError: the folder is not a cache, or is incomplete.
     """
 
     fields: ClassVar[frozenset[str]] = frozenset({"logits"})
@@ -56,7 +56,7 @@ class CachedTeacher:
                 "Run eyas label again with the same arguments to finish it."
             )
         self._logits = [logits for _, _, logits in shards]
-        # For each text of a shard, where its rows of logits start; one row a text, but for tagging one a word.
+        # For each text of a shard, its first row of logits. A text has one row, in tagging one row per word.
         self._starts = [np.concatenate([[0], np.cumsum(lengths)]) for _, lengths, _ in shards]
         self._order = np.argsort(ids, kind="stable")
         self._ids = ids[self._order]
@@ -77,7 +77,7 @@ class CachedTeacher:
         if unknown.any():
             raise CacheError(
                 f"{self.folder} has no logits for {int(unknown.sum()):,} of {len(ids):,} texts: it was made from "
-                "other data. Leave out --cache, or label this data."
+                "other data. Omit cache (--cache), or label this data."
             )
         places = self._order[found]
         shards, rows = places // ROWS_PER_SHARD, places % ROWS_PER_SHARD
@@ -104,16 +104,16 @@ class CachedTeacher:
 def label_texts(teacher: "Teacher", dataset: "Dataset", folder: str | Path | None = None) -> CachedTeacher:
     """Compute the teacher's logits for every text of `dataset`, or take them from the cache.
 
-    Texts go through the teacher sorted by length. Finished shards stay when the work is interrupted; the same
-    call goes on from there and ends with the same bits.
+    Texts are processed in order of length. After an interruption, the same call resumes at the first unfinished shard,
+    with bit-identical results.
 
     Args:
-        folder: where to keep them; by default a folder in the cache named after the fingerprint of teacher,
-            tokenizer, maximum length, precision and data.
+        folder: output folder; by default a cache folder named after the fingerprint of teacher, tokenizer, maximum
+            length, precision and data.
 
     Raises:
-        CacheError: `folder` was made by another teacher or from other data; says what differs.
-        ModelError: a logit is not finite; names the text.
+        CacheError: `folder` was made by another teacher or from other data.
+        ModelError: a logit is not finite.
     """
     ids, first = np.unique(ids_of(dataset), return_index=True)
     fingerprint = {
@@ -133,7 +133,7 @@ def label_texts(teacher: "Teacher", dataset: "Dataset", folder: str | Path | Non
     if waiting:
         done = len(order) - sum(min(ROWS_PER_SHARD, len(order) - start) for start in waiting)
         if done:
-            logger.info("%s of %s texts are labeled already; going on.", f"{done:,}", f"{len(order):,}")
+            logger.info("%s of %s texts are already labeled; resuming.", f"{done:,}", f"{len(order):,}")
         with progress("labeling", len(order) - done, "texts") as advance:
             for start in waiting:
                 _label_shard(teacher, dataset, order[start : start + ROWS_PER_SHARD], _shard(path, start))
@@ -148,7 +148,7 @@ def _label_shard(teacher: "Teacher", dataset: "Dataset", rows: np.ndarray, targe
     start = 0
     while start < len(rows):
         length = len(texts[start]) + (len(pairs[start]) if pairs else 0)
-        # Lengths grow along a shard; a batch is sized by its first text, the shortest.
+        # Texts are sorted by length, so the first of a batch is the shortest. It sets the batch size.
         tokens = min(length // CHARACTERS_PER_TOKEN + 8, teacher.max_length)
         end = start + max(1, TOKENS_PER_BATCH // tokens)
         batch = {"text": texts[start:end], "text_pair": pairs[start:end] if pairs else None}
@@ -164,7 +164,7 @@ def _label_shard(teacher: "Teacher", dataset: "Dataset", rows: np.ndarray, targe
         raise ModelError(
             f"The teacher's logits are not finite ({result[int(broken[0])].tolist()[:8]}) for example "
             f"{columns['example_id'][row]}: {texts[row]!r:.80}. Its weights are damaged, or its precision is too "
-            "low: try --teacher-dtype float32."
+            "low: try dtype='float32' (--teacher-dtype float32)."
         )
     ids = torch.tensor(columns["example_id"], dtype=torch.int64)
     write_atomically(target, save({"example_id": ids, "lengths": lengths, "logits": result}))
@@ -184,19 +184,19 @@ def _shard(folder: Path, start: int) -> Path:
 
 
 def _claim(folder: Path, fingerprint: dict[str, Any]) -> None:
-    """Start the cache, or make sure that it is the one for `fingerprint`."""
+    """Create the cache, or check that the existing one has this `fingerprint`."""
     if (folder / FINGERPRINT).exists():
         found = _read_fingerprint(folder)
         differing = [key for key in fingerprint if found.get(key) != fingerprint[key]]
         if differing:
             raise CacheError(
-                f"{folder} was made with another {' and another '.join(k.replace('_', ' ') for k in differing)}. "
-                "Choose another --cache, or leave it out: the right one is then found or made."
+                f"{folder} was made with different {' and '.join(k.replace('_', ' ') for k in differing)}. "
+                "Choose another cache (--cache), or omit it to use the default."
             )
         return
-    # Another process that is starting the same cache may have its temporary file here.
+    # Another process may be creating the same cache: its temporary files do not count.
     if folder.exists() and any(file.suffix != ".tmp" for file in folder.iterdir()):
-        raise CacheError(f"{folder} is not empty and not a cache of teacher logits. Choose another --cache.")
+        raise CacheError(f"{folder} is not empty and not a cache of teacher logits. Choose another cache (--cache).")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / FINGERPRINT, json.dumps(fingerprint, indent=2, sort_keys=True) + "\n")
 

@@ -1,4 +1,4 @@
-"""A pretrained encoder that was fine-tuned for nothing: it teaches its sentence vectors."""
+"""Pretrained encoders as teachers of sentence vectors."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -21,23 +21,23 @@ from eyas.tasks import Task
 from eyas.teachers.live import Teacher, autocast
 
 Pooling = Literal["mean", "cls"]
-# What sentence-transformers writes beside a model.
+# The pooling settings of sentence-transformers, relative to the model's folder.
 POOLING_FILE = Path("1_Pooling") / "config.json"
-# Texts looked at, and the spread of their vectors' elements below which all are one.
-LOOKED_AT, LEAST_SPREAD = 64, 1e-4
+# Number of texts that `check` samples, and the standard deviation below which their vectors count as equal.
+SAMPLE_SIZE, MIN_SPREAD = 64, 1e-4
 
 
 class Encoder(Teacher):
-    """A teacher whose `logits` are sentence vectors, [batch, size of its layers].
+    """A teacher whose `logits` are sentence vectors, [batch, hidden size].
 
     Args:
         source: a folder or Hub name of a pretrained encoder, or a loaded model (then with its `tokenizer`).
-        pooling: "mean" over the tokens or "cls", the first one; by default what the folder says, else mean.
+        pooling: "mean" over tokens, or "cls", the first token; by default from the model's folder, else mean.
         max_length: as in `Teacher`.
         dtype: as in `Teacher`.
 
     Raises:
-        ModelError: no such model, or one without weights.
+        ModelError: no such model, no weights, or unknown pooling.
     """
 
     fields: ClassVar[frozenset[str]] = FIELDS - {ATTRIBUTIONS}
@@ -72,20 +72,20 @@ class Encoder(Teacher):
         return {**super().fingerprint, "pooling": self.pooling}
 
     def check(self, dataset: Dataset) -> None:
-        """Raises ModelError where all of `dataset` get one vector: there is nothing to learn from."""
+        """Raises ModelError if all sampled texts get the same vector."""
         _, first = np.unique(ids_of(dataset), return_index=True)
-        sample = dataset.select(first[:LOOKED_AT])["text"][:]
+        sample = dataset.select(first[:SAMPLE_SIZE])["text"][:]
         vectors = torch.from_numpy(self.logits(sample))
         spread = float(vectors.std(0).max()) if len(sample) > 1 else 0.0
-        if not spread >= LEAST_SPREAD:
+        if not spread >= MIN_SPREAD:
             raise ModelError(
                 f"The teacher gives {len(sample)} different texts the same vector (spread {spread:.1g}). It is broken, "
-                f"or --pooling {self.pooling} reads a token that says nothing: try the other one."
+                f"or pooling (--pooling) {self.pooling} does not suit it: try the other one."
             )
 
 
 def pooled(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
-    """One vector a text: states [batch, length, size], mask [batch, length] -> [batch, size]."""
+    """One vector per text: states [batch, length, size], mask [batch, length] -> [batch, size]."""
     if pooling == "cls":
         return states[:, 0]
     shares = mask.unsqueeze(-1).to(states.dtype)
@@ -102,5 +102,5 @@ def _own_pooling(source: Any) -> Pooling:
     known = {"mean_tokens": "mean", "cls_token": "cls", "mean": "mean", "cls": "cls"}
     found = [known.get(mode) for mode in modes if mode != "include_prompt"]
     if found not in (["mean"], ["cls"]):
-        raise ModelError(f"{path} pools by {', '.join(modes)}; here it is mean or cls. Choose one with --pooling.")
+        raise ModelError(f"{path} pools by {', '.join(modes)}, expected mean or cls. Set pooling (--pooling).")
     return "mean" if found == ["mean"] else "cls"

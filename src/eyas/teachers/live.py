@@ -1,4 +1,4 @@
-"""The teacher itself: frozen, in eval mode, without gradient."""
+"""Live teachers: frozen models in eval mode."""
 
 import hashlib
 import json
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 
 class Teacher(Classifier):
-    """A fine-tuned classifier, regressor or tagger that teaches, frozen, on the GPU where there is one.
+    """A frozen, fine-tuned classifier, regressor or tagger, on the GPU if there is one.
 
     Args:
         source: a folder, a Hub name, or a loaded model (then with its `tokenizer`).
-        max_length: tokens of a text that the teacher reads.
-        dtype: precision of its matrix products: "bfloat16", "float32", or None for bfloat16 where the processor
-            has it (its logits differ in the third digit; a regression is not rounded so).
-        task: what the model does; by default what its configuration says.
+        max_length: maximum number of tokens the teacher reads per text.
+        dtype: precision of its matrix products: "bfloat16", "float32", or None for bfloat16 if the hardware has it.
+            bfloat16 changes the logits in the third digit, so regression defaults to float32.
+        task: the model's task; by default from its configuration.
 
     Raises:
-        ModelError: the model is not a classifier, has no weights, or another model's tokenizer.
+        ModelError: the model is not a classifier, has no weights, or has another model's tokenizer.
     """
 
     fields: ClassVar[frozenset[str]] = FIELDS
@@ -57,29 +57,29 @@ class Teacher(Classifier):
         super().__init__(frozen, tokenizer, max_length, task)
         fastest = dtype or fastest_dtype(self.model.device)
         self.dtype = dtype or ("float32" if self.task.kind == "regression" else fastest)
-        self._inner_dtype = fastest  # what its layers are read in, where nobody asks for its logits
+        self._inner_dtype = fastest  # the precision if no logits are requested
 
     @torch.no_grad()
     def outputs(self, batch: Mapping[str, Any], fields: Collection[str] = ("logits",)) -> dict[str, Any]:
         """Outputs for `batch["text"]` (and `text_pair`), lists of strings; for tagging `tokens`, lists of words.
 
         Args:
-            fields: which outputs, out of `fields`.
+            fields: the outputs to compute, from `Teacher.fields`.
 
         Returns:
             {field: tensor or tuple of tensors}, float32; `logits` [batch, labels], for tagging
-            [words of all sentences, tags]. Where more than logits is asked for, the `attention_mask` of the tokens and
-            the number of attention `heads` as well; a tagger then reads the first window of each sentence alone, and
-            words behind it have logits of zero.
+            [words of all sentences, tags]. If other fields are requested, also the `attention_mask` of the tokens and
+            the number of attention `heads`. A tagger then reads only the first window of each sentence; later words
+            have logits of zero.
         """
         if self.task.is_tagging and set(fields) == {"logits"}:
             return {"logits": torch.from_numpy(self._tag(batch["tokens"]))}
         if self.task.is_tagging:
-            inputs, words = self._beginnings(batch["tokens"])
+            inputs, words = self._first_windows(batch["tokens"])
         else:
             inputs, words = self.tokenize(batch["text"], batch.get("text_pair")), None
         self.model.eval()
-        # Attributions are gradients by the word vectors, the weights stay as they are.
+        # Attributions need gradients of the word vectors; the weights stay frozen.
         dtype = self.dtype if "logits" in fields else self._inner_dtype
         with autocast(self.model.device, dtype), torch.set_grad_enabled(ATTRIBUTIONS in fields):
             found = self._run(inputs.to(self.model.device), fields)
@@ -99,11 +99,11 @@ class Teacher(Classifier):
         with autocast(self.model.device, self.dtype):
             return super()._forward(inputs)
 
-    def _beginnings(self, sentences: Sequence[Sequence[str]]) -> tuple[Any, Tensor]:
-        """Model inputs for the first window of each sentence, as a student reads them in training.
+    def _first_windows(self, sentences: Sequence[Sequence[str]]) -> tuple[Any, Tensor]:
+        """Model inputs for the first window of each sentence, all that a student reads in training.
 
         Returns:
-            The inputs, and [words of all sentences] the place in the flat batch at which each is read, -1 = behind it.
+            The inputs, and [words of all sentences] each word's position in the flattened batch, -1 = not read.
         """
         before, after = self.words.before, self.words.after
         room = self.max_length - len(before) - len(after)
@@ -117,7 +117,7 @@ class Teacher(Classifier):
         return BatchEncoding(inputs), torch.from_numpy(np.concatenate(words))
 
     def reading(self, max_length: int) -> Self:
-        """The same teacher, who reads no more than `max_length` tokens of a text."""
+        """A copy of the teacher that reads at most `max_length` tokens per text."""
         shortened = copy(self)
         shortened.__dict__.pop("fingerprint", None)
         shortened.max_length = min(self.max_length, max_length)
@@ -131,7 +131,7 @@ class Teacher(Classifier):
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """What decides its outputs: weights, tokenizer, maximum length, precision, labels."""
+        """Everything that determines its outputs: weights, tokenizer, maximum length, precision, labels."""
         weights, tokenizer = fingerprint_of(self.model, self.tokenizer)
         return {
             "teacher_weights": weights,
@@ -155,7 +155,7 @@ def fingerprint_of(model: Any, tokenizer: Any) -> tuple[str, str]:
 
 
 def _without_truncation(tokenizer: str) -> str:
-    """A tokenizer's state without what the last call left in it."""
+    """A tokenizer's state without the truncation and padding of its last call."""
     state = json.loads(tokenizer)
     return json.dumps({**state, "truncation": None, "padding": None}, sort_keys=True)
 
@@ -170,17 +170,17 @@ def autocast(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
 
 
 def fastest_device() -> torch.device:
-    """Where transformers trains: the GPU, or the processor where there is none."""
+    """The device that transformers trains on: the GPU if there is one, otherwise the CPU."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def fastest_dtype(device: torch.device) -> str:
-    """The precision of matrix products that is fastest there."""
+    """The fastest precision of matrix products on `device`."""
     return "bfloat16" if has_fast_bfloat16(device) else "float32"
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 matrix products are faster than float32 there."""
+    """Whether bfloat16 matrix products are faster than float32 on `device`."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     try:
