@@ -165,7 +165,7 @@ def distill(
     data = load_data(data, columns)
     more = None if unlabeled is None else _unlabeled(unlabeled, columns, data.task.is_tagging)
     settings = with_default_augment(settings, data, more is not None)
-    if not isinstance(teacher, Teacher | AlignedTeacher):
+    if isinstance(teacher, TrainedModel | str | os.PathLike):
         teacher = Teacher(os.fspath(teacher), max_length=settings.student.max_length, dtype=teacher_dtype)
     _distill.distill(teacher, data, result.path, settings, more, cache, overwrite, record, callbacks, start, request)
     return result

@@ -63,6 +63,23 @@ def test_stage_transforms_student_before_and_after(teacher_folder: Path, toy_dat
     assert torch.linalg.matrix_rank(weight, rtol=1e-4) == 4
 
 
+def test_distill_refuses_student_that_cannot_be_loaded(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+    def unfinished() -> list[Stage]:
+        return [Stage([LogitMSELoss()], before=_factorize)]
+
+    def forgetful() -> list[Stage]:
+        return [Stage([LogitMSELoss()], before=lambda model: None)]  # type: ignore[arg-type, return-value]
+
+    for recipe, message in (
+        (unfinished, r"parametrizations.*Merge in Stage\(finish"),
+        (forgetful, "returned NoneType"),
+    ):
+        settings = DistillSettings(StudentSettings("bert", layers=1, max_length=48), recipe, arguments=ARGUMENTS)
+        with pytest.raises(ModelError, match=message):
+            distill(Teacher(teacher_folder, max_length=64), load_data(toy_data), tmp_path / recipe.__name__, settings)
+        assert not (tmp_path / recipe.__name__).exists()
+
+
 def test_make_stages_finds_recipe_by_module_and_function(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "my_recipes.py").write_text(
         "import eyas\n\n\ndef labels(weight=1.0):\n    return [eyas.Stage([eyas.HardLabelLoss(weight=weight)])]\n"

@@ -151,7 +151,8 @@ def _label_shard(teacher: "Teacher", dataset: "Dataset", rows: np.ndarray, targe
         # Texts are sorted by length, so the first of a batch is the shortest. It sets the batch size.
         tokens = min(length // CHARACTERS_PER_TOKEN + 8, teacher.max_length)
         end = start + max(1, TOKENS_PER_BATCH // tokens)
-        batch = {"text": texts[start:end], "text_pair": pairs[start:end] if pairs else None}
+        batch: dict[str, Any] = {"text": texts[start:end], "text_pair": pairs[start:end] if pairs else None}
+        batch["example_id"] = torch.tensor(columns["example_id"][start:end])
         if words:
             batch["tokens"] = words[start:end]
         logits.append(teacher.outputs(batch)["logits"].cpu())

@@ -130,8 +130,9 @@ def _check_same_pieces(name: str, settings: StudentSettings, teacher: Teacher | 
         )
 
 
-def check_fields(needed: frozenset[str], losses: Sequence[Loss], teacher: Teaches | None) -> None:
+def check_fields(losses: Sequence[Loss], teacher: Teaches | None) -> None:
     """Raises ModelError if the teacher lacks an output that a loss reads."""
+    needed = frozenset[str]().union(*(loss.teacher_fields for loss in losses))
     missing = needed - (teacher.fields if teacher is not None else frozenset())
     if not missing:
         return

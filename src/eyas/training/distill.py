@@ -19,7 +19,7 @@ from eyas.teachers import align
 from eyas.teachers.aligned import AnyTeacher, live
 from eyas.teachers.live import fingerprint_of
 from eyas.training.arguments import with_precision
-from eyas.training.checks import StudentKind, check_losses, check_recipe
+from eyas.training.checks import StudentKind, check_fields, check_losses, check_recipe
 from eyas.training.recipes import Stage, default_recipe, make_stages, recipe_name
 from eyas.training.run import DistillationRun, Start
 from eyas.training.student_checks import check_student
@@ -73,6 +73,9 @@ def distill(
         settings = _with_length(settings, stages, live(teacher).max_length)
     else:
         check_losses([loss for stage in stages for loss in stage.losses], StudentKind.of(start[0]), task)
+    for stage in stages:
+        if stage.needs_teacher:
+            check_fields(stage.losses, live(teacher))
     aligned = align(teacher, data, settings.label_map)
     texts = transfer_set(data, aligned, unlabeled, settings.transfer)
     output = OutputFolder(

@@ -50,7 +50,7 @@ class Lesson:
         names = ordered_names(model.config.id2label or {})
         aligned = None if teacher is None else aligned_by_name(teacher, names)
         source = None if aligned is None else aligned.teacher
-        check_fields(self.teacher_fields, self.losses, source)
+        check_fields(self.losses, source)
         prepare_losses(self.losses, model, source, task)
         if aligned is not None and isinstance(source, Teacher) and self.teacher_fields - {"logits"}:
             aligned = AlignedTeacher(source.reading(length), aligned.order)  # layers are compared token by token

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, set_seed
 
 from eyas.data.task_data import TaskData
+from eyas.errors import ModelError
 from eyas.models import EnsembleForSequenceClassification
 from eyas.settings import DistillSettings
 from eyas.teachers import AlignedTeacher
@@ -19,6 +21,7 @@ from eyas.training.encoded import EncodedTexts, encoded_for
 from eyas.training.ensembles import finish
 from eyas.training.folders import WORK, write_history, write_model_folder
 from eyas.training.recipes import Stage
+from eyas.training.recipes.base import Transform
 from eyas.training.steps import stage_arguments
 from eyas.training.students import create_student
 from eyas.training.theseus import Replacing
@@ -72,16 +75,17 @@ class DistillationRun:
         history: list[dict[str, Any]] = []
         encoded: dict[int, EncodedTexts] = {}  # texts are tokenized once for all stages
         for number, stage in enumerate(self.stages):
-            student = student if stage.before is None else stage.before(student)
+            student = transformed(student, stage.before, number)
             with frozen(student, stage.frozen):
                 work = folder / WORK / f"stage-{number}"
                 trainer = self._trainer(student, tokenizer, stage, work, encoded, callbacks)
                 trainer.train(resume_from_checkpoint=True)
-            student = student if stage.finish is None else stage.finish(student)
+            student = transformed(student, stage.finish, number)
             history += [{"stage": number, **entry} for entry in trainer.state.log_history]
         validation = self.data["validation"]
         if isinstance(student, EnsembleForSequenceClassification):
             student = finish(student, tokenizer, validation)
+        check_loadable(student)
         write_model_folder(student, tokenizer, validation, folder)
         write_history(history, folder)
         shutil.rmtree(folder / WORK)  # the checkpoints
@@ -119,6 +123,37 @@ class DistillationRun:
         if not stage.needs_teacher:
             return None
         return self.teacher if self.settings.live or stage.needs_layers or self.labeled is None else self.labeled
+
+
+def transformed(student: Any, transform: Transform | None, stage: int) -> Any:
+    """The student after a stage's transform.
+
+    Raises:
+        ModelError: it returned no model.
+    """
+    result = student if transform is None else transform(student)
+    if not isinstance(result, PreTrainedModel):
+        name = getattr(transform, "__name__", transform)
+        raise ModelError(f"{name}, a transform of stage {stage}, returned {type(result).__name__}, expected a model.")
+    return result
+
+
+def check_loadable(student: PreTrainedModel) -> None:
+    """Raises ModelError if the student's class does not load its weights, as after a transform without `finish`."""
+    with torch.device("meta"):
+        expected = type(student)(student.config).state_dict()
+    found = student.state_dict()
+    differing = sorted(
+        name
+        for name in found.keys() | expected.keys()
+        if name not in found or name not in expected or found[name].shape != expected[name].shape
+    )
+    if differing:
+        raise ModelError(
+            f"A {type(student).__name__} of this configuration does not load the trained weights ("
+            f"{', '.join(differing[:4])}). Merge in Stage(finish=...) what Stage(before=...) added, or change the "
+            "configuration with the weights."
+        )
 
 
 @contextmanager
