@@ -51,6 +51,7 @@ def test_demo_data_matches_its_readme() -> None:
     assert f"{sum(map(len, ids)):,} English review sentences" in (DATA / "README.md").read_text()
 
 
+@pytest.mark.process
 def test_snippet_of_add_a_loss_runs(folder: Path) -> None:
     page = (README.parent / "docs" / "how-to" / "add-a-loss.md").read_text()
     snippet = re.search(r"```python\n(.*?)```", page, re.DOTALL)

@@ -14,6 +14,7 @@ from eyas.errors import ExportError
 from eyas.serve import OpenVINOPredictor, Predictor
 
 pytest.importorskip("openvino")
+pytestmark = pytest.mark.process  # another engine, seconds for each graph
 
 
 @pytest.mark.parametrize(("name", "pair"), [("cnn", True), ("bilstm", False)])

@@ -244,7 +244,7 @@ def test_models_refuse_invalid_folders(folders: dict[str, Path], tmp_path: Path)
     other = Path(shutil.copytree(folders["films"], tmp_path / "films"))
     with pytest.raises(ExportError, match="Two models have the name films"):
         Models([folders["films"], other])
-    with pytest.raises(ExportError, match="may have letters, digits"):
+    with pytest.raises(ExportError, match="Rename the folder: up to 100 letters"):
         Models([tmp_path / "a b"])
 
 
