@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from eyas._register import register_students
+from eyas._telemetry import switch_off_telemetry
 from eyas._version import __version__
 
 if TYPE_CHECKING:  # for type checkers, editors and the API reference; the same names as in `_HOMES`
@@ -109,6 +110,7 @@ __all__ = [
     "set_verbosity_warning",
 ]
 
+switch_off_telemetry()
 register_students()
 
 

@@ -20,6 +20,7 @@ from transformers import (
 from eyas.data.labels import ordered_names
 from eyas.data.tokenization import wrap_tokenizer
 from eyas.errors import ModelError
+from eyas.models.positions import position_count
 from eyas.models.student import is_student
 from eyas.tasks import Task, task_of_model
 
@@ -158,12 +159,7 @@ def input_length(model: PreTrainedModel, tokenizer: Any, wanted: int) -> int:
     if is_student(model):
         return int(model.config.max_length)
     limits = [wanted, tokenizer.model_max_length]
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions:
-        # RoBERTa's positions start after the padding id
-        offset = (model.config.pad_token_id or 0) + 1 if "roberta" in model.config.model_type else 0
-        limits.append(positions - offset)
-    return int(min(limits))
+    return int(min([*limits, position_count(model) or wanted]))
 
 
 def _config(source: str | Path) -> Any:

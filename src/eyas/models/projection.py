@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eyas.errors import ModelError
-from eyas.models.transformer import positions
+from eyas.models.positions import shifted_positions
 
 # Inputs and outputs of a LayerNorm.
 Seen = tuple[Tensor, Tensor]
@@ -64,7 +64,7 @@ def project_layers(
     for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
         target, source = (getattr(model.embeddings, name).weight for model in (student_base, teacher_base))
         source = source.to(target.device)
-        table = positions(source, teacher.config, student.config) if name == "position_embeddings" else source
+        table = shifted_positions(teacher, student).to(target.device) if name == "position_embeddings" else source
         table = torch.stack([table[list(row)].mean(0) for row in rows]) if name == "word_embeddings" else table
         rows_kept = min(len(target), len(table))
         target[:rows_kept] = table[:rows_kept] @ basis.to(target.device)

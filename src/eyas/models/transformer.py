@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, PreTrainedModel
 
 from eyas.errors import ModelError
+from eyas.models.positions import shifted_positions
 from eyas.settings import Size
 
 # Names in a configuration: feed-forward size, other sizes that equal the hidden size, and dropout.
@@ -122,14 +122,6 @@ def chosen_layers(start: str, student_layers: int, teacher_layers: int) -> list[
     return layers
 
 
-def positions(table: Tensor, teacher: Any, student: Any) -> Tensor:
-    """The teacher's position embeddings, from the student's first position on.
-
-    RoBERTa's positions start after the padding id, which differs between student and teacher.
-    """
-    return table[teacher.pad_token_id - student.pad_token_id :] if "roberta" in teacher.model_type else table
-
-
 @torch.no_grad()
 def copy_layers(
     student: PreTrainedModel,
@@ -171,7 +163,7 @@ def copy_layers(
             value.copy_(torch.stack([source[list(row)].mean(0) if row else source.mean(0) for row in rows]))
             value[student.config.pad_token_id] = 0.0
         elif name.endswith("position_embeddings.weight"):
-            source = positions(source, teacher.config, student.config)
+            source = shifted_positions(teacher, student).to(value.device)
             value[: len(source)] = source[: len(value)]
         elif value.shape == source.shape:
             value.copy_(source)

@@ -26,6 +26,7 @@ from eyas.errors import ModelError
 from eyas.models import STUDENTS, TAGGERS, EnsembleForSequenceClassification
 from eyas.models.characters import spell
 from eyas.models.loading import PROBLEMS, load_classifier, load_encoder
+from eyas.models.positions import check_padding
 from eyas.models.projection import check_projection, project_layers
 from eyas.models.transformer import (
     FEED_FORWARD,
@@ -203,10 +204,12 @@ def _transformer(
         "eos_token_id": None,
     }
     kinds = getattr(original.config, "type_vocab_size", 0)  # DeBERTa needs none
-    if is_pair(dataset) and kinds == 1 and not original.config.model_type.endswith("roberta"):
-        own["type_vocab_size"] = 2
+    types = max(wrapped("a", "a")["token_type_ids"]) if is_pair(dataset) else 0
+    if 0 < kinds <= types:
+        own["type_vocab_size"] = types + 1
     layers = _starting_layers(settings, original)
     model = new_transformer(original, size, task.is_tagging, layers, settings.dropout, **own, **common)
+    check_padding(model)
     if layers is not None:
         rows = _rows_of_tokens(original_tokenizer, tokenizer)
         if pretrained or settings.is_as_wide(original.config.hidden_size):
