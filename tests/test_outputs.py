@@ -1,10 +1,11 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from eyas.errors import ModelError, OutputError
-from eyas.outputs import OutputFolder, write_atomically
+from eyas.outputs import OutputFolder, cache_folder, file_identity, strict_json, write_atomically
 
 
 def test_output_folder_appears_only_when_complete(tmp_path: Path) -> None:
@@ -83,3 +84,46 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+def test_output_folder_follows_links(dangling: bool, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    target = tmp_path / "disk" / "out"
+    if not dangling:
+        target.mkdir()
+    (tmp_path / "link").symlink_to(target)
+    for _ in range(2):
+        with OutputFolder(tmp_path / "link", {"a": 1}) as folder:
+            (folder / "result").write_text("x")
+        assert (tmp_path / "link").is_symlink()
+        assert (target / "result").read_text() == "x"
+    assert OutputFolder(tmp_path / "link", {"a": 1}).is_finished
+
+
+def test_file_identity_changes_with_a_file_of_same_size_and_time(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    identities = []
+    for text in ("text,label\ngood,yes\n", "text,label\nevil,no!\n"):
+        (tmp_path / "new").write_text(text)
+        os.utime(tmp_path / "new", ns=(10**18, 10**18))
+        (tmp_path / "new").replace(path)
+        identities.append(file_identity(path))
+    assert identities[0][:3] == identities[1][:3]
+    assert identities[0] != identities[1]
+
+
+def test_as_json_writes_null_for_numbers_that_are_not_finite() -> None:
+    value = {"score": float("nan"), "all": [1.5, float("inf"), {"deep": float("-inf")}], "text": "NaN"}
+    assert json.loads(strict_json(value), parse_constant=pytest.fail) == {
+        "score": None,
+        "all": [1.5, None, {"deep": None}],
+        "text": "NaN",
+    }
+
+
+def test_cache_folder_error_names_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EYAS_CACHE", str(tmp_path / "file"))
+    with pytest.raises(OutputError, match="Set the variable EYAS_CACHE"):
+        cache_folder("data")

@@ -1,8 +1,10 @@
 """Output folders: they appear only when complete, and interrupted runs resume."""
 
+import errno
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 from pathlib import Path
@@ -17,11 +19,50 @@ logger = logging.getLogger("eyas")
 RUN_FILE = "eyas.json"
 # Written by versions from before the product was called eyas.
 OLD_RUN_FILE = "understudy.json"
+CACHE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
 
 def cache_root() -> Path:
     """The folder for caches: `$EYAS_CACHE`, or `~/.cache/eyas`."""
     return Path(os.environ.get("EYAS_CACHE", "~/.cache/eyas")).expanduser()
+
+
+def cache_folder(*names: str) -> Path:
+    """A folder below `cache_root()`, created if it is missing.
+
+    Raises:
+        OutputError: the cache cannot be written.
+    """
+    folder = cache_root().joinpath(*names)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno not in CACHE_ERRORS:
+            raise
+        raise OutputError(
+            f"The cache folder {folder} cannot be made: {error.strerror}. Set the variable EYAS_CACHE to a folder that "
+            "can be written."
+        ) from None
+    return folder
+
+
+def file_identity(path: Path) -> list[Any]:
+    """What changes if a file changes, without reading it. Size and time alone may be those of another file."""
+    stat = path.stat()
+    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def strict_json(value: Any, **options: Any) -> str:
+    """`value` as strict JSON: numbers that are not finite become null."""
+    return json.dumps(_finite(value), allow_nan=False, **options)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -47,8 +88,7 @@ def lock_folder(path: Path) -> Any:
     """
     from filelock import FileLock, Timeout
 
-    locks = cache_root() / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
+    locks = cache_folder("locks")
     name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
     lock = FileLock(locks / f"{name}.lock")
     try:
@@ -118,6 +158,8 @@ class OutputFolder:
         request: dict[str, Any] | None = None,
     ) -> None:
         self.path = Path(path).absolute()
+        if self.path.is_symlink():  # the result replaces the folder, not the link
+            self.path = self.path.resolve()
         if self.path == Path.cwd() or not self.path.name:
             raise OutputError(f"{path} is the folder you are in. Choose another out (--out).")
         self.partial = self.path.with_name(f"{self.path.name}.partial")

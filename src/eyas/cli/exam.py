@@ -1,6 +1,5 @@
 """exam, report, best, demo: find the best student."""
 
-import json
 import logging
 import os
 from dataclasses import asdict
@@ -12,6 +11,7 @@ import typer
 from eyas.cli.expand import with_options
 from eyas.cli.options import Overwrite, Quiet, Seed, Unlabeled, log_to_stderr
 from eyas.errors import EyasError
+from eyas.outputs import strict_json
 from eyas.settings import STUDENT_NAMES, Columns, TrainingOptions
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def best(
         ship(folder, found, export, overwrite)
         logger.info("The student is in %s.", export)
     if as_json:
-        print(json.dumps(found))
+        print(strict_json(found))
         return
     print(found["title"])
     for name in ("score", "retention", "agreement", "validation_retention"):

@@ -22,6 +22,7 @@ from eyas.cli.options import (
     Unlabeled,
     log_to_stderr,
 )
+from eyas.outputs import strict_json
 from eyas.settings import (
     DATA,
     METHOD,
@@ -184,7 +185,6 @@ def recipes(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """List the recipes: method, paper, teacher outputs, students, cost and options."""
-    import json
     from inspect import signature
 
     from eyas.training.recipes import CHOICES, COMMON, RECIPES, measured_costs
@@ -204,7 +204,7 @@ def recipes(
         rows[name]["cost_per_step"] = costs.get(name)
         rows[name]["options"] = {option: known.default for option, known in signature(recipe).parameters.items()}
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print(strict_json(rows, indent=2))
         return
     width = max(map(len, rows)) + 2
     for name, row in rows.items():

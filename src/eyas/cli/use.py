@@ -1,6 +1,5 @@
 """evaluate, predict, export, push: use a trained model."""
 
-import json
 import logging
 import sys
 from dataclasses import replace
@@ -21,6 +20,7 @@ from eyas.cli.options import (
     read_data,
 )
 from eyas.errors import EyasError
+from eyas.outputs import strict_json
 from eyas.settings import Columns
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def evaluate(
         scores = run(classifier, loaded[chosen], other, parse_label_map(label_map) if label_map else None)
     scores = {"model": model, "split": chosen, **scores}
     if as_json:
-        print(json.dumps(scores))
+        print(strict_json(scores))
         return
     width = max(map(len, scores)) + 2
     for name, value in scores.items():
@@ -183,7 +183,7 @@ def _predict_lines(classifier: "Predicts", lines: Any, source: str, all_scores: 
             answer = _tagged(classifier, row) if classifier.task.is_tagging else _answer(classifier, row, all_scores)
         except DataError as error:
             raise DataError(f"{source}:{number}: {error}") from None
-        print(json.dumps({**row, **_rounded(answer)}, ensure_ascii=False), flush=True)
+        print(strict_json({**row, **_rounded(answer)}, ensure_ascii=False), flush=True)
 
 
 def _answer(classifier: "Predicts", row: dict[str, Any], all_scores: bool) -> dict[str, Any]:

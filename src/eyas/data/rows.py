@@ -17,7 +17,7 @@ from eyas.data.readers import Row
 from eyas.data.sources import Rows
 from eyas.errors import DataError, LabelError
 from eyas.kinds import IS, Kind
-from eyas.outputs import cache_root
+from eyas.outputs import cache_folder
 from eyas.settings import Columns
 from eyas.spans import repaired
 from eyas.text import clean_text, split_words, with_question, written_list
@@ -46,9 +46,8 @@ def read_table(rows: Rows, columns: Columns, source: str, labeled: bool = True) 
         table = pyarrow.Table.from_batches(list(_batches(rows, resolved)), _schema(resolved))
         return Dataset(table), resolved
     about = hashlib.sha256(repr(resolved).encode()).hexdigest()[:8]
-    target = cache_root() / "data" / f"{rows.key}-{about}.arrow"
+    target = cache_folder("data") / f"{rows.key}-{about}.arrow"
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         schema = _schema(resolved)
         with pyarrow.OSFile(str(temporary), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as writer:

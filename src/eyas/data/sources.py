@@ -10,6 +10,7 @@ from datasets import ClassLabel, Dataset
 
 from eyas.data.readers import CONLL, Row, column_names, file_kind, read_rows
 from eyas.errors import DataError
+from eyas.outputs import file_identity
 from eyas.settings import Columns
 
 FORMAT_VERSION = 3
@@ -23,8 +24,7 @@ class FileRows:
         self.columns = column_names(path)
         # In CoNLL files, the last column is read as the tags unless another is named.
         self._one_width = file_kind(path) in CONLL and columns.label is None
-        stat = path.stat()
-        identity = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, columns.__dict__, FORMAT_VERSION]
+        identity = [*file_identity(path), columns.__dict__, FORMAT_VERSION]
         self.key: str | None = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
 
     def __iter__(self) -> Iterator[tuple[str, Row]]:

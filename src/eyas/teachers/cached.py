@@ -15,7 +15,7 @@ from safetensors.torch import save
 
 from eyas.data.datasets import ids_of
 from eyas.errors import CacheError, ModelError
-from eyas.outputs import cache_root, write_atomically
+from eyas.outputs import cache_folder, write_atomically
 from eyas.progress import progress
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def label_texts(teacher: "Teacher", dataset: "Dataset", folder: str | Path | Non
     }
     if folder is None:
         name = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:24]
-        folder = cache_root() / "labels" / name
+        folder = cache_folder("labels") / name
     path = Path(folder)
     _claim(path, fingerprint)
     order = first[np.argsort(_text_lengths(dataset)[first], kind="stable")]

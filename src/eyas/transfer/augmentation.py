@@ -21,7 +21,7 @@ from eyas.data.datasets import data_fingerprint, ids_of, is_pair, task_of, witho
 from eyas.data.rows import example_id
 from eyas.data.tokenization import UNKNOWN
 from eyas.errors import DataError, ModelError
-from eyas.outputs import cache_root, write_atomically
+from eyas.outputs import cache_folder, file_identity, write_atomically
 from eyas.progress import progress
 from eyas.teachers.aligned import AnyTeacher, live
 from eyas.transfer.doubts import Doubts
@@ -152,8 +152,7 @@ def augment(
         augmentation = Augmentation.parse(augmentation)
     if not len(dataset):
         raise DataError("There are no texts to augment.")
-    folder = cache_root() / "transfer" / _key(dataset, augmentation, teacher, seed)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = cache_folder("transfer", _key(dataset, augmentation, teacher, seed))
     chunks = [Chunk(start, folder / f"{start:09}.arrow") for start in range(0, len(dataset), ROWS_PER_CHUNK)]
     waiting = [chunk for chunk in chunks if not chunk.path.exists()]
     rows = sum(min(ROWS_PER_CHUNK, len(dataset) - chunk.start) for chunk in waiting)
@@ -279,10 +278,10 @@ def _key(dataset: Dataset, augmentation: Augmentation, teacher: AnyTeacher, seed
 
 
 def identity(source: str) -> list[Any]:
-    """Path, size and time of each file in a file or folder; empty for a Hub name."""
+    """The identity of each file in a file or folder; empty for a Hub name."""
     path = Path(source)
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file()) if source else []
-    return [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    return [file_identity(file) for file in files]
 
 
 def write_texts(made: Dataset, dataset: Dataset, path: Path) -> None:
