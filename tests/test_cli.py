@@ -1,6 +1,7 @@
 """The command line: commands, bad input, streams."""
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -119,6 +120,26 @@ def test_commands_explain_bad_input_with_exit_code_2(
         assert message in err
         assert "Traceback" not in err
         assert not (tmp_path / "out").exists()
+
+
+def test_serve_refuses_a_port_in_use(exported: dict[tuple[str, bool, bool], Path], run: Run) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, _, err = run("serve", exported["cnn", False, False], "--port", port)
+    assert code == 2
+    assert f"error: Cannot listen on port {port} of 127.0.0.1: Address already in use. Choose another --port" in err
+
+
+def test_serve_names_the_folder_and_the_address(
+    exported: dict[tuple[str, bool, bool], Path], monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    """Of `.` the folder's name; an IPv6 address in brackets."""
+    monkeypatch.setattr("uvicorn.run", lambda *_, **options: None)
+    monkeypatch.chdir(exported["cnn", False, False])
+    _, _, err = run("serve", ".", "--host", "::1", "--port", 8765)
+    assert f"Serving {exported['cnn', False, False].name} on http://[::1]:8765" in err
 
 
 def test_predict_refuses_single_text_for_pair_model(

@@ -80,6 +80,24 @@ def test_distill_refuses_student_that_cannot_be_loaded(teacher_folder: Path, toy
         assert not (tmp_path / recipe.__name__).exists()
 
 
+def test_stages_are_named_in_the_log(
+    teacher_folder: Path, toy_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def two() -> list[Stage]:
+        return [Stage([LogitMSELoss()]), Stage([HardLabelLoss()])]
+
+    caplog.set_level("INFO", "eyas")
+    settings = DistillSettings(StudentSettings("static", embedding_size=16), two, arguments=ARGUMENTS)
+    distill(Teacher(teacher_folder, max_length=64), load_data(toy_data), tmp_path / "student", settings)
+    messages = [message for message in caplog.messages if message.startswith(("Stage", "epoch"))]
+    assert [message for message in messages if message.startswith("Stage")] == [
+        "Stage 1 of 2: LogitMSELoss.",
+        "Stage 2 of 2: HardLabelLoss.",
+    ]
+    assert messages[0].startswith("Stage 1")
+    assert messages[-1].startswith("epoch")
+
+
 def test_make_stages_finds_recipe_by_module_and_function(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "my_recipes.py").write_text(
         "import eyas\n\n\ndef labels(weight=1.0):\n    return [eyas.Stage([eyas.HardLabelLoss(weight=weight)])]\n"

@@ -47,5 +47,7 @@ def serve(
         read_seconds=timeout,
         answer_seconds=timeout,
     )
-    typer.echo(f"Serving {', '.join(folder.name for folder in folders)} on http://{host}:{port}", err=True)
+    names = ", ".join(folder.resolve().name for folder in folders)
+    address = f"[{host}]" if ":" in host else host
+    typer.echo(f"Serving {names} on http://{address}:{port}", err=True)
     run(ServeSettings(tuple(map(str, folders)), host, port, workers, limits))

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -50,11 +51,12 @@ def serve(settings: ServeSettings) -> None:
 
     Raises:
         ExportError: a folder cannot be served.
-        EyasError: the key is empty.
+        EyasError: the key is empty, or the server cannot listen there.
     """
     if not os.environ.get(API_KEY, "set"):
         raise EyasError(f"{API_KEY} is empty. Set it to a key, or unset it to serve without one.")
     Models(settings.folders)  # fails before a worker starts
+    _check_address(settings.host, settings.port)
     os.environ[SETTINGS] = json.dumps(asdict(settings))
     options: dict[str, Any] = {
         "host": settings.host,
@@ -75,6 +77,19 @@ def serve(settings: ServeSettings) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ[MULTIPROCESS] = folder
         uvicorn.run(target, factory=True, **options)
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raises EyasError if the server cannot listen on `host` and `port`."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+            trial.bind(address)
+    except OSError as error:
+        raise EyasError(
+            f"Cannot listen on port {port} of {host}: {error.strerror}. Choose another --port, or another --host."
+        ) from None
 
 
 def app_of_environment() -> Starlette:

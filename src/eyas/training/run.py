@@ -75,6 +75,9 @@ class DistillationRun:
         history: list[dict[str, Any]] = []
         encoded: dict[int, EncodedTexts] = {}  # texts are tokenized once for all stages
         for number, stage in enumerate(self.stages):
+            if len(self.stages) > 1:
+                terms = ", ".join(type(loss).__name__ for loss in stage.losses)
+                logger.info("Stage %d of %d: %s.", number + 1, len(self.stages), terms)
             student = transformed(student, stage.before, number)
             with frozen(student, stage.frozen):
                 work = folder / WORK / f"stage-{number}"
