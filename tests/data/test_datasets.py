@@ -198,3 +198,33 @@ def test_load_data_rereads_changed_files(tmp_path: Path) -> None:
     before = ids_of(load_data(tmp_path)["train"])
     write_jsonl(path, toy_rows(22, 50))
     assert not np.isin(ids_of(load_data(tmp_path)["train"]), before).any()
+
+
+def test_split_keeps_shares_of_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"text": f"ham {n}", "label": "ham"} for n in range(57)] + [
+        {"text": f"spam {n}", "label": "spam"} for n in (1, 2)
+    ]
+    for seed in range(5):
+        data = load_data(write_jsonl(tmp_path / "all.jsonl", rows), seed=seed)
+        assert sorted(set(data["train"]["label"])) == [0, 1]
+        assert [len(data[name]) for name in ("train", "validation", "test")] == [47, 6, 6]
+    assert "1 of 2 labels have no text in test (spam)" in caplog.text
+    even = [{"text": f"text {n}", "label": "abcde"[n % 5]} for n in range(500)]
+    data = load_data(write_jsonl(tmp_path / "even.jsonl", even))
+    for name in ("validation", "test"):
+        assert all(8 <= data[name]["label"].count(label) <= 12 for label in range(5))
+
+
+def test_split_keeps_equal_texts_together(tmp_path: Path) -> None:
+    rows = [{"text": f"text {n % 40}", "label": "ab"[n % 2]} for n in range(200)]
+    data = load_data(write_jsonl(tmp_path / "all.jsonl", rows))
+    texts = [set(data[name]["text"]) for name in ("train", "validation", "test")]
+    assert sum(map(len, texts)) == 40
+    assert sum(len(data[name]) for name in data) == 200
+
+
+def test_split_of_classes_with_one_text_each(tmp_path: Path) -> None:
+    """More classes than texts to spare: the sizes hold, and nothing is lost."""
+    rows = [{"text": f"text {n}", "label": f"class {n}"} for n in range(20)]
+    data = load_data(write_jsonl(tmp_path / "all.jsonl", rows))
+    assert [len(data[name]) for name in ("train", "validation", "test")] == [16, 2, 2]

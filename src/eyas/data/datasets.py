@@ -141,25 +141,58 @@ def _check_widths(opened: Mapping[str, Rows]) -> None:
 
 
 def _with_validation(splits: dict[str, Dataset], seed: int, source: str) -> dict[str, Dataset]:
-    """Split missing validation (and, for a single file, test) rows off train; equal texts stay together."""
+    """Split missing validation (and, for a single file, test) rows off train; equal texts stay together.
+
+    Classes keep their shares, and every class keeps a text in train.
+    """
     if "validation" in splits:
         return splits
-    train = splits["train"]
+    train, task = splits["train"], task_of(splits["train"])
     parts = {"validation": 0.1} if "test" in splits else {"validation": 0.1, "test": 0.1}
-    unique = np.unique(ids_of(train))
-    shuffled = np.random.default_rng(seed).permutation(unique)
-    taken: dict[str, Dataset] = {}
-    start = 0
-    for name, share in parts.items():
-        end = start + max(1, round(share * len(unique)))
-        taken[name] = train.select(np.flatnonzero(np.isin(ids_of(train), shuffled[start:end])))
-        start = end
-    rest = train.select(np.flatnonzero(np.isin(ids_of(train), shuffled[start:])))
-    if not len(rest):
+    ids = ids_of(train)
+    unique, first = np.unique(ids, return_index=True)
+    classes = labels_of(train)[first] if task.is_classification else np.zeros(len(unique), dtype=np.int64)
+    counts = {name: max(1, round(share * len(unique))) for name, share in parts.items()}
+    if sum(counts.values()) >= len(unique):
         raise DataError(f"{source}: {len(train)} rows are too few to split into train and {' and '.join(parts)}.")
+    drawn = dict(zip(parts, _stratified(classes, list(counts.values()), seed), strict=True))
+    taken = {name: train.select(np.flatnonzero(np.isin(ids, unique[places]))) for name, places in drawn.items()}
+    rest = train.select(np.flatnonzero(~np.isin(ids, unique[np.concatenate(list(drawn.values()))])))
     sizes = ", ".join(f"{name} {len(part):,}" for name, part in {"train": rest, **taken}.items())
     logger.info("%s has no validation split: split train with seed %d into %s rows.", source, seed, sizes)
+    for name, part in taken.items():
+        missing = (
+            sorted(set(classes.tolist()) - set(labels_of(part).tolist()) - {UNLABELED})
+            if task.is_classification
+            else []
+        )
+        if missing:
+            logger.warning(
+                "%s: %d of %d labels have no text in %s (%s): they are too rare for a tenth of the texts.",
+                source, len(missing), len(task.labels), name, ", ".join(task.labels[label] for label in missing[:5]),
+            )  # fmt: skip
     return {"train": rest, **taken, **{k: v for k, v in splits.items() if k != "train"}}
+
+
+def _stratified(classes: np.ndarray, counts: list[int], seed: int) -> list[np.ndarray]:
+    """Disjoint random samples of the texts, of these sizes, each class by its share; of each class one text is left.
+
+    Args:
+        classes: [texts] int.
+    """
+    order = np.random.default_rng(seed).permutation(len(classes))
+    order = order[np.argsort(classes[order], kind="stable")]
+    kept = np.zeros(len(order), dtype=bool)
+    kept[np.unique(classes[order], return_index=True)[1]] = True
+    pool, samples = order[~kept], []
+    for count in counts:
+        if count > len(pool):  # more classes than texts to spare
+            pool = np.concatenate([pool, order[kept]])
+            kept[:] = False
+        places = ((np.arange(count) + 0.5) * len(pool) / count).astype(np.int64)
+        samples.append(pool[places])
+        pool = np.delete(pool, places)
+    return samples
 
 
 def _report(data: TaskData) -> None:
