@@ -1,5 +1,6 @@
 """The command line: commands, bad input, streams."""
 
+import gzip
 import json
 import socket
 import subprocess
@@ -151,6 +152,21 @@ def test_predict_refuses_single_text_for_pair_model(
         assert code == 2
         assert json.loads(out)["id"] == 1
         assert "in:2: This model reads two texts at a time, got one" in err
+
+
+def test_predict_reads_compressed_lines_and_refuses_tables(
+    exported: dict[tuple[str, bool, bool], Path], tmp_path: Path, run: Run
+) -> None:
+    model = exported["cnn", False, False]
+    (tmp_path / "in.txt.gz").write_bytes(gzip.compress(b"a great film\n"))
+    code, out, _ = run("predict", "--model", model, tmp_path / "in.txt.gz")
+    assert (code, json.loads(out)["text"]) == (0, "a great film")
+    (tmp_path / "in.csv").write_text("text\na great film\n")
+    (tmp_path / "lines").write_bytes("a great film\n".encode("utf-16"))
+    for name, message in (("in.csv", "is a table (.csv), expected lines of text or JSON"), ("lines", "is UTF-16")):
+        code, out, err = run("predict", "--model", model, tmp_path / name)
+        assert (code, out) == (2, "")
+        assert f"{tmp_path / name} {message}" in err
 
 
 def test_distill_refuses_data_with_one_class(teacher_folder: Path, tmp_path: Path, run: Run) -> None:

@@ -88,21 +88,25 @@ def predict(
     """
     log_to_stderr(quiet)
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
-    from eyas.data.readers import text_lines
+    from eyas.data.files import open_binary
+    from eyas.data.readers import file_kind, text_lines
     from eyas.errors import DataError
 
     classifier = open_classifier(model)
     if all_scores and classifier.task.is_tagging:
         raise EyasError(f"--all-scores is for whole texts; this model does {classifier.task.describe()}.")
     if str(file) == "-":
-        _predict_lines(classifier, text_lines(sys.stdin.buffer), "standard input", all_scores)
+        _predict_lines(classifier, text_lines(sys.stdin.buffer, "standard input"), "standard input", all_scores)
     elif not file.is_file():
         if not file.exists():
             raise DataError(f"No such file: {file}.")
         raise DataError(f"{file} is not a regular file. Name a file of texts, or leave it out to read a pipe.")
     else:
-        with open(file, "rb") as stream:
-            _predict_lines(classifier, text_lines(stream), str(file), all_scores)
+        kind = file_kind(file)
+        if kind not in (None, ".txt", ".jsonl"):
+            raise DataError(f'{file} is a table ({kind}), expected lines of text or JSON, such as {{"text": ...}}.')
+        with open_binary(file) as stream:
+            _predict_lines(classifier, text_lines(stream, str(file)), str(file), all_scores)
 
 
 @with_options

@@ -1,13 +1,13 @@
 """Static word vectors for students: from the teacher's embedding table or from a file."""
 
-import gzip
 import logging
 from collections.abc import Collection
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import numpy as np
 
+from eyas.data.files import open_binary
 from eyas.errors import DataError, ModelError
 
 logger = logging.getLogger("eyas")
@@ -56,7 +56,7 @@ def scaled(table: np.ndarray) -> np.ndarray:
 
 
 def read_vectors(path: str | Path, wanted: Collection[str] | None = None) -> tuple[list[str], np.ndarray]:
-    """Read word vectors: word2vec text or binary, GloVe or fastText text, gzipped or not.
+    """Read word vectors: word2vec text or binary, GloVe or fastText text, compressed or not.
 
     Args:
         wanted: keep only these words (all when None).
@@ -71,8 +71,8 @@ def read_vectors(path: str | Path, wanted: Collection[str] | None = None) -> tup
     if not path.is_file():
         raise DataError(f"No such file of word vectors: {path}.")
     keep = None if wanted is None else frozenset(wanted)
-    with cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else open(path, "rb")) as file:
-        if path.name.removesuffix(".gz").endswith(".bin"):
+    with open_binary(path) as file:
+        if ".bin" in path.suffixes:
             words, vectors = _read_binary(file, path, keep)
         else:
             words, vectors = _read_text(file, path, keep)

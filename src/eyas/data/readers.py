@@ -1,15 +1,14 @@
 """Rows of a data file, one at a time, each with its place in the file for error messages."""
 
-import codecs
 import csv
-import gzip
 import json
 import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
+from eyas.data.files import COMPRESSED, open_binary, refuse_binary
 from eyas.errors import DataError
 
 logger = logging.getLogger("eyas")
@@ -22,8 +21,10 @@ Row = dict[str, Any]
 
 
 def file_kind(path: Path) -> str | None:
-    """The suffix that decides how `path` is read, ignoring `.gz`; None if unknown."""
-    name = path.name.removesuffix(".gz")
+    """The suffix that decides how `path` is read, ignoring compression; None if unknown."""
+    name = path.name
+    for ending in COMPRESSED:
+        name = name.removesuffix(ending)
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
 
 
@@ -48,7 +49,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
 
     CSV follows RFC 4180. In TSV, quotes are ordinary characters, as in GLUE's files. A `.txt` file has
     one text per line. A CoNLL file has one row per sentence, with the columns "0", "1" and so on, each a list.
-    All but Parquet may be gzipped.
+    All but Parquet may be compressed with gzip, bzip2 or xz.
 
     Raises:
         DataError: bytes that are not UTF-8, or a row that does not parse; the message names file and line.
@@ -64,17 +65,17 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
         return ((place, {"text": line}) for place, line in _lines(path) if line.strip())
     if kind in CONLL:
         return _conll_rows(path)
-    raise DataError(f"{path}: unknown file type, expected one of {', '.join(SUFFIXES)} (or with .gz).")
+    raise DataError(f"{path}: unknown file type, expected one of {', '.join(SUFFIXES)} (or compressed: .gz, .bz2, .xz).")
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    with cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else open(path, "rb")) as file:
+    with open_binary(path) as file:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
             if len(line) == LONGEST_LINE:
                 raise DataError(
                     f"{path}:{number}: a line of more than {LONGEST_LINE >> 20} MB. Expected one text per line; cut it."
                 )
-            if number == 1 and b"\0" in line and not line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            if number == 1 and b"\0" in line:
                 raise DataError(f"{path} is not a text file: its first line has zero bytes.")
             try:
                 yield f"{path}:{number}", line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
@@ -129,15 +130,14 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
     import pyarrow
     import pyarrow.parquet
 
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid as error:
-        raise DataError(f"{path}: not a Parquet file ({error}).") from None
     number = 0
-    for batch in file.iter_batches():
-        for row in batch.to_pylist():
-            number += 1
-            yield f"{path}, row {number}", row
+    try:
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
+            for row in batch.to_pylist():
+                number += 1
+                yield f"{path}, row {number}", row
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is damaged, or not a Parquet file ({str(error).rstrip('.')[:200]}).") from None
 
 
 def _conll_rows(path: Path) -> Iterator[tuple[str, Row]]:
@@ -200,7 +200,15 @@ def parse_input_line(line: str, place: str) -> Row:
     return {"text": line}
 
 
-def text_lines(file: IO[bytes]) -> Iterator[str]:
-    """Lines of a binary stream as text, with invalid UTF-8 replaced by U+FFFD."""
+def text_lines(file: IO[bytes], name: str) -> Iterator[str]:
+    """Lines of a binary stream as text, with invalid UTF-8 replaced by U+FFFD.
+
+    Raises:
+        DataError: the stream is no text; `name` is its name in the message.
+    """
     for number, line in enumerate(file):
+        if number == 0:
+            refuse_binary(line, name)
+            if b"\0" in line:
+                raise DataError(f"{name} is not a text file: there are zero bytes in its first line.")
         yield line.decode("utf-8" if number else "utf-8-sig", errors="replace").rstrip("\r\n")
