@@ -37,8 +37,8 @@ def load_data(source: Source, columns: Columns | None = None, seed: int = 0) -> 
 
     Args:
         source: one of
-            - a folder with train/validation/test files (CSV, TSV, JSONL, Parquet, CoNLL, compressed or not), or one such
-              file;
+            - a folder with train/validation/test files (CSV, TSV, JSONL, Parquet, CoNLL, compressed or not), or one
+              such file;
             - a data set on the Hub, with its configuration after a colon: `glue:sst2`;
             - a `Dataset`, a pandas frame, a dict of columns, a tuple `(texts, labels)`; for texts that
               are lists of words, the labels are lists of tags;

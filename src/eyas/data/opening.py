@@ -68,7 +68,7 @@ def open_unlabeled(source: Source | pandas.Series, columns: Columns) -> list[Row
     if readable:
         return [FileRows(file, columns) for file in readable]
     if found:
-        raise DataError(f"{source} has no text file, expected one of {', '.join(SUFFIXES)} (or compressed: .gz, .bz2, .xz).")
+        raise DataError(f"{source} has no text file, expected one of {', '.join(SUFFIXES)} (.gz, .bz2, .xz).")
     try:
         return [open_splits(source, columns)["train"]]
     except DataError as error:

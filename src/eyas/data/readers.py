@@ -65,7 +65,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
         return ((place, {"text": line}) for place, line in _lines(path) if line.strip())
     if kind in CONLL:
         return _conll_rows(path)
-    raise DataError(f"{path}: unknown file type, expected one of {', '.join(SUFFIXES)} (or compressed: .gz, .bz2, .xz).")
+    raise DataError(f"{path}: unknown file type, expected one of {', '.join(SUFFIXES)} (.gz, .bz2, .xz).")
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
