@@ -183,7 +183,7 @@ def test_load_unlabeled_refuses_files_that_are_not_text(tmp_path: Path, monkeypa
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(DataError, match=r"empty.txt has no rows"):
         load_unlabeled([tmp_path / "empty.txt"])
-    (tmp_path / "binary.txt").write_bytes(b"PK\x03\x04\x00\x00\x08")
+    (tmp_path / "binary.txt").write_bytes(b"\x7fELF\x02\x01\x00")
     with pytest.raises(DataError, match="not a text file"):
         load_unlabeled([tmp_path / "binary.txt"])
     (tmp_path / "latin.txt").write_bytes("schön\n".encode("latin-1"))
