@@ -22,6 +22,7 @@ class Mean:
     def __init__(self, *teachers: Teacher) -> None:
         self.teachers, first = teachers, teachers[0]
         self.reads, self.label_names, self.task = first.reads, first.label_names, first.task
+        self.data_labels: list[str] = []
         self.model, self.tokenizer, self.max_length = first.model, first.tokenizer, first.max_length
         self.fingerprint = {
             **first.fingerprint,
