@@ -121,9 +121,9 @@ def task_of_model(config: Any, labels: Sequence[str]) -> Task:
         return Task(cast(Kind, known), tuple(labels))
     if "TokenClassification" in heads:
         return Task("tagging", tuple(labels))
-    if problem == "regression" or len(labels) == 1:
-        return Task("regression", tuple(labels))
-    return Task("multi-label" if problem == "multi_label_classification" else "classification", tuple(labels))
+    if problem == "multi_label_classification":
+        return Task("multi-label", tuple(labels))
+    return Task("regression" if problem == "regression" or len(labels) == 1 else "classification", tuple(labels))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -95,3 +95,23 @@ def test_evaluate_refuses_label_unknown_to_the_model(taggers: dict[str, Path], t
         write_conll(tmp_path / f"{name}.conll", [[("anna", "B-PER"), (str(n), "B-GPE")] for n in range(20)])
     with pytest.raises(LabelError, match=r"Only the data has B-GPE; only the model has O, B-LOC"):
         evaluate(Classifier.from_pretrained(taggers["bilstm"]), load_data(tmp_path)["test"])
+
+
+def test_one_label_that_may_be_absent_has_a_probability(teacher_folder: Path) -> None:
+    """As transformers' pipeline: a sigmoid, not a regression."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+    model = AutoModelForSequenceClassification.from_pretrained(
+        teacher_folder,
+        num_labels=1,
+        problem_type="multi_label_classification",
+        id2label={0: "toxic"},
+        label2id={"toxic": 0},
+        ignore_mismatched_sizes=True,
+    )
+    tokenizer = AutoTokenizer.from_pretrained(teacher_folder)
+    del model.config.eyas_task
+    classifier = Classifier(model, tokenizer)
+    expected = pipeline("text-classification", model=model, tokenizer=tokenizer)("a great film")[0]["score"]
+    assert classifier.task.kind == "multi-label"
+    assert float(classifier.predict_proba(["a great film"])[0, 0]) == pytest.approx(expected, abs=1e-6)
