@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 from conftest import write_jsonl
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
@@ -294,3 +295,22 @@ def test_repair_keeps_unlabeled_words(tmp_path: Path) -> None:
 def test_bioes_is_detected_from_training_tags(tmp_path: Path) -> None:
     data = load_data(_folder(tmp_path / "data", ".conll", "a S-X\nb O\nc B-X\nd E-X\n", "a S-X\n"))
     assert labels_of(data["validation"]).tolist() == [1]
+
+
+def test_label_cells_with_json_are_lists(tmp_path: Path) -> None:
+    """As labeling tools export them."""
+    cells = ['{"choices": ["sound", "cast"]}', '["cast"]', '{"choices": ["sound"]}', "[]"]
+    rows = [{"text": f"film {n}", "label": cells[n % 4]} for n in range(40)]
+    path = tmp_path / "all.csv"
+    pandas.DataFrame(rows).to_csv(path, index=False)
+    data = load_data(path, Columns(task="multi-label"))
+    assert data.labels == ["cast", "sound"]
+    one = [{"text": f"film {n}", "label": ['["pos"]', '{"choices": ["neg"]}'][n % 2]} for n in range(40)]
+    pandas.DataFrame(one).to_csv(path, index=False)
+    assert load_data(path, Columns(task="classification")).labels == ["neg", "pos"]
+    pandas.DataFrame(rows).to_csv(path, index=False)
+    with pytest.raises(LabelError, match=r"all.csv:2: several labels .*--task"):
+        load_data(path, Columns(task="classification"))
+    pandas.DataFrame([{**row, "label": '{"a": ["x"], "b": ["y"]}'} for row in rows]).to_csv(path, index=False)
+    with pytest.raises(LabelError, match="expected a list, or an object with one list"):
+        load_data(path, Columns(task="multi-label"))

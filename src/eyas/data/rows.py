@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 import logging
 import os
 import re
@@ -159,7 +160,30 @@ def _sentence(place: str, row: Row, columns: Resolved) -> dict[str, Any] | None:
     return {"example_id": example_id("\n".join(words)), "text": text, "tokens": words, "label": tags}
 
 
+def _json_list(value: Any, place: str) -> Any:
+    """The list in a cell that holds JSON, as labeling tools write it: `["a"]` or `{"choices": ["a", "b"]}`."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return value
+    if isinstance(found, dict):
+        lists = [part for part in found.values() if isinstance(part, list)]
+        if len(lists) != 1:
+            raise LabelError(f"{place}: labels {value!r:.60}, expected a list, or an object with one list.")
+        found = lists[0]
+    return found if isinstance(found, list) else value
+
+
 def _label_text(label: Any, place: str) -> str | None:
+    label = _json_list(label, place)
+    if isinstance(label, list) and len(label) == 1:
+        label = label[0]
+    if isinstance(label, list) and label:
+        raise LabelError(
+            f"{place}: several labels {label!r:.60}, expected one. For several, task='multi-label' (--task)."
+        )
     if isinstance(label, float) and label.is_integer():
         label = int(label)
     if label is None or label in ("", UNLABELED, str(UNLABELED)):
@@ -182,6 +206,7 @@ def _score(value: Any, place: str) -> float | None:
 
 
 def _label_list(value: Any, place: str) -> list[str] | None:
+    value = _json_list(value, place)
     if isinstance(value, str):
         written = written_list(value, place)
         value = [part for part in re.split(r"[,|;]", value) if part.strip()] if written is None else written
