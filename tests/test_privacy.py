@@ -49,7 +49,7 @@ def _serve(model: Path, home: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # The server of the command line ends by itself, so that strace sees its end.
+    # The server stops itself: a signal from here would reach strace, not the server.
     code = "import sys, threading, signal, os; threading.Timer(12, os.kill, (os.getpid(), signal.SIGTERM)).start(); "
     code += f"sys.argv = ['eyas', 'serve', {str(model)!r}, '--port', '{port}']; from eyas.cli import main; main()"
     server = _start(["-c", code], home)
