@@ -31,5 +31,5 @@ def test_sst2_labels_are_matched_by_predictions(shared: Path) -> None:
     folder = shared / "models" / "minilm-sst2"
     part = load_data(shared / "data" / "sst2")["validation"].select(range(100))
     scores = evaluate(Classifier.from_pretrained(folder), part, Teacher(folder))
-    assert scores["accuracy"] > 0.85
-    assert scores["agreement"] > 0.97
+    assert scores["accuracy"] > 0.75  # 0.91; swapped labels give 0.09
+    assert scores["agreement"] > 0.75

@@ -99,13 +99,13 @@ class MixedTexts(TorchDataset[Any]):
 
 
 def batches_of(
-    texts: EncodedTexts | MixedTexts, batch_size: int, seed: int, mixing: Mixing
+    encoded: EncodedTexts | MixedTexts, batch_size: int, seed: int, mixing: Mixing
 ) -> LengthGroupedBatchSampler | MixedBatches:
-    """The batch sampler of `texts`."""
-    if isinstance(texts, EncodedTexts):
-        return LengthGroupedBatchSampler(texts.lengths, batch_size, seed)
+    """The batch sampler of `encoded`."""
+    if isinstance(encoded, EncodedTexts):
+        return LengthGroupedBatchSampler(encoded.lengths, batch_size, seed)
     samplers = {
         name: LengthGroupedBatchSampler(part.lengths, batch_size, seed + number)
-        for number, (name, part) in enumerate(texts.parts.items())
+        for number, (name, part) in enumerate(encoded.parts.items())
     }
     return MixedBatches(samplers, mixing, seed)

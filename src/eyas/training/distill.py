@@ -77,7 +77,7 @@ def distill(
         if stage.needs_teacher:
             check_fields(stage.losses, live(teacher))
     aligned = align(teacher, data, settings.label_map)
-    texts = transfer_set(data, aligned, unlabeled, settings.transfer)
+    dataset = transfer_set(data, aligned, unlabeled, settings.transfer)
     output = OutputFolder(
         out,
         {
@@ -85,7 +85,7 @@ def distill(
             **(record or {}),
             **asdict(settings),
             "teacher_fingerprint": live(teacher).fingerprint,
-            "transfer_set": data_fingerprint(texts),
+            "transfer_set": data_fingerprint(dataset),
             "transfer_sources": sources_of(settings.transfer),
             "init": identity(settings.student.init or ""),
             "start": None if start is None else fingerprint_of(*start),
@@ -99,7 +99,7 @@ def distill(
         logger.info("%s already exists, made with the same settings.", out)
         return output.path
     with output as folder:
-        run = DistillationRun(aligned, data, settings, stages, texts, start)
+        run = DistillationRun(aligned, data, settings, stages, dataset, start)
         run.prepare(cache)
         run.train(aligned.label_names if are_generic(data.labels) else data.labels, folder, callbacks)
     return output.path

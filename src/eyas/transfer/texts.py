@@ -107,17 +107,17 @@ def transfer_set(
     train = data["train"]
     parts = []
     if unlabeled is not None:
-        texts = new_texts(unlabeled, data)
+        new = new_texts(unlabeled, data)
         if settings.max_unlabeled is not None:
-            texts = most_alike(texts, train, settings.max_unlabeled)
-        parts.append(_with_origin(without_labels(texts, data.task), "unlabeled"))
+            new = most_alike(new, train, settings.max_unlabeled)
+        parts.append(_with_origin(without_labels(new, data.task), "unlabeled"))
     parts += [augment(train, text, teacher) for text in settings.augment or ()]
     if not parts:
         return train
     everything = concatenate_datasets([_with_origin(train, ""), *parts])
-    texts = everything.select(_first_of_each(everything, data))
-    logger.info("Transfer set: %s.", ", ".join(f"{count:,} {name}" for name, count in counts_of(texts).items()))
-    return texts
+    dataset = everything.select(_first_of_each(everything, data))
+    logger.info("Transfer set: %s.", ", ".join(f"{count:,} {name}" for name, count in counts_of(dataset).items()))
+    return dataset
 
 
 def chosen_texts(dataset: Dataset, data: DatasetDict, labeled: AlignedTeacher, settings: TransferSettings) -> Dataset:
