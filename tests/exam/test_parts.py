@@ -79,7 +79,8 @@ def test_bootstrap_detects_difference() -> None:
 def test_bootstrap_interval_is_that_of_scipy() -> None:
     random = np.random.default_rng(2)
     both = random.random(800)
-    a, b = (both < 0.85).astype(float), (np.where(random.random(800) < 0.3, random.random(800), both) < 0.8).astype(float)
+    own = np.where(random.random(800) < 0.3, random.random(800), both)
+    a, b = (both < 0.85).astype(float), (own < 0.8).astype(float)
     found = _compare(a, b)
     expected = scipy.stats.bootstrap(
         (a, b), lambda x, y: np.mean(x - y), vectorized=False, paired=True, method="percentile", rng=0

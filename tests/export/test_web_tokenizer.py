@@ -26,6 +26,7 @@ ODD += ["\U0001f600 great", "a\x00b\x7fc", "don't stop-me_now!", "straße ŒUVRE
 ODD += ["a <mask> film", "x  <mask>", "[CLS]a[SEP]", "  two  spaces ", "it's we'll I'D", "tab\t\n\n end\n"]
 ODD += ["\x85 a\u2028b\x85", "\u0661\u0662 ½", "e\u0301\u0301 \U0001f468\u200d\U0001f469", "\ufeffbom\ufeff"]
 ODD += ["foo FOO [new]", "``quoted'' «so»", "a=b+c~`$"]
+ODD += ["[new] good\U0001f602\U0001f602ok", "[new]@USER  a@USERb @user \U0001f602"]
 TEXTS = [row["text"] for row in toy_rows(200)] + ODD
 SENTENCES = [text.split() for text in TEXTS if text.split()]
 SENTENCES += [["st.", "ives"] * 60, ["\u200d", "anna", "\ufeff"], ["who", "?", "[SEP]", *["anna", "lives"] * 40]]
@@ -49,7 +50,8 @@ def _made(model: Any, normalizer: Any, splitter: Any, trainer: Any, processor: A
     special = [(name, tokenizer.token_to_id(name)) for name in NAMES]
     tokenizer.post_processor = processor or processors.TemplateProcessing(**TEMPLATE, special_tokens=special)
     tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True)])
-    tokenizer.add_tokens([AddedToken("[new]", normalized=True)])
+    tokenizer.add_tokens([AddedToken("[new]", normalized=True), "\U0001f602"])
+    tokenizer.add_tokens([AddedToken("@USER", special=True, rstrip=True, normalized=False)])
     return tokenizer
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
-from transformers import PreTrainedModel
+from transformers import BertForSequenceClassification, PreTrainedModel
 
 from eyas import Classifier, DistillSettings, HardLabelLoss, LogitMSELoss, Stage, StudentSettings, Teacher, load_data
 from eyas.errors import ModelError
@@ -49,6 +49,16 @@ def _bake(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
+class Own(BertForSequenceClassification):
+    """A class that no Auto class knows."""
+
+
+def _own(model: PreTrainedModel) -> PreTrainedModel:
+    own = Own(model.config)
+    own.load_state_dict(model.state_dict())
+    return own
+
+
 def compressed(rate: float = 1e-3) -> list[Stage]:
     """A recipe outside the package: logits, with a low-rank layer."""
     return [Stage([LogitMSELoss()], {"learning_rate": rate}, before=_factorize, finish=_bake)]
@@ -70,7 +80,11 @@ def test_distill_refuses_student_that_cannot_be_loaded(teacher_folder: Path, toy
     def forgetful() -> list[Stage]:
         return [Stage([LogitMSELoss()], before=lambda model: None)]  # type: ignore[arg-type, return-value]
 
+    def unregistered() -> list[Stage]:
+        return [Stage([LogitMSELoss()], finish=_own)]
+
     for recipe, message in (
+        (unregistered, r"does not load a Own from a BertConfig\. Register both"),
         (unfinished, r"parametrizations.*Merge in Stage\(finish"),
         (forgetful, "returned NoneType"),
     ):

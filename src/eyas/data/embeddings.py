@@ -8,6 +8,7 @@ from typing import IO, Any
 import numpy as np
 
 from eyas.data.files import open_binary
+from eyas.data.tokenization import SPECIAL_TOKENS
 from eyas.errors import DataError, ModelError
 
 logger = logging.getLogger("eyas")
@@ -121,12 +122,15 @@ def _read_binary(file: IO[bytes], path: Path, keep: frozenset[str] | None) -> tu
 
 
 def teacher_rows(tokens: list[str], teacher: Any) -> list[list[int]]:
-    """For each student token, its id in the teacher's vocabulary, or the ids of its subwords there."""
+    """For each student token, its id in the teacher's vocabulary, or the ids of its subwords there.
+
+    Empty for the special tokens of a student, and for the mask token.
+    """
     vocabulary = teacher.get_vocab()
-    special = {"[PAD]", *teacher.all_special_tokens}
+    without = {*SPECIAL_TOKENS, teacher.mask_token}
     rows: list[list[int]] = []
     for token in tokens:
-        if token in special:
+        if token in without:
             rows.append([])
         elif token in vocabulary:
             rows.append([vocabulary[token]])

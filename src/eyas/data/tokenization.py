@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from eyas.errors import ModelError
@@ -37,12 +37,13 @@ def cut_tokenizer(
 ) -> Tokenizer:
     """The teacher's tokenizer with only the subwords that occur in `dataset`.
 
-    Single characters are kept, so that any word can still be spelled out. `dataset` are segmented as by the teacher,
-    unless `vocab_size` reduces the vocabulary further, to the most frequent subwords.
+    Single characters are kept, so that any word can still be spelled out, and so are the teacher's added tokens that
+    occur, with their rules. `dataset` is segmented as by the teacher, unless `vocab_size` reduces the vocabulary
+    further, to the most frequent subwords.
 
     Args:
         teacher: a fast Hugging Face tokenizer (WordPiece, BPE or Unigram).
-        vocab_size: the maximum number of tokens, including special tokens.
+        vocab_size: the maximum number of tokens, including special tokens. Added tokens get at most half of it.
         same_places: add special tokens where the teacher does, so that the positions of both correspond.
         words: put a space before the first word, as before the others, to separate words (byte-level tokenizers).
 
@@ -56,22 +57,23 @@ def cut_tokenizer(
             "tokenizer. Convert it with AutoTokenizer and save it again."
         )
     counts = _token_counts(backend, dataset, max_length)
+    added = added_tokens(teacher, counts, vocab_size)
     state = json.loads(backend.to_str())
     kind = state["model"]["type"]
     if kind not in _CUTS:
         raise ModelError(
             f"A {kind} tokenizer cannot be reduced; use embeddings=FILE (--embeddings FILE) for a word-level student."
         )
-    special = _special_names(teacher)
+    pieces = {piece if isinstance(piece, str) else piece[0] for piece in state["model"]["vocab"]}
+    never = {token.content for token in added_tokens(teacher)} - {piece for piece in pieces if counts[piece]}
+    outside = {teacher.unk_token, *SPECIAL_TOKENS, *never}
     for part in _byte_level(state) if words else ():
         part["add_prefix_space"] = True
-    marks = [teacher.mask_token] if counts[teacher.mask_token] else []
-    cut = _CUTS[kind](state["model"], counts, special, vocab_size and vocab_size - len(marks))
-    state["model"] = cut
+    state["model"] = _CUTS[kind](state["model"], counts, outside, vocab_size and vocab_size - len(added))
     state["added_tokens"] = []
     state["truncation"] = state["padding"] = state["post_processor"] = None
     tokenizer = Tokenizer.from_str(json.dumps(state))
-    tokenizer = _with_template(tokenizer, marks)
+    tokenizer = _with_template(tokenizer, added)
     tokenizer = _with_places_of(tokenizer, teacher) if same_places else tokenizer
     if words and _byte_level(state):  # a word's offsets exclude the space before it
         trimmed = processors.ByteLevel(trim_offsets=True)
@@ -83,30 +85,52 @@ def _byte_level(state: dict[str, Any]) -> list[dict[str, Any]]:
     return [step for step in splitting_steps(state) if step.get("type") == "ByteLevel"]
 
 
-def word_tokenizer(words: Sequence[str], lowercase: bool, marks: Sequence[str] = ()) -> Tokenizer:
+def added_tokens(teacher: Any, counts: Counter[str] | None = None, vocab_size: int | None = None) -> list[AddedToken]:
+    """The added tokens of a Hugging Face tokenizer in the order of their ids, except those that every student has.
+
+    Args:
+        counts: keep the tokens that occur.
+        vocab_size: keep the most frequent ones, at most half of it.
+    """
+    decoder = teacher.added_tokens_decoder
+    found = [decoder[index] for index in sorted(decoder) if decoder[index].content not in SPECIAL_TOKENS]
+    if counts is None:
+        return found
+    found = [token for token in found if counts[token.content]]
+    most = sorted(found, key=lambda token: -counts[token.content])[: vocab_size and vocab_size // 2]
+    return [token for token in found if token in most]
+
+
+def word_tokenizer(words: Sequence[str], lowercase: bool, added: Sequence[AddedToken] = ()) -> Tokenizer:
     """One token per word; words are runs of letters and digits, and each other symbol is a token.
 
     Args:
-        marks: tokens that are not words, such as a mask token; they come last.
+        added: tokens with rules of their own, such as a teacher's mask token or emoji; they come last.
     """
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys([*SPECIAL_TOKENS, *words]))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Lowercase() if lowercase else None
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return _with_template(tokenizer, marks)
+    return _with_template(tokenizer, added)
 
 
-def word_counts(dataset: Dataset, lowercase: bool, mark: str | None = None) -> Counter[str]:
-    """How often each word of `dataset` occurs; `mark` counts as one word."""
-    split = pre_tokenizers.BertPreTokenizer()
+def word_counts(dataset: Dataset, tokenizer: Tokenizer) -> Counter[str]:
+    """How often each word and each added token of `dataset` occurs, for a tokenizer as from `word_tokenizer`."""
+    added = {index: token.content for index, token in tokenizer.get_added_tokens_decoder().items()}
+    unknown = tokenizer.token_to_id(UNKNOWN)
+    words: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     for batch in batches_of_texts(dataset):
         for column in ("text", "text_pair"):
-            for text in batch.get(column, ()):
-                if mark and mark in text:
-                    counts[mark] += text.count(mark)
-                    text = text.replace(mark, " ")
-                counts.update(word for word, _ in split.pre_tokenize_str(text.lower() if lowercase else text))
+            texts = batch.get(column, [])
+            for text, encoding in zip(texts, tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
+                for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+                    if index in added and index != unknown:
+                        counts[added[index]] += 1
+                    else:
+                        words[text[start:end]] += 1
+    for word, count in words.items():
+        counts[tokenizer.normalizer.normalize_str(word) if tokenizer.normalizer else word] += count
     return counts
 
 
@@ -143,7 +167,7 @@ def token_frequencies(tokenizer: Tokenizer, dataset: Dataset, max_length: int) -
 
 
 def _token_counts(backend: Tokenizer, dataset: Dataset, max_length: int) -> Counter[str]:
-    plain = Tokenizer.from_str(backend.to_str())
+    plain = Tokenizer.from_str(json.dumps({**json.loads(backend.to_str()), "post_processor": None}))
     plain.no_truncation()
     plain.no_padding()
     frequencies = token_frequencies(plain, dataset, max_length)
@@ -151,13 +175,10 @@ def _token_counts(backend: Tokenizer, dataset: Dataset, max_length: int) -> Coun
     return Counter({names[int(i)]: int(frequencies[i]) for i in np.flatnonzero(frequencies)})
 
 
-def _special_names(teacher: Any) -> dict[str, str]:
-    return {str(token): token for token in teacher.all_special_tokens}
-
-
-def _with_template(tokenizer: Tokenizer, marks: Sequence[str] = ()) -> Tokenizer:
+def _with_template(tokenizer: Tokenizer, added: Sequence[AddedToken] = ()) -> Tokenizer:
     # Every text starts with a special token, so that even an empty text has one token.
-    tokenizer.add_special_tokens([*SPECIAL_TOKENS, *marks])
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    tokenizer.add_tokens(list(added))
     start, separator = tokenizer.token_to_id(START), tokenizer.token_to_id(SEPARATOR)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{START} $A",
@@ -209,42 +230,42 @@ def student_names(teacher: Any) -> dict[str, str]:
     }
 
 
-# --- cutting: (model as in tokenizer.json, counts, special tokens, size) -> model -------------------------
+# --- cutting: (model as in tokenizer.json, counts, tokens outside the model, size) -> model --------------
 
 
-def _kept(alphabet: Iterable[str], counts: Counter[str], special: dict[str, str], size: int | None) -> list[str]:
+def _kept(alphabet: Iterable[str], counts: Counter[str], outside: set[str], size: int | None) -> list[str]:
     """Special tokens, the alphabet, then subwords by frequency; at most `size` in total."""
     ranked = [token for token, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-    kept = dict.fromkeys([*SPECIAL_TOKENS, *alphabet, *(t for t in ranked if t not in special)])
+    kept = dict.fromkeys([*SPECIAL_TOKENS, *alphabet, *(t for t in ranked if t not in outside)])
     if size is not None and size < len(kept):
         return list(kept)[: max(size, len(SPECIAL_TOKENS) + 1)]
     return list(kept)
 
 
-def _cut_wordpiece(model: Any, counts: Counter[str], special: dict[str, str], size: int | None) -> Any:
+def _cut_wordpiece(model: Any, counts: Counter[str], outside: set[str], size: int | None) -> Any:
     prefix = model["continuing_subword_prefix"]
-    used = {c for token in counts if token not in special for c in token.removeprefix(prefix)}
+    used = {c for token in counts if token not in outside for c in token.removeprefix(prefix)}
     alphabet = [t for t in model["vocab"] if t.removeprefix(prefix) in used and len(t.removeprefix(prefix)) == 1]
-    kept = _kept(alphabet, counts, special, size)
+    kept = _kept(alphabet, counts, outside, size)
     return {**model, "unk_token": UNKNOWN, "vocab": {token: index for index, token in enumerate(kept)}}
 
 
-def _cut_unigram(model: Any, counts: Counter[str], special: dict[str, str], size: int | None) -> Any:
+def _cut_unigram(model: Any, counts: Counter[str], outside: set[str], size: int | None) -> Any:
     scores = dict(model["vocab"])
-    used = {c for token in counts if token not in special for c in token}
-    kept = _kept([t for t in scores if len(t) == 1 and t in used], counts, special, size)
+    used = {c for token in counts if token not in outside for c in token}
+    kept = _kept([t for t in scores if len(t) == 1 and t in used], counts, outside, size)
     return {**model, "unk_id": kept.index(UNKNOWN), "vocab": [(t, scores.get(t, 0.0)) for t in kept]}
 
 
-def _cut_bpe(model: Any, counts: Counter[str], special: dict[str, str], size: int | None) -> Any:
+def _cut_bpe(model: Any, counts: Counter[str], outside: set[str], size: int | None) -> Any:
     merges = [tuple(m.split(" ", 1)) if isinstance(m, str) else tuple(m) for m in model["merges"]]
     parts: dict[str, list[tuple[str, ...]]] = {}
     for merge in merges:
         parts.setdefault("".join(merge), []).append(merge)
     made = set(parts)
-    alphabet = [t for t in model["vocab"] if t not in made and t not in special]
+    alphabet = [t for t in model["vocab"] if t not in made and t not in outside]
     kept: dict[str, None] = {}
-    for token in _kept(alphabet, counts, special, None):
+    for token in _kept(alphabet, counts, outside, None):
         needed = _with_parts(token, parts, kept)
         if size is None or len(kept) + len(needed) <= max(size, len(SPECIAL_TOKENS) + 1):
             kept |= needed

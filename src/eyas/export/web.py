@@ -142,9 +142,10 @@ def _unsupported(tokenizer: Tokenizer) -> list[str]:
 def _check(tokenizer: Tokenizer, runtime: Path | None) -> None:
     odd = _unsupported(tokenizer)
     if odd:
+        words = "" if "added token" in odd[0] else ", or with --embeddings FILE, which makes a word-level student"
         raise ExportError(
             f"web (--web) needs a tokenizer that JavaScript reads as Python does, but {odd[0]} would differ. Distill "
-            "from another teacher, or with --embeddings FILE, which makes a word-level student."
+            f"from another teacher{words}."
         )
     missing = [name for name in RUNTIME_FILES if runtime is not None and not (runtime / name).is_file()]
     if missing:

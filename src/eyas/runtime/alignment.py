@@ -68,6 +68,7 @@ class WordEncoder:
         # A byte-level tokenizer marks words by the space before them.
         marked = any(part.get("type") == "ByteLevel" and not part.get("add_prefix_space") for part in parts)
         self._space = " " if marked else ""
+        self._added = {token["content"]: (token["id"],) for token in state["added_tokens"]}
         self._splits_signs = any(part.get("type") == "BertPreTokenizer" for part in parts)
         self._known: dict[str, tuple[int, ...]] = {}
 
@@ -104,7 +105,9 @@ class WordEncoder:
         encodings = self.tokenizer.encode_batch_fast(rows, is_pretokenized=True, add_special_tokens=False)
         for word, encoding in zip(new, encodings, strict=True):
             known[word] = tuple(encoding.ids) or self.unknown
-        if SEPARATOR in words:  # one token, even if a space before it would be another
+        for word in words & self._added.keys():  # one token, even if a space before it would be another
+            known[word] = self._added[word]
+        if SEPARATOR in words - self._added.keys():
             separator = self.tokenizer.token_to_id(SEPARATOR)
             known[SEPARATOR] = (tuple(self.after[-1:]) or self.unknown) if separator is None else (separator,)
         return known

@@ -77,7 +77,7 @@ def find_alike(path: Path, max_length: int, texts: Iterable[str] = ()) -> dict[s
     if not _is_plain(tokenizer) or _read(path) is None:
         return None
     longest = tokenizer.model.max_input_chars_per_word
-    marks = [f"a{token.content} b" for token in tokenizer.get_added_tokens_decoder().values()]
+    marks = [text for token in tokenizer.get_added_tokens_decoder().values() for text in _around(token.content)]
     odd = [*ODD_TEXTS.splitlines(), " ", "\t's", " a\r\n\tb  c ", "good " * 499, *marks]
     odd += [sign * count for sign in "aé中" for count in (longest, longest + 1, 2499)]
     tried = clean_texts([*odd, *texts], max_length)
@@ -88,6 +88,13 @@ def find_alike(path: Path, max_length: int, texts: Iterable[str] = ()) -> dict[s
         if all(encoder(text) == encoder.tokenizer.encode(text).ids for text in tried if pattern.fullmatch(text)):
             return found
     return None
+
+
+def _around(name: str) -> list[str]:
+    """Texts with an added token, in which its rules (spaces, whole words, normalization) would show."""
+    cases = dict.fromkeys((name, name.lower(), name.upper(), name.swapcase()))
+    places = ("{}", "a{} b", "a {}b", "a  {}  b", "{0}{0}", "({})", "1{}2")
+    return [place.format(case) for case in cases for place in places]
 
 
 def _is_plain(tokenizer: Tokenizer) -> bool:

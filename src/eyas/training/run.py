@@ -10,11 +10,18 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import nn
-from transformers import PreTrainedModel, TrainerCallback, set_seed
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedModel,
+    TrainerCallback,
+    set_seed,
+)
 
 from eyas.data.task_data import TaskData
 from eyas.errors import ModelError
 from eyas.models import EnsembleForSequenceClassification
+from eyas.models.loading import task_of_config
 from eyas.settings import DistillSettings
 from eyas.teachers import AlignedTeacher
 from eyas.training.encoded import EncodedTexts, encoded_for
@@ -142,7 +149,16 @@ def transformed(student: Any, transform: Transform | None, stage: int) -> Any:
 
 
 def check_loadable(student: PreTrainedModel) -> None:
-    """Raises ModelError if the student's class does not load its weights, as after a transform without `finish`."""
+    """Raises ModelError if its Auto class does not load the student, as after a transform without `finish`."""
+    tagging = task_of_config(student.config).is_tagging
+    auto: Any = AutoModelForTokenClassification if tagging else AutoModelForSequenceClassification
+    model, config = type(student), type(student.config)
+    if auto._model_mapping.get(config, None) is not model:
+        raise ModelError(
+            f"{auto.__name__} does not load a {model.__name__} from a {config.__name__}. Register both in the recipe's "
+            f"module: AutoConfig.register({config.__name__}.model_type, {config.__name__}) and "
+            f"{auto.__name__}.register({config.__name__}, {model.__name__})."
+        )
     with torch.device("meta"):
         expected = type(student)(student.config).state_dict()
     found = student.state_dict()

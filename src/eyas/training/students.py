@@ -15,6 +15,8 @@ from eyas.data.datasets import is_pair, task_of
 from eyas.data.embeddings import SCALE, read_vectors, scaled, teacher_embeddings, teacher_rows
 from eyas.data.labels import match_by_name
 from eyas.data.tokenization import (
+    SPECIAL_TOKENS,
+    added_tokens,
     cut_tokenizer,
     student_names,
     token_frequencies,
@@ -118,7 +120,7 @@ def _student(
             _teacher_table(teacher, tokenizer, dataset, settings, size) if settings.embeddings == "teacher" else None
         )
     else:
-        tokenizer, table = _words_and_vectors(settings, dataset, teacher.tokenizer.mask_token)
+        tokenizer, table = _words_and_vectors(settings, dataset, teacher.tokenizer)
         size = table.shape[1]
     wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(dataset))
     spelling, characters = spell(wrapped.convert_ids_to_tokens(list(range(len(wrapped)))))
@@ -290,24 +292,31 @@ def _teacher_table(
     return teacher_embeddings(table, teacher_rows(tokens, teacher.tokenizer), frequencies, size)
 
 
-def _words_and_vectors(settings: StudentSettings, dataset: Dataset, mask: str | None) -> tuple[Any, np.ndarray]:
-    """A tokenizer and vectors for the words of `dataset` found in the file, most frequent first."""
-    counts = word_counts(dataset, lowercase=True, mark=mask)
-    marks = [mask] if mask and counts[mask] else []
-    words, vectors = read_vectors(settings.embeddings, counts.keys() - marks)
+def _words_and_vectors(settings: StudentSettings, dataset: Dataset, teacher: Any) -> tuple[Any, np.ndarray]:
+    """A tokenizer and vectors for the words of `dataset` found in the file, most frequent first.
+
+    The teacher's added tokens that occur have the file's vectors, or else random ones.
+    """
+    counts = word_counts(dataset, word_tokenizer([], lowercase=True, added=added_tokens(teacher)))
+    words, vectors = read_vectors(settings.embeddings, counts.keys() - set(SPECIAL_TOKENS))
     if settings.embedding_size not in (None, vectors.shape[1]):
         raise ModelError(
             f"{settings.embeddings} has {vectors.shape[1]} dimensions, got embedding_size (--embedding-size) "
             f"{settings.embedding_size}. Leave it out."
         )
-    rank = {word: place for place, (word, _) in enumerate(counts.most_common())}
-    order = sorted(range(len(words)), key=lambda i: rank[words[i]])
-    tokenizer = word_tokenizer([], lowercase=True)
-    special = tokenizer.get_vocab_size()
+    found = dict(zip(words, vectors, strict=True))
+    added = added_tokens(teacher, counts, settings.vocab_size)
+    marks = [token.content for token in added]
+    chosen = [word for word, _ in counts.most_common() if word in found and word not in marks]
+    special = len(SPECIAL_TOKENS)
     if settings.vocab_size is not None:
-        order = order[: max(settings.vocab_size - special - len(marks), 1)]
-    tokenizer = word_tokenizer([words[i] for i in order], lowercase=True, marks=marks)
-    covered = sum(counts[words[i]] for i in order) / max(sum(counts.values()), 1)
+        chosen = chosen[: max(settings.vocab_size - special - len(marks), 1)]
+    covered = sum(counts[word] for word in chosen + marks) / max(sum(counts.values()), 1)
     logger.info("%s: vectors for %.1f %% of all word occurrences.", settings.embeddings, 100 * covered)
-    table = scaled(vectors[order] - vectors[order].mean(axis=0))
-    return tokenizer, np.pad(table, ((special, len(marks)), (0, 0)))
+    known = [word for word in chosen + marks if word in found]
+    table = np.stack([found[word] for word in known])
+    centered = dict(zip(known, table - table.mean(axis=0), strict=True))
+    random, spread = np.random.default_rng(0), table.std()
+    rows = [centered[w] if w in centered else random.normal(0, spread, table.shape[1]) for w in chosen + marks]
+    tokenizer = word_tokenizer(chosen, lowercase=True, added=added)
+    return tokenizer, np.pad(scaled(np.stack(rows)), ((special, 0), (0, 0)))

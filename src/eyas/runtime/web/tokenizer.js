@@ -48,12 +48,21 @@ function readable(part) {
   return steps ? sequence(steps.filter(Boolean)) : part;
 }
 
+// A pattern for the contents of added tokens, the longest first; null if there are none.
+function anyOf(tokens) {
+  const names = tokens.map(({ content }) => content.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&"));
+  return names.length ? new RegExp(names.sort((a, b) => b.length - a.length).join("|"), "gu") : null;
+}
+
 export class Tokenizer {
   // state: the content of tokenizer.json.
   constructor(state) {
     const parts = { normalizer: readable(state.normalizer), pre_tokenizer: readable(state.pre_tokenizer) };
     this.library = new Library({ ...state, ...parts }, { unk_token: state.model.unk_token });
     this.model = state.model;
+    this.added = new Map(state.added_tokens.map(({ content, id }) => [content, id]));
+    this.raw = anyOf(state.added_tokens.filter(({ normalized }) => !normalized));
+    this.normalized = anyOf(state.added_tokens.filter(({ normalized }) => normalized));
     const { tokens } = this.library.post_processor([""], null), text = tokens.indexOf("");
     // Special tokens before and after a text.
     this.sides = [this.ids(tokens.slice(0, text)), this.ids(tokens.slice(text + 1))];
@@ -81,6 +90,7 @@ export class Tokenizer {
 
   // Subword ids of a word; `unknown` is the token for words for which the tokenizer returns no token.
   pieces(word, unknown) {
+    if (this.added.has(word)) return [this.added.get(word)]; // a space before it would be another token
     const separator = this.library.token_to_id(SEPARATOR);
     const last = separator === undefined ? this.sides[1].slice(-1) : [separator];
     const ids = word === SEPARATOR ? last : this.ids(this.library.tokenize(this.space + word));
@@ -98,10 +108,11 @@ export class Tokenizer {
 
   // Splits a raw text into words: [start, end] in code points. Characters left out belong to no word.
   places(text) {
-    const found = [];
+    const found = [], edges = this.normalizer ? this.edges(text) : new Set();
     let open = false;
     Array.from(text).forEach((character, place) => {
       const normal = this.normalizer?.(character) ?? character;
+      open &&= !edges.has(place);
       if (normal === "") return;
       // After a letter, white space vanishes, punctuation becomes a second word, and another letter joins.
       const words = this.split(`a${normal}`), joins = words.length === 1 && words[0] !== "a";
@@ -109,6 +120,19 @@ export class Tokenizer {
       else if (joins || words.length > 1) found.push([place, place + 1]);
       open = joins;
     });
+    return found;
+  }
+
+  // Where an added token starts or ends in a text, in code points. Some are found after normalization.
+  edges(text) {
+    const count = (part) => Array.from(part).length, found = new Set();
+    const normal = Array.from(text, (one) => (count(this.normalizer(one)) === 1 ? this.normalizer(one) : one)).join("");
+    for (const [searched, pattern] of [[text, this.raw], [normal, this.normalized]]) {
+      for (const { 0: name, index } of pattern ? searched.matchAll(pattern) : []) {
+        const start = count(searched.slice(0, index));
+        found.add(start).add(start + count(name));
+      }
+    }
     return found;
   }
 
