@@ -131,6 +131,53 @@ def test_bioes_tags_are_converted_to_bio(tmp_path: Path) -> None:
     assert [task_of(train).labels[i] for i in labels_of(train)] == ["B-X", "B-X", "I-X", "I-X", "O"]
 
 
+def _tags(dataset: Dataset) -> list[str | None]:
+    names = [*task_of(dataset).labels, None]
+    return [names[label] for label in labels_of(dataset)]
+
+
+def test_tag_of_words_that_could_not_be_aligned_is_no_tag(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As spaCy writes it."""
+    caplog.set_level("INFO")
+    folder = _folder(tmp_path / "data", ".conll", "a U-X\nb B-X\nc I-X\nd L-X\ne O\n\nf O\ng -\n", "h L-X\n")
+    train = load_data(folder)["train"]
+    assert _tags(train) == ["B-X", "B-X", "I-X", "I-X", "O", "O", None]
+    assert "the tags are BILOU, converted to BIO (L-X = I-X, U-X = B-X)" in caplog.text
+    told = "the tags - are not of the scheme BILOU; 1 words with them are read as words without a tag, the first in"
+    assert f"{told} {folder}/train.conll:7, word 2 ('g')" in caplog.text
+
+
+def test_tags_outside_the_scheme_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = _folder(tmp_path / "data", ".conll", "a B-X\nb I-X\nc O\n\nd O\n", "e O\nf PAD\ng B-X\n")
+    data = load_data(folder)
+    assert _tags(data["validation"]) == ["O", "PAD", "B-X"]
+    assert f"spans of one word, the first in {folder}/validation.conll:1, word 2 ('f')" in caplog.text
+
+
+def test_iob1_is_found_and_converted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The form of the original CoNLL-2003 files: B- only between two spans of one type."""
+    caplog.set_level("INFO")
+    rows = "U.N. I-ORG\nofficial O\nEkeus I-PER\n\nSydney I-LOC\nBaghdad B-LOC\nBay I-LOC\nAnna I-PER\n"
+    train = load_data(_folder(tmp_path / "data", ".conll", rows))["train"]
+    assert _tags(train) == ["B-ORG", "O", "B-PER", "B-LOC", "B-LOC", "I-LOC", "B-PER"]
+    assert "IOB1, converted to BIO (I- at the start of a span = B-)" in caplog.text
+
+
+def test_inside_tags_alone_stay_as_they_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    train = load_data(_folder(tmp_path / "data", ".conll", "a I-X\nb I-X\nc O\nd I-Y\n"))["train"]
+    assert _tags(train) == ["I-X", "I-X", "O", "I-Y"]
+    assert "spans of one type that touch are read as one" in caplog.text
+    assert "do not continue a span" not in caplog.text
+
+
+@pytest.mark.parametrize("notation", ["PER-B PER-I o", "B_PER I_PER O", "b-PER i-PER o", "PER:B PER:I O"])
+def test_other_ways_to_write_tags_are_read(notation: str, tmp_path: Path) -> None:
+    begin, inside, outside = notation.split()
+    rows = f"anna {begin}\nlee {inside}\nsaid {outside}\n"
+    assert _tags(load_data(_folder(tmp_path / "data", ".conll", rows))["train"]) == ["B-PER", "I-PER", "O"]
+
+
 def test_csv_reader_parses_lists_and_prepends_question(tmp_path: Path) -> None:
     train = "question,passage,seq_label\n\"['Who', '?']\",\"['He', 'was', 'Bo']\",\"['O', 'O', 'B']\"\n"
     rows = load_data(_folder(tmp_path / "data", ".csv", train))["train"]

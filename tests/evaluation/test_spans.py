@@ -1,11 +1,13 @@
 """Span F1 compared with seqeval, on random tags of every kind."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from eyas.evaluation.metrics import span_metrics
 from eyas.exam.bootstrap import score, sums
-from eyas.spans import Span, broken_places, continuations, is_bioes, repaired, spans_of, to_bio
+from eyas.spans import Span, broken_places, continuations, find_scheme, marks_starts, repaired, spans_of
 from eyas.tasks import Task
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -47,15 +49,96 @@ def test_score_from_sums_equals_span_f1() -> None:
     assert float(score("span_f1", total)) == pytest.approx(span_metrics(gold, found)["span_f1"])
 
 
-def test_tag_schemes_are_converted_to_bio() -> None:
-    assert to_bio(["S-PER", "O", "B-LOC", "I-LOC", "E-LOC"]) == ["B-PER", "O", "B-LOC", "I-LOC", "I-LOC"]
-    assert to_bio(["U-PER", "L-LOC"]) == ["B-PER", "I-LOC"]
-    assert is_bioes(["O", "B-X", "E-X", "S-X"])
-    assert not is_bioes(["O", "B-X", "I-X"])
-    assert is_bioes(["O", "B", "I", "E", "S"])
-    assert to_bio(["S", "O", "B", "E"]) == ["B", "O", "B", "I"]
-    assert not is_bioes(["O", "S", "U"])
-    assert not is_bioes(["B-X", "S-X"])  # parts of speech that only look like it
+KINDS = ("PER", "LOC", "B-x_S")
+WRITTEN = {  # scheme: the letters of a span's first, inner and last word, and of a span of one word
+    "IOB2": "BIIB",
+    "IOB1": "IIII",
+    "IOE1": "IIII",
+    "IOE2": "IIEE",
+    "BIOES": "BIES",
+    "BILOU": "BILU",
+    "BMES": "BMES",
+    "BMEWO": "BMEW",
+}
+
+
+def _spans(random: np.random.Generator) -> list[Span]:
+    spans, place = [], 0
+    for _ in range(random.integers(0, 5)):
+        start = place + int(random.integers(0, 2))
+        place = start + int(random.integers(1, 5))
+        spans.append(Span(str(random.choice(KINDS)), start, place))
+    return spans
+
+
+def _written(spans: list[Span], scheme: str, notation: str) -> list[str]:
+    """The tags of a sentence in a scheme, as its definition has them."""
+    length = (spans[-1].end if spans else 0) + 1
+    first, inner, last, single = WRITTEN[scheme]
+    letters, kinds = ["O"] * length, [""] * length
+    for number, (kind, start, end) in enumerate(spans):
+        letters[start:end] = [single] if end - start == 1 else [first, *[inner] * (end - start - 2), last]
+        kinds[start:end] = [kind] * (end - start)
+        touching = [s for s in (*spans[max(number - 1, 0) : number], *spans[number + 1 : number + 2]) if s.kind == kind]
+        if scheme == "IOB1" and any(other.end == start for other in touching):
+            letters[start] = "B"  # only between two spans of one type
+        if scheme == "IOE1" and any(other.start == end for other in touching):
+            letters[end - 1] = "E"
+    pairs = zip(letters, kinds, strict=True)
+    return [letter if letter == "O" else notation.format(letter, kind) for letter, kind in pairs]
+
+
+@pytest.mark.parametrize("notation", ["{}-{}", "{1}-{0}", "{}_{}", "{1}_{0}", "lower"])
+@pytest.mark.parametrize("scheme", WRITTEN)
+def test_every_scheme_is_found_and_converted_to_bio(scheme: str, notation: str) -> None:
+    random = np.random.default_rng(0)
+    sentences = [_spans(random) for _ in range(100)]
+    written = [_written(spans, scheme, "{}-{}" if notation == "lower" else notation) for spans in sentences]
+    if notation == "lower":
+        written = [[tag[:1].lower() + tag[1:] for tag in tags] for tags in written]
+    found = find_scheme({tag for tags in written for tag in tags})
+    assert found is not None
+    bio = [found.to_bio(tags) for tags in written]
+    if found.name == "IOB2" and not marks_starts(bio):
+        bio = [replace(found, marks_starts=False).to_bio(tags) for tags in written]
+    assert [spans_of(tags) for tags in bio] == sentences
+    assert not any(broken_places(tags) for tags in bio)
+
+
+@pytest.mark.parametrize("scheme", ["IOB1", "IOB2", "IOE2", "BIOES", "BILOU"])
+def test_written_tags_are_those_of_seqeval(scheme: str) -> None:
+    schemes = pytest.importorskip("seqeval.scheme")
+    random = np.random.default_rng(1)
+    oracle = getattr(schemes, {"BIOES": "IOBES"}.get(scheme, scheme))
+    for spans in (_spans(random) for _ in range(100)):
+        read = schemes.Entities([_written(spans, scheme, "{}-{}")], oracle).entities[0]
+        assert [Span(entity.tag, entity.start, entity.end) for entity in read] == spans
+
+
+def test_sets_of_tags_without_scheme_stay_as_they_are() -> None:
+    for tags in (["O", "S", "U"], ["B-X", "S-X"], ["NN", "VB", "O"], ["B", "I", "E", "O", "N", "V"], ["1", "2"], []):
+        assert find_scheme(tags) is None, tags
+
+
+def test_bare_letters_are_a_scheme_if_they_begin_and_continue_spans() -> None:
+    for tags in (["O", "B", "I"], ["O", "B", "E", "S"], ["b", "i", "o"], ["I", "O"]):
+        assert find_scheme(tags) is not None, tags
+    found = find_scheme(["B", "M", "E", "S"])  # words of Chinese characters
+    assert found is not None
+    assert found.to_bio(["S", "B", "M", "E"]) == ["B", "B", "I", "I"]
+
+
+def test_scheme_is_found_beside_odd_tags() -> None:
+    found = find_scheme(["O", "B-PER", "I-PER", "L-PER", "U-PER", "-"])
+    assert found is not None
+    assert found.name == "BILOU"
+    assert found.to_bio(["U-PER", "-", "B-PER", "L-PER"]) == ["B-PER", "-", "B-PER", "I-PER"]
+    outside = find_scheme(["B-PER", "I-PER", "_"])  # a tag for words outside of spans
+    assert outside is not None
+    assert outside.to_bio(["_", "B-PER"]) == ["O", "B-PER"]
+
+
+def test_stray_inside_tags_are_found_and_repaired() -> None:
     tags = ["O", "I-PER", "I-PER", "I-LOC", "B-LOC", "I-LOC"]
     assert broken_places(tags) == [1, 3]
     assert repaired(tags) == ["O", "B-PER", "I-PER", "B-LOC", "B-LOC", "I-LOC"]

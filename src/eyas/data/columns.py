@@ -56,14 +56,12 @@ class Resolved:
         text: texts, or the words of a sentence.
         text_pair: second texts, or a question.
         labels: one column, or one per aspect or binary label; empty for unlabeled text.
-        repair_tags: as in `Columns`.
     """
 
     task: Kind
     text: str
     text_pair: str | None
     labels: tuple[str, ...]
-    repair_tags: bool = False
 
 
 def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source: str, labeled: bool) -> Resolved:
@@ -146,7 +144,7 @@ def _tagging(
     if labeled and words == tags:
         raise DataError(f"{source}: one column, expected a word and at least one tag on each line.")
     question = columns.text_pair or next((name for name in QUESTION_COLUMNS if name in names), None)
-    return Resolved("tagging", words, question, (str(tags),) if labeled else (), columns.repair_tags)
+    return Resolved("tagging", words, question, (str(tags),) if labeled else ())
 
 
 def _usual(names: Sequence[str]) -> tuple[str | None, str | None]:

@@ -24,7 +24,8 @@ from eyas.data.splits import (
     without_labels,
     word_counts_of,
 )
-from eyas.data.targets import encode_labels, find_task, has_bioes, report_broken_tags, task_of
+from eyas.data.tags import as_bio, report_broken_tags
+from eyas.data.targets import encode_labels, find_task, task_of
 from eyas.data.task_data import TaskData
 from eyas.errors import DataError
 from eyas.settings import Columns
@@ -119,11 +120,12 @@ def _read(opened: Mapping[str, Rows], columns: Columns, name: str) -> dict[str, 
             labeled = split != "test" or not set(resolved.labels).isdisjoint(rows.columns)
             wanted = same if labeled else replace(same, label=None)
             raw[split], _ = read_table(rows, wanted, f"{name}, {split}", labeled)
+    if resolved.task == "tagging":
+        raw = as_bio(raw, opened, name, columns.repair_tags)
     task = find_task(resolved.task, raw, name)
     if not task.is_classification:
         logger.info("%s: %s.", name, task.describe())
-    bioes = has_bioes(train, task)
-    return {split: encode_labels(table, task, f"{name}, {split}", bioes) for split, table in raw.items()}
+    return {split: encode_labels(table, task, f"{name}, {split}") for split, table in raw.items()}
 
 
 def _check_widths(opened: Mapping[str, Rows]) -> None:

@@ -20,7 +20,6 @@ from eyas.errors import DataError, LabelError
 from eyas.kinds import IS, Kind
 from eyas.outputs import cache_folder
 from eyas.settings import Columns
-from eyas.spans import repaired
 from eyas.text import clean_text, split_words, with_question, written_list
 
 logger = logging.getLogger("eyas")
@@ -150,8 +149,6 @@ def _sentence(place: str, row: Row, columns: Resolved) -> dict[str, Any] | None:
         if len(given) != len(words):
             raise DataError(f"{place}: {len(words)} words and {len(given)} tags. Expected one tag for each word.")
         tags = [_label_text(tag, place) for tag in given]
-        if columns.repair_tags:
-            tags = [tag and mended for tag, mended in zip(tags, repaired([tag or "O" for tag in tags]), strict=True)]
     if columns.text_pair is not None:
         question = split_words(row.get(columns.text_pair), place)
         tags = [*[None] * (len(question) + 1), *tags]

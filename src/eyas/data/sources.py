@@ -13,7 +13,7 @@ from eyas.errors import DataError
 from eyas.outputs import file_identity
 from eyas.settings import Columns
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 
 class FileRows:

@@ -25,7 +25,6 @@ from eyas.data.labels import sort_label_names
 from eyas.data.rows import UNLABELED
 from eyas.errors import LabelError
 from eyas.kinds import IS, Kind
-from eyas.spans import broken_places, is_bioes, to_bio
 from eyas.tasks import Task
 
 logger = logging.getLogger("eyas")
@@ -69,16 +68,8 @@ def find_task(kind: Kind, splits: dict[str, Dataset], source: str) -> Task:
     return Task(kind, tuple(LABEL_NAMES[kind](splits, source)))
 
 
-def has_bioes(train: Dataset, task: Task) -> bool:
-    """Whether the training tags are BIOES or BILOU."""
-    return task.is_tagging and is_bioes(sorted(_names(train)))
-
-
-def encode_labels(dataset: Dataset, task: Task, source: str, bioes: bool = False) -> Dataset:
+def encode_labels(dataset: Dataset, task: Task, source: str) -> Dataset:
     """`dataset` with its labels as numbers.
-
-    Args:
-        bioes: read tags as BIOES (see `has_bioes`).
 
     Raises:
         LabelError: a label that is not in train, or an unlabeled row; the message names the first.
@@ -98,7 +89,7 @@ def encode_labels(dataset: Dataset, task: Task, source: str, bioes: bool = False
     elif isinstance(feature, ClassLabel):
         labels = _indices(dataset, column, task, source)
     else:
-        labels = _lists(dataset, column, task, source, bioes)
+        labels = _lists(dataset, column, task, source)
     schema = Features({"label": feature})
     encoded = Dataset(pyarrow.table({"label": labels}).cast(schema.arrow_schema), DatasetInfo(features=schema))
     return concatenate_datasets([dataset.remove_columns("label"), encoded], axis=1)
@@ -133,22 +124,8 @@ def with_labels_of(dataset: Dataset, model_names: Sequence[str], label_map: Mapp
     return dataset.cast_column("label", LABEL_FEATURES[task.kind](wider))
 
 
-def report_broken_tags(dataset: Dataset, task: Task, source: str) -> None:
-    """Warn about I- tags that do not continue a span."""
-    if not any(tag.startswith("I") for tag in task.labels):
-        return
-    names = [*task.labels, "O"]  # -1, a word without a tag, reads as O
-    broken = [len(broken_places([names[i] for i in row])) for row in dataset["label"]]
-    count = sum(broken)
-    if count:
-        logger.warning(
-            "%s: %d I- tags do not continue a span, the first in sentence %d. Each is read as the start of a span; "
-            "Columns(repair_tags=True) or --repair-tags makes them B-.",
-            source, count, int(np.flatnonzero(broken)[0]) + 1,
-        )  # fmt: skip
-
-
-def _names(dataset: Dataset) -> set[str]:
+def names_in(dataset: Dataset) -> set[str]:
+    """The label names that occur, before they are numbers."""
     column = dataset.data.column("label")
     if pyarrow.types.is_list(column.type):
         column = pyarrow.compute.list_flatten(column)
@@ -167,30 +144,23 @@ def _at_least(count: int, names: set[str]) -> set[str]:
 
 
 def _classes(splits: dict[str, Dataset], source: str) -> list[str]:
-    return sort_label_names(_at_least(2, _names(splits["train"])))
+    return sort_label_names(_at_least(2, names_in(splits["train"])))
 
 
 def _tags(splits: dict[str, Dataset], source: str) -> list[str]:
-    tags = _names(splits["train"])
-    bioes = is_bioes(sorted(tags))
-    tags = set(to_bio(sorted(tags))) if bioes else tags
-    tags |= _later_tags(splits, tags, source, bioes)
-    if all(tag.isdigit() for tag in tags):
-        logger.warning("%s: the tags are numbers, so spans cannot be scored. Name the tags to score spans.", source)
-    if "O" not in _at_least(2, tags):
-        return sort_label_names(tags)
-    return ["O", *sorted(tags - {"O"}, key=lambda tag: (tag.partition("-")[2], tag))]
-
-
-def _later_tags(splits: dict[str, Dataset], train: set[str], source: str, bioes: bool) -> set[str]:
-    later = {tag for table in splits.values() for tag in _names(table)} - train
-    later = set(to_bio(sorted(later))) - train if bioes else later
+    tags = names_in(splits["train"])
+    later = {tag for table in splits.values() for tag in names_in(table)} - tags
     if later:
         logger.warning(
             "%s: no training sentence has the tags %s, so no model can learn them; they count as missed.",
             source, ", ".join(sorted(later)),
         )  # fmt: skip
-    return later
+    tags |= later
+    if all(tag.isdigit() for tag in tags):
+        logger.warning("%s: the tags are numbers, so spans cannot be scored. Name the tags to score spans.", source)
+    if "O" not in _at_least(2, tags):
+        return sort_label_names(tags)
+    return ["O", *sorted(tags - {"O"}, key=lambda tag: (tag.partition("-")[2], tag))]
 
 
 def _score(splits: dict[str, Dataset], source: str) -> list[str]:
@@ -200,7 +170,7 @@ def _score(splits: dict[str, Dataset], source: str) -> list[str]:
 
 
 def _labels(splits: dict[str, Dataset], source: str) -> list[str]:
-    return sort_label_names(_at_least(1, _names(splits["train"])))
+    return sort_label_names(_at_least(1, names_in(splits["train"])))
 
 
 def _aspect_values(splits: dict[str, Dataset], source: str) -> list[str]:
@@ -233,16 +203,12 @@ def _indices(dataset: Dataset, column: Any, task: Task, source: str) -> pyarrow.
     return pyarrow.array(ids)
 
 
-def _lists(dataset: Dataset, column: Any, task: Task, source: str, bioes: bool) -> pyarrow.Array:
+def _lists(dataset: Dataset, column: Any, task: Task, source: str) -> pyarrow.Array:
     """Lists of names -> lists of ids of the same lengths; a column without labels becomes unlabeled."""
     if column.null_count:
         rows = len(dataset)
         return unlabeled(rows, task, np.ones(rows, np.int64)).data.column("label").combine_chunks()
     flat = column.flatten()
-    if bioes:
-        present = sorted(name for name in flat.unique().to_pylist() if name)
-        bio = pyarrow.array(to_bio(present))
-        flat = bio.take(pyarrow.compute.index_in(flat, value_set=pyarrow.array(present)))
     found = pyarrow.compute.index_in(flat, value_set=pyarrow.array(task.labels))
     ids = np.asarray(found.fill_null(UNLABELED).to_numpy(zero_copy_only=False), dtype=np.int64)
     known = np.asarray(flat.is_valid())
