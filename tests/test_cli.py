@@ -74,6 +74,16 @@ def test_predict_streams_its_answers(exported: dict[tuple[str, bool, bool], Path
     assert process.returncode == 0
 
 
+def test_predict_says_once_that_texts_are_cut(
+    exported: dict[tuple[str, bool, bool], Path], tmp_path: Path, run: Run
+) -> None:
+    (tmp_path / "in.txt").write_text("a great film\n" + "a great film " * 40 + "\n" + "awful " * 90 + "\n")
+    code, out, err = run("predict", "--model", exported["cnn", False, True], tmp_path / "in.txt")
+    assert code == 0
+    assert len(out.splitlines()) == 3
+    assert err.count("2 texts have more tokens than the 48 that the model reads") == 1
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [('{"text": 3}', "expected a text"), ('{"text"', "does not parse"), ('{"other": "x"}', "expected a text")],

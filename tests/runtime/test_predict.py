@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from datasets import Dataset
 
-from eyas import Classifier, Predictor
+from eyas import Classifier, Predictor, evaluate, load_data
 from eyas.errors import DataError
 from eyas.kinds import Kind
 from eyas.runtime.predict import PredictMixin
@@ -45,6 +46,54 @@ def test_predictor_answers_as_classifier(
     assert ours([]) == shipped([]) == []
     assert ours.predict([]).shape == (0,)
     assert shipped.predict_proba([]).shape == (0, 2)
+
+
+LONG = " ".join(["a great film"] * 40)
+CUT = "2 texts have more tokens than the 48 that the model reads: the rest of them is not read."
+
+
+@pytest.mark.parametrize("name", ["cnn", "static"])
+def test_texts_longer_than_a_student_reads_are_counted(
+    students: dict[tuple[str, bool], Path],
+    exported: dict[tuple[str, bool, bool], Path],
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+) -> None:
+    for model in (Classifier.from_pretrained(students[name, False]), Predictor(exported[name, False, False])):
+        assert model.cut == 0
+        model(["a great film", LONG, " ".join(["film"] * 47), LONG + " 日本語"])  # 47 and a special token
+        assert model.cut == 2
+        model.report_cut()
+        assert CUT in caplog.text
+        caplog.clear()
+        model([LONG[:100]])
+        model.report_cut(since=2)
+        assert not caplog.text
+
+
+def test_each_text_of_a_pair_has_its_own_limit(
+    students: dict[tuple[str, bool], Path], exported: dict[tuple[str, bool, bool], Path]
+) -> None:
+    most = " ".join(["film"] * 47)
+    for model in (Classifier.from_pretrained(students["cnn", True]), Predictor(exported["cnn", True, False])):
+        model([(most, most), (LONG, "b"), ("a", LONG)])
+        assert model.cut == 2
+
+
+def test_texts_longer_than_a_transformer_reads_are_counted(teacher_folder: Path) -> None:
+    teacher = Classifier.from_pretrained(teacher_folder)
+    teacher(["a great film", " ".join(["film"] * (teacher.max_length - 2)), " ".join(["film"] * teacher.max_length)])
+    assert teacher.cut == 1
+
+
+def test_evaluate_counts_cut_texts(
+    exported: dict[tuple[str, bool, bool], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    short = {"text": "a great film", "label": "positive"}
+    rows = [{"text": f"{n} {LONG}", "label": ["negative", "positive"][n % 2]} for n in range(12)]
+    data = load_data({"train": Dataset.from_list(rows), "validation": Dataset.from_list([short, *rows[:2]])})
+    evaluate(Predictor(exported["cnn", False, False]), data["validation"])
+    assert CUT in caplog.text
 
 
 def test_predict_returns_label_names(students: dict[tuple[str, bool], Path]) -> None:

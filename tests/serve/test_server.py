@@ -202,15 +202,19 @@ def test_server_requires_key(folders: dict[str, Path]) -> None:
             assert response.status_code == 401
 
 
-def test_metrics_count_texts(client: TestClient) -> None:
-    def texts() -> float:
+def test_metrics_count_texts(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    def count(name: str) -> float:
         lines = client.get("/metrics").text.splitlines()
-        found = [line for line in lines if line.startswith('eyas_texts_total{model="films"')]
+        found = [line for line in lines if line.startswith(f'{name}_total{{model="films"')]
         return float(found[0].rsplit(" ", 1)[1]) if found else 0.0
 
-    before = texts()
-    client.post("/predict", json={"inputs": ["a", "b", "c"]})
-    assert texts() == before + 3
+    caplog.set_level("INFO")
+    before, cut = count("eyas_texts"), count("eyas_texts_cut")
+    for _ in range(2):
+        client.post("/predict", json={"inputs": ["a", "a great film " * 40, "c"]})
+    assert count("eyas_texts") == before + 6
+    assert count("eyas_texts_cut") == cut + 2
+    assert caplog.text.count("a text has more tokens than the 48 that the model reads") <= 1
 
 
 def test_models_reload_versions_and_changed_folders(

@@ -11,7 +11,7 @@ from eyas.verbosity import set_verbosity_info, set_verbosity_warning
 
 if TYPE_CHECKING:
     from eyas.data.task_data import TaskData
-    from eyas.evaluation.evaluate import Predicts
+    from eyas.runtime.predict import PredictMixin
 
 
 class Precision(StrEnum):
@@ -99,7 +99,7 @@ def read_data(data: str, columns: Columns) -> "TaskData":
     return load_data(data, columns)
 
 
-def open_classifier(folder: str) -> "Predicts":
+def open_classifier(folder: str) -> "PredictMixin":
     """Open a model: an exported folder without torch, any other with it."""
     from eyas.runtime.manifest import MANIFEST
     from eyas.runtime.predictor import Predictor

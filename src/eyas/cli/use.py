@@ -24,7 +24,7 @@ from eyas.outputs import strict_json
 from eyas.settings import Columns
 
 if TYPE_CHECKING:
-    from eyas.evaluation.evaluate import Predicts
+    from eyas.runtime.predict import PredictMixin
 
 logger = logging.getLogger("eyas")
 
@@ -177,7 +177,7 @@ def _parity_texts(model: str, data: str, columns: Columns) -> list[tuple[Any, ..
     return [inputs_of(row) for row in read_data(data, columns)["validation"]]
 
 
-def _predict_lines(classifier: "Predicts", lines: Any, source: str, all_scores: bool) -> None:
+def _predict_lines(classifier: "PredictMixin", lines: Any, source: str, all_scores: bool) -> None:
     from eyas.data.readers import parse_input_line
     from eyas.errors import DataError
 
@@ -188,9 +188,10 @@ def _predict_lines(classifier: "Predicts", lines: Any, source: str, all_scores: 
         except DataError as error:
             raise DataError(f"{source}:{number}: {error}") from None
         print(strict_json({**row, **_rounded(answer)}, ensure_ascii=False), flush=True)
+    classifier.report_cut()
 
 
-def _answer(classifier: "Predicts", row: dict[str, Any], all_scores: bool) -> dict[str, Any]:
+def _answer(classifier: "PredictMixin", row: dict[str, Any], all_scores: bool) -> dict[str, Any]:
     from eyas.errors import DataError
     from eyas.runtime.answers import answer
     from eyas.text import clean_text

@@ -10,6 +10,7 @@ from eyas.data.datasets import is_pair, labels_of, task_of, texts_of, word_count
 from eyas.data.labels import Named, check_task, match_labels
 from eyas.data.targets import with_labels_of
 from eyas.evaluation.metrics import agreement, task_metrics
+from eyas.runtime.predict import PredictMixin
 
 
 class Predicts(Named, Protocol):
@@ -21,7 +22,11 @@ class Predicts(Named, Protocol):
 def predict_dataset(classifier: Predicts, dataset: Dataset) -> np.ndarray:
     """[rows, labels] float32 logits for `text` (and `text_pair`); for tagging [words of all rows, tags]."""
     pairs = list(dataset["text_pair"]) if is_pair(dataset) else None
-    return classifier.logits(texts_of(dataset), pairs)
+    before = classifier.cut if isinstance(classifier, PredictMixin) else 0
+    logits = classifier.logits(texts_of(dataset), pairs)
+    if isinstance(classifier, PredictMixin):
+        classifier.report_cut(before)
+    return logits
 
 
 def evaluate(

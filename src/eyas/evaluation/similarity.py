@@ -9,6 +9,7 @@ from eyas.data.datasets import is_pair, labels_of, task_of
 from eyas.errors import DataError
 from eyas.evaluation.evaluate import Predicts
 from eyas.evaluation.metrics import cosines, regression_metrics
+from eyas.runtime.predict import PredictMixin
 
 
 def evaluate_similarity(encoder: Predicts, dataset: Dataset, teacher: Predicts | None = None) -> dict[str, Any]:
@@ -40,5 +41,8 @@ def evaluate_similarity(encoder: Predicts, dataset: Dataset, teacher: Predicts |
 
 
 def _similarities(encoder: Predicts, dataset: Dataset) -> np.ndarray:
+    before = encoder.cut if isinstance(encoder, PredictMixin) else 0
     first, second = (encoder.logits(list(dataset[column])) for column in ("text", "text_pair"))
+    if isinstance(encoder, PredictMixin):
+        encoder.report_cut(before)
     return cosines(first, second)

@@ -13,6 +13,7 @@ from eyas.models.loading import input_length, load_classifier, task_of_config
 from eyas.models.student import is_student
 from eyas.runtime.alignment import WordEncoder, pad
 from eyas.runtime.predict import PredictMixin
+from eyas.runtime.tokens import is_cut
 from eyas.settings import MAX_LENGTH
 from eyas.tasks import Task
 from eyas.text import clean_texts, wrong_shape
@@ -71,6 +72,7 @@ class Classifier(PredictMixin):
         for start in range(0, len(order), TEXTS_PER_BATCH):
             rows = order[start : start + TEXTS_PER_BATCH]
             inputs = self._encode([[column[row] for row in rows] for column in columns])
+            self.cut += sum(is_cut(encoding, self.max_length) for encoding in inputs.encodings or ())
             result[rows] = self._forward(inputs).cpu().numpy()
         return result
 

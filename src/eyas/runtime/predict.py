@@ -1,5 +1,6 @@
 """Prediction methods shared by torch models and exported models."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from eyas.runtime.alignment import WordEncoder
 from eyas.runtime.answers import PREDICTIONS, Answer, answer, answer_words
 from eyas.tasks import Task
 from eyas.text import clean_text
+
+logger = logging.getLogger("eyas")
 
 Text = str | tuple[str, str] | list[str]
 
@@ -22,7 +25,12 @@ class PredictMixin:
     """
 
     task: Task
+    label_names: list[str]
+    data_labels: list[str]
     pair: bool | None
+    # The maximum number of tokens per text, and how many of the texts so far had more. Taggers read all of a text.
+    max_length: int
+    cut: int = 0
 
     def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
         raise NotImplementedError
@@ -80,6 +88,18 @@ class PredictMixin:
         if not self.task.decides:
             raise DataError(f"This model does {self.task.describe()}: it has no probabilities. Use predict.")
         return self.task.probabilities(self._logits(texts))
+
+    def report_cut(self, since: int = 0) -> None:
+        """Warn if texts were cut.
+
+        Args:
+            since: `cut` before them.
+        """
+        if self.cut > since:
+            logger.warning(
+                "%s texts have more tokens than the %s that the model reads: the rest of them is not read.",
+                f"{self.cut - since:,}", f"{self.max_length:,}",
+            )  # fmt: skip
 
     def tag(self, text: str | Sequence[str]) -> Answer:
         """Tags and spans of one sentence.

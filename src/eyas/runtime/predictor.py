@@ -14,7 +14,7 @@ from eyas.runtime.alignment import WordEncoder
 from eyas.runtime.crf import max_marginals
 from eyas.runtime.manifest import MODEL, TOKENIZER, Manifest
 from eyas.runtime.predict import PredictMixin
-from eyas.runtime.tokens import TextEncoder
+from eyas.runtime.tokens import TextEncoder, is_cut
 from eyas.tasks import Task
 from eyas.text import clean_texts, wrong_shape
 
@@ -55,9 +55,11 @@ class Predictor(PredictMixin):
                 f"{self.folder}: the tokenizer has {vocabulary:,} tokens, the model embeds "
                 f"{self.manifest.vocab_size:,}. The files belong to different models; export the model again."
             )
+        self.max_length = self.manifest.max_length
         self._run, self._inputs = self._open(threads)
         if self_test:
             self._self_test()
+            self.cut = 0
 
     def _open(self, threads: int) -> tuple[Run, list[str]]:
         """The graph as a function, and the names of its inputs."""
@@ -123,10 +125,15 @@ class Predictor(PredictMixin):
     def _feeds(self, columns: list[list[str]]) -> Iterator[dict[str, np.ndarray]]:
         """The model's inputs for each text, or pair of texts."""
         if self._encode is not None:
-            yield from map(self._feed_ids, map(self._encode, columns[0]))
+            for text in columns[0]:
+                before = self._encode.cut
+                yield self._feed_ids(self._encode(text))
+                self.cut += self._encode.cut - before
             return
         rows: list[Any] = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
-        yield from map(self._feed, self._tokenizer.encode_batch_fast(rows))
+        for encoding in self._tokenizer.encode_batch_fast(rows):
+            self.cut += is_cut(encoding, self.max_length)
+            yield self._feed(encoding)
 
     def _feed(self, encoding: Any) -> dict[str, np.ndarray]:
         return {name: np.array([getattr(encoding, FIELDS[name])], dtype=np.int64) for name in self._inputs}

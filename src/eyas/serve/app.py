@@ -61,6 +61,7 @@ class Server:
         self.ready = True
         self.waiting = 0
         self.seconds_per_character = 1e-5
+        self._cut: dict[tuple[Any, ...], int] = {}
         self._thread = ThreadPoolExecutor(1, "eyas-predict")
 
     def app(self) -> Starlette:
@@ -173,7 +174,21 @@ class Server:
             taken, result = await self._in_thread(request, function, model, question)
         self.seconds_per_character += NEWEST * (taken / max(size, 1) - self.seconds_per_character)
         self.metrics.texts.labels(model.name, model.version).inc(len(question.texts))
+        self._count_cut(model)
         return result
+
+    def _count_cut(self, model: Model) -> None:
+        """Count the texts that were longer than the model reads; the first one is logged."""
+        cut, key = model.predictor.cut, (model.name, model.version, model.stamp)
+        before = self._cut.get(key, 0)
+        if cut > before:
+            self.metrics.cut.labels(model.name, model.version).inc(cut - before)
+            self._cut[key] = cut
+        if cut and not before:
+            _log(
+                event=f"{model.name} version {model.version}: a text has more tokens than the "
+                f"{model.predictor.max_length} that the model reads. The rest is not read; /metrics counts such texts."
+            )
 
     async def _in_thread(
         self, request: Request, function: Answering, model: Model, question: Question

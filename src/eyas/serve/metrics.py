@@ -20,6 +20,9 @@ class Metrics:
             "eyas_request_seconds", "Time to answer.", ["route"], buckets=SECONDS, registry=self.registry
         )
         self.texts = Counter("eyas_texts", "Texts answered.", ["model", "version"], registry=self.registry)
+        self.cut = Counter(
+            "eyas_texts_cut", "Texts longer than the model reads.", ["model", "version"], registry=self.registry
+        )
         self.waiting = Gauge(
             "eyas_waiting", "Requests being answered.", multiprocess_mode="livesum", registry=self.registry
         )

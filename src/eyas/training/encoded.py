@@ -16,6 +16,7 @@ from eyas.data.tokenization import batches_of_texts, encode
 from eyas.models import is_student
 from eyas.models.loading import input_length
 from eyas.runtime.alignment import Pieces, WordEncoder
+from eyas.runtime.tokens import is_cut
 from eyas.settings import MAX_LENGTH
 from eyas.spans import continuations
 
@@ -62,16 +63,22 @@ class EncodedTexts(TorchDataset[Any]):
         pair = is_pair(dataset) and "token_type_ids" in tokenizer.model_input_names
         # The model truncates the texts of a pair, each separately.
         limit = None if is_pair(dataset) else max_length
-        ids, second, lengths = [], [], []
+        ids, second, lengths, cut = [], [], [], 0
         for batch in batches_of_texts(dataset):
             encodings = encode(backend, batch, max_length)
             rows = [np.array(encoding.ids[:limit], dtype=np.int32) for encoding in encodings]
             ids.append(np.concatenate(rows))
             lengths.append(np.array([len(row) for row in rows], dtype=np.int32))
+            cut += sum(is_cut(encoding, max_length) for encoding in encodings)
             if pair:
                 second.append(np.concatenate([np.array(e.type_ids, dtype=np.int8) for e in encodings]))
         self.ids, self.lengths = np.concatenate(ids), np.concatenate(lengths)
         self.second = np.concatenate(second) if second else None
+        if cut:
+            logger.warning(
+                "%s of %s texts have more tokens than the %d that the model reads: the rest of them is not trained on.",
+                f"{cut:,}", f"{len(dataset):,}", max_length,
+            )  # fmt: skip
         labels = labels_of(dataset)
         self.labels = np.where(labels < 0, -100, labels) if self.task.decides else labels
 
