@@ -1,5 +1,11 @@
+import json
+import shlex
+from pathlib import Path
+
+import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
 
 from eyas.data.labels import match_by_name, match_by_proof, ordered_names, parse_label_map, refuse
 from eyas.errors import LabelError
@@ -43,3 +49,47 @@ def test_broken_label_maps_are_refused() -> None:
             ordered_names(broken)
     with pytest.raises(LabelError, match="expected MODEL=DATA"):
         parse_label_map("LABEL_0")
+
+
+names = st.text(min_size=1).filter(lambda name: name.strip() == name and name.isprintable())
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.lists(st.tuples(names, names), min_size=2, unique_by=lambda pair: pair[0].casefold()))
+@example([("a", "b.json"), ("c", "d.yaml")])
+@example([("Cost, delivery", "food=neg"), ('it\'s "new"', "$HOME `a` \\")])
+def test_suggested_label_map_is_accepted_as_it_must_be_typed(pairs: list[tuple[str, str]]) -> None:
+    model_names, data_names = zip(*pairs, strict=True)
+    typed = str(refuse(data_names, model_names, "teacher")).rsplit("--label-map ", 1)[1]
+    words = shlex.split(typed)
+    assert len(words) == 1
+    assert parse_label_map(words[0]) == dict(pairs)
+
+
+def test_label_map_is_read_from_file(tmp_path: Path) -> None:
+    wanted = {"Cost, delivery": "food=neg", "1": "ja"}
+    (tmp_path / "map.json").write_text(json.dumps(wanted))
+    (tmp_path / "map.yaml").write_text("Cost, delivery: food=neg\n1: ja\n")
+    assert parse_label_map(str(tmp_path / "map.json")) == parse_label_map(str(tmp_path / "map.yaml")) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("map.yaml", "yes: ja\nb: c\n", r"got True \(in YAML, quote it\)"),
+        ("map.yaml", "a: [b\n", r"map\.yaml"),
+        ("map.yaml", "- a\n", "expected"),
+        ("map.json", '{"a": "b", "a": "c"}', "'a' occurs twice"),
+        ("map.json", '{"a": {"b": "c"}}', "expected"),
+        ("map.json", '{"a": ', r"map\.json: Expecting value"),
+        (None, '{"a": ', "is not valid JSON: Expecting value"),
+        (None, "a=b=c", "write JSON"),
+        (None, "a=b,a=c", "'a' occurs twice"),
+        (None, "missing.yaml", r"no such file: missing\.yaml"),
+    ],
+)
+def test_wrong_label_maps_are_refused(name: str | None, content: str, message: str, tmp_path: Path) -> None:
+    if name:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(LabelError, match=message):
+        parse_label_map(str(tmp_path / name) if name else content)

@@ -344,6 +344,37 @@ def test_bioes_is_detected_from_training_tags(tmp_path: Path) -> None:
     assert labels_of(data["validation"]).tolist() == [1]
 
 
+def test_lists_of_one_label_are_classification(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As doccano writes them."""
+    caplog.set_level("INFO")
+    rows: list[Any] = [
+        {"id": n, "text": f"film {n}", "label": [["pos", "neg"][n % 2]], "Comments": []} for n in range(40)
+    ]
+    write_jsonl(tmp_path / "all.jsonl", rows)
+    data = load_data(tmp_path / "all.jsonl")
+    assert (data.task.kind, data.labels) == ("classification", ["neg", "pos"])
+    assert data.labels[labels_of(data["train"])[0]] == rows[int(data["train"][0]["text"].split()[1])]["label"][0]
+    assert "every text has one label, so this is classification" in caplog.text
+    assert "reads the columns text, label, not id, Comments" in caplog.text
+    assert load_data(tmp_path / "all.jsonl", Columns(task="multi-label")).task.kind == "multi-label"
+    write_jsonl(tmp_path / "all.jsonl", [*rows, {**rows[0], "label": ["pos", "neg"]}])
+    assert load_data(tmp_path / "all.jsonl").task.kind == "multi-label"
+
+
+def test_columns_taken_for_labels_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    values = {"sentiment": ["good", "bad"], "annotator": ["anna", "bo"], "language": ["en", "id"]}
+    rows = [{"text": f"film {n}", **{name: two[n // 3 % 2] for name, two in values.items()}} for n in range(40)]
+    pandas.DataFrame(rows).to_csv(tmp_path / "all.csv", index=False)
+    assert load_data(tmp_path / "all.csv").task.kind == "aspects"
+    assert (
+        "so sentiment, annotator, language are taken for labels. If they are not, name the label column" in caplog.text
+    )
+    caplog.clear()
+    assert load_data(tmp_path / "all.csv", Columns(label="sentiment")).labels == ["bad", "good"]
+    assert "taken for" not in caplog.text
+
+
 def test_label_cells_with_json_are_lists(tmp_path: Path) -> None:
     """As labeling tools export them."""
     cells = ['{"choices": ["sound", "cast"]}', '["cast"]', '{"choices": ["sound"]}', "[]"]

@@ -195,7 +195,19 @@ def test_vocabulary_neighbors_are_nearest_by_cosine() -> None:
     vocabulary = Vocabulary(words, vectors, size=2)
     assert vocabulary.neighbors("good") == ["great", "table"]
     assert vocabulary.neighbors("Good") == ["Great", "Table"]
+    assert vocabulary.neighbors("GOOD") == ["GREAT", "TABLE"]
     assert vocabulary.neighbors("unheard") == []
+
+
+def test_vocabulary_neighbors_have_the_case_of_the_word() -> None:
+    """A cased vocabulary, as of bert-base-cased: a word's nearest is itself in another case."""
+    words = ["good", "Good", "Great", "great", "NASA", "café", "映画"]
+    vectors = np.array([[1, 0], [1, 0.01], [1, 0.02], [1, 0.03], [1, 0.1], [1, 0.2], [1, 0.3]], dtype=np.float32)
+    vocabulary = Vocabulary(words, vectors, size=3)
+    assert vocabulary.neighbors("good") == ["great", "nasa", "café"]
+    assert vocabulary.neighbors("Good") == ["Great", "NASA", "Café"]
+    assert vocabulary.neighbors("GOOD") == ["GREAT", "NASA", "CAFÉ"]
+    assert vocabulary.neighbors("映画") == ["café", "NASA", "great"]
 
 
 def test_masked_lm_candidates_equal_model_predictions(masked_lm: Path) -> None:

@@ -49,7 +49,8 @@ Unlabeled = Annotated[
 LabelMap = Annotated[
     str | None,
     typer.Option(
-        help="Map the model's label names to the data's: LABEL_0=negative,LABEL_1=positive.",
+        help="Map the model's label names to the data's: LABEL_0=negative,LABEL_1=positive. Names with commas or "
+        "equals signs: a JSON object, or a JSON or YAML file.",
         show_default=False,
         rich_help_panel=DATA,
     ),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas
 from datasets import Dataset, concatenate_datasets
 
-from eyas.data.columns import is_conll
+from eyas.data.columns import Resolved, is_conll
 from eyas.data.opening import Source, name_of, open_splits, open_unlabeled
 from eyas.data.rows import UNLABELED, example_id, read_table
 from eyas.data.sources import LoadedRows, Rows
@@ -25,12 +25,15 @@ from eyas.data.splits import (
     word_counts_of,
 )
 from eyas.data.tags import as_bio, report_broken_tags
-from eyas.data.targets import encode_labels, find_task, task_of
+from eyas.data.targets import encode_labels, find_task, has_one_label_each, task_of, with_one_label
 from eyas.data.task_data import TaskData
 from eyas.errors import DataError
 from eyas.settings import Columns
 
 logger = logging.getLogger("eyas")
+
+# Columns that a message names.
+COLUMNS_SHOWN = 8
 
 
 def load_data(source: Source, columns: Columns | None = None, seed: int = 0) -> TaskData:
@@ -120,12 +123,36 @@ def _read(opened: Mapping[str, Rows], columns: Columns, name: str) -> dict[str, 
             labeled = split != "test" or not set(resolved.labels).isdisjoint(rows.columns)
             wanted = same if labeled else replace(same, label=None)
             raw[split], _ = read_table(rows, wanted, f"{name}, {split}", labeled)
+    _say_columns(opened["train"], columns, resolved, name)
+    if resolved.task == "multi-label" and columns.task is None and all(map(has_one_label_each, raw.values())):
+        logger.info("%s: every text has one label, so this is classification (several: --task multi-label).", name)
+        raw = {split: with_one_label(table) for split, table in raw.items()}
+        resolved = replace(resolved, task="classification")
     if resolved.task == "tagging":
         raw = as_bio(raw, opened, name, columns.repair_tags)
     task = find_task(resolved.task, raw, name)
     if not task.is_classification:
         logger.info("%s: %s.", name, task.describe())
     return {split: encode_labels(table, task, f"{name}, {split}") for split, table in raw.items()}
+
+
+def _say_columns(rows: Rows, columns: Columns, resolved: Resolved, name: str) -> None:
+    """Log which columns are read as labels, if that was a guess or others are left out."""
+    if is_conll(rows.columns):
+        return
+    if len(resolved.labels) > 1 and columns.label is None:
+        logger.info(
+            "%s: no column is named label, so %s are taken for labels. If they are not, name the label column with "
+            "Columns(label=...) or --label.",
+            name, ", ".join(resolved.labels),
+        )  # fmt: skip
+    read = [resolved.text, *([resolved.text_pair] if resolved.text_pair else []), *resolved.labels]
+    others = [column for column in rows.columns if column not in read]
+    if others and columns.label is None:
+        logger.info(
+            "%s: reads the columns %s, not %s. Name others with Columns(text=..., label=...) or --text and --label.",
+            name, ", ".join(read), ", ".join(others[:COLUMNS_SHOWN]),
+        )  # fmt: skip
 
 
 def _check_widths(opened: Mapping[str, Rows]) -> None:

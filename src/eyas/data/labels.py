@@ -1,7 +1,10 @@
 """Label names, and matching them between data, teacher and student: by name, never by id."""
 
+import json
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -147,9 +150,7 @@ def refuse(data_names: Sequence[str], model_names: Sequence[str], model: str) ->
             f"{', '.join(alone[1][:10]) or 'none'}. Both need the same labels: choose another {model}, or data "
             "with all labels in its training split."
         )
-    example = ",".join(
-        f"{model_name}={data_name}" for model_name, data_name in zip(model_names, data_names, strict=False)
-    )
+    example = label_map_option(dict(zip(model_names, data_names, strict=True)))
     return LabelError(
         f"The labels of the data and the {model} do not match.\n"
         f"  data:    {_listing(data_names)}\n"
@@ -159,12 +160,65 @@ def refuse(data_names: Sequence[str], model_names: Sequence[str], model: str) ->
     )
 
 
+def label_map_option(label_map: Mapping[str, str]) -> str:
+    """A label map as it is typed after --label-map in a shell."""
+    if all(re.fullmatch(r"[\w.+-]+", name) for pair in label_map.items() for name in pair):
+        return ",".join(f"{model_name}={data_name}" for model_name, data_name in label_map.items())
+    return shlex.quote(json.dumps(dict(label_map), ensure_ascii=False))
+
+
 def parse_label_map(text: str) -> dict[str, str]:
-    """Read `LABEL_0=negative,LABEL_1=positive` as {model name: data name}."""
-    pairs = [part.split("=", 1) for part in text.split(",") if part.strip()]
+    """The label map {model's name: data's name} of --label-map.
+
+    Args:
+        text: `LABEL_0=negative,LABEL_1=positive`; for names with commas or equals signs a JSON object, or a JSON or
+            YAML file with one.
+
+    Raises:
+        LabelError: none of these, or a name occurs twice.
+    """
+    if Path(text).suffix in (".json", ".yaml", ".yml") and ("=" not in text or Path(text).is_file()):
+        return _pairs_of(_file(Path(text)), text)
+    if text.lstrip().startswith("{"):
+        try:
+            return _pairs_of(json.loads(text, object_pairs_hook=list), text)
+        except ValueError as error:
+            raise LabelError(f"--label-map {text!r} is not valid JSON: {error}.") from None
+    pairs = [part.split("=") for part in text.split(",") if part.strip()]
     if not pairs or any(len(pair) != 2 for pair in pairs):
-        raise LabelError(f"--label-map {text!r}: expected MODEL=DATA,MODEL=DATA, ...")
-    return {model_name.strip(): data_name.strip() for model_name, data_name in pairs}
+        raise LabelError(
+            f"--label-map {text!r}: expected MODEL=DATA,MODEL=DATA, ... For names with commas or equals signs, write "
+            'JSON, {"MODEL": "DATA", ...}, or name a JSON or YAML file.'
+        )
+    return _pairs_of([(model_name.strip(), data_name.strip()) for model_name, data_name in pairs], text)
+
+
+def _file(path: Path) -> list[tuple[Any, Any]]:
+    """The pairs in a JSON or YAML file."""
+    import yaml
+
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+        found = json.loads(content, object_pairs_hook=list) if path.suffix == ".json" else yaml.safe_load(content)
+    except FileNotFoundError:
+        raise LabelError(f"--label-map: no such file: {path}.") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise LabelError(f"--label-map {path}: {error}.") from None
+    return list(found.items()) if isinstance(found, dict) else found
+
+
+def _pairs_of(found: Any, place: str) -> dict[str, str]:
+    pairs = found if isinstance(found, list) and all(isinstance(pair, tuple) for pair in found) else []
+    names = [name for pair in pairs for name in pair]
+    wrong = [name for name in names if isinstance(name, bool) or not isinstance(name, str | int)]
+    if not pairs or wrong:
+        got = f", got {wrong[0]!r} (in YAML, quote it)" if wrong else ""
+        raise LabelError(f'--label-map {place!r:.80}: expected {{"model\'s name": "data\'s name", ...}}{got}.')
+    result = {str(model_name): str(data_name) for model_name, data_name in pairs}
+    if len(result) < len(pairs):
+        twice = next(str(name) for name, _ in pairs if [str(n) for n, _ in pairs].count(str(name)) > 1)
+        raise LabelError(f"--label-map {place!r:.80}: the model's label {twice!r} occurs twice.")
+    return result
 
 
 def _listing(names: Sequence[str]) -> str:

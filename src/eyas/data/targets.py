@@ -68,6 +68,19 @@ def find_task(kind: Kind, splits: dict[str, Dataset], source: str) -> Task:
     return Task(kind, tuple(LABEL_NAMES[kind](splits, source)))
 
 
+def has_one_label_each(dataset: Dataset) -> bool:
+    """Whether every labeled row of lists of label names has exactly one."""
+    counts = pyarrow.compute.list_value_length(dataset.data.column("label").drop_null())
+    return bool(pyarrow.compute.all(pyarrow.compute.equal(counts, 1), min_count=0).as_py())
+
+
+def with_one_label(dataset: Dataset) -> Dataset:
+    """Lists of one label name -> label names."""
+    labels = pyarrow.compute.list_element(dataset.data.column("label").combine_chunks(), 0)
+    named = Dataset(pyarrow.table({"label": labels}))
+    return concatenate_datasets([dataset.remove_columns("label"), named], axis=1)
+
+
 def encode_labels(dataset: Dataset, task: Task, source: str) -> Dataset:
     """`dataset` with its labels as numbers.
 

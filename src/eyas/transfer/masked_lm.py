@@ -10,8 +10,8 @@ import torch
 from eyas.models.loading import input_length, load_masked_lm
 from eyas.runtime.alignment import Pieces, WordEncoder, pad
 from eyas.teachers.live import autocast, fastest_device, fastest_dtype
-from eyas.transfer.neighbors import Vocabulary, replace_words, whole_words
-from eyas.transfer.words import Words, is_dense
+from eyas.transfer.neighbors import CASES, Vocabulary, replace_words, whole_words
+from eyas.transfer.words import Words, in_place_of, is_dense
 
 TOKENS_PER_BATCH = 8192
 LOGITS_PER_BATCH = 20_000_000
@@ -61,7 +61,6 @@ class MaskedLM:
         self.max_length = input_length(self.model, self.tokenizer, MAX_LENGTH)
         self._words = WordEncoder(self.tokenizer.backend_tokenizer, self.tokenizer.unk_token)
         names = whole_words(self.tokenizer, known)
-        self._is_lowercase = not any(name != name.lower() for name in names)
         self._name_of = {row: name for name, row in names.items()}
         # Allowed replacements: row 1 for words of a script without spaces, row 0 for others.
         self._allowed = torch.zeros(2, self.model.get_output_embeddings().weight.shape[0], dtype=torch.bool)
@@ -95,7 +94,7 @@ class MaskedLM:
         for number, word in several:
             result[number][word] = self.vocabulary.neighbors(texts[number].words[word])
         for (number, word, *_), names in self._predicted(masked):
-            result[number][word] = self._in_place_of(texts[number].words[word], names)
+            result[number][word] = in_place_of(texts[number].words[word], names, self.size)
         return result
 
     def _mask(self, text: int, word: int, pieces: Pieces, dense: bool) -> _Masked:
@@ -123,7 +122,9 @@ class MaskedLM:
             )
             logits = self._logits_at(ids, mask, torch.tensor([item.place for item in batch]))
             allowed = self._allowed[torch.tensor([int(item.dense) for item in batch], device=logits.device)]
-            found = logits.masked_fill(~allowed, -torch.inf).topk(self.size + 1).indices.tolist()
+            found = (
+                logits.masked_fill(~allowed, -torch.inf).topk(min(CASES * self.size, allowed.shape[1])).indices.tolist()
+            )
             for item, rows in zip(batch, found, strict=True):
                 yield item, [self._name_of[row] for row in rows if row in self._name_of]
             start = end
@@ -141,7 +142,3 @@ class MaskedLM:
             hook.remove()
         logits: torch.Tensor = output.logits.float()
         return logits
-
-    def _in_place_of(self, word: str, names: list[str]) -> list[str]:
-        others = [name for name in names if name.lower() != word.lower()][: self.size]
-        return [name.capitalize() for name in others] if self._is_lowercase and word[:1].isupper() else others

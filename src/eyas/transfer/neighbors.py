@@ -12,10 +12,12 @@ from torch import nn
 from eyas.data.embeddings import read_vectors
 from eyas.errors import DataError, ModelError
 from eyas.runtime.alignment import continuing
-from eyas.transfer.words import Words, is_dense
+from eyas.transfer.words import Words, in_place_of, is_dense
 
 # Similarities computed at a time: about 160 MB, including the sort.
 SIMILARITIES = 10_000_000
+# Neighbors found for each that is kept: the same word in another case does not count.
+CASES = 3
 
 
 class Vocabulary:
@@ -33,6 +35,7 @@ class Vocabulary:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         self._vectors = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
         self._known: dict[str, list[str]] = {}
+        self._cased: dict[str, list[str]] = {}
 
     @classmethod
     def of_model(cls, model: Any, tokenizer: Any, known: Collection[str], size: int = 15) -> "Vocabulary":
@@ -52,25 +55,27 @@ class Vocabulary:
         return cls(words, vectors, size)
 
     def neighbors(self, word: str) -> list[str]:
-        """The nearest words by cosine, nearest first, capitalized like `word`; empty for an unknown word."""
+        """The nearest words by cosine, nearest first, in the case of `word`; empty for an unknown word."""
         known = word if word in self._index else word.lower()
         if known not in self._index:
             return []
         if known not in self._known:
             self.learn([known])
-        found = self._known[known]
-        return [other.capitalize() for other in found] if word[:1].isupper() and known != word else found
+        if word not in self._cased:
+            self._cased[word] = in_place_of(word, self._known[known], self.size)
+        return self._cased[word]
 
     def learn(self, words: Collection[str]) -> None:
         """Find the neighbors of many words at once."""
         candidates = {w if w in self._index else w.lower() for w in words}
         rows = sorted(self._index[word] for word in candidates if word in self._index and word not in self._known)
         size = max(SIMILARITIES // len(self.words), 1)
+        most = min(CASES * self.size, len(self.words) - 1)
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
             similar = self._vectors[part] @ self._vectors.T
             similar[np.arange(len(part)), part] = -2.0  # not the word itself
-            nearest = np.argpartition(-similar, self.size, 1)[:, : self.size]
+            nearest = np.argpartition(-similar, most - 1, 1)[:, :most]
             order = np.argsort(-np.take_along_axis(similar, nearest, 1), 1, kind="stable")
             for row, places in zip(part, np.take_along_axis(nearest, order, 1), strict=True):
                 self._known[self.words[row]] = [self.words[place] for place in places]

@@ -29,6 +29,21 @@ def is_dense(word: str) -> bool:
     return bool(_IS_DENSE.match(word))
 
 
+def in_case_of(word: str, other: str) -> str:
+    """`other` in the case of `word`: lower, UPPER or Title; unchanged for any other."""
+    if word.islower():
+        return other.lower()
+    if word.isupper() and len(word) > 1:
+        return other.upper()
+    return other[:1].upper() + other[1:] if word[:1].isupper() else other
+
+
+def in_place_of(word: str, others: Sequence[str], count: int) -> list[str]:
+    """The first `count` of `others` in the case of `word`, each once, without the word itself."""
+    cased = dict.fromkeys(in_case_of(word, other) for other in others)
+    return [other for other in cased if other.lower() != word.lower()][:count]
+
+
 @dataclass(frozen=True)
 class Words:
     """A text, or a sentence that is already split.
