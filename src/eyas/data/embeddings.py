@@ -17,6 +17,8 @@ logger = logging.getLogger("eyas")
 SIF = 1e-3
 # Standard deviation of the elements: small compared to the weights of a new encoder, large compared to noise.
 SCALE = 0.5
+# Dimensions that a file of word vectors may have.
+MOST_DIMENSIONS = 100_000
 
 
 def teacher_embeddings(
@@ -87,11 +89,13 @@ def _read_text(file: IO[bytes], path: Path, keep: frozenset[str] | None) -> tupl
     size: int | None = None
     for number, line in enumerate(file, 1):
         fields = line.decode("utf-8", errors="replace").rstrip().split(" ")
-        if number == 1 and len(fields) == 2 and all(field.isdigit() for field in fields):
+        if number == 1 and len(fields) == 2 and all(field.isdecimal() for field in fields):
             size = int(fields[1])  # word2vec's header; GloVe files start with a vector
             continue
         if size is None:
             size = len(fields) - 1
+        if len(fields) <= size and fields != [""]:
+            raise DataError(f"{path}:{number}: expected a word and {size} numbers, got {line[:60]!r}.")
         word = " ".join(fields[:-size])
         if not word or (keep is not None and word not in keep) or word in found:
             continue
@@ -99,14 +103,20 @@ def _read_text(file: IO[bytes], path: Path, keep: frozenset[str] | None) -> tupl
             found[word] = np.array(fields[-size:], dtype=np.float32)
         except ValueError:
             raise DataError(f"{path}:{number}: expected a word and {size} numbers, got {line[:60]!r}.") from None
+        if not np.isfinite(found[word]).all():
+            raise DataError(f"{path}:{number}: the vector of {word!r:.60} has a number that is not finite.")
     return list(found), list(found.values())
 
 
 def _read_binary(file: IO[bytes], path: Path, keep: frozenset[str] | None) -> tuple[list[str], list[np.ndarray]]:
     try:
         count, size = (int(number) for number in file.readline().split())
+        if not (0 < size <= MOST_DIMENSIONS):
+            raise ValueError
     except ValueError:
-        raise DataError(f"{path}: not word2vec's binary format (its first line should hold two numbers).") from None
+        raise DataError(
+            f"{path}: not word2vec's binary format (its first line should hold the number of words and of dimensions)."
+        ) from None
     found: dict[str, np.ndarray] = {}
     for _ in range(count):
         word = bytearray()
@@ -118,6 +128,8 @@ def _read_binary(file: IO[bytes], path: Path, keep: frozenset[str] | None) -> tu
         name = word.decode("utf-8", errors="replace").lstrip("\n")
         if keep is None or name in keep:
             found.setdefault(name, np.frombuffer(vector, dtype="<f4"))
+            if not np.isfinite(found[name]).all():
+                raise DataError(f"{path}: the vector of {name!r:.60} has a number that is not finite.")
     return list(found), list(found.values())
 
 

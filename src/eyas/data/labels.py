@@ -202,7 +202,7 @@ def _file(path: Path) -> list[tuple[Any, Any]]:
         found = json.loads(content, object_pairs_hook=list) if path.suffix == ".json" else yaml.safe_load(content)
     except FileNotFoundError:
         raise LabelError(f"--label-map: no such file: {path}.") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise LabelError(f"--label-map {path}: {error}.") from None
     return list(found.items()) if isinstance(found, dict) else found
 

@@ -1,14 +1,17 @@
 """Any source -> rows by split: a file, a folder of files, tables in memory, the Hub."""
 
 import os
+import re
 from collections.abc import Mapping
 from glob import glob
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pandas
 from datasets import DatasetDict, load_dataset
 
+from eyas.data.files import COMPRESSED
 from eyas.data.readers import SUFFIXES, file_kind
 from eyas.data.sources import FileRows, LoadedRows, Rows
 from eyas.data.tables import Table, as_dataset
@@ -20,6 +23,8 @@ SPLIT_FILES = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test",),
 }
+# The end of the name of one of several files.
+_SHARD = re.compile(r"-\d+-of-\d+")
 SPLIT_NAMES = {alias: split for split, aliases in SPLIT_FILES.items() for alias in aliases}
 # Accepted sources of data; a mapping is a table, or has a table or a file for each split.
 Source: TypeAlias = str | Path | Table
@@ -68,7 +73,7 @@ def open_unlabeled(source: Source | pandas.Series, columns: Columns) -> list[Row
     if readable:
         return [FileRows(file, columns) for file in readable]
     if found:
-        raise DataError(f"{source} has no text file, expected one of {', '.join(SUFFIXES)} (.gz, .bz2, .xz).")
+        raise DataError(f"{source} has no text file, expected one of {', '.join(SUFFIXES)} ({', '.join(COMPRESSED)}).")
     try:
         return [open_splits(source, columns)["train"]]
     except DataError as error:
@@ -98,12 +103,18 @@ def _open_place(source: str | Path, columns: Columns) -> dict[str, Rows]:
 
 def _open_folder(path: Path, columns: Columns) -> dict[str, Rows]:
     found: dict[str, Rows] = {}
+    entries = {entry: _files_of(entry) for entry in sorted(path.iterdir())}
     for split, stems in SPLIT_FILES.items():
-        files = [p for p in sorted(path.iterdir()) if file_kind(p) and p.name.split(".")[0] in stems]
-        if len(files) > 1:
-            raise DataError(f"{path}: {files[0].name} and {files[1].name} are both the {split} split.")
-        if files:
-            found[split] = FileRows(files[0], columns)
+        own = [entry for entry, files in entries.items() if files and _SHARD.sub("", entry.name.split(".")[0]) in stems]
+        shards = [entry for entry in own if _SHARD.search(entry.name)]
+        if len(own) > max(len(shards), 1):
+            raise DataError(f"{path}: {own[0].name} and {own[1].name} are both the {split} split.")
+        if own:
+            files = list(chain.from_iterable(entries[entry] for entry in own))
+            found[split] = FileRows(own[0] if len(own) == 1 else path / f"{split}-*", columns, files)
+    parts = [entry for entry, files in entries.items() if files == [entry]]
+    if not found and parts and all(file_kind(part) == ".parquet" for part in parts):
+        found["train"] = FileRows(path, columns, parts)
     if not found:
         raise DataError(
             f"{path}: no train, validation or test file in it (found: "
@@ -111,6 +122,13 @@ def _open_folder(path: Path, columns: Columns) -> dict[str, Rows]:
             f"from the Hub, add the configuration: {path}:default."
         )
     return found
+
+
+def _files_of(entry: Path) -> list[Path]:
+    """A data file, or the Parquet files of a folder."""
+    if entry.name.startswith((".", "_")) or entry.is_file():
+        return [entry] if file_kind(entry) and entry.name[0] not in "._" else []
+    return [file for file in sorted(entry.glob("*.parquet")) if file.is_file() and file.name[0] not in "._"]
 
 
 def _known_splits(data: Mapping[str, Any], columns: Columns, name: str) -> dict[str, Rows]:
@@ -128,6 +146,7 @@ def _known_splits(data: Mapping[str, Any], columns: Columns, name: str) -> dict[
 def _open_split(part: str | Path | Table, columns: Columns, name: str) -> Rows:
     if not isinstance(part, str | Path):
         return LoadedRows(as_dataset(part, name), name)
-    if not os.path.isfile(part):
+    files = _files_of(Path(part)) if os.path.isdir(part) else []
+    if not files and not os.path.isfile(part):
         raise DataError(f"{name}: no such file: {part}. Expected a file or a table for each split.")
-    return FileRows(Path(part), columns)
+    return FileRows(Path(part), columns, files)

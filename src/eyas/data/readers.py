@@ -13,9 +13,10 @@ from eyas.errors import DataError
 
 logger = logging.getLogger("eyas")
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".conll", ".conllu", ".iob", ".bio")
-LONGEST_LINE = 64 << 20
 CONLL = (".conll", ".conllu", ".iob", ".bio")
+JSON = (".jsonl", ".json", ".ndjson")
+SUFFIXES = (".csv", ".tsv", *JSON, ".parquet", ".txt", *CONLL)
+LONGEST_LINE = 64 << 20
 
 Row = dict[str, Any]
 
@@ -48,8 +49,9 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
     """Yield (place, row), with `file:line` as the place.
 
     CSV follows RFC 4180. In TSV, quotes are ordinary characters, as in GLUE's files. A `.txt` file has
-    one text per line. A CoNLL file has one row per sentence, with the columns "0", "1" and so on, each a list.
-    All but Parquet may be compressed with gzip, bzip2 or xz.
+    one text per line. A JSON file has one object per line, or an array of objects. A CoNLL file has one row per
+    sentence, with the columns "0", "1" and so on, each a list.
+    All but Parquet may be compressed with gzip, bzip2, xz or zstd, and be UTF-8, or UTF-16 with a byte order mark.
 
     Raises:
         DataError: bytes that are not UTF-8, or a row that does not parse; the message names file and line.
@@ -57,7 +59,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
     kind = file_kind(path)
     if kind in (".csv", ".tsv"):
         return _table_rows(path)
-    if kind == ".jsonl":
+    if kind in JSON:
         return _json_rows(path)
     if kind == ".parquet":
         return _parquet_rows(path)
@@ -65,7 +67,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
         return ((place, {"text": line}) for place, line in _lines(path) if line.strip())
     if kind in CONLL:
         return _conll_rows(path)
-    raise DataError(f"{path}: unknown file type, expected one of {', '.join(SUFFIXES)} (.gz, .bz2, .xz).")
+    raise DataError(f"{path}: unknown file type, expected one of {', '.join(SUFFIXES)} ({', '.join(COMPRESSED)}).")
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -78,7 +80,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
             if number == 1 and b"\0" in line:
                 raise DataError(f"{path} is not a text file: its first line has zero bytes.")
             try:
-                yield f"{path}:{number}", line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                yield f"{path}:{number}", line.decode("utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
                 raise DataError(
                     f"{path}:{number}: byte {error.start + 1} of the line is not valid UTF-8 "
@@ -114,16 +116,35 @@ def _table_rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    first = True
     for place, line in _lines(path):
         if not line.strip():
             continue
+        if first and line.lstrip().startswith("["):
+            yield from _json_array(path)
+            return
+        first = False
         try:
             row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{place}: not valid JSON ({error}). Expected one object per line.") from None
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"{place}: not valid JSON ({error}). Expected one object per line, or an array of objects."
+            ) from None
         if not isinstance(row, dict):
             raise DataError(f'{place}: {type(row).__name__}, expected a JSON object such as {{"text": ...}}.')
         yield place, row
+
+
+def _json_array(path: Path) -> Iterator[tuple[str, Row]]:
+    try:
+        with open_binary(path) as file:
+            rows = json.loads(file.read())
+    except (ValueError, RecursionError) as error:  # also for invalid UTF-8
+        raise DataError(f"{path}: not a valid JSON array ({error}).") from None
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise DataError(f'{path}, row {number}: {type(row).__name__}, expected an object such as {{"text": ...}}.')
+        yield f"{path}, row {number}", row
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,27 @@ FORMAT_VERSION = 5
 
 
 class FileRows:
-    """Rows of one file, with a key for the cache of converted files."""
+    """Rows of a file, or of the parts of one, with a key for the cache of converted files.
 
-    def __init__(self, path: Path, columns: Columns) -> None:
-        self.path, self.name = path, str(path)
-        self.columns = column_names(path)
+    Args:
+        path: the file; with `parts`, what they are named after in messages.
+        parts: files with the same columns, in order.
+    """
+
+    def __init__(self, path: Path, columns: Columns, parts: Sequence[Path] = ()) -> None:
+        self.name, self.parts = str(path), list(parts) or [path]
+        self.columns = column_names(self.parts[0])
+        for part in self.parts[1:]:
+            found = column_names(part)
+            if found != self.columns:
+                raise DataError(f"{part} has the columns {found}, {self.parts[0]} has {self.columns}.")
         # In CoNLL files, the last column is read as the tags unless another is named.
-        self._one_width = file_kind(path) in CONLL and columns.label is None
-        identity = [*file_identity(path), columns.__dict__, FORMAT_VERSION]
+        self._one_width = file_kind(self.parts[0]) in CONLL and columns.label is None
+        identity = [*map(file_identity, self.parts), columns.__dict__, FORMAT_VERSION]
         self.key: str | None = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
 
     def __iter__(self) -> Iterator[tuple[str, Row]]:
-        for place, row in read_rows(self.path):
+        for place, row in chain.from_iterable(map(read_rows, self.parts)):
             if self._one_width and len(row) != len(self.columns):
                 raise DataError(
                     f"{place}: {len(row)} columns, the first sentence has {len(self.columns)}, so the last column "

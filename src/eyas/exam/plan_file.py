@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from eyas.data.files import open_binary
 from eyas.errors import DataError
 from eyas.exam.plan import CostPlan, DataPlan, Plan, StudentPlan
 from eyas.settings import VECTORS
@@ -21,14 +22,19 @@ def read_plan(path: Path) -> Plan:
         DataError: the plan is invalid; the message names file and line.
     """
     try:
-        text = path.read_text()
+        with open_binary(path) as file:
+            text = file.read().decode()
         content, tree = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
+    except UnicodeDecodeError as error:
+        raise DataError(f"The plan {path} is not UTF-8 (byte {error.start + 1}). Save it as UTF-8.") from None
     except OSError as error:
         raise DataError(f"Cannot read the plan {path}: {error.strerror}.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise DataError(f"{path}{line}: invalid YAML: {getattr(error, 'problem', error)}.") from None
+    except (ValueError, RecursionError) as error:  # a date that does not exist, thousands of brackets
+        raise DataError(f"{path}: invalid YAML: {error}.") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected a plan (data, teacher, students ...), got {type(content).__name__}.")
     try:
