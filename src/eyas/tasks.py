@@ -96,7 +96,7 @@ class Task:
         if not self.decides:
             return logits
         if self.has_binary_outputs:
-            return np.asarray(1 / (1 + np.exp(-logits)))
+            return sigmoid(logits)
         result = np.empty_like(logits)
         for columns in self.groups:
             result[..., columns] = softmax(logits[..., columns])
@@ -124,6 +124,11 @@ def task_of_model(config: Any, labels: Sequence[str]) -> Task:
     if problem == "multi_label_classification":
         return Task("multi-label", tuple(labels))
     return Task("regression" if problem == "regression" or len(labels) == 1 else "classification", tuple(labels))
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Elementwise."""
+    return np.asarray(1 / (1 + np.exp(-logits)))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openapi import check_answers
+
+from eyas import Predictor
 
 pytestmark = pytest.mark.process
 
@@ -159,7 +162,7 @@ def test_server_rejects_excess_requests_and_answers_others(folder: Path) -> None
             one.join()
         statuses = {status for status, _ in found}
         assert statuses == {200, 503}
-        assert all(answer == [expected] * 50 for status, answer in found if status == 200)
+        assert all(answer == expected * 50 for status, answer in found if status == 200)
         assert ask(port, "/predict", {"inputs": text}) == (200, expected)
 
 
@@ -244,7 +247,7 @@ def test_page_works_in_a_browser(folder: Path, taggers: dict[str, Path], tmp_pat
         page.keyboard.press("Control+Enter")
         page.wait_for_selector("#answers .bar")
         assert page.locator("#answers p.text").all_inner_texts() == ["a great film", "awful <b>bold</b>"]
-        _, expected = ask(port, "/predict", {"inputs": "a great film"})
+        _, (expected,) = ask(port, "/predict", {"inputs": "a great film"})
         assert page.locator("#answers .bar .name").first.inner_text() == expected[0]["label"]
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -265,3 +268,71 @@ def test_page_works_in_a_browser(folder: Path, taggers: dict[str, Path], tmp_pat
         browser.close()
     assert problems == []
     assert all(url.startswith((f"http://127.0.0.1:{port}/", "data:")) for url in asked)
+
+
+@pytest.fixture(scope="module")
+def tagger(taggers: dict[str, Path], once: Any) -> Path:
+    from eyas import export_model
+
+    return Path(once("tags", lambda folder: export_model(taggers["cnn"], folder)))
+
+
+def test_inference_client_of_hugging_face_works(folder: Path, tagger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As against an inference endpoint: its address, or the path /predict."""
+    from huggingface_hub import InferenceClient
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with serving(folder) as (port, _, _):
+        for path in ("", "/predict"):
+            client = InferenceClient(model=f"http://127.0.0.1:{port}{path}", token="none")
+            expected = Predictor(folder)(["a great film"])[0]
+            found = client.text_classification("a great film", top_k=2)
+            assert [len(found), found[0].label] == [2, expected["label"]]
+            assert found[0].score == pytest.approx(expected["score"], abs=1e-6)
+            assert len(client.text_classification("a great film", top_k=1)) == 1
+            raw = client.text_classification("a great film", function_to_apply="none")
+            logits = Predictor(folder).logits(["a great film"])[0]
+            assert sorted(one.score for one in raw) == pytest.approx(sorted(logits.tolist()), abs=1e-5)
+    with serving(tagger) as (port, _, _):
+        client = InferenceClient(model=f"http://127.0.0.1:{port}/predict", token="none")
+        text = "anna went to new york . 4"
+        answer = Predictor(tagger)([text])[0]
+        for strategy in (None, "simple", "first", "average", "max"):
+            groups = client.token_classification(text, aggregation_strategy=strategy)
+            assert [[g.entity_group, g.word, g.start, g.end] for g in groups] == [
+                [span[name] for name in ("entity_group", "word", "start", "end")] for span in answer["spans"]
+            ]
+        words = client.token_classification(text, aggregation_strategy="none", ignore_labels=[], stride=4)
+        assert [word.entity for word in words] == answer["tags"]
+        assert [text[word.start : word.end] for word in words] == answer["tokens"]
+        tagged = client.token_classification(text, aggregation_strategy="none")
+        assert [word.entity for word in tagged] == [tag for tag in answer["tags"] if tag != "O"]
+        person = client.token_classification(text, ignore_labels=["LOC"])
+        assert {group.entity_group for group in person} == {"PER", "O"}
+
+
+@pytest.mark.parametrize("name", ["films", "tags"])
+def test_server_holds_to_its_openapi_document(name: str, folder: Path, tagger: Path) -> None:
+    import schemathesis
+
+    with serving(folder if name == "films" else tagger) as (port, process, _):
+        check_answers(schemathesis.openapi.from_url(f"http://127.0.0.1:{port}/openapi.json"), examples=10)
+        assert process.poll() is None
+
+
+def test_pages_of_other_origins_may_call_only_if_allowed(folder: Path) -> None:
+    def preflight(port: int, origin: str) -> tuple[int, str | None]:
+        headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        headers["Access-Control-Request-Headers"] = "content-type, authorization"
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/predict", headers=headers, method="OPTIONS")
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:
+                return response.status, response.headers["access-control-allow-origin"]
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers["access-control-allow-origin"]
+
+    with serving(folder) as (port, _, _):
+        assert preflight(port, "https://shop.example") == (405, None)
+    with serving(folder, "--allow-origin", "https://shop.example") as (port, _, _):
+        assert preflight(port, "https://shop.example") == (200, "https://shop.example")
+        assert preflight(port, "https://other.example") == (400, None)

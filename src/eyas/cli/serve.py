@@ -25,6 +25,13 @@ def serve(
     max_waiting: Annotated[
         int, typer.Option(min=1, help="Maximum concurrent requests per worker; others get 503.")
     ] = 64,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Origin of web pages that may call the server, such as https://example.org; * for all. Repeatable.",
+            show_default="none",
+        ),
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to receive a request, and to answer it.")] = 10.0,
 ) -> None:
     """Serve exported models: a page at /, POST /predict, the Open Inference Protocol at /v2, /metrics, /health.
@@ -50,4 +57,4 @@ def serve(
     names = ", ".join(folder.resolve().name for folder in folders)
     address = f"[{host}]" if ":" in host else host
     typer.echo(f"Serving {names} on http://{address}:{port}", err=True)
-    run(ServeSettings(tuple(map(str, folders)), host, port, workers, limits))
+    run(ServeSettings(tuple(map(str, folders)), host, port, workers, limits, tuple(allow_origin or ())))

@@ -79,14 +79,21 @@ def answer_words(task: Task, logits: np.ndarray, words: Sequence[str], places: S
     best = chances.argmax(1)
     tags = [task.labels[index] for index in best]
     scores = chances[np.arange(len(best)), best] if len(best) else np.empty(0)
-    spans = [
+    spans = grouped(tags, scores, words, places)
+    return {"tokens": list(words), "tags": tags, "scores": [float(score) for score in scores], "spans": spans}
+
+
+def grouped(
+    tags: Sequence[str], scores: Sequence[float] | np.ndarray, words: Sequence[str], places: Sequence[tuple[int, int]]
+) -> list[Answer]:
+    """The spans of a sentence, from each word's tag, score and place."""
+    return [
         {
             "entity_group": kind,
-            "score": float(scores[start:end].mean()),
+            "score": float(np.mean(scores[start:end])),
             "word": " ".join(words[start:end]),
             "start": places[start][0],
             "end": places[end - 1][1],
         }
         for kind, start, end in spans_of(tags)
     ]
-    return {"tokens": list(words), "tags": tags, "scores": [float(score) for score in scores], "spans": spans}

@@ -112,14 +112,17 @@ class PredictMixin:
         """
         if not self.task.is_tagging:
             raise DataError(f"This model does {self.task.describe()}, not tagging.")
+        words, places = self.split(text)
+        return answer_words(self.task, self.logits([words]), words, places)
+
+    def split(self, text: str | Sequence[str]) -> tuple[list[str], list[tuple[int, int]]]:
+        """The words that a tagger reads, and the start and end of each: in characters, or in words of a list."""
         if isinstance(text, str):
             text = clean_text(text)
             places = self.words.split(text)
-            words = [text[start:end] for start, end in places]
-        else:
-            words = [clean_text(word, index) for index, word in enumerate(text)]
-            places = [(index, index + 1) for index in range(len(words))]
-        return answer_words(self.task, self.logits([words]), words, places)
+            return [text[start:end] for start, end in places], places
+        words = [clean_text(word, index) for index, word in enumerate(text)]
+        return words, [(index, index + 1) for index in range(len(words))]
 
     def _logits(self, texts: Iterable[Any]) -> np.ndarray:
         """Logits of texts, or of pairs of texts."""

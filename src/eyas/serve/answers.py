@@ -9,10 +9,11 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from eyas.runtime.answers import answer
+from eyas.runtime.answers import Answer, answer, answer_words, grouped
 from eyas.serve.limits import Text
 from eyas.serve.models import Model
-from eyas.serve.requests import Question, tensor_names
+from eyas.serve.requests import Question, WordParameters, tensor_names
+from eyas.tasks import sigmoid, softmax
 
 # Whether to stop, because the client no longer waits.
 Stop = Callable[[], bool]
@@ -29,6 +30,16 @@ class Aspect(Label):
     """Answer of a classifier for several aspects."""
 
     aspect: str
+
+
+class Word(TypedDict):
+    """Answer of a tagger with the aggregation strategy `none`: one word."""
+
+    entity: str
+    score: float
+    word: str
+    start: int
+    end: int
 
 
 class Span(TypedDict):
@@ -86,10 +97,10 @@ class Error(TypedDict):
     error: str
 
 
-# Responses of POST /predict: for one text, and for a list.
+# Responses of POST /predict: for one text, and for a list. Labels come in a list per text, even for one text.
 ANSWERS = (
-    *(list[Label], list[Aspect], list[Span], Score, Vector),
-    *(list[list[Label]], list[list[Aspect]], list[list[Span]], list[Score], list[Vector]),
+    *(list[Aspect], list[Span], list[Word], Score, Vector),
+    *(list[list[Label]], list[list[Aspect]], list[list[Span]], list[list[Word]], list[Score], list[Vector]),
 )
 
 
@@ -99,9 +110,10 @@ def size_of(text: Text) -> int:
 
 
 def answers(model: Model, question: Question, stop: Stop) -> Any:
-    """A list of answers per text, the likeliest first; a single text has no outer list."""
-    found = [_answer(model, text, question.top_k) for text in _until(stop, question.texts)]
-    return found[0] if question.single else found
+    """An answer per text. A single text has no outer list, except for labels, as in Hugging Face's inference."""
+    found = [_answer(model, text, question) for text in _until(stop, question.texts)]
+    flat = question.single and model.predictor.task.kind not in ("classification", "multi-label")
+    return found[0] if flat else found
 
 
 def _until(stop: Stop, texts: list[Text]) -> Iterator[Text]:
@@ -112,11 +124,11 @@ def _until(stop: Stop, texts: list[Text]) -> Iterator[Text]:
         yield text
 
 
-def _answer(model: Model, text: Text, top_k: int | None) -> Any:
+def _answer(model: Model, text: Text, question: Question) -> Any:
     predictor = model.predictor
     task = predictor.task
     if task.is_tagging:
-        return predictor.tag(text)["spans"]
+        return _tagged(model, text, question.of_words)
     logits = _logits(model, text)
     if not task.decides:
         return answer(task, logits)
@@ -124,8 +136,35 @@ def _answer(model: Model, text: Text, top_k: int | None) -> Any:
     if task.kind == "aspects":
         each = answer(task, logits)["aspects"]
         return [{"aspect": aspect, **value} for aspect, value in each.items()]
-    order = np.argsort(-chances, kind="stable")[:top_k]
+    chances = _SCORES[question.of_texts.function_to_apply](logits, chances)
+    order = np.argsort(-chances, kind="stable")[: question.of_texts.top_k]
     return [{"label": task.labels[column], "score": float(chances[column])} for column in order]
+
+
+# function_to_apply -> (logits, the task's probabilities) -> scores.
+_SCORES: dict[str | None, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    None: lambda logits, chances: chances,
+    "none": lambda logits, chances: logits,
+    "softmax": lambda logits, chances: softmax(logits),
+    "sigmoid": lambda logits, chances: sigmoid(logits),
+}
+
+
+def _tagged(model: Model, text: Text, parameters: WordParameters) -> list[Answer]:
+    """Spans, or the words with a tag."""
+    words, places = model.predictor.split(text)
+    found = answer_words(model.predictor.task, model.predictor.logits([words]), words, places)
+    tags, scores = found["tags"], found["scores"]
+    if parameters.aggregation_strategy == "none":
+        entries = zip(tags, scores, words, places, strict=True)
+        each: list[Answer] = [
+            {"entity": tag, "score": score, "word": word, "start": start, "end": end}
+            for tag, score, word, (start, end) in entries
+        ]
+    else:  # words without a tag are groups as well, and ignored by default
+        each = grouped(["I-O" if tag == "O" else tag for tag in tags], scores, words, places)
+    ignored = ["O"] if parameters.ignore_labels is None else parameters.ignore_labels
+    return [entry for entry in each if entry.get("entity", entry.get("entity_group")) not in ignored]
 
 
 def _logits(model: Model, text: Any) -> np.ndarray:
@@ -139,7 +178,7 @@ def tensors(model: Model, question: Question, stop: Stop) -> list[Tensor]:
     task, count = model.predictor.task, len(question.texts)
     if task.kind in ("tagging", "aspects", "multi-label"):
         texts = _until(stop, question.texts)
-        data = [json.dumps(_answer(model, text, None), ensure_ascii=False) for text in texts]
+        data = [json.dumps(_answer(model, text, question), ensure_ascii=False) for text in texts]
         return [_tensor("answer", "BYTES", [count], data)]
     size = len(task.labels)
     rows = [_logits(model, text) for text in _until(stop, question.texts)]

@@ -16,6 +16,8 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -53,10 +55,13 @@ class Server:
         models: the models to serve.
         limits: limits on requests.
         api_key: required for everything but the page, health and the OpenAPI document; None = no key.
+        origins: web pages of these origins (`https://example.org`; * for all) may call the server from a browser.
     """
 
-    def __init__(self, models: Models, limits: Limits | None = None, api_key: str | None = None) -> None:
-        self.models, self.limits, self.api_key = models, limits or Limits(), api_key
+    def __init__(
+        self, models: Models, limits: Limits | None = None, api_key: str | None = None, origins: Sequence[str] = ()
+    ) -> None:
+        self.models, self.limits, self.api_key, self.origins = models, limits or Limits(), api_key, origins
         self.metrics = Metrics()
         self.ready = True
         self.waiting = 0
@@ -71,7 +76,10 @@ class Server:
             for each in self._operations()
         ]
         handlers: dict[Any, Any] = {HTTPException: _http_error}
-        return Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=handlers)
+        headers = ["authorization", "content-type", "x-api-key"]
+        cross = Middleware(CORSMiddleware, self.origins, allow_methods=["GET", "POST"], allow_headers=headers)
+        middleware = [cross] if self.origins else []
+        return Starlette(routes=routes, middleware=middleware, lifespan=self._lifespan, exception_handlers=handlers)
 
     def _operations(self) -> list[Operation]:
         """The routes in the order of matching, the busiest first."""
@@ -79,9 +87,11 @@ class Server:
         questions = list(dict.fromkeys(map(predict_type, newest)))
         each = ["/v2/models/{name}", "/v2/models/{name}/versions/{version}"]
         state = partial(Operation, summary="Whether it accepts requests.", open_to_all=True, may_be_unready=True)
+        predicting = "Predict, in Hugging Face's format."
         inferring = "Predict, in the format of the Open Inference Protocol v2."
         return [
-            Operation("/predict", self.predict, "Predict, in Hugging Face's format.", ANSWERS, questions),
+            Operation("/predict", self.predict, predicting, ANSWERS, questions),
+            Operation("/", self.predict, predicting, ANSWERS, questions),  # as an inference endpoint of Hugging Face
             *(Operation(f"{path}/infer", self.infer, inferring, [Outputs], [Infer]) for path in each),
             Operation("/", self.page, "The page.", [str], media="text/html", open_to_all=True),
             state("/health", self.health, gives=[dict[str, str]]),
@@ -292,9 +302,14 @@ class Server:
                 _log(event=f"the folders could not be checked: {type(error).__name__}")
 
 
-def create_app(folders: Sequence[str | Path], limits: Limits | None = None, api_key: str | None = None) -> Starlette:
+def create_app(
+    folders: Sequence[str | Path],
+    limits: Limits | None = None,
+    api_key: str | None = None,
+    origins: Sequence[str] = (),
+) -> Starlette:
     """An ASGI application that serves exported folders; raises ExportError for a damaged one."""
-    return Server(Models(folders), limits, api_key).app()
+    return Server(Models(folders), limits, api_key, origins).app()
 
 
 def _without_key() -> RequestError:

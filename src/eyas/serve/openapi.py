@@ -70,9 +70,11 @@ def document(operations: Sequence[Operation], models: Models, limits: Limits, wi
     result: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": "eyas", "version": __version__, "description": about},
-        "paths": {route.path: {route.method.lower(): _describe(route, schemas, with_key)} for route in operations},
+        "paths": {},
         "components": {"schemas": components},
     }
+    for route in operations:  # the page and an inference have the same path
+        result["paths"].setdefault(route.path, {})[route.method.lower()] = _describe(route, schemas, with_key)
     if with_key:
         bearer, header = {"type": "http", "scheme": "bearer"}, {"type": "apiKey", "in": "header", "name": "X-API-Key"}
         result["components"]["securitySchemes"] = {"bearer": bearer, "header": header}

@@ -5,7 +5,7 @@ limits of this server. The docstring of a type ends the error message for an inv
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,17 +20,27 @@ String = Annotated[str, Meta(extra_json_schema={"maxLength": "$characters"})]
 SEVERAL = Meta(extra_json_schema={"maxItems": "$texts"})
 
 
-class Parameters(Struct, forbid_unknown_fields=True):
-    """For classifiers: the number of labels per text."""
+class TextParameters(Struct, forbid_unknown_fields=True):
+    """For classifiers, as in Hugging Face's inference: the number of labels per text, and where scores come from."""
 
     top_k: Annotated[int, Meta(ge=1)] | None = None
+    function_to_apply: Literal["sigmoid", "softmax", "none"] | None = None
+
+
+class WordParameters(Struct, forbid_unknown_fields=True):
+    """For taggers, as in Hugging Face's inference. Tags are per word, so all strategies but `none` are the same, and
+    `stride` has no effect: windows overlap by a quarter."""
+
+    aggregation_strategy: Literal["none", "simple", "first", "average", "max"] | None = None
+    ignore_labels: list[str] | None = None
+    stride: Annotated[int, Meta(ge=0)] | None = None
 
 
 class Predict(Struct, forbid_unknown_fields=True, kw_only=True):
     """Expected `inputs`, and optionally `parameters`, `model` and `version`."""
 
     inputs: Any
-    parameters: Parameters | None = None
+    parameters: Any = None
     model: Annotated[str, Meta(extra_json_schema={"enum": "$name"})] | None = None
     version: Annotated[str, Meta(extra_json_schema={"enum": "$version"})] | None = None
 
@@ -55,18 +65,21 @@ class PredictTexts(Predict, kw_only=True):
     """`inputs` is a text, {"text": ...}, or a list of them."""
 
     inputs: String | OneText | Annotated[list[String | OneText], SEVERAL]
+    parameters: TextParameters | None = None
 
 
 class PredictPairs(Predict, kw_only=True):
     """This model compares two texts: `inputs` is {"text": ..., "text_pair": ...}, or a list of them."""
 
     inputs: OnePair | Annotated[list[OnePair | tuple[String, String]], SEVERAL]
+    parameters: TextParameters | None = None
 
 
 class PredictSentences(Predict, kw_only=True):
     """`inputs` is a text, {"text": ...}, {"tokens": [...]}, or a list of them."""
 
     inputs: String | OneSentence | Annotated[list[String | OneSentence | Words], SEVERAL]
+    parameters: WordParameters | None = None
 
 
 class InputTensor(Struct):
@@ -90,12 +103,14 @@ class Question:
     Args:
         texts: each a string, a pair, or a list of words.
         single: whether one text was sent, not a list.
-        top_k: maximum number of labels per text; None = all.
+        of_texts: for classifiers.
+        of_words: for taggers.
     """
 
     texts: list[Text]
     single: bool = False
-    top_k: int | None = None
+    of_texts: TextParameters = field(default_factory=TextParameters)
+    of_words: WordParameters = field(default_factory=WordParameters)
 
 
 def parse_json(body: bytes) -> Any:
@@ -135,7 +150,9 @@ def read_question(content: Any, model: Model, limits: Limits) -> Question:
     rows = [asked.inputs] if single else asked.inputs
     texts = [_text(row) for row in rows]
     limits.check(texts)
-    return Question(texts, single, asked.parameters.top_k if asked.parameters else None)
+    if isinstance(asked, PredictSentences):
+        return Question(texts, single, of_words=asked.parameters or WordParameters())
+    return Question(texts, single, of_texts=asked.parameters or TextParameters())
 
 
 def _text(row: Any) -> Any:

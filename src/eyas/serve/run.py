@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
@@ -35,6 +36,7 @@ class ServeSettings:
         port: port to listen on.
         workers: number of processes.
         limits: limits on requests.
+        origins: origins of web pages that may call the server from a browser.
     """
 
     folders: tuple[str, ...]
@@ -42,6 +44,7 @@ class ServeSettings:
     port: int = 8000
     workers: int = 1
     limits: Limits = field(default_factory=Limits)
+    origins: tuple[str, ...] = ()
 
 
 def serve(settings: ServeSettings) -> None:
@@ -55,6 +58,7 @@ def serve(settings: ServeSettings) -> None:
     """
     if not os.environ.get(API_KEY, "set"):
         raise EyasError(f"{API_KEY} is empty. Set it to a key, or unset it to serve without one.")
+    _check_origins(settings.origins)
     Models(settings.folders)  # fails before a worker starts
     _check_address(settings.host, settings.port)
     os.environ[SETTINGS] = json.dumps(asdict(settings))
@@ -79,6 +83,17 @@ def serve(settings: ServeSettings) -> None:
         uvicorn.run(target, factory=True, **options)
 
 
+def _check_origins(origins: Sequence[str]) -> None:
+    """Raises EyasError for an origin that no browser sends."""
+    for origin in origins:
+        parts = urlsplit(origin)
+        if origin != "*" and (not parts.scheme or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}"):
+            raise EyasError(
+                f"{origin!r} is not the origin of a web page. Expected --allow-origin https://example.org, without a "
+                "path or a slash at the end; * allows every page."
+            )
+
+
 def _check_address(host: str, port: int) -> None:
     """Raises EyasError if the server cannot listen on `host` and `port`."""
     try:
@@ -100,7 +115,8 @@ def app_of_environment() -> Starlette:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # not in the log format
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    return create_app([Path(folder) for folder in settings["folders"]], limits, os.environ.get(API_KEY))
+    folders = [Path(folder) for folder in settings["folders"]]
+    return create_app(folders, limits, os.environ.get(API_KEY), settings["origins"])
 
 
 __all__: Sequence[str] = ["ServeSettings", "serve"]
