@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from conftest import SMALL_EXAM
 
 pytestmark = [
     pytest.mark.process,
@@ -72,14 +73,20 @@ def _serve(model: Path, home: Path) -> None:
     server.wait(60)
 
 
-def test_nothing_leaves_the_machine(students: dict[tuple[str, bool], Path], home: Path, tmp_path: Path) -> None:
-    shipped = tmp_path / "shipped"
+def test_nothing_leaves_the_machine(
+    students: dict[tuple[str, bool], Path], teacher_folder: Path, toy_data: Path, home: Path, tmp_path: Path
+) -> None:
+    shipped, plan = tmp_path / "shipped", tmp_path / "plan.json"
     (tmp_path / "texts.txt").write_text("a great film\n")
+    plan.write_text(
+        json.dumps({**SMALL_EXAM, "data": str(toy_data), "teacher": str(teacher_folder), "baselines": False})
+    )
     for arguments in (
+        ["exam", plan, "--out", tmp_path / "exam"],
         ["export", "--model", students["cnn", False], "--out", shipped, "--int8"],
         ["predict", "--model", shipped, tmp_path / "texts.txt"],
     ):
-        assert _start(["-m", "eyas", *map(str, arguments)], home).wait(120) == 0
+        assert _start(["-m", "eyas", *map(str, arguments)], home).wait(240) == 0
     _serve(shipped, home)
     assert _foreign(home) == []
     written = [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()]
