@@ -303,7 +303,7 @@ def plan(teacher_folder: Path, toy_data: Path) -> "Plan":
     """The films of `exam`: a teacher in two precisions, two baselines, a student and its twin."""
     from eyas.exam.plan_file import make_plan
 
-    data = {"source": str(toy_data), "name": "films"}
+    data = {"source": str(toy_data), "name": "films", "augment": "none"}
     return make_plan(data=data, teacher=str(teacher_folder), **SMALL_EXAM)
 
 
@@ -311,7 +311,9 @@ def plan_of(toys: dict[str, Path], kinds: Sequence[str]) -> "Plan":
     """A plan with one data set per kind, each with its own teacher."""
     from eyas.exam.plan_file import make_plan
 
-    data = [{"source": str(toys[kind]), "name": kind, "teacher": str(PLANTED / kind)} for kind in kinds]
+    data = [
+        {"source": str(toys[kind]), "name": kind, "teacher": str(PLANTED / kind), "augment": "none"} for kind in kinds
+    ]
     return make_plan(data=data, **SMALL_EXAM)
 
 

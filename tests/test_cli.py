@@ -173,7 +173,10 @@ def test_predict_reads_compressed_lines_and_refuses_tables(
     assert (code, json.loads(out)["text"]) == (0, "a great film")
     (tmp_path / "in.csv").write_text("text\na great film\n")
     (tmp_path / "lines").write_bytes("a great film\n".encode("utf-16"))
-    for name, message in (("in.csv", "is a table (.csv), expected lines of text or JSON"), ("lines", "is UTF-16")):
+    code, out, _ = run("predict", "--model", model, tmp_path / "lines")
+    assert (code, json.loads(out)["text"]) == (0, "a great film")
+    (tmp_path / "lines").write_bytes(b"PK\x03\x04 and so on")
+    for name, message in (("in.csv", "is a table (.csv), expected lines of text or JSON"), ("lines", "is a zip file")):
         code, out, err = run("predict", "--model", model, tmp_path / name)
         assert (code, out) == (2, "")
         assert f"{tmp_path / name} {message}" in err

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 from command import Command
-from conftest import EXAM_TASKS, SMALL_EXAM, plan_of
+from conftest import EXAM_TASKS, QUICK, SMALL_EXAM, plan_of
 
-from eyas import load_exam
+from eyas import DistillSettings, StudentSettings, distill, load_exam
 from eyas.errors import DataError, EyasError, OutputError
 from eyas.exam.best import find_best
 from eyas.exam.plan import Plan
 from eyas.exam.plan_file import make_plan, to_yaml
 from eyas.exam.results import COSTS, RESULT, RESULTS, Requirements, candidates, read_rows
-from eyas.exam.run import run_exam
+from eyas.exam.run import planned_trials, run_exam
 from eyas.exam.workers import Failure, LocalWorker, LocalWorkers, Task, ThisProcess
 from eyas.report import ship
 from eyas.serve import Predictor
@@ -244,3 +244,26 @@ def test_exam_refuses_folder_in_use(start: Callable[..., Command], plan: Plan, t
     first.process.terminate()
     assert first.wait() == 143
     assert "Run the same command again" in first.stderr.read_text()
+
+
+def test_exam_augments_as_distill_does_by_default(
+    teacher_folder: Path, toy_data: Path, toy_tags: Path, tag_teacher_folder: Path, tmp_path: Path
+) -> None:
+    wanted = {}
+    for name, teacher, data in (("films", teacher_folder, toy_data), ("tags", tag_teacher_folder, toy_tags)):
+        student = StudentSettings("static", embedding_size=8)
+        settings = DistillSettings(student, arguments=QUICK)
+        folder = distill(teacher, data, tmp_path / name, settings=settings).path
+        wanted[name] = json.loads((folder / "eyas.json").read_text())["settings"]["transfer"]["augment"]
+    assert wanted == {"films": ["neighbors:10"], "tags": []}
+    data = [
+        {"source": str(toy_data), "name": "films", "teacher": str(teacher_folder)},
+        {"source": str(toy_tags), "name": "tags", "teacher": str(tag_teacher_folder)},
+    ]
+    student_plan = {"architecture": "static", "embedding_size": 8}
+    plan = make_plan(data=data, students=[student_plan], seeds=[0], arguments=QUICK, baselines=False, twins=False)
+    assert {t.dataset.name: list(t.dataset.augment or ()) for t in planned_trials(plan)} == wanted
+    rows = load_exam(run_exam(plan, tmp_path / "exam", jobs=0))
+    students = rows[rows["kind"] == "student"].set_index("dataset")
+    assert dict(students["transfer"]) == {"films": "neighbors:10", "tags": ""}
+    assert students.loc["films", "transfer_texts"] > 5 * 240

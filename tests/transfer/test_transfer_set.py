@@ -205,9 +205,9 @@ def test_default_augment_is_for_small_classification_sets(
     from eyas.transfer import texts
 
     films = load_data(toy_data)
-    assert texts.default_augment(films, more_text=False) == ("neighbors:10",)
-    assert texts.default_augment(films, more_text=True) == ()
-    assert texts.default_augment(load_data(toy_pairs), more_text=False) == ()
-    assert texts.default_augment(load_data(toy_tags), more_text=False) == ()
+    assert texts.default_augment(films, TransferSettings(), more_text=False) == ("neighbors:10",)
+    assert texts.default_augment(films, TransferSettings(), more_text=True) == ()
+    assert texts.default_augment(load_data(toy_pairs), TransferSettings(), more_text=False) == ()
+    assert texts.default_augment(load_data(toy_tags), TransferSettings(), more_text=False) == ()
     monkeypatch.setattr(texts, "FEW_TEXTS", 10)
-    assert texts.default_augment(films, more_text=False) == ()
+    assert texts.default_augment(films, TransferSettings(), more_text=False) == ()

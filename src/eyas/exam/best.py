@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from eyas.errors import DataError
-from eyas.exam.results import Requirements, candidates, load_exam, plain, winner
+from eyas.exam.results import Requirements, candidates, load_exam, plain, shippable, winner
 
 
 def find_best(
@@ -60,7 +60,7 @@ def best_row(
 
 
 def _unmet(table: pd.DataFrame, requirements: Requirements) -> str:
-    students = table[table["kind"] == "student"]
+    students = shippable(table)
     closest = students.loc[students["validation_retention"].idxmax()]
     fastest, smallest = students["latency_ms"].min(), students["size_bytes"].min() / 1e6
     return (

@@ -24,7 +24,7 @@ from eyas.settings import Columns, TransferSettings
 from eyas.tasks import Task
 from eyas.teachers import AlignedTeacher, Teacher, align
 from eyas.transfer import check_transfer, chosen_texts, transfer_set
-from eyas.transfer.texts import counts_of
+from eyas.transfer.texts import counts_of, default_augment
 
 COST_TEXTS = 1000
 
@@ -78,15 +78,22 @@ class Loaded:
         return chosen_texts(self.texts, self.data, self.teacher.label(self.texts), self.settings)
 
 
-def inspect(entry: DataPlan) -> tuple[int, Task]:
-    """Load a data set and its teacher; returns (texts per row, task).
+def inspect(entry: DataPlan) -> tuple[int, Task, tuple[str, ...]]:
+    """Load a data set and its teacher; returns (texts per row, task, augmentation, by default as in `distill`).
 
     Raises:
         EyasError: the data or the teacher cannot be used.
     """
     data = load_entry(entry).data
     data.check_validation()
-    return 2 if data.is_pair else 1, data.task
+    return 2 if data.is_pair else 1, data.task, augment_of(entry, data)
+
+
+def augment_of(entry: DataPlan, data: TaskData) -> tuple[str, ...]:
+    """The augmentation of a data set."""
+    if entry.augment is None:
+        return default_augment(data, entry.transfer, bool(entry.unlabeled))
+    return entry.augment
 
 
 def prepare(entry: DataPlan) -> DatasetFacts:

@@ -1,6 +1,7 @@
 """The plan of an exam: data sets x students x recipes x embeddings x seeds."""
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -17,6 +18,7 @@ from eyas.training.recipes import make_stages, option_text, parse_recipe
 from eyas.transfer import check_transfer, describe_transfer
 
 Part = TypeVar("Part", Columns, StudentSettings, TransferSettings)
+NONE = "none"
 # Training arguments that the exam sets itself.
 RESERVED = ("output_dir", "seed", "data_seed")
 
@@ -41,7 +43,6 @@ class DataPlan(Columns, TransferSettings):
     name: str = ""
     teacher: str = ""
     unlabeled: tuple[str, ...] = ()
-    augment: tuple[str, ...] = ()
     label_map: dict[str, str] | None = None
 
     @model_validator(mode="before")
@@ -59,6 +60,8 @@ class DataPlan(Columns, TransferSettings):
     @field_validator("unlabeled", "augment", "select", mode="before")
     @classmethod
     def _as_tuple(cls, value: Any) -> Any:
+        if value == NONE:
+            return ()
         return (value,) if isinstance(value, str) else value
 
     def __post_init__(self) -> None:
@@ -197,6 +200,11 @@ class Plan(_Strict):
     def datasets(self) -> list[DataPlan]:
         """The data sets, each with its teacher."""
         return [replace(entry, teacher=entry.teacher or self.teacher) for entry in self.data]
+
+    def with_augment(self, augment: Mapping[str, tuple[str, ...]]) -> "Plan":
+        """The plan with the augmentation of each data set, by name."""
+        data = tuple(replace(entry, augment=augment[entry.name]) for entry in self.data)
+        return self.model_copy(update={"data": data})
 
     @model_validator(mode="before")
     @classmethod

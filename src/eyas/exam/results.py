@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from eyas.errors import DataError, OutputError
 
@@ -59,6 +60,7 @@ def load_exam(folder: str | Path) -> pd.DataFrame:
     for column in (*LEARNED_COLUMNS, *COST_COLUMNS):
         if column not in frame:
             frame[column] = np.nan
+    frame["control"] = (frame["recipe"] == TWIN) & _adds_twins(folder / PLAN)
     frame["retention"] = _relative_to_teacher(frame, "score")
     frame["validation_retention"] = _relative_to_teacher(frame, "validation_score")
     return frame
@@ -70,7 +72,7 @@ def candidates(trials: pd.DataFrame) -> pd.DataFrame:
     Failed trials are excluded; `failed` counts them, `seeds` the others.
     """
     done = trials[trials["status"] == "done"]
-    labels = ["metric", "task", "data_key", "transfer"]
+    labels = ["metric", "task", "data_key", "transfer", "control"]
     numbers = [c for c in done.select_dtypes("number").columns if c not in ("seed", "format_version", *CANDIDATE)]
     groups = done.groupby(CANDIDATE, sort=False, dropna=False)
     table = groups[numbers].mean()
@@ -128,12 +130,19 @@ class Requirements:
         return f"{share} within {within}" if within else share
 
 
+def shippable(table: pd.DataFrame) -> pd.DataFrame:
+    """The students, without twins that the exam added as controls."""
+    students = table[table["kind"] == "student"]
+    taught = students[~students["control"].astype(bool)]
+    return taught if len(taught) else students
+
+
 def choose(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
     """The students of one data set that meet the requirements, cheapest first.
 
-    They are chosen by validation scores, so that test scores stay unbiased.
+    They are chosen by validation scores, so that test scores stay unbiased. Twins are controls: they do not count.
     """
-    students = table[table["kind"] == "student"].copy()
+    students = shippable(table).copy()
     good = pd.Series(True, index=students.index)
     if requirements.retention is not None:
         good &= students["validation_retention"] >= requirements.retention
@@ -150,7 +159,7 @@ def winner(table: pd.DataFrame, requirements: Requirements) -> tuple[Any | None,
     good = choose(table, requirements)
     if len(good):
         return good.index[0], True
-    students = table[table["kind"] == "student"]
+    students = shippable(table)
     if students.empty:
         return None, False
     return students["validation_score"].astype(float).idxmax(), False
@@ -180,6 +189,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             raise DataError(f"{path} was made by an older version of eyas. Run the exam again.")
         rows.append(row)
     return rows
+
+
+def _adds_twins(path: Path) -> bool:
+    """Whether students on labels alone are controls; False if the plan names them as a recipe."""
+    if not path.is_file():
+        return False
+    return TWIN not in (yaml.safe_load(path.read_text()).get("recipes") or ())
 
 
 def _relative_to_teacher(frame: pd.DataFrame, column: str) -> pd.Series:

@@ -34,7 +34,10 @@ def sentence(row: dict[str, Any], good: bool, requirements: Requirements) -> str
     facts = f"{row['retention']:.1%} of the teacher at {speed} and {row['size_bytes'] / 1e6:.1f} MB"
     if good:
         return f"Ship {row['title']}: {facts}."
-    return f"On validation, no student reaches {requirements}. The closest is {row['title']}: {facts}."
+    return (
+        f"On validation, no student reaches {requirements}. The closest is {row['title']}, with "
+        f"{row['validation_retention']:.1%} there: its score below is {facts}."
+    )
 
 
 class Answers:

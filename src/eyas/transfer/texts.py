@@ -66,12 +66,14 @@ def blend_of(settings: TransferSettings, teacher: AlignedTeacher, tokenizer: Any
     return Mixup(settings.mixup) if settings.mixup else None
 
 
-def default_augment(data: TaskData, more_text: bool) -> tuple[str, ...]:
+def default_augment(data: TaskData, settings: TransferSettings, more_text: bool) -> tuple[str, ...]:
     """The default augmentation; docs/transfer.md has the figures.
 
     Neighbors for classification of single texts with few training texts. Nothing with unlabeled texts (`more_text`),
-    or for tasks and sizes that were not measured.
+    with texts that are blended, or for tasks and sizes that were not measured.
     """
+    if settings.mixup or settings.smoothing:
+        return ()
     few = len(data["train"]) <= FEW_TEXTS and data.task.is_classification and not data.is_pair
     return DEFAULT_AUGMENT if few and not more_text else ()
 
@@ -81,8 +83,7 @@ def with_default_augment(settings: DistillSettings, data: TaskData, more_text: b
     transfer = settings.transfer
     if transfer.augment is not None:
         return settings
-    blends = settings.recipe == "hard-labels" or transfer.mixup or transfer.smoothing
-    chosen = () if blends else default_augment(data, more_text)
+    chosen = () if settings.recipe == "hard-labels" else default_augment(data, transfer, more_text)
     if chosen:
         logger.info(
             "The student also trains on new texts made from the training texts (--augment %s). Turn this off with "
