@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from eyas.errors import ModelError
 from eyas.losses.base import Fields, Loss, RawLogitLoss, kl_divergences
-from eyas.losses.schedules import Schedule, at
+from eyas.losses.schedules import Schedule, at, linear
 from eyas.models.objective import distributions
 from eyas.tasks import Task
 
@@ -156,7 +156,10 @@ class SoftCrossEntropyLoss(SoftTargetLoss):
 
 
 class LogitStandardizationLoss(SoftTargetLoss):
-    """`SoftTargetLoss` of z-scored logits: compares their shape, not their scale."""
+    """`SoftTargetLoss` of z-scored logits: compares their shape, not their scale.
+
+    As in the authors' code, the standard deviation is the unbiased one.
+    """
 
     paper = "Logit Standardization, Sun et al. 2024, eq. 11"
 
@@ -262,18 +265,26 @@ class DISTLoss(DistributionLoss):
 class AdaKDLoss(DistributionLoss):
     """Soft targets and labels, weighted per text by its difficulty for the teacher.
 
-    The soft targets' weight is exp(-1 / sqrt(d)), where d is the teacher's cross-entropy on the text. It is 1 for
-    unlabeled texts.
+    The soft targets' weight is exp(-1 / sqrt(d)) with d = exp(-slope * (x - mean x)), where x is the teacher's
+    cross-entropy on the text, and the mean is over the batch. A positive slope trusts the teacher on easy texts, a
+    negative one on hard texts; at 0 all weights are 0.37. The weight is 1 for unlabeled texts.
 
     Args:
         temperature: of the soft targets.
+        slope: by default from 1 to -1, so that the teacher teaches easy texts first.
     """
 
     paper = "AdaKD, Ganguly et al. 2024"
 
-    def __init__(self, temperature: float | Schedule = 2.0, weight: float | Schedule = 1.0) -> None:
+    def __init__(
+        self,
+        temperature: float | Schedule = 2.0,
+        slope: float | Schedule | None = None,
+        weight: float | Schedule = 1.0,
+    ) -> None:
         super().__init__(weight)
         self.temperature = temperature
+        self.slope: float | Schedule = linear(1.0, -1.0) if slope is None else slope
 
     def check(self, task: Task) -> None:
         """Raises ModelError for tasks other than classification and tagging."""
@@ -284,8 +295,10 @@ class AdaKDLoss(DistributionLoss):
         student_logits, teacher_logits, labels = student["logits"], teacher["logits"], batch["labels"]
         known = labels >= 0
         target = labels.clamp(min=0)
-        difficulty = F.cross_entropy(teacher_logits, target, reduction="none")
-        share = torch.where(known, torch.exp(-difficulty.clamp(min=1e-6).rsqrt()), 1.0)
+        errors = F.cross_entropy(teacher_logits, target, reduction="none")
+        mean = (errors * known).sum() / known.sum().clamp(min=1)
+        # exp(-1 / sqrt(d)) of d = exp(-slope * (error - mean))
+        share = torch.where(known, torch.exp(-torch.exp(at(self.slope, progress) * (errors - mean) / 2)), 1.0)
         temperature = at(self.temperature, progress)
         soft = kl_divergences(student_logits / temperature, teacher_logits / temperature) * temperature**2
         hard = F.cross_entropy(student_logits, target, reduction="none") * known
@@ -330,6 +343,5 @@ def _pearson(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _z_scores(logits: Tensor) -> Tensor:
-    centered = logits - logits.mean(-1, keepdim=True)
-    scores: Tensor = centered / centered.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6)
+    scores: Tensor = (logits - logits.mean(-1, keepdim=True)) / (logits.std(-1, keepdim=True) + 1e-7)
     return scores

@@ -79,9 +79,9 @@ def continuation(highest: int = 7, margin: float = 1.0) -> list[Stage]:
     return [Stage([soft, HardLabelLoss(weight=linear(0.0, 1.0))])]
 
 
-def adakd(temperature: float | Schedule = 2.0) -> list[Stage]:
-    """Teacher and labels, weighted per example by its difficulty for the teacher (AdaKD, Ganguly et al. 2024)."""
-    return [Stage([AdaKDLoss(temperature)])]
+def adakd(temperature: float | Schedule = 2.0, slope: float = 1.0) -> list[Stage]:
+    """The teacher on easy examples first, then on hard ones; otherwise the labels (AdaKD, Ganguly et al. 2024)."""
+    return [Stage([AdaKDLoss(temperature, linear(slope, -slope))])]
 
 
 def dkd(
