@@ -19,7 +19,6 @@ from eyas.losses import (
     LogitStandardizationLoss,
     Loss,
     SoftCrossEntropyLoss,
-    SoftTargetLoss,
     schedules,
 )
 

@@ -11,10 +11,12 @@ from eyas.tasks import Task
 
 
 class AttributionLoss(Loss):
-    """Mean squared error of attribution maps, one per label, each scaled to norm 1 over its text.
+    """Squared error of attribution maps, one per label, each scaled to norm 1 over its text.
 
-    A token's attribution is the norm of gradient times input, [batch, labels, length, size]. Each step costs one
-    backward pass per label through both models. The student must tokenize like the teacher.
+    The mean over tokens and the sum over labels, as in the authors' code; the two maps of a binary decision are the
+    same, and count once. A token's attribution is the norm of gradient times input, [batch, labels, length, size].
+    The input is the word vector, which students of every architecture have; the authors take the embedding layer's
+    output. Each step costs one backward pass per label through both models. The student must tokenize like the teacher.
 
     Args:
         dimensions: use only this many of the teacher's dimensions, the largest per token; None = all.
@@ -44,7 +46,8 @@ class AttributionLoss(Loss):
         if self.dimensions is not None and self.dimensions < target.shape[-1]:
             target = target.topk(self.dimensions, -1).values
         maps, target = (normalized(self._norm(values) * mask) for values in (student["attributions"], target))
-        return masked_mean((maps - target).square(), mask.expand_as(maps))
+        labels = maps.shape[1]
+        return masked_mean((maps - target).square(), mask.expand_as(maps)) * (1 if labels == 2 else labels)
 
     @staticmethod
     def _norm(values: Tensor) -> Tensor:

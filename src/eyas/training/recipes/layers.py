@@ -184,8 +184,8 @@ def ad_kd(
     """The teacher's attributions of its predictions, with soft targets and labels (AD-KD, Wu et al. 2023)."""
     losses: list[Loss] = [
         HardLabelLoss(weight=hard_weight),
-        SoftTargetLoss(temperature, weight=_rest(hard_weight)),
-        AttributionLoss(dimensions, weight=attribution_weight),
+        SoftCrossEntropyLoss(temperature, weight=_rest(hard_weight)),
+        *([AttributionLoss(dimensions, weight=attribution_weight)] if attribution_weight else []),
     ]
     return [Stage(losses)]
 
