@@ -354,7 +354,6 @@ def test_parse_recipe_reads_options() -> None:
         ("soft-targets hard_weight=ramp:1:0", "'ramp:1:0'.*linear:8:1"),
         ("patient-skip hard_weight=2", "hard_weight=2"),
         ("ad-kd hard_weight=linear:0:2", "hard_weight=2"),
-        ("bert-emd temperature=linear:2:1", "temperature.*schedule"),
         ("theseus rate=linear:0:1", "rate='linear:0:1'"),
         ("logit-mse mutual=much", "mutual='much'.*linear:1:0"),
         ("logit-mse weights=free", "weights='free'.*fixed, learned"),

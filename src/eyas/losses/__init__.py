@@ -1,7 +1,13 @@
 """The losses, grouped by what they compare."""
 
 from eyas.losses import schedules
-from eyas.losses.attentions import AttentionLoss, AttentionRelationLoss, MiniLMLoss, MiniLMv2Loss
+from eyas.losses.attentions import (
+    AttentionLoss,
+    AttentionRelationLoss,
+    ContextRelationLoss,
+    MiniLMLoss,
+    MiniLMv2Loss,
+)
 from eyas.losses.attributions import AttributionLoss
 from eyas.losses.base import Loss
 from eyas.losses.hidden_states import (
@@ -43,6 +49,7 @@ __all__ = [
     "AttentionRelationLoss",
     "AttributionLoss",
     "CKALoss",
+    "ContextRelationLoss",
     "ContinuationLoss",
     "ContrastiveLoss",
     "CosineHiddenLoss",

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from eyas.errors import ModelError
-from eyas.losses.base import Fields, Loss
+from eyas.losses.base import CLOSED, Fields, Loss
 from eyas.losses.hidden_states import masked_mean
 from eyas.losses.layer_mapping import (
     Attention,
@@ -28,9 +28,6 @@ from eyas.losses.layer_mapping import (
 from eyas.losses.schedules import Schedule
 from eyas.models.inside import check_attention
 
-# Lower than any score, and finite in bfloat16.
-CLOSED = -1e9
-
 
 class AttentionLoss(MappedLoss):
     """Distance between the attentions of mapped layers, head by head.
@@ -39,6 +36,9 @@ class AttentionLoss(MappedLoss):
         of: "scores" = squared error before the softmax (TinyBERT); "probabilities" = squared error after it;
             "divergence" = KL(teacher || student) of each token's distribution.
         mapping: the layers to compare; see `layer_mapping`.
+        padding: let padding count in the mean over scores, as in the code of TinyBERT and BERT-EMD: rows of padding are
+            compared, and columns of padding cost nothing.
+        summed: the sum over layers, not the mean.
     """
 
     paper = "TinyBERT, Jiao et al. 2020, eq. 7"
@@ -51,9 +51,12 @@ class AttentionLoss(MappedLoss):
         of: Literal["scores", "probabilities", "divergence"] = "scores",
         mapping: str | LayerMapping | Pairs = "uniform",
         weight: float | Schedule = 1.0,
+        *,
+        padding: bool = False,
+        summed: bool = False,
     ) -> None:
         super().__init__(weight)
-        self.of = of
+        self.of, self.padding, self.summed = of, padding, summed
         self.map_layers(_without_attention(mapping))
 
     def check_models(self, student: Any, teacher: Any) -> None:
@@ -66,11 +69,14 @@ class AttentionLoss(MappedLoss):
         pairs = (mask.unsqueeze(1) & mask.unsqueeze(2)).unsqueeze(1)
 
         def distance(student_scores: Tensor, teacher_scores: Tensor) -> Tensor:
+            if self.of == "scores" and self.padding:
+                open_columns: Tensor = (student_scores - teacher_scores).square() * mask[:, None, None, :]
+                return open_columns.mean()
             if self.of == "scores":
                 return masked_mean((student_scores - teacher_scores).square(), pairs.expand_as(student_scores))
             return attention_distance(student_scores, teacher_scores, mask, self.of)
 
-        return mapped_distance(_scores(student), _scores(teacher), self.mapping, distance)
+        return mapped_distance(_scores(student), _scores(teacher), self.mapping, distance, self.summed)
 
 
 class MiniLMLoss(Loss):
@@ -139,7 +145,7 @@ class AttentionRelationLoss(MiniLMv2Loss, MappedLoss):
         mapping: the layers to compare; see `layer_mapping`.
     """
 
-    paper = "MLKD-BERT, Zhang et al. 2024, attention relation"
+    paper = "after MiniLMv2, Wang et al. 2021"
 
     def __init__(
         self, heads: int = 12, mapping: str | LayerMapping | Pairs = "uniform", weight: float | Schedule = 1.0
@@ -158,6 +164,68 @@ class AttentionRelationLoss(MiniLMv2Loss, MappedLoss):
     def _relations(self, fields: Fields) -> Layers:
         """One [batch, 3, heads, length, head size] per layer."""
         return Layers(len(fields["queries"]), lambda layer: torch.stack(tuple(_qkv(fields, self.heads, layer)), 1))
+
+
+class ContextRelationLoss(MappedLoss):
+    """KL divergence of the relations of attention outputs, before their output projection, in mapped layers.
+
+    The sum over layers, and the mean over texts, relation heads and tokens. Padding is left out, where the authors'
+    code includes it.
+
+    Args:
+        heads: number of relation heads; `prepare` lowers it to a divisor of both hidden sizes.
+        mapping: the layers to compare; see `layer_mapping`.
+    """
+
+    paper = "MLKD-BERT, Zhang et al. 2024, attention relation"
+    student_fields = frozenset({"queries", "keys", "values"})
+    teacher_fields = frozenset({"queries", "keys", "values"})
+
+    def __init__(
+        self, heads: int = 12, mapping: str | LayerMapping | Pairs = "uniform", weight: float | Schedule = 1.0
+    ) -> None:
+        super().__init__(weight)
+        self.heads = heads
+        self.map_layers(_without_attention(mapping))
+
+    def check_models(self, student: Any, teacher: Any) -> None:
+        """Raises ModelError if `check_attention` refuses a model: the outputs are computed from its projections."""
+        super().check_models(student, teacher)
+        check_attention(student)
+        check_attention(teacher)
+
+    def prepare(self, student: Any, teacher: Any) -> None:
+        """Lower `heads` to a divisor of both hidden sizes."""
+        super().prepare(student, teacher)
+        self.heads = math.gcd(self.heads, math.gcd(student.hidden_size, teacher.hidden_size))
+
+    def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        mask = batch["attention_mask"].bool()
+        return self.compare(contexts(student, mask), contexts(teacher, mask), mask)
+
+    def compare(self, student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
+        """The loss of attention outputs, one [batch, length, size] per layer."""
+
+        def relation(states: Tensor) -> Tensor:
+            groups = _split(states, self.heads)
+            return _dots(groups, groups)
+
+        def distance(ours: Tensor, theirs: Tensor) -> Tensor:
+            return attention_distance(relation(ours), relation(theirs), mask, "divergence")
+
+        return mapped_distance(student, teacher, self.mapping, distance, summed=True)
+
+
+def contexts(fields: Fields, mask: Tensor) -> Layers:
+    """The outputs of attention before their projection, without dropout: one [batch, length, size] per layer."""
+    closed = ~mask[:, None, None, :]
+
+    def context(layer: int) -> Tensor:
+        queries, keys, values = _qkv(fields, fields["heads"], layer)
+        found = _dots(queries, keys).masked_fill(closed, CLOSED).softmax(-1) @ values
+        return found.transpose(1, 2).flatten(2)
+
+    return Layers(len(fields["queries"]), context)
 
 
 def check_heads(loss: str, student: Any, teacher: Any) -> None:

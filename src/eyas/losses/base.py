@@ -12,6 +12,8 @@ from eyas.losses.schedules import Schedule, at
 from eyas.tasks import Task
 
 Fields = Mapping[str, Any]
+# Lower than any score or logit, and finite in bfloat16.
+CLOSED = -1e9
 
 
 class Loss(nn.Module, ABC):

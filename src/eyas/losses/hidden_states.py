@@ -4,6 +4,7 @@ Student and teacher read the same tokens. `hidden_states` is a tuple of [batch, 
 hidden sizes differ, a learned linear projection, shared by all layers, maps the student's states to the teacher's size.
 """
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eyas.errors import ModelError
-from eyas.losses.base import Fields, Loss
+from eyas.losses.base import CLOSED, Fields, Loss, kl_divergences
 from eyas.losses.layer_mapping import LayerMapping, Layers, MappedLoss, Pairs, mapped_distance, normalized
 from eyas.losses.schedules import Schedule
 
@@ -44,26 +45,68 @@ class HiddenStateLoss(StateLoss, MappedLoss):
 
     Args:
         mapping: the layers to compare; see `layer_mapping`.
+        embeddings: also compare the embedding layer's outputs, through the same projection.
+        padding: let padding count in the mean over tokens, as in the code of TinyBERT, BERT-EMD and MLKD-BERT.
+        summed: the sum over layers, not the mean.
+        own_projections: a projection for each layer, in place of one for all.
     """
 
     paper = "TinyBERT, Jiao et al. 2020, eq. 8"
 
-    def __init__(self, mapping: str | LayerMapping | Pairs = "uniform", weight: float | Schedule = 1.0) -> None:
+    def __init__(
+        self,
+        mapping: str | LayerMapping | Pairs = "uniform",
+        weight: float | Schedule = 1.0,
+        *,
+        embeddings: bool = False,
+        padding: bool = False,
+        summed: bool = False,
+        own_projections: bool = False,
+    ) -> None:
         super().__init__(weight)
         self.map_layers(mapping)
+        self.embeddings, self.padding, self.summed = embeddings, padding, summed
+        self.own_projections = own_projections
+        self.projections: nn.ModuleList | None = None
+
+    def prepare(self, student: Any, teacher: Any) -> None:
+        if not self.own_projections:
+            super().prepare(student, teacher)
+            return
+        MappedLoss.prepare(self, student, teacher)
+        if self.projections is None and student.hidden_size != teacher.hidden_size:
+            layers = range(student.num_hidden_layers + 1)
+            self.projections = nn.ModuleList(nn.Linear(student.hidden_size, teacher.hidden_size) for _ in layers)
+
+    def projected(self, states: Tensor, layer: int = 0) -> Tensor:
+        if self.projections is not None:
+            found: Tensor = self.projections[layer](states)
+            return found
+        return super().projected(states)
 
     def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         mask = batch["attention_mask"].bool()
-        student_states, teacher_states = student["hidden_states"][1:], teacher["hidden_states"][1:]
-        return mapped_distance(
-            Layers(len(student_states), lambda n: self.scaled(self.projected(self.seen(student_states[n])))),
-            Layers(len(teacher_states), lambda n: self.scaled(self.seen(teacher_states[n]))),
+        if self.padding:
+            mask = torch.ones_like(mask)
+        student_states, teacher_states = student["hidden_states"], teacher["hidden_states"]
+
+        def ours(layer: int) -> Tensor:
+            return self.scaled(self.projected(self.seen(student_states[layer], mask), layer))
+
+        def theirs(layer: int) -> Tensor:
+            return self.scaled(self.seen(teacher_states[layer], mask))
+
+        found = mapped_distance(
+            Layers(len(student_states) - 1, lambda n: ours(n + 1)),
+            Layers(len(teacher_states) - 1, lambda n: theirs(n + 1)),
             self.mapping,
             lambda student, teacher: self.distance(student, teacher, mask),
+            self.summed,
         )
+        return found + self.distance(ours(0), theirs(0), mask) if self.embeddings else found
 
-    def seen(self, states: Tensor) -> Tensor:
-        """The part of a layer's states to compare."""
+    def seen(self, states: Tensor, mask: Tensor) -> Tensor:
+        """The part of a layer's states to compare; `mask` [batch, length] is False at padding."""
         return states
 
     def scaled(self, states: Tensor) -> Tensor:
@@ -103,7 +146,7 @@ class PKDLoss(HiddenStateLoss):
         super().__init__(mapping, weight)
         self.normalize = normalize
 
-    def seen(self, states: Tensor) -> Tensor:
+    def seen(self, states: Tensor, mask: Tensor) -> Tensor:
         return states[:, 0]
 
     def scaled(self, states: Tensor) -> Tensor:
@@ -160,7 +203,7 @@ class CosineHiddenLoss(HiddenStateLoss):
 class RelationLoss(HiddenStateLoss):
     """Mean squared error of the cosines between the tokens of a text. Needs no projection."""
 
-    paper = "MLKD-BERT, Zhang et al. 2024"
+    paper = "after Park et al. 2019 (relational knowledge distillation)"
     projects = False
 
     def distance(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -168,13 +211,19 @@ class RelationLoss(HiddenStateLoss):
 
 
 class EmbeddingRelationLoss(StateLoss):
-    """`RelationLoss` of the embedding layer's outputs (MLKD-BERT's embedding relation)."""
+    """KL divergence of the softmax over scaled dot products between the embeddings of a text's tokens.
 
-    paper = "MLKD-BERT, Zhang et al. 2024"
+    The mean over tokens. Padding is left out, where the authors' code includes it.
+    """
+
+    paper = "MLKD-BERT, Zhang et al. 2024, embedding relation"
     projects = False
 
     def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
-        return cosine_error(student["hidden_states"][0], teacher["hidden_states"][0], batch["attention_mask"].bool())
+        mask = batch["attention_mask"].bool()
+        ours, theirs = (_dots(fields["hidden_states"][0]).masked_fill(~mask.unsqueeze(1), CLOSED)
+                        for fields in (student, teacher))  # fmt: skip
+        return masked_mean(kl_divergences(ours, theirs), mask)
 
 
 class CKALoss(HiddenStateLoss):
@@ -193,38 +242,47 @@ class CKALoss(HiddenStateLoss):
 
 
 class ContrastiveLoss(StateLoss):
-    """InfoNCE: each text's first token should be nearest to the teacher's for the same text, among all of the batch.
+    """Supervised contrast of the last layer's first tokens, of student and teacher together.
 
-    The sample-contrastive term of MLKD-BERT's second stage, on the last layer.
+    Each of the 2 * batch states should be near those of its own text and of texts with its label, among all others.
+    A text without a single label has only itself. Multiplied by the temperature, as in the authors' code.
 
     Args:
         temperature: of the cosines.
     """
 
-    paper = "MLKD-BERT, Zhang et al. 2024"
+    paper = "MLKD-BERT, Zhang et al. 2024, sample contrast"
     of_whole_texts = True
 
-    def __init__(self, temperature: float = 0.1, weight: float | Schedule = 1.0) -> None:
+    def __init__(self, temperature: float = 0.07, weight: float | Schedule = 1.0) -> None:
         super().__init__(weight)
         self.temperature = temperature
 
     def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
-        states = normalized(self.projected(student["hidden_states"][-1][:, 0]))
-        targets = normalized(teacher["hidden_states"][-1][:, 0])
-        own = torch.arange(len(states), device=states.device)
-        return F.cross_entropy(states @ targets.T / self.temperature, own)
+        ours, theirs = self.projected(student["hidden_states"][-1][:, 0]), teacher["hidden_states"][-1][:, 0]
+        states = normalized(torch.cat([ours, theirs.to(ours.dtype)]))
+        count, labels = len(ours), batch.get("labels")
+        same = torch.eye(count, dtype=torch.bool, device=states.device)
+        if labels is not None and labels.dim() == 1 and not labels.is_floating_point():
+            same = same | ((labels == labels.unsqueeze(1)) & (labels >= 0))
+        others = ~torch.eye(2 * count, dtype=torch.bool, device=states.device)
+        similar = (same.repeat(2, 2) & others).to(states.dtype)
+        scores = states @ states.T / self.temperature
+        scores = scores - scores.max(1, keepdim=True).values.detach()
+        chances = scores - ((scores.exp() * others).sum(1, keepdim=True) + 1e-7).log()
+        return -self.temperature * ((chances * similar).sum(1) / similar.sum(1)).mean()
 
 
 class SampleRelationLoss(StateLoss):
-    """Mean squared error of the cosines between the texts of a batch, on the last layer's first token."""
+    """KL divergence of the softmax over scaled dot products between the texts of a batch, on the last first tokens."""
 
-    paper = "MLKD-BERT, Zhang et al. 2024"
+    paper = "MLKD-BERT, Zhang et al. 2024, sample relation"
     of_whole_texts = True
     projects = False
 
     def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
-        states, targets = student["hidden_states"][-1][:, 0], teacher["hidden_states"][-1][:, 0]
-        return F.mse_loss(_cosines(states), _cosines(targets))
+        ours, theirs = (_dots(fields["hidden_states"][-1][:, 0]) for fields in (student, teacher))
+        return kl_divergences(ours, theirs).mean()
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -241,6 +299,11 @@ def cosine_error(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """Mean squared error of the cosines between pairs of tokens of `mask` [batch, length]."""
     pairs = mask.unsqueeze(1) & mask.unsqueeze(2)
     return masked_mean((_cosines(student) - _cosines(teacher)).square(), pairs)
+
+
+def _dots(states: Tensor) -> Tensor:
+    """Dot products between vectors [..., count, size], divided by the square root of the size."""
+    return states @ states.transpose(-1, -2) / math.sqrt(states.shape[-1])
 
 
 def _cosines(states: Tensor) -> Tensor:

@@ -168,25 +168,59 @@ class RandomLayers:
             yield layer, teacher[place], 1.0
 
 
-class EarthMovers(nn.Module):
-    """All pairs of layers, weighted by optimal transport (BERT-EMD, Li et al. 2020, section 3).
+class LayerWeights(nn.Module):
+    """The weights of student and teacher layers in a transport: equal at first, then those of cheap layers grow.
 
-    Solved exactly by POT. With cost attention, layers that are cheap to match gain weight from step to step. The
-    weights are buffers, so checkpoints contain them.
+    They are buffers, so checkpoints contain them.
 
     Args:
-        temperature: of the cost attention; None = equal weights for all layers.
+        movers: number of transports that share the weights; these are the mean of theirs after each step.
     """
 
-    def __init__(self, temperature: float | None = None) -> None:
+    def __init__(self, movers: int = 1) -> None:
         super().__init__()
-        self.temperature = temperature
+        self.movers = movers
         self.reset(0, 0)
 
     def reset(self, student_layers: int, teacher_layers: int) -> None:
         """Give all layers equal weights."""
-        for name, layers in (("student_weights", student_layers), ("teacher_weights", teacher_layers)):
+        self._new: list[tuple[np.ndarray, np.ndarray]] = []
+        for name, layers in (("student", student_layers), ("teacher", teacher_layers)):
             self.register_buffer(name, torch.full((layers,), 1 / max(layers, 1), dtype=torch.float64))
+
+    def both(self) -> tuple[np.ndarray, np.ndarray]:
+        """[student layers], [teacher layers]; each sums to 1."""
+        student, teacher = (self.get_buffer(name).cpu().numpy().copy() for name in ("student", "teacher"))
+        return student, teacher
+
+    def update(self, flow: np.ndarray, costs: np.ndarray) -> None:
+        """New weights, proportional to the inverse of what a unit of each layer cost (BERT-EMD, eq. 9)."""
+        moved = flow * costs
+        supply, demand = self.both()
+        self._new.append((_inverse(moved.sum(1), supply), _inverse(moved.sum(0), demand)))
+        if len(self._new) == self.movers:
+            for name, weights in zip(("student", "teacher"), zip(*self._new, strict=True), strict=True):
+                self.get_buffer(name).copy_(torch.from_numpy(np.mean(weights, axis=0)))
+            self._new = []
+
+
+class EarthMovers(nn.Module):
+    """All pairs of layers, weighted by optimal transport (BERT-EMD, Li et al. 2020, section 3).
+
+    Solved exactly by POT.
+
+    Args:
+        weights: of the layers, updated in each step; None = always equal.
+    """
+
+    def __init__(self, weights: LayerWeights | None = None) -> None:
+        super().__init__()
+        self.weights = weights
+
+    def reset(self, student_layers: int, teacher_layers: int) -> None:
+        """Give all layers equal weights."""
+        if self.weights is not None:
+            self.weights.reset(student_layers, teacher_layers)
 
     def forward(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], distance: Distance
@@ -194,15 +228,14 @@ class EarthMovers(nn.Module):
         student, teacher = list(student), list(teacher)  # compute each layer once
         with torch.no_grad():
             costs = np.array([[float(distance(state, target)) for target in teacher] for state in student])
-        if len(self.get_buffer("student_weights")) != len(student):
-            self.reset(len(student), len(teacher))
-        weights = [self.get_buffer(f"{side}_weights") for side in ("student", "teacher")]
-        supply, demand = (weight.cpu().numpy().copy() for weight in weights)
+        supply, demand = (np.full(len(side), 1 / len(side)) for side in (student, teacher))
+        if self.weights is not None:
+            if len(self.weights.both()[0]) != len(student):
+                self.weights.reset(len(student), len(teacher))
+            supply, demand = self.weights.both()
         flow = _transport(supply, demand, costs)
-        if self.temperature is not None:
-            moved = flow * costs
-            for weight, cost in zip(weights, (moved.sum(1) / supply, moved.sum(0) / demand), strict=True):
-                weight.copy_(torch.from_numpy(_attention(cost, self.temperature)))
+        if self.weights is not None:
+            self.weights.update(flow, costs)
         for layer, row in enumerate(flow):
             for place in np.flatnonzero(row > 0).tolist():
                 yield layer, teacher[place], float(row[place])
@@ -217,25 +250,26 @@ def _transport(supply: np.ndarray, demand: np.ndarray, costs: np.ndarray) -> np.
     return np.asarray(ot.emd(supply, demand, costs))
 
 
-def _attention(costs: np.ndarray, temperature: float) -> np.ndarray:
-    """Softmax over inverse costs: cheaper layers get larger weights (BERT-EMD, eq. 9).
-
-    Inverse costs are divided by the largest, so a temperature means the same at every scale of costs.
-    """
-    weights = costs.sum() / np.maximum(costs, 1e-12)
-    scaled = np.exp((weights - weights.max()) / (temperature * max(weights.max(), 1e-12)))
-    return np.asarray(scaled / scaled.sum())
+def _inverse(moved: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weights proportional to the inverse of cost per unit; a weight of 0 stays 0."""
+    unit = np.divide(moved, weights, out=np.zeros_like(moved), where=weights > 0)
+    found = np.where(weights > 0, 1 / np.maximum(unit, 1e-12), 0.0)
+    return np.asarray(found / found.sum())
 
 
 def mapped_distance(
-    student: Sequence[Tensor], teacher: Sequence[Tensor], mapping: LayerMapping, distance: Distance
+    student: Sequence[Tensor],
+    teacher: Sequence[Tensor],
+    mapping: LayerMapping,
+    distance: Distance,
+    summed: bool = False,
 ) -> Tensor:
-    """The mean distance of the pairs of `mapping`, weighted by the mapping."""
+    """The mean distance of the pairs of `mapping`, weighted by the mapping; `summed`: the weighted sum."""
     terms, total = [], 0.0
     for layer, target, weight in mapping(student, teacher, distance):
         terms.append(weight * distance(student[layer], target))
         total += weight
-    return torch.stack(terms).sum() / total
+    return torch.stack(terms).sum() / (1.0 if summed else total)
 
 
 def normalized(states: Tensor) -> Tensor:
@@ -272,7 +306,7 @@ MAPPINGS: dict[str, Callable[[], LayerMapping]] = {
     "final": lambda: Fixed(final),
     "mean": MeanOfBlock,
     "attention": Attention,
-    "earth-movers": lambda: EarthMovers(temperature=1.0),
+    "earth-movers": lambda: EarthMovers(LayerWeights()),
     "random": RandomLayers,
 }
 """The layer mappings by name."""

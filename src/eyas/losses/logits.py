@@ -8,13 +8,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from eyas.errors import ModelError
-from eyas.losses.base import Fields, Loss, RawLogitLoss, kl_divergences
+from eyas.losses.base import CLOSED, Fields, Loss, RawLogitLoss, kl_divergences
 from eyas.losses.schedules import Schedule, at, linear
 from eyas.models.objective import distributions
 from eyas.tasks import Task
 
-# Lower than any logit, and finite.
-CLOSED = -1e9
 # Distance between student and teacher logits [..., choices] of one decision, a scalar.
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -114,25 +112,34 @@ class SoftTargetLoss(DistributionLoss):
     """Kullback-Leibler divergence of softened predictions, times temperature squared.
 
     The mean is over the batch and the decisions of each text (several for aspects and multi-label). Regression uses
-    squared error. Patient KD's code also divides by the number of classes, so its weights have another scale.
+    squared error.
 
     Args:
         temperature: a number or a schedule, above 0.
+        per_class: also divide by the number of classes, as the code of Patient KD, TinyBERT, BERT-EMD and MLKD-BERT
+            does.
     """
 
     paper = "Hinton et al. 2015, section 2.1"
 
-    def __init__(self, temperature: float | Schedule = 2.0, weight: float | Schedule = 1.0) -> None:
+    def __init__(
+        self, temperature: float | Schedule = 2.0, weight: float | Schedule = 1.0, *, per_class: bool = False
+    ) -> None:
         super().__init__(weight)
-        self.temperature = temperature
+        self.temperature, self.per_class = temperature, per_class
 
     def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         temperature = at(self.temperature, progress)
 
         def distance(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-            return _divergence(student_logits / temperature, teacher_logits / temperature) * temperature**2
+            found = self.softened(student_logits / temperature, teacher_logits / temperature, temperature)
+            return found / student_logits.shape[-1] if self.per_class else found
 
         return self.over_decisions(student, teacher, batch, distance)
+
+    def softened(self, student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+        """The distance of logits that are divided by the temperature."""
+        return _divergence(student_logits, teacher_logits) * temperature**2
 
 
 class SoftCrossEntropyLoss(SoftTargetLoss):
@@ -143,16 +150,13 @@ class SoftCrossEntropyLoss(SoftTargetLoss):
 
     paper = "TinyBERT, Jiao et al. 2020, eq. 10"
 
-    def __init__(self, temperature: float | Schedule = 1.0, weight: float | Schedule = 1.0) -> None:
-        super().__init__(temperature, weight)
+    def __init__(
+        self, temperature: float | Schedule = 1.0, weight: float | Schedule = 1.0, *, per_class: bool = False
+    ) -> None:
+        super().__init__(temperature, weight, per_class=per_class)
 
-    def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
-        temperature = at(self.temperature, progress)
-
-        def distance(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-            return _cross_entropy(student_logits / temperature, teacher_logits / temperature)
-
-        return self.over_decisions(student, teacher, batch, distance)
+    def softened(self, student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+        return _cross_entropy(student_logits, teacher_logits)
 
 
 class LogitStandardizationLoss(SoftTargetLoss):
@@ -176,7 +180,7 @@ class LogitStandardizationLoss(SoftTargetLoss):
 
         def distance(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
             student_scores, teacher_scores = _z_scores(student_logits), _z_scores(teacher_logits)
-            return _divergence(student_scores / temperature, teacher_scores / temperature) * temperature**2
+            return self.softened(student_scores / temperature, teacher_scores / temperature, temperature)
 
         return self.over_decisions(student, teacher, batch, distance)
 

@@ -9,6 +9,7 @@ from eyas.losses import (
     AttentionRelationLoss,
     AttributionLoss,
     CKALoss,
+    ContextRelationLoss,
     ContrastiveLoss,
     CosineHiddenLoss,
     EarthMovers,
@@ -27,6 +28,7 @@ from eyas.losses import (
     SoftCrossEntropyLoss,
     SoftTargetLoss,
 )
+from eyas.losses.layer_mapping import LayerWeights
 from eyas.losses.schedules import Schedule, at, capped, linear
 from eyas.training.recipes.base import Stage
 from eyas.training.recipes.logits import logit_loss
@@ -134,18 +136,20 @@ def tinybert_improved(
     return tinybert(mapping, attention_weight, hidden_weight, temperature)
 
 
-def bert_emd(temperature: float = 1.0) -> list[Stage]:
-    """TinyBERT's losses over all pairs of layers, weighted by earth mover's distance (BERT-EMD, Li et al. 2020)."""
-    if callable(temperature):
-        raise ModelError(
-            "bert-emd: expected a number as temperature, got a schedule. It belongs to the cost attention."
-        )
-    inner: list[Loss] = [
-        EmbeddingLoss(),
-        HiddenStateLoss(EarthMovers(temperature)),
-        AttentionLoss("scores", EarthMovers(temperature)),
-    ]
-    return [Stage(inner, NO_BEST), Stage([SoftCrossEntropyLoss()])]
+def bert_emd(
+    beta: float | Schedule = 0.01, hard_weight: float | Schedule = 0.2, temperature: float | Schedule = 1.0
+) -> list[Stage]:
+    """Predictions, and with a small weight all pairs of layers by optimal transport (BERT-EMD, Li et al. 2020)."""
+    weights = LayerWeights(movers=2)
+    states = HiddenStateLoss(EarthMovers(weights), beta, embeddings=True, padding=True)
+    scores = AttentionLoss("scores", EarthMovers(weights), beta, padding=True)
+    soft = SoftCrossEntropyLoss(temperature, _times(_rest(hard_weight), temperature), per_class=True)
+    return [Stage([soft, HardLabelLoss(weight=hard_weight), states, scores])]
+
+
+def _times(weight: float | Schedule, temperature: float | Schedule) -> Schedule:
+    """The weight times the temperature squared."""
+    return lambda progress: at(weight, progress) * at(temperature, progress) ** 2
 
 
 def distilbert(temperature: float | Schedule = 2.0) -> list[Stage]:
@@ -163,10 +167,11 @@ def minilmv2(heads: int = 12, teacher_layer: int = -1) -> list[Stage]:
     return [Stage([MiniLMv2Loss(heads, teacher_layer)], NO_BEST), Stage([LogitMSELoss()])]
 
 
-def mlkd(heads: int = 12, temperature: float | Schedule = 2.0) -> list[Stage]:
-    """Relations of tokens and attention, then of samples, with soft targets (MLKD-BERT, Zhang et al. 2024)."""
-    tokens: list[Loss] = [EmbeddingRelationLoss(), RelationLoss("uniform"), AttentionRelationLoss(heads)]
-    samples: list[Loss] = [SampleRelationLoss(), ContrastiveLoss(), SoftTargetLoss(temperature)]
+def mlkd(heads: int = 12, temperature: float | Schedule = 1.0) -> list[Stage]:
+    """Layers and relations of tokens, then relations of samples and predictions (MLKD-BERT, Zhang et al. 2024)."""
+    states = HiddenStateLoss("uniform", embeddings=True, summed=True, own_projections=True)
+    tokens: list[Loss] = [states, EmbeddingRelationLoss(), ContextRelationLoss(heads)]
+    samples: list[Loss] = [SampleRelationLoss(), ContrastiveLoss(), SoftCrossEntropyLoss(temperature, per_class=True)]
     return [Stage(tokens, NO_BEST), Stage(samples)]
 
 
