@@ -129,7 +129,7 @@ def test_dkd_parts_sum_to_divergence() -> None:
         assert target + p[r, others].sum() * rest == pytest.approx(kl(p[r], q[r]))
         parts.append((target, rest))
     expected = np.mean([target + 4 * rest for target, rest in parts])
-    assert value(DKDLoss(temperature=1.0)) == pytest.approx(expected, rel=1e-5)
+    assert value(DKDLoss(1.0, 1.0, 4.0)) == pytest.approx(expected, rel=1e-5)
     halves = [value(DKDLoss(1.0, *weights)) for weights in ((1.0, 0.0), (0.0, 4.0))]
     assert sum(halves) == pytest.approx(expected, rel=1e-5)
 

@@ -19,6 +19,7 @@ from eyas.losses.hidden_states import (
     HiddenStateLoss,
     LastStateLoss,
     PKDLoss,
+    RandomLayerLoss,
     RelationLoss,
     SampleRelationLoss,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "MiniLMv2Loss",
     "MutualLoss",
     "PKDLoss",
+    "RandomLayerLoss",
     "RelationLoss",
     "SampleRelationLoss",
     "SoftCrossEntropyLoss",

@@ -113,7 +113,7 @@ class MiniLMv2Loss(Loss):
     student_fields = frozenset({"queries", "keys", "values"})
     teacher_fields = frozenset({"queries", "keys", "values"})
 
-    def __init__(self, heads: int = 12, teacher_layer: int = -1, weight: float | Schedule = 1.0) -> None:
+    def __init__(self, heads: int = 48, teacher_layer: int = -1, weight: float | Schedule = 1.0) -> None:
         super().__init__(weight)
         self.heads, self.teacher_layer = heads, teacher_layer
 

@@ -65,8 +65,8 @@ class Loss(nn.Module, ABC):
         Args:
             student: the student's outputs, at least `student_fields`.
             teacher: the teacher's outputs, at least `teacher_fields`; may be empty if there are none.
-            batch: the inputs, the `task`, and `labels` as in `task_loss`. In tagging, a row is a word. `posteriors` is
-                true if the logits are a CRF's log-probabilities.
+            batch: the inputs, the `task`, the `epoch` from 0, and `labels` as in `task_loss`. In tagging, a row is a
+                word. `posteriors` is true if the logits are a CRF's log-probabilities.
             progress: training progress, 0 to 1.
         """
 

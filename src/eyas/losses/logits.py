@@ -202,16 +202,16 @@ class DKDLoss(DistributionLoss):
     Args:
         temperature: of both parts.
         target_weight: of the first part (1 in the paper).
-        rest_weight: of the second part (2 to 8 in the paper). With two classes, this part is 0.
+        rest_weight: of the second part. With two classes, this part is 0.
     """
 
     paper = "Decoupled Knowledge Distillation, Zhao et al. 2022, eq. 7"
 
     def __init__(
         self,
-        temperature: float | Schedule = 2.0,
+        temperature: float | Schedule = 4.0,
         target_weight: float | Schedule = 1.0,
-        rest_weight: float | Schedule = 4.0,
+        rest_weight: float | Schedule = 8.0,
         weight: float | Schedule = 1.0,
     ) -> None:
         super().__init__(weight)

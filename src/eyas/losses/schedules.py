@@ -23,6 +23,11 @@ def capped(schedule: Schedule, highest: float) -> Schedule:
     return lambda progress: min(schedule(progress), highest)
 
 
+def warmup(share: float, height: float = 1.0) -> Schedule:
+    """From 0 to `height`, linearly over the first `share` of training, then constant."""
+    return lambda progress: height * min(progress / share, 1.0)
+
+
 def steps(values: Sequence[float]) -> Schedule:
     """Each of `values` for an equal part of training."""
     return lambda progress: values[min(int(progress * len(values)), len(values) - 1)]
@@ -42,7 +47,7 @@ def named(text: str) -> tuple[Schedule, list[float]]:
     """Parse a schedule from an option's text; also returns values that bound it.
 
     Args:
-        text: "linear:8:1", "cosine:8:1" (from, to), "steps:8:4:1" or "annealing:7".
+        text: "linear:8:1", "cosine:8:1" (from, to), "steps:8:4:1", "annealing:7" or "warmup:0.1" (share of training).
 
     Raises:
         ModelError: no such schedule.
@@ -52,10 +57,14 @@ def named(text: str) -> tuple[Schedule, list[float]]:
         values = [float(value) for value in given]
         if name in ("linear", "cosine") and len(values) == 2:
             return {"linear": linear, "cosine": cosine}[name](*values), values
+        if name == "warmup" and values and 0 < values[0] <= 1 and len(values) <= 2:
+            return warmup(*values), [0.0, values[1] if len(values) == 2 else 1.0]
         if name == "steps" and values:
             return steps(values), values
         if name == "annealing" and len(values) == 1 and values[0] >= 1:
             return annealing(int(given[0])), [1 / values[0], 1.0]
     except ValueError:
         pass
-    raise ModelError(f"No schedule {text!r}. Expected linear:8:1, cosine:8:1, steps:8:4:1, annealing:7, or the like.")
+    raise ModelError(
+        f"No schedule {text!r}. Expected linear:8:1, cosine:8:1, steps:8:4:1, annealing:7, warmup:0.1, or the like."
+    )

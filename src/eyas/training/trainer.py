@@ -146,7 +146,7 @@ class DistillationTrainer(AtomicCheckpoints):
         lesson = self.lessons[name]
         if lesson.crf:
             student_inputs["labels"] = inputs["labels"]
-        batch = {**inputs, "task": lesson.task}
+        batch = {**inputs, "task": lesson.task, "epoch": int(self.state.epoch or 0)}
         asks_itself = self.blend is not None and self.blend.brings_teacher
         teacher = {} if asks_itself else lesson.ask(inputs, self.args.device)
         parts: list[Any] = [(1.0, teacher, batch)]

@@ -48,6 +48,8 @@ CHOICES: dict[str, Collection[str]] = {
     "prediction": LOGIT_LOSSES,
     "hidden": HIDDEN_LOSSES,
     "attention": ATTENTION_LOSSES,
+    "pooling": ("first", "mean"),
+    "layers": ("each", "joined"),
 }
 # Options of every recipe, with their defaults.
 COMMON: dict[str, Any] = {"weights": "fixed", "mutual": 0.0, "diversity": 0.0}

@@ -1,7 +1,7 @@
 """Recipes that read the teacher's layers. The student is a transformer of its family; `ad_kd` takes any student."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from eyas.errors import ModelError
 from eyas.losses import (
@@ -23,6 +23,7 @@ from eyas.losses import (
     MiniLMLoss,
     MiniLMv2Loss,
     PKDLoss,
+    RandomLayerLoss,
     RelationLoss,
     SampleRelationLoss,
     SoftCrossEntropyLoss,
@@ -70,42 +71,64 @@ def _patient(
     temperature: float | Schedule,
     hard_weight: float | Schedule,
     patient_weight: float | Schedule,
-    normalize: bool,
+    pooling: str,
 ) -> Stage:
     losses: list[Loss] = [
         HardLabelLoss(weight=hard_weight),
-        SoftTargetLoss(temperature, weight=_rest(hard_weight)),
-        PKDLoss(mapping, normalize, weight=patient_weight),
+        SoftTargetLoss(temperature, weight=_rest(hard_weight), per_class=True),
+        PKDLoss(mapping, weight=patient_weight, pooling=cast(Any, pooling)),
     ]
     return Stage(losses)
 
 
 def patient_skip(
-    temperature: float | Schedule = 10.0, hard_weight: float | Schedule = 0.5, patient_weight: float | Schedule = 100.0
+    temperature: float | Schedule = 10.0,
+    hard_weight: float | Schedule = 0.5,
+    patient_weight: float | Schedule = 100.0,
+    pooling: str = "first",
 ) -> list[Stage]:
     """Labels, soft targets and every n-th layer's first token (Patient KD, Sun et al. 2019, PKD-Skip)."""
-    return [_patient("skip", temperature, hard_weight, patient_weight, normalize=True)]
+    return [_patient("skip", temperature, hard_weight, patient_weight, pooling)]
 
 
 def patient_last(
-    temperature: float | Schedule = 10.0, hard_weight: float | Schedule = 0.5, patient_weight: float | Schedule = 100.0
+    temperature: float | Schedule = 10.0,
+    hard_weight: float | Schedule = 0.5,
+    patient_weight: float | Schedule = 100.0,
+    pooling: str = "first",
 ) -> list[Stage]:
     """Labels, soft targets and the last layers' first token (Patient KD, Sun et al. 2019, PKD-Last)."""
-    return [_patient("last", temperature, hard_weight, patient_weight, normalize=True)]
+    return [_patient("last", temperature, hard_weight, patient_weight, pooling)]
 
 
 def alp_kd(
-    temperature: float | Schedule = 2.0, hard_weight: float | Schedule = 0.5, layer_weight: float | Schedule = 1.0
+    temperature: float | Schedule = 2.0,
+    hard_weight: float | Schedule = 0.5,
+    layer_weight: float | Schedule = 1.0,
+    pooling: str = "first",
 ) -> list[Stage]:
     """Each layer learns an attention-weighted mean of all teacher layers (ALP-KD, Passban et al. 2021)."""
-    return [_patient("attention", temperature, hard_weight, layer_weight, normalize=False)]
+    losses: list[Loss] = [
+        HardLabelLoss(weight=hard_weight),
+        SoftTargetLoss(temperature, weight=_rest(hard_weight)),
+        PKDLoss("attention", normalize=False, weight=layer_weight, pooling=cast(Any, pooling)),
+    ]
+    return [Stage(losses)]
 
 
 def rail_kd(
-    temperature: float | Schedule = 2.0, hard_weight: float | Schedule = 0.5, layer_weight: float | Schedule = 100.0
+    temperature: float | Schedule = 2.0,
+    hard_weight: float | Schedule = 0.5,
+    layer_weight: float | Schedule = 1.0,
+    layers: str = "each",
 ) -> list[Stage]:
-    """Teacher layers, sampled at random in every step (RAIL-KD, Haidar et al. 2022)."""
-    return [_patient("random", temperature, hard_weight, layer_weight, normalize=True)]
+    """The mean of the tokens in teacher layers that are drawn anew each epoch (RAIL-KD, Haidar et al. 2022)."""
+    losses: list[Loss] = [
+        HardLabelLoss(weight=hard_weight),
+        SoftTargetLoss(temperature, weight=_rest(hard_weight)),
+        RandomLayerLoss(joined=layers == "joined", weight=layer_weight),
+    ]
+    return [Stage(losses)]
 
 
 def tinybert(
@@ -162,7 +185,7 @@ def minilm() -> list[Stage]:
     return [Stage([MiniLMLoss()], NO_BEST), Stage([LogitMSELoss()])]
 
 
-def minilmv2(heads: int = 12, teacher_layer: int = -1) -> list[Stage]:
+def minilmv2(heads: int = 48, teacher_layer: int = -1) -> list[Stage]:
     """Relations of queries, keys and values, then logits (MiniLMv2, Wang et al. 2021)."""
     return [Stage([MiniLMv2Loss(heads, teacher_layer)], NO_BEST), Stage([LogitMSELoss()])]
 

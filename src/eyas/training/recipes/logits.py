@@ -35,6 +35,8 @@ LOGIT_LOSSES: dict[str, Callable[..., Loss]] = {
     "decoupled": DKDLoss,
     "correlation": DISTLoss,
 }
+# The paper's warm-up: 20 of 240 epochs.
+DKD_WEIGHT = schedules.warmup(20 / 240)
 SOFTENED = ("divergence", "soft-cross-entropy", "standardized", "decoupled", "correlation")
 
 
@@ -73,10 +75,17 @@ def annealing(highest: int = 7) -> list[Stage]:
     return [Stage([AnnealedMSELoss(schedules.annealing(highest))]), Stage([HardLabelLoss()])]
 
 
-def continuation(highest: int = 7, margin: float = 1.0) -> list[Stage]:
-    """A gradual shift from annealed logits, with a margin, to the labels (Continuation-KD, Jafari et al. 2022)."""
-    soft = ContinuationLoss(schedules.annealing(highest), margin, weight=linear(1.0, 0.0))
-    return [Stage([soft, HardLabelLoss(weight=linear(0.0, 1.0))])]
+def continuation(highest: int = 10, margin: float = 1.0) -> list[Stage]:
+    """A gradual shift from annealed logits, with a margin, to the labels (Continuation-KD, Jafari et al. 2022).
+
+    As on GLUE in the paper, the labels' weight grows to 0.5 over two thirds of training, and is 1 thereafter.
+    """
+
+    def labels(progress: float) -> float:
+        return 0.75 * progress if progress <= 2 / 3 else 1.0
+
+    soft = ContinuationLoss(schedules.annealing(highest), margin, weight=lambda progress: 1 - labels(progress))
+    return [Stage([soft, HardLabelLoss(weight=labels)])]
 
 
 def adakd(temperature: float | Schedule = 2.0, slope: float = 1.0) -> list[Stage]:
@@ -85,12 +94,13 @@ def adakd(temperature: float | Schedule = 2.0, slope: float = 1.0) -> list[Stage
 
 
 def dkd(
-    temperature: float | Schedule = 2.0,
+    temperature: float | Schedule = 4.0,
     target_weight: float | Schedule = 1.0,
-    rest_weight: float | Schedule = 4.0,
+    rest_weight: float | Schedule = 8.0,
+    weight: float | Schedule = DKD_WEIGHT,
 ) -> list[Stage]:
-    """Separate losses for the target class and the others (DKD, Zhao et al. 2022)."""
-    return [Stage([DKDLoss(temperature, target_weight, rest_weight), HardLabelLoss()])]
+    """Separate losses for the target class and the others, after a warm-up, and labels (DKD, Zhao et al. 2022)."""
+    return [Stage([DKDLoss(temperature, target_weight, rest_weight, weight), HardLabelLoss()])]
 
 
 def dist(temperature: float | Schedule = 1.0, weight: float | Schedule = 2.0) -> list[Stage]:
