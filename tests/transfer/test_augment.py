@@ -230,6 +230,29 @@ def test_masked_lm_candidates_equal_model_predictions(masked_lm: Path) -> None:
     assert any(names for names in found[0])
 
 
+def test_masked_lm_replaces_words_of_several_tokens(masked_lm: Path) -> None:
+    known = ["greatly", "lovelyish", "boringest", "film", "the"]
+    method = MaskedLM(masked_lm, known, size=5)
+    assert all(len(method.tokenizer.tokenize(word)) > 1 for word in known[:3])
+    [found] = method.candidates([split_text("the Greatly film")])
+    assert len(found[1]) == 5
+    assert all(name[0].isupper() for name in found[1])
+    table = method.model.get_input_embeddings().weight.detach()
+    ids = method.tokenizer("greatly", add_special_tokens=False)["input_ids"]
+    mean = torch.nn.functional.normalize(table[ids].mean(0), dim=0)
+    words = {**method.tokenizer.get_vocab(), "lovelyish": None, "boringest": None}
+    best = max(
+        (word for word in words if word in method.vocabulary.words and word != "greatly"),
+        key=lambda word: float(mean @ _unit(table, method.tokenizer, word)),
+    )
+    assert found[1][0].lower() == best
+
+
+def _unit(table: torch.Tensor, tokenizer: Any, word: str) -> torch.Tensor:
+    ids = tokenizer(word, add_special_tokens=False)["input_ids"]
+    return torch.nn.functional.normalize(table[ids].mean(0), dim=0)
+
+
 def test_masked_lm_requires_head_and_matching_tokenizer(
     tiny_bert: Path, masked_lm: Path, teacher_folder: Path, tmp_path: Path
 ) -> None:

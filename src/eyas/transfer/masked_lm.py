@@ -32,7 +32,10 @@ class _Masked(NamedTuple):
 
 
 class MaskedLM:
-    """Replaces words: single tokens with the model's predictions, others with their static neighbors.
+    """Replaces words: single tokens with the model's predictions, words of several with their static neighbors.
+
+    The vector of such a word is the mean of its tokens'; TinyBERT has GloVe's. As in the algorithm, the model sees the
+    masked text alone; TinyBERT's code also shows it the original text.
 
     Args:
         source: a folder or Hub name of a masked language model.
@@ -55,7 +58,7 @@ class MaskedLM:
     ) -> None:
         model, self.tokenizer = load_masked_lm(source)
         self.model = cast(Any, model).to(fastest_device())
-        self.vocabulary = Vocabulary.of_model(self.model, self.tokenizer, known, size)
+        self.vocabulary = Vocabulary.of_model(self.model, self.tokenizer, known, size, several=True)
         self.probability, self.size = probability, size
         self.dtype = dtype or fastest_dtype(self.model.device)
         self.max_length = input_length(self.model, self.tokenizer, MAX_LENGTH)

@@ -11,7 +11,7 @@ from torch import nn
 
 from eyas.data.embeddings import read_vectors
 from eyas.errors import DataError, ModelError
-from eyas.runtime.alignment import continuing
+from eyas.runtime.alignment import WordEncoder, continuing
 from eyas.transfer.words import Words, in_place_of, is_dense
 
 # Similarities computed at a time: about 160 MB, including the sort.
@@ -38,13 +38,26 @@ class Vocabulary:
         self._cased: dict[str, list[str]] = {}
 
     @classmethod
-    def of_model(cls, model: Any, tokenizer: Any, known: Collection[str], size: int = 15) -> "Vocabulary":
-        """The whole words among a model's tokens (see `whole_words`), with its input vectors."""
+    def of_model(
+        cls, model: Any, tokenizer: Any, known: Collection[str], size: int = 15, several: bool = False
+    ) -> "Vocabulary":
+        """The whole words among a model's tokens (see `whole_words`), with its input vectors.
+
+        Args:
+            several: also the known words of several tokens, each with the mean of their vectors.
+        """
         table = cast(nn.Embedding, model.get_input_embeddings()).weight.detach().float().cpu().numpy()
         words = whole_words(tokenizer, known)
         if len(words) <= size:
             raise ModelError(f"The tokenizer has {len(words)} whole words, too few for neighbors. Use a vector file.")
-        return cls(list(words), table[list(words.values())], size)
+        vectors = table[list(words.values())]
+        if not several:
+            return cls(list(words), vectors, size)
+        others = sorted({word for word in known if _is_word(word)} - words.keys())
+        pieces = WordEncoder(tokenizer.backend_tokenizer, tokenizer.unk_token).pieces([[word] for word in others])
+        spelled = [word for word, piece in zip(others, pieces, strict=True) if len(piece.ids) > 1]
+        means = [table[piece.ids].mean(0) for piece in pieces if len(piece.ids) > 1]
+        return cls([*words, *spelled], np.vstack([vectors, *means]), size)
 
     @classmethod
     def of_file(cls, path: str | Path, wanted: Collection[str] | None = None, size: int = 15) -> "Vocabulary":
