@@ -1,10 +1,14 @@
 """The result of `distill` and `finetune`."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pytest
+from conftest import QUICK
 
-from eyas import Classifier, TrainedModel
+import eyas
+from eyas import Classifier, DistillSettings, StudentSettings, TrainedModel
 
 TEXTS = ["a great film", "i found it awful"]
 
@@ -14,3 +18,15 @@ def test_trained_model_predicts_as_classifier(students: dict[tuple[str, bool], P
     assert [found["label"] for found in trained(TEXTS)] == ["positive", "negative"]
     assert trained.predict(TEXTS).tolist() == ["positive", "negative"]
     np.testing.assert_array_equal(trained.predict_proba(TEXTS), classifier.predict_proba(TEXTS))
+
+
+@pytest.mark.parametrize("recipe", ["theseus", "hard-labels"])
+def test_recipes_without_a_teacher_make_no_new_texts(
+    recipe: str, teacher_folder: Path, toy_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    student = StudentSettings("bert", layers=1, max_length=32)
+    settings = DistillSettings(student, recipe, arguments=QUICK)
+    folder = eyas.distill(teacher_folder, toy_data, tmp_path / "out", settings=settings).path
+    assert json.loads((folder / "eyas.json").read_text())["settings"]["transfer"]["augment"] == []
+    assert "also trains on new texts" not in caplog.text

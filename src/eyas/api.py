@@ -150,8 +150,7 @@ def distill(
     """
     settings, start = _merge_settings(settings or DistillSettings(), student, recipe)
     check_architecture(settings.student.architecture)
-    if settings.recipe:
-        make_stages(settings.recipe, settings.recipe_options)
+    stages = make_stages(settings.recipe, settings.recipe_options) if settings.recipe else []
     check_transfer(settings.transfer)
     result = _result(out)
     record = {
@@ -164,7 +163,8 @@ def distill(
         return result
     data = load_data(data, columns)
     more = None if unlabeled is None else _unlabeled(unlabeled, columns, data.task.is_tagging)
-    settings = with_default_augment(settings, data, more is not None)
+    taught = not stages or any(stage.needs_teacher for stage in stages)
+    settings = with_default_augment(settings, data, more is not None, taught)
     if isinstance(teacher, TrainedModel | str | os.PathLike):
         teacher = Teacher(os.fspath(teacher), max_length=settings.student.max_length, dtype=teacher_dtype)
     _distill.distill(teacher, data, result.path, settings, more, cache, overwrite, record, callbacks, start, request)

@@ -78,12 +78,18 @@ def default_augment(data: TaskData, settings: TransferSettings, more_text: bool)
     return DEFAULT_AUGMENT if few and not more_text else ()
 
 
-def with_default_augment(settings: DistillSettings, data: TaskData, more_text: bool) -> DistillSettings:
-    """The settings, with the default augmentation if `augment` is None; logs the choice."""
+def with_default_augment(
+    settings: DistillSettings, data: TaskData, more_text: bool, taught: bool = True
+) -> DistillSettings:
+    """The settings, with the default augmentation if `augment` is None; logs the choice.
+
+    Args:
+        taught: whether the recipe uses the teacher; without it, new texts would have no labels.
+    """
     transfer = settings.transfer
     if transfer.augment is not None:
         return settings
-    chosen = () if settings.recipe == "hard-labels" else default_augment(data, transfer, more_text)
+    chosen = default_augment(data, transfer, more_text) if taught else ()
     if chosen:
         logger.info(
             "The student also trains on new texts made from the training texts (--augment %s). Turn this off with "
