@@ -49,6 +49,7 @@ CHOICES: dict[str, Collection[str]] = {
     "hidden": HIDDEN_LOSSES,
     "attention": ATTENTION_LOSSES,
     "pooling": ("first", "mean"),
+    "reduction": ("mean", "authors"),
     "layers": ("each", "joined"),
 }
 # Options of every recipe, with their defaults.

@@ -139,8 +139,21 @@ def tinybert(
     attention: str = "scores",
     hidden: str = "mse",
     prediction: str = "soft-cross-entropy",
+    reduction: str = "mean",
 ) -> list[Stage]:
-    """First embeddings, hidden states and attention scores, then predictions (TinyBERT, Jiao et al. 2020)."""
+    """First embeddings, hidden states and attention scores, then predictions (TinyBERT, Jiao et al. 2020).
+
+    `reduction` is "mean" over real tokens and over layers, or as in the "authors" code: padding counts in the means, and
+    layers are summed.
+    """
+    if reduction == "authors":
+        if (attention, hidden) != ("scores", "mse"):
+            raise ModelError("tinybert: reduction=authors is for attention=scores and hidden=mse, as in their code.")
+        both: list[Loss] = [
+            HiddenStateLoss(mapping, hidden_weight, embeddings=True, padding=True, summed=True),
+            AttentionLoss("scores", mapping, attention_weight, padding=True, summed=True),
+        ]
+        return [Stage(both, NO_BEST), Stage([logit_loss(prediction, temperature)])]
     inner: list[Loss] = [
         EmbeddingLoss(),
         HIDDEN_LOSSES[hidden](mapping, weight=hidden_weight),
