@@ -143,8 +143,8 @@ def tinybert(
 ) -> list[Stage]:
     """First embeddings, hidden states and attention scores, then predictions (TinyBERT, Jiao et al. 2020).
 
-    `reduction` is "mean" over real tokens and over layers, or as in the "authors" code: padding counts in the means, and
-    layers are summed.
+    `reduction` is "mean" over real tokens and over layers, or as in the "authors" code: padding counts in the means,
+    and layers are summed.
     """
     if reduction == "authors":
         if (attention, hidden) != ("scores", "mse"):
