@@ -127,7 +127,7 @@ def _augmented(plan: Plan, augment: Mapping[str, tuple[str, ...]]) -> Plan:
         if entry.augment is None and augment[entry.name]:
             logger.info(
                 "%s: the students also train on new texts made from the training texts (augment: %s). "
-                "Turn this off with augment: none.",
+                "In a plan, augment: none turns this off.",
                 entry.name, ", ".join(augment[entry.name]),
             )  # fmt: skip
     return plan.with_augment(augment)
