@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from conftest import QUICK, make_trainer, step, teach
 from datasets import DatasetDict
 from safetensors import safe_open
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch import nn
 from toys import toy_rows
 from transformers import (
     AlbertConfig,
@@ -265,7 +267,20 @@ def test_check_same_tokens_refuses_different_tokens() -> None:
         check_same_tokens(torch.tensor([[1, 1, 0]]), torch.ones(1, 3))
 
 
-@pytest.mark.parametrize("mapping", ["uniform", "earth-movers"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_learned_parts_are_held_once(recipe: str) -> None:
+    """A checkpoint refuses tensors that two losses share."""
+    for stage in make_stages(recipe):
+        losses = nn.ModuleList(stage.losses)
+        for loss in stage.losses:
+            loss.prepare(*(SimpleNamespace(hidden_size=s, num_hidden_layers=n) for s, n in ((8, 2), (12, 6))))
+        tensors = list(losses.state_dict(keep_vars=True).values())
+        assert len({id(tensor) for tensor in tensors}) == len(tensors)
+        if recipe == "bert-emd":
+            assert [len(tensor) for tensor in tensors if tensor.dtype == torch.float64] == [2, 6]
+
+
+@pytest.mark.parametrize("mapping", ["uniform", "earth-movers", "shared"])
 def test_interrupted_training_resumes_parameters_of_losses(
     mapping: str, bert: Students, teacher: Teacher, data: DatasetDict, tmp_path: Path
 ) -> None:
@@ -280,7 +295,10 @@ def test_interrupted_training_resumes_parameters_of_losses(
                 if state.global_step == stop:
                     raise KeyboardInterrupt
 
-        losses = [LogitMSELoss(), HiddenStateLoss(mapping), AttentionLoss("probabilities")]
+        if mapping == "shared":
+            losses = list(make_stages("bert-emd")[0].losses)
+        else:
+            losses = [LogitMSELoss(), HiddenStateLoss(mapping), AttentionLoss("probabilities")]
         arguments = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, "seed": 0}
         trainer = make_trainer(
             model, tokenizer, data["train"], losses, teacher, folder, callbacks=[Stop()], **arguments

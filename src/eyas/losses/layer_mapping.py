@@ -179,7 +179,7 @@ class LayerWeights(nn.Module):
 
     def __init__(self, movers: int = 1) -> None:
         super().__init__()
-        self.movers = movers
+        self.movers, self.is_held = movers, False
         self.reset(0, 0)
 
     def reset(self, student_layers: int, teacher_layers: int) -> None:
@@ -215,7 +215,13 @@ class EarthMovers(nn.Module):
 
     def __init__(self, weights: LayerWeights | None = None) -> None:
         super().__init__()
-        self.weights = weights
+        self._weights = (weights,)
+        if weights is not None and not weights.is_held:  # checkpoints refuse tensors that are held twice
+            self.held, weights.is_held = weights, True
+
+    @property
+    def weights(self) -> LayerWeights | None:
+        return self._weights[0]
 
     def reset(self, student_layers: int, teacher_layers: int) -> None:
         """Give all layers equal weights."""
