@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -176,10 +177,23 @@ def test_predict_reads_compressed_lines_and_refuses_tables(
     code, out, _ = run("predict", "--model", model, tmp_path / "lines")
     assert (code, json.loads(out)["text"]) == (0, "a great film")
     (tmp_path / "lines").write_bytes(b"PK\x03\x04 and so on")
-    for name, message in (("in.csv", "is a table (.csv), expected lines of text or JSON"), ("lines", "is a zip file")):
+    shutil.copy(tmp_path / "in.csv", tmp_path / "IN.CSV")
+    (tmp_path / "in.pdf").write_bytes(b"%PDF-1.7\nand so on")
+    (tmp_path / "in.jsonl").write_text('[{"text": "a great film"}]')
+    for name, message in (
+        ("in.csv", "is a table (.csv), expected lines of text or JSON"),
+        ("IN.CSV", "is a table (.csv)"),
+        ("lines", "is a zip file"),
+        ("in.pdf", "is a PDF"),
+        ("in.jsonl", "is a JSON array"),
+    ):
         code, out, err = run("predict", "--model", model, tmp_path / name)
         assert (code, out) == (2, "")
         assert f"{tmp_path / name} {message}" in err
+    (tmp_path / "deep.jsonl").write_text('{"text": "a", "b": ' + "[" * 5_000 + "]" * 5_000 + "}")
+    code, _, err = run("predict", "--model", model, tmp_path / "deep.jsonl")
+    assert code == 2
+    assert "deep.jsonl:1: " in err
 
 
 def test_distill_refuses_data_with_one_class(teacher_folder: Path, tmp_path: Path, run: Run) -> None:

@@ -93,13 +93,17 @@ def find_scheme(tags: Collection[str]) -> Scheme | None:
     used = {letter.upper() for letter, _ in letters.values()}
     meanings = {_MEANING[letter] for letter in used}
     usual = notation == ("-", True) and all(letter.isupper() for letter, _ in letters.values())
+    of_kind: dict[str, set[str]] = {}
+    for letter, kind in letters.values():
+        of_kind.setdefault(kind, set()).add(_MEANING[letter.upper()] if letter.upper() != "S" else "S")
+    proven = any({"B", "I"} <= found for found in of_kind.values())
     if bare:  # may be parts of speech, unless they begin and continue a span
         cuts_words = {"B", "E", "S"} <= used <= set("BIMES")
         fits = not odd and (cuts_words or (bool(outside) and (meanings == {"B", "I"} or used == {"I"})))
     elif usual and used <= {"B", "I"}:
         fits = bool(letters)
     else:
-        fits = bool(outside) and len(letters) > len(odd) and (usual or "I" in meanings)
+        fits = proven or (bool(outside) and len(letters) > len(odd) and (usual or "I" in meanings))
     if not fits:
         return None
     name = next((name for name, known in _SCHEMES.items() if used <= set(known)), "BIOES and BILOU")

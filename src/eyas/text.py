@@ -43,6 +43,11 @@ def clean_texts(texts: Iterable[Any], max_length: int) -> list[str]:
     return [clean_text(text, index)[:limit] for index, text in enumerate(texts)]
 
 
+def is_too_long(text: Any, max_length: int) -> bool:
+    """Whether `clean_texts` cuts a text."""
+    return isinstance(text, str) and len(text) > CHARACTERS_PER_TOKEN * max_length
+
+
 def word_places(text: str) -> list[tuple[int, int]]:
     """The words of a plain text as (start, end) in characters; punctuation is split off, as in BERT."""
     from tokenizers import pre_tokenizers
@@ -84,5 +89,5 @@ def written_list(value: str, place: str) -> list[Any] | None:
         raise DataError(f"{place}: {value[:60]!r} is a list without commas, as numpy prints it. Write it with commas.")
     try:
         return list(ast.literal_eval(value))
-    except (ValueError, SyntaxError, TypeError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None

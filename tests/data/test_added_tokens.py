@@ -17,8 +17,25 @@ from transformers import (
     set_seed,
 )
 
-from eyas import DistillSettings, Predictor, StudentSettings, distill, export_model
-from eyas.data.tokenization import added_tokens, cut_tokenizer, word_counts, word_tokenizer, wrap_tokenizer
+from eyas import (
+    DistillSettings,
+    Predictor,
+    StudentSettings,
+    Teacher,
+    create_student,
+    distill,
+    export_model,
+    load_data,
+)
+from eyas.data.embeddings import teacher_rows
+from eyas.data.tokenization import (
+    added_tokens,
+    cut_tokenizer,
+    token_names,
+    word_counts,
+    word_tokenizer,
+    wrap_tokenizer,
+)
 from eyas.runtime.tokens import TextEncoder, find_alike
 
 NAMES = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
@@ -168,3 +185,40 @@ def _teacher_with(tokens: list[str], source: Path, folder: Path) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def test_tagger_reads_words_like_its_teacher() -> None:
+    """An added token of two words is read in a text, never in a list of words."""
+    teacher = teacher_of("WordPiece, uncased", [AddedToken("new york")])
+    dataset = Dataset.from_dict({"text": ["a new york film"], "tokens": [["a", "new", "york", "film"]]})
+    cut = cut_tokenizer(teacher, dataset, 64, words=True)
+    for word in ("new", "york"):
+        before = teacher.backend_tokenizer.encode(word, add_special_tokens=False).tokens
+        assert cut.encode(word, add_special_tokens=False).tokens == before
+
+
+def test_added_token_starts_from_its_own_vector() -> None:
+    """`Film` of an uncased tokenizer is not the word `film`."""
+    teacher = teacher_of("WordPiece, uncased", [AddedToken("Film", normalized=False)])
+    cut = cut_tokenizer(teacher, Dataset.from_dict({"text": ["a Film", "a film"]}), 64)
+    rows = dict(zip(token_names(cut), teacher_rows(token_names(cut), teacher), strict=True))
+    assert rows["Film"] == [teacher.added_tokens_encoder["Film"]]
+
+
+def test_pretrained_student_gets_the_tokens_that_its_teacher_added(
+    students: dict[tuple[str, bool], Path], tiny_bert: Path, tmp_path: Path
+) -> None:
+    teacher = Teacher(_teacher_with(["😂", "😡"], tiny_bert, tmp_path / "teacher"))
+    data = load_data({"text": [f"film {n} {'😂😡'[n % 2]}" for n in range(40)], "label": [n % 2 for n in range(40)]})
+    settings = StudentSettings("cnn", init=str(students["cnn", False]))
+    model, tokenizer = create_student(settings, teacher, data["train"])
+    assert tokenizer.tokenize("film😂 😡") == ["film", "😂", "😡"]
+    assert model.get_input_embeddings().num_embeddings == len(tokenizer)
+
+
+def test_tokie_is_not_used_with_tokens_that_need_a_whole_word(tmp_path: Path) -> None:
+    """Its words have other borders."""
+    teacher = teacher_of("WordPiece, uncased", [AddedToken("[url]", single_word=True)])
+    cut = cut_tokenizer(teacher, Dataset.from_dict({"text": ["see [url]"]}), 64)
+    cut.save(str(tmp_path / "tokenizer.json"))
+    assert find_alike(tmp_path / "tokenizer.json", 64) is None

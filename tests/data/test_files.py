@@ -11,10 +11,13 @@ import time
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pyarrow
+import pyarrow.parquet
 import pytest
 
 from eyas import load_data, load_unlabeled
@@ -128,6 +131,46 @@ def test_file_that_is_no_text_is_refused_by_kind(tmp_path: Path) -> None:
         archive.writestr("all.csv", KINDS[".csv"]())
     with pytest.raises(DataError, match=r"all.csv is a zip file or a spreadsheet"):
         load_data(path)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"text": "a", "label": int("9" * 400)}],
+        [{"text": "a", "score": int("9" * 400)}],
+        [{"text": "a", "score": 1e39}],
+        [{"text": "a", "label": "\ud800"}, {"text": "b", "label": "c"}],
+        [{"text": "a", "label": "[" * 100_000}],
+        [{"text": "a", "\ud800": "b", "label": "c"}, {"text": "b", "\ud800": "b", "label": "d"}],
+        [{"text": "a", "label": "c", "when": datetime(9000, 1, 1)}],
+    ],
+    ids=lambda rows: "-".join(map(ascii, rows[0])),
+)
+def test_odd_values_are_read_or_refused(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    path = tmp_path / "all.jsonl"
+    if "when" in rows[0]:
+        path = path.with_suffix(".parquet")
+        pyarrow.parquet.write_table(pyarrow.table({"text": ["a"], "label": ["c"], "when": pyarrow.array([2**62])
+            .cast(pyarrow.timestamp("us"))}), path)  # fmt: skip
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with suppress(EyasError):
+        load_data({"train": path, "validation": path})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data: a\nteacher: t\nunlabeled: 5\n",
+        "data: {source: a, augment: 3}\nteacher: t\n",
+        f"data: {'a' * 300}\n",
+        "data: a\nteacher: t\nstudents: [{architecture: cnn, init: ~nosuchuser/x}]\n",
+    ],
+)
+def test_odd_plans_are_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(text)
+    with pytest.raises(DataError, match=r"plan\.yaml"):
+        read_plan(tmp_path / "plan.yaml")
 
 
 def _mutated(content: bytes, chance: random.Random) -> bytes:

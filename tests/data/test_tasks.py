@@ -12,10 +12,12 @@ from conftest import write_jsonl
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from tagging import sentences, write_conll
 
-from eyas import load_data
+from eyas import Teacher, load_data
 from eyas.data.datasets import is_labeled, labels_of, load_unlabeled, task_of, texts_of, word_counts_of
 from eyas.errors import DataError, LabelError
 from eyas.settings import Columns
+from eyas.tasks import Task
+from eyas.teachers import align
 
 
 def _folder(folder: Path, suffix: str, train: str, validation: str | None = None) -> Path:
@@ -145,6 +147,29 @@ def test_tag_of_words_that_could_not_be_aligned_is_no_tag(tmp_path: Path, caplog
     assert "the tags are BILOU, converted to BIO (L-X = I-X, U-X = B-X)" in caplog.text
     told = "the tags - are not of the scheme BILOU; 1 words with them are read as words without a tag, the first in"
     assert f"{told} {folder}/train.conll:7, word 2 ('g')" in caplog.text
+
+
+def test_unspecified_tags_of_plain_tags_are_no_tags(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train = load_data(_folder(tmp_path / "data", ".conll", "a NOUN\nb VERB\nc _\nd -\n"))["train"]
+    assert _tags(train) == ["NOUN", "VERB", None, "-"]  # a dash is a part of speech
+    assert "the tags _ are not of the scheme plain tags; 2 words" in caplog.text
+    train = load_data(_folder(tmp_path / "more", ".conll", "a PER\nb LOC\nc O\nd -\n"))["train"]
+    assert _tags(train) == ["PER", "LOC", "O", None]
+
+
+def test_label_that_hugging_face_ignores_is_no_label() -> None:
+    rows = {"tokens": [["a", "b"]] * 20, "tags": [[-100, 1], [0, -100]] * 10}
+    data = load_data({"train": rows, "validation": rows})
+    assert set(labels_of(data["train"]).tolist()) == {-1, 0, 1}
+
+
+def test_model_with_tags_of_another_scheme_is_refused(tag_teacher_folder: Path, tmp_path: Path) -> None:
+    teacher = Teacher(tag_teacher_folder)
+    names = ["O", "B-LOC", "L-LOC", "U-LOC", "B-PER"][: len(teacher.label_names)]
+    teacher.task = Task("tagging", tuple(names))
+    data = load_data(_folder(tmp_path / "data", ".conll", "a B-LOC\nb L-LOC\nc O\nd U-LOC\ne B-PER\n"))
+    with pytest.raises(LabelError, match="The teacher tags in BILOU .*L-LOC"):
+        align(teacher, data)
 
 
 def test_tags_outside_the_scheme_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

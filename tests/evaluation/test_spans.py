@@ -133,6 +133,16 @@ def test_scheme_is_found_beside_odd_tags() -> None:
     assert found is not None
     assert found.name == "BILOU"
     assert found.to_bio(["U-PER", "-", "B-PER", "L-PER"]) == ["B-PER", "-", "B-PER", "I-PER"]
+    for tags in (
+        ["B-NP", "I-NP", "E-NP", "S-NP"],
+        ["B_city", "I_city", "B_road", "I_road"],
+        ["city-B", "city-I"],
+        ["B-PER", "I-PER", "L-PER", "U-PER", "OUT"],
+        ["O", "B-PER", "I-PER", "E-PER", "S-PER", "X", "[CLS]", "[SEP]", "[PAD]"],
+    ):
+        proven = find_scheme(tags)  # a type that begins and continues
+        assert proven is not None, tags
+        assert proven.to_bio([tags[1]]) != ["S"]
     outside = find_scheme(["B-PER", "I-PER", "_"])  # a tag for words outside of spans
     assert outside is not None
     assert outside.to_bio(["_", "B-PER"]) == ["O", "B-PER"]

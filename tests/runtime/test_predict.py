@@ -69,6 +69,8 @@ def test_texts_longer_than_a_student_reads_are_counted(
         model([LONG[:100]])
         model.report_cut(since=2)
         assert not caplog.text
+        model(["great" + " " * 1200 + "awful awful awful"])  # cut before it is tokenized
+        assert model.cut == 3
 
 
 def test_each_text_of_a_pair_has_its_own_limit(

@@ -103,7 +103,7 @@ def predict(
         raise DataError(f"{file} is not a regular file. Name a file of texts, or leave it out to read a pipe.")
     else:
         kind = file_kind(file)
-        if kind not in (None, ".txt", ".jsonl"):
+        if kind not in (None, ".txt", ".jsonl", ".ndjson"):
             raise DataError(f'{file} is a table ({kind}), expected lines of text or JSON, such as {{"text": ...}}.')
         with open_binary(file) as stream:
             _predict_lines(classifier, text_lines(stream, str(file)), str(file), all_scores)
@@ -182,12 +182,17 @@ def _predict_lines(classifier: "PredictMixin", lines: Any, source: str, all_scor
     from eyas.errors import DataError
 
     for number, line in enumerate(lines, 1):
+        if number == 1 and line.startswith("[") and source.endswith((".jsonl", ".ndjson")):
+            raise DataError(f"{source} is a JSON array. Write one object on each line.")
         row = parse_input_line(line, f"{source}:{number}")
         try:
             answer = _tagged(classifier, row) if classifier.task.is_tagging else _answer(classifier, row, all_scores)
+            told = strict_json({**row, **_rounded(answer)}, ensure_ascii=False)
         except DataError as error:
             raise DataError(f"{source}:{number}: {error}") from None
-        print(strict_json({**row, **_rounded(answer)}, ensure_ascii=False), flush=True)
+        except RecursionError:
+            raise DataError(f"{source}:{number}: the JSON is nested too deeply.") from None
+        print(told, flush=True)
     classifier.report_cut()
 
 

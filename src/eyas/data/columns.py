@@ -203,5 +203,5 @@ def _task(labels: tuple[str, ...], rows: Sequence[Row]) -> Kind:
 def _number(value: Any) -> float | None:
     try:
         return float(value) if not isinstance(value, bool) else None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

@@ -34,6 +34,10 @@ _ENCODINGS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe":
 _REFUSED = {
     b"PK\x03\x04": "a zip file or a spreadsheet: unpack it, or save it as CSV",
     b"PAR1": "a Parquet file: name it .parquet",
+    b"%PDF": "a PDF: extract its text",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"GIF8": "a picture",
 }
 
 
@@ -82,6 +86,16 @@ def refuse_binary(start: bytes, name: str) -> None:
     for magic, what in _REFUSED.items():
         if start.startswith(magic):
             raise DataError(f"{name} is {what}.")
+
+
+def refuse_encoded(start: bytes, name: str) -> None:
+    """Raises DataError if a stream, which is read line by line, is compressed or not UTF-8."""
+    kind = next((kind for magic, (kind, _) in _OPENERS.items() if start.startswith(magic)), None)
+    if kind:
+        raise DataError(f"{name} is compressed with {kind}: decompress it first, or name the file.")
+    encoding = next((encoding for mark, encoding in _ENCODINGS.items() if start.startswith(mark)), None)
+    if encoding:
+        raise DataError(f"{name} is {encoding.upper()}: save it as UTF-8, or name the file.")
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> DataError:

@@ -1,6 +1,7 @@
 """Label names, and matching them between data, teacher and student: by name, never by id."""
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from eyas.errors import LabelError
+from eyas.spans import find_scheme
 from eyas.tasks import Task
 
 # A label map counts as proven if the teacher reaches at least this accuracy under it ...
@@ -91,6 +93,12 @@ def match_by_proof(
 
 def check_task(data: Task, model: Task, who: str) -> None:
     """Raise LabelError if model and data have different tasks."""
+    scheme = find_scheme(model.labels) if model.is_tagging else None
+    if data.is_tagging and scheme is not None and scheme.marks_starts and not scheme.is_bio:
+        raise LabelError(
+            f"The {who} tags in {scheme.name} ({', '.join(sorted(scheme.change)[:6])} ...), but tags of data are "
+            f"converted to BIO, so the two cannot be compared. Fine-tune a {who} on this data."
+        )
     if data.kind != model.kind:
         raise LabelError(
             f"The data is for {data.describe()}, but the {who} does {model.describe()}. Set the data's task with "
@@ -177,13 +185,13 @@ def parse_label_map(text: str) -> dict[str, str]:
     Raises:
         LabelError: none of these, or a name occurs twice.
     """
-    if Path(text).suffix in (".json", ".yaml", ".yml") and ("=" not in text or Path(text).is_file()):
+    if Path(text).suffix in (".json", ".yaml", ".yml") and ("=" not in text or os.path.isfile(text)):
         return _pairs_of(_file(Path(text)), text)
     if text.lstrip().startswith("{"):
         try:
             return _pairs_of(json.loads(text, object_pairs_hook=list), text)
-        except ValueError as error:
-            raise LabelError(f"--label-map {text!r} is not valid JSON: {error}.") from None
+        except (ValueError, RecursionError) as error:
+            raise LabelError(f"--label-map {text!r:.80} is not valid JSON: {error}.") from None
     pairs = [part.split("=") for part in text.split(",") if part.strip()]
     if not pairs or any(len(pair) != 2 for pair in pairs):
         raise LabelError(

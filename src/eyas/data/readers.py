@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from eyas.data.files import COMPRESSED, open_binary, refuse_binary
+from eyas.data.files import COMPRESSED, open_binary, refuse_binary, refuse_encoded
 from eyas.errors import DataError
 
 logger = logging.getLogger("eyas")
@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 def file_kind(path: Path) -> str | None:
     """The suffix that decides how `path` is read, ignoring compression; None if unknown."""
-    name = path.name
+    name = path.name.lower()
     for ending in COMPRESSED:
         name = name.removesuffix(ending)
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
@@ -157,8 +157,9 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
             for row in batch.to_pylist():
                 number += 1
                 yield f"{path}, row {number}", row
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is damaged, or not a Parquet file ({str(error).rstrip('.')[:200]}).") from None
+    except (pyarrow.ArrowException, OSError, OverflowError, ValueError) as error:
+        what = str(error).rstrip(".")[:200]
+        raise DataError(f"{path} is damaged, or has values that Python can't hold ({what}).") from None
 
 
 def _conll_rows(path: Path) -> Iterator[tuple[str, Row]]:
@@ -213,7 +214,7 @@ def parse_input_line(line: str, place: str) -> Row:
     if line.startswith(("{", '"')):
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             if line.startswith("{"):
                 raise DataError(f"{place}: starts like JSON but does not parse: {line[:60]!r}.") from None
             return {"text": line}
@@ -230,6 +231,7 @@ def text_lines(file: IO[bytes], name: str) -> Iterator[str]:
     for number, line in enumerate(file):
         if number == 0:
             refuse_binary(line, name)
+            refuse_encoded(line, name)
             if b"\0" in line:
                 raise DataError(f"{name} is not a text file: there are zero bytes in its first line.")
         yield line.decode("utf-8" if number else "utf-8-sig", errors="replace").rstrip("\r\n")

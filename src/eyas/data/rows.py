@@ -25,6 +25,10 @@ from eyas.text import clean_text, split_words, with_question, written_list
 logger = logging.getLogger("eyas")
 
 UNLABELED = -1
+# The label of words that Hugging Face ignores.
+IGNORED = -100
+# The largest number in float32.
+LARGEST = 3.4e38
 ROWS_PER_BATCH = 20_000
 ROWS_LOOKED_AT = 200
 _YES_OR_NO = {"0", "1", "0.0", "1.0", "True", "False"}
@@ -45,7 +49,7 @@ def read_table(rows: Rows, columns: Columns, source: str, labeled: bool = True) 
     if rows.key is None:
         table = pyarrow.Table.from_batches(list(_batches(rows, resolved)), _schema(resolved))
         return Dataset(table), resolved
-    about = hashlib.sha256(repr(resolved).encode()).hexdigest()[:8]
+    about = hashlib.sha256(repr(resolved).encode(errors="backslashreplace")).hexdigest()[:8]
     target = cache_folder("data") / f"{rows.key}-{about}.arrow"
     if not target.exists():
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -163,7 +167,7 @@ def _json_list(value: Any, place: str) -> Any:
         return value
     try:
         found = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
     if isinstance(found, dict):
         lists = [part for part in found.values() if isinstance(part, list)]
@@ -183,10 +187,10 @@ def _label_text(label: Any, place: str) -> str | None:
         )
     if isinstance(label, float) and label.is_integer():
         label = int(label)
-    if label is None or label in ("", UNLABELED, str(UNLABELED)):
+    if label is None or label in ("", UNLABELED, str(UNLABELED), IGNORED, str(IGNORED)):
         return None
     if isinstance(label, bool | int | str):
-        return str(label).strip()
+        return clean_text(str(label)).strip()
     raise LabelError(f"{place}: label {label!r:.60}, expected a string or an integer.")
 
 
@@ -195,9 +199,9 @@ def _score(value: Any, place: str) -> float | None:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
-    if number != number or abs(number) == float("inf"):
+    if not abs(number) <= LARGEST:
         raise LabelError(f"{place}: score {value!r:.60}, expected a number.")
     return number
 

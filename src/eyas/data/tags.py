@@ -32,7 +32,12 @@ def as_bio(splits: dict[str, Dataset], opened: Mapping[str, Rows], source: str, 
     if scheme is None:
         if "O" in tags:
             logger.info("%s: the tags mark no start of a span (B-), so each tagged word is a span of its own.", source)
-        return splits
+        missing = {"_", "-"} if "O" in tags else {"_"}  # "-" may be a part of speech
+        if len(tags) < 3 or tags.isdisjoint(missing):
+            return splits
+        plain = Scheme("plain tags", {tag: tag for tag in tags - missing})
+        _name_odd(tags & missing, plain, splits, opened, source)
+        return {name: _converted(part, plain, repair=False) for name, part in splits.items()}
     prefixes = {split_tag(bio)[0] for bio in scheme.change.values()}
     if "B" not in prefixes:
         logger.info("%s: the tags are I- and O alone, so spans of one type that touch are read as one.", source)

@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from eyas.errors import ModelError
-from eyas.runtime.alignment import splitting_steps
+from eyas.runtime.alignment import WordEncoder, splitting_steps
 from eyas.text import clean_texts
 
 logger = logging.getLogger("eyas")
@@ -56,7 +56,7 @@ def cut_tokenizer(
             f"The teacher's tokenizer is a {type(teacher).__name__} without a tokenizer.json, expected a fast "
             "tokenizer. Convert it with AutoTokenizer and save it again."
         )
-    counts = _token_counts(backend, dataset, max_length)
+    counts = _token_counts(backend, dataset, max_length, teacher.unk_token)
     added = added_tokens(teacher, counts, vocab_size)
     state = json.loads(backend.to_str())
     kind = state["model"]["type"]
@@ -157,6 +157,14 @@ def encode(tokenizer: Any, batch: dict[str, Any], max_length: int) -> list[Any]:
     return list(tokenizer.encode_batch_fast(list(zip(texts, clean_texts(batch["text_pair"], max_length), strict=True))))
 
 
+def token_names(tokenizer: Tokenizer) -> list[str]:
+    """The token of each id; added tokens as they were added, not normalized."""
+    names = [tokenizer.id_to_token(index) or "" for index in range(tokenizer.get_vocab_size())]
+    for index, token in tokenizer.get_added_tokens_decoder().items():
+        names[index] = token.content
+    return names
+
+
 def token_frequencies(tokenizer: Tokenizer, dataset: Dataset, max_length: int) -> np.ndarray:
     """[vocabulary] float64: how often each token occurs in `dataset`."""
     counts = np.zeros(tokenizer.get_vocab_size(), dtype=np.float64)
@@ -166,11 +174,17 @@ def token_frequencies(tokenizer: Tokenizer, dataset: Dataset, max_length: int) -
     return counts
 
 
-def _token_counts(backend: Tokenizer, dataset: Dataset, max_length: int) -> Counter[str]:
+def _token_counts(backend: Tokenizer, dataset: Dataset, max_length: int, unknown: str) -> Counter[str]:
+    """How often each token occurs; in sentences of words, as taggers read them."""
     plain = Tokenizer.from_str(json.dumps({**json.loads(backend.to_str()), "post_processor": None}))
     plain.no_truncation()
     plain.no_padding()
     frequencies = token_frequencies(plain, dataset, max_length)
+    if "tokens" in dataset.column_names:
+        encoder = WordEncoder(plain, unknown)
+        for batch in batches_of_texts(dataset):
+            for pieces in encoder.pieces(batch["tokens"]):
+                frequencies += np.bincount(pieces.ids, minlength=len(frequencies))
     names = {index: token for token, index in plain.get_vocab().items()}
     return Counter({names[int(i)]: int(frequencies[i]) for i in np.flatnonzero(frequencies)})
 

@@ -19,13 +19,17 @@ class Predicts(Named, Protocol):
     def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray: ...
 
 
-def predict_dataset(classifier: Predicts, dataset: Dataset) -> np.ndarray:
-    """[rows, labels] float32 logits for `text` (and `text_pair`); for tagging [words of all rows, tags]."""
+def predict_dataset(classifier: Predicts, dataset: Dataset, who: str = "model") -> np.ndarray:
+    """[rows, labels] float32 logits for `text` (and `text_pair`); for tagging [words of all rows, tags].
+
+    Args:
+        who: how messages call the classifier.
+    """
     pairs = list(dataset["text_pair"]) if is_pair(dataset) else None
     before = classifier.cut if isinstance(classifier, PredictMixin) else 0
     logits = classifier.logits(texts_of(dataset), pairs)
     if isinstance(classifier, PredictMixin):
-        classifier.report_cut(before)
+        classifier.report_cut(before, who)
     return logits
 
 
@@ -67,5 +71,5 @@ def aligned_logits(
     """Logits, with columns in the data's label order."""
     task = task_of(dataset)
     check_task(task, classifier.task, who)
-    logits = predict_dataset(classifier, dataset)
+    logits = predict_dataset(classifier, dataset, who)
     return logits[:, match_labels(list(task.labels), classifier, lambda: (logits, labels_of(dataset)), label_map, who)]

@@ -1,6 +1,7 @@
 """The plan of an exam: data sets x students x recipes x embeddings x seeds."""
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -107,7 +108,7 @@ class StudentPlan(StudentSettings):
     @field_validator("init")
     @classmethod
     def _there(cls, value: str | None) -> str | None:
-        if value and value.startswith(("/", "./", "../", "~")) and not Path(value).expanduser().is_dir():
+        if value and value.startswith(("/", "./", "../", "~")) and not os.path.isdir(os.path.expanduser(value)):
             raise ValueError(f"expected an existing folder, got {value}")
         return value
 

@@ -1,6 +1,7 @@
 """Plans as YAML files, with errors that name file, line and key."""
 
 import json
+import os
 from dataclasses import fields
 from glob import glob
 from pathlib import Path
@@ -90,7 +91,7 @@ def _with_paths_from(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
 
     def moved(value: Any) -> Any:
         path = folder / value if isinstance(value, str) else None
-        there = path is not None and bool(value) and (path.exists() or bool(glob(str(path), recursive=True)))
+        there = path is not None and bool(value) and (os.path.exists(path) or bool(glob(str(path), recursive=True)))
         return str(path.resolve()) if path is not None and there else value
 
     def moved_source(value: Any) -> Any:
@@ -103,7 +104,7 @@ def _with_paths_from(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
             return moved(entry)
         paths = {key: moved(entry[key]) for key in ("source", "teacher", "smoothing") if key in entry}
         for key, move in (("unlabeled", moved), ("augment", moved_source), ("select", moved_source)):
-            if entry.get(key):
+            if isinstance(entry.get(key), str | list):
                 paths[key] = [move(part) for part in ([entry[key]] if isinstance(entry[key], str) else entry[key])]
         return {**entry, **paths}
 

@@ -16,7 +16,7 @@ from eyas.runtime.predict import PredictMixin
 from eyas.runtime.tokens import is_cut
 from eyas.settings import MAX_LENGTH
 from eyas.tasks import Task
-from eyas.text import clean_texts, wrong_shape
+from eyas.text import clean_texts, is_too_long, wrong_shape
 
 TEXTS_PER_BATCH = 64
 # Tokenizers without a limit report 1e30.
@@ -66,13 +66,16 @@ class Classifier(PredictMixin):
             return self._tag(texts)
         if self.pair not in (None, pairs is not None):
             raise wrong_shape(self.pair)
-        columns = [clean_texts(column, self.max_length) for column in (texts, pairs) if column is not None]
+        given = [column for column in (texts, pairs) if column is not None]
+        columns = [clean_texts(column, self.max_length) for column in given]
         order = np.argsort([sum(map(len, row)) for row in zip(*columns, strict=True)], kind="stable")
         result = np.empty((len(texts), len(self.label_names)), dtype=np.float32)
         for start in range(0, len(order), TEXTS_PER_BATCH):
             rows = order[start : start + TEXTS_PER_BATCH]
             inputs = self._encode([[column[row] for row in rows] for column in columns])
-            self.cut += sum(is_cut(encoding, self.max_length) for encoding in inputs.encodings or ())
+            for row, encoding in zip(rows, inputs.encodings or (), strict=False):
+                too_long = any(is_too_long(column[row], self.max_length) for column in given)
+                self.cut += too_long or is_cut(encoding, self.max_length)
             result[rows] = self._forward(inputs).cpu().numpy()
         return result
 

@@ -89,16 +89,17 @@ class PredictMixin:
             raise DataError(f"This model does {self.task.describe()}: it has no probabilities. Use predict.")
         return self.task.probabilities(self._logits(texts))
 
-    def report_cut(self, since: int = 0) -> None:
+    def report_cut(self, since: int = 0, who: str = "model") -> None:
         """Warn if texts were cut.
 
         Args:
             since: `cut` before them.
+            who: how the message calls the model.
         """
         if self.cut > since:
             logger.warning(
-                "%s texts have more tokens than the %s that the model reads: the rest of them is not read.",
-                f"{self.cut - since:,}", f"{self.max_length:,}",
+                "%s texts have more tokens than the %s that the %s reads: the rest of them is not read.",
+                f"{self.cut - since:,}", f"{self.max_length:,}", who,
             )  # fmt: skip
 
     def tag(self, text: str | Sequence[str]) -> Answer:

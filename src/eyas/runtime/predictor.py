@@ -16,7 +16,7 @@ from eyas.runtime.manifest import MODEL, TOKENIZER, Manifest
 from eyas.runtime.predict import PredictMixin
 from eyas.runtime.tokens import TextEncoder, is_cut
 from eyas.tasks import Task
-from eyas.text import clean_texts, wrong_shape
+from eyas.text import clean_texts, is_too_long, wrong_shape
 
 # The graph's inputs, and their names in a tokenizer's encoding.
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
@@ -97,8 +97,10 @@ class Predictor(PredictMixin):
         result = np.empty((len(texts), len(self.label_names)), dtype=np.float32)
         if not len(texts):
             return result
-        columns = [clean_texts(column, self.manifest.max_length) for column in (texts, pairs) if column is not None]
-        for row, feed in enumerate(self._feeds(columns)):
+        given = [column for column in (texts, pairs) if column is not None]
+        columns = [clean_texts(column, self.max_length) for column in given]
+        for row, (feed, cut) in enumerate(self._feeds(columns)):
+            self.cut += cut or any(is_too_long(column[row], self.max_length) for column in given)
             result[row] = self._run(feed)[0]
         return self._finite(result, np.arange(len(texts)))
 
@@ -122,18 +124,17 @@ class Predictor(PredictMixin):
             result[offsets[window.sentence] + window.words] = logits[window.positions]
         return result
 
-    def _feeds(self, columns: list[list[str]]) -> Iterator[dict[str, np.ndarray]]:
-        """The model's inputs for each text, or pair of texts."""
+    def _feeds(self, columns: list[list[str]]) -> Iterator[tuple[dict[str, np.ndarray], bool]]:
+        """The model's inputs for each text, or pair of texts, and whether it has more tokens than the model reads."""
         if self._encode is not None:
             for text in columns[0]:
                 before = self._encode.cut
-                yield self._feed_ids(self._encode(text))
-                self.cut += self._encode.cut - before
+                feed = self._feed_ids(self._encode(text))
+                yield feed, self._encode.cut > before
             return
         rows: list[Any] = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
         for encoding in self._tokenizer.encode_batch_fast(rows):
-            self.cut += is_cut(encoding, self.max_length)
-            yield self._feed(encoding)
+            yield self._feed(encoding), is_cut(encoding, self.max_length)
 
     def _feed(self, encoding: Any) -> dict[str, np.ndarray]:
         return {name: np.array([getattr(encoding, FIELDS[name])], dtype=np.int64) for name in self._inputs}

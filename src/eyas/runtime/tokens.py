@@ -94,6 +94,8 @@ def find_alike(path: Path, max_length: int, texts: Iterable[str] = ()) -> dict[s
     tokenizer = Tokenizer.from_file(str(path))
     if not _is_plain(tokenizer) or _read(path) is None:
         return None
+    if any(token.single_word for token in tokenizer.get_added_tokens_decoder().values()):
+        return None  # tokie has other borders of words
     longest = tokenizer.model.max_input_chars_per_word
     marks = [text for token in tokenizer.get_added_tokens_decoder().values() for text in _around(token.content)]
     odd = [*ODD_TEXTS.splitlines(), " ", "\t's", " a\r\n\tb  c ", "good " * 499, *marks]

@@ -85,12 +85,13 @@ def serve(settings: ServeSettings) -> None:
 
 def _check_origins(origins: Sequence[str]) -> None:
     """Raises EyasError for an origin that no browser sends."""
-    for origin in origins:
+    for origin in set(origins) - {"*", "null"}:  # null: a page from a file
         parts = urlsplit(origin)
-        if origin != "*" and (not parts.scheme or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}"):
+        usual_port = parts.netloc.endswith({"http": ":80", "https": ":443"}.get(parts.scheme, " "))
+        if "*" in origin or usual_port or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}":
             raise EyasError(
                 f"{origin!r} is not the origin of a web page. Expected --allow-origin https://example.org, without a "
-                "path or a slash at the end; * allows every page."
+                "path, a slash at the end or the usual port; * allows every page."
             )
 
 

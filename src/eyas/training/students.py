@@ -1,5 +1,6 @@
 """Create a student for a teacher and a transfer set: its vocabulary, word vectors and labels."""
 
+import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from eyas.data.tokenization import (
     cut_tokenizer,
     student_names,
     token_frequencies,
+    token_names,
     word_counts,
     word_tokenizer,
     wrap_tokenizer,
@@ -105,7 +107,7 @@ def _student(
 ) -> tuple[Any, Any]:
     """A student of one of our own architectures."""
     if settings.init:
-        return _pretrained(settings, str(settings.init), dataset, common)
+        return _pretrained(settings, str(settings.init), teacher.tokenizer, dataset, common)
     model_class: Any = (TAGGERS if task.is_tagging else STUDENTS).get(settings.architecture)
     ensemble: dict[str, Any] = {}
     if settings.is_ensemble:
@@ -148,8 +150,14 @@ def _student(
     return model, wrapped
 
 
-def _pretrained(settings: StudentSettings, folder: str, dataset: Dataset, common: dict[str, Any]) -> tuple[Any, Any]:
-    """A pretrained student's encoder, with the word vectors that `dataset` need and a new head."""
+def _pretrained(
+    settings: StudentSettings, folder: str, teacher: Any, dataset: Dataset, common: dict[str, Any]
+) -> tuple[Any, Any]:
+    """A pretrained student's encoder, with the word vectors that `dataset` needs and a new head.
+
+    Args:
+        teacher: its tokenizer's added tokens become the student's.
+    """
     original, original_tokenizer = cast(Any, load_classifier(folder))
     kind = STUDENTS[settings.architecture]
     if type(original) is not kind:
@@ -163,11 +171,20 @@ def _pretrained(settings: StudentSettings, folder: str, dataset: Dataset, common
             raise ModelError(
                 f"{folder} has {name} {found}, got {wanted}. Leave it out: a pretrained student keeps its own."
             )
-    tokenizer = cut_tokenizer(original_tokenizer, dataset, settings.max_length, settings.vocab_size)
+    extended = copy.deepcopy(original_tokenizer)
+    own = extended.get_vocab()
+    extended.add_tokens([token for token in added_tokens(teacher) if token.content not in own])
+    tokenizer = cut_tokenizer(extended, dataset, settings.max_length, settings.vocab_size)
     wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(dataset))
     chosen: dict[str, Any] = {} if settings.dropout is None else {"dropout": settings.dropout}
-    own = {"vocab_size": len(wrapped), "max_length": settings.max_length, "pair": is_pair(dataset), **chosen, **common}
-    config = kind.config_class.from_dict({**original.config.to_dict(), "pad_token_id": wrapped.pad_token_id, **own})
+    sizes = {
+        "vocab_size": len(wrapped),
+        "max_length": settings.max_length,
+        "pair": is_pair(dataset),
+        **chosen,
+        **common,
+    }
+    config = kind.config_class.from_dict({**original.config.to_dict(), "pad_token_id": wrapped.pad_token_id, **sizes})
     model = kind(config)
     table = original.embeddings.weight.detach().numpy()
     rows = _rows_of_tokens(original_tokenizer, tokenizer)
@@ -263,7 +280,7 @@ def _check_sizes(folder: str, config: Any, wanted: dict[str, int | None]) -> Non
 
 def _rows_of_tokens(original: Any, tokenizer: Any) -> list[list[int]]:
     """For each student token its ids in the `original` tokenizer; special tokens match by role."""
-    tokens = [tokenizer.id_to_token(index) for index in range(tokenizer.get_vocab_size())]
+    tokens = token_names(tokenizer)
     rows = teacher_rows(tokens, original)
     vocabulary = original.get_vocab()
     special = {name: vocabulary[original_name] for original_name, name in student_names(original).items()}
@@ -286,7 +303,7 @@ def _set_embeddings(model: Any, table: np.ndarray) -> None:
 def _teacher_table(
     teacher: Teacher, tokenizer: Any, dataset: Dataset, settings: StudentSettings, size: int
 ) -> np.ndarray:
-    tokens = [tokenizer.id_to_token(index) for index in range(tokenizer.get_vocab_size())]
+    tokens = token_names(tokenizer)
     frequencies = token_frequencies(tokenizer, dataset, settings.max_length)
     table = cast(nn.Embedding, teacher.model.get_input_embeddings()).weight.detach().float().cpu().numpy()
     return teacher_embeddings(table, teacher_rows(tokens, teacher.tokenizer), frequencies, size)

@@ -35,8 +35,6 @@ LOGIT_LOSSES: dict[str, Callable[..., Loss]] = {
     "decoupled": DKDLoss,
     "correlation": DISTLoss,
 }
-# The paper's warm-up: 20 of 240 epochs.
-DKD_WEIGHT = schedules.warmup(20 / 240)
 SOFTENED = ("divergence", "soft-cross-entropy", "standardized", "decoupled", "correlation")
 
 
@@ -97,9 +95,15 @@ def dkd(
     temperature: float | Schedule = 4.0,
     target_weight: float | Schedule = 1.0,
     rest_weight: float | Schedule = 8.0,
-    weight: float | Schedule = DKD_WEIGHT,
+    warmup: float = 0.083,
 ) -> list[Stage]:
-    """Separate losses for the target class and the others, after a warm-up, and labels (DKD, Zhao et al. 2022)."""
+    """Separate losses for the target class and the others, after a warm-up, and labels (DKD, Zhao et al. 2022).
+
+    `warmup` is a share of training: in the paper 20 of 240 epochs.
+    """
+    if not 0 <= warmup <= 1:
+        raise ModelError(f"dkd: warmup={warmup}, expected a share of training, 0 to 1.")
+    weight = schedules.warmup(warmup) if warmup else 1.0
     return [Stage([DKDLoss(temperature, target_weight, rest_weight, weight), HardLabelLoss()])]
 
 
