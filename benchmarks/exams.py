@@ -5,6 +5,7 @@
 | indonlu.yaml | the twelve Indonesian sets of IndoNLU, after Nityasya et al. 2022 |
 | taggers.yaml | what a CRF, characters and a teacher bring to taggers, with all labels and with a tenth of them |
 | layers.yaml | which recipe over layers, which mapping, which weights, after Dankar et al. 2023 |
+| authors.yaml | recipes that follow their authors' code |
 | grid.yaml | which loss, which mapping and which weights, of predictions and of TinyBERT's layers |
 | grid_full.yaml | the same at full size, on a GPU |
 | grid_students.yaml | what of it holds for a deeper student and a narrower one |
@@ -55,7 +56,7 @@ from eyas.training.finetune import finetune
 HERE = Path(__file__).parent
 MEMBERS = ("cnn-e100", "bilstm-e100", "cnn-lstm-e100")
 # Plans whose recipes are compared.
-COMPARED = ("layers", "grid", "grid_full", "grid_students", "grid_pairs", "grid_tasks", "attributions")
+COMPARED = ("layers", "authors", "grid", "grid_full", "grid_students", "grid_pairs", "grid_tasks", "attributions")
 APART = "the three kinds trained apart, mean of logits"
 
 
