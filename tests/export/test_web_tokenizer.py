@@ -148,9 +148,8 @@ def _compare(tokenizer: Tokenizer, scripts: Path, texts: list[str]) -> None:
     found = json.loads(ran.stdout)
     expected = [*(tokenizer.encode(text) for text in texts), *two]
     for row, js, py in zip(rows, found["encoded"], expected, strict=True):
-        tied = isinstance(tokenizer.model, models.Unigram) and any(
-            len(part) > 1 and len(set(part)) == 1 for part in row
-        )
+        unigram = isinstance(tokenizer.model, models.Unigram)
+        tied = unigram and any(len(part) > 1 and len(set(part)) == 1 for part in row)
         order: Any = sorted if tied else list  # cuts of one repeated letter are equally likely
         assert (order(js["ids"]), js["types"]) == (order(py.ids), py.type_ids), row
     for text, places in zip(texts, found["places"], strict=True):
