@@ -180,12 +180,14 @@ def test_predict_reads_compressed_lines_and_refuses_tables(
     shutil.copy(tmp_path / "in.csv", tmp_path / "IN.CSV")
     (tmp_path / "in.pdf").write_bytes(b"%PDF-1.7\nand so on")
     (tmp_path / "in.jsonl").write_text('[{"text": "a great film"}]')
+    (tmp_path / "array.txt").write_text('[\n  {"text": "a great film"}\n]')
     for name, message in (
         ("in.csv", "is a table (.csv), expected lines of text or JSON"),
         ("IN.CSV", "is a table (.csv)"),
         ("lines", "is a zip file"),
         ("in.pdf", "is a PDF"),
         ("in.jsonl", "is a JSON array"),
+        ("array.txt", "is a JSON array"),
     ):
         code, out, err = run("predict", "--model", model, tmp_path / name)
         assert (code, out) == (2, "")

@@ -31,7 +31,7 @@ from eyas.losses import (
     SoftCrossEntropyLoss,
 )
 from eyas.losses.attentions import contexts
-from eyas.losses.layer_mapping import EarthMovers, LayerWeights
+from eyas.losses.transport import EarthMovers, LayerWeights
 from eyas.models.crf import CRF
 from eyas.models.inside import attributions
 from eyas.models.inside import run as inside_run

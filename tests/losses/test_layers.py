@@ -269,7 +269,7 @@ def test_last_state_loss_compares_input_of_the_head() -> None:
 
 def test_losses_compute_only_mapped_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[tuple[int, ...]] = []
-    monkeypatch.setattr("eyas.losses.attentions._dots", lambda a, b: made.append(a.shape) or a @ b.mT)
+    monkeypatch.setattr("eyas.losses.attentions.dots", lambda a, b: made.append(a.shape) or a @ b.mT)
     AttentionLoss("scores", "top")(fields(2, 8, 0), fields(6, 8, 1), BATCH_FIELDS)
     assert len(made) == 4
     projected: list[tuple[int, ...]] = []

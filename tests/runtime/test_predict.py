@@ -11,6 +11,7 @@ from datasets import Dataset
 from eyas import Classifier, Predictor, evaluate, load_data
 from eyas.errors import DataError
 from eyas.kinds import Kind
+from eyas.runtime.alignment import WordEncoder
 from eyas.runtime.predict import PredictMixin
 from eyas.tasks import Task
 
@@ -25,6 +26,10 @@ class Fixed(PredictMixin):
 
     def __init__(self, kind: Kind, labels: tuple[str, ...], logits: list[list[float]]) -> None:
         self.task, self.values = Task(kind, labels), np.array(logits, dtype=np.float32)
+
+    @property
+    def words(self) -> WordEncoder:
+        raise AssertionError("not a tagger")
 
     def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
         return self.values

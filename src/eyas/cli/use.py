@@ -182,7 +182,7 @@ def _predict_lines(classifier: "PredictMixin", lines: Any, source: str, all_scor
     from eyas.errors import DataError
 
     for number, line in enumerate(lines, 1):
-        if number == 1 and line.startswith("[") and source.endswith((".jsonl", ".ndjson")):
+        if number == 1 and (line.strip() == "[" or line.lstrip().startswith("[{")):
             raise DataError(f"{source} is a JSON array. Write one object on each line.")
         row = parse_input_line(line, f"{source}:{number}")
         try:

@@ -69,7 +69,7 @@ def run(out: Path, seed: int = 0, overwrite: bool = False) -> Path:
     answer = Predictor(shipped)([TEXT])[0]
     target = "is the fastest that keeps 97 % of the teacher" if good else "comes closest to the teacher"
     print(
-        f"\nOn the validation split, which chooses, {best['title']} {target}. "
+        f"\nOf the distilled students, {best['title']} {target} on the validation split. "
         f"It is in {os.path.relpath(shipped)}, and answers {TEXT!r} with {answer['label']} ({answer['score']:.0%}):\n"
         f"  echo {TEXT!r} | eyas predict --model {os.path.relpath(shipped)}\n"
         f"The full comparison: {os.path.relpath(page)}\n"

@@ -10,36 +10,29 @@ from eyas.losses.attentions import (
 )
 from eyas.losses.attributions import AttributionLoss
 from eyas.losses.base import Loss
-from eyas.losses.hidden_states import (
-    CKALoss,
-    ContrastiveLoss,
-    CosineHiddenLoss,
-    EmbeddingLoss,
-    EmbeddingRelationLoss,
-    HiddenStateLoss,
-    LastStateLoss,
-    PKDLoss,
-    RandomLayerLoss,
-    RelationLoss,
-    SampleRelationLoss,
-)
-from eyas.losses.labels import HardLabelLoss
-from eyas.losses.layer_mapping import MAPPINGS, EarthMovers
-from eyas.losses.logits import (
+from eyas.losses.distributions import (
     AdaKDLoss,
-    AnnealedMSELoss,
-    ContinuationLoss,
-    CosineLogitLoss,
     DISTLoss,
     DKDLoss,
-    HuberLogitLoss,
     JensenShannonLoss,
-    LogitMSELoss,
     LogitStandardizationLoss,
     SoftCrossEntropyLoss,
     SoftTargetLoss,
 )
+from eyas.losses.hidden_states import CosineHiddenLoss, EmbeddingLoss, HiddenStateLoss
+from eyas.losses.labels import HardLabelLoss
+from eyas.losses.layer_mapping import MAPPINGS
+from eyas.losses.logits import AnnealedMSELoss, ContinuationLoss, CosineLogitLoss, HuberLogitLoss, LogitMSELoss
 from eyas.losses.members import DiversityLoss, MutualLoss
+from eyas.losses.relations import (
+    CKALoss,
+    ContrastiveLoss,
+    EmbeddingRelationLoss,
+    RelationLoss,
+    SampleRelationLoss,
+)
+from eyas.losses.text_states import LastStateLoss, PKDLoss, RandomLayerLoss
+from eyas.losses.transport import EarthMovers
 from eyas.losses.weights import LearnedWeights
 
 __all__ = [

@@ -96,8 +96,8 @@ class MiniLMLoss(Loss):
     def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         mask = batch["attention_mask"].bool()
         (q, k, v), (teacher_q, teacher_k, teacher_v) = (_qkv(fields, fields["heads"]) for fields in (student, teacher))
-        attention = attention_distance(_dots(q, k), _dots(teacher_q, teacher_k), mask, "divergence")
-        values = attention_distance(_dots(v, v), _dots(teacher_v, teacher_v), mask, "divergence")
+        attention = attention_distance(dots(q, k), dots(teacher_q, teacher_k), mask, "divergence")
+        values = attention_distance(dots(v, v), dots(teacher_v, teacher_v), mask, "divergence")
         return attention + values
 
 
@@ -208,7 +208,7 @@ class ContextRelationLoss(MappedLoss):
 
         def relation(states: Tensor) -> Tensor:
             groups = _split(states, self.heads)
-            return _dots(groups, groups)
+            return dots(groups, groups)
 
         def distance(ours: Tensor, theirs: Tensor) -> Tensor:
             return attention_distance(relation(ours), relation(theirs), mask, "divergence")
@@ -222,7 +222,7 @@ def contexts(fields: Fields, mask: Tensor) -> Layers:
 
     def context(layer: int) -> Tensor:
         queries, keys, values = _qkv(fields, fields["heads"], layer)
-        found = _dots(queries, keys).masked_fill(closed, CLOSED).softmax(-1) @ values
+        found = dots(queries, keys).masked_fill(closed, CLOSED).softmax(-1) @ values
         return found.transpose(1, 2).flatten(2)
 
     return Layers(len(fields["queries"]), context)
@@ -250,7 +250,7 @@ def _without_attention(choice: str | LayerMapping | Pairs) -> LayerMapping:
 def _relation_distance(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
     """Summed distance between the relations of queries, keys and values, [batch, heads, length, head size] each."""
     terms = [
-        attention_distance(_dots(a, a), _dots(b, b), mask, "divergence") for a, b in zip(student, teacher, strict=True)
+        attention_distance(dots(a, a), dots(b, b), mask, "divergence") for a, b in zip(student, teacher, strict=True)
     ]
     return torch.stack(terms).sum()
 
@@ -271,7 +271,7 @@ def attention_distance(student_scores: Tensor, teacher_scores: Tensor, mask: Ten
 def _scores(fields: Fields) -> Layers:
     """Attention scores before the softmax, one [batch, heads, length, length] per layer."""
     heads, queries, keys = fields["heads"], fields["queries"], fields["keys"]
-    return Layers(len(queries), lambda layer: _dots(_split(queries[layer], heads), _split(keys[layer], heads)))
+    return Layers(len(queries), lambda layer: dots(_split(queries[layer], heads), _split(keys[layer], heads)))
 
 
 def _qkv(fields: Fields, heads: int, layer: int = -1) -> Sequence[Tensor]:
@@ -283,7 +283,7 @@ def _split(states: Tensor, heads: int) -> Tensor:
     return states.view(*states.shape[:2], heads, -1).transpose(1, 2)
 
 
-def _dots(a: Tensor, b: Tensor) -> Tensor:
+def dots(a: Tensor, b: Tensor) -> Tensor:
     """Scaled dot products in the precision of the inputs: casting them costs more than it saves."""
     with torch.autocast(a.device.type, enabled=False):
         return a @ b.transpose(-1, -2) / math.sqrt(a.shape[-1])

@@ -1,17 +1,21 @@
 """The base classes of the losses."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eyas.errors import ModelError
 from eyas.losses.schedules import Schedule, at
+from eyas.models.objective import distributions
 from eyas.tasks import Task
 
 Fields = Mapping[str, Any]
+# Distance between student and teacher logits [..., choices] of one decision, a scalar.
+Distance = Callable[[Tensor, Tensor], Tensor]
 # Lower than any score or logit, and finite in bfloat16.
 CLOSED = -1e9
 
@@ -113,3 +117,10 @@ def kl_divergences(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """KL(teacher || student) of logits [..., choices], summed over choices: [...]."""
     student, teacher = F.log_softmax(student_logits, -1), F.log_softmax(teacher_logits, -1)
     return F.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
+
+
+def mean_over_decisions(task: Task, student_logits: Tensor, teacher_logits: Tensor, distance: Distance) -> Tensor:
+    """Mean `distance` of logits [..., choices] over the decisions of `task`; squared error if there are none."""
+    pairs = zip(distributions(task, student_logits), distributions(task, teacher_logits), strict=True)
+    terms = [distance(student, teacher) for student, teacher in pairs]
+    return torch.stack(terms).mean() if terms else F.mse_loss(student_logits, teacher_logits)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from eyas.losses.base import Fields, Loss
-from eyas.losses.logits import SoftTargetLoss
+from eyas.losses.distributions import SoftTargetLoss
 from eyas.losses.schedules import Schedule
 from eyas.models.objective import distributions
 

@@ -36,7 +36,7 @@ def sentence(row: dict[str, Any], good: bool, requirements: Requirements) -> str
         return f"Ship {row['title']}: {facts}."
     return (
         f"On validation, no student reaches {requirements}. The closest is {row['title']}, with "
-        f"{row['validation_retention']:.1%} there: its score below is {facts}."
+        f"{row['validation_retention']:.1%}. As scored below, it keeps {facts}."
     )
 
 

@@ -1,6 +1,7 @@
 """Prediction methods shared by torch models and exported models."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ logger = logging.getLogger("eyas")
 Text = str | tuple[str, str] | list[str]
 
 
-class PredictMixin:
+class PredictMixin(ABC):
     """Makes a model callable, with `predict` and `predict_proba` as in scikit-learn.
 
     The model has a `task`, `logits(texts, pairs)`, `words` for tagging, and `pair`: whether it reads pairs. If `pair`
@@ -32,12 +33,14 @@ class PredictMixin:
     max_length: int
     cut: int = 0
 
+    @abstractmethod
     def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
-        raise NotImplementedError
+        """Logits [texts, labels] float32; for taggers, of lists of words, [words, tags]."""
 
     @property
+    @abstractmethod
     def words(self) -> WordEncoder:
-        raise NotImplementedError
+        """Splits texts into words, and words into subwords."""
 
     def __call__(self, texts: Iterable[Text]) -> list[Answer]:
         """Predict a list of texts.

@@ -29,8 +29,8 @@ from eyas.losses import (
     SoftCrossEntropyLoss,
     SoftTargetLoss,
 )
-from eyas.losses.layer_mapping import LayerWeights
 from eyas.losses.schedules import Schedule, at, capped, linear
+from eyas.losses.transport import LayerWeights
 from eyas.training.recipes.base import Stage
 from eyas.training.recipes.logits import logit_loss
 
