@@ -265,6 +265,8 @@ class DistillSettings:
         arguments: fields of `DistillationArguments`; they override the recipe's. Without `num_train_epochs`,
             training takes about 4,000 steps, in 4 to 30 epochs.
         seed: for initial weights, data order and dropout.
+        patience: stop a stage after this many validations without improvement; by default a third of all validations
+            (at least 3), and never if `arguments` set the length.
         live: run the teacher in every step instead of labeling once (slow; for comparison).
         label_map: {teacher's label name: data's label name}, if they cannot be matched automatically.
     """
@@ -275,6 +277,7 @@ class DistillSettings:
     transfer: TransferSettings = field(default_factory=TransferSettings)
     arguments: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
+    patience: int | None = None
     live: bool = False
     label_map: dict[str, str] | None = None
 
@@ -287,7 +290,8 @@ class FinetuneSettings:
         arguments: fields of `DistillationArguments`; they override the defaults. Without `num_train_epochs`, training
             takes about 1,000 steps, in 3 to 20 epochs.
         seed: for the new head, data order and dropout.
-        patience: stop after this many validations without improvement; by default a third of all validations.
+        patience: stop after this many validations without improvement; by default a third of all validations (at least
+            3), and never if `arguments` set the length.
         max_length: maximum tokens per text.
     """
 

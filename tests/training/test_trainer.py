@@ -312,7 +312,7 @@ def test_lazy_optimizer_equals_adam_on_touched_rows() -> None:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Embedding(6, 4), nn.Linear(4, 2))
         if lazy:
-            set_sparse_embeddings(model, True)
+            set_sparse_embeddings(model.modules(), True)
             optimizer: torch.optim.Optimizer = LazyAdamW(model, 0.1, 0.0)
         else:
             optimizer = torch.optim.AdamW(model.parameters(), 0.1, weight_decay=0.0)
@@ -330,7 +330,7 @@ def test_lazy_optimizer_equals_adam_on_touched_rows() -> None:
 
 def test_lazy_optimizer_leaves_other_rows_unchanged() -> None:
     model = nn.Sequential(nn.Embedding(1000, 4), nn.Linear(4, 2))
-    set_sparse_embeddings(model, True)
+    set_sparse_embeddings(model.modules(), True)
     before = model[0].weight.detach().clone()
     optimizer = LazyAdamW(model, 0.1, 0.1)
     model(torch.tensor([3, 5])).sum().backward()

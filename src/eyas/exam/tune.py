@@ -14,6 +14,7 @@ from eyas.exam.entries import load_entry
 from eyas.exam.trial_run import student_settings
 from eyas.exam.trials import Trial
 from eyas.settings import TRANSFORMERS
+from eyas.training.arguments import OBJECTIVE
 from eyas.training.distill import distill
 from eyas.training.folders import read_history
 from eyas.training.recipes import find_recipe, make_stages, parse_recipe
@@ -68,8 +69,8 @@ def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
             """Stop a run that is behind the others."""
 
             def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
-                if not args.load_best_model_at_end:
-                    return  # an early stage, which does not train predictions
+                if args.metric_for_best_model == OBJECTIVE:
+                    return  # a stage that does not train predictions
                 attempt.report(metrics["eval_score"], round(state.epoch))
                 if attempt.should_prune():
                     raise optuna.TrialPruned

@@ -81,7 +81,7 @@ class EarthMovers(nn.Module):
                 self.weights.reset(len(student), len(teacher))
             supply, demand = self.weights.both()
         flow = _transport(supply, demand, costs)
-        if self.weights is not None:
+        if self.weights is not None and torch.is_grad_enabled():  # not in an evaluation
             self.weights.update(flow, costs)
         for layer, row in enumerate(flow):
             for place in np.flatnonzero(row > 0).tolist():

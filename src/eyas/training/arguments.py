@@ -11,6 +11,9 @@ from transformers import TrainingArguments
 from eyas.settings import TRANSFORMERS
 from eyas.teachers.live import fastest_device, has_fast_bfloat16
 
+# The metric of stages that leave the predictions untrained: their objective on the validation texts; lower is better.
+OBJECTIVE = "objective"
+
 
 @dataclass
 class DistillationArguments(TrainingArguments):
@@ -61,6 +64,14 @@ def fast_precision(given: Mapping[str, Any]) -> dict[str, bool]:
 def with_precision(arguments: dict[str, Any], architecture: str) -> dict[str, Any]:
     """A student's arguments; a transformer trains in bfloat16 if the device is faster with it."""
     return {**arguments, **fast_precision(arguments)} if architecture in TRANSFORMERS else arguments
+
+
+def patience_of(arguments: DistillationArguments, rows: int) -> int:
+    """By default, training stops after this many validations without improvement: a third of all, at least 3."""
+    validations = arguments.num_train_epochs
+    if arguments.eval_strategy == "steps":
+        validations *= steps_of_a_pass(arguments, rows) / (arguments.eval_steps or arguments.logging_steps)
+    return max(3, math.ceil(validations / 3))
 
 
 def steps_of_a_pass(arguments: DistillationArguments, rows: int) -> int:

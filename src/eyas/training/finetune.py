@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
+from transformers import TrainerCallback, set_seed
 
 from eyas.data.task_data import TaskData
 from eyas.models import is_student
@@ -16,6 +16,7 @@ from eyas.models.loading import load_encoder
 from eyas.outputs import OutputFolder
 from eyas.settings import FinetuneSettings
 from eyas.training.arguments import DistillationArguments, fast_precision, steps_of_a_pass
+from eyas.training.callbacks import early_stopping
 from eyas.training.folders import WORK, write_model_folder
 from eyas.training.trainer import DistillationTrainer
 from eyas.transfer.augmentation import identity
@@ -83,7 +84,6 @@ def finetune(
         if not {"num_train_epochs", "max_steps"} & arguments.keys():
             steps = steps_of_a_pass(training, len(data["train"]))
             training.num_train_epochs = min(max(math.ceil(STEPS / steps), FEWEST_EPOCHS), MOST_EPOCHS)
-        patience = settings.patience or max(2, math.ceil(training.num_train_epochs / 3))
         trainer = DistillationTrainer(
             encoder,
             training,
@@ -91,7 +91,7 @@ def finetune(
             eval_dataset=data["validation"],
             processing_class=tokenizer,
             max_length=settings.max_length,
-            callbacks=[*callbacks, EarlyStoppingCallback(patience)],
+            callbacks=[*callbacks, *early_stopping(training, len(data["train"]), settings)],
         )
         trainer.train(resume_from_checkpoint=True)
         write_model_folder(encoder, tokenizer, data["validation"], folder)

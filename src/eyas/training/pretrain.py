@@ -101,9 +101,7 @@ def pretrain_student(
 def _stages(settings: DistillSettings) -> list[Stage]:
     """The recipe's stages that need no task."""
     stages = make_stages(settings.recipe, settings.recipe_options)
-    free = [stage for stage in stages if stage.needs_teacher and not stage.frozen]
-    free = [stage for stage in free if not any("logits" in loss.student_fields for loss in stage.losses)]
-    chosen = stages if settings.recipe == SRA else free
+    chosen = stages if settings.recipe == SRA else [stage for stage in stages if stage.is_below_head]
     if not chosen:
         raise ModelError(
             f"The recipe {settings.recipe} needs the labels of a task. Choose sra, which is for any student, or for "

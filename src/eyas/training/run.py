@@ -24,6 +24,7 @@ from eyas.models import EnsembleForSequenceClassification
 from eyas.models.loading import task_of_config
 from eyas.settings import DistillSettings
 from eyas.teachers import AlignedTeacher
+from eyas.training.callbacks import early_stopping
 from eyas.training.encoded import EncodedTexts, encoded_for
 from eyas.training.ensembles import finish
 from eyas.training.folders import WORK, write_history, write_model_folder
@@ -116,15 +117,16 @@ class DistillationRun:
         teacher_model = self.teacher.teacher.model
         width = int(getattr(teacher_model.config, "hidden_size", 0))
         replacing = [Replacing(student, teacher_model, stage.replacing)] if stage.replacing else []
+        arguments = stage_arguments(stage, self.settings, len(train), work, len(self.stages), width)
         return DistillationTrainer(
             student,
-            stage_arguments(stage, self.settings, len(train), work, len(self.stages), width),
+            arguments,
             train_dataset=encoded[id(train)],
             eval_dataset=encoded[id(self.data["validation"])],
             processing_class=tokenizer,
             losses=stage.losses,
             teacher=self._teacher_of(stage),
-            callbacks=[*callbacks, *replacing],
+            callbacks=[*callbacks, *replacing, *early_stopping(arguments, len(train), self.settings)],
             blend=blend_of(self.settings.transfer, self.teacher, tokenizer, stage.needs_teacher),
         )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from eyas.settings import TRANSFORMERS, DistillSettings
-from eyas.training.arguments import DistillationArguments, steps_of_a_pass
+from eyas.training.arguments import OBJECTIVE, DistillationArguments, steps_of_a_pass
 from eyas.training.folders import WORK
 from eyas.training.recipes import Stage, make_stages
 
@@ -33,7 +33,8 @@ def stage_arguments(
     suited = dict(TRANSFORMER_ARGUMENTS) if settings.student.architecture in TRANSFORMERS else {}
     if suited and settings.student.copies_layers(width):
         suited["learning_rate"] = COPIED_LEARNING_RATE
-    chosen = {**suited, **stage.arguments, **settings.arguments}
+    below = {"metric_for_best_model": OBJECTIVE, "greater_is_better": False} if stage.is_below_head else {}
+    chosen = {**suited, **stage.arguments, **settings.arguments, **below}
     arguments = DistillationArguments(output_dir=str(work), seed=settings.seed, **chosen)
     if "num_train_epochs" not in chosen and "max_steps" not in chosen:
         steps = steps_of_a_pass(arguments, rows)

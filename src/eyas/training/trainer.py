@@ -25,7 +25,7 @@ from eyas.models.objective import task_loss
 from eyas.settings import MAX_LENGTH
 from eyas.teachers import AlignedTeacher
 from eyas.teachers.aligned import Teaches
-from eyas.training.arguments import DistillationArguments
+from eyas.training.arguments import OBJECTIVE, DistillationArguments
 from eyas.training.batches import MixedTexts, batches_of
 from eyas.training.callbacks import ProgressCallback
 from eyas.training.checkpoints import AtomicCheckpoints, newest_whole
@@ -88,7 +88,7 @@ class DistillationTrainer(AtomicCheckpoints):
             for name, part in _by_name(train_dataset).items()
         }
         scored = {
-            name: encoded_for(model, processing_class, part, max_length).handing((), name)
+            name: encoded_for(model, processing_class, part, max_length)
             for name, part in _by_name(eval_dataset).items()
         }
         self.lessons = {
@@ -108,6 +108,9 @@ class DistillationTrainer(AtomicCheckpoints):
         for name, part in train.items():
             reads = (*self.lessons[name].reads, *(blend.reads if blend else ()))
             train[name] = part.handing([column for column in reads if column != "example_id"], name)
+        for name, part in scored.items():
+            reads = self.lessons[name].reads if args is not None and args.metric_for_best_model == OBJECTIVE else ()
+            scored[name] = part.handing([column for column in reads if column != "example_id"], name)
         self._scored_task = next(iter(self.lessons.values())).task
         super().__init__(
             model=model,
@@ -146,22 +149,44 @@ class DistillationTrainer(AtomicCheckpoints):
         lesson = self.lessons[name]
         if lesson.crf:
             student_inputs["labels"] = inputs["labels"]
-        batch = {**inputs, "task": lesson.task, "epoch": int(self.state.epoch or 0)}
+        batch = self._batch(inputs, lesson)
         asks_itself = self.blend is not None and self.blend.brings_teacher
         teacher = {} if asks_itself else lesson.ask(inputs, self.args.device)
         parts: list[Any] = [(1.0, teacher, batch)]
         if self.blend is not None:
             student_inputs, parts = self.blend(batch, teacher, cast(Any, self.model).get_input_embeddings())
         student = run(model, student_inputs, lesson.student_fields, create_graph=True)
-        progress = self.state.global_step / max(self.state.max_steps, 1)
         terms: dict[str, Any] = {}
         for share, *fields in parts:
-            for term, value in numbered(lesson.terms(student, fields[0], fields[1], progress)):
+            for term, value in numbered(lesson.terms(student, fields[0], fields[1], self._progress)):
                 key = f"{name}/{term}" if name else term
                 terms[key] = terms.get(key, 0.0) + share * value
         self.terms.add(terms, 1 / getattr(self, "current_gradient_accumulation_steps", 1))
         total = sum(terms.values())
         return (total, student) if return_outputs else total
+
+    def _batch(self, inputs: dict[str, Any], lesson: Lesson) -> dict[str, Any]:
+        return {**inputs, "task": lesson.task, "epoch": int(self.state.epoch or 0)}
+
+    @property
+    def _progress(self) -> float:
+        return self.state.global_step / max(self.state.max_steps, 1)
+
+    @torch.no_grad()
+    def _objective(self, loader: DataLoader[Any]) -> float:
+        """The mean objective of validation texts."""
+        model = cast(nn.Module, self.model).eval()
+        total, rows = 0.0, 0
+        for batch in loader:
+            inputs = cast(Any, self._prepare_inputs(batch))
+            lesson = self.lessons[inputs.get("dataset_name", "")]
+            student_inputs = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
+            student = run(model, student_inputs, lesson.student_fields)
+            teacher = lesson.ask(inputs, self.args.device)
+            terms = lesson.terms(student, teacher, self._batch(inputs, lesson), self._progress)
+            total += len(inputs["labels"]) * float(sum(value for _, value in terms))
+            rows += len(inputs["labels"])
+        return total / rows
 
     def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
         """Log the weighted terms next to the loss, as `loss/DISTLoss` and so on."""
@@ -178,18 +203,27 @@ class DistillationTrainer(AtomicCheckpoints):
         return {**scores, "score": scores[task.metric]}
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **options: Any) -> dict[str, float]:
-        """As in transformers; with several data sets also `eval_score`, the mean of their scores."""
+        """As in transformers; with several data sets also the means of their metrics, such as `eval_score`."""
         metrics: dict[str, float] = super().evaluate(eval_dataset, *args, **options)
         if isinstance(self.eval_dataset if eval_dataset is None else eval_dataset, dict):
             prefix = options.get("metric_key_prefix", "eval")
-            scores = [value for name, value in metrics.items() if name.endswith("_score")]
-            metrics[f"{prefix}_score"] = float(np.mean(scores))
-            self.log({f"{prefix}_score": metrics[f"{prefix}_score"]})
+            for metric in ("score", *([OBJECTIVE] if self._by_objective else [])):
+                values = [value for name, value in metrics.items() if name.endswith(f"_{metric}")]
+                metrics[f"{prefix}_{metric}"] = float(np.mean(values))
+                self.log({f"{prefix}_{metric}": metrics[f"{prefix}_{metric}"]})
         return metrics
+
+    @property
+    def _by_objective(self) -> bool:
+        return self.args.metric_for_best_model == OBJECTIVE
 
     def evaluation_loop(self, dataloader: Any, *args: Any, **options: Any) -> Any:
         self._scored_task = dataloader.dataset.task
-        return super().evaluation_loop(dataloader, *args, **options)
+        output: Any = super().evaluation_loop(dataloader, *args, **options)
+        if self._by_objective:
+            prefix = options.get("metric_key_prefix", "eval")
+            output.metrics[f"{prefix}_{OBJECTIVE}"] = self._objective(dataloader)
+        return output
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
@@ -217,7 +251,13 @@ class DistillationTrainer(AtomicCheckpoints):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None and self.model is not None and sparse_parameters(self.model):
-            self.optimizer = LazyAdamW(self.model, self.args.learning_rate, self.args.weight_decay)
+            self.optimizer = LazyAdamW(
+                self.model,
+                self.args.learning_rate,
+                self.args.weight_decay,
+                betas=(self.args.adam_beta1, self.args.adam_beta2),
+                eps=self.args.adam_epsilon,
+            )
             return self.optimizer
         return super().create_optimizer(model)
 
@@ -239,12 +279,15 @@ class DistillationTrainer(AtomicCheckpoints):
                 logger.info("Resuming from %s.", found.name)
             resume_from_checkpoint = None if found is None else str(found)
         model = cast(nn.Module, self.model)
-        lazy = is_student(model) and self.args.device.type == "cpu" and self.args.world_size == 1
+        adam = self.args.optim in ("adamw_torch", "adamw_torch_fused")
+        lazy = adam and self.args.device.type == "cpu" and self.args.world_size == 1
+        # Of transformers only the word vectors: DeBERTa also multiplies by its table of relative positions.
+        tables = list(model.modules()) if is_student(model) else [cast(Any, model).get_input_embeddings()]
         try:
-            set_sparse_embeddings(model, lazy)
+            set_sparse_embeddings(tables, lazy)
             return super().train(resume_from_checkpoint, *args, **options)
         finally:
-            set_sparse_embeddings(model, False)
+            set_sparse_embeddings(tables, False)
             if hasattr(model, LOSSES):
                 delattr(model, LOSSES)
 

@@ -42,6 +42,7 @@ COSTS = Path(__file__).parent / "costs.json"
 WHOLE = ("heads", "highest", "dimensions")
 # Options with a fixed set of values.
 CHOICES: dict[str, Collection[str]] = {
+    "stages": ("all", "last"),
     "weights": ("fixed", "learned"),
     "mapping": MAPPINGS,
     "loss": LOGIT_LOSSES,
@@ -53,7 +54,7 @@ CHOICES: dict[str, Collection[str]] = {
     "layers": ("each", "joined"),
 }
 # Options of every recipe, with their defaults.
-COMMON: dict[str, Any] = {"weights": "fixed", "mutual": 0.0, "diversity": 0.0}
+COMMON: dict[str, Any] = {"stages": "all", "weights": "fixed", "mutual": 0.0, "diversity": 0.0}
 
 
 def default_recipe(task: Task, crf: bool = False) -> str:
@@ -73,7 +74,8 @@ def make_stages(recipe: str | Recipe, options: dict[str, Any] | None = None) -> 
         recipe: a key of `RECIPES`, a function that returns stages, or the path of one: "package.module:function".
         options: arguments of the recipe's function. Temperatures and weights may be schedules, such as "linear:8:1"
             (see `eyas.losses.schedules.named`); mappings may be pairs of layers, such as "1-3,2-6". Every recipe also
-            takes `weights="learned"`, which learns the weights of a stage's terms, and for ensembles `mutual` and
+            takes `stages="last"`, which leaves out all stages but the last, at its length: the control of the others;
+            `weights="learned"`, which learns the weights of a stage's terms; and for ensembles `mutual` and
             `diversity`, the weights of `MutualLoss` and `DiversityLoss`.
 
     Raises:
@@ -99,6 +101,10 @@ def make_stages(recipe: str | Recipe, options: dict[str, Any] | None = None) -> 
     common = {option: options.pop(option, default) for option, default in COMMON.items()}
     stages = [_without_idle(stage) for stage in function(**options)]
     _check_shares(name, stages)
+    if common.pop("stages") == "last":
+        if len(stages) == 1:
+            raise ModelError(f"stages=last needs several stages, but {name} has one. Leave stages out.")
+        stages = [replace(stages[-1], share=stages[-1].share or 1 / len(stages))]
     if common["weights"] == "learned" and all(len(stage.losses) == 1 for stage in stages):
         raise ModelError(
             f"weights=learned needs a stage with several losses, but {name} has one loss per stage. Leave weights out."

@@ -51,6 +51,12 @@ class Stage:
         return bool(self.teacher_fields - {"logits"}) or self.replacing is not None
 
     @property
+    def is_below_head(self) -> bool:
+        """Whether it leaves the predictions untrained. Its own objective then chooses the checkpoint, not the score."""
+        trains_head = any("logits" in loss.student_fields for loss in self.losses)
+        return self.needs_teacher and not self.frozen and not trains_head
+
+    @property
     def is_for_transformers(self) -> bool:
         """Whether the student must have layers like the teacher's."""
         return any(loss.student_fields & LAYER_FIELDS for loss in self.losses) or self.replacing is not None

@@ -50,8 +50,6 @@ ATTENTION_LOSSES: dict[str, Callable[..., Loss]] = {
 }
 # Modules above the layers, under the names of all families.
 HEAD = ("classifier", "pooler", "pre_classifier", "head")
-# A stage that does not teach labels has no best checkpoint: it keeps the last one.
-NO_BEST: dict[str, Any] = {"load_best_model_at_end": False}
 
 
 def _rest(hard_weight: float | Schedule) -> float | Schedule:
@@ -153,13 +151,13 @@ def tinybert(
             HiddenStateLoss(mapping, hidden_weight, embeddings=True, padding=True, summed=True),
             AttentionLoss("scores", mapping, attention_weight, padding=True, summed=True),
         ]
-        return [Stage(both, NO_BEST), Stage([logit_loss(prediction, temperature)])]
+        return [Stage(both), Stage([logit_loss(prediction, temperature)])]
     inner: list[Loss] = [
         EmbeddingLoss(),
         HIDDEN_LOSSES[hidden](mapping, weight=hidden_weight),
         *([ATTENTION_LOSSES[attention](mapping, attention_weight)] if attention_weight else []),
     ]
-    return [Stage(inner, NO_BEST), Stage([logit_loss(prediction, temperature)])]
+    return [Stage(inner), Stage([logit_loss(prediction, temperature)])]
 
 
 def tinybert_improved(
@@ -195,12 +193,12 @@ def distilbert(temperature: float | Schedule = 2.0) -> list[Stage]:
 
 def minilm() -> list[Stage]:
     """The last layer's attention and value relation, then logits (MiniLM, Wang et al. 2020)."""
-    return [Stage([MiniLMLoss()], NO_BEST), Stage([LogitMSELoss()])]
+    return [Stage([MiniLMLoss()]), Stage([LogitMSELoss()])]
 
 
 def minilmv2(heads: int = 48, teacher_layer: int = -1) -> list[Stage]:
     """Relations of queries, keys and values, then logits (MiniLMv2, Wang et al. 2021)."""
-    return [Stage([MiniLMv2Loss(heads, teacher_layer)], NO_BEST), Stage([LogitMSELoss()])]
+    return [Stage([MiniLMv2Loss(heads, teacher_layer)]), Stage([LogitMSELoss()])]
 
 
 def mlkd(heads: int = 12, temperature: float | Schedule = 1.0) -> list[Stage]:
@@ -208,7 +206,7 @@ def mlkd(heads: int = 12, temperature: float | Schedule = 1.0) -> list[Stage]:
     states = HiddenStateLoss("uniform", embeddings=True, summed=True, own_projections=True)
     tokens: list[Loss] = [states, EmbeddingRelationLoss(), ContextRelationLoss(heads)]
     samples: list[Loss] = [SampleRelationLoss(), ContrastiveLoss(), SoftCrossEntropyLoss(temperature, per_class=True)]
-    return [Stage(tokens, NO_BEST), Stage(samples)]
+    return [Stage(tokens), Stage(samples)]
 
 
 def simkd() -> list[Stage]:
