@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -15,9 +16,10 @@ from eyas.tasks import Task
 from eyas.teachers import AlignedTeacher, Teacher, aligned_by_name
 from eyas.teachers.aligned import Teaches
 from eyas.training.checks import check_fields, check_same_tokens, drop_special_tokens, prepare_losses
+from eyas.training.encoded import EncodedTexts
 from eyas.training.terms import Term
 
-MEMBER_LOGITS = "member_logits"
+MEMBER_LOGITS, MASK = "member_logits", "attention_mask"
 
 
 class Lesson:
@@ -79,6 +81,22 @@ class Lesson:
                 check_same_tokens(inputs["attention_mask"], outputs["attention_mask"])
         return {name: _to_device(value, device) for name, value in outputs.items()}
 
+    def comparable(self, encoded: EncodedTexts, size: int) -> np.ndarray:
+        """The rows that student and teacher tokenize alike, read in batches of `size`.
+
+        A student has the subwords of the transfer set alone, and may split a word of other texts further.
+        """
+        rows = np.arange(len(encoded))
+        if self.teacher is None or self.own:
+            return rows
+        kept = []
+        for start in range(0, len(rows), size):
+            batch = encoded.__getitems__(rows[start : start + size].tolist())
+            mask = self.teacher.outputs(batch, self.teacher_fields).get("attention_mask")
+            same = np.full(len(batch["labels"]), True) if mask is None else _lengths(mask) == _lengths(batch[MASK])
+            kept.append(rows[start : start + size][same])
+        return np.concatenate(kept)
+
     def terms(self, student: Any, teacher: dict[str, Any], batch: dict[str, Any], progress: float) -> list[Term]:
         """The terms that the losses add to the objective."""
         student, teacher, batch = self._fields(student, teacher, batch)
@@ -106,6 +124,10 @@ class Lesson:
             inner = batch["inner"][read].unsqueeze(1)
             teacher = {**teacher, "logits": torch.where(inner, continuation_logits(logits, self.task.labels), logits)}
         return student, teacher, {**batch, "labels": batch["labels"][read], "posteriors": self.crf}
+
+
+def _lengths(mask: Tensor) -> np.ndarray:
+    return mask.sum(1).cpu().numpy()
 
 
 def _to_device(value: Any, device: torch.device) -> Any:

@@ -100,6 +100,7 @@ class DistillationTrainer(AtomicCheckpoints):
         if learning:  # optimized and checkpointed with the student, until the training ends
             model.add_module(LOSSES, nn.ModuleList(dict.fromkeys(learning)))
         self.terms = TermMeans()
+        self._comparable: dict[str, np.ndarray] = {}
         self.blend = blend
         if blend is not None:
             _check_blended(self.lessons, train)
@@ -173,20 +174,23 @@ class DistillationTrainer(AtomicCheckpoints):
         return self.state.global_step / max(self.state.max_steps, 1)
 
     @torch.no_grad()
-    def _objective(self, loader: DataLoader[Any]) -> float:
-        """The mean objective of validation texts."""
-        model = cast(nn.Module, self.model).eval()
-        total, rows = 0.0, 0
-        for batch in loader:
-            inputs = cast(Any, self._prepare_inputs(batch))
-            lesson = self.lessons[inputs.get("dataset_name", "")]
+    def _objective(self, encoded: EncodedTexts) -> float:
+        """The mean objective of the validation texts that can be compared; without any, the last checkpoint is best."""
+        model, lesson = cast(nn.Module, self.model).eval(), self.lessons[encoded.name]
+        size = self.args.eval_batch_size
+        if encoded.name not in self._comparable:
+            self._comparable[encoded.name] = lesson.comparable(encoded, size)
+        rows, total = self._comparable[encoded.name], 0.0
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size].tolist()
+            inputs = cast(Any, self._prepare_inputs(encoded.__getitems__(part)))
             student_inputs = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
-            student = run(model, student_inputs, lesson.student_fields)
             teacher = lesson.ask(inputs, self.args.device)
-            terms = lesson.terms(student, teacher, self._batch(inputs, lesson), self._progress)
-            total += len(inputs["labels"]) * float(sum(value for _, value in terms))
-            rows += len(inputs["labels"])
-        return total / rows
+            with self.compute_loss_context_manager():
+                student = run(model, student_inputs, lesson.student_fields)
+                terms = lesson.terms(student, teacher, self._batch(inputs, lesson), self._progress)
+            total += len(part) * float(sum(value for _, value in terms))
+        return total / len(rows) if len(rows) else -float(self.state.global_step)
 
     def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
         """Log the weighted terms next to the loss, as `loss/DISTLoss` and so on."""
@@ -222,7 +226,7 @@ class DistillationTrainer(AtomicCheckpoints):
         output: Any = super().evaluation_loop(dataloader, *args, **options)
         if self._by_objective:
             prefix = options.get("metric_key_prefix", "eval")
-            output.metrics[f"{prefix}_{OBJECTIVE}"] = self._objective(dataloader)
+            output.metrics[f"{prefix}_{OBJECTIVE}"] = self._objective(dataloader.dataset)
         return output
 
     def prediction_step(
