@@ -7,13 +7,17 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
-from transformers import BertForSequenceClassification, PreTrainedModel
+from transformers import BertForSequenceClassification, PreTrainedModel, TrainerCallback
 
 from eyas import Classifier, DistillSettings, HardLabelLoss, LogitMSELoss, Stage, StudentSettings, Teacher, load_data
+from eyas.data.task_data import TaskData
 from eyas.errors import ModelError
+from eyas.losses import HiddenStateLoss
 from eyas.training.distill import distill
+from eyas.training.folders import read_history
 from eyas.training.recipes import RECIPES, make_stages, recipe_name
 from eyas.training.run import frozen
+from eyas.training.steps import training_steps
 
 ARGUMENTS = {"num_train_epochs": 2, "per_device_train_batch_size": 32}
 
@@ -167,3 +171,104 @@ def test_distill_starts_from_given_model_with_its_head(teacher_folder: Path, toy
     tinybert = DistillSettings(recipe="tinybert", arguments=ARGUMENTS)
     with pytest.raises(ModelError, match="reads the student's layers"):
         distill(teacher, data, tmp_path / "third", tinybert, start=(first.model, first.tokenizer))
+
+
+def _inner() -> list[Stage]:
+    return [Stage([HiddenStateLoss("final")])]
+
+
+def _films_with_odd_words(toy_data: Path, odd: int) -> TaskData:
+    """The toy films, with a word in the first `odd` validation texts that a student's vocabulary lacks."""
+    films = load_data(toy_data)
+    splits: dict[str, dict[str, list[str]]] = {}
+    for split, count in (("train", 0), ("validation", odd)):
+        texts = [f"{text} rome" if row < count else text for row, text in enumerate(films[split]["text"])]
+        splits[split] = {"text": texts, "label": [films.labels[label] for label in films[split]["label"]]}
+    return load_data(splits)
+
+
+@pytest.mark.parametrize("odd", [20, 60])
+def test_best_objective_on_validation_texts_chooses_checkpoint_of_a_stage_below_the_head(
+    odd: int, teacher_folder: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    """Held against hidden states from transformers, of the texts whose tokens both models know; else the last."""
+    data, teacher = _films_with_odd_words(toy_data, odd), Teacher(teacher_folder, max_length=64, dtype="float32")
+    student_settings, arguments = StudentSettings("bert", layers=1, max_length=64), {**ARGUMENTS, "bf16": False}
+    settings = DistillSettings(student_settings, _inner, arguments=arguments)
+    folder = distill(teacher, data, tmp_path / "student", settings)
+    found = [entry["eval_objective"] for entry in read_history(folder) if "eval_objective" in entry]
+    assert len(found) == 2
+    student: Any = Classifier.from_pretrained(folder)
+    errors = []
+    for text in data["validation"]["text"][odd:]:
+        states = []
+        for side in (student, teacher):
+            inputs = side.tokenizer(text, return_tensors="pt")
+            with torch.no_grad():
+                states.append(side.model(**inputs, output_hidden_states=True).hidden_states[-1][0])
+        errors.append((states[0] - states[1]).square().mean(1))
+    if errors:
+        assert min(found) == pytest.approx(float(torch.cat(errors).mean()), rel=1e-4)
+    else:
+        assert found == sorted(found, reverse=True)
+
+
+def _two() -> list[Stage]:
+    return [Stage([LogitMSELoss()]), Stage([HardLabelLoss()])]
+
+
+class Stop(TrainerCallback):
+    """Interrupts a training in the second step of its second stage."""
+
+    stages = 0
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        self.stages += 1
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.stages == 2 and state.global_step == 2:
+            raise KeyboardInterrupt
+
+
+def test_stages_stop_early_and_resume_with_the_same_bits(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+    data, teacher = load_data(toy_data), Teacher(teacher_folder, max_length=64)
+    student, arguments = StudentSettings("static", embedding_size=16), {"per_device_train_batch_size": 64}
+    settings = DistillSettings(student, _two, arguments=arguments, patience=2)
+    whole = distill(teacher, data, tmp_path / "whole", settings)
+    with pytest.raises(KeyboardInterrupt):
+        distill(teacher, data, tmp_path / "resumed", settings, callbacks=[Stop()])
+    resumed = distill(teacher, data, tmp_path / "resumed", settings)
+    assert (whole / "model.safetensors").read_bytes() == (resumed / "model.safetensors").read_bytes()
+    for folder in (whole, resumed):
+        history = [entry for entry in read_history(folder) if "eval_score" in entry]
+        for number in (0, 1):
+            stage = [entry["eval_score"] for entry in history if entry["stage"] == number]
+            assert len(stage) < 15  # of 30 / 2 epochs
+            assert len(stage) == stage.index(max(stage)) + 3
+
+
+@pytest.mark.parametrize(("given", "stops"), [({}, True), ({"num_train_epochs": 30}, False)])
+def test_training_stops_early_unless_its_length_is_given(
+    given: dict[str, Any], stops: bool, teacher_folder: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    settings = DistillSettings(
+        StudentSettings("static", embedding_size=16),
+        "logit-mse",
+        arguments={"per_device_train_batch_size": 64, **given},
+    )
+    folder = distill(Teacher(teacher_folder, max_length=64), load_data(toy_data), tmp_path / "student", settings)
+    scores = [entry["eval_score"] for entry in read_history(folder) if "eval_score" in entry]
+    best = scores.index(max(scores)) + 1
+    assert len(scores) == (min(best + 10, 30) if stops else 30)  # a third of 30 epochs
+    assert best < 20
+
+
+def test_last_stage_alone_has_the_length_that_it_has_in_the_recipe() -> None:
+    (last,) = make_stages("tinybert", {"stages": "last"})
+    assert [type(loss).__name__ for loss in last.losses] == ["SoftCrossEntropyLoss"]
+    arguments = {"max_steps": 100}
+    whole, alone = DistillSettings(recipe="tinybert", arguments=arguments), {"stages": "last"}
+    control = DistillSettings(recipe="tinybert", recipe_options=alone, arguments=arguments)
+    assert (training_steps(whole, 640), training_steps(control, 640)) == (100, 50)
+    with pytest.raises(ModelError, match="logit-mse has one"):
+        make_stages("logit-mse", alone)

@@ -355,3 +355,27 @@ def test_optimizer_has_no_accelerate_wrapper(tmp_path: Path, teacher: Teacher, d
     made.train()
     assert type(made.optimizer) is LazyAdamW
     assert not torch.equal(weights(made.model), before)
+
+
+def test_transformers_update_only_the_words_of_a_batch_unless_another_optimizer_is_chosen(
+    tmp_path: Path, teacher: Teacher, data: DatasetDict, cached: CachedTeacher
+) -> None:
+    """Without weight decay, a word that no training text has keeps its vector exactly under lazy AdamW."""
+    changes = {}
+    for optim in ("adamw_torch_fused", "sgd"):
+        settings = StudentSettings("bert", layers=1, max_length=48)
+        model, tokenizer = create_student(settings, teacher, data["train"])
+        table: Any = model.get_input_embeddings()
+        before = table.weight.detach().clone()
+        extra = {"optim": optim, "weight_decay": 0.1, "max_steps": 3, "num_train_epochs": 1, "bf16": False}
+        rows = data["train"], [LogitMSELoss()], cached, tmp_path / optim, data["validation"]
+        run = make_trainer(model, tokenizer, *rows, **{**STUDENT_ARGUMENTS, **extra})
+        run.train()
+        changed = (table.weight.detach() != before).any(1)
+        read = torch.zeros(len(before), dtype=torch.bool)
+        read[torch.cat([tokenizer(t, return_tensors="pt")["input_ids"][0] for t in data["train"]["text"]])] = True
+        changes[optim] = changed
+        assert type(run.optimizer).__name__ == ("LazyAdamW" if optim == "adamw_torch_fused" else "AcceleratedOptimizer")
+        assert not table.sparse
+    assert not (changes["adamw_torch_fused"] & ~read).any()
+    assert (changes["sgd"] & ~read).any()

@@ -9,7 +9,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from eyas.errors import ModelError
 from eyas.progress import progress
 from eyas.settings import DistillSettings, FinetuneSettings
-from eyas.training.arguments import DistillationArguments, patience_of
+from eyas.training.arguments import OBJECTIVE, DistillationArguments, patience_of
 
 logger = logging.getLogger("eyas")
 
@@ -68,7 +68,12 @@ class ProgressCallback(TrainerCallback):
             )
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
-        for name, value in (metrics or {}).items():
+        metrics = metrics or {}
+        if args.metric_for_best_model == OBJECTIVE:
+            if f"eval_{OBJECTIVE}" in metrics:
+                logger.info("epoch %.3g: validation objective %.4g", state.epoch, metrics[f"eval_{OBJECTIVE}"])
+            return
+        for name, value in metrics.items():
             if name.endswith("_score") and state.epoch is not None:
                 of = name.removeprefix("eval_").removesuffix("score").rstrip("_")
                 whose = f"{of} " if of else ""

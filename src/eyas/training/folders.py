@@ -17,7 +17,7 @@ SAMPLE_ROWS = 500
 
 def write_history(history: Sequence[dict[str, Any]], folder: Path) -> None:
     """Write the loss, its terms and the scores of each epoch. Timings are left out, so equal runs write equal files."""
-    kept = ("stage", "step", "epoch", "loss", "learning_rate", "eval_loss", "eval_score")
+    kept = ("stage", "step", "epoch", "loss", "learning_rate", "eval_loss", "eval_score", "eval_objective")
     rows = [{name: entry[name] for name in entry if name in kept or name.startswith("loss/")} for entry in history]
     (folder / HISTORY).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
