@@ -19,6 +19,7 @@ from eyas.training.recipes import RECIPES, make_stages, recipe_name
 from eyas.training.run import frozen
 from eyas.training.steps import training_steps
 
+LAST = {"stages": "last"}
 ARGUMENTS = {"num_train_epochs": 2, "per_device_train_batch_size": 32}
 
 
@@ -132,17 +133,21 @@ def test_make_stages_finds_recipe_by_module_and_function(monkeypatch: pytest.Mon
     assert recipe_name(compressed) == f"{__name__}:compressed"
 
 
-def test_make_stages_refuses_shares_that_do_not_sum_to_one() -> None:
+def test_given_steps_are_divided_by_the_lengths_of_the_stages() -> None:
     def unequal() -> list[Stage]:
-        return [Stage([HardLabelLoss()], share=0.5), Stage([HardLabelLoss()], share=0.2)]
+        return [Stage([HardLabelLoss()], length=3), Stage([HardLabelLoss()])]
 
-    def partly() -> list[Stage]:
-        return [Stage([HardLabelLoss()], share=0.8), Stage([HardLabelLoss()]), Stage([HardLabelLoss()])]
+    assert [stage.share for stage in make_stages(unequal)] == [0.75, 0.25]
+    counts = [training_steps(DistillSettings(recipe=unequal, recipe_options=options), 6400) for options in ({}, LAST)]
+    assert counts == [4 * 3000, 3000]  # by default 30 epochs of 100 steps, and 3 times that
+    settings = DistillSettings(recipe=unequal, recipe_options=LAST, arguments={"max_steps": 100})
+    assert training_steps(settings, 6400) == 25
 
-    with pytest.raises(ModelError, match=r"\[0.5, 0.2\]"):
-        make_stages(unequal)
-    with pytest.raises(ModelError, match=r"3 stages with the shares \[0.8\]"):
-        make_stages(partly)
+    def none() -> list[Stage]:
+        return [Stage([HardLabelLoss()], length=0)]
+
+    with pytest.raises(ModelError, match=r"lengths \[0\]"):
+        make_stages(none)
 
 
 def test_recipes_include_every_public_function_that_returns_stages() -> None:
@@ -263,12 +268,8 @@ def test_training_stops_early_unless_its_length_is_given(
     assert best < 20
 
 
-def test_last_stage_alone_has_the_length_that_it_has_in_the_recipe() -> None:
-    (last,) = make_stages("tinybert", {"stages": "last"})
+def test_last_stage_alone_has_the_losses_that_it_has_in_the_recipe() -> None:
+    (last,) = make_stages("tinybert", LAST)
     assert [type(loss).__name__ for loss in last.losses] == ["SoftCrossEntropyLoss"]
-    arguments = {"max_steps": 100}
-    whole, alone = DistillSettings(recipe="tinybert", arguments=arguments), {"stages": "last"}
-    control = DistillSettings(recipe="tinybert", recipe_options=alone, arguments=arguments)
-    assert (training_steps(whole, 640), training_steps(control, 640)) == (100, 50)
     with pytest.raises(ModelError, match="logit-mse has one"):
-        make_stages("logit-mse", alone)
+        make_stages("logit-mse", LAST)

@@ -117,7 +117,7 @@ class DistillationRun:
         teacher_model = self.teacher.teacher.model
         width = int(getattr(teacher_model.config, "hidden_size", 0))
         replacing = [Replacing(student, teacher_model, stage.replacing)] if stage.replacing else []
-        arguments = stage_arguments(stage, self.settings, len(train), work, len(self.stages), width)
+        arguments = stage_arguments(stage, self.settings, len(train), work, width)
         return DistillationTrainer(
             student,
             arguments,

@@ -23,12 +23,12 @@ COPIED_LEARNING_RATE = 1e-4
 
 
 def stage_arguments(
-    stage: Stage, settings: DistillSettings, rows: int, work: Path, stages: int, width: int = 0
+    stage: Stage, settings: DistillSettings, rows: int, work: Path, width: int = 0
 ) -> DistillationArguments:
     """The stage's arguments, overridden by the user's. By default the number of rows determines the epochs.
 
-    Steps and epochs are those of the whole training, which `stages` stages share. The default learning rate depends on
-    `width`, the teacher's hidden size: a transformer of the same size starts from the teacher's layers.
+    The user's steps and epochs are those of the whole training, which the stages share. The default learning rate
+    depends on `width`, the teacher's hidden size: a transformer of the same size starts from the teacher's layers.
     """
     suited = dict(TRANSFORMER_ARGUMENTS) if settings.student.architecture in TRANSFORMERS else {}
     if suited and settings.student.copies_layers(width):
@@ -38,11 +38,11 @@ def stage_arguments(
     arguments = DistillationArguments(output_dir=str(work), seed=settings.seed, **chosen)
     if "num_train_epochs" not in chosen and "max_steps" not in chosen:
         steps = steps_of_a_pass(arguments, rows)
-        arguments.num_train_epochs = min(max(math.ceil(STEPS / steps), FEWEST_EPOCHS), MOST_EPOCHS)
-    share = stage.share or 1 / stages
-    arguments.num_train_epochs *= share
+        arguments.num_train_epochs = min(max(math.ceil(STEPS / steps), FEWEST_EPOCHS), MOST_EPOCHS) * stage.length
+        return arguments
+    arguments.num_train_epochs *= stage.share
     if arguments.max_steps > 0:
-        arguments.max_steps = max(round(arguments.max_steps * share), 1)
+        arguments.max_steps = max(round(arguments.max_steps * stage.share), 1)
     return arguments
 
 
@@ -57,7 +57,7 @@ def training_steps(settings: DistillSettings, texts: int, train: int | None = No
     total = 0
     for stage in stages:
         rows = texts if stage.needs_teacher or train is None else train
-        arguments = stage_arguments(stage, settings, rows, Path(WORK), len(stages))
+        arguments = stage_arguments(stage, settings, rows, Path(WORK))
         passes = math.ceil(steps_of_a_pass(arguments, rows) * arguments.num_train_epochs)
         total += arguments.max_steps if arguments.max_steps > 0 else passes
     return total

@@ -3,7 +3,6 @@
 import importlib
 import inspect
 import json
-import math
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -100,11 +99,11 @@ def make_stages(recipe: str | Recipe, options: dict[str, Any] | None = None) -> 
                 _check_option(name, option, one, defaults[option])
     common = {option: options.pop(option, default) for option, default in COMMON.items()}
     stages = [_without_idle(stage) for stage in function(**options)]
-    _check_shares(name, stages)
+    stages = _with_shares(name, stages)
     if common.pop("stages") == "last":
         if len(stages) == 1:
             raise ModelError(f"stages=last needs several stages, but {name} has one. Leave stages out.")
-        stages = [replace(stages[-1], share=stages[-1].share or 1 / len(stages))]
+        stages = stages[-1:]
     if common["weights"] == "learned" and all(len(stage.losses) == 1 for stage in stages):
         raise ModelError(
             f"weights=learned needs a stage with several losses, but {name} has one loss per stage. Leave weights out."
@@ -139,15 +138,13 @@ def recipe_name(recipe: str | Recipe) -> str:
     return recipe if isinstance(recipe, str) else f"{recipe.__module__}:{recipe.__qualname__}"
 
 
-def _check_shares(name: str, stages: Sequence[Stage]) -> None:
-    shares = [stage.share for stage in stages if stage.share is not None]
+def _with_shares(name: str, stages: Sequence[Stage]) -> list[Stage]:
     if not stages:
         raise ModelError(f"The recipe {name} has no stages, expected at least one.")
-    if shares and (len(shares) < len(stages) or not math.isclose(sum(shares), 1.0)):
-        raise ModelError(
-            f"The recipe {name} has {len(stages)} stages with the shares {shares}, expected a share for each with a "
-            "sum of 1, or none."
-        )
+    lengths = [stage.length for stage in stages]
+    if not all(length > 0 for length in lengths):
+        raise ModelError(f"The recipe {name} has stages of the lengths {lengths}, expected numbers above 0.")
+    return [replace(stage, share=stage.length / sum(lengths)) for stage in stages]
 
 
 def _may_change(option: str) -> bool:

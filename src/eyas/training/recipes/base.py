@@ -21,20 +21,23 @@ class Stage:
     Args:
         losses: the terms of the objective.
         arguments: `DistillationArguments` fields that this stage sets; the user's settings take precedence.
-        share: share of all training steps; by default equal for all stages.
+        length: of the stage by default, relative to a training in one stage. Given steps or epochs are divided among a
+            recipe's stages in proportion.
         frozen: names of modules whose parameters are frozen in this stage.
         replacing: probability of using a student layer in place of the teacher's; see `eyas.training.theseus`.
         before: applied to the student before this stage, such as a compression.
         finish: applied to the student after this stage, such as baking a parametrization into its weights.
+        share: of given steps or epochs; `make_stages` sets it.
     """
 
     losses: Sequence[Loss]
     arguments: dict[str, Any] = field(default_factory=dict)
-    share: float | None = None
+    length: float = 1.0
     frozen: tuple[str, ...] = ()
     replacing: Schedule | None = None
     before: Transform | None = None
     finish: Transform | None = None
+    share: float = 1.0
 
     @property
     def needs_teacher(self) -> bool:
