@@ -40,6 +40,16 @@ def test_plan_expands_into_trials(tmp_path: Path) -> None:
     assert len({trial.key("") for trial in trials}) == len(trials)
 
 
+def test_recipes_of_several_stages_have_their_last_stage_as_control() -> None:
+    named = ["tinybert mapping=top", "dist"]
+    plan = make_plan(data="films", teacher="t", students=[{"architecture": "bert"}], seeds=[0], recipes=named)
+    films = {"films": POLAR}
+    recipes = [trial.recipe for trial in trials_of(plan, films) if trial.kind == "student"]
+    assert recipes == [*named, "hard-labels", "tinybert mapping=top stages=last"]
+    without = plan.model_copy(update={"twins": False})
+    assert [trial.recipe for trial in trials_of(without, films) if trial.kind == "student"] == named
+
+
 def test_plan_round_trips_through_yaml(tmp_path: Path) -> None:
     plan = read_plan(_write(tmp_path, PLAN))
     assert read_plan(_write(tmp_path, to_yaml(plan))) == plan
@@ -126,6 +136,7 @@ def test_plan_pairs_recipes_with_students_they_support(tmp_path: Path) -> None:
         ),
         ("ensemble:cnn,static", "logit-mse mutual=1.0"),
         ("bert-tiny", "minilmv2"),
+        ("bert-tiny", "minilmv2 stages=last"),
     }
     alone = text.replace("[cnn, 'ensemble:cnn,static', bert-tiny]", "[cnn]")
     with pytest.raises(DataError, match=r"logit-mse mutual=1.0 supports none of the students cnn"):

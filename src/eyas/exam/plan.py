@@ -178,7 +178,8 @@ class Plan(_Strict):
         seeds: each student is trained once per seed.
         precision: the precision in which students are exported, scored and timed.
         arguments: fields of `DistillationArguments` for all students.
-        twins: whether each student is also trained on the labels alone, for the same number of steps.
+        twins: whether to add controls: each student on the labels alone, for the same number of steps, and each recipe
+            of several stages in its last stage alone, for as many steps as that has.
         baselines: whether to add two baselines: tf-idf and static embeddings, each with a logistic regression.
         tune: number of tries in a search of learning rate, dropout and sizes before the exam; 0 = no search.
         cost: how cost is measured.

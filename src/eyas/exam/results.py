@@ -25,6 +25,8 @@ PREDICTIONS, DIFFERENCES = "predictions.parquet", "differences.json"
 STUDENT, SHIPPED = "student", "shipped"
 # The recipe of a student without a teacher (a twin); in an exam it trains for as many steps as with one.
 TWIN = "hard-labels"
+# Ends the name of the control of a recipe with several stages.
+LAST_STAGE = " stages=last"
 # One candidate = the trials that differ only in their seed.
 CANDIDATE = ["dataset", "kind", "model", "precision", "recipe", "embeddings"]
 # The columns that determine a model's speed and size. How it was trained does not.
@@ -60,7 +62,8 @@ def load_exam(folder: str | Path) -> pd.DataFrame:
     for column in (*LEARNED_COLUMNS, *COST_COLUMNS):
         if column not in frame:
             frame[column] = np.nan
-    frame["control"] = (frame["recipe"] == TWIN) & _adds_twins(folder / PLAN)
+    named = _recipes_of(folder / PLAN)
+    frame["control"] = [_is_control(recipe) and recipe not in named for recipe in frame["recipe"]]
     frame["retention"] = _relative_to_teacher(frame, "score")
     frame["validation_retention"] = _relative_to_teacher(frame, "validation_score")
     return frame
@@ -131,7 +134,7 @@ class Requirements:
 
 
 def shippable(table: pd.DataFrame) -> pd.DataFrame:
-    """The students, without twins that the exam added as controls."""
+    """The students, without those that the exam added as controls."""
     students = table[table["kind"] == "student"]
     taught = students[~students["control"].astype(bool)]
     return taught if len(taught) else students
@@ -191,11 +194,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _adds_twins(path: Path) -> bool:
-    """Whether students on labels alone are controls; False if the plan names them as a recipe."""
-    if not path.is_file():
-        return False
-    return TWIN not in (yaml.safe_load(path.read_text()).get("recipes") or ())
+def _is_control(recipe: str) -> bool:
+    return recipe == TWIN or recipe.endswith(LAST_STAGE)
+
+
+def _recipes_of(path: Path) -> list[str]:
+    """The recipes that a plan names; without a plan, students on the labels alone count as named."""
+    return list(yaml.safe_load(path.read_text()).get("recipes") or ()) if path.is_file() else [TWIN]
 
 
 def _relative_to_teacher(frame: pd.DataFrame, column: str) -> pd.Series:

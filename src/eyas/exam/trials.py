@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from eyas.exam.plan import DataPlan, Plan, StudentPlan, fits
-from eyas.exam.results import FORMAT_VERSION, TWIN
+from eyas.exam.results import FORMAT_VERSION, LAST_STAGE, TWIN
 from eyas.tasks import Task
 from eyas.training.arguments import with_precision
 from eyas.training.recipes import default_recipe, make_stages, parse_recipe
@@ -100,10 +100,9 @@ def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -
         for entry in plan.datasets:
             for student in plan.students:
                 chosen = plan.recipes or (default_recipe(tasks[entry.name], student.crf),)
-                recipes = list(dict.fromkeys([*chosen, *([TWIN] if plan.twins else [])]))
                 for embeddings in plan.embeddings:
-                    fitting = (name for name in recipes if fits(student, name, embeddings, entry.name in pairs))
-                    for recipe in fitting:
+                    fitting = [name for name in chosen if fits(student, name, embeddings, entry.name in pairs)]
+                    for recipe in dict.fromkeys([*fitting, *(_controls(fitting) if plan.twins else [])]):
                         yield Trial(
                             entry,
                             "student",
@@ -115,3 +114,9 @@ def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -
                             seed,
                             arguments=with_precision(dict(plan.arguments), student.architecture),
                         )
+
+
+def _controls(recipes: Sequence[str]) -> list[str]:
+    """The labels alone, and of each recipe with several stages the last one."""
+    staged = [recipe for recipe in recipes if len(make_stages(*parse_recipe(recipe))) > 1]
+    return [TWIN, *(recipe + LAST_STAGE for recipe in staged)]
