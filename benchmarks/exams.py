@@ -6,6 +6,7 @@
 | taggers.yaml | what a CRF, characters and a teacher bring to taggers, with all labels and with a tenth of them |
 | layers.yaml | which recipe over layers, which mapping, which weights, after Dankar et al. 2023 |
 | authors.yaml | recipes that follow their authors' code |
+| methods.yaml | every recipe at its own defaults, with its controls; one data set and seed at a time |
 | grid.yaml | which loss, which mapping and which weights, of predictions and of TinyBERT's layers |
 | grid_full.yaml | the same at full size, on a GPU |
 | grid_students.yaml | what of it holds for a deeper student and a narrower one |
@@ -28,6 +29,7 @@ import json
 import re
 import shutil
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from itertools import repeat
@@ -55,8 +57,11 @@ from eyas.training.finetune import finetune
 
 HERE = Path(__file__).parent
 MEMBERS = ("cnn-e100", "bilstm-e100", "cnn-lstm-e100")
+# What makes a row of results, costs or comparisons one of a kind.
+ROW = ("dataset", "kind", "model", "precision", "recipe", "other", "embeddings", "seed")
 # Plans whose recipes are compared.
-COMPARED = ("layers", "authors", "grid", "grid_full", "grid_students", "grid_pairs", "grid_tasks", "attributions")
+GRIDS = ("grid", "grid_full", "grid_students", "grid_pairs", "grid_tasks")
+COMPARED = ("layers", "authors", "methods", "attributions", *GRIDS)
 APART = "the three kinds trained apart, mean of logits"
 
 
@@ -118,11 +123,12 @@ def compared(folder: Path) -> list[dict]:
     return rows
 
 
-def gains(folder: Path) -> list[dict]:
+def gains(folder: Path, seeds: Sequence[int] | None = None) -> list[dict]:
     """Every recipe against the teacher's logits, the labels alone and, where it has options, itself without: paired
     bootstrap over the test texts."""
     table = load_exam(folder)
     table = table[(table["kind"] == "student") & (table["status"] == "done")]
+    table = table[table["seed"].isin(seeds or table["seed"])]
     rows = []
     for (dataset, model), own in table.groupby(["dataset", "model"], sort=False):
         sums = {
@@ -132,7 +138,8 @@ def gains(folder: Path) -> list[dict]:
         for recipe in sums:
             for other in sorted({"logit-mse", "hard-labels", recipe.split()[0]} & sums.keys() - {recipe}):
                 found = asdict(compare(sums[recipe], sums[other], own["metric"].iloc[0]))
-                rows.append({"dataset": dataset, "model": model, "recipe": recipe, "other": other, **found})
+                names = {"dataset": dataset, "model": model, "recipe": recipe, "other": other}
+                rows.append({**names, **({"seed": seeds[0]} if seeds and len(seeds) == 1 else {}), **found})
     return rows
 
 
@@ -166,6 +173,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2e-4, help="learning rate of a teacher")
     parser.add_argument("--jobs", type=int, default=2, help="teachers, and then trials, at a time")
     parser.add_argument("--only", nargs="*", help="names of data sets")
+    parser.add_argument("--students", nargs="*", help="names of students")
+    parser.add_argument("--seeds", type=int, nargs="*", help="the plan's by default; rows of one seed are kept apart")
     arguments = parser.parse_args()
     shared, work = Path(arguments.shared).resolve(), Path(arguments.work).resolve()
     work.mkdir(parents=True, exist_ok=True)
@@ -193,18 +202,26 @@ def main() -> None:
             )
     plan = read_plan(plan_file)  # now that data and teachers are there
     chosen = tuple(entry for entry in plan.data if entry.name in (arguments.only or {entry.name}))
-    folder = run_exam(plan.model_copy(update={"data": chosen}), work / f"{arguments.plan}-exam", arguments.jobs)
-    results = HERE / "results"
+    students = tuple(one for one in plan.students if one.name in (arguments.students or {one.name}))
+    seeds = tuple(plan.seeds if arguments.seeds is None else arguments.seeds)
+    plan = plan.model_copy(update={"data": chosen, "students": students, "seeds": seeds})
+    folder = run_exam(plan, work / f"{arguments.plan}-exam", arguments.jobs)
+    results = HERE / "results" / arguments.plan
     here = machine()
-    before = {row["key"]: {name: row[name] for name in here} for row in known_rows(results / f"{arguments.plan}.jsonl")}
-    rows = [{**row, **before.get(row["key"], here)} for row in read_rows(folder / "results.jsonl")]
-    write_rows(results / f"{arguments.plan}.jsonl", rows)
-    shutil.copy2(folder / "costs.jsonl", results / f"{arguments.plan}_costs.jsonl")
+    before = {row["key"]: {name: row[name] for name in here} for row in known_rows(f"{results}.jsonl")}
+    keep(f"{results}.jsonl", [{**row, **before.get(row["key"], here)} for row in read_rows(folder / "results.jsonl")])
+    keep(f"{results}_costs.jsonl", read_rows(folder / "costs.jsonl"))
     if arguments.plan in COMPARED:
-        write_rows(results / f"{arguments.plan}_compared.jsonl", gains(folder))
+        keep(f"{results}_compared.jsonl", gains(folder, arguments.seeds))
     if arguments.plan == "ensembles":
-        write_rows(results / "ensembles_compared.jsonl", compared(folder))
+        keep(f"{results}_compared.jsonl", compared(folder))
     write_page(folder)
+
+
+def keep(path: str, rows: list[dict]) -> None:
+    """Write rows to `path`, in place of those of the same models; those of other data sets and seeds stay."""
+    now = {tuple(str(row.get(name)) for name in ROW): row for row in [*known_rows(path), *rows]}
+    write_rows(path, list(now.values()))
 
 
 if __name__ == "__main__":

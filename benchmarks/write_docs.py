@@ -14,6 +14,7 @@ import pandas as pd
 from common import read_rows
 
 RESULTS = Path(__file__).parent / "results"
+COLUMNS = ("accuracy", "calibration_error")
 TARGET = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 IMAGES = TARGET.with_name("images")
 
@@ -265,6 +266,34 @@ def transfer() -> str:
     return f"{table([*header, 'steps', 'seeds'], lines)}\n\nA step has 64 texts. {where(rows.iloc[0])}."
 
 
+def hard_labels() -> str:
+    """How the labels among unlabeled texts are averaged: accuracy and calibration error."""
+    frame = pd.DataFrame(read_rows(RESULTS / "hard_labels.jsonl"))
+    lines = [
+        [str(data), f"`{recipe}`", labels, f"{weight:g}" if weight else "", *(spread(list(own[c])) for c in COLUMNS)]
+        for (data, recipe, labels, weight), own in frame.groupby(["data", "recipe", "labels", "weight"])
+    ]
+    header = ["data", "recipe", "labels", "their weight", "accuracy", "calibration error"]
+    return f"{table(header, lines)}\n\n{where(frame.iloc[0].to_dict())}."
+
+
+def learning_rates() -> str:
+    rows = read_rows(RESULTS / "learning_rates.jsonl")
+    lines = [
+        [
+            row["data"],
+            f"`{row['recipe']}`",
+            " + ".join(map(str, row["steps"])),
+            ", ".join(f"{rate:g}" for rate in row["rates"]),
+            f"{100 * row['after_first_stage']:.1f}" if len(row["steps"]) > 1 else "",
+            f"{100 * row['validation']:.1f}",
+        ]
+        for row in rows
+    ]
+    header = ["data", "recipe", "steps", "learning rates", "after stage one", "best of the last stage"]
+    return f"{table(header, lines)}\n\n{where(rows[0])}."
+
+
 def curve(rows: pd.DataFrame) -> None:
     """Accuracy against the number of unlabeled texts beside a hundredth of SST-2's labels, as a picture."""
     own = rows[(rows["task"] == "sst2@1") & rows["variant"].str.fullmatch(r"none|unlabeled(:\d+)?")]
@@ -498,6 +527,8 @@ def main() -> None:
         ("grid of students", lambda: layers("grid_students")),
         ("tagging speed", tagging_speed),
         ("transfer", transfer),
+        ("hard labels", hard_labels),
+        ("learning rates", learning_rates),
         ("layers", lambda: layers("layers")),
         ("authors", lambda: layers("authors")),
         ("grid", lambda: layers("grid")),

@@ -18,7 +18,7 @@ TRANSFORMER_ARGUMENTS: dict[str, Any] = {
     "warmup_steps": 0.1,
     "max_grad_norm": 1.0,
 }
-# For layers copied from the teacher.
+# For layers copied from the teacher, where they learn predictions; copied layers learn layers faster at the other rate.
 COPIED_LEARNING_RATE = 1e-4
 
 
@@ -31,7 +31,7 @@ def stage_arguments(
     depends on `width`, the teacher's hidden size: a transformer of the same size starts from the teacher's layers.
     """
     suited = dict(TRANSFORMER_ARGUMENTS) if settings.student.architecture in TRANSFORMERS else {}
-    if suited and settings.student.copies_layers(width):
+    if suited and settings.student.copies_layers(width) and not stage.is_below_head:
         suited["learning_rate"] = COPIED_LEARNING_RATE
     below = {"metric_for_best_model": OBJECTIVE, "greater_is_better": False} if stage.is_below_head else {}
     chosen = {**suited, **stage.arguments, **settings.arguments, **below}
