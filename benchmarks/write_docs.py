@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from common import read_rows
 
+from eyas.exam.results import LAST_STAGE
+
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = ("accuracy", "calibration_error")
 TARGET = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -335,8 +337,50 @@ def layers(exam: str) -> str:
     return "\n\n".join([*parts, f"{where(rows.iloc[0])}."])
 
 
+def methods() -> str:
+    """Each recipe at its own defaults: score, and gains over logits at the same steps and over its last stage alone."""
+    rows = pd.DataFrame(read_rows(RESULTS / "methods.jsonl"))
+    compared = pd.DataFrame(read_rows(RESULTS / "methods_compared.jsonl"))
+    rows = rows[(rows["status"] == "done") & rows["kind"].isin(["student", "teacher"]) & (rows["precision"] == "fp32")]
+    teachers = rows[rows["kind"] == "teacher"].set_index("dataset")["score"]
+    parts = []
+    for (dataset, model), own in rows[rows["kind"] == "student"].groupby(["dataset", "model"], sort=False):
+        gaps = compared[(compared["dataset"] == dataset) & (compared["model"] == model)]
+        gaps = dict(iter(gaps.groupby(["recipe", "other"], sort=False)))
+        lines = []
+        for recipe, found in own.groupby("recipe", sort=False):
+            if str(recipe).endswith(LAST_STAGE):
+                continue
+            alone = gaps.get((f"{recipe}{LAST_STAGE}", recipe))
+            alone = None if alone is None else _reversed(alone)
+            gains = [gaps.get((recipe, "logit-mse")), alone]
+            lines.append([f"`{recipe}`", spread(list(found["score"])), *map(_gain, gains)])
+        first, seeds = own.iloc[0], own["seed"].nunique()
+        header = ["recipe", first["metric"], "against logit-mse, as many steps", "against its last stage alone"]
+        title = f"**{dataset}**, `{model}`, {int(first['rows']):,} test rows, teacher {100 * teachers[dataset]:.1f}, "
+        title += f"{int(first['steps']):,} steps, {seeds} seed{'s' * (seeds > 1)}"
+        parts.append(f"{title}\n\n{table(header, lines)}\n\n{where(first.to_dict())}.")
+    return "\n\n".join(parts)
+
+
+def _reversed(gaps: pd.DataFrame) -> pd.DataFrame:
+    return gaps.assign(difference=-gaps["difference"], low=-gaps["high"], high=-gaps["low"])
+
+
+def _gain(gaps: pd.DataFrame | None) -> str:
+    """Of one seed the difference and its interval; of several the mean and the spread."""
+    if gaps is None:
+        return ""
+    if len(gaps) == 1:
+        return _gap(next(gaps.itertuples()))
+    mean, deviation = 100 * gaps["difference"].mean(), 100 * gaps["difference"].std()
+    return f"{mean:+.1f} ± {deviation:.1f}"
+
+
 def papers(text: str) -> str:
     """What each recipe gained over the teacher's logits, in the places for it."""
+    anew = pd.DataFrame(read_rows(RESULTS / "methods_compared.jsonl"))
+    anew = anew[anew["other"] == "logit-mse"]
     exams = ("layers", "authors", "grid", "grid_full", "grid_pairs", "grid_tasks")
     found = {exam: read_rows(RESULTS / f"{exam}_compared.jsonl") for exam in exams}
     # Recipes that were changed to their authors' code were measured anew; older rows of theirs do not count.
@@ -350,6 +394,10 @@ def papers(text: str) -> str:
     compared = compared[(compared["other"] == "logit-mse") & wide]
 
     def gains(found: re.Match[str]) -> str:
+        now = anew[anew["recipe"] == found[1]]
+        if len(now):
+            own = now.groupby(["dataset", "model"], sort=False)
+            return "; ".join(f"{dataset} {_gain(part)}" for (dataset, _), part in own)
         rows = compared[compared["recipe"] == found[1]]
         return "; ".join(f"{row.dataset} {_gap(row)}" for row in rows.itertuples()) or "not run"
 
@@ -531,6 +579,7 @@ def main() -> None:
         ("learning rates", learning_rates),
         ("layers", lambda: layers("layers")),
         ("authors", lambda: layers("authors")),
+        ("methods", methods),
         ("grid", lambda: layers("grid")),
         ("grid at full size", lambda: layers("grid_full")),
         ("grid of pairs", lambda: layers("grid_pairs")),

@@ -246,7 +246,9 @@ def _against_rest(logits: Tensor, chosen: Tensor) -> Tensor:
 
 
 def _pearson(a: Tensor, b: Tensor) -> Tensor:
-    return F.cosine_similarity(a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True), dim=-1)
+    a, b = (values - values.mean(-1, keepdim=True) for values in (a, b))
+    correlation: Tensor = (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1) + 1e-8)
+    return correlation
 
 
 def _z_scores(logits: Tensor) -> Tensor:
