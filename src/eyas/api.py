@@ -1,5 +1,6 @@
 """The Python API: paths or objects in, a trained model out."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -15,8 +16,10 @@ from datasets import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 
 from eyas.data.datasets import load_data, load_unlabeled
+from eyas.data.task_data import TaskData
 from eyas.errors import DataError
-from eyas.evaluation import evaluate
+from eyas.evaluation import evaluate, predict_dataset
+from eyas.exam.linear import doubt_about, labeled
 from eyas.export import export_model
 from eyas.models.classifier import Classifier
 from eyas.outputs import finished_request
@@ -32,6 +35,8 @@ from eyas.training.pretrain import SRA
 from eyas.training.recipes import make_stages, recipe_name
 from eyas.transfer.augmentation import identity
 from eyas.transfer.texts import check_transfer, with_default_augment
+
+logger = logging.getLogger("eyas")
 
 Source = Any  # anything `load_data` accepts
 
@@ -167,7 +172,8 @@ def distill(
     settings = with_default_augment(settings, data, more is not None, taught)
     if isinstance(teacher, TrainedModel | str | os.PathLike):
         teacher = Teacher(os.fspath(teacher), max_length=settings.student.max_length, dtype=teacher_dtype)
-    _distill.distill(teacher, data, result.path, settings, more, cache, overwrite, record, callbacks, start, request)
+    known = (teacher, data, result.path, settings, more, cache, overwrite, record, callbacks, start, request)
+    _distill.distill(*known, _examine if taught else None)
     return result
 
 
@@ -205,6 +211,7 @@ def finetune(
         return result
     data = load_data(data, columns)
     _finetune.finetune(os.fspath(model), data, result.path, settings, overwrite, record, callbacks, request)
+    _warn(doubt_about(predict_dataset(result.classifier, labeled(data["validation"])), data))
     return result
 
 
@@ -252,6 +259,16 @@ def pretrain_student(
         teacher = Encoder(teacher, pooling=pooling, max_length=settings.student.max_length, dtype=teacher_dtype)
     _pretrain.pretrain_student(teacher, rows, result.path, settings, cache, overwrite, record, callbacks)
     return result
+
+
+def _examine(teacher: AlignedTeacher, data: TaskData) -> None:
+    """Warn of a teacher that is not certainly better than a linear model."""
+    _warn(doubt_about(teacher.logits_of(labeled(data["validation"])), data))
+
+
+def _warn(message: str) -> None:
+    if message:
+        logger.warning("%s", message)
 
 
 def _merge_settings(

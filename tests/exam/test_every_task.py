@@ -38,7 +38,8 @@ def _check_rows(data: str, exam: Path) -> None:
     taught = "dist" if data == "tags" else "logit-mse"  # the default recipe
     assert set(students["recipe"]) == {taught, "hard-labels"}
     linear = trials[trials["kind"] == "baseline"]
-    assert set(linear["model"]) == ({"word features + LR"} if data == "tags" else {"tf-idf + LR", "static + LR"})
+    texts = {"words and characters + LR", "static + LR"}
+    assert set(linear["model"]) == ({"word features + LR"} if data == "tags" else texts)
     assert linear["score"].max() > 0.5  # planted sentences are easy: 0.9 and more
 
 

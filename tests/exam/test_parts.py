@@ -7,10 +7,13 @@ import pytest
 import scipy.stats
 from conftest import toy_rows
 
+from eyas import load_data
+from eyas.data.datasets import labels_of
 from eyas.data.tokenization import word_tokenizer
 from eyas.exam.baselines import Baseline, fit_baseline, load_baseline
 from eyas.exam.bootstrap import Comparison, compare
 from eyas.exam.cost import measure_costs
+from eyas.exam.linear import doubt_about
 from eyas.tasks import Task
 
 ROWS = toy_rows(200)
@@ -102,3 +105,25 @@ def test_measure_costs_compares_models_side_by_side(tmp_path: Path) -> None:
     assert static["times_faster"] == pytest.approx(ratio, rel=0.75)  # the median of rounds, on a busy machine
     assert static["sentences_per_second"] > 1  # type: ignore[operator]
     assert 10e6 < static["peak_rss_bytes"] < 400e6  # type: ignore[operator]  # no torch
+
+
+def _validated(right: float, words: str) -> str:
+    """What is said of a teacher that is `right` so often, on texts whose labels show in `words` or not at all."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 400)
+    said = labels if words == "telling" else random.integers(0, 2, 400)
+    texts = [f"{random.integers(1000)} was {('awful', 'lovely')[one]} that day" for one in said]
+    splits = {"train": slice(0, 200), "validation": slice(200, 400)}
+    data = load_data({n: {"text": texts[p], "label": [TASK.labels[x] for x in labels[p]]} for n, p in splits.items()})
+    gold = labels_of(data["validation"])
+    found = np.where(random.random(200) < right, gold, 1 - gold)
+    return doubt_about(np.eye(2, dtype=np.float32)[found], data)
+
+
+def test_teacher_is_doubted_unless_it_is_certainly_better_than_a_linear_model() -> None:
+    said = _validated(0.9, "telling")
+    assert "linear model on words and characters (100.0)" in said
+    assert "(100.0): the difference is -" in said
+    assert _validated(0.9, "silent") == ""
+    assert _validated(1.0, "telling") == ""  # nothing is better
+    assert "not certainly better" in _validated(0.5, "silent")

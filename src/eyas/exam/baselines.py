@@ -22,6 +22,10 @@ WEIGHTS = "weights.safetensors"
 MAX_LENGTH = 256
 # The logit of a label that no training text has.
 NEVER = -1e9
+# Largest number of classes with a logistic regression each.
+MOST_BINARY = 20
+# Runs of characters in fewer texts are left out.
+FEWEST_TEXTS = 2
 # Output columns, their weights and their bias.
 Part = tuple[list[int], np.ndarray, np.ndarray]
 
@@ -69,28 +73,45 @@ class Baseline:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / WEIGHTS)
 
 
-class WordCounts:
-    """Tf-idf of words and word pairs; for tagging, features of each word and its neighbors.
+class Counts:
+    """Tf-idf of words, word pairs and runs of 2 to 5 characters; for tagging, features of each word and its neighbors.
+
+    Words and characters are normalized apart, so that neither outweighs the other.
 
     Args:
-        vocabulary: {n-gram or feature: column}.
-        idf: [columns] inverse document frequencies; None in tagging.
+        vocabularies: {n-gram or feature: column} of each part.
+        idf: [columns] inverse document frequencies of each part; empty for tagging.
     """
 
     FILE = "vocabulary.json"
 
-    def __init__(self, vocabulary: dict[str, int], idf: np.ndarray | None, tagging: bool) -> None:
-        self._vectorizer = _vectorizer(vocabulary, tagging)
-        if idf is not None:
-            self._vectorizer.idf_ = idf
-        self.vocabulary, self.idf, self.tagging = vocabulary, idf, tagging
+    def __init__(self, vocabularies: list[dict[str, int]], idf: Sequence[np.ndarray], tagging: bool) -> None:
+        self.vocabularies, self.idf, self.tagging = vocabularies, list(idf), tagging
+        self._vectorizers = _vectorizers(tagging, vocabularies)
+        for vectorizer, known in zip(self._vectorizers, idf, strict=False):
+            vectorizer.idf_ = known
+
+    @classmethod
+    def fitted(cls, texts: Sequence[Any], tagging: bool) -> tuple["Counts", Any]:
+        """The features of training texts, and their matrix."""
+        import scipy.sparse
+
+        vectorizers, rows = _vectorizers(tagging), list(_word_features(texts)) if tagging else texts
+        matrix = scipy.sparse.hstack([vectorizer.fit_transform(rows) for vectorizer in vectorizers]).tocsr()
+        vocabularies = [
+            {term: int(column) for term, column in vectorizer.vocabulary_.items()} for vectorizer in vectorizers
+        ]
+        return cls(vocabularies, [] if tagging else [vectorizer.idf_ for vectorizer in vectorizers], tagging), matrix
 
     def __call__(self, texts: Sequence[Any]) -> Any:
-        return self._vectorizer.transform(list(_word_features(texts)) if self.tagging else texts)
+        import scipy.sparse
+
+        rows = list(_word_features(texts)) if self.tagging else texts
+        return scipy.sparse.hstack([vectorizer.transform(rows) for vectorizer in self._vectorizers]).tocsr()
 
     def save(self, folder: Path) -> dict[str, np.ndarray]:
-        (folder / self.FILE).write_text(json.dumps(self.vocabulary))
-        return {} if self.idf is None else {"idf": self.idf}
+        (folder / self.FILE).write_text(json.dumps(self.vocabularies))
+        return {f"idf_{part}": idf for part, idf in enumerate(self.idf)}
 
 
 class MeanVectors:
@@ -119,7 +140,7 @@ class MeanVectors:
 def fit_baseline(
     task: Task, texts: Sequence[Any], labels: np.ndarray, table: np.ndarray | None, tokenizer: Tokenizer | None
 ) -> Baseline:
-    """Fit a linear model on mean word vectors from `table`, or on word counts without a table.
+    """Fit a linear model on mean word vectors from `table`, or without a table on words and characters.
 
     Args:
         texts: pairs joined; for tagging lists of words.
@@ -128,10 +149,7 @@ def fit_baseline(
     if table is not None and tokenizer is not None:
         vectors = MeanVectors(tokenizer, table)
         return Baseline("static", task, vectors, *_fit(task, vectors(texts), labels))
-    vectorizer = _vectorizer(None, task.is_tagging)
-    matrix = vectorizer.fit_transform(list(_word_features(texts)) if task.is_tagging else texts)
-    vocabulary = {term: int(column) for term, column in vectorizer.vocabulary_.items()}
-    counts = WordCounts(vocabulary, None if task.is_tagging else vectorizer.idf_, task.is_tagging)
+    counts, matrix = Counts.fitted(texts, task.is_tagging)
     return Baseline("counts", task, counts, *_fit(task, matrix, labels))
 
 
@@ -144,8 +162,9 @@ def load_baseline(folder: Path) -> Baseline:
     task = Task(about["task"], tuple(about["labels"]))
     features: Features
     if about["kind"] == "counts":
-        vocabulary = json.loads((folder / WordCounts.FILE).read_text())
-        features = WordCounts(vocabulary, arrays.get("idf"), task.is_tagging)
+        vocabularies = json.loads((folder / Counts.FILE).read_text())
+        idf = [] if task.is_tagging else [arrays[f"idf_{part}"] for part in range(len(vocabularies))]
+        features = Counts(vocabularies, idf, task.is_tagging)
     else:
         path, tokie = folder / TOKENIZER, about.get("tokie")
         encode = TextEncoder(path, MAX_LENGTH, **tokie) if tokie else None
@@ -153,14 +172,18 @@ def load_baseline(folder: Path) -> Baseline:
     return Baseline(about["kind"], task, features, arrays["weights"], arrays["bias"])
 
 
-def _vectorizer(vocabulary: dict[str, int] | None, tagging: bool) -> Any:
+def _vectorizers(tagging: bool, vocabularies: Sequence[dict[str, int] | None] = (None, None)) -> list[Any]:
     from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
     if tagging:
-        return CountVectorizer(analyzer=_identity, vocabulary=vocabulary)
-    return TfidfVectorizer(
-        ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b|[^\w\s]", vocabulary=vocabulary
-    )
+        return [CountVectorizer(analyzer=_identity, vocabulary=vocabularies[0])]
+    words, characters = vocabularies
+    return [
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b|[^\w\s]", vocabulary=words),
+        TfidfVectorizer(
+            analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=FEWEST_TEXTS, vocabulary=characters
+        ),
+    ]
 
 
 def _identity(features: list[str]) -> list[str]:
@@ -218,27 +241,37 @@ FITS: dict[Kind, Callable[[Task, Any, np.ndarray], Iterator[Part]]] = {
 }
 
 
-def _logistic(features: Any, labels: np.ndarray, count: int, large: bool) -> tuple[np.ndarray, np.ndarray]:
+def _logistic(features: Any, labels: np.ndarray, count: int, tagging: bool) -> tuple[np.ndarray, np.ndarray]:
     """Weights [count, columns] and bias [count] of a logistic regression; unseen labels get a bias of -1e9."""
-    from sklearn.linear_model import LogisticRegression, SGDClassifier
-
     weights, bias = np.zeros((count, features.shape[1]), np.float32), np.full(count, NEVER, np.float32)
     known = labels >= 0
     present = np.unique(labels[known])
     if len(present) == 1:
         bias[present] = 0.0
         return weights, bias
-    model = (
-        SGDClassifier(loss="log_loss", alpha=1e-6, random_state=0)
-        if large
-        else LogisticRegression(max_iter=1000, C=4.0)
-    )
+    model = _classifier(tagging, isinstance(features, np.ndarray), len(present))
     model.fit(features[known], labels[known])
     if len(model.classes_) == 2:  # one row of weights, for the second class
         weights[model.classes_[1]], bias[model.classes_] = model.coef_[0], (0.0, model.intercept_[0])
+    elif hasattr(model, "estimators_"):
+        weights[model.classes_] = [one.coef_[0] for one in model.estimators_]
+        bias[model.classes_] = [one.intercept_[0] for one in model.estimators_]
     else:
         weights[model.classes_], bias[model.classes_] = model.coef_, model.intercept_
     return weights, bias
+
+
+def _classifier(tagging: bool, dense: bool, classes: int) -> Any:
+    """The logistic regression that is fast enough: of many sparse columns, one per class or by stochastic gradients."""
+    from sklearn.linear_model import LogisticRegression, SGDClassifier
+    from sklearn.multiclass import OneVsRestClassifier
+
+    if dense:
+        return LogisticRegression(max_iter=1000, C=4.0)
+    if tagging or classes > MOST_BINARY:
+        return SGDClassifier(loss="log_loss", alpha=1e-6 if tagging else 1e-5, random_state=0)
+    binary = LogisticRegression(solver="liblinear", C=4.0)
+    return binary if classes == 2 else OneVsRestClassifier(binary)
 
 
 def _joined(texts: Sequence[Any], pairs: Sequence[str] | None) -> list[Any]:

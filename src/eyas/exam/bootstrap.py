@@ -44,6 +44,23 @@ def compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray], metric: str, seed:
     return Comparison(float(difference), float(low), float(high), float((gaps <= 0).mean()))
 
 
+def doubt(teacher: float, linear: float, gap: Comparison) -> str:
+    """A sentence if a teacher is not certainly better than a linear model; empty if it is, or perfect.
+
+    Args:
+        teacher, linear: scores.
+        gap: the teacher minus the linear model.
+    """
+    if gap.low > 0 or teacher >= 1:
+        return ""
+    return (
+        f"The teacher ({100 * teacher:.1f}) is not certainly better than a linear model on words and characters "
+        f"({100 * linear:.1f}): the difference is {100 * gap.difference:+.1f}, {100 * gap.low:+.1f} to "
+        f"{100 * gap.high:+.1f}. A student has little to learn from it: fine-tune the teacher longer or with more "
+        "labels, or start it from an encoder that has read texts like these."
+    )
+
+
 def sums(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """The contribution of each text to the score. `score` takes their sum over any sample of texts.
 

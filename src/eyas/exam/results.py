@@ -25,6 +25,8 @@ PREDICTIONS, DIFFERENCES = "predictions.parquet", "differences.json"
 STUDENT, SHIPPED = "student", "shipped"
 # The recipe of a student without a teacher (a twin); in an exam it trains for as many steps as with one.
 TWIN = "hard-labels"
+# The linear models on the texts themselves: of whole texts, of words.
+LINEAR = ("words and characters + LR", "word features + LR")
 # Ends the name of the control of a recipe with several stages.
 LAST_STAGE = " stages=last"
 # One candidate = the trials that differ only in their seed.

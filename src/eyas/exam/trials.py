@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eyas.exam.plan import DataPlan, Plan, StudentPlan, fits
-from eyas.exam.results import FORMAT_VERSION, LAST_STAGE, TWIN
+from eyas.exam.results import FORMAT_VERSION, LAST_STAGE, LINEAR, TWIN
 from eyas.tasks import Task
 from eyas.training.arguments import with_precision
 from eyas.training.recipes import default_recipe, make_stages, parse_recipe
@@ -16,8 +16,8 @@ from eyas.transfer import sources_of
 from eyas.transfer.augmentation import identity
 
 STATIC = "static + LR"
-BASELINES = ("tf-idf + LR", STATIC)
-TAG_BASELINES = ("word features + LR",)
+BASELINES = (LINEAR[0], STATIC)
+TAG_BASELINES = LINEAR[1:]
 
 
 @dataclass(frozen=True)

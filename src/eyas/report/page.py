@@ -26,7 +26,7 @@ from eyas.exam.results import (
 from eyas.outputs import write_atomically
 from eyas.report.charts import learning_curves, pareto
 from eyas.report.training import SCORE, compact, training_curves
-from eyas.report.verdict import Answers, helped, mark_front, sentence, summaries, taught, twins
+from eyas.report.verdict import Answers, helped, mark_front, sentence, summaries, taught, teacher_doubt, twins
 
 PAGE = "report/index.html"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -115,6 +115,7 @@ def _dataset(folder: Path, table: pd.DataFrame, requirements: Requirements, best
         "name": str(table["dataset"].iloc[0]),
         "metric": named,
         "verdict": verdict,
+        "doubt": teacher_doubt(answers, table),
         "good": good,
         "scored_on": f"{named} on {int(table['rows'].iloc[0]):,} rows of {split[_split(folder, table)]}",
         "rows": rows,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eyas.exam.bootstrap import Comparison, compare
-from eyas.exam.results import TWIN, Requirements, predictions
+from eyas.exam.bootstrap import Comparison, compare, doubt
+from eyas.exam.results import LINEAR, TWIN, Requirements, predictions
 
 # The columns that identify a student of a data set, whatever its recipe.
 STUDENT = ["dataset", "model", "precision", "embeddings"]
@@ -60,6 +60,20 @@ class Answers:
             tables = (predictions(self._folder, key) for key in self._keys[index])
             self._known[index] = [np.stack(list(table["sums"])).astype(np.float32) for table in tables]
         return self._known[index]
+
+
+def teacher_doubt(answers: Answers, table: pd.DataFrame) -> str:
+    """A sentence if the teacher of a data set is not certainly better than the linear model; else empty.
+
+    Args:
+        table: candidates of one data set.
+    """
+    teacher = table.index[(table["kind"] == "teacher") & (table["precision"] == "fp32")]
+    linear = table.index[table["model"].isin(LINEAR)]
+    if not len(teacher) or not len(linear):
+        return ""
+    better, worse = (float(table.loc[one[0], "score"]) for one in (teacher, linear))
+    return doubt(better, worse, answers.compare(teacher[0], linear[0]))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Distill a teacher into a student folder."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from eyas.data.task_data import TaskData
 from eyas.outputs import OutputFolder
 from eyas.settings import DistillSettings
 from eyas.tasks import Task
-from eyas.teachers import align
+from eyas.teachers import AlignedTeacher, align
 from eyas.teachers.aligned import AnyTeacher, live
 from eyas.teachers.live import fingerprint_of
 from eyas.training.arguments import with_precision
@@ -41,6 +41,7 @@ def distill(
     callbacks: Sequence[TrainerCallback] = (),
     start: Start | None = None,
     request: dict[str, Any] | None = None,
+    examine: Callable[[AlignedTeacher, TaskData], None] | None = None,
 ) -> Path:
     """Label the texts with the teacher (once), train a student on them, and write it to `out`.
 
@@ -54,6 +55,7 @@ def distill(
         callbacks: as in transformers.
         start: a model with its head, and its tokenizer, to train instead of a new student.
         request: as for `OutputFolder`.
+        examine: called with the aligned teacher and the data after all checks, before any training.
 
     Returns:
         `out`, a Hugging Face model folder.
@@ -99,6 +101,8 @@ def distill(
         logger.info("%s already exists, made with the same settings.", out)
         return output.path
     with output as folder:
+        if examine is not None:
+            examine(aligned, data)
         run = DistillationRun(aligned, data, settings, stages, dataset, start)
         run.prepare(cache)
         run.train(aligned.label_names if are_generic(data.labels) else data.labels, folder, callbacks)

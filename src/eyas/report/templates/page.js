@@ -270,6 +270,7 @@ function showRecipeChoice() {
 
 function show() {
   $("verdict").textContent = state.dataset.verdict;
+  $("doubt").textContent = state.dataset.doubt;
   $("scored").textContent = `Scored by ${state.dataset.scored_on}.`;
   showRecipeChoice();
   showTable();
