@@ -13,6 +13,7 @@ from eyas.settings import (
     STUDENTS,
     Columns,
     StudentSettings,
+    TeacherTrainingOptions,
     TrainingOptions,
     TransferSettings,
     flag_of,
@@ -68,3 +69,16 @@ def test_student_plan_accepts_student_settings(tmp_path: Path) -> None:
     assert plan.settings("random") == StudentSettings(
         "cnn", hidden_size=96, freeze_embeddings=True, embeddings="random"
     )
+
+
+def test_help_shows_the_defaults_of_training() -> None:
+    from eyas.training import finetune, steps
+    from eyas.training.arguments import DistillationArguments
+
+    students, teachers = options_of(TrainingOptions), options_of(TeacherTrainingOptions)
+    batch, rate = "per_device_train_batch_size", "learning_rate"
+    assert float(teachers[batch].show_default) == finetune.DEFAULTS[batch]
+    assert float(teachers[rate].show_default) == finetune.DEFAULTS[rate]
+    assert f"{finetune.STEPS:,} steps" in teachers["num_train_epochs"].show_default
+    assert float(students[batch].show_default) == DistillationArguments.per_device_train_batch_size
+    assert f"{steps.STEPS:,} steps a stage" in students["num_train_epochs"].show_default

@@ -237,7 +237,8 @@ class TrainingOptions(Settings):
     """The training arguments on the command line; None = the default."""
 
     num_train_epochs: Annotated[
-        float | None, _training("Epochs.", "--epochs", min=0.01, default="about 4,000 steps")
+        float | None,
+        _training("Epochs, of all stages together.", "--epochs", min=0.01, default="about 4,000 steps a stage"),
     ] = None
     per_device_train_batch_size: Annotated[
         int | None, _training("Examples per step.", "--batch-size", min=1, default="64")
@@ -252,6 +253,19 @@ class TrainingOptions(Settings):
 
 
 @dataclass(frozen=True)
+class TeacherTrainingOptions(TrainingOptions):
+    """The training arguments of `eyas finetune`."""
+
+    num_train_epochs: Annotated[
+        float | None, _training("Epochs.", "--epochs", min=0.01, default="about 1,000 steps")
+    ] = None
+    per_device_train_batch_size: Annotated[
+        int | None, _training("Examples per step.", "--batch-size", min=1, default="32")
+    ] = None
+    learning_rate: Annotated[float | None, _training("Peak learning rate.", min=1e-8, default="5e-5")] = None
+
+
+@dataclass(frozen=True)
 class DistillSettings:
     """How a student is trained.
 
@@ -262,8 +276,8 @@ class DistillSettings:
             logit-mse.
         recipe_options: arguments of the recipe's function.
         transfer: texts in addition to the training texts.
-        arguments: fields of `DistillationArguments`; they override the recipe's. Without `num_train_epochs`,
-            training takes about 4,000 steps, in 4 to 30 epochs.
+        arguments: fields of `DistillationArguments`; they override the recipe's. Without `num_train_epochs` or
+            `max_steps`, each stage takes about 4,000 steps, in 4 to 30 epochs, and may stop early.
         seed: for initial weights, data order and dropout.
         patience: stop a stage after this many validations without improvement; by default a third of all validations
             (at least 3), and never if `arguments` set the length.

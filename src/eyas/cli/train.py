@@ -30,6 +30,7 @@ from eyas.settings import (
     DistillSettings,
     FinetuneSettings,
     StudentSettings,
+    TeacherTrainingOptions,
     TrainingOptions,
     TransferSettings,
 )
@@ -54,7 +55,7 @@ def finetune(
     data: Data,
     columns: Columns,
     max_length: MaxLength = 256,
-    training: TrainingOptions,
+    training: TeacherTrainingOptions,
     seed: Seed = 0,
     out: Out,
     overwrite: Overwrite = False,
