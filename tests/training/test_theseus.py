@@ -45,7 +45,7 @@ def test_student_with_all_layers_replaced_equals_teacher(teacher: Teacher, toy_d
     callback.own, layer.training = [False], False
     torch.testing.assert_close(_logits(student, tokenizer, texts), alone)
     layer.training = True
-    callback.on_train_end(*arguments)
+    callback.close()
     torch.testing.assert_close(_logits(student, tokenizer, texts), alone)
 
 

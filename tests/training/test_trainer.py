@@ -1,6 +1,8 @@
 """The trainer, and the pitfalls of transformers' Trainer that it avoids."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from eyas.training.batches import LengthGroupedBatchSampler
 from eyas.training.checkpoints import newest_whole
 from eyas.training.encoded import EncodedTexts
 from eyas.training.optimizer import LazyAdamW, clip_gradients, set_sparse_embeddings
+from eyas.training.theseus import Replacing
 
 
 @pytest.fixture(scope="module")
@@ -379,3 +382,32 @@ def test_transformers_update_only_the_words_of_a_batch_unless_another_optimizer_
         assert not table.sparse
     assert not (changes["adamw_torch_fused"] & ~read).any()
     assert (changes["sgd"] & ~read).any()
+
+
+def test_interrupted_training_gives_display_and_layers_back(
+    tmp_path: Path, teacher: Teacher, data: DatasetDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    @contextmanager
+    def display(*args: Any) -> Iterator[Any]:
+        shown.append("open")
+        try:
+            yield lambda count: None
+        finally:
+            shown.append("closed")
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("eyas.training.callbacks.progress", display)
+    model, tokenizer = create_student(StudentSettings("bert", layers=1, max_length=48), teacher, data["train"])
+    callbacks = [Replacing(model, teacher.model, lambda progress: 0.5), Stop()]
+    run = make_trainer(
+        model, tokenizer, data["train"], [HardLabelLoss()], None, tmp_path, data["validation"], callbacks
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    assert shown == ["open", "closed"]
+    assert not any(module._forward_hooks for module in model.modules())

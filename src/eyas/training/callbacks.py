@@ -1,6 +1,7 @@
 """Progress and log lines of the trainer."""
 
 import logging
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -51,10 +52,10 @@ class ProgressCallback(TrainerCallback):
 
     def __init__(self, metric: str) -> None:
         self.metric = metric.replace("_", " ")
+        self._showing = ExitStack()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._context = progress("training", state.max_steps - state.global_step, "steps")
-        self._advance = self._context.__enter__()
+        self._advance = self._showing.enter_context(progress("training", state.max_steps - state.global_step, "steps"))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._advance(1)
@@ -79,5 +80,6 @@ class ProgressCallback(TrainerCallback):
                 whose = f"{of} " if of else ""
                 logger.info("epoch %.3g: validation %s%s %.4f", state.epoch, whose, self.metric, value)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._context.__exit__(None, None, None)
+    def close(self) -> None:
+        """End the display, after a training or one that was interrupted: there can be only one at a time."""
+        self._showing.close()

@@ -63,7 +63,8 @@ class Replacing(TrainerCallback):
         if not any(self.own):  # at least one must learn
             self.own[int(torch.randint(len(self.own), ()))] = True
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def close(self) -> None:
+        """Give the student its layers back, after a training or one that was interrupted."""
         for hook in self.hooks:
             hook.remove()
 

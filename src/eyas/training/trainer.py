@@ -35,6 +35,7 @@ from eyas.training.folders import write_model_folder
 from eyas.training.lesson import Lesson
 from eyas.training.optimizer import LazyAdamW, clip_gradients, set_sparse_embeddings, sparse_parameters
 from eyas.training.terms import TermMeans, numbered
+from eyas.training.theseus import Replacing
 from eyas.transfer.blending import Blend, check_blend
 
 logger = logging.getLogger("eyas")
@@ -292,6 +293,9 @@ class DistillationTrainer(AtomicCheckpoints):
             return super().train(resume_from_checkpoint, *args, **options)
         finally:
             set_sparse_embeddings(tables, False)
+            for callback in self.callback_handler.callbacks:
+                if isinstance(callback, ProgressCallback | Replacing):
+                    callback.close()
             if hasattr(model, LOSSES):
                 delattr(model, LOSSES)
 
