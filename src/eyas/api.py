@@ -18,15 +18,15 @@ from transformers import PreTrainedModel, TrainerCallback
 from eyas.data.datasets import load_data, load_unlabeled
 from eyas.data.task_data import TaskData
 from eyas.errors import DataError
-from eyas.evaluation import evaluate, predict_dataset
-from eyas.exam.linear import doubt_about, labeled
+from eyas.evaluation import evaluate
+from eyas.exam.linear import doubt_about
 from eyas.export import export_model
 from eyas.models.classifier import Classifier
 from eyas.outputs import finished_request
 from eyas.runtime.answers import Answer
 from eyas.runtime.predict import Text
 from eyas.settings import Columns, DistillSettings, FinetuneSettings, StudentSettings, check_architecture
-from eyas.teachers import AlignedTeacher, Encoder, Teacher
+from eyas.teachers import AlignedTeacher, Encoder, Teacher, align
 from eyas.training import distill as _distill
 from eyas.training import finetune as _finetune
 from eyas.training import pretrain as _pretrain
@@ -211,7 +211,7 @@ def finetune(
         return result
     data = load_data(data, columns)
     _finetune.finetune(os.fspath(model), data, result.path, settings, overwrite, record, callbacks, request)
-    _warn(doubt_about(predict_dataset(result.classifier, labeled(data["validation"])), data))
+    _examine(align(Teacher(result.path), data), data)
     return result
 
 
@@ -263,10 +263,7 @@ def pretrain_student(
 
 def _examine(teacher: AlignedTeacher, data: TaskData) -> None:
     """Warn of a teacher that is not certainly better than a linear model."""
-    _warn(doubt_about(teacher.logits_of(labeled(data["validation"])), data))
-
-
-def _warn(message: str) -> None:
+    message = doubt_about(teacher, data)
     if message:
         logger.warning("%s", message)
 

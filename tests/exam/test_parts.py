@@ -1,6 +1,7 @@
 """Baselines, bootstrap, cost."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import scipy.stats
 from conftest import toy_rows
 
 from eyas import load_data
-from eyas.data.datasets import labels_of
+from eyas.data.datasets import ids_of, labels_of
 from eyas.data.tokenization import word_tokenizer
 from eyas.exam.baselines import Baseline, fit_baseline, load_baseline
 from eyas.exam.bootstrap import Comparison, compare
@@ -117,7 +118,25 @@ def _validated(right: float, words: str) -> str:
     data = load_data({n: {"text": texts[p], "label": [TASK.labels[x] for x in labels[p]]} for n, p in splits.items()})
     gold = labels_of(data["validation"])
     found = np.where(random.random(200) < right, gold, 1 - gold)
-    return doubt_about(np.eye(2, dtype=np.float32)[found], data)
+    logits = np.eye(2, dtype=np.float32)[found]
+    rows = {example: row for row, example in enumerate(ids_of(data["validation"]))}
+
+    class Said:
+        """A teacher that gives these answers."""
+
+        def label(self, dataset: Any, cache: Any) -> "Said":
+            return self
+
+        def logits_of(self, dataset: Any) -> np.ndarray:
+            return logits[[rows[example] for example in ids_of(dataset)]]
+
+    return doubt_about(cast(Any, Said()), data)
+
+
+def test_data_that_no_linear_model_fits_leaves_the_teacher_alone() -> None:
+    labels = ["negative", "positive"]  # no run of characters is in both texts
+    data = load_data({split: {"text": ["a", "b"], "label": labels} for split in ("train", "validation")})
+    assert doubt_about(cast(Any, None), data) == ""
 
 
 def test_teacher_is_doubted_unless_it_is_certainly_better_than_a_linear_model() -> None:

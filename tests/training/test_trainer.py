@@ -12,6 +12,7 @@ import torch
 from conftest import STUDENT_ARGUMENTS, make_trainer
 from datasets import DatasetDict
 from torch import nn
+from torch.nn.utils import parametrize
 from torch.utils.data import BatchSampler, SequentialSampler
 from transformers import TrainerCallback, set_seed
 
@@ -31,7 +32,7 @@ from eyas.errors import LabelError, ModelError
 from eyas.training.batches import LengthGroupedBatchSampler
 from eyas.training.checkpoints import newest_whole
 from eyas.training.encoded import EncodedTexts
-from eyas.training.optimizer import LazyAdamW, clip_gradients, set_sparse_embeddings
+from eyas.training.optimizer import LazyAdamW, clip_gradients, set_sparse_embeddings, word_table
 from eyas.training.theseus import Replacing
 
 
@@ -411,3 +412,20 @@ def test_interrupted_training_gives_display_and_layers_back(
         run.train()
     assert shown == ["open", "closed"]
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_gradients_may_be_left_unclipped(
+    tmp_path: Path, teacher: Teacher, data: DatasetDict, cached: CachedTeacher
+) -> None:
+    run = trainer(tmp_path, teacher, data, [LogitMSELoss()], cached, max_grad_norm=0, max_steps=3, logging_steps=1)
+    run.train()
+    assert all(np.isfinite(entry["loss"]) for entry in run.state.log_history if "loss" in entry)
+
+
+def test_table_that_is_computed_gets_dense_gradients(teacher: Teacher, data: DatasetDict) -> None:
+    model, _ = create_student(StudentSettings("bert", layers=1, max_length=48), teacher, data["train"])
+    table = word_table(model)
+    parametrize.register_parametrization(table, "weight", nn.Identity())
+    set_sparse_embeddings([table], True)
+    assert not table.sparse
+    assert not list(word_table(nn.Linear(2, 2)).parameters())

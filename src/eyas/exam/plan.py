@@ -180,7 +180,7 @@ class Plan(_Strict):
         arguments: fields of `DistillationArguments` for all students.
         twins: whether to add controls: each student on the labels alone, for the same number of steps, and each recipe
             of several stages in its last stage alone, for as many steps as that has.
-        baselines: whether to add two baselines: tf-idf and static embeddings, each with a logistic regression.
+        baselines: whether to add two logistic regressions: on words and characters, and on static embeddings.
         tune: number of tries in a search of learning rate, dropout and sizes before the exam; 0 = no search.
         cost: how cost is measured.
     """

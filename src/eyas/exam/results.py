@@ -18,7 +18,7 @@ from eyas.errors import DataError, OutputError
 
 logger = logging.getLogger("eyas")
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 RESULTS, COSTS, PLAN, MACHINE = "results.jsonl", "costs.jsonl", "plan.yaml", "machine.json"
 RESULT, FAILURE, TIMING = "result.json", "failure.json", "timing.json"
 PREDICTIONS, DIFFERENCES = "predictions.parquet", "differences.json"

@@ -1,6 +1,7 @@
 """Run one trial in its own process: train the model, export it, score the exported model."""
 
 import json
+import math
 import shutil
 import time
 from dataclasses import replace
@@ -33,9 +34,11 @@ from eyas.export import export_model
 from eyas.outputs import write_atomically
 from eyas.runtime.manifest import MANIFEST
 from eyas.settings import DistillSettings
+from eyas.training.arguments import FEWEST_VALIDATIONS
 from eyas.training.distill import distill
+from eyas.training.folders import read_history
 from eyas.training.recipes import parse_recipe
-from eyas.training.steps import training_steps
+from eyas.training.steps import LENGTHS, training_steps
 from eyas.training.students import create_student
 
 # In an exam, predictions changed by the export are a result; only below this agreement are they an error.
@@ -111,9 +114,9 @@ def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
     learned: dict[str, Any] = {"transfer_texts": None, "steps": None}
     if trial.kind == "student":
         settings, train = student_settings(trial, loaded), len(loaded.data["train"])
-        texts = len(loaded.transfer) if trial.is_taught else train
-        learned = {"transfer_texts": texts, "steps": training_steps(settings, texts, train)}
         source = distill(loaded.teacher, loaded.data, folder / STUDENT, settings, loaded.unlabeled)
+        texts = len(loaded.transfer) if trial.is_taught else train
+        learned = {"transfer_texts": texts, "steps": _steps(read_history(folder / STUDENT))}
     parity = export_model(
         source,
         folder / SHIPPED,
@@ -143,14 +146,25 @@ def student_settings(trial: Trial, loaded: Loaded) -> DistillSettings:
         seed=trial.seed,
         label_map=trial.dataset.label_map,
     )
-    if trial.recipe != TWIN or len(loaded.transfer) == len(loaded.data["train"]):
+    is_longer = trial.length > 1 and LENGTHS.isdisjoint(trial.arguments)
+    if trial.recipe != TWIN or (len(loaded.transfer) == len(loaded.data["train"]) and not is_longer):
         return settings
-    # As many steps and checkpoints as with the teacher, which labels more texts.
+    # As many steps and checkpoints as with the teacher, which labels more texts and may have more stages.
     rows = len(loaded.transfer)
     between = max(training_steps(replace(settings, arguments={**trial.arguments, "num_train_epochs": 1}), rows), 1)
     often = {"eval_strategy": "steps", "eval_steps": between, "save_strategy": "steps", "save_steps": between}
-    steps = {"max_steps": training_steps(settings, rows)}
-    return replace(settings, arguments={**often, **trial.arguments, **steps})
+    steps = training_steps(settings, rows)
+    if LENGTHS & trial.arguments.keys():
+        return replace(settings, arguments={**often, **trial.arguments, "max_steps": steps})
+    steps = round(steps * trial.length)
+    patience = max(FEWEST_VALIDATIONS, math.ceil(steps / between / 3))
+    return replace(settings, arguments={**often, **trial.arguments, "max_steps": steps}, patience=patience)
+
+
+def _steps(history: list[dict[str, Any]]) -> int:
+    """The steps of all stages, of which some may have stopped early."""
+    last = {row["stage"]: row["step"] for row in history}
+    return sum(last.values())
 
 
 def _make_baseline(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:

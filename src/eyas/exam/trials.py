@@ -30,6 +30,7 @@ class Trial:
         model: its name on the page.
         precision: precision of the export; empty for baselines.
         student, recipe, recipe_options, embeddings, seed, arguments: settings of a student.
+        length: of a twin by default, relative to a training in one stage: that of the longest recipe beside it.
     """
 
     dataset: DataPlan
@@ -42,6 +43,7 @@ class Trial:
     seed: int = 0
     recipe_options: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
+    length: float = 1.0
 
     def key(self, fingerprint: str) -> str:
         """A hash of everything that determines the outcome.
@@ -102,7 +104,9 @@ def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -
                 chosen = plan.recipes or (default_recipe(tasks[entry.name], student.crf),)
                 for embeddings in plan.embeddings:
                     fitting = [name for name in chosen if fits(student, name, embeddings, entry.name in pairs)]
-                    for recipe in dict.fromkeys([*fitting, *(_controls(fitting) if plan.twins else [])]):
+                    controls = _controls(fitting) if plan.twins else []
+                    longest = max((_length(recipe) for recipe in fitting), default=1.0)
+                    for recipe in dict.fromkeys([*fitting, *controls]):
                         yield Trial(
                             entry,
                             "student",
@@ -113,7 +117,12 @@ def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -
                             embeddings,
                             seed,
                             arguments=with_precision(dict(plan.arguments), student.architecture),
+                            length=longest if recipe == TWIN else 1.0,
                         )
+
+
+def _length(recipe: str) -> float:
+    return sum(stage.length for stage in make_stages(*parse_recipe(recipe)))
 
 
 def _controls(recipes: Sequence[str]) -> list[str]:

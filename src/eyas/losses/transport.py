@@ -77,7 +77,7 @@ class EarthMovers(nn.Module):
             costs = np.array([[float(distance(state, target)) for target in teacher] for state in student])
         supply, demand = (np.full(len(side), 1 / len(side)) for side in (student, teacher))
         if self.weights is not None:
-            if len(self.weights.both()[0]) != len(student):
+            if [len(side) for side in self.weights.both()] != [len(student), len(teacher)]:
                 self.weights.reset(len(student), len(teacher))
             supply, demand = self.weights.both()
         flow = _transport(supply, demand, costs)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from eyas.exam.bootstrap import Comparison, compare, doubt
-from eyas.exam.results import LINEAR, TWIN, Requirements, predictions
+from eyas.exam.results import LAST_STAGE, LINEAR, TWIN, Requirements, predictions
 
 # The columns that identify a student of a data set, whatever its recipe.
 STUDENT = ["dataset", "model", "precision", "embeddings"]
@@ -161,7 +161,8 @@ class Taught:
 def taught(folder: Path, table: pd.DataFrame) -> list[Taught]:
     """The gain of each recipe, for students with several.
 
-    A recipe is compared with the student's first that uses a teacher; with options, with itself without them.
+    A recipe is compared with the student's first that uses a teacher; with options, with itself without them; a last
+    stage alone, with its recipe.
 
     Args:
         table: candidates of all data sets.
@@ -177,8 +178,8 @@ def taught(folder: Path, table: pd.DataFrame) -> list[Taught]:
         places = {(row["dataset"], row["recipe"]): index for index, row in own.iterrows()}
         answers = {dataset: Answers(folder, rows) for dataset, rows in own.groupby("dataset", sort=False)}
         for recipe in recipes:
-            plain = recipe.split()[0]
-            other = plain if plain in recipes and plain != recipe else distilled[0]
+            plain = next((one for one in (recipe.removesuffix(LAST_STAGE), recipe.split()[0]) if one != recipe), "")
+            other = plain if plain in recipes else distilled[0]
             row = Taught(name, recipe, other if other != recipe else "", {}, {})
             for dataset, answer in answers.items():
                 here, there = (places.get((dataset, one)) for one in (recipe, other))

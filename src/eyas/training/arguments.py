@@ -11,6 +11,8 @@ from transformers import TrainingArguments
 from eyas.settings import TRANSFORMERS
 from eyas.teachers.live import fastest_device, has_fast_bfloat16
 
+# By default, training does not stop before so many validations without improvement.
+FEWEST_VALIDATIONS = 3
 # The metric of stages that leave the predictions untrained: their objective on the validation texts; lower is better.
 OBJECTIVE = "objective"
 
@@ -68,10 +70,10 @@ def with_precision(arguments: dict[str, Any], architecture: str) -> dict[str, An
 
 def patience_of(arguments: DistillationArguments, rows: int) -> int:
     """By default, training stops after this many validations without improvement: a third of all, at least 3."""
-    validations = arguments.num_train_epochs
-    if arguments.eval_strategy == "steps":
-        validations *= steps_of_a_pass(arguments, rows) / (arguments.eval_steps or arguments.logging_steps)
-    return max(3, math.ceil(validations / 3))
+    validations, every = arguments.num_train_epochs, arguments.eval_steps or arguments.logging_steps
+    if arguments.eval_strategy == "steps":  # below 1, the steps are a share of the training
+        validations = 1 / every if every < 1 else validations * steps_of_a_pass(arguments, rows) / every
+    return max(FEWEST_VALIDATIONS, math.ceil(validations / 3))
 
 
 def steps_of_a_pass(arguments: DistillationArguments, rows: int) -> int:

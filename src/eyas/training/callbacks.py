@@ -9,38 +9,21 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 from eyas.errors import ModelError
 from eyas.progress import progress
-from eyas.settings import DistillSettings, FinetuneSettings
 from eyas.training.arguments import OBJECTIVE, DistillationArguments, patience_of
 
 logger = logging.getLogger("eyas")
 
 
-class EarlyStopping(EarlyStoppingCallback):
-    """Also ends a run that is resumed after it stopped, without a change to what it found."""
-
-    has_ended = False
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        super().on_train_begin(args, state, control, **kwargs)  # type: ignore[no-untyped-call]
-        self.has_ended = self.early_stopping_patience_counter >= self.early_stopping_patience
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.on_epoch_end(args, state, control, **kwargs)
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.has_ended:
-            control.should_training_stop = True
-            control.should_evaluate = control.should_save = control.should_log = False
-
-
 def early_stopping(
-    arguments: DistillationArguments, rows: int, settings: DistillSettings | FinetuneSettings
+    arguments: DistillationArguments, rows: int, patience: int | None, may_stop: bool
 ) -> list[TrainerCallback]:
-    """Early stopping, if `settings` has a patience or leaves the length of the training to us."""
-    length_is_set = not {"num_train_epochs", "max_steps"}.isdisjoint(settings.arguments)
-    if (length_is_set and not settings.patience) or arguments.eval_strategy == "no":
+    """Early stopping after `patience` validations, or by default if the training `may_stop`.
+
+    Only the best checkpoint is worth stopping for, so there is none without validation or if the last one is kept.
+    """
+    if arguments.eval_strategy == "no" or not arguments.load_best_model_at_end or not (patience or may_stop):
         return []
-    return [EarlyStopping(settings.patience or patience_of(arguments, rows))]
+    return [EarlyStoppingCallback(patience or patience_of(arguments, rows))]
 
 
 class ProgressCallback(TrainerCallback):

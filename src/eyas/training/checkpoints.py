@@ -17,7 +17,7 @@ from eyas.outputs import write_atomically
 
 logger = logging.getLogger("eyas")
 
-MANIFEST = "manifest.json"
+MANIFEST, TRAINER_STATE = "manifest.json", "trainer_state.json"
 
 
 class AtomicCheckpoints(Trainer):
@@ -43,7 +43,7 @@ class AtomicCheckpoints(Trainer):
             super()._save_checkpoint(model, trial)
             if self.state.best_global_step == self.state.global_step:
                 self.state.best_model_checkpoint = str(folder / name)
-                self.state.save_to_json(str(staging / name / "trainer_state.json"))
+                self.state.save_to_json(str(staging / name / TRAINER_STATE))
             publish(staging / name, folder / name)
         except Exception as error:
             if _is_full_disk(error):
@@ -90,6 +90,15 @@ def newest_whole(folder: Path) -> Path | None:
             return path
         logger.warning("Skipping checkpoint %s: %s.", path, problem)
     return None
+
+
+def has_stopped_early(checkpoint: Path) -> bool:
+    """Whether early stopping ended the training at this checkpoint."""
+    state = json.loads((checkpoint / TRAINER_STATE).read_text())["stateful_callbacks"].get("EarlyStoppingCallback")
+    if not isinstance(state, dict):
+        return False
+    waited = state["attributes"]["early_stopping_patience_counter"]
+    return bool(waited >= state["args"]["early_stopping_patience"])
 
 
 def _problem(checkpoint: Path) -> str | None:

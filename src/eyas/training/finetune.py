@@ -81,7 +81,8 @@ def finetune(
             suited = {**DEFAULTS, **fast_precision(settings.arguments)}
         arguments = {**suited, **settings.arguments}
         training = DistillationArguments(output_dir=str(folder / WORK), seed=settings.seed, **arguments)
-        if not {"num_train_epochs", "max_steps"} & arguments.keys():
+        may_stop = not {"num_train_epochs", "max_steps"} & arguments.keys()
+        if may_stop:
             steps = steps_of_a_pass(training, len(data["train"]))
             training.num_train_epochs = min(max(math.ceil(STEPS / steps), FEWEST_EPOCHS), MOST_EPOCHS)
         trainer = DistillationTrainer(
@@ -91,7 +92,7 @@ def finetune(
             eval_dataset=data["validation"],
             processing_class=tokenizer,
             max_length=settings.max_length,
-            callbacks=[*callbacks, *early_stopping(training, len(data["train"]), settings)],
+            callbacks=[*callbacks, *early_stopping(training, len(data["train"]), settings.patience, may_stop)],
         )
         trainer.train(resume_from_checkpoint=True)
         write_model_folder(encoder, tokenizer, data["validation"], folder)

@@ -18,7 +18,11 @@ SAMPLE_ROWS = 500
 def write_history(history: Sequence[dict[str, Any]], folder: Path) -> None:
     """Write the loss, its terms and the scores of each epoch. Timings are left out, so equal runs write equal files."""
     kept = ("stage", "step", "epoch", "loss", "learning_rate", "eval_loss", "eval_score", "eval_objective")
-    rows = [{name: entry[name] for name in entry if name in kept or name.startswith("loss/")} for entry in history]
+    rows = []
+    for entry in history:
+        names = (*kept, *sorted(name for name in entry if name.startswith("loss/")))
+        rows.append({name: entry[name] for name in names if name in entry})
+    rows = [row for row in rows if row.keys() - {"stage", "step", "epoch"}]
     (folder / HISTORY).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
 

@@ -68,8 +68,17 @@ class LazyAdamW(torch.optim.Optimizer):
 def set_sparse_embeddings(modules: Iterable[nn.Module], sparse: bool) -> None:
     """Switch trained embedding tables to sparse gradients (on the CPU, in one process), or back to dense ones."""
     for module in modules:
-        if isinstance(module, nn.Embedding):
+        if isinstance(module, nn.Embedding) and "weight" in module._parameters:  # not if it is computed
             module.sparse = sparse and module.weight.requires_grad
+
+
+def word_table(model: Any) -> nn.Module:
+    """The word vectors of a transformer; an empty module if its class does not tell."""
+    try:
+        table: nn.Module = model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):
+        return nn.Module()
+    return table
 
 
 def sparse_parameters(model: nn.Module) -> list[Tensor]:

@@ -17,7 +17,7 @@ from eyas.errors import DataError, ModelError
 from eyas.outputs import OutputFolder
 from eyas.settings import DistillSettings
 from eyas.teachers import Encoder, aligned_by_name, label_texts
-from eyas.training.recipes import Stage, make_stages, recipe_name
+from eyas.training.recipes import Stage, make_stages, recipe_name, with_shares
 from eyas.training.run import DistillationRun
 from eyas.training.student_checks import check_student
 
@@ -107,7 +107,7 @@ def _stages(settings: DistillSettings) -> list[Stage]:
             f"The recipe {settings.recipe} needs the labels of a task. Choose sra, which is for any student, or for "
             "transformers tinybert, minilm or minilmv2."
         )
-    return chosen
+    return with_shares(str(settings.recipe), chosen)
 
 
 def _split(dataset: Dataset, seed: int) -> TaskData:

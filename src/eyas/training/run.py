@@ -30,7 +30,7 @@ from eyas.training.ensembles import finish
 from eyas.training.folders import WORK, write_history, write_model_folder
 from eyas.training.recipes import Stage
 from eyas.training.recipes.base import Transform
-from eyas.training.steps import stage_arguments
+from eyas.training.steps import LENGTHS, stage_arguments
 from eyas.training.students import create_student
 from eyas.training.theseus import Replacing
 from eyas.training.trainer import DistillationTrainer
@@ -118,6 +118,8 @@ class DistillationRun:
         width = int(getattr(teacher_model.config, "hidden_size", 0))
         replacing = [Replacing(student, teacher_model, stage.replacing)] if stage.replacing else []
         arguments = stage_arguments(stage, self.settings, len(train), work, width)
+        may_stop = not stage.is_scheduled and not LENGTHS & {*stage.arguments, *self.settings.arguments}
+        stopping = early_stopping(arguments, len(train), self.settings.patience, may_stop)
         return DistillationTrainer(
             student,
             arguments,
@@ -126,7 +128,7 @@ class DistillationRun:
             processing_class=tokenizer,
             losses=stage.losses,
             teacher=self._teacher_of(stage),
-            callbacks=[*callbacks, *replacing, *early_stopping(arguments, len(train), self.settings)],
+            callbacks=[*callbacks, *replacing, *stopping],
             blend=blend_of(self.settings.transfer, self.teacher, tokenizer, stage.needs_teacher),
         )
 

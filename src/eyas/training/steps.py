@@ -11,6 +11,8 @@ from eyas.training.recipes import Stage, make_stages
 
 # Default length of a training: about STEPS steps, within these bounds on epochs.
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 4000, 4, 30
+# Arguments that set the length.
+LENGTHS = {"num_train_epochs", "max_steps"}
 # Defaults for small transformers; our own students take those of `DistillationArguments`.
 TRANSFORMER_ARGUMENTS: dict[str, Any] = {
     "learning_rate": 5e-4,
@@ -36,7 +38,7 @@ def stage_arguments(
     below = {"metric_for_best_model": OBJECTIVE, "greater_is_better": False} if stage.is_below_head else {}
     chosen = {**suited, **stage.arguments, **settings.arguments, **below}
     arguments = DistillationArguments(output_dir=str(work), seed=settings.seed, **chosen)
-    if "num_train_epochs" not in chosen and "max_steps" not in chosen:
+    if not LENGTHS & chosen.keys():
         steps = steps_of_a_pass(arguments, rows)
         arguments.num_train_epochs = min(max(math.ceil(STEPS / steps), FEWEST_EPOCHS), MOST_EPOCHS) * stage.length
         return arguments

@@ -1,6 +1,7 @@
 """`transformers.Trainer` with a teacher, a list of losses and atomic checkpoints."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, PreTrainedModel, TrainerCallback, TrainingArguments
+from transformers import EvalPrediction, PreTrainedModel, TrainerCallback, TrainerState, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
 from eyas.data.datasets import is_pair
@@ -28,12 +29,12 @@ from eyas.teachers.aligned import Teaches
 from eyas.training.arguments import OBJECTIVE, DistillationArguments
 from eyas.training.batches import MixedTexts, batches_of
 from eyas.training.callbacks import ProgressCallback
-from eyas.training.checkpoints import AtomicCheckpoints, newest_whole
+from eyas.training.checkpoints import TRAINER_STATE, AtomicCheckpoints, has_stopped_early, newest_whole
 from eyas.training.checks import check_blended_fields
 from eyas.training.encoded import EncodedTexts, already_batched, encoded_for
 from eyas.training.folders import write_model_folder
 from eyas.training.lesson import Lesson
-from eyas.training.optimizer import LazyAdamW, clip_gradients, set_sparse_embeddings, sparse_parameters
+from eyas.training.optimizer import LazyAdamW, clip_gradients, set_sparse_embeddings, sparse_parameters, word_table
 from eyas.training.terms import TermMeans, numbered
 from eyas.training.theseus import Replacing
 from eyas.transfer.blending import Blend, check_blend
@@ -83,6 +84,8 @@ class DistillationTrainer(AtomicCheckpoints):
         max_length: int = MAX_LENGTH,
         blend: Blend | None = None,
     ) -> None:
+        if args is not None:
+            set_seed(args.seed)  # learned parts of losses start alike, whatever ran before
         length = input_length(model, processing_class, max_length)
         train = {
             name: encoded_for(model, processing_class, part, max_length, training=True)
@@ -176,21 +179,26 @@ class DistillationTrainer(AtomicCheckpoints):
 
     @torch.no_grad()
     def _objective(self, encoded: EncodedTexts) -> float:
-        """The mean objective of the validation texts that can be compared; without any, the last checkpoint is best."""
+        """The mean objective of the validation texts that can be compared; without any, the last checkpoint is best.
+
+        Schedules stand at their middle and random numbers are the same each time, so that checkpoints compare.
+        """
         model, lesson = cast(nn.Module, self.model).eval(), self.lessons[encoded.name]
-        size = self.args.eval_batch_size
+        size = min(self.args.train_batch_size, self.args.eval_batch_size)  # layers of both models are in memory
         if encoded.name not in self._comparable:
             self._comparable[encoded.name] = lesson.comparable(encoded, size)
         rows, total = self._comparable[encoded.name], 0.0
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size].tolist()
-            inputs = cast(Any, self._prepare_inputs(encoded.__getitems__(part)))
-            student_inputs = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
-            teacher = lesson.ask(inputs, self.args.device)
-            with self.compute_loss_context_manager():
-                student = run(model, student_inputs, lesson.student_fields)
-                terms = lesson.terms(student, teacher, self._batch(inputs, lesson), self._progress)
-            total += len(part) * float(sum(value for _, value in terms))
+        with torch.random.fork_rng():
+            torch.manual_seed(self.args.seed)
+            for start in range(0, len(rows), size):
+                part = rows[start : start + size].tolist()
+                inputs = cast(Any, self._prepare_inputs(encoded.__getitems__(part)))
+                student_inputs = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
+                teacher = lesson.ask(inputs, self.args.device)
+                with self.compute_loss_context_manager():
+                    student = run(model, student_inputs, lesson.student_fields)
+                    terms = lesson.terms(student, teacher, self._batch(inputs, lesson), progress=0.5)
+                total += len(part) * float(sum(value for _, value in terms))
         return total / len(rows) if len(rows) else -float(self.state.global_step)
 
     def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
@@ -271,6 +279,11 @@ class DistillationTrainer(AtomicCheckpoints):
             return clip_gradients(model, self.args.max_grad_norm)
         return super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
 
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        if grad_norm is None and sparse_parameters(model):  # max_grad_norm=0
+            grad_norm = clip_gradients(model, math.inf)
+        return super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
+
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0  # transformers would walk over all parameters in every step
 
@@ -287,8 +300,11 @@ class DistillationTrainer(AtomicCheckpoints):
         adam = self.args.optim in ("adamw_torch", "adamw_torch_fused")
         lazy = adam and self.args.device.type == "cpu" and self.args.world_size == 1
         # Of transformers only the word vectors: DeBERTa also multiplies by its table of relative positions.
-        tables = list(model.modules()) if is_student(model) else [cast(Any, model).get_input_embeddings()]
+        tables = list(model.modules()) if is_student(model) else [word_table(model)] if lazy else []
         try:
+            if resume_from_checkpoint and has_stopped_early(Path(str(resume_from_checkpoint))):
+                self.state = TrainerState.load_from_json(str(Path(str(resume_from_checkpoint)) / TRAINER_STATE))
+                return self._load_best_model()
             set_sparse_embeddings(tables, lazy)
             return super().train(resume_from_checkpoint, *args, **options)
         finally:

@@ -99,15 +99,15 @@ def make_stages(recipe: str | Recipe, options: dict[str, Any] | None = None) -> 
                 _check_option(name, option, one, defaults[option])
     common = {option: options.pop(option, default) for option, default in COMMON.items()}
     stages = [_without_idle(stage) for stage in function(**options)]
-    stages = _with_shares(name, stages)
-    if common.pop("stages") == "last":
-        if len(stages) == 1:
-            raise ModelError(f"stages=last needs several stages, but {name} has one. Leave stages out.")
-        stages = stages[-1:]
+    stages = with_shares(name, stages)
     if common["weights"] == "learned" and all(len(stage.losses) == 1 for stage in stages):
         raise ModelError(
             f"weights=learned needs a stage with several losses, but {name} has one loss per stage. Leave weights out."
         )
+    if common.pop("stages") == "last":
+        if len(stages) == 1:
+            raise ModelError(f"stages=last needs several stages, but {name} has one. Leave stages out.")
+        stages = stages[-1:]
     return [_with_common(stage, **common) for stage in stages]
 
 
@@ -138,7 +138,12 @@ def recipe_name(recipe: str | Recipe) -> str:
     return recipe if isinstance(recipe, str) else f"{recipe.__module__}:{recipe.__qualname__}"
 
 
-def _with_shares(name: str, stages: Sequence[Stage]) -> list[Stage]:
+def with_shares(name: str, stages: Sequence[Stage]) -> list[Stage]:
+    """The stages with their shares of given steps or epochs, in proportion to their lengths.
+
+    Raises:
+        ModelError: there are none, or a length is not above 0.
+    """
     if not stages:
         raise ModelError(f"The recipe {name} has no stages, expected at least one.")
     lengths = [stage.length for stage in stages]

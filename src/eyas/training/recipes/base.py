@@ -1,5 +1,6 @@
 """What a recipe returns."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,6 +59,12 @@ class Stage:
         """Whether it leaves the predictions untrained. Its own objective then chooses the checkpoint, not the score."""
         trains_head = any("logits" in loss.student_fields for loss in self.losses)
         return self.needs_teacher and not self.frozen and not trains_head
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether the objective changes over the training, so that it must not stop early."""
+        parts = [part for loss in self.losses for part in loss.modules()]
+        return self.replacing is not None or any(inspect.isfunction(value) for p in parts for value in vars(p).values())
 
     @property
     def is_for_transformers(self) -> bool:
