@@ -23,7 +23,8 @@ def test_commands_accept_output_of_the_previous_command(
     teacher, student = tmp_path / "teacher", tmp_path / "student"
     options = ("--epochs", 1, "--learning-rate", 1e-3, "--batch-size", 8, "--quiet")
     code, out, err = run("finetune", "--model", tiny_bert, "--data", toy_data, "--out", teacher, *options)
-    assert (code, out, err) == (0, "", "")
+    assert (code, out) == (0, "")
+    assert "linear model on words and characters (100.0)" in err  # this teacher hardly trained
     code, _, err = run("label", "--teacher", teacher, "--data", toy_data)
     assert "--augment neighbors:10" in err
     assert "The logits of" in err

@@ -29,6 +29,7 @@ from eyas.evaluation.similarity import evaluate_similarity
 from eyas.teachers import Encoder
 from eyas.teachers.encoder import pooled
 from eyas.training.finetune import finetune
+from eyas.training.folders import read_history
 from eyas.training.pretrain import pretrain_student
 
 SIZES: dict[str, Any] = {"embedding_size": 16, "hidden_size": 24, "max_length": 48}
@@ -173,6 +174,15 @@ def test_pretraining_teaches_layers(
     assert not (folder / "modules.json").exists()  # its head is untrained
     known = set(Classifier.from_pretrained(folder).tokenizer.get_vocab())
     assert set(made.tokenizer.get_vocab()) - known  # subwords that only the task's texts have
+
+
+def test_pretraining_runs_all_given_steps_in_the_stages_that_it_keeps(
+    encoder: Encoder, lines: Path, tmp_path: Path
+) -> None:
+    arguments = {"max_steps": 4, "per_device_train_batch_size": 16, "logging_strategy": "steps", "logging_steps": 1}
+    settings = DistillSettings(StudentSettings("bert", layers=1, max_length=48), "tinybert", arguments=arguments)
+    folder = pretrain_student(encoder, load_unlabeled([lines]), tmp_path / "general", settings)
+    assert [row["step"] for row in read_history(folder) if "loss" in row] == [1, 2, 3, 4]
 
 
 def test_pretraining_refuses_unusable_input(encoder: Encoder, lines: Path, toy_pairs: Path, tmp_path: Path) -> None:
