@@ -32,7 +32,8 @@ def test_commands_accept_output_of_the_previous_command(
     sizes = ("--student", "cnn", "--epochs", 1, "--augment", "none")
     code, _, err = run("distill", "--teacher", teacher, "--data", toy_data, "--out", student, *sizes)
     assert code == 0
-    assert "labeling" not in err  # already done by label
+    assert "labeling: 60/60" in err  # the validation texts, to examine the teacher
+    assert "labeling: 240/240" not in err  # already done by label
     code, out, _ = run("evaluate", "--model", student, "--data", toy_data, "--teacher", teacher, "--json", "--quiet")
     scores = json.loads(out)
     assert scores["split"] == "test"
