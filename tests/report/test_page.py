@@ -67,6 +67,19 @@ def _column(page: Any, number: int) -> list[str]:
     return [str(text) for text in page.locator(f"#candidates tbody tr > :nth-child({number})").all_inner_texts()]
 
 
+def test_page_says_if_the_teacher_is_no_better_than_a_linear_model(page_file: Path, exam: Path, tmp_path: Path) -> None:
+    """The planted teacher and linear model answer alike; as long as its score is perfect, nothing is said."""
+    assert "not certainly better" not in page_file.read_text()
+    folder = tmp_path / "exam"
+    shutil.copytree(exam, folder)
+    rows = [json.loads(line) for line in (folder / RESULTS).read_text().splitlines()]
+    for row in rows:
+        if row["kind"] == "teacher":
+            row["score"] = 0.9
+    (folder / RESULTS).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert "The teacher (90.0) is not certainly better than a linear model" in write_page(folder).read_text()
+
+
 def test_page_is_self_contained(page_file: Path, exam: Path) -> None:
     html = page_file.read_text()
     assert not re.findall(r"(?:src|href)=[\"']?([^\"' >]+)", html.split("<script", 1)[0])

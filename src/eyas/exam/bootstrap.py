@@ -55,9 +55,9 @@ def doubt(teacher: float, linear: float, gap: Comparison) -> str:
         return ""
     return (
         f"The teacher ({100 * teacher:.1f}) is not certainly better than a linear model on words and characters "
-        f"({100 * linear:.1f}): the difference is {100 * gap.difference:+.1f}, {100 * gap.low:+.1f} to "
-        f"{100 * gap.high:+.1f}. A student has little to learn from it: fine-tune the teacher longer or with more "
-        "labels, or start it from an encoder that has read texts like these."
+        f"({100 * linear:.1f}): the difference is {100 * gap.difference:+.1f} (95 % interval "
+        f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}). A student has little to learn from it: fine-tune the teacher "
+        "longer or with more labels, or start it from an encoder that has read texts like these."
     )
 
 
