@@ -148,7 +148,7 @@ def demo(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run everything on built-in data: teacher, students, exam, page. About 3 minutes on 2 cores."""
+    """Run everything on built-in data: teacher, students, exam, page. About 5 minutes on 2 cores."""
     log_to_stderr(quiet)
     from eyas.demo import run
 
