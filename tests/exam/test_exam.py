@@ -246,6 +246,7 @@ def test_exam_refuses_folder_in_use(start: Callable[..., Command], plan: Plan, t
     assert "Run the same command again" in first.stderr.read_text()
 
 
+@pytest.mark.process
 def test_exam_augments_as_distill_does_by_default(
     teacher_folder: Path, toy_data: Path, toy_tags: Path, tag_teacher_folder: Path, tmp_path: Path
 ) -> None:

@@ -239,6 +239,7 @@ class Stop(TrainerCallback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.process
 def test_stages_stop_early_and_resume_with_the_same_bits(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
     data, teacher = load_data(toy_data), Teacher(teacher_folder, max_length=64)
     student, arguments = StudentSettings("static", embedding_size=16), {"per_device_train_batch_size": 64}
