@@ -74,7 +74,7 @@ def main() -> None:
                 student = eyas.distill(arguments.teacher, source, Path(folder) / "s", "cnn", settings=settings)
                 scores = student.evaluate(source)
             found = {name: round(float(scores[name]), 4) for name in ("accuracy", "calibration_error")}
-            append_row(RESULTS, {**case, **found, **machine()})
+            append_row(RESULTS, {**case, **found, "steps": arguments.steps, **machine()})
 
 
 if __name__ == "__main__":
