@@ -31,6 +31,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+os.environ["EYAS_GENERAL"] = os.devnull  # toy students start from nothing
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the same on every machine
 if "PYTEST_XDIST_WORKER" in os.environ:  # two workers run at the same time
     os.environ["OMP_NUM_THREADS"] = "1"

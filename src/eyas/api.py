@@ -33,6 +33,7 @@ from eyas.training import pretrain as _pretrain
 from eyas.training.folders import read_history
 from eyas.training.pretrain import SRA
 from eyas.training.recipes import make_stages, recipe_name
+from eyas.training.starts import with_default_start
 from eyas.transfer.augmentation import identity
 from eyas.transfer.texts import check_transfer, with_default_augment
 
@@ -170,6 +171,7 @@ def distill(
     more = None if unlabeled is None else _unlabeled(unlabeled, columns, data.task.is_tagging)
     taught = not stages or any(stage.needs_teacher for stage in stages)
     settings = with_default_augment(settings, data, more is not None, taught)
+    settings = with_default_start(settings, data) if start is None else settings
     if isinstance(teacher, TrainedModel | str | os.PathLike):
         teacher = Teacher(os.fspath(teacher), max_length=settings.student.max_length, dtype=teacher_dtype)
     known = (teacher, data, result.path, settings, more, cache, overwrite, record, callbacks, start, request)

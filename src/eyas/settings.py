@@ -24,6 +24,8 @@ LOGITS, PROBABILITIES, WEIGHTS = "logits", "probabilities", "weights"
 COMBINATIONS = (LOGITS, PROBABILITIES, WEIGHTS)
 # Sources of word vectors other than files.
 VECTORS = ("teacher", "random")
+# Values of `init`: a start from the package's general students, and none.
+GENERAL, NO_START = "general", "none"
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,10 @@ class StudentSettings(Settings):
         init: initial weights. For a transformer: "random"; layers of the teacher ("first", "last", "skip", or numbers
             such as "1,3,5"); or the folder of a pretrained model, whose first layers are copied. The default is
             "first" if student and teacher have the same hidden size, otherwise "random". A narrower student starts
-            from a projection of the teacher's layers. For other students: the folder of a pretrained student.
+            from a projection of the teacher's layers. For other students: "general", one of the package's pretrained
+            students, or one of them by name, "general-en"; the folder of a pretrained student; or "none". The default
+            of `eyas.distill` and of exams is "general" if it knows most words of the training texts and nothing else
+            is asked of the word vectors, vocabulary and sizes.
         embeddings: source of the word vectors: "teacher" (principal components of its embedding table), "random", or
             a file of word vectors, which makes the student word-level.
         embedding_size: dimension of the word vectors; a file has its own.
@@ -113,9 +118,9 @@ class StudentSettings(Settings):
     init: Annotated[
         str | None,
         _student(
-            "Initial weights: a pretrained folder; for a transformer also random, or the teacher's layers: first, "
-            "last, skip, 1,3,5.",
-            default="first if as wide as the teacher",
+            "Initial weights: a pretrained folder; general or none; for a transformer random, or the teacher's layers: "
+            "first, last, skip, 1,3,5.",
+            default="general if it fits, for a transformer first",
         ),
     ] = None
     embeddings: Annotated[str, _student("Word vectors: teacher, random, or a word2vec, GloVe or fastText file.")] = (
@@ -141,9 +146,14 @@ class StudentSettings(Settings):
         return self.architecture.startswith(f"{ENSEMBLE}:")
 
     @property
+    def members(self) -> list[str]:
+        """The members of an ensemble; of another student, itself."""
+        return member_names(self.architecture) if self.is_ensemble else [self.architecture]
+
+    @property
     def reads_as_teacher(self) -> bool:
         """Whether a non-transformer student keeps the teacher's tokenization of single texts."""
-        return self.embeddings in VECTORS and not self.vocab_size and not self.init
+        return self.embeddings in VECTORS and not self.vocab_size and self.init in (None, NO_START)
 
     @property
     def size(self) -> Size:
@@ -337,8 +347,13 @@ def member_names(architecture: str) -> list[str]:
     return names
 
 
+def is_general(init: str | None) -> bool:
+    """Whether `init` is a general student of the package."""
+    return init is not None and init.partition("-")[0] == GENERAL
+
+
 def is_folder(init: str | None) -> bool:
-    """Whether `init` is a model folder or a Hub name, not a choice of the teacher's layers."""
+    """Whether `init` is a model folder or a Hub name, not a choice of the teacher's layers or a general student."""
     return init is not None and ("/" in init or Path(init).is_dir())
 
 

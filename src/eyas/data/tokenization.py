@@ -34,6 +34,7 @@ def cut_tokenizer(
     vocab_size: int | None = None,
     words: bool = False,
     same_places: bool = False,
+    whole: bool = False,
 ) -> Tokenizer:
     """The teacher's tokenizer with only the subwords that occur in `dataset`.
 
@@ -44,6 +45,7 @@ def cut_tokenizer(
     Args:
         teacher: a fast Hugging Face tokenizer (WordPiece, BPE or Unigram).
         vocab_size: the maximum number of tokens, including special tokens. Added tokens get at most half of it.
+        whole: keep the other subwords, too.
         same_places: add special tokens where the teacher does, so that the positions of both correspond.
         words: put a space before the first word, as before the others, to separate words (byte-level tokenizers).
 
@@ -65,6 +67,7 @@ def cut_tokenizer(
             f"A {kind} tokenizer cannot be reduced; use embeddings=FILE (--embeddings FILE) for a word-level student."
         )
     pieces = {piece if isinstance(piece, str) else piece[0] for piece in state["model"]["vocab"]}
+    counts += Counter(dict.fromkeys(pieces, 1)) if whole else Counter()
     never = {token.content for token in added_tokens(teacher)} - {piece for piece in pieces if counts[piece]}
     outside = {teacher.unk_token, *SPECIAL_TOKENS, *never}
     for part in _byte_level(state) if words else ():

@@ -38,6 +38,7 @@ from eyas.training.arguments import FEWEST_VALIDATIONS
 from eyas.training.distill import distill
 from eyas.training.folders import read_history
 from eyas.training.recipes import parse_recipe
+from eyas.training.starts import with_default_start
 from eyas.training.steps import LENGTHS, training_steps
 from eyas.training.students import create_student
 
@@ -111,12 +112,13 @@ def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
     if trial.kind == "baseline":
         return _make_baseline(trial, loaded, folder / SHIPPED)
     source: str | Path = trial.dataset.teacher
-    learned: dict[str, Any] = {"transfer_texts": None, "steps": None}
+    learned: dict[str, Any] = {"transfer_texts": None, "steps": None, "start": None}
     if trial.kind == "student":
-        settings, train = student_settings(trial, loaded), len(loaded.data["train"])
+        settings, train = with_default_start(student_settings(trial, loaded), loaded.data), len(loaded.data["train"])
         source = distill(loaded.teacher, loaded.data, folder / STUDENT, settings, loaded.unlabeled)
         texts = len(loaded.transfer) if trial.is_taught else train
-        learned = {"transfer_texts": texts, "steps": _steps(read_history(folder / STUDENT))}
+        steps = _steps(read_history(folder / STUDENT))
+        learned = {"transfer_texts": texts, "steps": steps, "start": settings.student.init}
     parity = export_model(
         source,
         folder / SHIPPED,

@@ -9,6 +9,7 @@ from typing import Any
 
 from eyas.exam.plan import DataPlan, Plan, StudentPlan, fits
 from eyas.exam.results import FORMAT_VERSION, LAST_STAGE, LINEAR, TWIN
+from eyas.general import fingerprints
 from eyas.tasks import Task
 from eyas.training.arguments import with_precision
 from eyas.training.recipes import default_recipe, make_stages, parse_recipe
@@ -59,6 +60,7 @@ class Trial:
             "vectors": Path(self.embeddings).stat().st_size if Path(self.embeddings).is_file() else None,
             "sources": sources_of(self.dataset.transfer),
             "init": identity((self.student and self.student.init) or ""),
+            "general": fingerprints() if self.student else {},
             "fingerprint": fingerprint,
             "format": FORMAT_VERSION,
         }

@@ -19,7 +19,7 @@ from eyas.losses.distributions import (
     SoftCrossEntropyLoss,
     SoftTargetLoss,
 )
-from eyas.losses.hidden_states import CosineHiddenLoss, EmbeddingLoss, HiddenStateLoss
+from eyas.losses.hidden_states import CosineHiddenLoss, EmbeddingLoss, HiddenStateLoss, TokenStateLoss
 from eyas.losses.labels import HardLabelLoss
 from eyas.losses.layer_mapping import MAPPINGS
 from eyas.losses.logits import AnnealedMSELoss, ContinuationLoss, CosineLogitLoss, HuberLogitLoss, LogitMSELoss
@@ -72,5 +72,6 @@ __all__ = [
     "SampleRelationLoss",
     "SoftCrossEntropyLoss",
     "SoftTargetLoss",
+    "TokenStateLoss",
     "schedules",
 ]

@@ -143,3 +143,22 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def squared_error(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """Mean squared error of states [batch, length, size] over the tokens of `mask` [batch, length]."""
     return masked_mean((student - teacher).square().mean(-1), mask)
+
+
+class TokenStateLoss(Loss):
+    """One minus the cosine, and squared error, to the states of the teacher's last layer: a mean over tokens.
+
+    For the encoders of tokens of a family of students, each of which has its own projection. The teacher's first token
+    stands for the text and is left out.
+    """
+
+    paper = "after XtremeDistil, Mukherjee & Awadallah 2020: its first stage"
+    student_fields = frozenset({"token_states", "member_logits"})
+    teacher_fields = frozenset({"hidden_states"})
+
+    def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        read = teacher["attention_mask"].bool()
+        read = torch.cat([torch.zeros_like(read[:, :1]), read[:, 1:]], 1)
+        ours, theirs = student["token_states"][:, read], teacher["hidden_states"][-1][read]
+        distance = 1 - F.cosine_similarity(ours, theirs.expand_as(ours), dim=-1)
+        return distance.mean() + F.mse_loss(ours, theirs.expand_as(ours))

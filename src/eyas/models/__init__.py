@@ -12,10 +12,12 @@ from eyas.models.configuration import (
     CNNConfig,
     CNNLSTMConfig,
     EnsembleConfig,
+    FamilyConfig,
     StaticConfig,
     StudentConfig,
 )
 from eyas.models.ensemble import MEMBERS, EnsembleForSequenceClassification
+from eyas.models.family import TAGGERS, FamilyForSequenceClassification
 from eyas.models.sequence import StudentForSequenceClassification
 from eyas.models.static import StaticForSequenceClassification, StaticForTokenClassification
 from eyas.models.student import Student, is_student
@@ -23,21 +25,14 @@ from eyas.models.tokens import StudentForTokenClassification
 
 STUDENTS: dict[str, type[StudentForSequenceClassification]] = MEMBERS
 """The students for whole texts, by the name for `--student`."""
-TAGGERS: dict[str, type[StudentForTokenClassification]] = {
-    "static": StaticForTokenClassification,
-    "cnn": CNNForTokenClassification,
-    "bilstm": BiLSTMForTokenClassification,
-    "cnn-lstm": CNNLSTMForTokenClassification,
-}
-"""The students that tag words, by the same names."""
-
 for _name, _model in STUDENTS.items():
     _config: Any = _model.config_class
     AutoConfig.register(_config.model_type, _config)
     AutoModelForSequenceClassification.register(_config, _model)
     AutoModelForTokenClassification.register(_config, TAGGERS[_name])
-AutoConfig.register(EnsembleConfig.model_type, EnsembleConfig)
-AutoModelForSequenceClassification.register(EnsembleConfig, EnsembleForSequenceClassification)
+for _several in (EnsembleForSequenceClassification, FamilyForSequenceClassification):
+    AutoConfig.register(_several.config_class.model_type, _several.config_class)
+    AutoModelForSequenceClassification.register(_several.config_class, _several)
 
 __all__ = [
     "STUDENTS",
@@ -53,6 +48,8 @@ __all__ = [
     "CNNLSTMForTokenClassification",
     "EnsembleConfig",
     "EnsembleForSequenceClassification",
+    "FamilyConfig",
+    "FamilyForSequenceClassification",
     "StaticConfig",
     "StaticForSequenceClassification",
     "StaticForTokenClassification",

@@ -95,3 +95,16 @@ class EnsembleConfig(StudentConfig):
     hidden_size: int = 0
     members: tuple[str, ...] | list[str] = ("cnn", "bilstm", "cnn-lstm")
     combination: str = "logits"
+
+
+class FamilyConfig(EnsembleConfig):
+    """Students that others start from.
+
+    Args:
+        tokens: whether taggers can start from it too.
+    """
+
+    model_type = "eyas-family"
+    embedding_size: int = 128
+    dropout: float = 0.1
+    tokens: bool = True

@@ -116,11 +116,16 @@ def subset(model: EnsembleForSequenceClassification, places: Sequence[int]) -> E
     return smaller
 
 
-def _member(name: str, ensemble: EnsembleConfig, labels: int) -> EncoderAndHead:
-    kind = MEMBERS[name]
+def member_config(name: str, ensemble: EnsembleConfig) -> StudentConfig:
+    """The configuration of an ensemble's member."""
     shared = ("embedding_size", "dropout", "max_length", "pair")
     settings = {setting: getattr(ensemble, setting) for setting in shared}
     if ensemble.hidden_size:
         settings["hidden_size"] = ensemble.hidden_size
-    config: StudentConfig = kind.config_class(**settings)
-    return EncoderAndHead(kind.encoder_class(config, config.embedding_size), config, labels)
+    config: StudentConfig = MEMBERS[name].config_class(**settings)
+    return config
+
+
+def _member(name: str, ensemble: EnsembleConfig, labels: int) -> EncoderAndHead:
+    config = member_config(name, ensemble)
+    return EncoderAndHead(MEMBERS[name].encoder_class(config, config.embedding_size), config, labels)

@@ -20,8 +20,10 @@ from transformers import (
 from eyas.data.labels import ordered_names
 from eyas.data.tokenization import wrap_tokenizer
 from eyas.errors import ModelError
+from eyas.models.configuration import FamilyConfig
 from eyas.models.positions import position_count
 from eyas.models.student import is_student
+from eyas.runtime.alignment import continuing
 from eyas.tasks import Task, task_of_model
 
 logger = logging.getLogger("eyas")
@@ -77,19 +79,24 @@ def load_encoder(source: str | Path, task: Task, pair: bool = False) -> tuple[Pr
     Raises:
         ModelError: no such model, or a student for whole texts if the task is tagging.
     """
-    student = _config(source).model_type.startswith("eyas-")
-    if student and task.is_tagging:
+    config = _config(source)
+    student, family = config.model_type.startswith("eyas-"), config.model_type == FamilyConfig.model_type
+    if student and not family and task.is_tagging:
         raise ModelError(f"{source} is a student for whole texts: it cannot be fine-tuned for tagging.")
     auto = AutoModelForTokenClassification if task.is_tagging else AutoModelForSequenceClassification
-    model = _from_pretrained(
-        auto,
-        source,
-        ignore_mismatched_sizes=True,
-        id2label=dict(enumerate(task.labels)),
-        label2id={name: index for index, name in enumerate(task.labels)},
-        problem_type=PROBLEMS.get(task.kind),
+    settings: dict[str, Any] = {
+        "id2label": dict(enumerate(task.labels)),
+        "label2id": {name: index for index, name in enumerate(task.labels)},
+        "problem_type": PROBLEMS.get(task.kind),
         **({"pair": pair, "data_labels": list(task.labels), "eyas_task": task.kind} if student else {}),
-    )
+    }
+    if family:
+        pretrained, tokenizer = load_classifier(source)
+        model = cast(Any, pretrained).student(task.is_tagging, **settings)
+        if task.is_tagging:
+            model.continues.copy_(torch.from_numpy(continuing(tokenizer.backend_tokenizer)))
+        return model, wrap_tokenizer(tokenizer.backend_tokenizer, model.config.max_length, pair)
+    model = _from_pretrained(auto, source, ignore_mismatched_sizes=True, **settings)
     model.config.eyas_task = task.kind
     tokenizer = load_tokenizer(source, model)
     return model, wrap_tokenizer(tokenizer.backend_tokenizer, model.config.max_length, pair) if student else tokenizer

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from eyas.data.tokenization import marks_both_ends
 from eyas.errors import ModelError
 from eyas.losses import Loss
-from eyas.models import EnsembleForSequenceClassification, is_student
+from eyas.models import EnsembleForSequenceClassification, FamilyForSequenceClassification, is_student
 from eyas.models.inside import ATTRIBUTIONS, LAYER_FIELDS
 from eyas.settings import TRANSFORMERS, StudentSettings, is_folder
 from eyas.tasks import Task
@@ -30,12 +30,14 @@ class StudentKind:
         layers: whether it has layers like the teacher's.
         members: whether it is an ensemble.
         pair: whether it reads pairs of texts.
+        family: whether it encodes texts and words, for others to start from.
     """
 
     name: str
     layers: bool
     members: bool
     pair: bool
+    family: bool = False
 
     @classmethod
     def planned(cls, settings: StudentSettings, pair: bool) -> Self:
@@ -46,7 +48,9 @@ class StudentKind:
     @classmethod
     def of(cls, model: PreTrainedModel) -> Self:
         members = isinstance(model, EnsembleForSequenceClassification)
-        return cls(type(model).__name__, not is_student(model), members, bool(getattr(model.config, "pair", False)))
+        family = isinstance(model, FamilyForSequenceClassification)
+        pair = bool(getattr(model.config, "pair", False))
+        return cls(type(model).__name__, not is_student(model), members, pair, family)
 
 
 def check_losses(losses: Sequence[Loss], kind: StudentKind, task: Task | None = None) -> None:
@@ -54,6 +58,11 @@ def check_losses(losses: Sequence[Loss], kind: StudentKind, task: Task | None = 
     for loss in losses:
         if task is not None:
             loss.check(task)
+        if "token_states" in loss.student_fields and not kind.family:
+            raise ModelError(
+                f"{type(loss).__name__} teaches the students that pretrain-student makes, but {kind.name} is none of "
+                "them. Set states_weight to 0 (--option states_weight=0)."
+            )
         if "member_logits" in loss.student_fields and not kind.members:
             raise ModelError(
                 f"{type(loss).__name__} compares the members of an ensemble, but {kind.name} is a single model. Choose "
@@ -161,7 +170,7 @@ def check_models(losses: Sequence[Loss], student: Any, teacher: Any) -> None:
 
 
 def drop_special_tokens(outputs: dict[str, Any], student_mask: Tensor) -> dict[str, Any]:
-    """Reduce a teacher's attributions to the tokens of our own students, which read no special token at the end.
+    """Reduce a teacher's outputs of tokens to those of our own students, which read no special token at the end.
 
     Args:
         student_mask: the student's attention mask; one token longer for a text that both truncated.
@@ -169,14 +178,18 @@ def drop_special_tokens(outputs: dict[str, Any], student_mask: Tensor) -> dict[s
     Raises:
         ModelError: student and teacher tokenize differently.
     """
-    teacher_mask, found = outputs["attention_mask"], outputs[ATTRIBUTIONS]
-    if teacher_mask.shape == student_mask.shape:  # the longest text was cut
-        mask, found = F.pad(teacher_mask[:, 1:], (0, 1)), F.pad(found[:, :, :-1], (0, 0, 0, 1))
-        check_same_tokens(student_mask[:, :-1], mask[:, :-1])
-    else:
-        mask, found = teacher_mask[:, 1:], found[:, :, :-1]
-        check_same_tokens(student_mask, mask)
-    return {**outputs, "attention_mask": mask, ATTRIBUTIONS: found}
+    teacher_mask = outputs["attention_mask"]
+    cut = int(teacher_mask.shape == student_mask.shape)  # the longest text
+    mask = F.pad(teacher_mask[:, 1:], (0, cut))
+    length = mask.shape[1] - cut
+    check_same_tokens(student_mask[:, :length], mask[:, :length])
+
+    def shortened(values: Tensor) -> Tensor:
+        return F.pad(values[..., :-1, :], (0, 0, 0, cut))
+
+    found = {name: shortened(outputs[name]) for name in (ATTRIBUTIONS,) if name in outputs}
+    layers = {name: tuple(map(shortened, outputs[name])) for name in ("hidden_states",) if name in outputs}
+    return {**outputs, **found, **layers, "attention_mask": mask}
 
 
 def check_same_tokens(student_mask: Tensor, teacher_mask: Tensor) -> None:

@@ -15,7 +15,7 @@ from eyas.data.datasets import ids_of, is_pair
 from eyas.data.task_data import TaskData
 from eyas.errors import DataError, ModelError
 from eyas.outputs import OutputFolder
-from eyas.settings import DistillSettings
+from eyas.settings import TRANSFORMERS, DistillSettings
 from eyas.teachers import Encoder, aligned_by_name, label_texts
 from eyas.training.recipes import Stage, make_stages, recipe_name, with_shares
 from eyas.training.run import DistillationRun
@@ -68,6 +68,8 @@ def pretrain_student(
     """
     settings = settings or DistillSettings()
     settings = replace(settings, recipe=recipe_name(settings.recipe or SRA))
+    if settings.recipe == SRA and settings.student.architecture not in TRANSFORMERS:
+        settings = replace(settings, recipe_options={"states_weight": 1.0, **settings.recipe_options})
     stages = _stages(settings)
     data = _split(dataset, settings.seed)
     check_student(settings.student, data.task)

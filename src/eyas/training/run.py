@@ -77,8 +77,9 @@ class DistillationRun:
     def train(self, label_names: list[str], folder: Path, callbacks: Sequence[TrainerCallback] = ()) -> None:
         """Train the student through all stages, and write it to `folder` with the labels `label_names`."""
         set_seed(self.settings.seed)
+        reads = [loss.student_fields for stage in self.stages for loss in stage.losses]
         student, tokenizer = self.start or create_student(
-            self.settings.student, self.teacher, self.transfer_set, label_names
+            self.settings.student, self.teacher, self.transfer_set, label_names, any("token_states" in f for f in reads)
         )
         history: list[dict[str, Any]] = []
         encoded: dict[int, EncodedTexts] = {}  # texts are tokenized once for all stages
@@ -94,7 +95,7 @@ class DistillationRun:
             student = transformed(student, stage.finish, number)
             history += [{"stage": number, **entry} for entry in trainer.state.log_history]
         validation = self.data["validation"]
-        if isinstance(student, EnsembleForSequenceClassification):
+        if type(student) is EnsembleForSequenceClassification:
             student = finish(student, tokenizer, validation)
         check_loadable(student)
         write_model_folder(student, tokenizer, validation, folder)

@@ -1,7 +1,17 @@
 """Which students fit which task."""
 
 from eyas.errors import ModelError
-from eyas.settings import COMBINATIONS, LOGITS, TRANSFORMERS, VECTORS, StudentSettings, check_architecture, is_folder
+from eyas.settings import (
+    COMBINATIONS,
+    LOGITS,
+    NO_START,
+    TRANSFORMERS,
+    VECTORS,
+    StudentSettings,
+    check_architecture,
+    is_folder,
+    is_general,
+)
 from eyas.tasks import Task
 
 
@@ -27,16 +37,21 @@ def check_student(settings: StudentSettings, task: Task) -> None:
             raise ModelError(
                 f"{settings.architecture} is not a transformer: leave --layers, --heads and --feed-forward out."
             )
-        if settings.init and not is_folder(settings.init):
+        if settings.init in (None, NO_START):
+            return
+        if not is_folder(settings.init) and not is_general(settings.init):
             raise ModelError(
-                f"{settings.architecture} cannot start from teacher layers: init (--init) must be the folder of a "
-                "pretrained student, or be left out."
+                f"{settings.architecture} cannot start from teacher layers: init (--init) is {settings.init!r}, "
+                "expected general, none or the folder of a pretrained student."
             )
-        if settings.init and settings.embeddings != "teacher":
+        if settings.embeddings != "teacher":
             raise ModelError("A pretrained student brings its own word vectors: leave --embeddings or --init out.")
-        if settings.init and (settings.is_ensemble or task.is_tagging):
-            raise ModelError("Ensembles and taggers cannot start from a pretrained student: leave init (--init) out.")
         return
+    if is_general(settings.init) or settings.init == NO_START:
+        raise ModelError(
+            f"{settings.architecture} is a transformer: init (--init) is {settings.init!r}, expected random, layers of "
+            "the teacher, or a pretrained folder."
+        )
     if taggers_only or settings.embedding_size:
         raise ModelError(
             f"{settings.architecture} has no CRF and no character vectors, and its word vectors have its hidden size: "

@@ -1,6 +1,5 @@
 """Create a student for a teacher and a transfer set: its vocabulary, word vectors and labels."""
 
-import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +18,6 @@ from eyas.data.tokenization import (
     SPECIAL_TOKENS,
     added_tokens,
     cut_tokenizer,
-    student_names,
     token_frequencies,
     token_names,
     word_counts,
@@ -27,9 +25,9 @@ from eyas.data.tokenization import (
     wrap_tokenizer,
 )
 from eyas.errors import ModelError
-from eyas.models import STUDENTS, TAGGERS, EnsembleForSequenceClassification
+from eyas.models import STUDENTS, TAGGERS, EnsembleForSequenceClassification, FamilyForSequenceClassification
 from eyas.models.characters import spell
-from eyas.models.loading import PROBLEMS, load_classifier, load_encoder
+from eyas.models.loading import PROBLEMS, load_encoder
 from eyas.models.positions import check_padding
 from eyas.models.projection import check_projection, project_layers
 from eyas.models.transformer import (
@@ -41,10 +39,11 @@ from eyas.models.transformer import (
     smaller_config,
 )
 from eyas.runtime.alignment import continuing
-from eyas.settings import TRANSFORMERS, StudentSettings, is_folder, member_names
+from eyas.settings import NO_START, TRANSFORMERS, VECTORS, StudentSettings, is_folder
 from eyas.tasks import Task
 from eyas.teachers import AlignedTeacher, Teacher
 from eyas.teachers.aligned import AnyTeacher, live
+from eyas.training.starts import read_start, rows_of_tokens
 from eyas.training.student_checks import check_student
 
 logger = logging.getLogger("eyas")
@@ -60,6 +59,7 @@ def create_student(
     teacher: AnyTeacher,
     dataset: Dataset,
     label_names: list[str] | None = None,
+    tokens: bool = False,
 ) -> tuple[PreTrainedModel, Any]:
     """Create a student and its tokenizer.
 
@@ -69,6 +69,7 @@ def create_student(
             gets its output layer, if the teacher is aligned or its label names match the student's.
         dataset: the transfer set; determines the vocabulary and, by its feature `label`, the labels.
         label_names: the student's label names, in the order of the data's labels; by default the data's names.
+        tokens: if the labels are sentence vectors, whether the student also encodes words, for taggers to start from.
 
     Raises:
         ModelError: unknown architecture, or sizes that do not fit.
@@ -89,7 +90,7 @@ def create_student(
         order = teacher.order if isinstance(teacher, AlignedTeacher) else match_by_name(names, teacher.label_names)
         model, tokenizer = _transformer(settings, live(teacher), dataset, task, common, order)
     else:
-        model, tokenizer = _student(settings, live(teacher), dataset, task, common)
+        model, tokenizer = _student(settings, live(teacher), dataset, task, common, tokens)
     table = cast(nn.Embedding, model.get_input_embeddings()).weight
     table.requires_grad_(not settings.freeze_embeddings)
     logger.info(
@@ -103,93 +104,66 @@ def create_student(
 
 
 def _student(
-    settings: StudentSettings, teacher: Teacher, dataset: Dataset, task: Task, common: dict[str, Any]
+    settings: StudentSettings, teacher: Teacher, dataset: Dataset, task: Task, common: dict[str, Any], tokens: bool
 ) -> tuple[Any, Any]:
     """A student of one of our own architectures."""
-    if settings.init:
-        return _pretrained(settings, str(settings.init), teacher.tokenizer, dataset, common)
     model_class: Any = (TAGGERS if task.is_tagging else STUDENTS).get(settings.architecture)
-    ensemble: dict[str, Any] = {}
-    if settings.is_ensemble:
+    several: dict[str, Any] = {}
+    if task.kind == "vectors":
+        model_class = FamilyForSequenceClassification
+        several = {"members": settings.members, "tokens": tokens}
+    elif settings.is_ensemble:
         model_class = EnsembleForSequenceClassification
-        ensemble = {"members": member_names(settings.architecture), "combination": settings.combination}
+        several = {"members": settings.members, "combination": settings.combination}
+    start = None if settings.init in (None, NO_START) else read_start(settings, task)
+    table: np.ndarray | None = None
     size = settings.embedding_size or min(model_class.config_class.embedding_size, _width(teacher.model))
-    if settings.embeddings in ("teacher", "random"):
+    if start is not None:
+        tokenizer = cut_tokenizer(
+            start.with_added(teacher.tokenizer),
+            dataset,
+            settings.max_length,
+            settings.vocab_size,
+            words=task.is_tagging,
+            whole=start.keeps_tokens,
+        )
+        table = start.vectors(tokenizer)
+        size = table.shape[1]
+    elif settings.embeddings in VECTORS:
         tokenizer = cut_tokenizer(
             teacher.tokenizer, dataset, settings.max_length, settings.vocab_size, words=task.is_tagging
         )
-        table = (
-            _teacher_table(teacher, tokenizer, dataset, settings, size) if settings.embeddings == "teacher" else None
-        )
+        if settings.embeddings == "teacher":
+            table = _teacher_table(teacher, tokenizer, dataset, settings, size)
     else:
         tokenizer, table = _words_and_vectors(settings, dataset, teacher.tokenizer)
         size = table.shape[1]
     wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(dataset))
     spelling, characters = spell(wrapped.convert_ids_to_tokens(list(range(len(wrapped)))))
     chosen = ("hidden_size", "dropout")
-    config = model_class.config_class(
-        vocab_size=len(wrapped),
-        embedding_size=size,
-        max_length=settings.max_length,
-        pair=is_pair(dataset),
-        pad_token_id=wrapped.pad_token_id,
-        char_embedding_size=settings.char_embedding_size,
-        char_vocab_size=characters,
-        crf=settings.crf,
-        **ensemble,
-        **common,
+    own = {
+        "vocab_size": len(wrapped),
+        "embedding_size": size,
+        "max_length": settings.max_length,
+        "pair": is_pair(dataset),
+        "pad_token_id": wrapped.pad_token_id,
+        "char_vocab_size": characters,
+        "crf": settings.crf,
         **{name: getattr(settings, name) for name in chosen if getattr(settings, name) is not None},
-    )
+    }
+    if settings.char_embedding_size:
+        own["char_embedding_size"] = settings.char_embedding_size
+    sizes = {} if start is None else start.sizes
+    config = model_class.config_class.from_dict({**sizes, **own, **several, **common})
     model = model_class(config)
+    if start is not None:
+        start.load(model)
     if table is not None:
         _set_embeddings(model, table)
     if task.is_tagging:
         model.continues.copy_(torch.from_numpy(continuing(tokenizer)))
-    if settings.char_embedding_size:
+    if config.char_embedding_size:
         model.characters.spelling.copy_(torch.from_numpy(spelling))
-    return model, wrapped
-
-
-def _pretrained(
-    settings: StudentSettings, folder: str, teacher: Any, dataset: Dataset, common: dict[str, Any]
-) -> tuple[Any, Any]:
-    """A pretrained student's encoder, with the word vectors that `dataset` needs and a new head.
-
-    Args:
-        teacher: its tokenizer's added tokens become the student's.
-    """
-    original, original_tokenizer = cast(Any, load_classifier(folder))
-    kind = STUDENTS[settings.architecture]
-    if type(original) is not kind:
-        raise ModelError(
-            f"{folder} is a {type(original).__name__}, expected a {settings.architecture} student. Choose the folder's "
-            "architecture (--student)."
-        )
-    for name in ("embedding_size", "hidden_size"):
-        wanted, found = getattr(settings, name), getattr(original.config, name)
-        if wanted not in (None, found):
-            raise ModelError(
-                f"{folder} has {name} {found}, got {wanted}. Leave it out: a pretrained student keeps its own."
-            )
-    extended = copy.deepcopy(original_tokenizer)
-    own = extended.get_vocab()
-    extended.add_tokens([token for token in added_tokens(teacher) if token.content not in own])
-    tokenizer = cut_tokenizer(extended, dataset, settings.max_length, settings.vocab_size)
-    wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(dataset))
-    chosen: dict[str, Any] = {} if settings.dropout is None else {"dropout": settings.dropout}
-    sizes = {
-        "vocab_size": len(wrapped),
-        "max_length": settings.max_length,
-        "pair": is_pair(dataset),
-        **chosen,
-        **common,
-    }
-    config = kind.config_class.from_dict({**original.config.to_dict(), "pad_token_id": wrapped.pad_token_id, **sizes})
-    model = kind(config)
-    table = original.embeddings.weight.detach().numpy()
-    rows = _rows_of_tokens(original_tokenizer, tokenizer)
-    _set_embeddings(model, np.stack([table[row].mean(0) if row else table.mean(0) for row in rows]))
-    model.encoder.load_state_dict(original.encoder.state_dict())
     return model, wrapped
 
 
@@ -230,7 +204,7 @@ def _transformer(
     model = new_transformer(original, size, task.is_tagging, layers, settings.dropout, **own, **common)
     check_padding(model)
     if layers is not None:
-        rows = _rows_of_tokens(original_tokenizer, tokenizer)
+        rows = rows_of_tokens(original_tokenizer, tokenizer)
         if pretrained or settings.is_as_wide(original.config.hidden_size):
             copy_layers(model, original, layers, rows, None if pretrained else order)
         else:
@@ -276,16 +250,6 @@ def _check_sizes(folder: str, config: Any, wanted: dict[str, int | None]) -> Non
                 f"{folder} has {name} {found[name]}, got {size}. Leave --heads and --feed-forward out: a pretrained "
                 "model keeps its own."
             )
-
-
-def _rows_of_tokens(original: Any, tokenizer: Any) -> list[list[int]]:
-    """For each student token its ids in the `original` tokenizer; special tokens match by role."""
-    tokens = token_names(tokenizer)
-    rows = teacher_rows(tokens, original)
-    vocabulary = original.get_vocab()
-    special = {name: vocabulary[original_name] for original_name, name in student_names(original).items()}
-    special[original.mask_token] = original.mask_token_id
-    return [[special[token]] if token in special else row for token, row in zip(tokens, rows, strict=True)]
 
 
 def _width(model: PreTrainedModel) -> int:

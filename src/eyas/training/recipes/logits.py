@@ -18,6 +18,7 @@ from eyas.losses import (
     Loss,
     SoftCrossEntropyLoss,
     SoftTargetLoss,
+    TokenStateLoss,
     schedules,
 )
 from eyas.losses.schedules import Schedule, linear
@@ -112,6 +113,12 @@ def dist(temperature: float | Schedule = 1.0, weight: float | Schedule = 2.0) ->
     return [Stage([DISTLoss(temperature, weight=weight), HardLabelLoss()])]
 
 
-def sra(cosine_weight: float | Schedule = 1.0, mse_weight: float | Schedule = 1.0) -> list[Stage]:
-    """Cosine and MSE to the teacher's sentence vectors (SRA, Wu et al. 2020), for pretrain-student."""
-    return [Stage([CosineLogitLoss(weight=cosine_weight), LogitMSELoss(weight=mse_weight)])]
+def sra(
+    cosine_weight: float | Schedule = 1.0, mse_weight: float | Schedule = 1.0, states_weight: float | Schedule = 0.0
+) -> list[Stage]:
+    """Cosine and MSE to the teacher's sentence vectors (SRA, Wu et al. 2020), for pretrain-student.
+
+    With `states_weight`, also to its states of the tokens; `pretrain-student` sets it to 1.
+    """
+    vectors = [CosineLogitLoss(weight=cosine_weight), LogitMSELoss(weight=mse_weight)]
+    return [Stage([*vectors, TokenStateLoss(weight=states_weight)])]

@@ -1,0 +1,322 @@
+"""Families of pretrained students, and the students that start from them."""
+
+import logging
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from conftest import Once, teach
+from torch import nn
+from toys import toy_rows, write_jsonl
+from transformers import AutoModelForSequenceClassification
+
+from eyas import (
+    Classifier,
+    DistillSettings,
+    FinetuneSettings,
+    StudentSettings,
+    Teacher,
+    TransferSettings,
+    create_student,
+    distill,
+    load_data,
+    load_unlabeled,
+)
+from eyas.errors import ModelError
+from eyas.evaluation.metrics import cosines
+from eyas.exam.results import load_exam
+from eyas.general import WEIGHTS, fingerprints, known_words, read_compact, write_compact
+from eyas.losses import TokenStateLoss
+from eyas.models import FamilyForSequenceClassification
+from eyas.models.inside import run as outputs_of
+from eyas.teachers import Encoder
+from eyas.training.checks import drop_special_tokens
+from eyas.training.finetune import finetune
+from eyas.training.pretrain import pretrain_student
+from eyas.training.starts import with_default_start
+
+MEMBERS = ("static", "cnn", "bilstm", "cnn-lstm")
+QUICK_EPOCH: dict[str, Any] = {"num_train_epochs": 1, "per_device_train_batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_bert: Path) -> Encoder:
+    return Encoder(tiny_bert, max_length=48, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("lines") / "lines.txt"
+    path.write_text("\n".join(dict.fromkeys(row["text"] for row in toy_rows(400))) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def family_folder(once: Once, encoder: Encoder, lines: Path) -> Path:
+    """One of the few trained models."""
+    student = StudentSettings(f"ensemble:{','.join(MEMBERS)}", embedding_size=16, hidden_size=24, max_length=48)
+    arguments = {"num_train_epochs": 20, "per_device_train_batch_size": 16, "learning_rate": 5e-3}
+    settings = DistillSettings(student, arguments=arguments)
+    return once("family", lambda out: pretrain_student(encoder, load_unlabeled([lines]), out, settings))
+
+
+@pytest.fixture(scope="module")
+def family(family_folder: Path) -> FamilyForSequenceClassification:
+    return AutoModelForSequenceClassification.from_pretrained(family_folder).eval()
+
+
+@pytest.fixture
+def general(family_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The family as general students named toy."""
+    classifier = Classifier.from_pretrained(family_folder)
+    assert isinstance(classifier.model, FamilyForSequenceClassification)
+    write_compact(classifier.model, classifier.tokenizer, tmp_path / "families" / "toy")
+    monkeypatch.setenv("EYAS_GENERAL", str(tmp_path / "families"))
+    fingerprints.cache_clear()
+    return tmp_path / "families" / "toy"
+
+
+def test_every_member_of_a_family_learns_vectors_and_token_states(
+    family: FamilyForSequenceClassification, family_folder: Path, encoder: Encoder
+) -> None:
+    texts = [row["text"] for row in toy_rows(440)[400:]]
+    inputs = Classifier.from_pretrained(family_folder).tokenizer(texts, padding=True, return_tensors="pt")
+    given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    family.train()
+    with torch.no_grad():
+        made = outputs_of(family, given, ())
+    family.eval()
+    teacher = encoder.outputs({"text": texts}, ("logits", "hidden_states"))
+    teacher = drop_special_tokens(teacher, inputs["attention_mask"])
+    read = teacher["attention_mask"].bool()
+    assert read.equal(inputs["attention_mask"].bool())
+    targets = (teacher["logits"], teacher["hidden_states"][-1][read])
+    for place in range(len(MEMBERS)):
+        for ours, theirs in zip(
+            (made["member_logits"][place], made["token_states"][place][read]), targets, strict=True
+        ):
+            centre = theirs.mean(0)
+            near = cosines((ours - centre).numpy(), (theirs - centre).numpy()).mean()
+            far = cosines((ours - centre).numpy(), (theirs.roll(1, 0) - centre).numpy()).mean()
+            assert near > far + 0.2, MEMBERS[place]
+
+
+def test_states_of_tokens_align_with_student_tokens(encoder: Encoder) -> None:
+    """For complete texts, and for the longest text cut."""
+    texts = ["awful", "a great film from start to finish"]
+    found = encoder.outputs({"text": texts}, ("hidden_states",))
+    length = found["attention_mask"].shape[1]
+    for longest in (length - 1, length):
+        mask = torch.zeros(2, longest)
+        mask[0, :2], mask[1, :] = 1, 1
+        if longest == length:  # the student reads one token more than both models have in common
+            found["attention_mask"] = torch.ones_like(found["attention_mask"])
+            mask[0] = 1
+        moved = drop_special_tokens(found, mask)
+        assert len(moved["hidden_states"]) == len(found["hidden_states"])
+        for ours, theirs in zip(moved["hidden_states"], found["hidden_states"], strict=True):
+            assert ours.shape[1] == longest
+            torch.testing.assert_close(ours[:, : length - 1], theirs[:, : length - 1])
+
+
+def test_token_state_loss_by_hand() -> None:
+    """Two members, two texts of which one is shorter, states of two numbers; the first token does not count."""
+    right, up = [1.0, 0.0], [0.0, 1.0]
+    teacher = torch.tensor([[up, right, right], [up, right, [9.0, 9.0]]])
+    ours = torch.tensor([[[up, right, up], [up, [2.0, 0.0], up]], [[up, right, right], [up, right, up]]])
+    fields = {"hidden_states": (torch.zeros(1), teacher), "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}
+    # Tokens: cosine distances 0, 1, 0 and 0, 0, 0; squared errors 0, 2, 1 and 0, 0, 0 over two numbers each.
+    expected = 1 / 6 + 3 / 12
+    assert float(TokenStateLoss()({"token_states": ours}, fields, {})) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize("tagging", [False, True])
+def test_student_starts_with_its_members_encoder(
+    name: str,
+    tagging: bool,
+    family: FamilyForSequenceClassification,
+    family_folder: Path,
+    teacher_folder: Path,
+    tag_teacher_folder: Path,
+    toy_data: Path,
+    toy_tags: Path,
+) -> None:
+    teacher, data = (tag_teacher_folder, toy_tags) if tagging else (teacher_folder, toy_data)
+    settings = StudentSettings(name, init=str(family_folder), max_length=48, crf=tagging)
+    student, tokenizer = create_student(settings, Teacher(teacher, max_length=48), load_data(data)["train"])
+    weights: dict[str, Any] = dict(student.state_dict())
+    encoder = family.token_encoder(name) if tagging else family.encoder(name)
+    for key, value in encoder.state_dict().items():
+        assert torch.equal(weights[f"encoder.{key}"], value)
+    assert not hasattr(student.config, "tokens")
+    known = Classifier.from_pretrained(family_folder).tokenizer.get_vocab()
+    mine = tokenizer.get_vocab()
+    assert known.keys() <= mine.keys()  # subwords that the task's texts lack stay
+    row = weights["embeddings.weight"][mine["tedious"]]
+    assert torch.equal(row, family.embeddings.weight[known["tedious"]])
+
+
+def test_ensemble_starts_with_several_members(
+    family: FamilyForSequenceClassification, family_folder: Path, teacher_folder: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    settings = StudentSettings("ensemble:bilstm,static", init=str(family_folder), max_length=48)
+    student: Any = create_student(settings, Teacher(teacher_folder), load_data(toy_data)["train"])[0]
+    for name, member in zip(("bilstm", "static"), student.members, strict=True):
+        for key, value in family.encoder(name).state_dict().items():
+            assert torch.equal(member.encoder.state_dict()[key], value)
+    out = teach(teacher_folder, toy_data, tmp_path / "out", settings)
+    assert Classifier.from_pretrained(out).model.config.members == ["bilstm", "static"]
+
+
+def test_recurrent_member_reads_texts_and_words_with_one_encoder(family: FamilyForSequenceClassification) -> None:
+    assert family.token_encoder("bilstm") is family.encoder("bilstm")
+    assert set(family.token_encoders) == {"static", "cnn", "cnn-lstm"}
+
+
+def test_tagger_refuses_a_family_without_token_states(
+    encoder: Encoder, lines: Path, tag_teacher_folder: Path, toy_tags: Path, tmp_path: Path
+) -> None:
+    """With the sentence vectors alone, as in the paper, they are computed once."""
+    student = StudentSettings("cnn", embedding_size=16, hidden_size=24, max_length=48)
+    settings = DistillSettings(student, recipe_options={"states_weight": 0.0}, arguments=QUICK_EPOCH)
+    folder = pretrain_student(encoder, load_unlabeled([lines]), tmp_path / "out", settings)
+    assert not any("token" in name for name in Classifier.from_pretrained(folder).model.state_dict())
+    with pytest.raises(ModelError, match="states_weight"):
+        create_student(
+            StudentSettings("cnn", init=str(folder)), Teacher(tag_teacher_folder), load_data(toy_tags)["train"]
+        )
+    with pytest.raises(ModelError, match="token states"):
+        finetune(folder, load_data(toy_tags), tmp_path / "x")
+
+
+def test_token_states_are_for_families_alone(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="states_weight=0"):
+        teach(teacher_folder, toy_data, tmp_path / "out", "cnn", "sra states_weight=1")
+
+
+@pytest.mark.parametrize("members", [("bilstm",), ("static", "cnn")])
+def test_finetune_makes_student_or_ensemble_of_family(
+    members: tuple[str, ...], encoder: Encoder, lines: Path, toy_data: Path, toy_tags: Path, tmp_path: Path
+) -> None:
+    architecture = members[0] if len(members) == 1 else f"ensemble:{','.join(members)}"
+    student = StudentSettings(architecture, embedding_size=16, hidden_size=24, max_length=48)
+    settings = DistillSettings(student, arguments={**QUICK_EPOCH, "num_train_epochs": 4})
+    folder = pretrain_student(encoder, load_unlabeled([lines]), tmp_path / "family", settings)
+    tuning = FinetuneSettings(arguments={**QUICK_EPOCH, "learning_rate": 1e-6})
+    before: Any = Classifier.from_pretrained(folder).model
+    tuned: Any = Classifier.from_pretrained(finetune(folder, load_data(toy_data), tmp_path / "tuned", tuning)).model
+    parts = [tuned] if len(members) == 1 else list(tuned.members)
+    for name, part in zip(members, parts, strict=True):
+        for key, value in before.encoder(name).state_dict().items():
+            torch.testing.assert_close(part.encoder.state_dict()[key], value, atol=1e-3, rtol=0)
+    if len(members) > 1:
+        with pytest.raises(ModelError, match="tagging"):
+            finetune(folder, load_data(toy_tags), tmp_path / "tagger", tuning)
+        return
+    tagger = Classifier.from_pretrained(finetune(folder, load_data(toy_tags), tmp_path / "tagger", tuning))
+    assert tagger.task.is_tagging
+    assert tagger.model.get_buffer("continues").any()
+
+
+def test_compact_family_keeps_weights_to_half_a_step(
+    general: Path, family: FamilyForSequenceClassification, family_folder: Path
+) -> None:
+    read, tokenizer = read_compact(general)
+    assert (
+        tokenizer.backend_tokenizer.to_str()
+        == Classifier.from_pretrained(family_folder).tokenizer.backend_tokenizer.to_str()
+    )
+    assert (general / WEIGHTS).stat().st_size < (family_folder / "model.safetensors").stat().st_size / 3
+    kept, whole = read.state_dict(), family.state_dict()
+    for name, weight in whole.items():
+        if "head" in name or not weight.is_floating_point():
+            continue
+        largest = weight.abs().amax(1, keepdim=True) if weight.dim() == 2 else weight.abs()
+        step = largest / 127 if weight.dim() == 2 else largest * 2**-10
+        assert bool(((kept[name] - weight).abs() <= 0.51 * step + largest * 2**-10 + 1e-7).all()), name
+    assert not read.training
+
+
+def test_known_words_are_whole_tokens(family_folder: Path) -> None:
+    tokenizer = Classifier.from_pretrained(family_folder).tokenizer
+    assert "tedious" in tokenizer.get_vocab()
+    assert known_words(tokenizer, ["tedious film"], 48) == 1.0
+    assert known_words(tokenizer, ["tedious zzz"], 48) == 0.5  # spelled with letters
+    assert known_words(tokenizer, ["tedious \u4e2d"], 48) == 0.5  # an unknown character
+    assert known_words(tokenizer, ["", " "], 48) == 0.0
+
+
+def test_default_start_is_the_family_that_knows_the_words(
+    general: Path, toy_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def start(data: Path, student: StudentSettings, recipe: str = "") -> str | None:
+        return with_default_start(DistillSettings(student, recipe), load_data(data)).student.init
+
+    with caplog.at_level(logging.INFO, "eyas"):
+        assert start(toy_data, StudentSettings("cnn")) == "general-toy"
+    assert "starts from general-toy, which knows" in caplog.text
+    assert "--init none" in caplog.text
+    assert start(toy_data, StudentSettings("ensemble:cnn,static")) == "general-toy"
+    assert start(toy_data, StudentSettings("cnn", vocab_size=100)) == "general-toy"
+    assert start(toy_data, StudentSettings("cnn", init="none")) == "none"
+    others: list[dict[str, Any]] = [{"embeddings": "random"}, {"embedding_size": 8}, {"hidden_size": 30}]
+    for other in [*others, {"char_embedding_size": 8}]:
+        assert start(toy_data, StudentSettings("cnn", **other)) is None
+        if {"embedding_size", "hidden_size"} & other.keys():
+            wanted = StudentSettings("cnn", init="general", **other)
+            with pytest.raises(ModelError, match="keeps its own"):
+                distill(Path("tests/planted/films"), toy_data, tmp_path / "x", wanted)
+    assert start(toy_data, StudentSettings("bert", layers=1)) is None
+    assert start(toy_data, StudentSettings("cnn"), "ad-kd") is None  # compares tokens with the teacher's
+    rows = [{"text": f"kucing itu tidur di rumah {n}", "label": str(n % 2)} for n in range(60)]
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    for split in ("train", "validation"):
+        write_jsonl(foreign / f"{split}.jsonl", rows)
+    assert start(foreign, StudentSettings("cnn")) is None
+    assert start(foreign, StudentSettings("cnn", init="general")) == "general-toy"
+
+
+def test_general_students_of_no_installation_are_refused(toy_data: Path, teacher_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no general students"):
+        distill(teacher_folder, toy_data, tmp_path / "a", StudentSettings("cnn", init="general"))
+    with pytest.raises(ModelError, match="general-fr.*expected one of general"):
+        distill(teacher_folder, toy_data, tmp_path / "b", StudentSettings("cnn", init="general-fr"))
+    with pytest.raises(ModelError, match="transformer"):
+        distill(teacher_folder, toy_data, tmp_path / "c", StudentSettings("bert-tiny", init="general"))
+    assert not list(tmp_path.glob("[abc]"))
+
+
+def test_distill_and_exam_make_the_same_student(
+    general: Path, teacher_folder: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    """By default from the general student; the exam's student has the same weights."""
+    from eyas.exam.plan_file import make_plan
+    from eyas.exam.run import run_exam
+
+    arguments = {"max_steps": 6, "per_device_train_batch_size": 16}
+    settings = DistillSettings(StudentSettings("cnn"), transfer=TransferSettings(), arguments=arguments)
+    folder = distill(teacher_folder, toy_data, tmp_path / "student", settings=settings).path
+    plan = make_plan(
+        data=str(toy_data), teacher=str(teacher_folder), students=["cnn"], seeds=[0], twins=False, baselines=False,
+        arguments=arguments, cost={"texts": 10, "rounds": 1},
+    )  # fmt: skip
+    run_exam(plan, tmp_path / "exam")
+    row = load_exam(tmp_path / "exam").set_index("kind").loc["student"]
+    assert row["start"] == "general-toy"
+    made = tmp_path / "exam" / "trials" / row["key"] / "student"
+    assert (made / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+def test_pretrained_vocabulary_may_be_reduced(
+    family_folder: Path, family: FamilyForSequenceClassification, teacher_folder: Path, toy_data: Path
+) -> None:
+    settings = StudentSettings("cnn", init=str(family_folder), vocab_size=60)
+    student, tokenizer = create_student(settings, Teacher(teacher_folder), load_data(toy_data)["train"])
+    assert len(tokenizer) <= 60
+    known, mine = Classifier.from_pretrained(family_folder).tokenizer.get_vocab(), tokenizer.get_vocab()
+    table = cast(nn.Embedding, student.get_input_embeddings()).weight
+    for token in mine.keys() & known.keys() - {"[PAD]"}:
+        assert torch.equal(table[mine[token]], family.embeddings.weight[known[token]]), token
