@@ -10,12 +10,14 @@ src/eyas/general/NAME. The text must be free for such a use: see benchmarks/gene
 
 import argparse
 import json
+from glob import glob
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from common import machine
+from datasets import Dataset
 
 from eyas import DistillSettings, StudentSettings, load_unlabeled
 from eyas.data.tokenization import cut_tokenizer, wrap_tokenizer
@@ -25,30 +27,54 @@ from eyas.general import FOLDER, WEIGHTS, read_compact, write_compact
 from eyas.models.classifier import Classifier
 from eyas.settings import STUDENTS
 from eyas.teachers import Encoder
+from eyas.teachers.live import has_fast_bfloat16
 from eyas.training.pretrain import pretrain_student
 from eyas.training.starts import rows_of_tokens
 
-MAX_LENGTH = 64
+MAX_LENGTH = 96
+# Share of the lines to which the next ones are joined.
+JOINED = 0.1
 ENCODERS = {
     "all-MiniLM-L6-v2": ("sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0"),
     "me5-small-en-id": ("intfloat/multilingual-e5-small, its vocabulary cut to English and Indonesian", "MIT"),
 }
 
 
-def pretrain(arguments: argparse.Namespace) -> tuple[Path, int]:
-    """The family with its heads, in float32, and the number of texts."""
-    texts = load_unlabeled(arguments.text)
-    encoder = Encoder(arguments.encoder or encoder_folder(), max_length=MAX_LENGTH)
-    often = {
-        f"{name}_{what}": value for name in ("eval", "save") for what, value in (("strategy", "steps"), ("steps", 500))
-    }
+def texts_of(arguments: argparse.Namespace) -> Path:
+    """All lines in one file; a tenth of them joined with the next ones, because texts may be longer than a sentence."""
+    target = Path(arguments.work) / f"{arguments.name}.txt"
+    if not target.exists():
+        random, joined = np.random.default_rng(0), []
+        for pattern in arguments.text:
+            for path in sorted(glob(pattern)):
+                lines = [line.strip() for line in Path(path).read_text().splitlines() if line.strip()]
+                place = 0
+                while place < len(lines):
+                    count = int(random.integers(2, 5)) if random.random() < JOINED else 1
+                    joined.append(" ".join(lines[place : place + count]))
+                    place += count
+        order = random.permutation(len(joined))[: arguments.most_texts]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text("".join(f"{joined[i]}\n" for i in order))
+    return target
+
+
+def pretrain(arguments: argparse.Namespace, texts: Dataset, encoder: Encoder) -> Path:
+    """The family with its heads, in float32."""
+    often = {"eval_strategy": "steps", "eval_steps": 500, "save_strategy": "steps", "save_steps": 500}
     settings = DistillSettings(
         StudentSettings(f"ensemble:{','.join(STUDENTS)}", max_length=MAX_LENGTH),
-        arguments={"num_train_epochs": arguments.epochs, "logging_strategy": "steps", "logging_steps": 100, **often},
+        arguments={
+            "num_train_epochs": arguments.epochs,
+            "logging_strategy": "steps",
+            "logging_steps": 100,
+            "bf16": has_fast_bfloat16(encoder.model.device),
+            **often,
+        },
     )
     out = Path(arguments.work) / arguments.name
     pretrain_student(encoder, texts, out, settings, cache=Path(arguments.work) / "cache")
-    return out, len(texts)
+    return out
 
 
 def compact(source: Path, target: Path, most_tokens: int | None, texts: Any) -> None:
@@ -122,20 +148,21 @@ def main() -> None:
     parser.add_argument("--encoder", help="a folder or Hub name; by default all-MiniLM-L6-v2 of eyas[demo]")
     parser.add_argument("--work", required=True)
     parser.add_argument("--epochs", type=float, default=1)
+    parser.add_argument("--most-texts", type=int, help="by default all")
     parser.add_argument("--most-tokens", type=int, help="of the vocabulary; by default all that occur")
     parser.add_argument("--out", help="by default the package's own folder")
     arguments = parser.parse_args()
-    made, texts = pretrain(arguments)
-    target = Path(arguments.out or FOLDER / arguments.name)
-    compact(made, target, arguments.most_tokens, load_unlabeled(arguments.text))
-    read_compact(target)
+    texts = load_unlabeled([texts_of(arguments)])
     encoder = Encoder(arguments.encoder or encoder_folder(), max_length=MAX_LENGTH)
+    made, target = pretrain(arguments, texts, encoder), Path(arguments.out or FOLDER / arguments.name)
+    compact(made, target, arguments.most_tokens, texts)
+    read_compact(target)
     scores = quality(made, encoder)
     sources = (
         [json.loads(line) for line in Path(arguments.sources).read_text().splitlines()] if arguments.sources else []
     )
     name = Path(arguments.encoder).name if arguments.encoder else "all-MiniLM-L6-v2"
-    (target / "README.md").write_text(card(arguments.name, name, texts, arguments.epochs, scores, sources))
+    (target / "README.md").write_text(card(arguments.name, name, len(texts), arguments.epochs, scores, sources))
     print(target, f"{(target / WEIGHTS).stat().st_size / 1e6:.1f} MB", scores)
 
 

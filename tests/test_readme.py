@@ -42,13 +42,17 @@ def test_readme_lists_every_command() -> None:
 
 
 def test_demo_data_matches_its_readme() -> None:
-    from eyas.data.datasets import ids_of, load_data
-    from eyas.demo import DATA
+    from eyas.data.datasets import ids_of, load_data, load_unlabeled
+    from eyas.demo import DATA, UNLABELED
 
-    data = load_data(DATA)
-    ids = [set(ids_of(part).tolist()) for part in data.values()]
-    assert sum(map(len, data.values())) == sum(map(len, ids)) == len(set.union(*ids))
-    assert f"{sum(map(len, ids)):,} English review sentences" in (DATA / "README.md").read_text()
+    parts = [*load_data(DATA).values(), load_unlabeled([UNLABELED])]
+    ids = [set(ids_of(part).tolist()) for part in parts]
+    assert sum(map(len, parts)) == sum(map(len, ids)) == len(set.union(*ids))
+    said = (DATA / "README.md").read_text().replace("\n", " ")
+    assert f"{sum(map(len, ids)):,} English review sentences" in said
+    train, validation, test, rest = (f"{len(part):,}" for part in parts)
+    assert f"{train} have a sentiment label for training, {validation} for validation and {test} for testing" in said
+    assert f"{rest} have none" in said
 
 
 @pytest.mark.process

@@ -17,7 +17,6 @@ from eyas import (
     FinetuneSettings,
     StudentSettings,
     Teacher,
-    TransferSettings,
     create_student,
     distill,
     load_data,
@@ -25,11 +24,15 @@ from eyas import (
 )
 from eyas.errors import ModelError
 from eyas.evaluation.metrics import cosines
-from eyas.exam.results import load_exam
+from eyas.exam.plan_file import make_plan
+from eyas.exam.results import START, TEACHER, TRANSFER, candidates, load_exam
+from eyas.exam.run import run_exam
 from eyas.general import WEIGHTS, fingerprints, known_words, read_compact, write_compact
 from eyas.losses import TokenStateLoss
 from eyas.models import FamilyForSequenceClassification
 from eyas.models.inside import run as outputs_of
+from eyas.report import write_page
+from eyas.report.verdict import brought
 from eyas.teachers import Encoder
 from eyas.training.checks import drop_special_tokens
 from eyas.training.finetune import finetune
@@ -289,25 +292,44 @@ def test_general_students_of_no_installation_are_refused(toy_data: Path, teacher
     assert not list(tmp_path.glob("[abc]"))
 
 
-def test_distill_and_exam_make_the_same_student(
+def test_distill_and_exam_make_the_same_student_and_the_exam_says_what_its_parts_brought(
     general: Path, teacher_folder: Path, toy_data: Path, tmp_path: Path
 ) -> None:
-    """By default from the general student; the exam's student has the same weights."""
-    from eyas.exam.plan_file import make_plan
-    from eyas.exam.run import run_exam
-
-    arguments = {"max_steps": 6, "per_device_train_batch_size": 16}
-    settings = DistillSettings(StudentSettings("cnn"), transfer=TransferSettings(), arguments=arguments)
+    """By default from the general student and with new texts; the exam's student has the same weights."""
+    arguments = {"max_steps": 12, "per_device_train_batch_size": 16}
+    settings = DistillSettings(StudentSettings("static"), arguments=arguments)
     folder = distill(teacher_folder, toy_data, tmp_path / "student", settings=settings).path
     plan = make_plan(
-        data=str(toy_data), teacher=str(teacher_folder), students=["cnn"], seeds=[0], twins=False, baselines=False,
+        data=str(toy_data), teacher=str(teacher_folder), students=["static"], seeds=[0], baselines=False,
         arguments=arguments, cost={"texts": 10, "rounds": 1},
     )  # fmt: skip
-    run_exam(plan, tmp_path / "exam")
-    row = load_exam(tmp_path / "exam").set_index("kind").loc["student"]
-    assert row["start"] == "general-toy"
-    made = tmp_path / "exam" / "trials" / row["key"] / "student"
+    exam = run_exam(plan, tmp_path / "exam", jobs=0)
+    trials = load_exam(exam)
+    rows = trials[trials["kind"] == "student"].set_index(["recipe", "without"])
+    student = rows.loc[("logit-mse", "")]
+    assert student["start"] == "general-toy"
+    made = exam / "trials" / student["key"] / "student"
     assert (made / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    others = {START: ("logit-mse", START), TRANSFER: ("logit-mse", TRANSFER), TEACHER: ("hard-labels", "")}
+    assert set(rows.index) == {("logit-mse", ""), *others.values()}
+    assert rows.loc[others[START], "start"] == "none"
+    assert rows.loc[others[TRANSFER], "transfer"] == ""
+    assert rows.loc[others[TEACHER], "start"] == "general-toy"  # a twin differs in the teacher alone
+    table = candidates(trials)
+    assert sorted(table["kind"]) == ["student", "student", "teacher", "teacher"]
+    table["winner"] = table["recipe"] == "logit-mse"
+    found = {row.part: row for row in brought(exam, trials, table)}
+    assert found.keys() == others.keys()
+    for part, place in others.items():
+        assert found[part].score == rows.loc[place, "score"]
+        assert found[part].gain.difference == pytest.approx(student["score"] - rows.loc[place, "score"])
+        assert found[part].gain.low <= found[part].gain.difference <= found[part].gain.high
+    assert [found[part].what for part in (START, TRANSFER, TEACHER)] == ["general-toy", "neighbors:10", "logit-mse"]
+    page = write_page(exam).read_text()
+    assert "What each part brought" in page
+    before = {path: path.stat().st_mtime_ns for path in exam.glob("trials/*/result.json")}
+    run_exam(plan, exam, jobs=0)
+    assert {path: path.stat().st_mtime_ns for path in exam.glob("trials/*/result.json")} == before
 
 
 def test_pretrained_vocabulary_may_be_reduced(

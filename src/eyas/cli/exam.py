@@ -12,7 +12,7 @@ from eyas.cli.expand import with_options
 from eyas.cli.options import Overwrite, Quiet, Seed, Unlabeled, log_to_stderr
 from eyas.errors import EyasError
 from eyas.outputs import strict_json
-from eyas.settings import STUDENT_NAMES, Columns, TrainingOptions
+from eyas.settings import DATA, STUDENT_NAMES, Columns, TrainingOptions
 
 if TYPE_CHECKING:
     from eyas.exam.plan import Plan
@@ -144,15 +144,28 @@ def best(
 
 def demo(
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("demo"),
+    data: Annotated[
+        str | None,
+        typer.Option(help="Your own data, as for distill.", show_default="400 built-in reviews", rich_help_panel=DATA),
+    ] = None,
+    unlabeled: Unlabeled = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Pretrained encoder: a folder or a Hub name.", show_default="all-MiniLM-L6-v2", rich_help_panel=DATA
+        ),
+    ] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run everything on built-in data: teacher, students, exam, page. About 5 minutes on 2 cores."""
+    """Everything in one command, on built-in data or yours: teacher, students, exam, page, best student exported."""
     log_to_stderr(quiet)
+    if unlabeled and not data:
+        raise EyasError("--unlabeled comes with --data, which is missing.")
     from eyas.demo import run
 
-    run(out, seed, overwrite)
+    run(out, data, unlabeled or (), model, seed, overwrite)
 
 
 def _plan(path: Path | None, **fields: Any) -> "Plan":

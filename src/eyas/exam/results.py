@@ -27,6 +27,8 @@ STUDENT, SHIPPED = "student", "shipped"
 TWIN = "hard-labels"
 # The linear models on the texts themselves: of whole texts, of words.
 LINEAR = ("words and characters + LR", "word features + LR")
+# The parts of the best student that an exam trains it without, to say what each brought; the teacher's is the twin.
+START, TRANSFER, TEACHER = "start", "transfer set", "teacher"
 # Ends the name of the control of a recipe with several stages.
 LAST_STAGE = " stages=last"
 # One candidate = the trials that differ only in their seed.
@@ -34,7 +36,10 @@ CANDIDATE = ["dataset", "kind", "model", "precision", "recipe", "embeddings"]
 # The columns that determine a model's speed and size. How it was trained does not.
 FORM = ["dataset", "kind", "model", "precision", "embeddings"]
 # Columns of a row; failed trials and rows of earlier versions lack some.
-ROW_COLUMNS = ["status", "error", "metric", "task", "score", "validation_score", "agreement", "data_key", "transfer"]
+ROW_COLUMNS = [
+    *("status", "error", "metric", "task", "score", "validation_score"),
+    *("agreement", "data_key", "transfer", "start"),
+]
 LEARNED_COLUMNS = ["transfer_texts", "steps"]
 COST_COLUMNS = [
     *("latency_ms", "latency_p95_ms", "latency_p99_ms", "times_faster", "sentences_per_second"),
@@ -64,6 +69,7 @@ def load_exam(folder: str | Path) -> pd.DataFrame:
     for column in (*LEARNED_COLUMNS, *COST_COLUMNS):
         if column not in frame:
             frame[column] = np.nan
+    frame["without"] = frame["without"].fillna("") if "without" in frame else ""
     named = _recipes_of(folder / PLAN)
     frame["control"] = [_is_control(recipe) and recipe not in named for recipe in frame["recipe"]]
     frame["retention"] = _relative_to_teacher(frame, "score")
@@ -74,8 +80,9 @@ def load_exam(folder: str | Path) -> pd.DataFrame:
 def candidates(trials: pd.DataFrame) -> pd.DataFrame:
     """One row per candidate: means over seeds, and `score_std` (NaN for a single seed).
 
-    Failed trials are excluded; `failed` counts them, `seeds` the others.
+    Failed trials are excluded; `failed` counts them, `seeds` the others. So are students without one of their parts.
     """
+    trials = trials[trials["without"] == ""]
     done = trials[trials["status"] == "done"]
     labels = ["metric", "task", "data_key", "transfer", "control"]
     numbers = [c for c in done.select_dtypes("number").columns if c not in ("seed", "format_version", *CANDIDATE)]

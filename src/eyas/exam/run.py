@@ -5,7 +5,7 @@ import logging
 import multiprocessing
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,14 @@ from eyas.exam.results import (
     RESULT,
     RESULTS,
     SHIPPED,
+    Requirements,
+    candidates,
+    load_exam,
     read_rows,
+    winner,
 )
 from eyas.exam.trial_run import describe, run_trial
-from eyas.exam.trials import Trial, trials_of
+from eyas.exam.trials import Trial, trials_of, without_parts
 from eyas.exam.tune import OPTIONS, apply, search
 from eyas.exam.workers import Failure, LocalWorker, LocalWorkers, RayWorkers, ThisProcess, Workers
 from eyas.outputs import RUN_FILE, lock_folder, refuse_old_name, write_atomically
@@ -78,10 +82,14 @@ def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None,
                 found = _tuned(workers, found, plan.tune, facts, folder)
             trials = [(trial, trial.key(facts[trial.dataset.name].fingerprint)) for trial in found]
             _run_missing(workers, trials, folder)
-        rows = [_outcome(trial, key, facts[trial.dataset.name], folder) for trial, key in trials]
-        write_atomically(folder / RESULTS, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
+        rows = _write_rows(trials, facts, folder)
         for entry in plan.datasets:
             _measure(plan, entry, rows, facts[entry.name], folder)
+        if plan.twins:
+            parts = [(part, part.key(facts[part.dataset.name].fingerprint)) for part in _parts(trials, folder)]
+            with _workers(jobs, ray, ray_cpus) as workers:
+                _run_missing(workers, parts, folder)
+            _write_rows([*trials, *parts], facts, folder)
     finally:
         lock.release()
     return folder
@@ -242,6 +250,25 @@ def _outcome(trial: Trial, key: str, facts: DatasetFacts, folder: Path) -> dict[
         return {**json.loads((where / RESULT).read_text()), **about}
     error = json.loads((where / FAILURE).read_text())["error"]
     return {"format_version": FORMAT_VERSION, "key": key, "status": "failed", **about, "error": error}
+
+
+def _write_rows(
+    trials: Sequence[tuple[Trial, str]], facts: Mapping[str, DatasetFacts], folder: Path
+) -> list[dict[str, Any]]:
+    """Write the rows of these trials, and return them."""
+    rows = [_outcome(trial, key, facts[trial.dataset.name], folder) for trial, key in trials]
+    write_atomically(folder / RESULTS, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
+    return rows
+
+
+def _parts(trials: Sequence[tuple[Trial, str]], folder: Path) -> Iterator[Trial]:
+    """The best student of each data set, without each of its parts."""
+    of_key, table = {key: trial for trial, key in trials}, candidates(load_exam(folder))
+    for _, rows in table.groupby("dataset", sort=False):
+        best, _ = winner(rows, Requirements())
+        for key in rows.loc[best, "keys"] if best is not None else ():
+            start = json.loads((folder / "trials" / key / RESULT).read_text())["start"]
+            yield from without_parts(of_key[key], start)
 
 
 def _measure(plan: Plan, entry: DataPlan, rows: list[dict[str, Any]], facts: DatasetFacts, folder: Path) -> None:

@@ -104,6 +104,7 @@ def describe(trial: Trial) -> dict[str, Any]:
         "embeddings": trial.embeddings_name,
         "seed": trial.seed,
         "transfer": trial.dataset.texts(trial.is_taught) if student else None,
+        "without": trial.without,
     }
 
 
@@ -114,7 +115,7 @@ def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
     source: str | Path = trial.dataset.teacher
     learned: dict[str, Any] = {"transfer_texts": None, "steps": None, "start": None}
     if trial.kind == "student":
-        settings, train = with_default_start(student_settings(trial, loaded), loaded.data), len(loaded.data["train"])
+        settings, train = student_settings(trial, loaded), len(loaded.data["train"])
         source = distill(loaded.teacher, loaded.data, folder / STUDENT, settings, loaded.unlabeled)
         texts = len(loaded.transfer) if trial.is_taught else train
         steps = _steps(read_history(folder / STUDENT))
@@ -148,6 +149,7 @@ def student_settings(trial: Trial, loaded: Loaded) -> DistillSettings:
         seed=trial.seed,
         label_map=trial.dataset.label_map,
     )
+    settings = with_default_start(settings, loaded.data)
     is_longer = trial.length > 1 and LENGTHS.isdisjoint(trial.arguments)
     if trial.recipe != TWIN or (len(loaded.transfer) == len(loaded.data["train"]) and not is_longer):
         return settings

@@ -3,13 +3,14 @@
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from eyas.exam.plan import DataPlan, Plan, StudentPlan, fits
-from eyas.exam.results import FORMAT_VERSION, LAST_STAGE, LINEAR, TWIN
+from eyas.exam.results import FORMAT_VERSION, LAST_STAGE, LINEAR, START, TRANSFER, TWIN
 from eyas.general import fingerprints
+from eyas.settings import NO_START, TRANSFORMERS
 from eyas.tasks import Task
 from eyas.training.arguments import with_precision
 from eyas.training.recipes import default_recipe, make_stages, parse_recipe
@@ -32,6 +33,7 @@ class Trial:
         precision: precision of the export; empty for baselines.
         student, recipe, recipe_options, embeddings, seed, arguments: settings of a student.
         length: of a twin by default, relative to a training in one stage: that of the longest recipe beside it.
+        without: the part of the student that this trial leaves out, `START` or `TRANSFER`; empty for none.
     """
 
     dataset: DataPlan
@@ -45,6 +47,7 @@ class Trial:
     recipe_options: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
     length: float = 1.0
+    without: str = ""
 
     def key(self, fingerprint: str) -> str:
         """A hash of everything that determines the outcome.
@@ -76,6 +79,8 @@ class Trial:
         parts = [self.dataset.name, self.model, self.recipe or self.precision]
         if self.kind == "student":
             parts += [f"{self.embeddings_name} embeddings", f"seed {self.seed}"]
+        if self.without:
+            parts.append(f"without {self.without}")
         return " · ".join(part for part in parts if part)
 
     @property
@@ -121,6 +126,20 @@ def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -
                             arguments=with_precision(dict(plan.arguments), student.architecture),
                             length=longest if recipe == TWIN else 1.0,
                         )
+
+
+def without_parts(trial: Trial, start: str | None) -> Iterator[Trial]:
+    """The trial of a student again without its start, and without the texts beyond the training texts.
+
+    Args:
+        start: what the student started from; None or "none" for nothing.
+    """
+    assert trial.student is not None
+    if start not in (None, NO_START) and trial.student.architecture not in TRANSFORMERS:
+        yield replace(trial, student=replace(trial.student, init=NO_START), without=START)
+    if trial.dataset.texts():
+        plain = replace(trial.dataset, unlabeled=(), augment=(), select=(), max_unlabeled=None, mixup=0.0, smoothing="")
+        yield replace(trial, dataset=plain, without=TRANSFER)
 
 
 def _length(recipe: str) -> float:

@@ -26,7 +26,7 @@ from eyas.exam.results import (
 from eyas.outputs import write_atomically
 from eyas.report.charts import learning_curves, pareto
 from eyas.report.training import SCORE, compact, training_curves
-from eyas.report.verdict import Answers, helped, mark_front, sentence, summaries, taught, teacher_doubt, twins
+from eyas.report.verdict import Answers, brought, helped, mark_front, sentence, summaries, taught, teacher_doubt, twins
 
 PAGE = "report/index.html"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -78,6 +78,7 @@ def write_page(folder: str | Path, requirements: Requirements | None = None) -> 
         taught=recipes,
         summaries=summaries(recipes),
         helped=helped(folder, table),
+        brought=brought(folder, trials, table),
         vega=vl_convert.javascript_bundle("window.vegaEmbed=vegaEmbed;").replace("</script", "<\\/script"),
         style=(TEMPLATES / "page.css").read_text(),
         script=(TEMPLATES / "page.js").read_text(),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from eyas.exam.bootstrap import Comparison, compare, doubt
-from eyas.exam.results import LAST_STAGE, LINEAR, TWIN, Requirements, predictions
+from eyas.exam.results import LAST_STAGE, LINEAR, START, TEACHER, TRANSFER, TWIN, Requirements, predictions
 
 # The columns that identify a student of a data set, whatever its recipe.
 STUDENT = ["dataset", "model", "precision", "embeddings"]
@@ -116,6 +116,54 @@ def helped(folder: Path, table: pd.DataFrame) -> list[Helped]:
             facts = {name: row[name] for name in ("dataset", "title", "transfer", "steps", "score")}
             gain = answers.compare(index, alone[0]) if index in more else None
             found.append(Helped(**facts, texts=row["transfer_texts"], gain=gain))
+    return found
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What a part of the best student brought: its gain over the same student without the part.
+
+    Args:
+        part: `START`, `TRANSFER` or `TEACHER`.
+        what: what it is, such as general-en or neighbors:10.
+        score: without it.
+    """
+
+    dataset: str
+    title: str
+    part: str
+    what: str
+    score: float
+    gain: Comparison
+
+
+def brought(folder: Path, trials: pd.DataFrame, table: pd.DataFrame) -> list[Brought]:
+    """What each part brought to the winner of each data set, as far as the exam trained it without the part.
+
+    Args:
+        trials: as returned by `load_exam`.
+        table: its candidates, with the column `winner`.
+    """
+    found, pairs = [], twins(table)
+    done = trials[trials["status"] == "done"]
+    for index, best in table[table["winner"]].iterrows():
+        own = done[done["key"].isin(best["keys"])].sort_values("seed")
+        same = np.logical_and.reduce([done[name] == best[name] for name in [*STUDENT, "recipe"]])
+        others = {part: done[same & (done["without"] == part)] for part in (START, TRANSFER)}
+        if index in pairs:
+            others[TEACHER] = done[done["key"].isin(table.loc[pairs[index], "keys"])]
+        names = {START: own["start"].iloc[0], TRANSFER: best["transfer"], TEACHER: best["recipe"]}
+        for part, other in others.items():
+            both = sorted(set(own["seed"]) & set(other["seed"]))
+            if not both:
+                continue
+            ours, theirs = (
+                [np.stack(list(predictions(folder, key)["sums"])) for key in rows.set_index("seed").loc[both, "key"]]
+                for rows in (own, other)
+            )
+            gain = compare(ours, theirs, str(best["metric"]))
+            score = float(other["score"].mean())
+            found.append(Brought(best["dataset"], best["title"], part, str(names[part]), score, gain))
     return found
 
 
