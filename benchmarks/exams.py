@@ -102,7 +102,7 @@ def _lines(rows: Dataset) -> list[dict]:
 def compared(folder: Path) -> list[dict]:
     """Every ensemble against its best member and against the teacher: paired bootstrap over the test texts."""
     table = load_exam(folder)
-    table = table[table["status"] == "done"]
+    table = table[(table["status"] == "done") & (table["without"] == "")]
     rows = []
     for dataset, own in table.groupby("dataset", sort=False):
         sums = {
@@ -127,7 +127,7 @@ def gains(folder: Path, seeds: Sequence[int] | None = None) -> list[dict]:
     """Every recipe against the teacher's logits, the labels alone and, where it has options, itself without: paired
     bootstrap over the test texts."""
     table = load_exam(folder)
-    table = table[(table["kind"] == "student") & (table["status"] == "done")]
+    table = table[(table["kind"] == "student") & (table["status"] == "done") & (table["without"] == "")]
     table = table[table["seed"].isin(seeds or table["seed"])]
     rows = []
     for (dataset, model), own in table.groupby(["dataset", "model"], sort=False):
@@ -220,6 +220,7 @@ def main() -> None:
 
 def keep(path: str, rows: list[dict]) -> None:
     """Write rows to `path`, in place of those of the same models; those of other data sets and seeds stay."""
+    rows = [row for row in rows if not row.get("without")]
     now = {tuple(str(row.get(name)) for name in ROW): row for row in [*known_rows(path), *rows]}
     write_rows(path, list(now.values()))
 

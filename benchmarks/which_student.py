@@ -75,7 +75,9 @@ def main() -> None:
     for name, kept, about in (("results", "which_student", machine()), ("costs", "which_student_costs", {})):
         path = HERE / "results" / f"{kept}.jsonl"
         others = [row for row in common.read_rows(path) if row["dataset"] not in names]
-        ours = [row for row in read_rows(folder / f"{name}.jsonl") if row["dataset"] in names]
+        ours = [
+            row for row in read_rows(folder / f"{name}.jsonl") if row["dataset"] in names and not row.get("without")
+        ]
         write_rows(path, others + [{**row, **about} for row in ours])
     table = candidates(load_exam(folder))
     table["front"] = mark_front(table)

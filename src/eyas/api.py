@@ -21,12 +21,21 @@ from eyas.errors import DataError
 from eyas.evaluation import evaluate
 from eyas.exam.linear import doubt_about
 from eyas.export import export_model
+from eyas.general import families, fingerprint_of_family
 from eyas.models.classifier import Classifier
 from eyas.outputs import finished_request
 from eyas.runtime.answers import Answer
 from eyas.runtime.predict import Text
-from eyas.settings import Columns, DistillSettings, FinetuneSettings, StudentSettings, check_architecture
+from eyas.settings import (
+    Columns,
+    DistillSettings,
+    FinetuneSettings,
+    StudentSettings,
+    check_architecture,
+    is_general,
+)
 from eyas.teachers import AlignedTeacher, Encoder, Teacher, align
+from eyas.teachers.aligned import live
 from eyas.training import distill as _distill
 from eyas.training import finetune as _finetune
 from eyas.training import pretrain as _pretrain
@@ -171,9 +180,9 @@ def distill(
     more = None if unlabeled is None else _unlabeled(unlabeled, columns, data.task.is_tagging)
     taught = not stages or any(stage.needs_teacher for stage in stages)
     settings = with_default_augment(settings, data, more is not None, taught)
-    settings = with_default_start(settings, data) if start is None else settings
     if isinstance(teacher, TrainedModel | str | os.PathLike):
         teacher = Teacher(os.fspath(teacher), max_length=settings.student.max_length, dtype=teacher_dtype)
+    settings = with_default_start(settings, data, live(teacher).tokenizer) if start is None else settings
     known = (teacher, data, result.path, settings, more, cache, overwrite, record, callbacks, start, request)
     _distill.distill(*known, _examine if taught else None)
     return result
@@ -325,4 +334,6 @@ def _request(record: Mapping[str, Any], sources: Mapping[str, Any], settings: An
     about = asdict(settings)
     if callable(about.get("recipe")):
         about["recipe"] = recipe_name(about["recipe"])
-    return {**record, **about, "files": files}
+    start = getattr(settings, "student", StudentSettings()).init
+    general = {name: fingerprint_of_family(name) for name in families()} if start is None or is_general(start) else {}
+    return {**record, **about, "files": files, "general": general}

@@ -92,8 +92,8 @@ class StudentSettings(Settings):
             "first" if student and teacher have the same hidden size, otherwise "random". A narrower student starts
             from a projection of the teacher's layers. For other students: "general", one of the package's pretrained
             students, or one of them by name, "general-en"; the folder of a pretrained student; or "none". The default
-            of `eyas.distill` and of exams is "general" if it knows most words of the training texts and nothing else
-            is asked of the word vectors, vocabulary and sizes.
+            of `eyas.distill` and of exams is the general student that knows most words of the training texts, if it
+            knows enough of them and has the sizes and word vectors that are asked for.
         embeddings: source of the word vectors: "teacher" (principal components of its embedding table), "random", or
             a file of word vectors, which makes the student word-level.
         embedding_size: dimension of the word vectors; a file has its own.
@@ -349,12 +349,12 @@ def member_names(architecture: str) -> list[str]:
 
 def is_general(init: str | None) -> bool:
     """Whether `init` is a general student of the package."""
-    return init is not None and init.partition("-")[0] == GENERAL
+    return init == GENERAL or (init is not None and init.startswith(f"{GENERAL}-") and not is_folder(init))
 
 
 def is_folder(init: str | None) -> bool:
     """Whether `init` is a model folder or a Hub name, not a choice of the teacher's layers or a general student."""
-    return init is not None and ("/" in init or Path(init).is_dir())
+    return init not in (None, GENERAL) and ("/" in str(init) or Path(str(init)).is_dir())
 
 
 @cache

@@ -1,12 +1,15 @@
 """Families of pretrained students, and the students that start from them."""
 
+import json
 import logging
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
-from conftest import Once, teach
+from conftest import PLANTED, QUICK, Once, teach
 from torch import nn
 from toys import toy_rows, write_jsonl
 from transformers import AutoModelForSequenceClassification
@@ -22,17 +25,27 @@ from eyas import (
     load_data,
     load_unlabeled,
 )
-from eyas.errors import ModelError
+from eyas.errors import ModelError, OutputError
 from eyas.evaluation.metrics import cosines
 from eyas.exam.plan_file import make_plan
 from eyas.exam.results import START, TEACHER, TRANSFER, candidates, load_exam
-from eyas.exam.run import run_exam
-from eyas.general import WEIGHTS, fingerprints, known_words, read_compact, write_compact
+from eyas.exam.run import planned_trials, run_exam
+from eyas.exam.tune import search
+from eyas.general import (
+    WEIGHTS,
+    _checksum,
+    families,
+    known_words,
+    read_compact,
+    read_general,
+    write_compact,
+)
 from eyas.losses import TokenStateLoss
 from eyas.models import FamilyForSequenceClassification
 from eyas.models.inside import run as outputs_of
 from eyas.report import write_page
 from eyas.report.verdict import brought
+from eyas.settings import is_folder, is_general
 from eyas.teachers import Encoder
 from eyas.training.checks import drop_special_tokens
 from eyas.training.finetune import finetune
@@ -76,7 +89,6 @@ def general(family_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert isinstance(classifier.model, FamilyForSequenceClassification)
     write_compact(classifier.model, classifier.tokenizer, tmp_path / "families" / "toy")
     monkeypatch.setenv("EYAS_GENERAL", str(tmp_path / "families"))
-    fingerprints.cache_clear()
     return tmp_path / "families" / "toy"
 
 
@@ -243,19 +255,20 @@ def test_compact_family_keeps_weights_to_half_a_step(
 
 
 def test_known_words_are_whole_tokens(family_folder: Path) -> None:
-    tokenizer = Classifier.from_pretrained(family_folder).tokenizer
+    tokenizer = Classifier.from_pretrained(family_folder).tokenizer.backend_tokenizer
     assert "tedious" in tokenizer.get_vocab()
-    assert known_words(tokenizer, ["tedious film"], 48) == 1.0
+    assert known_words(tokenizer, ["tedious film , tedious!"], 48) == 1.0
     assert known_words(tokenizer, ["tedious zzz"], 48) == 0.5  # spelled with letters
     assert known_words(tokenizer, ["tedious \u4e2d"], 48) == 0.5  # an unknown character
-    assert known_words(tokenizer, ["", " "], 48) == 0.0
+    assert known_words(tokenizer, ["", " ", "?!"], 48) == 0.0
 
 
 def test_default_start_is_the_family_that_knows_the_words(
-    general: Path, toy_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    general: Path, teacher_folder: Path, toy_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def start(data: Path, student: StudentSettings, recipe: str = "") -> str | None:
-        return with_default_start(DistillSettings(student, recipe), load_data(data)).student.init
+        settings = DistillSettings(student, recipe)
+        return with_default_start(settings, load_data(data), Teacher(teacher_folder).tokenizer).student.init
 
     with caplog.at_level(logging.INFO, "eyas"):
         assert start(toy_data, StudentSettings("cnn")) == "general-toy"
@@ -289,7 +302,7 @@ def test_general_students_of_no_installation_are_refused(toy_data: Path, teacher
         distill(teacher_folder, toy_data, tmp_path / "b", StudentSettings("cnn", init="general-fr"))
     with pytest.raises(ModelError, match="transformer"):
         distill(teacher_folder, toy_data, tmp_path / "c", StudentSettings("bert-tiny", init="general"))
-    assert not list(tmp_path.glob("[abc]"))
+    assert not list(tmp_path.glob("[abc]*"))
 
 
 def test_distill_and_exam_make_the_same_student_and_the_exam_says_what_its_parts_brought(
@@ -342,3 +355,143 @@ def test_pretrained_vocabulary_may_be_reduced(
     table = cast(nn.Embedding, student.get_input_embeddings()).weight
     for token in mine.keys() & known.keys() - {"[PAD]"}:
         assert torch.equal(table[mine[token]], family.embeddings.weight[known[token]]), token
+
+
+def test_new_weights_of_the_general_student_make_another_run(
+    general: Path, teacher_folder: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    """A finished folder of a general student that has changed is refused, not returned."""
+    settings = DistillSettings(StudentSettings("static"), arguments=QUICK)
+    distill(teacher_folder, toy_data, tmp_path / "out", settings=settings)
+    distill(teacher_folder, toy_data, tmp_path / "out", settings=settings)
+    other = general.with_name("better")
+    shutil.copytree(general, other)
+    family, tokenizer = read_compact(other)
+    family.embeddings.weight.data += 0.1
+    shutil.rmtree(other)
+    shutil.rmtree(general)
+    write_compact(family, tokenizer, general)
+    _checksum.cache_clear()  # another process would not know the old one
+    with pytest.raises(OutputError, match="init"):
+        distill(teacher_folder, toy_data, tmp_path / "out", settings=settings)
+
+
+def test_all_recipes_of_a_student_in_an_exam_start_alike(general: Path, teacher_folder: Path, toy_data: Path) -> None:
+    """ad-kd compares tokens with the teacher's, so it cannot start from the general student, nor may its controls."""
+    starts = {}
+    for recipes, embeddings in (
+        (["logit-mse"], ["teacher"]),
+        (["logit-mse", "ad-kd"], ["teacher"]),
+        ([], ["teacher", "random"]),
+    ):
+        plan = make_plan(
+            data=str(toy_data), teacher=str(teacher_folder), students=["cnn"], seeds=[0], recipes=recipes,
+            embeddings=embeddings,
+        )  # fmt: skip
+        trials = [trial for trial in planned_trials(plan) if trial.kind == "student"]
+        starts[len(recipes), len(embeddings)] = {trial.student.init for trial in trials if trial.student}
+        assert {trial.model for trial in trials} == {"cnn"}
+    assert starts == {(1, 1): {None}, (2, 1): {"none"}, (0, 2): {"none"}}
+
+
+def test_search_leaves_the_sizes_of_a_start(
+    general: Path, teacher_folder: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("optuna")
+    arguments = {"max_steps": 2, "per_device_train_batch_size": 16, "eval_strategy": "epoch"}
+    plan = make_plan(
+        data=str(toy_data), teacher=str(teacher_folder), students=["static"], seeds=[0], arguments=arguments
+    )
+    trial = next(trial for trial in planned_trials(plan) if trial.kind == "student")
+    assert search(trial, 1, tmp_path / "tuning").keys() == {"learning_rate", "dropout"}
+    new = replace(trial, student=replace(trial.student, init="none"))
+    assert "hidden_size" in search(new, 1, tmp_path / "tuning-new")
+
+
+def test_pretraining_refuses_at_once_what_cannot_compare_tokens(encoder: Encoder, lines: Path, tmp_path: Path) -> None:
+    def pretrain(student: StudentSettings) -> None:
+        pretrain_student(encoder, load_unlabeled([lines]), tmp_path / "out", DistillSettings(student, arguments=QUICK))
+
+    with pytest.raises(ModelError, match=r"--vocab-size.*states_weight=0"):
+        pretrain(StudentSettings("static", vocab_size=60))
+    with pytest.raises(ModelError, match="init"):
+        pretrain(StudentSettings("static", init="general"))
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_pretraining_reads_no_more_of_a_text_than_the_encoder(tiny_bert: Path, lines: Path, tmp_path: Path) -> None:
+    long = tmp_path / "long.txt"
+    long.write_text(lines.read_text() + " ".join(["a great film"] * 60) + "\n")
+    short = Encoder(tiny_bert, max_length=10, dtype="float32")
+    settings = DistillSettings(StudentSettings("static", embedding_size=16, max_length=200), arguments=QUICK)
+    folder = pretrain_student(short, load_unlabeled([long]), tmp_path / "out", settings)
+    assert Classifier.from_pretrained(folder).model.config.max_length == 10
+
+
+def test_pretraining_goes_on_from_a_family(
+    family: FamilyForSequenceClassification, family_folder: Path, encoder: Encoder, lines: Path, tmp_path: Path
+) -> None:
+    student = StudentSettings("ensemble:cnn,bilstm", init=str(family_folder), max_length=48)
+    arguments = {**QUICK, "learning_rate": 1e-9}
+    settings = DistillSettings(student, recipe_options={"states_weight": 0.0}, arguments=arguments)
+    folder = pretrain_student(encoder, load_unlabeled([lines]), tmp_path / "out", settings)
+    longer: Any = Classifier.from_pretrained(folder).model
+    for name in ("cnn", "bilstm"):
+        for key, value in family.encoder(name).state_dict().items():
+            torch.testing.assert_close(longer.encoder(name).state_dict()[key], value)
+
+
+def test_ensemble_of_equal_members_has_no_default_start(general: Path, teacher_folder: Path, toy_data: Path) -> None:
+    teacher = Teacher(teacher_folder).tokenizer
+    settings = DistillSettings(StudentSettings("ensemble:cnn,cnn"))
+    assert with_default_start(settings, load_data(toy_data), teacher).student.init is None
+
+
+def test_tagger_does_not_start_from_a_family_without_states_or_capitals(
+    general: Path, tag_teacher_folder: Path, toy_tags: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eyas.training.starts.FEWEST_KNOWN", 0.0)
+    data, settings = load_data(toy_tags), DistillSettings(StudentSettings("cnn"))
+    teacher = Teacher(tag_teacher_folder).tokenizer
+    assert with_default_start(settings, data, teacher).student.init == "general-toy"
+
+    def cased(text: str, **_: Any) -> dict[str, list[int]]:
+        return {"input_ids": [ord(letter) for letter in text]}
+
+    assert with_default_start(settings, data, cased).student.init is None
+    config = json.loads((general / "config.json").read_text())
+    (general / "config.json").write_text(json.dumps({**config, "tokens": False}))
+    assert with_default_start(settings, data, teacher).student.init is None
+
+
+def test_general_students_are_also_ordinary_families(
+    family_folder: Path, family: FamilyForSequenceClassification, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").symlink_to(family_folder)
+    monkeypatch.setenv("EYAS_GENERAL", str(tmp_path))
+    assert list(families()) == ["general-mine"]
+    assert torch.equal(read_general("general-mine")[0].embeddings.weight, family.embeddings.weight)
+
+
+def test_folder_that_is_called_general_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "general-models").mkdir()
+    assert is_folder("general-models")
+    assert not is_general("general-models")
+    assert is_general("general-fr")
+    assert not is_folder("general-fr")
+    assert not is_folder(None)
+    assert is_folder("general/mine")
+    assert not is_general("general/mine")
+
+
+def test_tagger_that_is_fine_tuned_from_a_byte_level_family_separates_words(
+    lines: Path, toy_tags: Path, tmp_path: Path
+) -> None:
+    encoder = Encoder(PLANTED / "byte-level", max_length=48, dtype="float32")
+    settings = DistillSettings(StudentSettings("static", embedding_size=16, max_length=48), arguments=QUICK)
+    folder = pretrain_student(encoder, load_unlabeled([lines]), tmp_path / "family", settings)
+    tuned = finetune(folder, load_data(toy_tags), tmp_path / "tagger", FinetuneSettings(arguments=QUICK))
+    tagger: Any = Classifier.from_pretrained(tuned)
+    first = tagger.tokenizer.backend_tokenizer.encode("anna", add_special_tokens=False).ids[0]
+    assert not tagger.model.continues[first]

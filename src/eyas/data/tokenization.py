@@ -70,22 +70,27 @@ def cut_tokenizer(
     counts += Counter(dict.fromkeys(pieces, 1)) if whole else Counter()
     never = {token.content for token in added_tokens(teacher)} - {piece for piece in pieces if counts[piece]}
     outside = {teacher.unk_token, *SPECIAL_TOKENS, *never}
-    for part in _byte_level(state) if words else ():
-        part["add_prefix_space"] = True
     state["model"] = _CUTS[kind](state["model"], counts, outside, vocab_size and vocab_size - len(added))
     state["added_tokens"] = []
     state["truncation"] = state["padding"] = state["post_processor"] = None
     tokenizer = Tokenizer.from_str(json.dumps(state))
     tokenizer = _with_template(tokenizer, added)
     tokenizer = _with_places_of(tokenizer, teacher) if same_places else tokenizer
-    if words and _byte_level(state):  # a word's offsets exclude the space before it
-        trimmed = processors.ByteLevel(trim_offsets=True)
-        tokenizer.post_processor = processors.Sequence([trimmed, tokenizer.post_processor])
-    return tokenizer
+    return separating_words(tokenizer) if words else tokenizer
 
 
-def _byte_level(state: dict[str, Any]) -> list[dict[str, Any]]:
-    return [step for step in splitting_steps(state) if step.get("type") == "ByteLevel"]
+def separating_words(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer with a space before the first word, as before the others, if it separates words by it."""
+    state = json.loads(tokenizer.to_str())
+    steps = [step for step in splitting_steps(state) if step.get("type") == "ByteLevel"]
+    if not steps:
+        return tokenizer
+    for step in steps:
+        step["add_prefix_space"] = True
+    separating = Tokenizer.from_str(json.dumps(state))
+    trimmed = processors.ByteLevel(trim_offsets=True)  # a word's offsets exclude the space before it
+    separating.post_processor = processors.Sequence([trimmed, separating.post_processor])
+    return separating
 
 
 def added_tokens(teacher: Any, counts: Counter[str] | None = None, vocab_size: int | None = None) -> list[AddedToken]:

@@ -1,7 +1,8 @@
 """The results of an exam as tables. No torch.
 
-`results.jsonl` has one row per trial and is identical for every run of the same plan. `costs.jsonl` has the costs
-measured on this machine, one row per form in which a model ships. docs/exam.md lists the columns.
+`results.jsonl` has one row per trial and is identical for every run of the same plan, but for the rows of the best
+student without its parts: which one is best depends on measured latency. `costs.jsonl` has the costs measured on this
+machine, one row per form in which a model ships. docs/exam.md lists the columns.
 """
 
 import json
@@ -84,7 +85,7 @@ def candidates(trials: pd.DataFrame) -> pd.DataFrame:
     """
     trials = trials[trials["without"] == ""]
     done = trials[trials["status"] == "done"]
-    labels = ["metric", "task", "data_key", "transfer", "control"]
+    labels = ["metric", "task", "data_key", "transfer", "start", "control"]
     numbers = [c for c in done.select_dtypes("number").columns if c not in ("seed", "format_version", *CANDIDATE)]
     groups = done.groupby(CANDIDATE, sort=False, dropna=False)
     table = groups[numbers].mean()

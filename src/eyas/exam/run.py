@@ -263,12 +263,14 @@ def _write_rows(
 
 def _parts(trials: Sequence[tuple[Trial, str]], folder: Path) -> Iterator[Trial]:
     """The best student of each data set, without each of its parts."""
-    of_key, table = {key: trial for trial, key in trials}, candidates(load_exam(folder))
+    known = {(key, trial.dataset.name, trial.model): trial for trial, key in trials}
+    table = candidates(load_exam(folder))
     for _, rows in table.groupby("dataset", sort=False):
-        best, _ = winner(rows, Requirements())
-        for key in rows.loc[best, "keys"] if best is not None else ():
-            start = json.loads((folder / "trials" / key / RESULT).read_text())["start"]
-            yield from without_parts(of_key[key], start)
+        index, _ = winner(rows, Requirements())
+        best: dict[str, Any] = {"keys": ()} if index is None else dict(rows.loc[index])
+        for key in best["keys"]:
+            start = json.loads((folder / "trials" / key / RESULT).read_text()).get("start")
+            yield from without_parts(known[key, best["dataset"], best["model"]], start)
 
 
 def _measure(plan: Plan, entry: DataPlan, rows: list[dict[str, Any]], facts: DatasetFacts, folder: Path) -> None:

@@ -28,12 +28,12 @@ from eyas.exam.baselines import fit_baseline
 from eyas.exam.bootstrap import sums
 from eyas.exam.cost import open_model
 from eyas.exam.entries import Loaded, known_words, load_entry, sample, written_texts
-from eyas.exam.results import DIFFERENCES, FORMAT_VERSION, PREDICTIONS, RESULT, SHIPPED, STUDENT, TIMING, TWIN
+from eyas.exam.results import DIFFERENCES, FORMAT_VERSION, PREDICTIONS, RESULT, SHIPPED, STUDENT, TIMING, TRANSFER, TWIN
 from eyas.exam.trials import STATIC, Trial
 from eyas.export import export_model
 from eyas.outputs import write_atomically
 from eyas.runtime.manifest import MANIFEST
-from eyas.settings import DistillSettings
+from eyas.settings import DistillSettings, TransferSettings
 from eyas.training.arguments import FEWEST_VALIDATIONS
 from eyas.training.distill import distill
 from eyas.training.folders import read_history
@@ -103,7 +103,7 @@ def describe(trial: Trial) -> dict[str, Any]:
         "recipe": trial.recipe,
         "embeddings": trial.embeddings_name,
         "seed": trial.seed,
-        "transfer": trial.dataset.texts(trial.is_taught) if student else None,
+        "transfer": trial.transfer if student else None,
         "without": trial.without,
     }
 
@@ -116,8 +116,9 @@ def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
     learned: dict[str, Any] = {"transfer_texts": None, "steps": None, "start": None}
     if trial.kind == "student":
         settings, train = student_settings(trial, loaded), len(loaded.data["train"])
-        source = distill(loaded.teacher, loaded.data, folder / STUDENT, settings, loaded.unlabeled)
-        texts = len(loaded.transfer) if trial.is_taught else train
+        alone = trial.without == TRANSFER
+        source = distill(loaded.teacher, loaded.data, folder / STUDENT, settings, None if alone else loaded.unlabeled)
+        texts = len(loaded.transfer) if trial.is_taught and not alone else train
         steps = _steps(read_history(folder / STUDENT))
         learned = {"transfer_texts": texts, "steps": steps, "start": settings.student.init}
     parity = export_model(
@@ -149,11 +150,14 @@ def student_settings(trial: Trial, loaded: Loaded) -> DistillSettings:
         seed=trial.seed,
         label_map=trial.dataset.label_map,
     )
-    settings = with_default_start(settings, loaded.data)
+    settings = with_default_start(settings, loaded.data, loaded.teacher.teacher.tokenizer)
+    if trial.without == TRANSFER:
+        settings = replace(settings, transfer=TransferSettings(augment=()))
     is_longer = trial.length > 1 and LENGTHS.isdisjoint(trial.arguments)
-    if trial.recipe != TWIN or (len(loaded.transfer) == len(loaded.data["train"]) and not is_longer):
+    fewer = trial.recipe == TWIN or trial.without == TRANSFER
+    if not fewer or (len(loaded.transfer) == len(loaded.data["train"]) and not is_longer):
         return settings
-    # As many steps and checkpoints as with the teacher, which labels more texts and may have more stages.
+    # As many steps and checkpoints as with all texts and the teacher, whose recipe may have more stages.
     rows = len(loaded.transfer)
     between = max(training_steps(replace(settings, arguments={**trial.arguments, "num_train_epochs": 1}), rows), 1)
     often = {"eval_strategy": "steps", "eval_steps": between, "save_strategy": "steps", "save_steps": between}

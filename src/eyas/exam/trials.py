@@ -9,13 +9,13 @@ from typing import Any
 
 from eyas.exam.plan import DataPlan, Plan, StudentPlan, fits
 from eyas.exam.results import FORMAT_VERSION, LAST_STAGE, LINEAR, START, TRANSFER, TWIN
-from eyas.general import fingerprints
+from eyas.general import families, fingerprint_of_family
 from eyas.settings import NO_START, TRANSFORMERS
 from eyas.tasks import Task
 from eyas.training.arguments import with_precision
 from eyas.training.recipes import default_recipe, make_stages, parse_recipe
+from eyas.training.starts import start_identity
 from eyas.transfer import sources_of
-from eyas.transfer.augmentation import identity
 
 STATIC = "static + LR"
 BASELINES = (LINEAR[0], STATIC)
@@ -55,6 +55,8 @@ class Trial:
         Args:
             fingerprint: hash of the data set and its teacher's weights.
         """
+        init = None if self.student is None else self.student.init
+        own = self.student is not None and self.student.architecture not in TRANSFORMERS
         settings = {
             **asdict(self),
             "dataset": {**asdict(self.dataset), "name": "", "source": "", "teacher": ""},
@@ -62,8 +64,8 @@ class Trial:
             "model": self.model if self.kind == "baseline" else "",
             "vectors": Path(self.embeddings).stat().st_size if Path(self.embeddings).is_file() else None,
             "sources": sources_of(self.dataset.transfer),
-            "init": identity((self.student and self.student.init) or ""),
-            "general": fingerprints() if self.student else {},
+            "init": start_identity(init),
+            "general": [fingerprint_of_family(name) for name in families()] if init is None and own else [],
             "fingerprint": fingerprint,
             "format": FORMAT_VERSION,
         }
@@ -73,6 +75,11 @@ class Trial:
     def is_taught(self) -> bool:
         """Whether a stage of its recipe uses the teacher."""
         return any(stage.needs_teacher for stage in make_stages(*parse_recipe(self.recipe)))
+
+    @property
+    def transfer(self) -> str:
+        """A short description of the student's texts beyond the training texts; empty for none."""
+        return "" if self.without == TRANSFER else self.dataset.texts(self.is_taught)
 
     @property
     def title(self) -> str:
@@ -112,6 +119,7 @@ def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -
                 for embeddings in plan.embeddings:
                     fitting = [name for name in chosen if fits(student, name, embeddings, entry.name in pairs)]
                     controls = _controls(fitting) if plan.twins else []
+                    same = _starting_alike(student, fitting, plan.embeddings)
                     longest = max((_length(recipe) for recipe in fitting), default=1.0)
                     for recipe in dict.fromkeys([*fitting, *controls]):
                         yield Trial(
@@ -119,7 +127,7 @@ def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -
                             "student",
                             student.name,
                             plan.precision,
-                            student,
+                            same,
                             recipe,
                             embeddings,
                             seed,
@@ -137,9 +145,17 @@ def without_parts(trial: Trial, start: str | None) -> Iterator[Trial]:
     assert trial.student is not None
     if start not in (None, NO_START) and trial.student.architecture not in TRANSFORMERS:
         yield replace(trial, student=replace(trial.student, init=NO_START), without=START)
-    if trial.dataset.texts():
-        plain = replace(trial.dataset, unlabeled=(), augment=(), select=(), max_unlabeled=None, mixup=0.0, smoothing="")
-        yield replace(trial, dataset=plain, without=TRANSFER)
+    if trial.transfer:
+        yield replace(trial, without=TRANSFER)
+
+
+def _starting_alike(student: StudentPlan, recipes: Sequence[str], embeddings: Sequence[str]) -> StudentPlan:
+    """The student, without a default start if only some of its recipes or word vectors allow one."""
+    stages = [stage for recipe in recipes for stage in make_stages(*parse_recipe(recipe))]
+    one_start = len(embeddings) == 1 and not any(stage.needs_layers for stage in stages)
+    if student.init is not None or student.architecture in TRANSFORMERS or one_start:
+        return student
+    return replace(student, init=NO_START)
 
 
 def _length(recipe: str) -> float:

@@ -13,7 +13,7 @@ from eyas.errors import EyasError, MissingExtraError, ModelError, install_hint
 from eyas.exam.entries import load_entry
 from eyas.exam.trial_run import student_settings
 from eyas.exam.trials import Trial
-from eyas.settings import TRANSFORMERS
+from eyas.settings import NO_START, TRANSFORMERS
 from eyas.training.arguments import OBJECTIVE
 from eyas.training.distill import distill
 from eyas.training.folders import read_history
@@ -64,6 +64,8 @@ def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
     loaded = load_entry(trial.dataset)
     width = cast(nn.Embedding, loaded.teacher.teacher.model.get_input_embeddings()).embedding_dim
 
+    free = student_settings(trial, loaded).student.init in (None, NO_START)
+
     def score(attempt: Any) -> float:
         class Prune(TrainerCallback):
             """Stop a run that is behind the others."""
@@ -76,7 +78,7 @@ def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
                     raise optuna.TrialPruned
 
         out = folder / f"try-{attempt.number}"
-        settings = student_settings(apply(trial, _suggest(attempt, trial, width)), loaded)
+        settings = student_settings(apply(trial, _suggest(attempt, trial, width, free)), loaded)
         try:
             distill(loaded.teacher, loaded.data, out, settings, loaded.unlabeled, callbacks=[Prune()])
             scored = [entry for entry in read_history(out) if "eval_score" in entry]
@@ -105,11 +107,12 @@ def apply(trial: Trial, found: dict[str, Any]) -> Trial:
     return replace(trial, student=student, recipe_options=options, arguments={**trial.arguments, **rate})
 
 
-def _suggest(attempt: Any, trial: Trial, width: int) -> dict[str, Any]:
+def _suggest(attempt: Any, trial: Trial, width: int, free: bool) -> dict[str, Any]:
     """Suggest the settings of a try, without sizes that the plan sets.
 
     Args:
         width: dimensions of the teacher's word vectors.
+        free: whether the student does not start from another, whose sizes it would have.
     """
     assert trial.student is not None
     is_transformer = trial.student.architecture in TRANSFORMERS
@@ -121,7 +124,7 @@ def _suggest(attempt: Any, trial: Trial, width: int) -> dict[str, Any]:
     for name in _open_options(trial.recipe):
         start, end, log = OPTIONS[name]
         found[name] = attempt.suggest_float(name, start, end, log=log)
-    if is_transformer:
+    if is_transformer or not free:
         return found
     sizes = [size for size in EMBEDDING_SIZES if trial.embeddings == "random" or size <= width]
     if trial.student.embedding_size is None and trial.embeddings in ("teacher", "random") and sizes:

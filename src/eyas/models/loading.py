@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from eyas.data.labels import ordered_names
-from eyas.data.tokenization import wrap_tokenizer
+from eyas.data.tokenization import separating_words, wrap_tokenizer
 from eyas.errors import ModelError
 from eyas.models.configuration import FamilyConfig
 from eyas.models.positions import position_count
@@ -92,10 +92,11 @@ def load_encoder(source: str | Path, task: Task, pair: bool = False) -> tuple[Pr
     }
     if family:
         pretrained, tokenizer = load_classifier(source)
-        model = cast(Any, pretrained).student(task.is_tagging, **settings)
+        model, backend = cast(Any, pretrained).student(task.is_tagging, **settings), tokenizer.backend_tokenizer
         if task.is_tagging:
-            model.continues.copy_(torch.from_numpy(continuing(tokenizer.backend_tokenizer)))
-        return model, wrap_tokenizer(tokenizer.backend_tokenizer, model.config.max_length, pair)
+            backend = separating_words(backend)
+            model.continues.copy_(torch.from_numpy(continuing(backend)))
+        return model, wrap_tokenizer(backend, model.config.max_length, pair)
     model = _from_pretrained(auto, source, ignore_mismatched_sizes=True, **settings)
     model.config.eyas_task = task.kind
     tokenizer = load_tokenizer(source, model)

@@ -26,7 +26,18 @@ from eyas.exam.results import (
 from eyas.outputs import write_atomically
 from eyas.report.charts import learning_curves, pareto
 from eyas.report.training import SCORE, compact, training_curves
-from eyas.report.verdict import Answers, brought, helped, mark_front, sentence, summaries, taught, teacher_doubt, twins
+from eyas.report.verdict import (
+    Answers,
+    brought,
+    helped,
+    mark_front,
+    sentence,
+    starting_points,
+    summaries,
+    taught,
+    teacher_doubt,
+    twins,
+)
 
 PAGE = "report/index.html"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -82,7 +93,7 @@ def write_page(folder: str | Path, requirements: Requirements | None = None) -> 
         vega=vl_convert.javascript_bundle("window.vegaEmbed=vegaEmbed;").replace("</script", "<\\/script"),
         style=(TEMPLATES / "page.css").read_text(),
         script=(TEMPLATES / "page.js").read_text(),
-        failed=failed[["dataset", "model", "recipe", "seed", "error"]].to_dict("records"),
+        failed=failed[["dataset", "model", "recipe", "without", "seed", "error"]].to_dict("records"),
         plan=(folder / PLAN).read_text() if (folder / PLAN).is_file() else "",
         threads=_threads(read_rows(folder / COSTS)),
         machine=_json(folder / MACHINE) or {},
@@ -117,6 +128,7 @@ def _dataset(folder: Path, table: pd.DataFrame, requirements: Requirements, best
         "metric": named,
         "verdict": verdict,
         "doubt": teacher_doubt(answers, table),
+        "starts": starting_points(table),
         "good": good,
         "scored_on": f"{named} on {int(table['rows'].iloc[0]):,} rows of {split[_split(folder, table)]}",
         "rows": rows,

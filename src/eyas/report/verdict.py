@@ -9,9 +9,11 @@ import pandas as pd
 
 from eyas.exam.bootstrap import Comparison, compare, doubt
 from eyas.exam.results import LAST_STAGE, LINEAR, START, TEACHER, TRANSFER, TWIN, Requirements, predictions
+from eyas.settings import NO_START
 
 # The columns that identify a student of a data set, whatever its recipe.
 STUDENT = ["dataset", "model", "precision", "embeddings"]
+NOTHING = "new weights"
 
 
 def mark_front(table: pd.DataFrame) -> pd.Series:
@@ -74,6 +76,20 @@ def teacher_doubt(answers: Answers, table: pd.DataFrame) -> str:
         return ""
     better, worse = (float(table.loc[one[0], "score"]) for one in (teacher, linear))
     return doubt(better, worse, answers.compare(teacher[0], linear[0]))
+
+
+def starting_points(table: pd.DataFrame) -> str:
+    """A sentence about what the students of a data set start from; empty if all start from new weights.
+
+    Args:
+        table: candidates of one data set.
+    """
+    students = table[table["kind"] == "student"]
+    sources = students["start"].fillna(NOTHING).replace(NO_START, NOTHING)
+    models = {source: list(dict.fromkeys(students["model"][sources == source])) for source in dict.fromkeys(sources)}
+    if set(models) <= {NOTHING}:
+        return ""
+    return "; ".join(f"{', '.join(names)} start from {source}" for source, names in models.items()) + "."
 
 
 @dataclass(frozen=True)
@@ -162,7 +178,7 @@ def brought(folder: Path, trials: pd.DataFrame, table: pd.DataFrame) -> list[Bro
                 for rows in (own, other)
             )
             gain = compare(ours, theirs, str(best["metric"]))
-            score = float(other["score"].mean())
+            score = float(other.set_index("seed").loc[both, "score"].mean())
             found.append(Brought(best["dataset"], best["title"], part, str(names[part]), score, gain))
     return found
 

@@ -108,7 +108,7 @@ def check_recipe(
         if any(stage.is_for_transformers for stage in stages):
             raise ModelError(f"{name} mixes layers of student and teacher: choose a transformer as the student.")
         if any(stage.needs_layers for stage in stages):
-            _check_same_pieces(name, settings, teacher)
+            check_same_pieces(name, settings, teacher)
         return
     if teacher is None:
         return
@@ -125,17 +125,19 @@ def check_recipe(
         check_models(losses, planned_config(settings, teacher.model), teacher)
 
 
-def _check_same_pieces(name: str, settings: StudentSettings, teacher: Teacher | None) -> None:
+def check_same_pieces(
+    name: str, settings: StudentSettings, teacher: Teacher | None, otherwise: str = "choose another recipe"
+) -> None:
     """Raises ModelError if one of our own students would not tokenize as the teacher does."""
     said = f"{name} compares student and teacher token by token, but "
     if not settings.reads_as_teacher:
         raise ModelError(
             f"{said}{settings.architecture} would tokenize differently: leave --vocab-size, --init and "
-            "--embeddings FILE out."
+            f"--embeddings FILE out, or {otherwise}."
         )
     if teacher is not None and not marks_both_ends(teacher.tokenizer):
         raise ModelError(
-            f"{said}the teacher's tokenizer does not add special tokens at both ends of a text. Choose another recipe."
+            f"{said}the teacher's tokenizer does not add special tokens at both ends of a text: {otherwise}."
         )
 
 
@@ -181,8 +183,7 @@ def drop_special_tokens(outputs: dict[str, Any], student_mask: Tensor) -> dict[s
     teacher_mask = outputs["attention_mask"]
     cut = int(teacher_mask.shape == student_mask.shape)  # the longest text
     mask = F.pad(teacher_mask[:, 1:], (0, cut))
-    length = mask.shape[1] - cut
-    check_same_tokens(student_mask[:, :length], mask[:, :length])
+    check_same_tokens(*(tokens[:, : tokens.shape[1] - cut] for tokens in (student_mask, mask)))
 
     def shortened(values: Tensor) -> Tensor:
         return F.pad(values[..., :-1, :], (0, 0, 0, cut))

@@ -22,9 +22,10 @@ from eyas.training.arguments import with_precision
 from eyas.training.checks import StudentKind, check_fields, check_losses, check_recipe
 from eyas.training.recipes import Stage, default_recipe, make_stages, recipe_name
 from eyas.training.run import DistillationRun, Start
+from eyas.training.starts import start_identity
+from eyas.training.steps import with_length
 from eyas.training.student_checks import check_student
 from eyas.transfer import check_transfer, sources_of, transfer_set
-from eyas.transfer.augmentation import identity
 
 logger = logging.getLogger("eyas")
 
@@ -72,7 +73,7 @@ def distill(
     if start is None:
         check_student(settings.student, task)
         check_recipe(str(settings.recipe), stages, settings.student, task, pair, live(teacher))
-        settings = _with_length(settings, stages, live(teacher).max_length)
+        settings = with_length(settings, stages, live(teacher).max_length)
     else:
         check_losses([loss for stage in stages for loss in stage.losses], StudentKind.of(start[0]), task)
     for stage in stages:
@@ -89,7 +90,7 @@ def distill(
             "teacher_fingerprint": live(teacher).fingerprint,
             "transfer_set": data_fingerprint(dataset),
             "transfer_sources": sources_of(settings.transfer),
-            "init": identity(settings.student.init or ""),
+            "init": start_identity(settings.student.init),
             "start": None if start is None else fingerprint_of(*start),
             "validation": data.fingerprint("validation"),
             "labels": data.labels,
@@ -115,12 +116,3 @@ def _with_defaults(settings: DistillSettings, task: Task) -> tuple[DistillSettin
     stages = make_stages(recipe, settings.recipe_options)
     arguments = with_precision(settings.arguments, settings.student.architecture)
     return replace(settings, recipe=recipe_name(recipe), arguments=arguments), stages
-
-
-def _with_length(settings: DistillSettings, stages: Sequence[Stage], max_length: int) -> DistillSettings:
-    """Limit the student to the teacher's length if they are compared token by token."""
-    student = settings.student
-    if not any(stage.needs_layers for stage in stages) or max_length >= student.max_length:
-        return settings
-    logger.info("The student reads at most %d tokens of a text, as its teacher does.", max_length)
-    return replace(settings, student=replace(student, max_length=max_length))

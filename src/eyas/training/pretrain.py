@@ -15,10 +15,12 @@ from eyas.data.datasets import ids_of, is_pair
 from eyas.data.task_data import TaskData
 from eyas.errors import DataError, ModelError
 from eyas.outputs import OutputFolder
-from eyas.settings import TRANSFORMERS, DistillSettings
+from eyas.settings import TRANSFORMERS, DistillSettings, is_general
 from eyas.teachers import Encoder, aligned_by_name, label_texts
+from eyas.training.checks import check_same_pieces
 from eyas.training.recipes import Stage, make_stages, recipe_name, with_shares
 from eyas.training.run import DistillationRun
+from eyas.training.steps import with_length
 from eyas.training.student_checks import check_student
 
 logger = logging.getLogger("eyas")
@@ -73,6 +75,11 @@ def pretrain_student(
     stages = _stages(settings)
     data = _split(dataset, settings.seed)
     check_student(settings.student, data.task)
+    if is_general(settings.student.init):
+        raise ModelError("init (--init) is general, but pretrain-student makes general students. Leave it out.")
+    if any("token_states" in loss.student_fields for stage in stages for loss in stage.losses):
+        check_same_pieces(SRA, settings.student, teacher, "leave the states of tokens out (--option states_weight=0)")
+    settings = with_length(settings, stages, teacher.max_length)
     teacher.check(dataset)
     output = OutputFolder(
         out,

@@ -1,6 +1,9 @@
 """Defaults for the length and learning rate of a stage."""
 
+import logging
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,8 @@ from eyas.settings import TRANSFORMERS, DistillSettings
 from eyas.training.arguments import OBJECTIVE, DistillationArguments, steps_of_a_pass
 from eyas.training.folders import WORK
 from eyas.training.recipes import Stage, make_stages
+
+logger = logging.getLogger("eyas")
 
 # Default length of a training: about STEPS steps, within these bounds on epochs.
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 4000, 4, 30
@@ -63,3 +68,12 @@ def training_steps(settings: DistillSettings, texts: int, train: int | None = No
         passes = math.ceil(steps_of_a_pass(arguments, rows) * arguments.num_train_epochs)
         total += arguments.max_steps if arguments.max_steps > 0 else passes
     return total
+
+
+def with_length(settings: DistillSettings, stages: Sequence[Stage], max_length: int) -> DistillSettings:
+    """Limit the student to the teacher's length if they are compared token by token."""
+    student = settings.student
+    if not any(stage.needs_layers for stage in stages) or max_length >= student.max_length:
+        return settings
+    logger.info("The student reads at most %d tokens of a text, as its teacher does.", max_length)
+    return replace(settings, student=replace(student, max_length=max_length))

@@ -115,7 +115,7 @@ def _student(
     elif settings.is_ensemble:
         model_class = EnsembleForSequenceClassification
         several = {"members": settings.members, "combination": settings.combination}
-    start = None if settings.init in (None, NO_START) else read_start(settings, task)
+    start = None if settings.init in (None, NO_START) else read_start(settings, dataset, task)
     table: np.ndarray | None = None
     size = settings.embedding_size or min(model_class.config_class.embedding_size, _width(teacher.model))
     if start is not None:

@@ -271,6 +271,7 @@ function showRecipeChoice() {
 function show() {
   $("verdict").textContent = state.dataset.verdict;
   $("doubt").textContent = state.dataset.doubt;
+  $("starts").textContent = state.dataset.starts;
   $("scored").textContent = `Scored by ${state.dataset.scored_on}.`;
   showRecipeChoice();
   showTable();
