@@ -72,7 +72,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def family_folder(once: Once, encoder: Encoder, lines: Path) -> Path:
     """One of the few trained models."""
     student = StudentSettings(f"ensemble:{','.join(MEMBERS)}", embedding_size=16, hidden_size=24, max_length=48)
-    arguments = {"num_train_epochs": 20, "per_device_train_batch_size": 16, "learning_rate": 5e-3}
+    arguments = {"num_train_epochs": 8, "per_device_train_batch_size": 16, "learning_rate": 1e-2}
     settings = DistillSettings(student, arguments=arguments)
     return once("family", lambda out: pretrain_student(encoder, load_unlabeled([lines]), out, settings))
 
@@ -305,6 +305,7 @@ def test_general_students_of_no_installation_are_refused(toy_data: Path, teacher
     assert not list(tmp_path.glob("[abc]*"))
 
 
+@pytest.mark.process
 def test_distill_and_exam_make_the_same_student_and_the_exam_says_what_its_parts_brought(
     general: Path, teacher_folder: Path, toy_data: Path, tmp_path: Path
 ) -> None:
