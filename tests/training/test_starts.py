@@ -114,7 +114,7 @@ def test_every_member_of_a_family_learns_vectors_and_token_states(
             centre = theirs.mean(0)
             near = cosines((ours - centre).numpy(), (theirs - centre).numpy()).mean()
             far = cosines((ours - centre).numpy(), (theirs.roll(1, 0) - centre).numpy()).mean()
-            assert near > far + 0.2, MEMBERS[place]
+            assert near > far + 0.1, MEMBERS[place]
 
 
 def test_states_of_tokens_align_with_student_tokens(encoder: Encoder) -> None:

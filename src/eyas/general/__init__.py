@@ -94,6 +94,7 @@ def known_words(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> 
     split, words = pre_tokenizers.BertPreTokenizer(), []
     for text in clean_texts(list(texts[:SAMPLE_TEXTS]), max_length):
         words += [word for word, _ in split.pre_tokenize_str(text) if any(letter.isalnum() for letter in word)]
+    tokenizer.no_padding()
     encoded = tokenizer.encode_batch([[word] for word in words], is_pretokenized=True, add_special_tokens=False)
     unknown = {tokenizer.token_to_id("[UNK]"), None}
     known = sum(len(word.ids) == 1 and word.ids[0] not in unknown for word in encoded)
