@@ -16,10 +16,11 @@
 | ensembles.yaml | several kinds of students over one table of word vectors, after Lin et al. 2024 |
 | pairs.yaml | paraphrase, entailment and similarity, where small students fail |
 | snips.yaml | slots and intents of spoken requests |
+| defaults.yaml | what general students bring, with 200, 1,000 and all labels; read off validation |
 
 Fine-tunes the teachers that are neither in FOLDER nor in SHARED, runs the exam, keeps its rows. It goes on where it
 stopped. A data set called NAME@10 is NAME with a tenth of its training labels, the other texts are unlabeled;
-NAME+OTHER is NAME with OTHER's test.
+NAME@n200 is NAME with 200 training texts, without the others; NAME+OTHER is NAME with OTHER's test.
 
     python benchmarks/exams.py indonlu --shared SHARED --work FOLDER [--jobs 2] [--only smsa nergrit]
 """
@@ -72,24 +73,28 @@ def _data(name: str, shared: Path, work: Path) -> None:
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     base, kind, more = re.fullmatch(r"([^@+]+)([@+]?)(.*)", name).groups()
-    if not kind:
-        folder.symlink_to(_shared(base, shared).resolve())
+    source = _shared(base, shared)
+    if not kind and source.is_dir():
+        folder.symlink_to(source.resolve())
         return
-    data = load_data(_shared(base, shared))
+    data = load_data(source)
     if kind == "+":
         data["test"] = load_data(_shared(more, shared))["test"]
-    else:
+    elif kind == "@":
         train = data.pop("train")
         order = np.random.default_rng(0).permutation(len(train))
-        count = len(train) * int(more) // 100
-        data |= {"train": train.select(order[:count]), "unlabeled": train.select(order[count:])}
+        count = int(more[1:]) if more[0] == "n" else len(train) * int(more) // 100
+        data |= {"train": train.select(order[:count])}
+        data |= {} if more[0] == "n" else {"unlabeled": train.select(order[count:])}
     folder.mkdir()
     for part, rows in data.items():
         (folder / f"{part}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in _lines(rows)))
 
 
 def _shared(name: str, shared: Path) -> Path:
-    return next(path for path in (shared / "data" / name, shared / "data" / "indonlu" / name) if path.is_dir())
+    folders = [shared / "data" / group / name for group in ("", "indonlu", "reviews-by-domain")]
+    folder = next(path for path in folders if path.is_dir())
+    return folder / "all.jsonl" if (folder / "all.jsonl").exists() else folder
 
 
 def _lines(rows: Dataset) -> list[dict]:
