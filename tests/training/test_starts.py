@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -310,7 +311,7 @@ def test_distill_and_exam_make_the_same_student_and_the_exam_says_what_its_parts
     general: Path, teacher_folder: Path, toy_data: Path, tmp_path: Path
 ) -> None:
     """By default from the general student and with new texts; the exam's student has the same weights."""
-    arguments = {"max_steps": 12, "per_device_train_batch_size": 16}
+    arguments = {"num_train_epochs": 1}
     settings = DistillSettings(StudentSettings("static"), arguments=arguments)
     folder = distill(teacher_folder, toy_data, tmp_path / "student", settings=settings).path
     plan = make_plan(
@@ -326,6 +327,8 @@ def test_distill_and_exam_make_the_same_student_and_the_exam_says_what_its_parts
     assert (made / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     others = {START: ("logit-mse", START), TRANSFER: ("logit-mse", TRANSFER), TEACHER: ("hard-labels", "")}
     assert set(rows.index) == {("logit-mse", ""), *others.values()}
+    assert set(rows["steps"]) == {student["steps"]}
+    assert student["steps"] == math.ceil(student["transfer_texts"] / 64)
     assert rows.loc[others[START], "start"] == "none"
     assert rows.loc[others[TRANSFER], "transfer"] == ""
     assert rows.loc[others[TEACHER], "start"] == "general-toy"  # a twin differs in the teacher alone
