@@ -344,6 +344,7 @@ def test_distill_and_exam_make_the_same_student_and_the_exam_says_what_its_parts
     assert [found[part].what for part in (START, TRANSFER, TEACHER)] == ["general-toy", "neighbors:10", "logit-mse"]
     page = write_page(exam).read_text()
     assert "What each part brought" in page
+    assert "Students start from general-toy: static." in page
     before = {path: path.stat().st_mtime_ns for path in exam.glob("trials/*/result.json")}
     run_exam(plan, exam, jobs=0)
     assert {path: path.stat().st_mtime_ns for path in exam.glob("trials/*/result.json")} == before

@@ -85,11 +85,13 @@ def starting_points(table: pd.DataFrame) -> str:
         table: candidates of one data set.
     """
     students = table[table["kind"] == "student"]
-    sources = students["start"].fillna(NOTHING).replace(NO_START, NOTHING)
-    models = {source: list(dict.fromkeys(students["model"][sources == source])) for source in dict.fromkeys(sources)}
+    models: dict[str, list[str]] = {}
+    for start, model in zip(students["start"], students["model"], strict=True):
+        names = models.setdefault(start if isinstance(start, str) and start != NO_START else NOTHING, [])
+        names += [model] if model not in names else []
     if set(models) <= {NOTHING}:
         return ""
-    return "; ".join(f"{', '.join(names)} start from {source}" for source, names in models.items()) + "."
+    return "Students start " + "; ".join(f"from {source}: {', '.join(names)}" for source, names in models.items()) + "."
 
 
 @dataclass(frozen=True)
