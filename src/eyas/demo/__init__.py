@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -25,6 +26,7 @@ logger = logging.getLogger("eyas")
 DATA = Path(__file__).parent / "data"
 UNLABELED = DATA / "unlabeled.jsonl"
 TEXT = "Great value for money."
+ENCODER = "all-MiniLM-L6-v2"
 STUDENTS = ("static", "cnn", "bilstm")
 
 
@@ -63,7 +65,7 @@ def run(
     """
     source, more = (str(DATA), [str(UNLABELED)]) if data is None else (data, list(unlabeled))
     loaded, encoder = load_data(source), model or encoder_folder()
-    logger.info("1. A teacher: %s, fine-tuned on %d labeled texts.", Path(encoder).name, len(loaded["train"]))
+    logger.info("1. A teacher: %s, fine-tuned on %d labeled texts.", model or ENCODER, len(loaded["train"]))
     teacher = finetune(encoder, loaded, out / "teacher", FinetuneSettings(seed=seed), overwrite)
     logger.info("2. An exam: three students, with and without the teacher, and two baselines.")
     entry = {"source": source, "name": "reviews" if data is None else Path(data).stem, "unlabeled": more}
@@ -89,7 +91,11 @@ def run(
 
 
 def _print_table(table: pd.DataFrame) -> None:
-    shown = Table(title="Test scores; one thread, one sentence at a time, tokenization included")
+    shown = Table(
+        title="Test scores; one thread, one sentence at a time, tokenization included",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for column in ("model", "accuracy", "retention", "size", "latency", "speed"):
         shown.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
     for row in table.to_dict("records"):
