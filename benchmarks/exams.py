@@ -63,6 +63,8 @@ ROW = ("dataset", "kind", "model", "precision", "recipe", "other", "embeddings",
 # Plans whose recipes are compared.
 GRIDS = ("grid", "grid_full", "grid_students", "grid_pairs", "grid_tasks")
 COMPARED = ("layers", "authors", "methods", "attributions", *GRIDS)
+# The folder of data sets whose test split has all rows of the other splits, too: scored on validation instead.
+DOMAINS = "reviews-by-domain"
 APART = "the three kinds trained apart, mean of logits"
 
 
@@ -74,10 +76,12 @@ def _data(name: str, shared: Path, work: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     base, kind, more = re.fullmatch(r"([^@+]+)([@+]?)(.*)", name).groups()
     source = _shared(base, shared)
-    if not kind and source.is_dir():
+    if not kind and source.is_dir() and source.parent.name != DOMAINS:
         folder.symlink_to(source.resolve())
         return
     data = load_data(source)
+    if source.parent.name == DOMAINS:
+        del data["test"]
     if kind == "+":
         data["test"] = load_data(_shared(more, shared))["test"]
     elif kind == "@":
@@ -92,7 +96,7 @@ def _data(name: str, shared: Path, work: Path) -> None:
 
 
 def _shared(name: str, shared: Path) -> Path:
-    folders = [shared / "data" / group / name for group in ("", "indonlu", "reviews-by-domain")]
+    folders = [shared / "data" / group / name for group in ("", "indonlu", DOMAINS)]
     folder = next(path for path in folders if path.is_dir())
     return folder / "all.jsonl" if (folder / "all.jsonl").exists() else folder
 

@@ -87,17 +87,18 @@ def prepare(task: str, shared: Path, work: Path) -> Path:
             _write(making / f"{split}.jsonl", rows)
     else:
         domain = {name: data / "reviews-by-domain" / name for name in DOMAINS}
-        own = read_rows(domain[task] / "train.jsonl")
+        # The test split of a domain has all rows of its other splits, too.
+        own = [*{row["text"]: row for row in read_rows(domain[task] / "test.jsonl")}.values()]
         others = [row for name in DOMAINS if name != task for row in read_rows(domain[name] / "train.jsonl")]
         order = random.permutation(len(own))
-        few = [own[i] for i in order[:FEW]]
-        _write(making / "train.jsonl", few)
-        for split in ("validation", "test"):
-            _write(making / f"{split}.jsonl", read_rows(domain[task] / f"{split}.jsonl"))
+        few, validation, test, more = ([own[i] for i in part] for part in np.split(order, [FEW, 500, 1000]))
+        parts = {"train": few, "validation": validation, "test": test}
+        for split, rows in parts.items():
+            _write(making / f"{split}.jsonl", rows)
         (making / "teacher").mkdir(exist_ok=True)
         _write(making / "teacher" / "train.jsonl", [*others, *few])
-        _write(making / "teacher" / "validation.jsonl", read_rows(domain[task] / "validation.jsonl"))
-        rest = [own[i]["text"] for i in order[FEW:]] + [row["text"] for row in others]
+        _write(making / "teacher" / "validation.jsonl", validation)
+        rest = [row["text"] for row in [*more, *others]]
         (making / "unlabeled.txt").write_text("\n".join(" ".join(text.split()) for text in rest))
     making.rename(folder)
     return folder

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from eyas import DistillationTrainer, Loss, StudentSettings, Teacher
     from eyas.exam.plan import Plan
+    from eyas.teachers import Encoder
 
 __all__ = ["NEGATIVE", "POSITIVE", "toy_rows", "write_jsonl"]
 
@@ -140,6 +141,22 @@ def toy_tags(toys: dict[str, Path]) -> Path:
 def tiny_bert() -> Path:
     """A BERT of two layers, hidden size 32, random weights, and a WordPiece tokenizer."""
     return PLANTED / "tiny-bert"
+
+
+@pytest.fixture(scope="session")
+def encoder(tiny_bert: Path) -> "Encoder":
+    """`tiny_bert` as a teacher of sentence vectors."""
+    from eyas.teachers import Encoder
+
+    return Encoder(tiny_bert, max_length=48, dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of unlabeled texts, one a line."""
+    path = tmp_path_factory.mktemp("lines") / "lines.txt"
+    path.write_text("\n".join(dict.fromkeys(row["text"] for row in toy_rows(400))) + "\n\n\n")
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -37,18 +37,6 @@ ARGUMENTS: dict[str, Any] = {"num_train_epochs": 30, "per_device_train_batch_siz
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_bert: Path) -> Encoder:
-    return Encoder(tiny_bert, max_length=48, dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("lines") / "lines.txt"
-    path.write_text("\n".join(dict.fromkeys(row["text"] for row in toy_rows(400))) + "\n\n\n")
-    return path
-
-
-@pytest.fixture(scope="module")
 def general(once: Once, encoder: Encoder, lines: Path) -> Path:
     """One of the few trained models."""
     settings = DistillSettings(StudentSettings("cnn", **SIZES), arguments=ARGUMENTS)

@@ -58,18 +58,6 @@ QUICK_EPOCH: dict[str, Any] = {"num_train_epochs": 1, "per_device_train_batch_si
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_bert: Path) -> Encoder:
-    return Encoder(tiny_bert, max_length=48, dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("lines") / "lines.txt"
-    path.write_text("\n".join(dict.fromkeys(row["text"] for row in toy_rows(400))) + "\n")
-    return path
-
-
-@pytest.fixture(scope="module")
 def family_folder(once: Once, encoder: Encoder, lines: Path) -> Path:
     """One of the few trained models."""
     student = StudentSettings(f"ensemble:{','.join(MEMBERS)}", embedding_size=16, hidden_size=24, max_length=48)
