@@ -241,7 +241,7 @@ def pretrain_student(
     overwrite: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainedModel:
-    """Train a student to reproduce a pretrained encoder's sentence vectors, before any task.
+    """Train students to reproduce a pretrained encoder's sentence vectors and states of tokens, before any task.
 
     Args:
         teacher: a pretrained encoder: a folder, a Hub name or a loaded `Encoder`.

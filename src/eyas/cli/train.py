@@ -140,7 +140,8 @@ def pretrain_student(
     recipe: Annotated[
         str,
         typer.Option(
-            help="sra: sentence vectors; for transformers also tinybert, minilm, minilmv2.", rich_help_panel=METHOD
+            help="sra: vectors of sentences and tokens; for transformers also tinybert, minilm, minilmv2.",
+            rich_help_panel=METHOD,
         ),
     ] = "sra",
     option: RecipeOptions = None,
@@ -159,7 +160,7 @@ def pretrain_student(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a student on an encoder's sentence vectors, before any task: finetune it, or start students from it."""
+    """Train students on an encoder's vectors of sentences and tokens, before any task, to start others from."""
     log_to_stderr(quiet)
     from eyas.api import pretrain_student as run
     from eyas.training.recipes import parse_recipe

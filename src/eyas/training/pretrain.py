@@ -1,4 +1,4 @@
-"""Pretrain a student on an encoder's sentence vectors, before any task: sentence representation approximation."""
+"""Pretrain students on an encoder's sentence vectors and states of tokens, before any task."""
 
 import json
 import logging
@@ -51,19 +51,20 @@ def pretrain_student(
     record: dict[str, Any] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Path:
-    """Train a student to reproduce an encoder's sentence vectors (Wu et al. 2020, sections 3.1 and 3.2).
+    """Train students to reproduce an encoder's sentence vectors (Wu et al. 2020, 3.1 and 3.2) and states of tokens.
 
-    An interrupted run resumes, as with `distill`. The vectors are computed once and cached.
+    An interrupted run resumes, as with `distill`. Without token states, the vectors are computed once and cached.
 
     Args:
         dataset: single texts, as from `load_unlabeled`.
-        settings: `recipe` is sra by default; other recipes run only their stages that compare layers.
+        settings: `recipe` is sra by default, with `states_weight=1`; other recipes run only their stages that compare
+            layers.
         cache: folder for the teacher's vectors; by default chosen by fingerprint.
         record: further settings for `eyas.json`.
 
     Returns:
-        `out`: a model whose `logits` are sentence vectors, to fine-tune, to start students from, and for
-        sentence-transformers.
+        `out`: a family, whose `logits` are sentence vectors, to start students from, to fine-tune, and for
+        sentence-transformers. A transformer is no family.
 
     Raises:
         EyasError: invalid input, raised before any training step.
