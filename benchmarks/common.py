@@ -2,12 +2,15 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from eyas.exam import cost
+from eyas.exam.plan import Plan
+from eyas.settings import NO_START, TRANSFORMERS
 
 
 def machine() -> dict[str, Any]:
@@ -16,6 +19,13 @@ def machine() -> dict[str, Any]:
     extensions = ", ".join(facts.pop("extensions"))
     gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     return {**facts, "cpu": f"{facts['cpu']} ({extensions})", **gpu}
+
+
+def as_written(plan: Plan) -> Plan:
+    """The plan with students that start from new weights unless it says otherwise, as when its rows were made."""
+    new = {one: one.init is None and one.architecture not in TRANSFORMERS for one in plan.students}
+    students = tuple(replace(one, init=NO_START) if new[one] else one for one in plan.students)
+    return plan.model_copy(update={"students": students})
 
 
 def write_rows(path: str | Path, rows: list[dict[str, Any]]) -> None:

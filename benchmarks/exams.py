@@ -41,7 +41,7 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
-from common import machine, write_rows
+from common import as_written, machine, write_rows
 from common import read_rows as known_rows
 from datasets import Dataset
 
@@ -209,7 +209,7 @@ def main() -> None:
                 ),
                 0,
             )
-    plan = read_plan(plan_file)  # now that data and teachers are there
+    plan = as_written(read_plan(plan_file))  # now that data and teachers are there
     chosen = tuple(entry for entry in plan.data if entry.name in (arguments.only or {entry.name}))
     students = tuple(one for one in plan.students if one.name in (arguments.students or {one.name}))
     seeds = tuple(plan.seeds if arguments.seeds is None else arguments.seeds)

@@ -67,7 +67,7 @@ def main() -> None:
     for name in names:
         _prepare(name, shared, work)
     shutil.copy2(plan_file, work / "plan.yaml")
-    plan = read_plan(work / "plan.yaml")  # now that data and teachers are there
+    plan = common.as_written(read_plan(work / "plan.yaml"))  # now that data and teachers are there
     chosen = tuple(entry for entry in plan.data if entry.name in names)
     plan = plan.model_copy(update={"data": chosen, "seeds": tuple(arguments.seeds)})
     folder = run_exam(plan, work / "exam", arguments.jobs, arguments.ray)
