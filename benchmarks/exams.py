@@ -48,7 +48,7 @@ from datasets import Dataset
 from eyas import FinetuneSettings, load_data
 from eyas.data.datasets import task_of
 from eyas.demo import encoder_folder
-from eyas.exam.bootstrap import compare
+from eyas.evaluation.bootstrap import compare
 from eyas.exam.plan import DataPlan
 from eyas.exam.plan_file import read_plan
 from eyas.exam.results import load_exam, predictions, read_rows

@@ -30,6 +30,10 @@ def test_runtime_imports_no_training_library(code: str) -> None:
     assert not _modules_after(code) & {"torch", "transformers", "datasets", "sklearn", "onnx"}
 
 
+def test_page_of_an_exam_needs_no_torch() -> None:
+    assert not _modules_after("import eyas.report") & {"torch", "transformers", "datasets"}
+
+
 def test_predictor_imports_no_torch(exported: dict[tuple[str, bool, bool], Path]) -> None:
     folder = exported["cnn", False, True]
     loaded = _modules_after(f"from eyas.serve import Predictor\nPredictor({str(folder)!r})(['a great film'])")

@@ -20,7 +20,7 @@ WITHOUT_VECTORS = {
     "data.rows.ROWS",
     "data.targets.LABEL_NAMES",
     "exam.baselines.FITS",
-    "exam.bootstrap.SUMS",
+    "evaluation.bootstrap.SUMS",
 }
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # for type checkers, editors and the API reference; the same 
     from eyas.data.task_data import TaskData
     from eyas.errors import EyasError
     from eyas.estimator import DistilledClassifier
-    from eyas.evaluation import Classifier, evaluate
+    from eyas.evaluation.evaluate import evaluate
     from eyas.exam.plan import Plan
     from eyas.exam.results import load_exam
     from eyas.exam.run import run_exam
@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # for type checkers, editors and the API reference; the same 
     from eyas.export.push import push_to_hub
     from eyas.losses import HardLabelLoss, LogitMSELoss, Loss, SoftTargetLoss
     from eyas.models import STUDENTS, TAGGERS
+    from eyas.models.classifier import Classifier
     from eyas.serve import Predictor
     from eyas.settings import Columns, DistillSettings, FinetuneSettings, StudentSettings, TransferSettings
     from eyas.tasks import Task
@@ -40,7 +41,7 @@ _HOMES = {
     "eyas.data.task_data": ["TaskData"],
     "eyas.errors": ["EyasError"],
     "eyas.estimator": ["DistilledClassifier"],
-    "eyas.evaluation": ["Classifier", "evaluate"],
+    "eyas.evaluation.evaluate": ["evaluate"],
     "eyas.exam.plan": ["Plan"],
     "eyas.exam.results": ["load_exam"],
     "eyas.exam.run": ["run_exam"],
@@ -48,6 +49,7 @@ _HOMES = {
     "eyas.export.push": ["push_to_hub"],
     "eyas.losses": ["HardLabelLoss", "LogitMSELoss", "Loss", "SoftTargetLoss"],
     "eyas.models": ["STUDENTS", "TAGGERS"],
+    "eyas.models.classifier": ["Classifier"],
     "eyas.serve": ["Predictor"],
     "eyas.settings": ["Columns", "DistillSettings", "FinetuneSettings", "StudentSettings", "TransferSettings"],
     "eyas.tasks": ["Task"],

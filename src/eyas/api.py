@@ -17,8 +17,9 @@ from transformers import PreTrainedModel, TrainerCallback
 
 from eyas.data.datasets import load_data, load_unlabeled
 from eyas.data.task_data import TaskData
+from eyas.encoders import find_encoder
 from eyas.errors import DataError
-from eyas.evaluation import evaluate
+from eyas.evaluation.evaluate import evaluate
 from eyas.exam.linear import doubt_about
 from eyas.export import export_model
 from eyas.general import families, fingerprint_of_family
@@ -217,7 +218,7 @@ def finetune(
     settings = settings or FinetuneSettings()
     result = _result(out)
     record = _origins(source=data)
-    request = _request({**record, "model": str(model)}, {"model": model, "source": data}, settings)
+    request = _request({**record, "model": str(model)}, {"model": find_encoder(str(model)), "source": data}, settings)
     if not overwrite and finished_request(result.path, request):
         return result
     data = load_data(data, columns)

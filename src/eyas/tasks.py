@@ -1,7 +1,7 @@
 """A task: the meaning of a model's outputs. Imports numpy only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast, get_args
 
@@ -11,6 +11,8 @@ from eyas.kinds import IS, MEANINGS, Groups, Kind, no_decision, one_decision, ye
 
 # The logit of a choice that is not available in a decision.
 CLOSED = -1e9
+# In a model's configuration: its temperature, and what it was fitted on.
+CALIBRATION = "eyas_calibration"
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,12 @@ class Task:
             (any number of labels), aspects (one value for each of several aspects), vectors (one vector per text).
         labels: output names: `aspect=value` for aspects, a single name for regression, the dimensions for vectors
             (none in data).
+        temperature: of a model: what its logits are divided by for probabilities.
     """
 
     kind: Kind
     labels: tuple[str, ...]
+    temperature: float = field(default=1.0, compare=False)
 
     @property
     def is_tagging(self) -> bool:
@@ -91,10 +95,15 @@ class Task:
             return np.asarray(np.where(labels < 0, -1, known).reshape(-1), dtype=np.int64)
         return labels.reshape(-1)
 
+    def calibrated(self, logits: np.ndarray) -> np.ndarray:
+        """The logits divided by the temperature."""
+        return logits if self.temperature == 1 else logits / np.float32(self.temperature)
+
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """[rows, outputs] -> the same shape: softmax over each decision's choices; numeric outputs are unchanged."""
         if not self.decides:
             return logits
+        logits = self.calibrated(logits)
         if self.has_binary_outputs:
             return sigmoid(logits)
         result = np.empty_like(logits)
@@ -117,13 +126,16 @@ def task_of_model(config: Any, labels: Sequence[str]) -> Task:
     known = getattr(config, "eyas_task", None)
     heads = " ".join(getattr(config, "architectures", None) or [])
     problem = getattr(config, "problem_type", None)
+    temperature = float((getattr(config, CALIBRATION, None) or {}).get("temperature", 1.0))
     if known in get_args(Kind):
-        return Task(cast(Kind, known), tuple(labels))
-    if "TokenClassification" in heads:
-        return Task("tagging", tuple(labels))
-    if problem == "multi_label_classification":
-        return Task("multi-label", tuple(labels))
-    return Task("regression" if problem == "regression" or len(labels) == 1 else "classification", tuple(labels))
+        kind = cast(Kind, known)
+    elif "TokenClassification" in heads:
+        kind = "tagging"
+    elif problem == "multi_label_classification":
+        kind = "multi-label"
+    else:
+        kind = "regression" if problem == "regression" or len(labels) == 1 else "classification"
+    return Task(kind, tuple(labels), temperature)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

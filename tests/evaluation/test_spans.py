@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from eyas.evaluation.bootstrap import score, sums
 from eyas.evaluation.metrics import span_metrics
-from eyas.exam.bootstrap import score, sums
 from eyas.spans import Span, broken_places, continuations, find_scheme, marks_starts, repaired, spans_of
 from eyas.tasks import Task
 

@@ -11,8 +11,8 @@ from conftest import toy_rows
 from eyas import load_data
 from eyas.data.datasets import ids_of, labels_of
 from eyas.data.tokenization import word_tokenizer
+from eyas.evaluation.bootstrap import Comparison, compare
 from eyas.exam.baselines import Baseline, fit_baseline, load_baseline
-from eyas.exam.bootstrap import Comparison, compare
 from eyas.exam.cost import measure_costs
 from eyas.exam.linear import doubt_about
 from eyas.tasks import Task

@@ -20,7 +20,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 COMMANDS: list[Callable[..., None]] = [
-    *(train.finetune, train.pretrain_student, transfer.augment, transfer.label, train.distill, train.recipes),
+    *(train.finetune, train.pretrain_student, transfer.augment, transfer.label, train.distill),
+    *(train.encoders, train.recipes),
     *(ensemble.join, ensemble.prune_ensemble),
     *(exam.exam, exam.report, exam.best),
     *(use.evaluate, use.predict, use.export, use.push, serve.serve, exam.demo),

@@ -35,7 +35,11 @@ TeacherFolder = Annotated[
 ]
 EncoderFolder = Annotated[
     str,
-    typer.Option(help="Pretrained encoder: a folder or a Hub name.", show_default=False, rich_help_panel=DATA),
+    typer.Option(
+        help="Pretrained encoder: a folder, an installed package that `eyas encoders` lists, or a Hub name.",
+        show_default=False,
+        rich_help_panel=DATA,
+    ),
 ]
 Unlabeled = Annotated[
     list[str] | None,
@@ -90,6 +94,14 @@ Cache = Annotated[
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace an --out folder made with other settings.", rich_help_panel=OUTPUT)
+]
+AbstainBelow = Annotated[
+    float | None,
+    typer.Option(
+        help="Give no label with a lower probability: label is null, and guess holds it. For one label per text or "
+        "aspect.",
+        show_default=False,
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.", rich_help_panel=OUTPUT)]
 

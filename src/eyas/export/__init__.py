@@ -24,6 +24,7 @@ from eyas.runtime.manifest import MODEL, TOKENIZER, Manifest
 from eyas.runtime.openvino import OpenVINOPredictor, load_openvino
 from eyas.runtime.predictor import Predictor
 from eyas.runtime.tokens import find_alike
+from eyas.tasks import CALIBRATION
 from eyas.text import wrong_shape
 from eyas.training.folders import SAMPLE_FILE
 
@@ -47,6 +48,7 @@ def export_model(
     web: bool = False,
     web_runtime: Path | None = None,
     openvino: bool = False,
+    abstain_below: float = 0.0,
 ) -> Parity:
     """Export a student or teacher folder to ONNX.
 
@@ -61,6 +63,7 @@ def export_model(
         web: also write a folder `web` that runs in the browser; see `eyas.export.web`.
         web_runtime: the folder `dist` of the npm package onnxruntime-web, to copy into `web`.
         openvino: also write a folder `openvino`, weights in float16; see `eyas.serve.OpenVINOPredictor`.
+        abstain_below: confidence below which the exported model gives no label; see `PredictMixin.abstain`.
 
     Returns:
         How closely the exported model matches the original.
@@ -71,6 +74,7 @@ def export_model(
     if openvino:
         load_openvino()  # fail now if it is missing
     classifier = Classifier.from_pretrained(model)
+    classifier.abstain(abstain_below)
     classifier.max_length = min(classifier.max_length, max_length or classifier.max_length)
     pair = bool(getattr(classifier.model.config, "pair", False))
     sample = texts or _sample(Path(model))
@@ -100,6 +104,8 @@ def export_model(
             unknown=classifier.tokenizer.unk_token,
             tokie=find_alike(folder / TOKENIZER, classifier.max_length, firsts) if single else None,
             crf=_crf(classifier.model),
+            calibration=getattr(classifier.model.config, CALIBRATION, None),
+            abstain_below=abstain_below,
             eyas_version=__version__,
         )
         manifest.write(folder)

@@ -23,7 +23,7 @@ from eyas.settings import (
     flag_of,
     options_of,
 )
-from eyas.tasks import Task
+from eyas.tasks import CALIBRATION, Task
 from eyas.training.folders import SAMPLE_FILE
 from eyas.training.recipes import option_text
 
@@ -108,7 +108,7 @@ def write_model_card(
         run: settings of the training run; empty if unknown.
     """
     size = sum((folder / file).stat().st_size for file in (MODEL, TOKENIZER))
-    about = ModelIO(Task(manifest.task, tuple(manifest.labels)), manifest.pair, manifest.max_length)
+    about = ModelIO(manifest.meaning, manifest.pair, manifest.max_length)
     example = '[("first text", "second text")]' if manifest.pair else '["some text"]'
     card = _render(
         about,
@@ -116,6 +116,7 @@ def write_model_card(
         run,
         exported=True,
         facts=_facts(about, size, model) | {"precision": manifest.precision},
+        calibration=_calibration(model, manifest.abstain_below),
         parameters=model.num_parameters(),
         use=EXPORTED.format(name=name, example=example),
         needs="It needs `eyas` (`onnxruntime`, `tokenizers`, `numpy`), not torch.",
@@ -146,6 +147,7 @@ def model_card(folder: Path, name: str) -> str:
         run,
         exported=False,
         facts=_facts(about, sum(file.stat().st_size for file in folder.glob("*.safetensors")), model),
+        calibration=_calibration(model),
         parameters=model.num_parameters(),
         use=wording.use.format(name=name, example=single, pipeline=wording.pipeline),
         needs="It needs `eyas[train]`.",
@@ -204,6 +206,12 @@ def _facts(about: ModelIO, size: int, model: Any) -> dict[str, Any]:
     labels = f"{len(names)} dimensions" if about.task.kind == "vectors" else _cell(shown)
     facts = {"labels": labels, "input": f"{taken}, {part}", "size on disk": f"{size / 1e6:.2f} MB"}
     return {**facts, "architecture": type(model).__name__}
+
+
+def _calibration(model: Any, abstain_below: float = 0.0) -> dict[str, Any] | None:
+    """What the card says of the model's confidence; None if it was not calibrated."""
+    found = getattr(model.config, CALIBRATION, None)
+    return None if found is None else {**found, "abstain_below": abstain_below}
 
 
 def _training(run: dict[str, Any]) -> dict[str, str]:

@@ -91,7 +91,7 @@ def write_web(folder: Path, name: str, runtime: Path | None = None, transformer:
     for script in SCRIPTS:
         shutil.copy2(SOURCES / script, target)
     content = json.loads((folder / MANIFEST).read_text())
-    about = {**content, "name": name, "graph": graph.as_posix(), "self_test": []}
+    about = {**content, "name": name, "graph": graph.as_posix(), "examples": manifest.examples, "self_test": []}
     (target / MANIFEST).write_text(json.dumps(about, ensure_ascii=False))
     page = (SOURCES / "index.html").read_text(encoding="utf-8")
     (target / "index.html").write_text(page.replace("<script>", LOCAL, 1), encoding="utf-8")

@@ -19,6 +19,7 @@ from transformers import (
 
 from eyas.data.labels import ordered_names
 from eyas.data.tokenization import separating_words, wrap_tokenizer
+from eyas.encoders import find_encoder
 from eyas.errors import ModelError
 from eyas.models.configuration import FamilyConfig
 from eyas.models.positions import position_count
@@ -63,6 +64,7 @@ def load_classifier(source: str | Path) -> tuple[PreTrainedModel, Any]:
 
 def load_body(source: str | Path) -> tuple[PreTrainedModel, Any]:
     """A pretrained encoder without a head, and its tokenizer, in eval mode."""
+    source = find_encoder(str(source))
     model, info = _from_pretrained(AutoModel, source, output_loading_info=True)
     missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
     if missing:
@@ -79,6 +81,7 @@ def load_encoder(source: str | Path, task: Task, pair: bool = False) -> tuple[Pr
     Raises:
         ModelError: no such model, or a student for whole texts if the task is tagging.
     """
+    source = find_encoder(str(source))
     config = _config(source)
     student, family = config.model_type.startswith("eyas-"), config.model_type == FamilyConfig.model_type
     if student and not family and task.is_tagging:
@@ -109,6 +112,7 @@ def load_masked_lm(source: str | Path) -> tuple[PreTrainedModel, Any]:
     Raises:
         ModelError: no masked-LM head, no mask token, or another model's tokenizer.
     """
+    source = find_encoder(str(source))
     name, architectures = str(source), _config(source).architectures or ["model without a head"]
     wrong = (
         f"{name} is a {architectures[0]}, expected a masked language model (BertForMaskedLM, RobertaForMaskedLM ...)"
@@ -180,7 +184,10 @@ def _config(source: str | Path) -> Any:
     try:
         return AutoConfig.from_pretrained(source)
     except Exception as error:
-        raise ModelError(f"{source}: no such model folder, and loading from the Hub failed: {error}") from error
+        raise ModelError(
+            f"{source}: no such model folder or package, and loading from the Hub failed: {error} The encoders on this "
+            "machine: eyas encoders."
+        ) from error
 
 
 def _refuse_old_name(folder: Path) -> None:

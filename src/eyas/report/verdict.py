@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eyas.exam.bootstrap import Comparison, compare, doubt
+from eyas.evaluation.bootstrap import Comparison, compare, doubt
 from eyas.exam.results import LAST_STAGE, LINEAR, START, TEACHER, TRANSFER, TWIN, Requirements, predictions
 from eyas.settings import NO_START
 

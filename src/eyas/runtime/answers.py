@@ -25,6 +25,17 @@ def answer(task: Task, logits: np.ndarray) -> Answer:
     return ANSWERS[task.kind](task, logits, task.probabilities(logits[None])[0])
 
 
+# The tasks in which a model may abstain: their answers have one label for each text or aspect.
+ABSTAINING: tuple[Kind, ...] = ("classification", "aspects")
+
+
+def abstained(found: Answer, least: float) -> Answer:
+    """The answer, with None in place of each label whose score is below `least`; the label is then its `guess`."""
+    if "aspects" in found:
+        return {**found, "aspects": {name: abstained(one, least) for name, one in found["aspects"].items()}}
+    return found if found["score"] >= least else {**found, "label": None, "guess": found["label"]}
+
+
 def _label(task: Task, logits: np.ndarray, chances: np.ndarray) -> Answer:
     best = int(chances.argmax())
     return {"label": task.labels[best], "score": float(chances[best])}
@@ -54,9 +65,14 @@ ANSWERS: dict[Kind, Callable[[Task, np.ndarray, np.ndarray], Answer]] = {
     "vectors": lambda task, logits, _: {"vector": [float(value) for value in logits]},
 }
 
+
+def _array(labels: list[str | None]) -> np.ndarray:
+    return np.array(labels, dtype=object if None in labels else str)
+
+
 # Answers for texts -> predictions without scores.
 PREDICTIONS: dict[Kind, Callable[[list[Answer]], Any]] = {
-    "classification": lambda answers: np.array([found["label"] for found in answers], dtype=str),
+    "classification": lambda answers: _array([found["label"] for found in answers]),
     "tagging": lambda answers: [found["tags"] for found in answers],
     "regression": lambda answers: np.array([found["score"] for found in answers], dtype=np.float32),
     "multi-label": lambda answers: [found["labels"] for found in answers],

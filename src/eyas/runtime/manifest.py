@@ -8,6 +8,7 @@ from typing import Any
 
 from eyas.errors import ExportError
 from eyas.kinds import MEANINGS, Kind
+from eyas.tasks import Task
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -15,7 +16,8 @@ TOKENIZER = "tokenizer.json"
 # The results of an exam, if one selected the model.
 EXAM = "exam.json"
 CARD = "README.md"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+MOST_EXAMPLES = 4
 
 
 @dataclass
@@ -32,6 +34,8 @@ class Manifest:
         pair: whether it takes two texts.
         unknown: the token for unknown words.
         tokie: the result of `eyas.runtime.tokens.find_alike`; None if tokie is not used.
+        calibration: temperature of the logits, and what it was fitted on; see `eyas.evaluation.calibration`.
+        abstain_below: confidence below which the model gives no answer, if any.
         crf: scores of the first tag, the last tag and each transition, for taggers with a CRF.
         self_test: texts with their expected probabilities, within `tolerance`.
         openvino: checksum of each file in the folder `openvino`, if there is one.
@@ -50,10 +54,25 @@ class Manifest:
     unknown: str = "[UNK]"
     tokie: dict[str, Any] | None = None
     crf: dict[str, Any] | None = None
+    calibration: dict[str, Any] | None = None
+    abstain_below: float = 0.0
     openvino: dict[str, str] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
     eyas_version: str = ""
     format_version: int = FORMAT_VERSION
+
+    @property
+    def meaning(self) -> Task:
+        """The task with the model's labels and temperature."""
+        return Task(self.task, tuple(self.labels), float((self.calibration or {}).get("temperature", 1.0)))
+
+    @property
+    def examples(self) -> list[list[str]]:
+        """Texts to try: [text], or [text, text_pair]."""
+        texts = [row.get("text") or " ".join(row["tokens"]) for row in self.self_test]
+        pairs = [[row["text_pair"]] if row.get("text_pair") else [] for row in self.self_test]
+        found = [[text, *pair] for text, pair in zip(texts, pairs, strict=True) if text.strip()]
+        return found[-MOST_EXAMPLES:]  # the longer ones
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":

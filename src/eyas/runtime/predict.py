@@ -3,13 +3,13 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from eyas.errors import DataError
 from eyas.runtime.alignment import WordEncoder
-from eyas.runtime.answers import PREDICTIONS, Answer, answer, answer_words
+from eyas.runtime.answers import ABSTAINING, PREDICTIONS, Answer, abstained, answer, answer_words
 from eyas.tasks import Task
 from eyas.text import clean_text
 
@@ -32,6 +32,8 @@ class PredictMixin(ABC):
     # The maximum number of tokens per text, and how many of the texts so far had more. Taggers read all of a text.
     max_length: int
     cut: int = 0
+    # The confidence below which there is no answer; see `abstain`.
+    abstain_below: float = 0.0
 
     @abstractmethod
     def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
@@ -42,6 +44,27 @@ class PredictMixin(ABC):
     def words(self) -> WordEncoder:
         """Splits texts into words, and words into subwords."""
 
+    def abstain(self, below: float) -> Self:
+        """Give no label whose probability is lower than `below`: it becomes None, and `guess` holds it.
+
+        Raises:
+            DataError: it is not from 0 to 1, or the model does not give one label per text or aspect.
+        """
+        if not 0 <= below < 1:
+            raise DataError(f"abstain_below (--abstain-below) is {below:g}, expected from 0 up to 1, such as 0.8.")
+        if below and self.task.kind not in ABSTAINING:
+            raise DataError(
+                f"This model does {self.task.describe()}. Only models that give one label per text or aspect abstain: "
+                "leave abstain_below (--abstain-below) out."
+            )
+        self.abstain_below = below
+        return self
+
+    def answer(self, logits: np.ndarray) -> Answer:
+        """The answer for the logits [outputs] of one text."""
+        found = answer(self.task, logits)
+        return abstained(found, self.abstain_below) if self.abstain_below else found
+
     def __call__(self, texts: Iterable[Text]) -> list[Answer]:
         """Predict a list of texts.
 
@@ -51,14 +74,15 @@ class PredictMixin(ABC):
 
         Returns:
             One answer per text, as in `eyas.runtime.answers`. For classification {"label": str, "score": float}, where
-            the score is a probability. A tagger's offsets count characters of a string, or words of a list.
+            the score is a probability; a model that abstains gives {"label": None, "score": float, "guess": str} where
+            it is not sure. A tagger's offsets count characters of a string, or words of a list.
 
         Raises:
             DataError: an input is not text; the message has its index.
         """
         if self.task.is_tagging:
             return [self.tag(text) for text in _rows(texts)]
-        return [answer(self.task, row) for row in self._logits(texts)]
+        return [self.answer(row) for row in self._logits(texts)]
 
     def predict(self, texts: Iterable[Text]) -> Any:
         """Predictions without scores.

@@ -15,7 +15,6 @@ from eyas.runtime.crf import max_marginals
 from eyas.runtime.manifest import MODEL, TOKENIZER, Manifest
 from eyas.runtime.predict import PredictMixin
 from eyas.runtime.tokens import TextEncoder, is_cut
-from eyas.tasks import Task
 from eyas.text import clean_texts, is_too_long, wrong_shape
 
 # The graph's inputs, and their names in a tokenizer's encoding.
@@ -34,16 +33,20 @@ class Predictor(PredictMixin):
     Args:
         folder: the exported folder.
         threads: threads per prediction. More than 1 slows small students down; run more processes instead.
+        abstain_below: confidence below which a label is None; by default as exported. See `PredictMixin.abstain`.
         self_test: whether to check at load that this machine reproduces the scores of the exporting machine.
 
     Raises:
         ExportError: the folder is damaged, or its scores differ on this machine.
     """
 
-    def __init__(self, folder: str | Path, threads: int = 1, self_test: bool = True) -> None:
+    def __init__(
+        self, folder: str | Path, threads: int = 1, self_test: bool = True, abstain_below: float | None = None
+    ) -> None:
         self.folder = Path(folder)
         self.manifest = Manifest.read(self.folder)
-        self.task = Task(self.manifest.task, tuple(self.manifest.labels))
+        self.task = self.manifest.meaning
+        self.abstain(self.manifest.abstain_below if abstain_below is None else abstain_below)
         self.pair = self.manifest.pair
         self.label_names = self.manifest.labels
         self.data_labels = self.manifest.data_labels

@@ -43,6 +43,8 @@ class Model:
             "pair": manifest.pair,
             "precision": manifest.precision,
             "max_length": manifest.max_length,
+            "abstain_below": manifest.abstain_below,
+            "examples": manifest.examples,
             "exam": self._exam(),
         }
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from eyas.data.datasets import ids_of
+from eyas.encoders import find_encoder
 from eyas.errors import ModelError
 from eyas.models.inside import ATTRIBUTIONS, FIELDS
 from eyas.models.loading import load_body
@@ -93,7 +94,7 @@ def pooled(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
 
 
 def _own_pooling(source: Any) -> Pooling:
-    path = Path(source) / POOLING_FILE if isinstance(source, str | Path) else None
+    path = Path(find_encoder(str(source))) / POOLING_FILE if isinstance(source, str | Path) else None
     if path is None or not path.is_file():
         return "mean"
     settings = json.loads(path.read_text())

@@ -109,7 +109,7 @@ def prune_ensemble(
     enough = [found for found in every if found.score >= whole.score - tolerance]
     chosen = min(enough, key=lambda found: (found.parameters, -found.score))
     with output as partial:
-        write_model_folder(subset(model, chosen.places), classifier.tokenizer, None, partial)
+        write_model_folder(subset(model, chosen.places), classifier.tokenizer, dataset, partial)
         _copy_sample(Path(folder), partial)
         (partial / "members.json").write_text(json.dumps([asdict(found) for found in every], indent=1))
     return [chosen, *sorted((found for found in every if found is not chosen), key=lambda found: -found.score)]
@@ -163,7 +163,7 @@ def join(
     with output as partial:
         if combination == WEIGHTS and dataset is not None:
             fit_weights(model, parts[0].tokenizer, dataset)
-        write_model_folder(model, parts[0].tokenizer, None, partial)
+        write_model_folder(model, parts[0].tokenizer, dataset, partial)
         _copy_sample(Path(folders[0]), partial)
     return output.path
 

@@ -11,6 +11,7 @@ from typing import Any
 from transformers import TrainerCallback, set_seed
 
 from eyas.data.task_data import TaskData
+from eyas.encoders import find_encoder
 from eyas.models import is_student
 from eyas.models.loading import load_encoder
 from eyas.outputs import OutputFolder
@@ -64,7 +65,7 @@ def finetune(
         **asdict(settings),
         "data": [data.fingerprint(name) for name in ("train", "validation")],
         "labels": data.labels,
-        "model_files": identity(str(model)),
+        "model_files": identity(find_encoder(str(model))),
     }
     output = OutputFolder(
         out, {"command": "finetune", "model": str(model), **(record or {}), **described}, overwrite, request=request

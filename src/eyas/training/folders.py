@@ -9,6 +9,10 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedModel
 
+from eyas.evaluation.calibration import calibration
+from eyas.models.classifier import Classifier
+from eyas.tasks import CALIBRATION
+
 WORK = "work"
 HISTORY = "training_history.jsonl"
 SAMPLE_FILE = "validation_sample.jsonl"
@@ -33,7 +37,12 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_model_folder(model: PreTrainedModel, tokenizer: Any, validation: Dataset | None, folder: Path) -> None:
-    """Save model, tokenizer and a sample of validation texts (for parity checks)."""
+    """Save model, tokenizer and a sample of validation texts (for parity checks), with a temperature fitted on them."""
+    training, found = model.training, None
+    if validation is not None:
+        found = calibration(Classifier(model, tokenizer), validation)
+    model.train(training)
+    setattr(model.config, CALIBRATION, found)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if validation is None:

@@ -55,10 +55,16 @@ export class Predictor {
     this.continuing = tokenizer.continuing;
   }
 
+  // Logits divided by the temperature, whose softmax or sigmoid are probabilities.
+  calibrated(logits) {
+    const { temperature } = this.manifest.calibration ?? { temperature: 1 };
+    return logits.map((value) => value / temperature);
+  }
+
   // Metadata for the page.
   get about() {
-    const { task, labels, pair, precision, max_length } = this.manifest;
-    return { name: this.manifest.name ?? "student", version: "1", task, labels, pair, precision, max_length, exam: {} };
+    const { task, labels, pair, precision, max_length, abstain_below, examples } = this.manifest;
+    return { name: this.manifest.name ?? "student", version: "1", task, labels, pair, precision, max_length, abstain_below, examples, exam: {} };
   }
 
   async logits(text, pair) {
@@ -93,7 +99,7 @@ export class Predictor {
         const read = starts.slice(this.tokenizer.sides[0].length);
         maxMarginals(read.map((place) => rows[place]), crf).forEach((scores, at) => { rows[read[at]] = scores; });
       }
-      window.words.forEach((word, at) => { chances[word] = softmax(rows[window.positions[at]]); });
+      window.words.forEach((word, at) => { chances[word] = softmax(this.calibrated(rows[window.positions[at]])); });
     }
     const best = chances.map((row) => row.indexOf(Math.max(...row)));
     const tags = best.map((column) => labels[column]), scores = best.map((column, word) => chances[word][column]);
@@ -125,6 +131,7 @@ export class Predictor {
     const { task, labels } = this.manifest;
     if (task === "regression") return { score: logits[0] };
     if (task === "vectors") return { vector: logits };
+    logits = this.calibrated(logits);
     if (task === "aspects") {
       const aspects = [...new Set(labels.map((label) => label.split(ASPECT, 1)[0]))];
       return aspects.map((aspect) => {

@@ -1,4 +1,4 @@
-"""The paired bootstrap over texts: is model A better than model B?"""
+"""The bootstrap over texts: how certain is a score, and is model A better than model B?"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,16 +32,35 @@ def compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray], metric: str, seed:
         a, b: one result of `sums` per seed of a model, for the same texts; its score is the mean over seeds.
         metric: a `Task.metric`.
     """
-    rows = len(a[0])
     difference = score(metric, _sum(a)).mean() - score(metric, _sum(b)).mean()
-    samples = []
-    for block in _blocks(rows, seed):
-        first = np.mean([score(metric, block @ part) for part in a], axis=0)
-        second = np.mean([score(metric, block @ part) for part in b], axis=0)
-        samples.append(first - second)
-    gaps = np.concatenate(samples)
-    low, high = np.quantile(gaps, [0.025, 0.975])
-    return Comparison(float(difference), float(low), float(high), float((gaps <= 0).mean()))
+    first, second = _samples([a, b], metric, seed)
+    low, high = _interval(first - second)
+    return Comparison(float(difference), low, high, float((first <= second).mean()))
+
+
+def score_interval(parts: Sequence[np.ndarray], metric: str, seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of a model's score; arguments as for `compare`."""
+    return _interval(_samples([parts], metric, seed)[0])
+
+
+def ratio_interval(a: Sequence[np.ndarray], b: Sequence[np.ndarray], metric: str, seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of A's score divided by B's, as in retention; arguments as for `compare`."""
+    first, second = _samples([a, b], metric, seed)
+    return _interval(first / np.maximum(second, 1e-12))
+
+
+def _samples(models: Sequence[Sequence[np.ndarray]], metric: str, seed: int) -> list[np.ndarray]:
+    """For each model [samples] the mean score over its seeds, all on the same samples of texts."""
+    blocks: list[list[np.ndarray]] = [[] for _ in models]
+    for block in _blocks(len(models[0][0]), seed):
+        for scores, parts in zip(blocks, models, strict=True):
+            scores.append(np.mean([score(metric, block @ part) for part in parts], axis=0))
+    return [np.concatenate(scores) for scores in blocks]
+
+
+def _interval(samples: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(samples, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def doubt(teacher: float, linear: float, gap: Comparison) -> str:
