@@ -20,10 +20,11 @@ from eyas.data.task_data import TaskData
 from eyas.encoders import find_encoder
 from eyas.errors import DataError
 from eyas.evaluation.evaluate import evaluate
-from eyas.exam.linear import doubt_about
+from eyas.exam.linear import examine_teacher
 from eyas.export import export_model
 from eyas.general import families, fingerprint_of_family
 from eyas.models.classifier import Classifier
+from eyas.models.loading import is_student_folder
 from eyas.outputs import finished_request
 from eyas.runtime.answers import Answer
 from eyas.runtime.predict import Text
@@ -223,7 +224,9 @@ def finetune(
         return result
     data = load_data(data, columns)
     _finetune.finetune(os.fspath(model), data, result.path, settings, overwrite, record, callbacks, request)
-    _examine(align(Teacher(result.path), data), data)
+    single = not data.is_pair and not data.task.is_tagging and not is_student_folder(model)
+    encoder = Encoder(model, max_length=settings.max_length) if single else None
+    _examine(align(Teacher(result.path), data), data, encoder)
     return result
 
 
@@ -273,11 +276,13 @@ def pretrain_student(
     return result
 
 
-def _examine(teacher: AlignedTeacher, data: TaskData) -> None:
-    """Warn of a teacher that is not certainly better than a linear model."""
-    message = doubt_about(teacher, data)
-    if message:
-        logger.warning("%s", message)
+def _examine(teacher: AlignedTeacher, data: TaskData, encoder: Encoder | None = None) -> None:
+    """Log the scores of a teacher and of linear models; warn of a teacher that is not certainly better."""
+    found = examine_teacher(teacher, data, encoder)
+    if found is not None:
+        logger.info("%s", found)
+        if found.doubt:
+            logger.warning("%s", found.doubt)
 
 
 def _merge_settings(

@@ -20,6 +20,8 @@ def test_slices_have_expected_rows_and_scores() -> None:
         "student_accuracy": 0.0,
         "teacher_accuracy": 1.0,
         "agreement": 0.0,
+        "lost": 1,
+        "won": 0,
     }
     assert slices["fine"]["student_accuracy"] == 0.75
     assert slices["with a negation"]["rows"] == 2

@@ -6,16 +6,17 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import scipy.stats
-from conftest import toy_rows
+from conftest import PLANTED, toy_rows
 
-from eyas import load_data
+from eyas import Teacher, load_data
 from eyas.data.datasets import ids_of, labels_of
 from eyas.data.tokenization import word_tokenizer
 from eyas.evaluation.bootstrap import Comparison, compare
 from eyas.exam.baselines import Baseline, fit_baseline, load_baseline
 from eyas.exam.cost import measure_costs
-from eyas.exam.linear import doubt_about
+from eyas.exam.linear import examine_teacher
 from eyas.tasks import Task
+from eyas.teachers import align
 
 ROWS = toy_rows(200)
 TEXTS = [row["text"] for row in ROWS]
@@ -130,13 +131,31 @@ def _validated(right: float, words: str) -> str:
         def logits_of(self, dataset: Any) -> np.ndarray:
             return logits[[rows[example] for example in ids_of(dataset)]]
 
-    return doubt_about(cast(Any, Said()), data)
+    examined = examine_teacher(cast(Any, Said()), data)
+    assert examined is not None
+    return examined.doubt
 
 
 def test_data_that_no_linear_model_fits_leaves_the_teacher_alone() -> None:
     labels = ["negative", "positive"]  # no run of characters is in both texts
     data = load_data({split: {"text": ["a", "b"], "label": labels} for split in ("train", "validation")})
-    assert doubt_about(cast(Any, None), data) == ""
+    assert examine_teacher(cast(Any, None), data) is None
+
+
+def test_teacher_is_examined_beside_the_encoder_that_it_was_made_from(toy_data: Path) -> None:
+    class Lengths:
+        """An encoder whose vectors tell nothing but the length."""
+
+        def logits(self, texts: list[str]) -> np.ndarray:
+            return np.array([[len(text)] for text in texts], np.float32)
+
+    data = load_data(toy_data)
+    teacher = align(Teacher(PLANTED / "films", dtype="float32"), data)
+    found = examine_teacher(teacher, data, cast(Any, Lengths()))
+    assert found is not None
+    assert found.texts == 60
+    assert found.scores["a linear model on the encoder's own vectors"] < 0.8
+    assert "the teacher 100.0, a linear model on words and characters" in str(found)
 
 
 def test_teacher_is_doubted_unless_it_is_certainly_better_than_a_linear_model() -> None:

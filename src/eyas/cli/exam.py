@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eyas.cli.closing import beside, command
 from eyas.cli.expand import with_options
 from eyas.cli.options import Overwrite, Quiet, Seed, Unlabeled, log_to_stderr
 from eyas.errors import EyasError
 from eyas.outputs import strict_json
-from eyas.settings import DATA, STUDENT_NAMES, Columns, TrainingOptions
+from eyas.settings import DATA, STUDENT_NAMES, Columns, TrainingOptions, TransferSettings
 
 if TYPE_CHECKING:
     from eyas.exam.plan import Plan
@@ -47,7 +48,12 @@ def exam(
         list[str] | None, typer.Option(help="A recipe to try. Repeatable.", show_default="as in distill")
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds.", show_default="3")] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(help="A student made before, a folder, to examine as it is. Repeatable.", show_default=False),
+    ] = None,
     unlabeled: Unlabeled = None,
+    transfer: TransferSettings,
     training: TrainingOptions,
     columns: Columns,
     tune: Annotated[
@@ -58,7 +64,10 @@ def exam(
         str | None, typer.Option(help="Run the trials on a Ray cluster: auto, or its address.", show_default=False)
     ] = None,
     ray_cpus: Annotated[float, typer.Option(min=0.1, help="CPUs per trial on the cluster.")] = 1.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials and stop.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the trials and the time they take, measured on 20 steps, and stop."),
+    ] = False,
     min_retention: Retention = 0.97,
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     quiet: Quiet = False,
@@ -66,7 +75,9 @@ def exam(
     """Compare many students on one page: score, latency, memory, size."""
     log_to_stderr(quiet)
     given = {"source": data, **asdict(columns), "unlabeled": unlabeled}
-    entry = {name: value for name, value in given.items() if value}
+    usual = asdict(TransferSettings())
+    chosen = {name: value for name, value in asdict(transfer).items() if value != usual[name]}
+    entry = {**{name: value for name, value in given.items() if value}, **chosen}
     if entry and not data and plan is None:
         raise EyasError(f"--{next(iter(entry)).replace('_', '-')} describes --data, which is missing.")
     made = _plan(
@@ -78,19 +89,23 @@ def exam(
         seeds=list(range(seeds)) if seeds else None,
         arguments=training.arguments or None,
         tune=tune or None,
+        add=add or None,
     )
     if dry_run:
+        from eyas.exam.estimate import estimate
         from eyas.exam.run import planned_trials
 
         trials = planned_trials(made)
         for trial in trials:
             print(trial.title)
-        print(f"{len(trials)} trials.")
+        print(f"{len(trials)} trials, {estimate(trials, jobs)}.")
         return
     from eyas.exam.results import Requirements
     from eyas.exam.run import run_exam
 
     folder = run_exam(made, out, jobs, ray, ray_cpus)
+    if not quiet:
+        _say(folder, Requirements(min_retention))
     _draw(folder, Requirements(min_retention), show)
 
 
@@ -190,6 +205,19 @@ def _requirements(retention: float | None, latency_ms: float | None, size_mb: fl
     from eyas.exam.results import Requirements
 
     return Requirements(retention, latency_ms, None if size_mb is None else size_mb * 1e6)
+
+
+def _say(folder: Path, requirements: "Requirements") -> None:
+    """Print the table and the verdict of each data set, and the command that ships its student."""
+    from eyas.report.terminal import print_table, reachable, verdicts
+
+    found = list(verdicts(folder, requirements))
+    for name, table, verdict in found:
+        print_table(table)
+        print(f"{name}: {verdict}" if len(found) > 1 else verdict)
+        options = {"min_retention": reachable(table, requirements).retention, "export": beside(folder, "shipped")}
+        chosen = {"dataset": name} if len(found) > 1 else {}
+        print(f"Next: {command('best', {**chosen, **options}, argument=folder)}\n")
 
 
 def _draw(folder: Path, requirements: "Requirements", show: bool) -> None:

@@ -1,10 +1,12 @@
 """finetune, pretrain-student, distill: train models; recipes: list the methods."""
 
 import logging
+import os
 from typing import Annotated, Any
 
 import typer
 
+from eyas.cli.closing import beside, command, say_trained
 from eyas.cli.expand import with_options
 from eyas.cli.options import (
     Cache,
@@ -68,7 +70,8 @@ def finetune(
 
     settings = FinetuneSettings(arguments=training.arguments, seed=seed, max_length=max_length)
     run(model, data, out, settings=settings, columns=columns, overwrite=overwrite)
-    logger.info("The teacher is in %s.", out)
+    options = {"teacher": out, "data": data, "out": beside(out, "student")}
+    say_trained("teacher", out, data, columns, command("distill", options, columns))
 
 
 @with_options
@@ -122,7 +125,8 @@ def distill(
         cache=cache,
         overwrite=overwrite,
     )
-    logger.info("The student is in %s.", out)
+    export = command("export", {"model": out, "out": beside(out, "shipped"), "int8": True})
+    say_trained("student", out, data, columns, export, teacher, settings.label_map)
 
 
 @with_options
@@ -181,7 +185,10 @@ def pretrain_student(
         cache=cache,
         overwrite=overwrite,
     )
-    logger.info("The student is in %s.", out)
+    place = os.path.relpath(out)
+    options = {"model": out, "data": "DATA", "out": beside(out, "tuned")}
+    logger.info("The student is in %s.", place)
+    logger.info("Next: %s, or with a teacher: eyas distill --init %s ...", command("finetune", options), place)
 
 
 def encoders(

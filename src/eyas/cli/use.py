@@ -1,6 +1,8 @@
 """evaluate, predict, export, push: use a trained model."""
 
 import logging
+import os
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -155,13 +157,16 @@ def export(
     """Export a model to ONNX with tokenizer, labels and model card, and check that its answers match."""
     log_to_stderr(quiet)
     from eyas.export import export_model as run
+    from eyas.runtime.manifest import MODEL, TOKENIZER
 
     texts = None if data is None else _parity_texts(model, data, columns)
     if web_runtime is not None and not web:
         raise EyasError("--web-runtime needs --web: pass both, or neither.")
     more = {"web": web, "web_runtime": web_runtime, "openvino": openvino, "abstain_below": abstain_below or 0.0}
     parity = run(model, out, int8, texts, min_agreement, overwrite, **more)  # type: ignore[arg-type]
-    logger.info("Exported to %s: %s.", out, parity)
+    size = sum((out / name).stat().st_size for name in (MODEL, TOKENIZER)) / 1e6
+    logger.info("Exported to %s, %.2f MB: %s.", os.path.relpath(out), size, parity)
+    logger.info("Next: eyas serve %s", shlex.quote(os.path.relpath(out)))
 
 
 def push(

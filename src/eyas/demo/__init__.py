@@ -5,11 +5,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from eyas.data.datasets import load_data
 from eyas.encoders import find_encoder
 from eyas.errors import MissingExtraError, install_hint
@@ -18,6 +13,7 @@ from eyas.exam.plan_file import make_plan
 from eyas.exam.results import candidates, load_exam
 from eyas.exam.run import run_exam
 from eyas.report import ship, write_page
+from eyas.report.terminal import print_table
 from eyas.runtime.predictor import Predictor
 from eyas.settings import FinetuneSettings
 from eyas.training.finetune import finetune
@@ -75,7 +71,7 @@ def run(
     table = candidates(load_exam(folder))
     best, good = best_row(load_exam(folder), table)
     shipped = ship(folder, best, out / "shipped", overwrite=True)
-    _print_table(table)
+    print_table(table)
     target = "is the fastest that keeps 97 % of the teacher" if good else "comes closest to the teacher"
     print(f"\nOf the distilled students, {best['title']} {target} on the validation split.")
     print(f"It is in {os.path.relpath(shipped)}. The full comparison: {os.path.relpath(page)}")
@@ -88,23 +84,3 @@ def run(
             "  eyas demo --data DATA --unlabeled TEXTS --out mine/"
         )
     return shipped
-
-
-def _print_table(table: pd.DataFrame) -> None:
-    shown = Table(
-        title="Test scores; one thread, one sentence at a time, tokenization included",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for column in ("model", "accuracy", "retention", "size", "latency", "speed"):
-        shown.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
-    for row in table.to_dict("records"):
-        shown.add_row(
-            row["title"],
-            f"{row['score']:.1%}",
-            f"{row['retention']:.1%}",
-            f"{row['size_bytes'] / 1e6:.1f} MB",
-            f"{row['latency_ms']:.3f} ms",
-            f"{row['times_faster']:.0f}x",
-        )
-    Console().print(shown)

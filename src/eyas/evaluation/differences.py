@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from eyas.evaluation.changes import slice_row
 from eyas.tasks import Task, softmax
 
 NEGATIONS = re.compile(
@@ -40,7 +41,8 @@ def differences(
 
     Returns:
         `slices` of decisions (texts, words, aspects ...): group, name, rows, student_accuracy, teacher_accuracy,
-        agreement. Empty slices are left out; regression has no slices.
+        agreement, and how many the student alone got wrong (`lost`) or right (`won`). Empty slices are left out;
+        regression has no slices.
         `flips`: the 50 disagreements with the highest confidence of both (for regression, the widest): text, label,
         and the label and score of each.
     """
@@ -57,16 +59,8 @@ def differences(
     slices = []
     for group, name, mask in _slices(plain, rows, gold, teacher.max(1), task.choices, known_words):
         if mask.any():
-            slices.append(
-                {
-                    "group": group,
-                    "name": name,
-                    "rows": int(mask.sum()),
-                    "student_accuracy": float((student_said == gold)[mask].mean()),
-                    "teacher_accuracy": float((teacher_said == gold)[mask].mean()),
-                    "agreement": float((student_said == teacher_said)[mask].mean()),
-                }
-            )
+            right = [said[mask] == gold[mask] for said in (student_said, teacher_said)]
+            slices.append(slice_row(group, name, right, (student_said == teacher_said)[mask]))
     sure = np.minimum(student.max(1), teacher.max(1))
     differing = np.flatnonzero(student_said != teacher_said)
     flips = [

@@ -147,10 +147,14 @@ def fit_baseline(
         labels: as from `labels_of`.
     """
     if table is not None and tokenizer is not None:
-        vectors = MeanVectors(tokenizer, table)
-        return Baseline("static", task, vectors, *_fit(task, vectors(texts), labels))
+        return fit_on(task, MeanVectors(tokenizer, table), texts, labels)
     counts, matrix = Counts.fitted(texts, task.is_tagging)
     return Baseline("counts", task, counts, *_fit(task, matrix, labels))
+
+
+def fit_on(task: Task, features: Any, texts: Sequence[Any], labels: np.ndarray) -> Baseline:
+    """Fit a linear model on what `features` returns for texts: [texts, size] float32."""
+    return Baseline("static", task, features, *_fit(task, features(texts), labels))
 
 
 def load_baseline(folder: Path) -> Baseline:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 
 from eyas.data.datasets import (
@@ -18,7 +19,7 @@ from eyas.data.datasets import (
 )
 from eyas.data.readers import inputs_of
 from eyas.data.task_data import TaskData
-from eyas.evaluation.differences import WORD
+from eyas.evaluation.changes import WORD, Changed, changed_texts
 from eyas.exam.plan import DataPlan
 from eyas.settings import Columns, TransferSettings
 from eyas.tasks import Task
@@ -71,6 +72,16 @@ class Loaded:
         return transfer_set(self.data, self.teacher, self.unlabeled, self.settings)
 
     @cached_property
+    def changed(self) -> tuple[Changed, Dataset] | None:
+        """Changed texts of the split that is scored, and the different ones as rows; None if the task has no such."""
+        if self.data.is_pair or self.task.is_tagging or not self.task.decides:
+            return None
+        split = self.data[self.split]
+        labeled = split.select(np.flatnonzero(is_labeled(split)))
+        found = changed_texts(labeled["text"][:])
+        return (found, load_unlabeled({"text": found.texts})) if found.texts else None
+
+    @cached_property
     def transfer(self) -> Dataset:
         """The texts that a student is trained on."""
         if not self.settings.select:
@@ -102,6 +113,8 @@ def prepare(entry: DataPlan) -> DatasetFacts:
     data, teacher = loaded.data, loaded.teacher
     for rows in (loaded.texts, data["validation"], data[loaded.split]):
         teacher.label(rows)
+    if loaded.changed is not None:
+        teacher.label(loaded.changed[1])
     counts = {name: len(rows) for name, rows in data.items()}
     return DatasetFacts(
         fingerprint=_fingerprint(loaded, loaded.transfer),

@@ -181,6 +181,7 @@ class Plan(_Strict):
         twins: whether to add controls: each student on the labels alone, for the same number of steps, and each recipe
             of several stages in its last stage alone, for as many steps as that has.
         baselines: whether to add two logistic regressions: on words and characters, and on static embeddings.
+        add: folders of students made before, as by `distill` or `finetune`, to examine as they are.
         tune: number of tries in a search of learning rate, dropout and sizes before the exam; 0 = no search.
         cost: how cost is measured.
     """
@@ -195,6 +196,7 @@ class Plan(_Strict):
     arguments: dict[str, Any] = Field(default_factory=dict)
     twins: bool = True
     baselines: bool = True
+    add: tuple[str, ...] = ()
     tune: int = Field(default=0, ge=0)
     cost: CostPlan = Field(default_factory=CostPlan)
 
@@ -259,6 +261,17 @@ class Plan(_Strict):
                 hint = f"; did you mean {close[0]}?" if close else ""
                 raise ValueError(f"unknown training argument {name!r}{hint}")
         return {name: _number(entry) for name, entry in value.items()}
+
+    @field_validator("add")
+    @classmethod
+    def _students(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for folder in value:
+            if not (Path(folder) / "config.json").is_file():
+                raise ValueError(f"expected a folder that distill or finetune wrote, got {folder!r}")
+        names = [Path(folder).name for folder in value]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two folders have the same name: {', '.join(sorted(names))}")
+        return value
 
     @field_validator("seeds", "recipes", "embeddings")
     @classmethod

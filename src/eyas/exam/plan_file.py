@@ -120,6 +120,8 @@ def _with_paths_from(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
             else student
             for student in result["students"]
         ]
+    if isinstance(result.get("add"), list):
+        result["add"] = [moved(student) for student in result["add"]]
     data = result.get("data")
     if isinstance(data, list):
         result["data"] = [moved_data(entry) for entry in data]

@@ -3,10 +3,8 @@
 import json
 import logging
 import multiprocessing
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from eyas.data.datasets import load_data
 from eyas.errors import DataError, EyasError, OutputError
 from eyas.exam.cost import machine, measure_costs
 from eyas.exam.entries import DatasetFacts, augment_of, inspect, prepare
+from eyas.exam.estimate import duration
 from eyas.exam.plan import DataPlan, Plan
 from eyas.exam.plan_file import to_yaml
 from eyas.exam.results import (
@@ -38,7 +37,6 @@ from eyas.exam.trials import Trial, trials_of, without_parts
 from eyas.exam.tune import OPTIONS, apply, search
 from eyas.exam.workers import Failure, LocalWorker, LocalWorkers, RayWorkers, ThisProcess, Workers
 from eyas.outputs import RUN_FILE, lock_folder, refuse_old_name, write_atomically
-from eyas.progress import progress
 from eyas.tasks import Task
 
 logger = logging.getLogger("eyas")
@@ -176,7 +174,7 @@ def _tuned(
     """Search the settings of each student and apply them to its trials."""
     first: dict[tuple[str, ...], Trial] = {}
     for trial in trials:
-        if trial.kind == "student":
+        if trial.student is not None:
             first.setdefault(_searched(trial), trial)
     logger.info("Searching the settings of %d students, %d tries each.", len(first), tries)
     tasks = [
@@ -224,23 +222,21 @@ def _run_missing(workers: Workers, trials: Sequence[tuple[Trial, str]], folder: 
         return
     tasks = [(run_trial, (trial, key, folder / "trials" / key)) for trial, key in missing]
     started, teachers = time.monotonic(), {}
-    with progress("exam", len(tasks), "trials") if sys.stderr.isatty() else nullcontext(_ignore) as advance:
-        for done, (number, outcome) in enumerate(workers.run(tasks), 1):
-            trial, key = missing[number]
-            if isinstance(outcome, Failure):
-                where = folder / "trials" / key
-                where.mkdir(parents=True, exist_ok=True)
-                write_atomically(where / FAILURE, json.dumps({"error": outcome.error}))
-                said = f"failed: {outcome.error}"
-            else:
-                if trial.kind == "teacher" and trial.precision == "fp32":
-                    teachers[trial.dataset.name] = outcome["score"]
-                said = f"{outcome['metric'].replace('_', ' ')} {outcome['score']:.1%}"
-                if teachers.get(trial.dataset.name):
-                    said += f", {outcome['score'] / teachers[trial.dataset.name]:.1%} of the teacher"
-            left = (time.monotonic() - started) / done * (len(tasks) - done)
-            logger.info("%d/%d %s: %s (%s left)", done, len(tasks), trial.title, said, _duration(left))
-            advance(1)
+    for done, (number, outcome) in enumerate(workers.run(tasks), 1):
+        trial, key = missing[number]
+        if isinstance(outcome, Failure):
+            where = folder / "trials" / key
+            where.mkdir(parents=True, exist_ok=True)
+            write_atomically(where / FAILURE, json.dumps({"error": outcome.error}))
+            said = f"failed: {outcome.error}"
+        else:
+            if trial.kind == "teacher" and trial.precision == "fp32":
+                teachers[trial.dataset.name] = outcome["score"]
+            said = f"{outcome['metric'].replace('_', ' ')} {outcome['score']:.1%}"
+            if teachers.get(trial.dataset.name):
+                said += f", {outcome['score'] / teachers[trial.dataset.name]:.1%} of the teacher"
+        left = (time.monotonic() - started) / done * (len(tasks) - done)
+        logger.info("%d/%d %s: %s (%s left)", done, len(tasks), trial.title, said, duration(left))
 
 
 def _outcome(trial: Trial, key: str, facts: DatasetFacts, folder: Path) -> dict[str, Any]:
@@ -269,6 +265,8 @@ def _parts(trials: Sequence[tuple[Trial, str]], folder: Path) -> Iterator[Trial]
         index, _ = winner(rows, Requirements())
         best: dict[str, Any] = {"keys": ()} if index is None else dict(rows.loc[index])
         for key in best["keys"]:
+            if known[key, best["dataset"], best["model"]].added:
+                continue
             start = json.loads((folder / "trials" / key / RESULT).read_text()).get("start")
             yield from without_parts(known[key, best["dataset"], best["model"]], start)
 
@@ -301,10 +299,6 @@ def _measure(plan: Plan, entry: DataPlan, rows: list[dict[str, Any]], facts: Dat
     write_atomically(folder / COSTS, "".join(f"{json.dumps(row)}\n" for row in [*others, *named]))
 
 
-def _ignore(count: int) -> None:
-    """Without a terminal, the log line of each trial shows the progress."""
-
-
 def _known_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of an earlier run; none if the file is damaged, because it will be rewritten."""
     try:
@@ -312,9 +306,3 @@ def _known_rows(path: Path) -> list[dict[str, Any]]:
     except DataError as error:
         logger.warning("%s", error)
         return []
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -21,9 +21,11 @@ from eyas.data.datasets import (
     texts_of,
     word_counts_of,
 )
+from eyas.data.labels import check_task, match_labels
 from eyas.evaluation.bootstrap import sums
+from eyas.evaluation.changes import change_slices
 from eyas.evaluation.differences import differences
-from eyas.evaluation.evaluate import Predicts, aligned_logits, predict_dataset
+from eyas.evaluation.evaluate import Predicts, predict_dataset
 from eyas.evaluation.metrics import agreement, task_metrics
 from eyas.exam.baselines import fit_baseline
 from eyas.exam.cost import open_model
@@ -32,6 +34,7 @@ from eyas.exam.results import DIFFERENCES, FORMAT_VERSION, PREDICTIONS, RESULT, 
 from eyas.exam.trials import STATIC, Trial
 from eyas.export import export_model
 from eyas.outputs import write_atomically
+from eyas.progress import part
 from eyas.runtime.manifest import MANIFEST
 from eyas.settings import DistillSettings, TransferSettings
 from eyas.training.arguments import FEWEST_VALIDATIONS
@@ -56,13 +59,15 @@ def run_trial(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     loaded = load_entry(trial.dataset)
-    about = _make(trial, loaded, folder)
+    with part(trial.title):
+        about = _make(trial, loaded, folder)
     model = open_model(folder / SHIPPED)
-    order = loaded.teacher.order if trial.kind == "teacher" else None
     split = loaded.data[loaded.split]
     split = split.select(np.flatnonzero(is_labeled(split)))
     task, labels, lengths = loaded.task, labels_of(split), word_counts_of(split)
-    logits = _logits(model, split, order)
+    raw = predict_dataset(model, split)
+    order = loaded.teacher.order if trial.kind == "teacher" else _order(model, split, raw)
+    logits = raw[:, order]
     teacher_logits = loaded.teacher.label(loaded.data[loaded.split]).logits_of(split)
     calibrated = model.task.calibrated(logits)
     scores = task_metrics(task, calibrated, labels, lengths)
@@ -87,6 +92,7 @@ def run_trial(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
     texts = texts_of(split) if task.is_tagging else written_texts(split)
     teacher = loaded.teacher.teacher.task.calibrated(teacher_logits)
     lost = differences(task, texts, labels, calibrated, teacher, known_words(trial.dataset))
+    lost["slices"] += _changes(loaded, model, order, labels)
     write_atomically(folder / DIFFERENCES, json.dumps(lost, ensure_ascii=False))
     write_atomically(folder / TIMING, json.dumps({"trial_seconds": round(time.perf_counter() - started, 2)}))
     write_atomically(folder / RESULT, json.dumps(row, ensure_ascii=False))
@@ -118,7 +124,9 @@ def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
         return _make_baseline(trial, loaded, folder / SHIPPED)
     source: str | Path = trial.dataset.teacher
     learned: dict[str, Any] = {"transfer_texts": None, "steps": None, "start": None}
-    if trial.kind == "student":
+    if trial.added:
+        source = trial.added
+    elif trial.kind == "student":
         settings, train = student_settings(trial, loaded), len(loaded.data["train"])
         alone = trial.without == TRANSFER
         source = distill(loaded.teacher, loaded.data, folder / STUDENT, settings, None if alone else loaded.unlabeled)
@@ -208,21 +216,37 @@ def _parameters(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, int]:
     from safetensors import safe_open
 
     counts = {}
-    with safe_open(folder / STUDENT / "model.safetensors", framework="np") as file:
+    made = Path(trial.added) if trial.added else folder / STUDENT
+    with safe_open(made / "model.safetensors", framework="np") as file:
         for name in file.keys():  # noqa: SIM118 (not a dict)
             counts[name] = int(np.prod(file.get_slice(name).get_shape()))
     embedding = max(count for name, count in counts.items() if name.endswith("embeddings.weight"))
     return {"embedding_parameters": embedding, "other_parameters": sum(counts.values()) - embedding}
 
 
-def _logits(model: Predicts, dataset: Dataset, order: list[int] | None) -> np.ndarray:
-    """Logits in the data's label order; `order` gives the columns, if known."""
-    return aligned_logits(model, dataset) if order is None else predict_dataset(model, dataset)[:, order]
-
-
-def _score(model: Predicts, dataset: Dataset, order: list[int] | None) -> float:
+def _order(model: Predicts, dataset: Dataset, logits: np.ndarray) -> list[int]:
+    """The columns of the model's logits in the data's label order."""
     task = task_of(dataset)
-    return task_metrics(task, _logits(model, dataset, order), labels_of(dataset), word_counts_of(dataset))[task.metric]
+    check_task(task, model.task, "model")
+    return match_labels(list(task.labels), model, lambda: (logits, labels_of(dataset)), None, "model")
+
+
+def _score(model: Predicts, dataset: Dataset, order: list[int]) -> float:
+    task = task_of(dataset)
+    return task_metrics(task, predict_dataset(model, dataset)[:, order], labels_of(dataset), word_counts_of(dataset))[
+        task.metric
+    ]
+
+
+def _changes(loaded: Loaded, model: Any, order: list[int], labels: np.ndarray) -> list[dict[str, Any]]:
+    """What small changes of the texts do to the model's answers."""
+    if loaded.changed is None:
+        return []
+    changed, texts = loaded.changed
+    rows = {text: row for row, text in enumerate(texts["text"])}
+    places = [rows[text] for text in changed.texts]
+    own, theirs = model.logits(list(texts["text"])), loaded.teacher.label(texts).logits_of(texts)
+    return change_slices(loaded.task, changed, labels, own[:, order][places], theirs[places])
 
 
 def _write_predictions(dataset: Dataset, logits: np.ndarray, path: Path) -> None:

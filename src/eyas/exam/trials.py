@@ -16,8 +16,11 @@ from eyas.training.arguments import with_precision
 from eyas.training.recipes import default_recipe, make_stages, parse_recipe
 from eyas.training.starts import start_identity
 from eyas.transfer import sources_of
+from eyas.transfer.augmentation import identity
 
 STATIC = "static + LR"
+# The recipe of a student that was made before.
+ADDED = "made before"
 BASELINES = (LINEAR[0], STATIC)
 TAG_BASELINES = LINEAR[1:]
 
@@ -33,6 +36,7 @@ class Trial:
         precision: precision of the export; empty for baselines.
         student, recipe, recipe_options, embeddings, seed, arguments: settings of a student.
         length: of a twin by default, relative to a training in one stage: that of the longest recipe beside it.
+        added: the folder of a student made before; then it has no settings.
         without: the part of the student that this trial leaves out, `START` or `TRANSFER`; empty for none.
     """
 
@@ -48,6 +52,7 @@ class Trial:
     arguments: dict[str, Any] = field(default_factory=dict)
     length: float = 1.0
     without: str = ""
+    added: str = ""
 
     def key(self, fingerprint: str) -> str:
         """A hash of everything that determines the outcome.
@@ -65,6 +70,7 @@ class Trial:
             "vectors": Path(self.embeddings).stat().st_size if Path(self.embeddings).is_file() else None,
             "sources": sources_of(self.dataset.transfer),
             "init": start_identity(init),
+            "added": identity(self.added) if self.added else "",
             "general": [fingerprint_of_family(name) for name in families()] if init is None and own else [],
             "fingerprint": fingerprint,
             "format": FORMAT_VERSION,
@@ -73,18 +79,20 @@ class Trial:
 
     @property
     def is_taught(self) -> bool:
-        """Whether a stage of its recipe uses the teacher."""
+        """Whether a stage of its recipe uses the teacher; an added student's is not known."""
+        if self.added:
+            return False
         return any(stage.needs_teacher for stage in make_stages(*parse_recipe(self.recipe)))
 
     @property
     def transfer(self) -> str:
         """A short description of the student's texts beyond the training texts; empty for none."""
-        return "" if self.without == TRANSFER else self.dataset.texts(self.is_taught)
+        return "" if self.without == TRANSFER or self.added else self.dataset.texts(self.is_taught)
 
     @property
     def title(self) -> str:
         parts = [self.dataset.name, self.model, self.recipe or self.precision]
-        if self.kind == "student":
+        if self.student is not None:
             parts += [f"{self.embeddings_name} embeddings", f"seed {self.seed}"]
         if self.without:
             parts.append(f"without {self.without}")
@@ -112,6 +120,9 @@ def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -
         names = TAG_BASELINES if tasks[entry.name].is_tagging else BASELINES
         for name in names if plan.baselines else ():
             yield Trial(entry, "baseline", name)
+        for folder in plan.add:
+            name = Path(folder).resolve().name
+            yield Trial(entry, "student", name, plan.precision, recipe=ADDED, embeddings="teacher", added=folder)
     for seed in plan.seeds:
         for entry in plan.datasets:
             for student in plan.students:

@@ -15,6 +15,7 @@ from queue import Empty, Queue
 from typing import Any, Protocol
 
 from eyas.errors import EyasError, MissingExtraError, install_hint
+from eyas.progress import PROGRESS
 
 # Imported by the fork server once, so that a worker starts in a tenth of a second.
 PRELOADED = ["eyas.exam.trial_run"]
@@ -200,7 +201,7 @@ def end_with_parent() -> None:
 
 
 def _start_worker(level: int, threads: int | None) -> None:
-    """Log warnings like the parent, and exit with it, even if it is killed."""
+    """Log warnings and progress like the parent, and exit with it, even if it is killed."""
     import torch
     from transformers.utils.logging import disable_progress_bar
 
@@ -210,6 +211,7 @@ def _start_worker(level: int, threads: int | None) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(max(level, logging.WARNING))
+    logger.setLevel(level)
+    handler.addFilter(lambda record: record.levelno > logging.INFO or record.name == PROGRESS)
     disable_progress_bar()
     end_with_parent()

@@ -134,6 +134,11 @@ def task_of_folder(source: str | Path) -> Task:
     return task_of_config(_config(source))
 
 
+def is_student_folder(source: str | Path) -> bool:
+    """Whether a folder or Hub name holds one of our own models."""
+    return str(_config(find_encoder(str(source))).model_type).startswith("eyas-")
+
+
 def task_of_config(config: Any) -> Task:
     """The task of a model with this configuration."""
     return task_of_model(config, ordered_names(config.id2label or {}))

@@ -19,11 +19,11 @@ def pareto(table: pd.DataFrame) -> Any:
     The parameters `dataset` and `recipe` (names, or "all") select what is shown.
 
     Args:
-        table: candidates, with `front`.
+        table: candidates, with `front` and `winner`.
     """
     columns = [
         *("dataset", "kind", "model", "title", "recipe", "score", "score_std", "retention", "latency_ms"),
-        *("times_faster", "megabytes", "front", "low", "high", "seeds"),
+        *("times_faster", "megabytes", "front", "winner", "low", "high", "seeds"),
     ]
     rows = table.assign(
         megabytes=table["size_bytes"] / 1e6,
@@ -46,7 +46,12 @@ def pareto(table: pd.DataFrame) -> Any:
     points = base.mark_point(filled=True, opacity=0.85, stroke="black", strokeWidth=0.4).encode(
         x=x,
         y=y,
-        size=alt.Size("megabytes:Q", title="size, MB", scale=alt.Scale(type="sqrt", range=[50, 900])),
+        size=alt.Size(
+            "megabytes:Q",
+            title="size, MB",
+            scale=alt.Scale(type="sqrt", range=[50, 900]),
+            legend=alt.Legend(values=_spread(rows["megabytes"]), format=".2~r"),
+        ),
         color=alt.Color("model:N", title="model", sort=models, scale=_colors(models)),
         shape=alt.Shape("learned:N", title="recipe", sort=learned, scale=alt.Scale(domain=learned, range=SHAPES)),
         tooltip=[
@@ -67,8 +72,13 @@ def pareto(table: pd.DataFrame) -> Any:
         .mark_line(interpolate="step-after", strokeDash=[5, 4], opacity=0.6, color="gray")
         .encode(x="latency_ms:Q", y="score:Q", order="latency_ms:Q")
     )
+    named = (
+        base.transform_filter(alt.datum.front | alt.datum.winner | (alt.datum.title == "teacher fp32"))
+        .mark_text(dy=-18, fontSize=11)
+        .encode(x=x, y=y, text="model:N", color="model:N")
+    )
     return (
-        alt.layer(front, spread, points)
+        alt.layer(front, spread, points, named)
         .add_params(dataset, recipe)
         .properties(width="container", height=420, usermeta={"embedOptions": {"renderer": "svg"}})
     )
@@ -94,6 +104,13 @@ def learning_curves(rows: pd.DataFrame) -> Any:
         .add_params(dataset, recipe)
         .properties(width="container", height=300)
     )
+
+
+def _spread(sizes: pd.Series) -> list[float]:
+    """Up to four of the sizes, from the smallest to the largest, evenly spaced in rank."""
+    known = sorted({float(f"{size:.2g}") for size in sizes.dropna()})
+    places = {round(part * (len(known) - 1) / 3) for part in range(4)} if known else set()
+    return [known[place] for place in sorted(places)]
 
 
 def _colors(models: list[str]) -> alt.Scale:

@@ -31,12 +31,15 @@ from eyas.report.verdict import (
     brought,
     helped,
     mark_front,
+    reference,
     sentence,
+    split_of,
     starting_points,
     summaries,
     taught,
     teacher_doubt,
     twins,
+    worst_slice,
 )
 
 PAGE = "report/index.html"
@@ -109,11 +112,13 @@ def write_page(folder: str | Path, requirements: Requirements | None = None) -> 
 
 def _dataset(folder: Path, table: pd.DataFrame, requirements: Requirements, best: Any, good: bool) -> dict[str, Any]:
     """Verdict and rows of one data set."""
-    answers, pairs = Answers(folder, table), twins(table)
+    answers, pairs, teacher = Answers(folder, table), twins(table), reference(table)
     rows = []
     for index, row in table.iterrows():
         cells = {name: plain(value) for name, value in row.items() if name != "keys"}
         cells["id"] = row["keys"][0]
+        cells["interval"] = answers.interval(index)
+        cells["retention_interval"] = None if teacher in (None, index) else answers.retention(index, teacher)
         if index in pairs:
             cells["gain"] = vars(answers.compare(index, pairs[index]))
         if best is not None and index != best:
@@ -121,23 +126,24 @@ def _dataset(folder: Path, table: pd.DataFrame, requirements: Requirements, best
         rows.append(cells)
     metric = str(table["metric"].iloc[0])
     named = METRICS.get(metric, metric)
-    verdict = "No student finished this exam." if best is None else sentence(dict(table.loc[best]), good, requirements)
-    split = {"test": "the test split", "validation": "the validation split, which also chose the checkpoints"}
+    split, verdict, loses = split_of(folder, table), "No student finished this exam.", ""
+    if best is not None:
+        kept = None if teacher is None else answers.retention(best, teacher)
+        verdict = sentence(dict(table.loc[best]), good, requirements, split, kept)
+        found = _json(folder / "trials" / table.loc[best, "keys"][0] / DIFFERENCES) or {}
+        loses = worst_slice(found.get("slices", ()))
+    splits = {"test": "the test split", "validation": "the validation split, which also chose the checkpoints"}
     return {
         "name": str(table["dataset"].iloc[0]),
         "metric": named,
         "verdict": verdict,
+        "loses": loses,
         "doubt": teacher_doubt(answers, table),
         "starts": starting_points(table),
         "good": good,
-        "scored_on": f"{named} on {int(table['rows'].iloc[0]):,} rows of {split[_split(folder, table)]}",
+        "scored_on": f"{named} on {int(table['rows'].iloc[0]):,} rows of {splits[split]}",
         "rows": rows,
     }
-
-
-def _split(folder: Path, table: pd.DataFrame) -> str:
-    row = _json(folder / "trials" / table["keys"].iloc[0][0] / "result.json") or {}
-    return str(row.get("split", "test"))
 
 
 def _details(folder: Path, table: pd.DataFrame) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def ship(folder: str | Path, found: dict[str, Any], out: str | Path, overwrite: 
                 shutil.copy2(file, partial / file.name)
         plan = yaml.safe_load((Path(folder) / PLAN).read_text())
         (partial / SHIPPED_PLAN).write_text(yaml.safe_dump(_without_folders(plan), sort_keys=False))
-        as_file(pareto(_of_dataset(folder, found["dataset"])), partial / CHART)
+        as_file(pareto(_of_dataset(folder, found)), partial / CHART)
         verdict = {name: found[name] for name in VERDICT}
         (partial / EXAM).write_text(json.dumps(verdict, indent=2) + "\n")
         card = partial / CARD
@@ -41,10 +41,10 @@ def ship(folder: str | Path, found: dict[str, Any], out: str | Path, overwrite: 
     return output.path
 
 
-def _of_dataset(folder: str | Path, name: str) -> pd.DataFrame:
+def _of_dataset(folder: str | Path, found: dict[str, Any]) -> pd.DataFrame:
     table = candidates(load_exam(folder))
-    table = table[table["dataset"] == name]
-    return table.assign(front=mark_front(table))
+    table = table[table["dataset"] == found["dataset"]]
+    return table.assign(front=mark_front(table), winner=table["title"] == found["title"])
 
 
 def _without_folders(value: Any) -> Any:

@@ -1,5 +1,7 @@
 """Conclusions of an exam: the front, the student to ship, and the gains from distillation."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,13 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eyas.evaluation.bootstrap import Comparison, compare, doubt
-from eyas.exam.results import LAST_STAGE, LINEAR, START, TEACHER, TRANSFER, TWIN, Requirements, predictions
+from eyas.evaluation.bootstrap import Comparison, compare, doubt, ratio_interval, score_interval
+from eyas.exam.results import LAST_STAGE, LINEAR, RESULT, START, TEACHER, TRANSFER, TWIN, Requirements, predictions
 from eyas.settings import NO_START
 
 # The columns that identify a student of a data set, whatever its recipe.
 STUDENT = ["dataset", "model", "precision", "embeddings"]
 NOTHING = "new weights"
+# A slice of fewer rows says little.
+FEWEST_ROWS = 20
 
 
 def mark_front(table: pd.DataFrame) -> pd.Series:
@@ -27,19 +31,63 @@ def mark_front(table: pd.DataFrame) -> pd.Series:
     return front
 
 
-def sentence(row: dict[str, Any], good: bool, requirements: Requirements) -> str:
-    """The verdict as a sentence."""
+def sentence(
+    row: dict[str, Any],
+    good: bool,
+    requirements: Requirements,
+    split: str = "test",
+    interval: tuple[float, float] | None = None,
+) -> str:
+    """The verdict as a sentence.
+
+    Args:
+        split: the split that was scored.
+        interval: of the retention on it.
+    """
     if not np.isfinite(row["times_faster"]) or not np.isfinite(row["retention"]):
         return f"{row['title']} is not measured beside its teacher yet: run the exam again."
     digits = 0 if row["times_faster"] >= 10 else 1
     speed = f"{row['times_faster']:,.{digits}f} times its speed"
-    facts = f"{row['retention']:.1%} of the teacher at {speed} and {row['size_bytes'] / 1e6:.1f} MB"
+    sure = f" (95 % interval {interval[0]:.1%} to {interval[1]:.1%})" if interval else ""
+    kept = f"{row['retention']:.1%} of the teacher{sure}"
+    facts = f"{kept} on the {split} split, at {speed} and {megabytes(row['size_bytes'])}"
     if good:
         return f"Ship {row['title']}: {facts}."
     return (
         f"On validation, no student reaches {requirements}. The closest is {row['title']}, with "
-        f"{row['validation_retention']:.1%}. As scored below, it keeps {facts}."
+        f"{row['validation_retention']:.1%} there. It keeps {facts}."
     )
+
+
+def megabytes(size: float) -> str:
+    """A size in bytes as a text."""
+    return f"{size / 1e6:.{1 if size >= 1e6 else 2}f} MB"
+
+
+def worst_slice(slices: Sequence[dict[str, Any]]) -> str:
+    """A sentence about the slice on which a student loses most; empty if it loses nowhere beyond chance.
+
+    Only slices of 20 rows and more count, on which it alone is wrong more often than it alone is right, beyond two
+    standard deviations (McNemar 1947).
+    """
+    lost = [
+        row
+        for row in slices
+        if row["group"] != "confidence"
+        and row["rows"] >= FEWEST_ROWS
+        and row.get("lost") is not None
+        and row["lost"] - row["won"] > 2 * np.sqrt(row["lost"] + row["won"])
+    ]
+    if not lost:
+        return ""
+    worst = max(lost, key=lambda row: row["teacher_accuracy"] - row["student_accuracy"])
+    where = f"the label {worst['name']}" if worst["group"] == "label" else f"texts {_where(worst)}"
+    student, teacher = 100 * worst["student_accuracy"], 100 * worst["teacher_accuracy"]
+    return f"It loses most on {where}: {student:.1f} against {teacher:.1f}."
+
+
+def _where(row: dict[str, Any]) -> str:
+    return f"of {row['name']}" if row["group"] == "length" else str(row["name"])
 
 
 class Answers:
@@ -57,6 +105,14 @@ class Answers:
     def compare(self, a: Any, b: Any) -> Comparison:
         return compare(self._sums(a), self._sums(b), self._metric)
 
+    def interval(self, a: Any) -> tuple[float, float]:
+        """The interval of the score of candidate `a`."""
+        return score_interval(self._sums(a), self._metric)
+
+    def retention(self, a: Any, teacher: Any) -> tuple[float, float]:
+        """The interval of the score of `a` divided by the teacher's."""
+        return ratio_interval(self._sums(a), self._sums(teacher), self._metric)
+
     def _sums(self, index: Any) -> list[np.ndarray]:
         if index not in self._known:
             tables = (predictions(self._folder, key) for key in self._keys[index])
@@ -70,12 +126,24 @@ def teacher_doubt(answers: Answers, table: pd.DataFrame) -> str:
     Args:
         table: candidates of one data set.
     """
-    teacher = table.index[(table["kind"] == "teacher") & (table["precision"] == "fp32")]
+    teacher = reference(table)
     linear = table.index[table["model"].isin(LINEAR)]
-    if not len(teacher) or not len(linear):
+    if teacher is None or not len(linear):
         return ""
-    better, worse = (float(table.loc[one[0], "score"]) for one in (teacher, linear))
-    return doubt(better, worse, answers.compare(teacher[0], linear[0]))
+    better, worse = (float(table.loc[one, "score"]) for one in (teacher, linear[0]))
+    return doubt(better, worse, answers.compare(teacher, linear[0]))
+
+
+def split_of(folder: Path, table: pd.DataFrame) -> str:
+    """The split on which the candidates of a data set were scored."""
+    path = folder / "trials" / table["keys"].iloc[0][0] / RESULT
+    return str(json.loads(path.read_text()).get("split", "test")) if path.is_file() else "test"
+
+
+def reference(table: pd.DataFrame) -> Any | None:
+    """The index of the teacher in fp32; None if it failed."""
+    found = table.index[(table["kind"] == "teacher") & (table["precision"] == "fp32")]
+    return found[0] if len(found) else None
 
 
 def starting_points(table: pd.DataFrame) -> str:

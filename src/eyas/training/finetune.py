@@ -18,7 +18,7 @@ from eyas.outputs import OutputFolder
 from eyas.settings import FinetuneSettings
 from eyas.training.arguments import DistillationArguments, fast_precision, steps_of_a_pass
 from eyas.training.callbacks import early_stopping
-from eyas.training.folders import WORK, write_model_folder
+from eyas.training.folders import WORK, write_history, write_model_folder
 from eyas.training.trainer import DistillationTrainer
 from eyas.transfer.augmentation import identity
 
@@ -97,5 +97,6 @@ def finetune(
         )
         trainer.train(resume_from_checkpoint=True)
         write_model_folder(encoder, tokenizer, data["validation"], folder)
+        write_history([{"stage": 0, **entry} for entry in trainer.state.log_history], folder)
         shutil.rmtree(folder / WORK)  # the checkpoints
     return output.path

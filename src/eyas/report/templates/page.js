@@ -19,33 +19,40 @@ const OTHER_SCORES = [
   ["spearman", "Spearman", "rank correlation, times 100"],
 ];
 
-// [title, value to sort by, text or node to show, explanation]
+const between = (x) => (x == null ? "" : ` (${percent(x[0])} to ${percent(x[1])})`);
+const scoreText = (r) => percent(r.score) + (r.score_std == null ? "" : ` ± ${percent(r.score_std)}`);
+
+// [title, value to sort by, text or node to show, explanation, shown on demand only]
 const COLUMNS = [
   ["model", (r) => r.title, modelCell],
-  ["score", (r) => r.score, (r) => percent(r.score) + (r.score_std == null ? "" : ` ± ${percent(r.score_std)}`), "percent; mean and standard deviation over seeds"],
-  ["retention", (r) => r.retention, (r) => percent(r.retention), "share of the teacher's score, percent"],
+  ["score", (r) => r.score, scoreText, "percent; mean and standard deviation over seeds"],
+  ["interval", (r) => r.interval[0], (r) => between(r.interval).slice(2, -1), "95 % interval of the score: a bootstrap over texts", true],
+  ["retention", (r) => r.retention, (r) => percent(r.retention) + between(r.retention_interval), "share of the teacher's score, percent, and its 95 % interval"],
   ["gain", (r) => r.gain?.difference, gainCell, "over the same student trained on the labels alone, points"],
-  ["agreement", (r) => r.agreement, (r) => percent(r.agreement), "share of predictions equal to the teacher's, percent"],
-  ...OTHER_SCORES.filter(([key]) => content.datasets.some((d) => d.rows.some((r) => r[key] != null && r.metric !== key))).map(
-    ([key, title, what]) => [title, (r) => r[key], (r) => percent(r[key]), what],
-  ),
-  ["calibration error", (r) => r.calibration_error, (r) => percent(r.calibration_error), "expected calibration error, percent"],
   ["latency, ms", (r) => r.latency_ms, (r) => number(r.latency_ms, 3), "median of one text"],
-  ["p95", (r) => r.latency_p95_ms, (r) => number(r.latency_p95_ms, 3), "ms"],
   ["speed", (r) => r.times_faster, (r) => (r.times_faster == null ? "" : number(r.times_faster, r.times_faster < 10 ? 1 : 0) + "×"), "times the speed of the fp32 teacher"],
-  ["texts/s", (r) => r.sentences_per_second, (r) => number(r.sentences_per_second), "in calls of 32 texts"],
   ["size, MB", (r) => r.size_bytes, (r) => number(r.size_bytes / 1e6, 2), "weights and tokenizer"],
-  ["parameters, k", (r) => r.embedding_parameters + r.other_parameters, (r) => `${number(r.embedding_parameters / 1e3)} + ${number(r.other_parameters / 1e3)}`, "word vectors + the rest"],
-  ["memory, MB", (r) => r.added_rss_bytes, (r) => (r.added_rss_bytes == null ? "" : number(r.added_rss_bytes / 1e6)), "added by loading and predicting"],
-  ["load, ms", (r) => r.load_ms, (r) => number(r.load_ms), ""],
-  ["seeds", (r) => r.seeds, (r) => number(r.seeds), ""],
+  ["agreement", (r) => r.agreement, (r) => percent(r.agreement), "share of predictions equal to the teacher's, percent", true],
+  ...OTHER_SCORES.filter(([key]) => content.datasets.some((d) => d.rows.some((r) => r[key] != null && r.metric !== key))).map(
+    ([key, title, what]) => [title, (r) => r[key], (r) => percent(r[key]), what, true],
+  ),
+  ["calibration error", (r) => r.calibration_error, (r) => percent(r.calibration_error), "expected calibration error, percent", true],
+  ["before", (r) => r.uncalibrated_error, (r) => percent(r.uncalibrated_error), "calibration error without the temperature fitted on validation texts", true],
+  ["p95", (r) => r.latency_p95_ms, (r) => number(r.latency_p95_ms, 3), "ms", true],
+  ["texts/s", (r) => r.sentences_per_second, (r) => number(r.sentences_per_second), "in calls of 32 texts", true],
+  ["parameters, k", (r) => r.embedding_parameters + r.other_parameters, (r) => `${number(r.embedding_parameters / 1e3)} + ${number(r.other_parameters / 1e3)}`, "word vectors + the rest", true],
+  ["memory, MB", (r) => r.added_rss_bytes, (r) => (r.added_rss_bytes == null ? "" : number(r.added_rss_bytes / 1e6)), "added by loading and predicting", true],
+  ["load, ms", (r) => r.load_ms, (r) => number(r.load_ms), "", true],
+  ["seeds", (r) => r.seeds, (r) => number(r.seeds), "", true],
   ["notes", (r) => (r.winner ? 0 : r.front ? 1 : r.dominated ? 3 : 2), notesCell, ""],
 ];
 if (content.datasets.some((d) => d.rows.some((r) => r.joules_per_1000 != null)))
-  COLUMNS.splice(-2, 0, ["joules per 1,000", (r) => r.joules_per_1000, (r) => number(r.joules_per_1000, 2), "of the whole processor"]);
+  COLUMNS.splice(-1, 0, ["joules per 1,000", (r) => r.joules_per_1000, (r) => number(r.joules_per_1000, 2), "of the whole processor", true]);
 
 const FIRST_FLIPS = 10;
-const state = { dataset: content.datasets[0], recipe: "all", sort: 1, descending: true, allFlips: false, views: [] };
+// A slice of fewer rows says little, and is grey.
+const FEW = 20;
+const state = { dataset: content.datasets[0], recipe: "all", sort: 1, descending: true, allFlips: false, allColumns: false, views: [] };
 
 function modelCell(row) {
   if (!content.details[row.id]) return row.title;
@@ -99,8 +106,10 @@ function shownRows() {
 
 function showTable() {
   const head = $("candidates").tHead.rows[0];
+  const shown = COLUMNS.filter(([, , , , onDemand]) => state.allColumns || !onDemand);
   head.replaceChildren(
-    ...COLUMNS.map(([title, , , explanation], index) => {
+    ...shown.map((column) => {
+      const [title, , , explanation] = column, index = COLUMNS.indexOf(column);
       const cell = element("th");
       const button = element("button", title);
       cell.scope = "col";
@@ -110,7 +119,7 @@ function showTable() {
         state.descending = state.sort === index ? !state.descending : typeof COLUMNS[index][1](state.dataset.rows[0]) !== "string";
         state.sort = index;
         showTable();
-        $("candidates").tHead.rows[0].cells[index].firstChild.focus();
+        $("candidates").tHead.rows[0].cells[shown.indexOf(column)].firstChild.focus();
       });
       if (state.sort === index) cell.setAttribute("aria-sort", state.descending ? "descending" : "ascending");
       cell.append(button);
@@ -120,7 +129,7 @@ function showTable() {
   $("candidates").tBodies[0].replaceChildren(
     ...shownRows().map((row) => {
       const line = element("tr", "", row.winner ? "winner" : "");
-      for (const [title, , show] of COLUMNS) {
+      for (const [title, , show] of shown) {
         const cell = element(title === "model" ? "th" : "td", "", title === "notes" ? "note" : "");
         if (title === "model") cell.scope = "row";
         cell.append(show(row));
@@ -148,14 +157,16 @@ function showDetails() {
     const body = table.createTBody();
     for (const slice of details.slices) {
       const line = body.insertRow();
-      const lost = slice.student_accuracy - slice.teacher_accuracy;
+      const lost = slice.student_accuracy == null ? null : slice.student_accuracy - slice.teacher_accuracy;
       const meter = element("span", "", "meter");
       const bar = element("i");
       bar.style.width = percent(slice.student_accuracy) + "%";
       meter.append(bar);
+      if (lost == null) meter.replaceChildren();
+      if (slice.rows < FEW) line.className = "quiet few";
       const name = slice.group === "label" ? `label ${slice.name}` : slice.name;
       const cells = [name, number(slice.rows), percent(slice.student_accuracy), meter, percent(slice.teacher_accuracy)];
-      cells.push(element("span", points(lost), lost < -0.02 ? "down" : lost > 0.02 ? "up" : ""), percent(slice.agreement));
+      cells.push(element("span", lost == null ? "" : points(lost), lost == null || slice.rows < FEW ? "" : lost < -0.02 ? "down" : lost > 0.02 ? "up" : ""), percent(slice.agreement));
       for (const value of cells) line.insertCell().append(value);
     }
     $("slices").append(table);
@@ -270,6 +281,7 @@ function showRecipeChoice() {
 
 function show() {
   $("verdict").textContent = state.dataset.verdict;
+  $("loses").textContent = state.dataset.loses;
   $("doubt").textContent = state.dataset.doubt;
   $("starts").textContent = state.dataset.starts;
   $("scored").textContent = `Scored by ${state.dataset.scored_on}.`;
@@ -291,6 +303,10 @@ $("recipe").addEventListener("change", () => {
   showTable();
   showTraining();
   filterCharts();
+});
+$("all-columns").addEventListener("change", () => {
+  state.allColumns = $("all-columns").checked;
+  showTable();
 });
 $("detail").addEventListener("change", showDetails);
 $("flip-kind").addEventListener("change", showFlips);

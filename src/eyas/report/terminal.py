@@ -1,0 +1,52 @@
+"""The verdict and the table of an exam on a terminal."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from eyas.exam.results import Requirements, candidates, load_exam, shippable, winner
+from eyas.report.verdict import Answers, megabytes, reference, sentence, split_of
+
+
+def verdicts(folder: Path, requirements: Requirements) -> Iterator[tuple[str, pd.DataFrame, str]]:
+    """(data set, its candidates, the verdict) of each data set of an exam."""
+    for name, table in candidates(load_exam(folder)).groupby("dataset", sort=False):
+        (best, good), teacher = winner(table, requirements), reference(table)
+        if best is None:
+            yield str(name), table, "No student finished."
+            continue
+        kept = None if teacher is None else Answers(folder, table).retention(best, teacher)
+        yield str(name), table, sentence(dict(table.loc[best]), good, requirements, split_of(folder, table), kept)
+
+
+def reachable(table: pd.DataFrame, requirements: Requirements) -> Requirements:
+    """The requirements, with the retention lowered to what a student of `table` reaches on validation."""
+    most = shippable(table)["validation_retention"].max()
+    enough = requirements.retention is None or most >= requirements.retention
+    return requirements if enough else Requirements(int(most * 1000) / 1000)
+
+
+def print_table(table: pd.DataFrame) -> None:
+    """Print the candidates of one data set."""
+    metric = str(table["metric"].iloc[0]).replace("_", " ")
+    shown = Table(
+        title="Scores of what ships; one thread, one text at a time, tokenization included",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column in ("model", metric, "retention", "size", "latency", "speed"):
+        shown.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
+    for row in table.to_dict("records"):
+        shown.add_row(
+            row["title"],
+            f"{row['score']:.1%}",
+            f"{row['retention']:.1%}",
+            megabytes(row["size_bytes"]),
+            f"{row['latency_ms']:.3f} ms",
+            f"{row['times_faster']:.0f}x",
+        )
+    Console().print(shown)
