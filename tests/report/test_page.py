@@ -318,7 +318,7 @@ def test_write_page_handles_missing_costs_and_failed_trials(exam: Path, tmp_path
 
 def test_as_file_saves_svg(exam: Path, tmp_path: Path) -> None:
     table = candidates(load_exam(exam))
-    as_file(pareto(table.assign(front=mark_front(table))), tmp_path / "chart.svg")
+    as_file(pareto(table.assign(front=mark_front(table), winner=False)), tmp_path / "chart.svg")
     assert (tmp_path / "chart.svg").read_text().startswith("<svg")
 
 

@@ -1,11 +1,13 @@
 """join, prune-ensemble: combine students into an ensemble, or drop members."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from eyas.cli.closing import beside, command
 from eyas.cli.expand import with_options
 from eyas.cli.options import Data, Out, Overwrite, Quiet, log_to_stderr, read_data
 from eyas.settings import Columns
@@ -37,7 +39,8 @@ def join(
 
     rows = read_data(data, columns)["validation"] if data else None
     run(member, out, combination, rows, overwrite)
-    logger.info("The ensemble is in %s.", out)
+    logger.info("The ensemble is in %s.", os.path.relpath(out))
+    logger.info("Next: %s", _export(out))
 
 
 @with_options
@@ -60,4 +63,9 @@ def prune_ensemble(
     for found in (chosen, *others):
         mark = "*" if found is chosen else " "
         print(f"{mark} {found.score:.4f}  {found.parameters:>9,} parameters  {', '.join(found.members)}")
-    logger.info("The ensemble of %s is in %s.", ", ".join(chosen.members), out)
+    logger.info("The ensemble of %s is in %s.", ", ".join(chosen.members), os.path.relpath(out))
+    logger.info("Next: %s", _export(out))
+
+
+def _export(out: Path) -> str:
+    return command("export", {"model": out, "out": beside(out, "shipped"), "int8": True})

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -146,7 +147,7 @@ def best(
         from eyas.report import ship
 
         ship(folder, found, export, overwrite)
-        logger.info("The student is in %s.", export)
+        logger.info("The student is in %s. Next: eyas serve %s", *[shlex.quote(os.path.relpath(export))] * 2)
     if as_json:
         print(strict_json(found))
         return

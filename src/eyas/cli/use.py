@@ -166,6 +166,15 @@ def export(
     parity = run(model, out, int8, texts, min_agreement, overwrite, **more)  # type: ignore[arg-type]
     size = sum((out / name).stat().st_size for name in (MODEL, TOKENIZER)) / 1e6
     logger.info("Exported to %s, %.2f MB: %s.", os.path.relpath(out), size, parity)
+    if web and web_runtime is None:
+        page = shlex.quote(os.path.relpath(out / "web"))
+        logger.warning(
+            "%s needs onnxruntime-web before it runs. Fetch it, and export again with --web-runtime package/dist:\n"
+            "  npm pack onnxruntime-web && tar -xzf onnxruntime-web-*.tgz\n"
+            "or copy its files as %s/README.md says.",
+            page,
+            page,
+        )
     logger.info("Next: eyas serve %s", shlex.quote(os.path.relpath(out)))
 
 

@@ -11,7 +11,7 @@ import yaml
 from eyas.exam.results import PLAN, SHIPPED, candidates, load_exam
 from eyas.outputs import RUN_FILE, OutputFolder
 from eyas.report.charts import as_file, pareto
-from eyas.report.verdict import mark_front
+from eyas.report.verdict import Answers, mark_front, reference
 from eyas.runtime.manifest import CARD, EXAM, renamed_card
 
 CHART, SHIPPED_PLAN = "exam.svg", "exam-plan.yaml"
@@ -33,11 +33,14 @@ def ship(folder: str | Path, found: dict[str, Any], out: str | Path, overwrite: 
                 shutil.copy2(file, partial / file.name)
         plan = yaml.safe_load((Path(folder) / PLAN).read_text())
         (partial / SHIPPED_PLAN).write_text(yaml.safe_dump(_without_folders(plan), sort_keys=False))
-        as_file(pareto(_of_dataset(folder, found)), partial / CHART)
+        table = _of_dataset(folder, found)
+        as_file(pareto(table), partial / CHART)
         verdict = {name: found[name] for name in VERDICT}
         (partial / EXAM).write_text(json.dumps(verdict, indent=2) + "\n")
         card = partial / CARD
-        card.write_text(renamed_card(card.read_text(), SHIPPED, Path(out).name) + _figures(found))
+        card.write_text(
+            renamed_card(card.read_text(), SHIPPED, Path(out).name) + _figures(found, *_intervals(Path(folder), table))
+        )
     return output.path
 
 
@@ -56,12 +59,19 @@ def _without_folders(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
-def _figures(found: dict[str, Any]) -> str:
+def _intervals(folder: Path, table: pd.DataFrame) -> tuple[str, str]:
+    """The intervals of the shipped student's score and of its retention, as texts."""
+    answers, index, teacher = Answers(folder, table), table.index[table["winner"]][0], reference(table)
+    found = [answers.interval(index)] + ([] if teacher is None else [answers.retention(index, teacher)])
+    said = [f" (95 % interval {low:.1%} to {high:.1%})" for low, high in found]
+    return said[0], said[-1] if teacher is not None else ""
+
+
+def _figures(found: dict[str, Any], of_score: str, of_retention: str) -> str:
+    seeds = f"mean of {found['seeds']} seeds; this one is seed {found['seed']}"
     figures = {
-        found["metric"].replace(
-            "_", " "
-        ): f"{found['score']:.1%}, mean of {found['seeds']} seeds; this one is seed {found['seed']}",
-        "share of the teacher's score": f"{found['retention']:.1%}",
+        found["metric"].replace("_", " "): f"{found['score']:.1%}{of_score}, {seeds}",
+        "share of the teacher's score": f"{found['retention']:.1%}{of_retention}",
         "agreement with the teacher": f"{found['agreement']:.1%}",
         "latency of one text": f"{found['latency_ms']:.3f} ms, tokenization included",
         "speed": f"{found['times_faster']:,.1f} times the teacher in fp32",
