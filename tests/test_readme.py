@@ -35,7 +35,12 @@ def test_readme_python_snippets_run(folder: Path, capsys: pytest.CaptureFixture[
 
 
 SHORT = {"finetune": 1, "distill": 1, "exam": 1, "pretrain-student": 1}
-ELSEWHERE = {"push": "needs the Hub", "serve": "runs until it is stopped", "demo": "takes minutes"}
+ELSEWHERE = {
+    "cascade": "needs a student that is worse than its teacher",
+    "push": "needs the Hub",
+    "serve": "runs until it is stopped",
+    "demo": "takes minutes",
+}
 
 
 def _command_lines() -> list[str]:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -69,3 +70,31 @@ def prune_ensemble(
 
 def _export(out: Path) -> str:
     return command("export", {"model": out, "out": beside(out, "shipped"), "int8": True})
+
+
+@with_options
+def cascade(
+    *,
+    student: Annotated[
+        list[Path],
+        typer.Option(help="Exported student; repeatable, the fastest first.", show_default=False),
+    ],
+    teacher: Annotated[Path, typer.Option(help="Exported teacher.", show_default=False)],
+    data: Data,
+    min_retention: Annotated[
+        float, typer.Option(help="Share of the teacher's score to keep, with 95 % confidence.")
+    ] = 0.995,
+    out: Out,
+    columns: Columns,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Let students answer where they are sure, and the teacher the rest."""
+    log_to_stderr(quiet)
+    from eyas.exam.cascade import make_cascade, sentence
+
+    found = make_cascade(student, teacher, read_data(data, columns), out, min_retention, overwrite)
+    names = [folder.resolve().name for folder in (*student, teacher)]
+    for scored in found:
+        print(sentence(scored, min_retention, names))
+    logger.info("The cascade is in %s. Next: eyas serve %s", *[shlex.quote(os.path.relpath(out))] * 2)

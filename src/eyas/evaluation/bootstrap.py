@@ -45,8 +45,13 @@ def score_interval(parts: Sequence[np.ndarray], metric: str, seed: int = 0) -> t
 
 def ratio_interval(a: Sequence[np.ndarray], b: Sequence[np.ndarray], metric: str, seed: int = 0) -> tuple[float, float]:
     """The 95 % interval of A's score divided by B's, as in retention; arguments as for `compare`."""
+    return _interval(ratio_samples(a, b, metric, seed))
+
+
+def ratio_samples(a: Sequence[np.ndarray], b: Sequence[np.ndarray], metric: str, seed: int = 0) -> np.ndarray:
+    """[samples] A's score divided by B's, on the same samples of texts."""
     first, second = _samples([a, b], metric, seed)
-    return _interval(first / np.maximum(second, 1e-12))
+    return np.asarray(first / np.maximum(second, 1e-12))
 
 
 def _samples(models: Sequence[Sequence[np.ndarray]], metric: str, seed: int) -> list[np.ndarray]:

@@ -36,6 +36,7 @@ class Manifest:
         tokie: the result of `eyas.runtime.tokens.find_alike`; None if tokie is not used.
         calibration: temperature of the logits, and what it was fitted on; see `eyas.evaluation.calibration`.
         abstain_below: confidence below which the model gives no answer, if any.
+        stages: of a cascade: folder, name and least confidence (`least`) of each model; it has no files of its own.
         crf: scores of the first tag, the last tag and each transition, for taggers with a CRF.
         self_test: texts with their expected probabilities, within `tolerance`.
         openvino: checksum of each file in the folder `openvino`, if there is one.
@@ -56,6 +57,7 @@ class Manifest:
     crf: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
     abstain_below: float = 0.0
+    stages: list[dict[str, Any]] = field(default_factory=list)
     openvino: dict[str, str] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
     eyas_version: str = ""
@@ -105,7 +107,7 @@ class Manifest:
                 f"{folder} has the task {manifest.task!r}, this eyas knows {', '.join(MEANINGS)}. "
                 "Install the version that made it."
             )
-        for name in (MODEL, TOKENIZER):
+        for name in () if manifest.stages else (MODEL, TOKENIZER):
             if name not in manifest.sha256:
                 raise ExportError(f"{folder / MANIFEST} lists no checksum of {name}. Export the model again.")
         for name, expected in manifest.sha256.items():
@@ -118,6 +120,14 @@ class Manifest:
         names = [MODEL, TOKENIZER]
         self.sha256 = {name: checksum(folder, name) for name in names}
         (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+
+
+def is_cascade(folder: Path) -> bool:
+    """Whether a folder's manifest lists the models of a cascade."""
+    try:
+        return bool(json.loads((folder / MANIFEST).read_text()).get("stages"))
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def renamed_card(card: str, old: str, new: str) -> str:

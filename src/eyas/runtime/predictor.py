@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
 import numpy as np
 import onnxruntime
@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from eyas.errors import ExportError
 from eyas.runtime.alignment import WordEncoder
 from eyas.runtime.crf import max_marginals
-from eyas.runtime.manifest import MODEL, TOKENIZER, Manifest
+from eyas.runtime.manifest import MODEL, TOKENIZER, Manifest, is_cascade
 from eyas.runtime.predict import PredictMixin
 from eyas.runtime.tokens import TextEncoder, is_cut
 from eyas.text import clean_texts, is_too_long, wrong_shape
@@ -39,6 +39,14 @@ class Predictor(PredictMixin):
     Raises:
         ExportError: the folder is damaged, or its scores differ on this machine.
     """
+
+    def __new__(cls, folder: str | Path, *args: Any, **kwargs: Any) -> Self:
+        """A `Cascade` if the folder holds one."""
+        if cls is Predictor and is_cascade(Path(folder)):
+            from eyas.runtime.cascade import Cascade
+
+            return cast(Self, object.__new__(Cascade))
+        return object.__new__(cls)
 
     def __init__(
         self, folder: str | Path, threads: int = 1, self_test: bool = True, abstain_below: float | None = None

@@ -23,6 +23,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from eyas._version import __version__
+from eyas.runtime.cascade import Cascade
 from eyas.serve.answers import ANSWERS, Metadata, Outputs, Stop, answers, metadata, size_of, tensors
 from eyas.serve.limits import Limits, RequestError
 from eyas.serve.metrics import Metrics
@@ -67,6 +68,7 @@ class Server:
         self.waiting = 0
         self.seconds_per_character = 1e-5
         self._cut: dict[tuple[Any, ...], int] = {}
+        self._answered: dict[tuple[Any, ...], list[int]] = {}
         self._thread = ThreadPoolExecutor(1, "eyas-predict")
 
     def app(self) -> Starlette:
@@ -185,7 +187,18 @@ class Server:
         self.seconds_per_character += NEWEST * (taken / max(size, 1) - self.seconds_per_character)
         self.metrics.texts.labels(model.name, model.version).inc(len(question.texts))
         self._count_cut(model)
+        self._count_stages(model)
         return result
+
+    def _count_stages(self, model: Model) -> None:
+        """Count which model of a cascade answered."""
+        if isinstance(model.predictor, Cascade):
+            key = (model.name, model.version, model.stamp)
+            before = self._answered.get(key, [0] * len(model.predictor.answered))
+            self._answered[key] = list(model.predictor.answered)
+            names = [stage["name"] for stage in model.predictor.manifest.stages]
+            for name, now, then in zip(names, self._answered[key], before, strict=True):
+                self.metrics.stages.labels(model.name, model.version, name).inc(now - then)
 
     def _count_cut(self, model: Model) -> None:
         """Count the texts that were longer than the model reads; the first one is logged."""

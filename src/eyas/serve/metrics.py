@@ -23,6 +23,9 @@ class Metrics:
         self.cut = Counter(
             "eyas_texts_cut", "Texts longer than the model reads.", ["model", "version"], registry=self.registry
         )
+        self.stages = Counter(
+            "eyas_cascade_texts", "Texts answered.", ["model", "version", "stage"], registry=self.registry
+        )
         self.waiting = Gauge(
             "eyas_waiting", "Requests being answered.", multiprocess_mode="livesum", registry=self.registry
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eyas.errors import ExportError, EyasError
-from eyas.runtime.manifest import EXAM, MANIFEST, MODEL, TOKENIZER
+from eyas.runtime.manifest import EXAM, MANIFEST, MODEL, TOKENIZER, is_cascade
 from eyas.runtime.predictor import Predictor
 
 logger = logging.getLogger("eyas")
@@ -152,7 +152,8 @@ def _load(name: str, version: str, folder: Path) -> Model:
 def _stamp(folder: Path) -> Stamp | None:
     """The stamp of a model's files; None while one is missing."""
     try:
-        stats = [(folder / name).stat() for name in (MANIFEST, MODEL, TOKENIZER)]
+        files = [MANIFEST] if is_cascade(folder) else [MANIFEST, MODEL, TOKENIZER]
+        stats = [(folder / name).stat() for name in files]
     except OSError:
         return None
     return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)

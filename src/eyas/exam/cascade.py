@@ -1,0 +1,279 @@
+"""Make a cascade: students that answer where they are sure, and the teacher for the rest."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from eyas._version import __version__
+from eyas.data.datasets import is_labeled, labels_of, task_of, word_counts_of
+from eyas.data.labels import match_labels
+from eyas.data.readers import inputs_of
+from eyas.data.task_data import TaskData
+from eyas.errors import DataError, ModelError
+from eyas.evaluation.bootstrap import ratio_interval, ratio_samples, score, sums
+from eyas.evaluation.evaluate import predict_dataset
+from eyas.exam.cost import measure_costs
+from eyas.outputs import OutputFolder
+from eyas.runtime.cascade import confidences
+from eyas.runtime.manifest import CARD, MANIFEST, Manifest
+from eyas.runtime.predictor import Predictor
+
+# Thresholds that are tried, from the safest on; texts that speed is measured on.
+GRID, COST_TEXTS = 200, 200
+# The bound holds with this confidence.
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A cascade on a split.
+
+    Args:
+        split: its name.
+        texts: how many.
+        answered: the share of them that each model answers.
+        retention: its score divided by the teacher's, and the 95 % interval.
+        speed: times the teacher's.
+    """
+
+    split: str
+    texts: int
+    answered: list[float]
+    retention: float
+    interval: tuple[float, float]
+    speed: float
+
+
+def make_cascade(
+    students: Sequence[str | Path],
+    teacher: str | Path,
+    data: TaskData,
+    out: str | Path,
+    min_retention: float = 0.995,
+    overwrite: bool = False,
+) -> list[Scored]:
+    """Find the lowest confidences from which the students may answer, and write the cascade to `out`.
+
+    Thresholds are lowered step by step as long as the retention on validation texts is at least `min_retention` with
+    95 % confidence (fixed sequence testing, Angelopoulos et al. 2021, section 3.2), by a bootstrap over texts. One more
+    text, on which only the teacher is right, is added, so that no loss among few texts is no promise.
+
+    Args:
+        students: exported folders, the fastest first.
+        teacher: an exported folder.
+        data: as from `load_data`.
+        min_retention: the share of the teacher's score to keep.
+
+    Returns:
+        The cascade on validation texts and, if they have labels, on test texts.
+
+    Raises:
+        ModelError: models of other labels or tasks, a teacher that is no better than a student, or no threshold keeps
+            enough.
+    """
+    if not 0 < min_retention < 1:
+        raise DataError(
+            f"min_retention (--min-retention) is {min_retention:g}, expected between 0 and 1, such as 0.99."
+        )
+    folders = [Path(folder) for folder in (*students, teacher)]
+    models = [Predictor(folder) for folder in folders]
+    _check_alike(models, folders)
+    validation = _labeled(data["validation"])
+    on_validation = _Answers(models, validation)
+    names = [folder.name for folder in folders]
+    for name, better in zip(names[:-1], on_validation.scores[:-1], strict=True):
+        if better >= on_validation.scores[-1]:
+            raise ModelError(
+                f"On validation texts, {name} scores {better:.3f}, the teacher {on_validation.scores[-1]:.3f}: the "
+                f"student is enough. Serve it alone: eyas serve {folders[names.index(name)]}"
+            )
+    thresholds = _thresholds(on_validation, min_retention)
+    settings = {
+        "command": "cascade",
+        "models": [[str(folder.resolve()), Manifest.read(folder).sha256] for folder in folders],
+        "min_retention": min_retention,
+        "rows": len(validation),
+    }
+    sample = validation.select(range(min(COST_TEXTS, len(validation))))
+    costs = measure_costs(dict(zip(names, folders, strict=True)), names[-1], [inputs_of(row) for row in sample], 1)
+    latencies = [float(costs[name]["latency_ms"] or 0) for name in names]
+    found = [on_validation.scored("validation", thresholds, latencies)]
+    if "test" in data and is_labeled(data["test"]).any():
+        found.append(_Answers(models, _labeled(data["test"])).scored("test", thresholds, latencies))
+    with OutputFolder(out, settings, overwrite, resumable=False) as folder:
+        _write(folder, Path(out).name, folders, models, thresholds, min_retention, found)
+    return found
+
+
+class _Answers:
+    """What each model says of the texts of a split.
+
+    Args:
+        models: the students, then the teacher.
+    """
+
+    def __init__(self, models: Sequence[Predictor], dataset: Dataset) -> None:
+        self.task = task_of(dataset)
+        lengths = word_counts_of(dataset)
+        counts = lengths if self.task.is_tagging else np.ones(len(dataset), dtype=np.int64)
+        self.sure, self.sums = [], []
+        for model in models:
+            logits = _aligned(model, dataset)
+            self.sure.append(confidences(self.task, model.task.calibrated(logits), counts.tolist()))
+            self.sums.append(sums(self.task, logits, labels_of(dataset), lengths))
+        self.scores = [float(score(self.task.metric, part.sum(0))) for part in self.sums]
+
+    def answering(self, thresholds: Sequence[float], first: int = 0) -> np.ndarray:
+        """[texts] the model that answers each text, if the model `first` is asked first."""
+        result = np.full(len(self.sure[0]), len(self.sure) - 1)
+        for number in reversed(range(first, len(thresholds))):
+            result[self.sure[number] >= thresholds[number]] = number
+        return result
+
+    def together(self, answering: np.ndarray) -> np.ndarray:
+        """The contribution of each text to the score, by the model that answers it."""
+        return np.asarray(np.stack(self.sums)[answering, np.arange(len(answering))])
+
+    def scored(self, split: str, thresholds: Sequence[float], latencies: Sequence[float]) -> Scored:
+        """The cascade with these thresholds."""
+        who, metric = self.answering(thresholds), self.task.metric
+        own, theirs = self.together(who), self.sums[-1]
+        shares = [float((who == number).mean()) for number in range(len(latencies))]
+        asked = [float((who >= number).mean()) for number in range(len(latencies))]
+        spent = sum(share * latency for share, latency in zip(asked, latencies, strict=True))
+        kept = float(score(metric, own.sum(0)) / score(metric, theirs.sum(0)))
+        interval = ratio_interval([own], [theirs], metric)
+        return Scored(split, len(who), shares, kept, interval, latencies[-1] / spent)
+
+
+def _thresholds(answers: _Answers, min_retention: float) -> list[float]:
+    """The lowest confidence for each student. They share the allowed loss; the last one gets its part first."""
+    count = len(answers.sure) - 1
+    thresholds = [np.inf] * count
+    for number in reversed(range(count)):
+        least = 1 - (1 - min_retention) * (count - number) / count
+        rest = answers.together(answers.answering(thresholds, number + 1))
+        sure, own = answers.sure[number], answers.sums[number]
+        best = None
+        for threshold in np.unique(np.quantile(sure, np.linspace(0, 1, GRID)))[::-1]:
+            both = np.where((sure >= threshold)[:, None], own, rest)
+            bound = _bound(both, answers.sums[-1], answers.task.metric)
+            if bound < least:
+                break
+            best = float(threshold)
+        if best is None:
+            safest = _bound(answers.sums[-1], answers.sums[-1], answers.task.metric)
+            raise ModelError(
+                f"No threshold keeps {min_retention:.1%} of the teacher with {CONFIDENCE:.0%} confidence: "
+                f"{len(sure):,} validation texts can promise {safest:.1%} at most. Ask for less with min_retention "
+                "(--min-retention), or label more validation texts."
+            )
+        thresholds[number] = best
+    return thresholds
+
+
+def _bound(own: np.ndarray, theirs: np.ndarray, metric: str) -> float:
+    """What the retention is at least, with 95 % confidence. One more text counts: only the teacher gets it right."""
+    lost = [[0, 1], [1, 1]] if own.shape[1] == 2 else [[0, 0, 1], [1, 1, 1]]
+    first, second = (np.concatenate([part, [row]]) for part, row in zip((own, theirs), lost, strict=True))
+    return float(np.quantile(ratio_samples([first], [second], metric), 1 - CONFIDENCE))
+
+
+def _aligned(model: Predictor, dataset: Dataset) -> np.ndarray:
+    """Logits with columns in the data's label order."""
+    logits = predict_dataset(model, dataset)
+    names = list(task_of(dataset).labels)
+    return logits[:, match_labels(names, model, lambda: (logits, labels_of(dataset)), None, "model")]
+
+
+def _labeled(dataset: Dataset) -> Dataset:
+    return dataset.select(np.flatnonzero(is_labeled(dataset)))
+
+
+def _check_alike(models: Sequence[Predictor], folders: Sequence[Path]) -> None:
+    """Raises ModelError if the models differ in task, labels or input, or make no decisions."""
+    first, task = models[0], models[0].task
+    if not task.decides:
+        raise ModelError(f"{folders[0]} does {task.describe()}: it has no confidence that a cascade could go by.")
+    for model, folder in zip(models[1:], folders[1:], strict=True):
+        same = model.task.kind == task.kind and model.pair == first.pair
+        if not same or sorted(model.label_names) != sorted(first.label_names):
+            alone = ", ".join(sorted(set(model.label_names) ^ set(first.label_names)))
+            raise ModelError(
+                f"{folder} does {model.task.describe()}, {folders[0]} does {task.describe()}"
+                f"{f'; only one has {alone}' if alone else ''}. The models of a cascade need the same task, labels "
+                "and inputs (single texts, or pairs)."
+            )
+
+
+def _write(
+    folder: Path,
+    name: str,
+    sources: Sequence[Path],
+    models: Sequence[Predictor],
+    thresholds: Sequence[float],
+    min_retention: float,
+    found: Sequence[Scored],
+) -> None:
+    stages = []
+    for number, (source, least) in enumerate(zip(sources, [*thresholds, 0.0], strict=True), 1):
+        place = folder / f"stage-{number}"
+        place.mkdir()
+        for file in source.iterdir():
+            if file.is_file():
+                shutil.copy2(file, place / file.name)
+        stages.append({"folder": place.name, "name": source.name, "least": least})
+    first = models[0].manifest
+    manifest = replace(
+        first, stages=stages, calibration=None, abstain_below=0.0, sha256={}, openvino={}, eyas_version=__version__
+    )
+    (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2, ensure_ascii=False) + "\n")
+    (folder / CARD).write_text(_card(name, stages, min_retention, found))
+
+
+def _card(name: str, stages: Sequence[dict[str, Any]], min_retention: float, found: Sequence[Scored]) -> str:
+    rows = "".join(f"| {number} | {stage['name']} | {stage['least']:.4f} |\n" for number, stage in enumerate(stages, 1))
+    said = "".join(f"- {sentence(scored, min_retention, [stage['name'] for stage in stages])}\n" for scored in found)
+    return f"""---
+library_name: eyas
+license: unknown
+tags:
+- eyas
+- knowledge-distillation
+- onnx
+---
+# {name}
+
+A cascade, made by eyas {__version__}: each model answers the texts on which its confidence reaches its threshold; the
+next one answers the others. Thresholds were chosen on validation texts, to keep {min_retention:.1%} of the teacher's
+score with 95 % confidence.
+
+| | model | answers from a confidence of |
+|---|---|---|
+{rows}
+{said}
+```python
+from eyas.serve import Predictor
+
+print(Predictor("{name}")(["some text"]))
+```
+
+The models themselves, and their cards, are in the folders stage-1, stage-2 ... Their licenses and limits apply.
+"""
+
+
+def sentence(scored: Scored, min_retention: float, names: Sequence[str]) -> str:
+    """What a cascade does on a split; says so if it keeps less than was asked for."""
+    low, high = scored.interval
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in zip(names, scored.answered, strict=True))
+    failed = "" if scored.retention >= min_retention else f" That is less than the {min_retention:.1%} asked for."
+    return (
+        f"On {scored.texts:,} {scored.split} texts: {scored.retention:.1%} of the teacher (95 % interval {low:.1%} to "
+        f"{high:.1%}) at {scored.speed:.1f} times its speed. Texts answered: {shares}.{failed}"
+    )

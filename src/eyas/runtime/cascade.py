@@ -1,0 +1,81 @@
+"""Several exported models in a row: each answers the texts of which it is sure, the next one the others."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eyas.runtime.alignment import WordEncoder
+from eyas.runtime.manifest import Manifest
+from eyas.runtime.predictor import Predictor
+from eyas.tasks import Task, softmax
+
+
+class Cascade(Predictor):
+    """A folder that `eyas cascade` wrote; `Predictor` opens it too.
+
+    Its logits are those of the model that answers, divided by that model's temperature.
+
+    Args:
+        folder, threads, self_test, abstain_below: as for `Predictor`.
+
+    Attributes:
+        answered: how many texts each model answered so far.
+    """
+
+    def __init__(
+        self, folder: str | Path, threads: int = 1, self_test: bool = True, abstain_below: float | None = None
+    ) -> None:
+        self.folder = Path(folder)
+        self.manifest = Manifest.read(self.folder)
+        self.stages = [Predictor(self.folder / stage["folder"], threads, self_test) for stage in self.manifest.stages]
+        self.task, self.pair = self.manifest.meaning, self.manifest.pair
+        self.label_names, self.data_labels = self.manifest.labels, self.manifest.data_labels
+        self.max_length = self.manifest.max_length
+        self.answered = [0] * len(self.stages)
+        self.abstain(self.manifest.abstain_below if abstain_below is None else abstain_below)
+        self._orders = [[stage.label_names.index(name) for name in self.label_names] for stage in self.stages]
+
+    @property
+    def words(self) -> WordEncoder:
+        return self.stages[0].words
+
+    def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
+        """Logits, [texts, labels] float32; for a tagger's lists of words [words, tags].
+
+        Raises:
+            DataError: pairs where single texts are expected, or the reverse.
+        """
+        found: list[np.ndarray] = [np.empty((0, len(self.label_names)), np.float32)] * len(texts)
+        waiting = list(range(len(texts)))
+        for number, (stage, order) in enumerate(zip(self.stages, self._orders, strict=True)):
+            if not waiting:
+                break
+            some = None if pairs is None else [pairs[row] for row in waiting]
+            logits = stage.task.calibrated(stage.logits([texts[row] for row in waiting], some))[:, order]
+            counts = [len(texts[row]) if self.task.is_tagging else 1 for row in waiting]
+            sure = confidences(self.task, logits, counts) >= self.manifest.stages[number]["least"]
+            parts = np.split(logits, np.cumsum(counts)[:-1])
+            for row, part, enough in zip(waiting, parts, sure, strict=True):
+                if enough:
+                    found[row] = part
+            self.answered[number] += int(sure.sum())
+            waiting = [row for row, enough in zip(waiting, sure, strict=True) if not enough]
+        self.cut = sum(stage.cut for stage in self.stages)
+        return np.concatenate(found) if found else np.empty((0, len(self.label_names)), np.float32)
+
+
+def confidences(task: Task, logits: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    """[texts] the probability of each text's least certain decision; 1 for a text without words.
+
+    Args:
+        logits: [rows, outputs], divided by the temperature.
+        counts: rows of each text.
+    """
+    result = np.ones(len(counts))
+    if len(logits):
+        each = softmax(task.decisions(logits)).max(1)
+        rows = np.repeat(np.arange(len(counts)), counts)
+        np.minimum.at(result, np.repeat(rows, len(task.groups)), each)
+    return result

@@ -1,0 +1,145 @@
+"""Students that answer where they are sure, and the teacher for the rest."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from conftest import teach
+from starlette.testclient import TestClient
+
+from eyas import Predictor, StudentSettings, TaskData, export_model, load_data
+from eyas.errors import ModelError
+from eyas.exam.cascade import _Answers, _thresholds, make_cascade
+from eyas.runtime.cascade import Cascade, confidences
+from eyas.serve.app import create_app
+from eyas.tasks import Task
+
+Run = Callable[..., tuple[int, str, str]]
+TASK = Task("classification", ("a", "b"))
+
+
+def drawn(rows: int, seed: int) -> _Answers:
+    """A student that is right as often as it is sure, and a teacher that is right in 95 of 100."""
+    random = np.random.default_rng(seed)
+    sure = random.beta(5, 1, rows) / 2 + 0.5
+    own, theirs = random.random(rows) < sure, random.random(rows) < 0.95
+    found = _Answers.__new__(_Answers)
+    found.task, found.sure = TASK, [sure, np.ones(rows)]
+    found.sums = [np.stack([right, np.ones(rows)], 1).astype(float) for right in (own, theirs)]
+    return found
+
+
+def test_threshold_keeps_what_it_promises_in_19_of_20_cases() -> None:
+    kept = []
+    for seed in range(40):
+        (threshold,) = _thresholds(drawn(1000, seed), 0.97)
+        fresh = drawn(20_000, 1000 + seed)
+        both = fresh.together(fresh.answering([threshold]))
+        kept.append(both[:, 0].sum() / fresh.sums[-1][:, 0].sum())
+    assert np.mean(np.array(kept) >= 0.97) >= 0.9  # 0.95, and chance
+    assert min(kept) > 0.96
+    assert np.mean(kept) < 0.995  # it does not just ask the teacher
+
+
+def test_promise_needs_enough_texts() -> None:
+    with pytest.raises(ModelError, match=r"100 validation texts can promise 9\d\.\d% at most"):
+        _thresholds(drawn(100, 0), 0.995)
+
+
+def test_confidence_of_a_sentence_is_that_of_its_least_certain_word() -> None:
+    logits = np.log([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
+    assert confidences(Task("tagging", ("O", "B")), logits, [2, 0, 1]) == pytest.approx([0.6, 1, 0.8])
+    both = confidences(Task("multi-label", ("a", "b")), np.array([[0.0, 9.0]]), [1])
+    assert both == pytest.approx([0.5])
+
+
+@pytest.fixture(scope="module")
+def weak(teacher_folder: Path, toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported student that hardly trained."""
+    folder = tmp_path_factory.mktemp("weak")
+    arguments = {"max_steps": 8, "per_device_train_batch_size": 16, "learning_rate": 0.01, "eval_steps": 8}
+    often = {"eval_strategy": "steps", "save_strategy": "steps", "save_steps": 8}
+    student = StudentSettings("static", embedding_size=16)
+    teach(teacher_folder, toy_data, folder / "student", student, arguments={**arguments, **often})
+    export_model(folder / "student", folder / "weak", min_agreement=0.9)
+    return folder / "weak"
+
+
+@pytest.fixture(scope="module")
+def strong(teacher_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("strong") / "teacher"
+    export_model(teacher_folder, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cascade(weak: Path, strong: Path, toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cascade") / "both"
+    make_cascade([weak], strong, load_data(toy_data), out, min_retention=0.85)
+    return out
+
+
+def test_each_text_is_answered_by_the_first_model_that_is_sure(
+    cascade: Path, weak: Path, strong: Path, toy_data: Path
+) -> None:
+    texts = list(load_data(toy_data)["test"]["text"])
+    both, first, second = Predictor(cascade), Predictor(weak), Predictor(strong)
+    assert isinstance(both, Cascade)
+    least = both.manifest.stages[0]["least"]
+    own = first.predict_proba(texts)
+    sure = own.max(1) >= least
+    assert 0 < sure.sum() < len(texts)
+    np.testing.assert_allclose(both.predict_proba(texts)[sure], own[sure], atol=1e-6)
+    np.testing.assert_allclose(both.predict_proba(texts)[~sure], second.predict_proba(texts)[~sure], atol=1e-6)
+    assert both.answered == [2 * sure.sum(), 2 * (~sure).sum()]
+    assert both([]) == []
+
+
+def test_server_counts_who_answered(cascade: Path, toy_data: Path) -> None:
+    texts = list(load_data(toy_data)["test"]["text"][:20])
+    with TestClient(create_app([cascade])) as client:
+        answers = client.post("/predict", json={"inputs": texts}).json()
+        metrics = client.get("/metrics").text
+    assert [row[0]["label"] for row in answers] == Predictor(cascade).predict(texts).tolist()
+    counted = [float(line.split()[-1]) for line in metrics.splitlines() if line.startswith("eyas_cascade_texts_total")]
+    assert len(counted) == 2
+    assert sum(counted) == 20
+
+
+def test_cascade_command_says_what_it_keeps(weak: Path, strong: Path, toy_data: Path, tmp_path: Path, run: Run) -> None:
+    arguments = ("--data", toy_data, "--min-retention", 0.85, "--out", tmp_path / "both")
+    code, out, err = run("cascade", "--student", weak, "--teacher", strong, *arguments)
+    assert code == 0, err
+    assert "On 60 test texts: " in out
+    assert "Texts answered: weak " in out
+    (tmp_path / "texts.txt").write_text("a great film\n")
+    code, out, _ = run("predict", "--model", tmp_path / "both", tmp_path / "texts.txt")
+    assert json.loads(out)["label"] == "positive"
+    assert "stage-1" in {path.name for path in (tmp_path / "both").iterdir()}
+
+
+def test_cascade_of_a_damaged_model_is_refused(cascade: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(cascade, tmp_path / "both"))
+    (copy / "stage-2" / "model.onnx").write_bytes(b"damaged")
+    with pytest.raises(Exception, match=r"stage-2/model\.onnx"):
+        Predictor(copy)
+
+
+def test_models_must_fit_together(
+    weak: Path, strong: Path, exported: dict[Any, Path], toy_data: Path, tmp_path: Path
+) -> None:
+    data = load_data(toy_data)
+    with pytest.raises(ModelError, match="student is enough"):
+        make_cascade([exported["cnn", False, False]], strong, data, tmp_path / "out", 0.85)
+    other = Path(shutil.copytree(weak, tmp_path / "other"))
+    manifest = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps({**manifest, "labels": ["bad", "positive"]}))
+    with pytest.raises(ModelError, match="only one has bad, negative"):
+        make_cascade([other], strong, data, tmp_path / "out", 0.85)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ModelError, match="can promise"):
+        make_cascade([weak], strong, cast(TaskData, data), tmp_path / "out", 0.999)
