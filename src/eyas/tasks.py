@@ -42,6 +42,11 @@ class Task:
         return self.is_single_label and not self.is_tagging
 
     @property
+    def can_abstain(self) -> bool:
+        """Whether a model may give no answer: the answers have one label for each text or aspect."""
+        return self.is_classification or self.kind == "aspects"
+
+    @property
     def is_single_label(self) -> bool:
         """Whether each row (text or word) has exactly one label."""
         return MEANINGS[self.kind].groups is one_decision

@@ -25,10 +25,6 @@ def answer(task: Task, logits: np.ndarray) -> Answer:
     return ANSWERS[task.kind](task, logits, task.probabilities(logits[None])[0])
 
 
-# The tasks in which a model may abstain: their answers have one label for each text or aspect.
-ABSTAINING: tuple[Kind, ...] = ("classification", "aspects")
-
-
 def abstained(found: Answer, least: float) -> Answer:
     """The answer, with None in place of each label whose score is below `least`; the label is then its `guess`."""
     if "aspects" in found:

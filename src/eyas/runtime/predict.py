@@ -9,7 +9,7 @@ import numpy as np
 
 from eyas.errors import DataError
 from eyas.runtime.alignment import WordEncoder
-from eyas.runtime.answers import ABSTAINING, PREDICTIONS, Answer, abstained, answer, answer_words
+from eyas.runtime.answers import PREDICTIONS, Answer, abstained, answer, answer_words
 from eyas.tasks import Task
 from eyas.text import clean_text
 
@@ -52,7 +52,7 @@ class PredictMixin(ABC):
         """
         if not 0 <= below < 1:
             raise DataError(f"abstain_below (--abstain-below) is {below:g}, expected from 0 up to 1, such as 0.8.")
-        if below and self.task.kind not in ABSTAINING:
+        if below and not self.task.can_abstain:
             raise DataError(
                 f"This model does {self.task.describe()}. Only models that give one label per text or aspect abstain: "
                 "leave abstain_below (--abstain-below) out."
