@@ -1,6 +1,7 @@
 """The snippets of README and docs run as printed."""
 
 import io
+import json
 import re
 import shlex
 import shutil
@@ -68,6 +69,9 @@ def test_command_lines_of_readme_can_be_pasted(
     monkeypatch.syspath_prepend(tmp_path / "site")
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "some.txt").write_text("\n".join(row["text"] for row in toy_rows(300)))
+    lines = [json.loads(line) for path in toy_data.glob("*.jsonl") for line in path.read_text().splitlines()]
+    answers = [{"text": row["text"], "answer": row["label"]} for row in lines]
+    write_jsonl(tmp_path / "answers.jsonl", answers)
     (tmp_path / "plan.yaml").write_text("data: reviews\nteacher: teacher\nstudents: [static]\nseeds: [0]\n")
     monkeypatch.chdir(tmp_path)
     for line in _command_lines():

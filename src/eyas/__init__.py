@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # for type checkers, editors and the API reference; the same 
     from eyas.serve import Predictor
     from eyas.settings import Columns, DistillSettings, FinetuneSettings, StudentSettings, TransferSettings
     from eyas.tasks import Task
-    from eyas.teachers import AlignedTeacher, CachedTeacher, Teacher
+    from eyas.teachers import AlignedTeacher, CachedTeacher, CombinedTeacher, FileTeacher, FunctionTeacher, Teacher
     from eyas.training.arguments import DistillationArguments
     from eyas.training.recipes import RECIPES, Stage
     from eyas.training.students import create_student
@@ -53,7 +53,14 @@ _HOMES = {
     "eyas.serve": ["Predictor"],
     "eyas.settings": ["Columns", "DistillSettings", "FinetuneSettings", "StudentSettings", "TransferSettings"],
     "eyas.tasks": ["Task"],
-    "eyas.teachers": ["AlignedTeacher", "CachedTeacher", "Teacher"],
+    "eyas.teachers": [
+        "AlignedTeacher",
+        "CachedTeacher",
+        "CombinedTeacher",
+        "FileTeacher",
+        "FunctionTeacher",
+        "Teacher",
+    ],
     "eyas.training.arguments": ["DistillationArguments"],
     "eyas.training.recipes": ["RECIPES", "Stage"],
     "eyas.training.students": ["create_student"],
@@ -75,12 +82,15 @@ __all__ = [
     "CachedTeacher",
     "Classifier",
     "Columns",
+    "CombinedTeacher",
     "DistillSettings",
     "DistillationArguments",
     "DistillationTrainer",
     "DistilledClassifier",
     "EyasError",
+    "FileTeacher",
     "FinetuneSettings",
+    "FunctionTeacher",
     "HardLabelLoss",
     "LogitMSELoss",
     "Loss",

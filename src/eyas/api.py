@@ -36,7 +36,7 @@ from eyas.settings import (
     check_architecture,
     is_general,
 )
-from eyas.teachers import AlignedTeacher, Encoder, Teacher, align
+from eyas.teachers import AlignedTeacher, CombinedTeacher, Encoder, Teacher, align
 from eyas.teachers.aligned import live
 from eyas.training import distill as _distill
 from eyas.training import finetune as _finetune
@@ -45,6 +45,7 @@ from eyas.training.folders import read_history
 from eyas.training.pretrain import SRA
 from eyas.training.recipes import make_stages, recipe_name
 from eyas.training.starts import with_default_start
+from eyas.training.teachers import open_teachers, with_answers
 from eyas.transfer.augmentation import identity
 from eyas.transfer.texts import check_transfer, with_default_augment
 
@@ -129,7 +130,7 @@ class TrainedModel:
 
 
 def distill(
-    teacher: str | Path | TrainedModel | Teacher | AlignedTeacher,
+    teacher: Any,
     data: Source,
     out: str | Path | None = None,
     student: str | StudentSettings | tuple[PreTrainedModel, Any] | None = None,
@@ -139,6 +140,9 @@ def distill(
     unlabeled: Any = None,
     columns: Columns | None = None,
     teacher_dtype: str | None = None,
+    teachers: str | None = None,
+    encoder: str | None = None,
+    confidence: float | None = None,
     cache: str | Path | None = None,
     overwrite: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
@@ -148,7 +152,8 @@ def distill(
     An interrupted call resumes when repeated with the same arguments; the result is bit-identical.
 
     Args:
-        teacher: a fine-tuned classifier or tagger: a folder, a Hub name or a loaded `Teacher`.
+        teacher: a fine-tuned classifier or tagger: a folder, a Hub name or a loaded `Teacher`; a file of answers (see
+            `FileTeacher`); a `FunctionTeacher`; or a list of these, combined by the rule `teachers`.
         data: anything `load_data` accepts.
         out: output folder, written atomically; by default a temporary one, deleted with the result.
         student: an architecture, `StudentSettings`, or (model, tokenizer) to start from a model with its head;
@@ -158,6 +163,9 @@ def distill(
         unlabeled: more texts for the teacher to label: anything `load_unlabeled` accepts.
         columns: column names and task, if they do not follow the conventions.
         teacher_dtype: "float32" or "bfloat16"; by default the fastest on this machine.
+        teachers: how several teachers are combined: mean (of logits), probabilities or confidence.
+        encoder: for teachers without a model, the encoder from which the student takes its words.
+        confidence: for files of single answers, their probability.
         cache: folder of the teacher's logits; by default found by fingerprint.
         overwrite: replace a run with other settings in `out`.
         callbacks: as in transformers.
@@ -174,6 +182,7 @@ def distill(
         **_origins(teacher=teacher, source=data, unlabeled=unlabeled),
         **{name: value for name, value in asdict(columns or Columns()).items() if value},
         **({"teacher_dtype": str(teacher_dtype)} if teacher_dtype else {}),
+        **{k: v for k, v in (("teachers", teachers), ("encoder", encoder), ("confidence", confidence)) if v},
     }
     request = _request(record, {"teacher": teacher, "source": data, "unlabeled": unlabeled}, settings)
     if not overwrite and start is None and finished_request(result.path, request):
@@ -181,12 +190,16 @@ def distill(
     data = load_data(data, columns)
     more = None if unlabeled is None else _unlabeled(unlabeled, columns, data.task.is_tagging)
     taught = not stages or any(stage.needs_teacher for stage in stages)
+    named = {name: value for name, value in (("encoder", encoder), ("confidence", confidence)) if value is not None}
+    opened = open_teachers(teacher, data, columns, settings.student.max_length, teacher_dtype, named)
+    teacher = opened[0] if len(opened) == 1 and teachers is None else CombinedTeacher(opened, teachers or "mean")
+    examined = data
+    if taught:
+        settings, data, more, examined = with_answers(opened, settings, data, more)
     settings = with_default_augment(settings, data, more is not None, taught)
-    if isinstance(teacher, TrainedModel | str | os.PathLike):
-        teacher = Teacher(os.fspath(teacher), max_length=settings.student.max_length, dtype=teacher_dtype)
     settings = with_default_start(settings, data, live(teacher).tokenizer) if start is None else settings
     known = (teacher, data, result.path, settings, more, cache, overwrite, record, callbacks, start, request)
-    _distill.distill(*known, _examine if taught else None)
+    _distill.distill(*known, (lambda aligned, _: _examine(aligned, examined)) if taught else None)
     return result
 
 

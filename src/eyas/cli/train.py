@@ -2,6 +2,7 @@
 
 import logging
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +21,6 @@ from eyas.cli.options import (
     RecipeOptions,
     Seed,
     TeacherDtype,
-    TeacherFolder,
     Unlabeled,
     log_to_stderr,
 )
@@ -77,7 +77,15 @@ def finetune(
 @with_options
 def distill(
     *,
-    teacher: TeacherFolder,
+    teacher: Annotated[
+        list[str],
+        typer.Option(
+            help="Fine-tuned classifier or tagger: a folder or a Hub name; or a file of answers (docs/teachers.md). "
+            "Repeatable.",
+            show_default=False,
+            rich_help_panel=DATA,
+        ),
+    ],
     data: Data,
     unlabeled: Unlabeled = None,
     transfer: TransferSettings,
@@ -87,6 +95,28 @@ def distill(
     recipe: Method = None,
     option: RecipeOptions = None,
     dtype: TeacherDtype = None,
+    teachers: Annotated[
+        str | None,
+        typer.Option(
+            help="How several teachers are combined: mean (of logits), probabilities, confidence.",
+            show_default="mean",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="For a file of answers: the pretrained encoder from which the student takes its words.",
+            show_default="that of eyas[demo]",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            help="For a file of single answers: their probability.", show_default="0.95", rich_help_panel=METHOD
+        ),
+    ] = None,
     live: Annotated[
         bool, typer.Option("--live", help="Run the teacher in every step (slow).", rich_help_panel=METHOD)
     ] = False,
@@ -115,18 +145,22 @@ def distill(
         label_map=parse_label_map(label_map) if label_map else None,
     )
     run(
-        teacher,
+        teacher[0] if len(teacher) == 1 else teacher,
         data,
         out,
         settings=settings,
         unlabeled=unlabeled or None,
         columns=columns,
         teacher_dtype=dtype,
+        teachers=teachers,
+        encoder=encoder,
+        confidence=confidence,
         cache=cache,
         overwrite=overwrite,
     )
     export = command("export", {"model": out, "out": beside(out, "shipped"), "int8": True})
-    say_trained("student", out, data, columns, export, teacher, settings.label_map)
+    alone = teacher[0] if len(teacher) == 1 and not Path(teacher[0]).is_file() else None
+    say_trained("student", out, data, columns, export, alone, settings.label_map)
 
 
 @with_options

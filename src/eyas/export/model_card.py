@@ -93,6 +93,9 @@ FLAGS = {
     "seed": "--seed",
     "live": "--live",
     "teacher_dtype": "--teacher-dtype",
+    "teachers": "--teachers",
+    "encoder": "--encoder",
+    "confidence": "--confidence",
 }
 DEFAULTS: dict[str, Any] = {item.name: item.default for kind in KINDS_OF_SETTINGS for item in fields(kind)} | {
     "seed": 0

@@ -1,8 +1,21 @@
 """Teachers: live, or cached on disk. `outputs(batch, fields)` returns the requested fields."""
 
 from eyas.teachers.aligned import AlignedTeacher, align, aligned_by_name
+from eyas.teachers.answers import FileTeacher, FunctionTeacher
 from eyas.teachers.cached import CachedTeacher, label_texts
+from eyas.teachers.combined import CombinedTeacher
 from eyas.teachers.encoder import Encoder
 from eyas.teachers.live import Teacher
 
-__all__ = ["AlignedTeacher", "CachedTeacher", "Encoder", "Teacher", "align", "aligned_by_name", "label_texts"]
+__all__ = [
+    "AlignedTeacher",
+    "CachedTeacher",
+    "CombinedTeacher",
+    "Encoder",
+    "FileTeacher",
+    "FunctionTeacher",
+    "Teacher",
+    "align",
+    "aligned_by_name",
+    "label_texts",
+]

@@ -59,7 +59,8 @@ class AlignedTeacher:
 
     def logits_of(self, dataset: Dataset) -> np.ndarray:
         """Logits [rows, labels] float32 from the cache; a live teacher labels the texts first."""
-        cached = self.teacher if isinstance(self.teacher, CachedTeacher) else label_texts(self.teacher, dataset)
+        is_cached = isinstance(self.teacher, CachedTeacher) or getattr(self.teacher, "is_cached", False)
+        cached = self.teacher if is_cached else label_texts(self.teacher, dataset)
         logits: np.ndarray = cached.logits(ids_of(dataset)).numpy()[:, self.order]
         return logits
 

@@ -1,0 +1,242 @@
+"""Teachers without a model: files of answers, functions; and several teachers as one."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from toys import write_jsonl
+
+import eyas
+from eyas import CombinedTeacher, DistillSettings, FileTeacher, FunctionTeacher, Teacher, load_data
+from eyas.data.datasets import ids_of
+from eyas.errors import DataError, EyasError, LabelError, ModelError
+from eyas.teachers import label_texts
+
+Run = Callable[..., tuple[int, str, str]]
+LABELS = ["negative", "positive"]
+NAMES = ["a", "b", "c"]
+SHORT = DistillSettings(arguments={"max_steps": 2})
+
+
+def rows_of(folder: Path, *splits: str) -> list[dict[str, str]]:
+    names = splits or ("train", "validation")
+    return [json.loads(line) for name in names for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+
+
+def chances(path: Path, texts: list[str], labels: list[str] = NAMES, **more: Any) -> np.ndarray:
+    """What the file says of these texts."""
+    dataset = eyas.load_unlabeled({"text": texts})
+    logits = FileTeacher(path, labels, encoder="unused", **more).outputs({"example_id": ids_of(dataset)})["logits"]
+    return np.exp(logits.numpy())
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"probabilities": [0.2, 0.3, 0.5]}, [0.2, 0.3, 0.5]),
+        ({"probs": {"c": 0.5, "a": 0.2, "b": 0.3}}, [0.2, 0.3, 0.5]),
+        ({"scores": {"b": 0.8}}, [0.1, 0.8, 0.1]),  # the likeliest alone: the others share the rest
+        ({"logits": [0.0, np.log(2), np.log(5)]}, [0.125, 0.25, 0.625]),
+        ({"a": 0.2, "b": 0.3, "c": 0.5}, [0.2, 0.3, 0.5]),
+        ({"answer": "b"}, [0.025, 0.95, 0.025]),
+        ({"probabilities": "[0.2, 0.3, 0.5]"}, [0.2, 0.3, 0.5]),  # as in CSV
+    ],
+)
+def test_file_has_answers_in_any_form(tmp_path: Path, row: dict[str, Any], expected: list[float]) -> None:
+    write_jsonl(tmp_path / "answers.jsonl", [{"text": "some text", **row}])
+    np.testing.assert_allclose(chances(tmp_path / "answers.jsonl", ["some text"])[0], expected, atol=1e-5)
+
+
+def test_parquet_and_csv_hold_the_same(tmp_path: Path) -> None:
+    table = {"text": ["one", "two"], "a": [0.7, 0.1], "b": [0.2, 0.1], "c": [0.1, 0.8]}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "answers.parquet")
+    (tmp_path / "answers.csv").write_text("text,a,b,c\none,0.7,0.2,0.1\ntwo,0.1,0.1,0.8\n")
+    for name in ("answers.parquet", "answers.csv"):
+        found = chances(tmp_path / name, ["two", "one"])
+        np.testing.assert_allclose(found, [[0.1, 0.1, 0.8], [0.7, 0.2, 0.1]], atol=1e-5)
+
+
+def test_answers_to_the_same_text_are_averaged(tmp_path: Path) -> None:
+    rows = [{"text": "x", "answer": answer} for answer in ("a", "a", "b")]
+    write_jsonl(tmp_path / "answers.jsonl", rows)
+    found = chances(tmp_path / "answers.jsonl", ["x"], confidence=0.8)[0]
+    np.testing.assert_allclose(found, [(0.8 * 2 + 0.1) / 3, (0.8 + 0.2) / 3, 0.1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"probabilities": [-0.1, 0.6, 0.5]}, r"answers.jsonl:1: .*no probabilities"),
+        ({"probabilities": [0.2, 0.2, 0.2]}, "with the sum 1"),
+        ({"probabilities": [20, 30, 50]}, "Divide percentages by 100"),
+        ({"probabilities": {"a": 0.7, "b": 0.7}}, "no probabilities"),
+        ({"probabilities": [float("nan"), 0.5, 0.5]}, "no probabilities"),
+        ({"probabilities": [0.5, 0.5]}, "2 numbers, expected 3"),
+        ({"probabilities": "high"}, "expected JSON"),
+        ({"probabilities": {"a": "much"}}, "no number"),
+        ({"probabilities": {"d": 1.0}}, "an answer for 'd', expected a, b, c"),
+        ({"logits": {"a": 1.0}}, "finite logit for each"),
+        ({"answer": "d"}, "the answer is 'd'"),
+        ({"remark": "none"}, "no answers. Expected a column"),
+    ],
+)
+def test_bad_answers_are_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    write_jsonl(tmp_path / "answers.jsonl", [{"text": "some text", **row}])
+    with pytest.raises(EyasError, match=message):
+        FileTeacher(tmp_path / "answers.jsonl", NAMES)
+
+
+def test_confidence_is_above_chance(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "answers.jsonl", [{"text": "x", "answer": "a"}])
+    with pytest.raises(DataError, match=r"--confidence\) is 0.3, expected above 0.33"):
+        FileTeacher(tmp_path / "answers.jsonl", NAMES, confidence=0.3)
+
+
+@pytest.fixture
+def answers(toy_data: Path, tmp_path: Path) -> Path:
+    rows = [{"text": row["text"], "answer": row["label"]} for row in rows_of(toy_data)]
+    return write_jsonl(tmp_path / "answers.jsonl", rows)
+
+
+def test_file_teaches_a_student(answers: Path, toy_data: Path, tiny_bert: Path, tmp_path: Path, run: Run) -> None:
+    arguments = ("--teacher", answers, "--data", toy_data, "--encoder", tiny_bert, "--out", tmp_path / "student")
+    code, _, err = run("distill", *arguments, "--student", "static", "--epochs", 40, "--learning-rate", 0.01)
+    assert code == 0, err
+    assert "the teacher 100.0" in err
+    scores = eyas.evaluate(eyas.Classifier.from_pretrained(tmp_path / "student"), load_data(toy_data)["test"])
+    assert scores["accuracy"] > 0.8
+    settings = json.loads((tmp_path / "student" / "eyas.json").read_text())["settings"]
+    assert settings["encoder"] == str(tiny_bert)
+
+
+def test_texts_without_an_answer_are_left_out(toy_data: Path, tiny_bert: Path, tmp_path: Path, caplog: Any) -> None:
+    rows = [{"text": row["text"], "answer": row["label"]} for row in rows_of(toy_data)]
+    some = write_jsonl(tmp_path / "some.jsonl", rows[10:])
+    eyas.distill(some, toy_data, tmp_path / "out", "static", settings=SHORT, encoder=str(tiny_bert))
+    assert "no answer for 10 training texts" in caplog.text
+    few = write_jsonl(tmp_path / "few.jsonl", rows[80:])
+    with pytest.raises(DataError, match="answers 160 of 240 training texts, expected 80% or more"):
+        eyas.distill(few, toy_data, tmp_path / "other", "static", settings=SHORT, encoder=str(tiny_bert))
+
+
+def test_other_texts_of_the_file_are_learned_too(
+    answers: Path, toy_data: Path, tiny_bert: Path, tmp_path: Path, caplog: Any
+) -> None:
+    caplog.set_level("INFO", "eyas")
+    with answers.open("a") as file:
+        print(json.dumps({"text": "a text of its own", "answer": "positive"}), file=file)
+    eyas.distill(answers, toy_data, tmp_path / "out", "static", settings=SHORT, encoder=str(tiny_bert))
+    assert "240 train, 1 unlabeled" in caplog.text
+
+
+def test_file_answers_no_other_texts(answers: Path, toy_data: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    for more in ({"unlabeled": {"text": ["new"]}}, {}):
+        settings = DistillSettings(arguments={"max_steps": 2}, transfer=eyas.TransferSettings(augment=("tang:2",)))
+        with pytest.raises(DataError, match="answers its own texts alone"):
+            eyas.distill(
+                *(answers, toy_data, tmp_path / "out", "static"),
+                settings=SHORT if more else settings,
+                encoder=str(tiny_bert),
+                **more,
+            )
+    with pytest.raises(ModelError, match="FileTeacher gives"):
+        eyas.distill(answers, toy_data, tmp_path / "out", "bert-tiny", recipe="tinybert", encoder=str(tiny_bert))
+
+
+def says(texts: list[str]) -> np.ndarray:
+    bad = np.array([any(word in text for word in ("awful", "boring", "dreadful", "dull")) for text in texts])
+    return np.stack([np.where(bad, 0.9, 0.2), np.where(bad, 0.1, 0.8)], 1)
+
+
+def test_function_teaches_a_student(toy_data: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    teacher = FunctionTeacher(says, LABELS, encoder=tiny_bert, max_length=48)
+    data = load_data(toy_data)
+    found = label_texts(teacher, data["validation"])  # type: ignore[arg-type]
+    expected = np.log(says(list(data["validation"]["text"])))
+    np.testing.assert_allclose(found.logits(ids_of(data["validation"])).numpy(), expected, atol=1e-6)
+    trained = eyas.distill(teacher, data, tmp_path / "out", "static", settings=SHORT)
+    assert trained.predict_proba(["a great film"]).shape == (1, 2)
+    other = FunctionTeacher(says, LABELS, version="2", encoder=tiny_bert)
+    assert other.fingerprint != FunctionTeacher(says, LABELS, encoder=tiny_bert).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda texts: np.ones((len(texts), 3)) / 3, r"array of \(2, 3\) for 2 texts, expected \(2, 2\)"),
+        (lambda texts: np.ones((len(texts), 2)), "no probabilities"),
+    ],
+)
+def test_function_that_returns_something_else_is_refused(function: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        FunctionTeacher(function, LABELS).outputs({"text": ["one", "two"]})
+
+
+def test_teachers_are_combined_by_rule(answers: Path, toy_data: Path, tiny_bert: Path) -> None:
+    data = load_data(toy_data)
+    ids = ids_of(data["train"])
+    file = FileTeacher(answers, LABELS, encoder=tiny_bert)
+    function = FunctionTeacher(lambda texts: says(texts)[:, ::-1], LABELS[::-1], encoder=tiny_bert)
+    a = np.exp(label_texts(file, data["train"]).logits(ids).numpy())  # type: ignore[arg-type]
+    b = np.exp(label_texts(function, data["train"]).logits(ids).numpy())[:, ::-1]  # type: ignore[arg-type]
+    sure = [one.max(1, keepdims=True) for one in (a, b)]
+    expected = {
+        "mean": np.exp((np.log(a) + np.log(b)) / 2),
+        "probabilities": (a + b) / 2,
+        "confidence": (a * sure[0] + b * sure[1]) / (sure[0] + sure[1]),
+    }
+    for rule, wanted in expected.items():
+        both = CombinedTeacher([file, function], rule)
+        found = np.exp(label_texts(both, data["train"]).logits(ids).numpy())  # type: ignore[arg-type]
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_another_combination_labels_nothing_again(
+    teacher_folder: Path, toy_data: Path, tmp_path: Path, run: Run
+) -> None:
+    second = Path(shutil.copytree(teacher_folder, tmp_path / "second"))
+    both = ("--teacher", teacher_folder, "--teacher", second, "--data", toy_data, "--augment", "none")
+    short = ("--student", "static", "--epochs", 1)
+    code, _, err = run("distill", *both, *short, "--out", tmp_path / "one")
+    assert code == 0, err
+    code, _, err = run("distill", *both, *short, "--teachers", "confidence", "--out", tmp_path / "two")
+    assert code == 0, err
+    assert "labeling: 240/240" not in err
+
+
+def test_teachers_that_do_not_fit_are_refused(teacher_folder: Path, tag_teacher_folder: Path, tiny_bert: Path) -> None:
+    teacher = Teacher(teacher_folder)
+    with pytest.raises(ModelError, match="Combine equal tasks"):
+        CombinedTeacher([teacher, Teacher(tag_teacher_folder)])
+    with pytest.raises(LabelError, match="Only one of two teachers has bad, good, negative, positive"):
+        CombinedTeacher([teacher, FunctionTeacher(says, ["bad", "good"], encoder=tiny_bert)])
+    with pytest.raises(ModelError, match=re.escape("teachers (--teachers) is 'best', expected one of mean,")):
+        CombinedTeacher([teacher, teacher], "best")
+    with pytest.raises(ModelError, match="at least two teachers"):
+        CombinedTeacher([teacher])
+
+
+@pytest.mark.process
+def test_how_to_distill_an_llm_runs(
+    toy_data: Path, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "distill-an-llm.md").read_text()
+    (tmp_path / "texts.txt").write_text("\n".join(row["text"] for row in rows_of(toy_data)) + "\n")
+    shutil.copytree(toy_data, tmp_path / "checked")
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(code, "distill-an-llm.md", "exec"), {})
+    for line in re.findall(r"^eyas (.*)$", page, re.MULTILINE):
+        words = line.split()
+        if words[0] == "serve":
+            continue
+        words += ["--encoder", str(tiny_bert), "--epochs", "30"] if words[0] == "distill" else []
+        assert run(*words)[0] == 0
+    assert eyas.evaluate(eyas.Predictor("shipped"), load_data("checked")["test"])["accuracy"] > 0.6
