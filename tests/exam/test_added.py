@@ -11,6 +11,7 @@ from eyas.exam.plan_file import make_plan
 from eyas.exam.results import candidates, load_exam
 from eyas.exam.run import run_exam
 from eyas.report import write_page
+from eyas.report.cascades import sentence, together
 
 Run = Callable[..., tuple[int, str, str]]
 PLAIN = {"seeds": [0], "baselines": False, "cost": {"texts": 10, "rounds": 1}}
@@ -33,6 +34,23 @@ def test_added_student_sits_in_the_exam_as_it_is(
     assert f"Ship {students['cnn', False].name}, made before" in page
     for name in ("in capitals", "with a typo", "without its \u201cnot\u201d"):
         assert name in page
+
+
+def test_page_shows_the_cascade_of_the_winner(exam: Path) -> None:
+    table = candidates(load_exam(exam))
+    table = table[table["dataset"] == table["dataset"].iloc[0]].copy()
+    student = table[(table["kind"] == "student") & (table["model"].str.startswith("static"))].index[0]
+    table["winner"] = table.index == student
+    table.loc[table["kind"] == "teacher", "latency_ms"] = 10.0  # the toy teacher is as fast as its student
+    table.loc[student, "latency_ms"] = 0.1
+    (pair,) = together(exam, table)
+    curve = pair.curve.sort_values("answered")
+    teacher = table[(table["kind"] == "teacher") & (table["precision"] == "fp32")].iloc[0]
+    assert curve["score"].iloc[0] == pytest.approx(teacher["score"])
+    assert curve["score"].iloc[-1] == pytest.approx(table.loc[student, "score"])
+    assert curve["latency_ms"].iloc[0] == pytest.approx(10.1)
+    assert curve["latency_ms"].iloc[-1] == pytest.approx(0.1)
+    assert "times its speed" in sentence(pair, "test") or "no threshold" in sentence(pair, "test")
 
 
 def test_added_folder_is_checked(toy_data: Path) -> None:

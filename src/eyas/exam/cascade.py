@@ -16,7 +16,8 @@ from eyas.data.labels import match_labels
 from eyas.data.readers import inputs_of
 from eyas.data.task_data import TaskData
 from eyas.errors import DataError, ModelError
-from eyas.evaluation.bootstrap import ratio_interval, ratio_samples, score, sums
+from eyas.evaluation.bootstrap import ratio_interval, score, sums
+from eyas.evaluation.deferral import CONFIDENCE, lowest_threshold, retention_bound
 from eyas.evaluation.evaluate import predict_dataset
 from eyas.exam.cost import measure_costs
 from eyas.outputs import OutputFolder
@@ -24,10 +25,8 @@ from eyas.runtime.cascade import confidences
 from eyas.runtime.manifest import CARD, MANIFEST, Manifest
 from eyas.runtime.predictor import Predictor
 
-# Thresholds that are tried, from the safest on; texts that speed is measured on.
-GRID, COST_TEXTS = 200, 200
-# The bound holds with this confidence.
-CONFIDENCE = 0.95
+# Texts that speed is measured on.
+COST_TEXTS = 200
 
 
 @dataclass(frozen=True)
@@ -159,16 +158,10 @@ def _thresholds(answers: _Answers, min_retention: float) -> list[float]:
     for number in reversed(range(count)):
         least = 1 - (1 - min_retention) * (count - number) / count
         rest = answers.together(answers.answering(thresholds, number + 1))
-        sure, own = answers.sure[number], answers.sums[number]
-        best = None
-        for threshold in np.unique(np.quantile(sure, np.linspace(0, 1, GRID)))[::-1]:
-            both = np.where((sure >= threshold)[:, None], own, rest)
-            bound = _bound(both, answers.sums[-1], answers.task.metric)
-            if bound < least:
-                break
-            best = float(threshold)
+        sure, own, whole, metric = answers.sure[number], answers.sums[number], answers.sums[-1], answers.task.metric
+        best = lowest_threshold(sure, own, rest, whole, metric, least)
         if best is None:
-            safest = _bound(answers.sums[-1], answers.sums[-1], answers.task.metric)
+            safest = retention_bound(whole, whole, metric)
             raise ModelError(
                 f"No threshold keeps {min_retention:.1%} of the teacher with {CONFIDENCE:.0%} confidence: "
                 f"{len(sure):,} validation texts can promise {safest:.1%} at most. Ask for less with min_retention "
@@ -176,13 +169,6 @@ def _thresholds(answers: _Answers, min_retention: float) -> list[float]:
             )
         thresholds[number] = best
     return thresholds
-
-
-def _bound(own: np.ndarray, theirs: np.ndarray, metric: str) -> float:
-    """What the retention is at least, with 95 % confidence. One more text counts: only the teacher gets it right."""
-    lost = [[0, 1], [1, 1]] if own.shape[1] == 2 else [[0, 0, 1], [1, 1, 1]]
-    first, second = (np.concatenate([part, [row]]) for part, row in zip((own, theirs), lost, strict=True))
-    return float(np.quantile(ratio_samples([first], [second], metric), 1 - CONFIDENCE))
 
 
 def _aligned(model: Predictor, dataset: Dataset) -> np.ndarray:

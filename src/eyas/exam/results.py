@@ -22,7 +22,7 @@ logger = logging.getLogger("eyas")
 FORMAT_VERSION = 4
 RESULTS, COSTS, PLAN, MACHINE = "results.jsonl", "costs.jsonl", "plan.yaml", "machine.json"
 RESULT, FAILURE, TIMING = "result.json", "failure.json", "timing.json"
-PREDICTIONS, DIFFERENCES = "predictions.parquet", "differences.json"
+PREDICTIONS, VALIDATION, DIFFERENCES = "predictions.parquet", "validation.parquet", "differences.json"
 STUDENT, SHIPPED = "student", "shipped"
 # The recipe of a student without a teacher (a twin); in an exam it trains for as many steps as with one.
 TWIN = "hard-labels"

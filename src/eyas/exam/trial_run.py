@@ -30,11 +30,23 @@ from eyas.evaluation.metrics import agreement, task_metrics
 from eyas.exam.baselines import fit_baseline
 from eyas.exam.cost import open_model
 from eyas.exam.entries import Loaded, known_words, load_entry, sample, written_texts
-from eyas.exam.results import DIFFERENCES, FORMAT_VERSION, PREDICTIONS, RESULT, SHIPPED, STUDENT, TIMING, TRANSFER, TWIN
+from eyas.exam.results import (
+    DIFFERENCES,
+    FORMAT_VERSION,
+    PREDICTIONS,
+    RESULT,
+    SHIPPED,
+    STUDENT,
+    TIMING,
+    TRANSFER,
+    TWIN,
+    VALIDATION,
+)
 from eyas.exam.trials import STATIC, Trial
 from eyas.export import export_model
 from eyas.outputs import write_atomically
 from eyas.progress import part
+from eyas.runtime.cascade import confidences
 from eyas.runtime.manifest import MANIFEST
 from eyas.settings import DistillSettings, TransferSettings
 from eyas.training.arguments import FEWEST_VALIDATIONS
@@ -81,14 +93,14 @@ def run_trial(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
         "split": loaded.split,
         "rows": len(split),
         "score": scores[task.metric],
-        "validation_score": _score(model, loaded.data["validation"], order),
+        "validation_score": _validate(model, loaded.data["validation"], order, folder / VALIDATION),
         **scores,
         "temperature": model.task.temperature,
         "uncalibrated_error": task_metrics(task, logits, labels, lengths).get("calibration_error"),
         "agreement": agreement(task, logits, teacher_logits, labels),
         **about,
     }
-    _write_predictions(split, logits, folder / PREDICTIONS)
+    _write_predictions(split, logits, _sure(model, split, logits), folder / PREDICTIONS)
     texts = texts_of(split) if task.is_tagging else written_texts(split)
     teacher = loaded.teacher.teacher.task.calibrated(teacher_logits)
     lost = differences(task, texts, labels, calibrated, teacher, known_words(trial.dataset))
@@ -231,11 +243,15 @@ def _order(model: Predicts, dataset: Dataset, logits: np.ndarray) -> list[int]:
     return match_labels(list(task.labels), model, lambda: (logits, labels_of(dataset)), None, "model")
 
 
-def _score(model: Predicts, dataset: Dataset, order: list[int]) -> float:
-    task = task_of(dataset)
-    return task_metrics(task, predict_dataset(model, dataset)[:, order], labels_of(dataset), word_counts_of(dataset))[
-        task.metric
-    ]
+def _validate(model: Predicts, dataset: Dataset, order: list[int], path: Path) -> float:
+    """The score on validation texts; writes what a cascade needs of them."""
+    labeled = dataset.select(np.flatnonzero(is_labeled(dataset)))
+    logits, task = predict_dataset(model, labeled)[:, order], task_of(labeled)
+    labels, lengths = labels_of(labeled), word_counts_of(labeled)
+    added = sums(task, logits, labels, lengths).astype(np.float64)
+    columns = {"sums": list(added), "confidence": _sure(model, labeled, logits)}
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    return task_metrics(task, logits, labels, lengths)[task.metric]
 
 
 def _changes(loaded: Loaded, model: Any, order: list[int], labels: np.ndarray) -> list[dict[str, Any]]:
@@ -249,13 +265,21 @@ def _changes(loaded: Loaded, model: Any, order: list[int], labels: np.ndarray) -
     return change_slices(loaded.task, changed, labels, own[:, order][places], theirs[places])
 
 
-def _write_predictions(dataset: Dataset, logits: np.ndarray, path: Path) -> None:
-    """Write each text's contribution to the score, except for tagging its logits, and its label if it has one."""
+def _sure(model: Predicts, dataset: Dataset, logits: np.ndarray) -> np.ndarray:
+    """[texts] the model's confidence in its answer; 0 for numbers."""
+    task, calibrated = task_of(dataset), model.task.calibrated(logits)
+    counts = word_counts_of(dataset) if task.is_tagging else np.ones(len(dataset), dtype=np.int64)
+    return confidences(task, calibrated, counts.tolist()) if task.decides else np.zeros(len(dataset))
+
+
+def _write_predictions(dataset: Dataset, logits: np.ndarray, sure: np.ndarray, path: Path) -> None:
+    """Write each text's contribution to the score and confidence, except for tagging its logits, and its label."""
     task, labels = task_of(dataset), labels_of(dataset)
     added = sums(task, logits, labels, word_counts_of(dataset))
     columns = {
         "example_id": ids_of(dataset),
         "sums": pyarrow.FixedSizeListArray.from_arrays(added.astype(np.float64).ravel(), added.shape[1]),
+        "confidence": sure,
     }
     if not task.is_tagging:
         columns["logits"] = pyarrow.FixedSizeListArray.from_arrays(logits.ravel(), logits.shape[1])

@@ -106,6 +106,32 @@ def learning_curves(rows: pd.DataFrame) -> Any:
     )
 
 
+def cascades(rows: pd.DataFrame) -> Any:
+    """Score against mean latency as the threshold of a cascade moves; `rows` as in `Together.curve`."""
+    dataset = alt.param(name="dataset", value=str(rows["dataset"].iloc[0]))
+    recipe = alt.param(name="recipe", value="all")
+    return (
+        alt.Chart(rows)
+        .transform_filter(alt.datum.dataset == dataset)
+        .mark_line(point=alt.OverlayMarkDef(size=22), color=PALETTE[0])
+        .encode(
+            x=alt.X(
+                "latency_ms:Q", scale=alt.Scale(type="log", nice=False, padding=16), title="mean latency, ms (log)"
+            ),
+            y=alt.Y("score:Q", scale=alt.Scale(zero=False), axis=alt.Axis(format=".1~%"), title="score"),
+            order="latency_ms:Q",
+            tooltip=[
+                alt.Tooltip("threshold:Q", format=".3f", title="answers from a confidence of"),
+                alt.Tooltip("answered:Q", format=".0%", title="answered by the student"),
+                alt.Tooltip("score:Q", format=".1%"),
+                alt.Tooltip("latency_ms:Q", format=".3f", title="mean latency, ms"),
+            ],
+        )
+        .add_params(dataset, recipe)
+        .properties(width="container", height=260)
+    )
+
+
 def _spread(sizes: pd.Series) -> list[float]:
     """Up to four of the sizes, from the smallest to the largest, evenly spaced in rank."""
     known = sorted({float(f"{size:.2g}") for size in sizes.dropna()})

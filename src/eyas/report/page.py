@@ -24,7 +24,9 @@ from eyas.exam.results import (
     winner,
 )
 from eyas.outputs import write_atomically
-from eyas.report.charts import learning_curves, pareto
+from eyas.report.cascades import sentence as cascade_sentence
+from eyas.report.cascades import together
+from eyas.report.charts import cascades, learning_curves, pareto
 from eyas.report.training import SCORE, compact, training_curves
 from eyas.report.verdict import (
     Answers,
@@ -75,6 +77,9 @@ def write_page(folder: str | Path, requirements: Requirements | None = None) -> 
     charts = {"pareto": pareto(table).to_dict()}
     if len(scores):
         charts["curves"] = learning_curves(scores).to_dict()
+    pairs = together(folder, table)
+    if pairs:
+        charts["cascades"] = cascades(pd.concat([pair.curve for pair in pairs])).to_dict()
     failed, recipes = trials[trials["status"] == "failed"], taught(folder, table)
     content = {
         "datasets": [
@@ -93,6 +98,7 @@ def write_page(folder: str | Path, requirements: Requirements | None = None) -> 
         summaries=summaries(recipes),
         helped=helped(folder, table),
         brought=brought(folder, trials, table),
+        pairs=[cascade_sentence(pair, split_of(folder, table[table["dataset"] == pair.dataset])) for pair in pairs],
         vega=vl_convert.javascript_bundle("window.vegaEmbed=vegaEmbed;").replace("</script", "<\\/script"),
         style=(TEMPLATES / "page.css").read_text(),
         script=(TEMPLATES / "page.js").read_text(),
