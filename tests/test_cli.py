@@ -252,7 +252,7 @@ def test_exam_lists_trials_and_refuses_options_beside_plan(
     options = ("--seeds", 2, "--student", "cnn", "--dry-run")
     code, out, _ = run("exam", "--teacher", teacher_folder, "--data", toy_data, *options)
     assert code == 0
-    assert out.splitlines()[-1].startswith("8 trials, at most ")
+    assert out.splitlines()[-1].startswith("8 trials: about ")
     assert f"{toy_data.name} · cnn · hard-labels · teacher embeddings · seed 1" in out
     (tmp_path / "plan.yaml").write_text("data: d\nteacher: t\n")
     code, _, err = run("exam", tmp_path / "plan.yaml", "--seeds", 2, "--text", "review")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import eyas
+from eyas import FinetuneSettings
 from eyas.encoders import encoders, find_encoder
 from eyas.errors import ModelError
 from eyas.teachers import Encoder
@@ -47,6 +49,18 @@ def test_finetune_takes_the_name_of_a_package(package: str, toy_data: Path, tmp_
     before = (out / "model.safetensors").stat().st_mtime_ns
     assert run(*arguments)[0] == 0
     assert (out / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_finetune_takes_an_encoder_of_unknown_pooling_and_a_trained_model(
+    tiny_bert: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(tiny_bert, tmp_path / "encoder"))
+    (other / "1_Pooling").mkdir()
+    (other / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_max_tokens": True}))
+    short = FinetuneSettings(arguments={"max_steps": 2})
+    trained = eyas.finetune(other, toy_data, tmp_path / "first", settings=short)
+    again = eyas.finetune(trained, toy_data, tmp_path / "second", settings=short)
+    assert (again.path / "model.safetensors").exists()
 
 
 def test_encoders_lists_packages_and_the_hub_cache(

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, TrainerCallback
 from eyas.data.datasets import load_data, load_unlabeled
 from eyas.data.task_data import TaskData
 from eyas.encoders import find_encoder
-from eyas.errors import DataError
+from eyas.errors import DataError, ModelError
 from eyas.evaluation.evaluate import evaluate
 from eyas.exam.linear import examine_teacher
 from eyas.export import export_model
@@ -38,6 +38,7 @@ from eyas.settings import (
 )
 from eyas.teachers import AlignedTeacher, CombinedTeacher, Encoder, Teacher, align
 from eyas.teachers.aligned import live
+from eyas.teachers.answers import DEFAULT_ENCODER, is_answers
 from eyas.training import distill as _distill
 from eyas.training import finetune as _finetune
 from eyas.training import pretrain as _pretrain
@@ -45,7 +46,7 @@ from eyas.training.folders import read_history
 from eyas.training.pretrain import SRA
 from eyas.training.recipes import make_stages, recipe_name
 from eyas.training.starts import with_default_start
-from eyas.training.teachers import open_teachers, with_answers
+from eyas.training.teachers import examined, open_teachers, with_answers
 from eyas.transfer.augmentation import identity
 from eyas.transfer.texts import check_transfer, with_default_augment
 
@@ -141,7 +142,7 @@ def distill(
     columns: Columns | None = None,
     teacher_dtype: str | None = None,
     teachers: str | None = None,
-    encoder: str | None = None,
+    encoder: str | Path | None = None,
     confidence: float | None = None,
     cache: str | Path | None = None,
     overwrite: bool = False,
@@ -182,24 +183,26 @@ def distill(
         **_origins(teacher=teacher, source=data, unlabeled=unlabeled),
         **{name: value for name, value in asdict(columns or Columns()).items() if value},
         **({"teacher_dtype": str(teacher_dtype)} if teacher_dtype else {}),
-        **{k: v for k, v in (("teachers", teachers), ("encoder", encoder), ("confidence", confidence)) if v},
+        **{k: v for k, v in (("teachers", teachers), ("encoder", _name(encoder)), ("confidence", confidence)) if v},
     }
-    request = _request(record, {"teacher": teacher, "source": data, "unlabeled": unlabeled}, settings)
+    sources = {"teacher": teacher, "source": data, "unlabeled": unlabeled}
+    if any(map(is_answers, teacher if isinstance(teacher, list | tuple) else [teacher])):
+        sources["encoder"] = find_encoder(_name(encoder) or DEFAULT_ENCODER)
+    request = _request(record, sources, settings)
     if not overwrite and start is None and finished_request(result.path, request):
         return result
     data = load_data(data, columns)
     more = None if unlabeled is None else _unlabeled(unlabeled, columns, data.task.is_tagging)
     taught = not stages or any(stage.needs_teacher for stage in stages)
-    named = {name: value for name, value in (("encoder", encoder), ("confidence", confidence)) if value is not None}
+    named = {k: v for k, v in (("encoder", _name(encoder)), ("confidence", confidence)) if v is not None}
     opened = open_teachers(teacher, data, columns, settings.student.max_length, teacher_dtype, named)
     teacher = opened[0] if len(opened) == 1 and teachers is None else CombinedTeacher(opened, teachers or "mean")
-    examined = data
     if taught:
-        settings, data, more, examined = with_answers(opened, settings, data, more)
+        settings, data, more = with_answers(opened, settings, data, more)
     settings = with_default_augment(settings, data, more is not None, taught)
     settings = with_default_start(settings, data, live(teacher).tokenizer) if start is None else settings
     known = (teacher, data, result.path, settings, more, cache, overwrite, record, callbacks, start, request)
-    _distill.distill(*known, (lambda aligned, _: _examine(aligned, examined)) if taught else None)
+    _distill.distill(*known, (lambda aligned, own: _examine(aligned, examined(opened, own))) if taught else None)
     return result
 
 
@@ -229,18 +232,25 @@ def finetune(
     Raises:
         EyasError: invalid input, raised before any training step.
     """
-    settings = settings or FinetuneSettings()
+    settings, model = settings or FinetuneSettings(), os.fspath(model)
     result = _result(out)
     record = _origins(source=data)
-    request = _request({**record, "model": str(model)}, {"model": find_encoder(str(model)), "source": data}, settings)
+    request = _request({**record, "model": model}, {"model": find_encoder(model), "source": data}, settings)
     if not overwrite and finished_request(result.path, request):
         return result
     data = load_data(data, columns)
-    _finetune.finetune(os.fspath(model), data, result.path, settings, overwrite, record, callbacks, request)
+    _finetune.finetune(model, data, result.path, settings, overwrite, record, callbacks, request)
     single = not data.is_pair and not data.task.is_tagging and not is_student_folder(model)
-    encoder = Encoder(model, max_length=settings.max_length) if single else None
-    _examine(align(Teacher(result.path), data), data, encoder)
+    _examine(align(Teacher(result.path), data), data, _encoder(model, settings.max_length) if single else None)
     return result
+
+
+def _encoder(model: str, length: int) -> Encoder | None:
+    """The pretrained encoder; None if it has no sentence vectors of a kind that eyas knows."""
+    try:
+        return Encoder(model, max_length=length)
+    except ModelError:
+        return None
 
 
 def pretrain_student(
@@ -289,9 +299,9 @@ def pretrain_student(
     return result
 
 
-def _examine(teacher: AlignedTeacher, data: TaskData, encoder: Encoder | None = None) -> None:
+def _examine(teacher: AlignedTeacher, data: TaskData | None, encoder: Encoder | None = None) -> None:
     """Log the scores of a teacher and of linear models; warn of a teacher that is not certainly better."""
-    found = examine_teacher(teacher, data, encoder)
+    found = None if data is None else examine_teacher(teacher, data, encoder)
     if found is not None:
         logger.info("%s", found)
         if found.doubt:
@@ -326,16 +336,20 @@ def _unlabeled(source: Any, columns: Columns | None, tagging: bool) -> Dataset:
     return load_unlabeled([source] if isinstance(source, str | Path) else source, named, tagging)
 
 
+def _name(encoder: str | Path | None) -> str | None:
+    return None if encoder is None else os.fspath(encoder)
+
+
 def _origins(**sources: Any) -> dict[str, Any]:
     """The origins of teacher and data for `eyas.json`: absolute paths or Hub names; objects are left out."""
 
     def place(value: Any) -> Any:
-        if isinstance(value, list | tuple) and all(isinstance(part, str | Path) for part in value):
+        if isinstance(value, list | tuple) and all(isinstance(part, str | os.PathLike) for part in value):
             return [place(part) for part in value]
         if not isinstance(value, str | os.PathLike):
             return None
-        path = Path(value)
-        return str(path.resolve()) if path.exists() else str(value)
+        path = Path(os.fspath(value))
+        return str(path.resolve()) if path.exists() else os.fspath(value)
 
     found = {name: place(value) for name, value in sources.items()}
     return {name: value for name, value in found.items() if value}
@@ -346,10 +360,10 @@ def _request(record: Mapping[str, Any], sources: Mapping[str, Any], settings: An
     files: dict[str, Any] = {}
     for name, value in sources.items():
         for source in value if isinstance(value, list | tuple) else [value]:
-            found = identity(str(source)) if isinstance(source, str | os.PathLike) else []
+            found = identity(os.fspath(source)) if isinstance(source, str | os.PathLike) else []
             if value is not None and not found:
                 return None
-            files[f"{name} {source}"] = found
+            files[f"{name} {os.fspath(source) if isinstance(source, os.PathLike) else source}"] = found
     about = asdict(settings)
     if callable(about.get("recipe")):
         about["recipe"] = recipe_name(about["recipe"])

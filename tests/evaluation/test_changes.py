@@ -65,3 +65,16 @@ def test_worst_slice_is_beyond_chance() -> None:
     assert worst_slice([small, even, worst, mild]) == "It loses most on texts with a negation: 76.0 against 98.0."
     assert worst_slice([small, even, mild]) == "It loses most on the label bad: 90.0 against 99.0."
     assert worst_slice([small, even]) == ""
+
+
+def test_no_slice_is_named_by_chance() -> None:
+    random, named = np.random.default_rng(0), 0
+    for _ in range(200):
+        slices = [_row(str(n), 100, *map(int, random.multinomial(20, [0.5, 0.5]))) for n in range(24)]
+        named += bool(worst_slice(slices))
+    assert named <= 20  # 5 % of 200, and chance
+
+
+def test_punctuation_leaves_combining_marks_and_emoji() -> None:
+    text = "\u0939\u093f\u0928\u094d\u0926\u0940, \U0001f600!"
+    assert KEEPING["without punctuation"](text, RANDOM) == "\u0939\u093f\u0928\u094d\u0926\u0940 \U0001f600"

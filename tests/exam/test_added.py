@@ -1,6 +1,7 @@
 """Students that were made before sit in an exam; a dry run says how long it takes."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import pytest
 
 from eyas.errors import DataError
 from eyas.exam.plan_file import make_plan
-from eyas.exam.results import candidates, load_exam
+from eyas.exam.results import Requirements, candidates, load_exam
 from eyas.exam.run import run_exam
 from eyas.report import write_page
 from eyas.report.cascades import sentence, together
+from eyas.report.terminal import reachable, verdicts
 
 Run = Callable[..., tuple[int, str, str]]
 PLAIN = {"seeds": [0], "baselines": False, "cost": {"texts": 10, "rounds": 1}}
@@ -58,11 +60,29 @@ def test_added_folder_is_checked(toy_data: Path) -> None:
         make_plan(data=str(toy_data), teacher="t", add=["nowhere"])
 
 
+def test_added_folder_has_a_name_of_its_own(students: dict[tuple[str, bool], Path], toy_data: Path) -> None:
+    folder = students["cnn", False]
+    with pytest.raises(DataError, match="is both a student and an added folder"):
+        make_plan(
+            data=str(toy_data), teacher="t", students=[{"architecture": "cnn", "name": folder.name}], add=[str(folder)]
+        )
+
+
+def test_exam_without_a_finished_student_still_ends(exam: Path, tmp_path: Path, run: Run) -> None:
+    folder = Path(shutil.copytree(exam, tmp_path / "exam"))
+    rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    kept = [row if row["kind"] != "student" else {**row, "status": "failed", "error": "broken"} for row in rows]
+    (folder / "results.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in kept))
+    for name, table, verdict in verdicts(folder, Requirements()):
+        assert verdict == "No student finished.", name
+        assert reachable(table, Requirements()) == Requirements()
+
+
 def test_dry_run_says_how_long_the_exam_takes(teacher_folder: Path, toy_data: Path, run: Run) -> None:
     options = ("--seeds", 1, "--student", "static", "--augment", "none", "--dry-run")
     code, out, err = run("exam", "--teacher", teacher_folder, "--data", toy_data, *options)
     assert code == 0, err
-    assert "6 trials, at most" in out
+    assert "6 trials: about" in out
     assert "of labeling" in out
 
 

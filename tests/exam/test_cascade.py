@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,10 +13,12 @@ from conftest import teach
 from starlette.testclient import TestClient
 
 from eyas import Predictor, StudentSettings, TaskData, export_model, load_data
-from eyas.errors import ModelError
+from eyas.errors import EyasError, ModelError
 from eyas.exam.cascade import _Answers, _thresholds, make_cascade
+from eyas.export.push import UPLOADED
 from eyas.runtime.cascade import Cascade, confidences
 from eyas.serve.app import create_app
+from eyas.serve.models import Models, _stamp
 from eyas.tasks import Task
 
 Run = Callable[..., tuple[int, str, str]]
@@ -127,6 +130,46 @@ def test_cascade_of_a_damaged_model_is_refused(cascade: Path, tmp_path: Path) ->
     (copy / "stage-2" / "model.onnx").write_bytes(b"damaged")
     with pytest.raises(Exception, match=r"stage-2/model\.onnx"):
         Predictor(copy)
+
+
+def test_models_of_the_same_name_are_timed_apart(weak: Path, strong: Path, toy_data: Path, tmp_path: Path) -> None:
+    same = [
+        Path(shutil.copytree(folder, tmp_path / str(number) / "shipped"))
+        for number, folder in enumerate((weak, strong))
+    ]
+    made = make_cascade([same[0]], same[1], load_data(toy_data), tmp_path / "both", 0.85)
+    assert made == make_cascade([same[0]], same[1], load_data(toy_data), tmp_path / "both", 0.85)  # kept
+    costs = json.loads((tmp_path / "both" / "cascade.json").read_text())
+    assert costs[0]["speed"] != 1.0
+
+
+def test_cascade_needs_labels_and_no_cascade(
+    cascade: Path, weak: Path, strong: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    data = load_data(toy_data)
+    with pytest.raises(ModelError, match="is a cascade itself"):
+        make_cascade([cascade], strong, data, tmp_path / "out", 0.85)
+    texts = {name: {"text": part["text"], "label": part["label"]} for name, part in data.items()}
+    texts["validation"]["label"] = [None] * len(texts["validation"]["text"])
+    with pytest.raises(EyasError, match=r"validation"):
+        make_cascade([weak], strong, load_data(texts), tmp_path / "out", 0.85)
+
+
+def test_server_waits_for_all_files_of_a_cascade(cascade: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "safe" / "1"
+    shutil.copytree(cascade, folder)
+    late = folder / "stage-2" / "model.onnx"
+    content = late.read_bytes()
+    late.unlink()
+    assert _stamp(folder) is None
+    late.write_bytes(content)
+    assert Models([tmp_path / "safe"]).get("safe") is not None
+
+
+def test_all_files_of_a_cascade_are_uploaded(cascade: Path) -> None:
+    names = {file.relative_to(cascade).as_posix() for file in cascade.rglob("*") if file.is_file()}
+    left = {name for name in names if not any(fnmatch(name, pattern) for pattern in UPLOADED)}
+    assert {Path(name).name for name in left} <= {"README.md", "eyas.json"}
 
 
 def test_models_must_fit_together(

@@ -214,6 +214,12 @@ def test_self_test_detects_other_scores(exported: dict[tuple[str, bool, bool], P
     assert len(Predictor(folder, self_test=False)(["a great film"])) == 1
 
 
+def test_examples_of_an_empty_text(exported: dict[tuple[str, bool, bool], Path]) -> None:
+    manifest = Manifest.read(exported["bilstm", False, True])
+    manifest.self_test = [{"text": "", "probabilities": []}, {"text": "some text", "probabilities": []}]
+    assert manifest.examples == [["some text"]]
+
+
 def test_self_test_matches_predictor(exported: dict[tuple[str, bool, bool], Path]) -> None:
     manifest = Manifest.read(exported["bilstm", False, True])
     predictor = Predictor(exported["bilstm", False, True])

@@ -150,6 +150,38 @@ def test_file_answers_no_other_texts(answers: Path, toy_data: Path, tiny_bert: P
         eyas.distill(answers, toy_data, tmp_path / "out", "bert-tiny", recipe="tinybert", encoder=str(tiny_bert))
 
 
+def test_file_may_answer_training_texts_alone(toy_data: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    rows = [{"text": row["text"], "answer": row["label"]} for row in rows_of(toy_data, "train")]
+    alone = write_jsonl(tmp_path / "answers.jsonl", rows)
+    eyas.distill(alone, toy_data, tmp_path / "out", "static", settings=SHORT, encoder=tiny_bert)
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("row", [{}, {"answer": None}, {"answer": ""}])
+def test_rows_without_an_answer_are_left_out(tmp_path: Path, row: dict[str, Any], caplog: Any) -> None:
+    path = write_jsonl(tmp_path / "answers.jsonl", [{"text": "x", "answer": "a"}, {"text": "y", **row}])
+    assert FileTeacher(path, NAMES).texts == [("x",)]
+    assert "1 rows have a text, but no answer" in caplog.text
+    objects = [{"text": "x", "probabilities": {"a": 1}}, {"text": "y", "probabilities": {}}]
+    assert FileTeacher(write_jsonl(path, objects), NAMES).texts == [("x",)]
+
+
+def test_arguments_of_a_file_need_a_file(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"takes encoder \(--encoder\), and no teacher is one"):
+        eyas.distill(teacher_folder, toy_data, tmp_path / "out", "static", settings=SHORT, encoder="x")
+
+
+def test_teacher_with_a_further_label_is_examined(tag_teacher_folder: Path, toy_tags: Path, tmp_path: Path) -> None:
+    """The labels that only the teacher has are labels of the data that it is compared on."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("train", "validation"):
+        lines = (toy_tags / f"{name}.conll").read_text().splitlines()
+        (data / f"{name}.conll").write_text("\n".join(re.sub(r"\b[BI]-LOC$", "O", line) for line in lines) + "\n")
+    eyas.distill(tag_teacher_folder, data, tmp_path / "out", "static", settings=SHORT)
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
 def says(texts: list[str]) -> np.ndarray:
     bad = np.array([any(word in text for word in ("awful", "boring", "dreadful", "dull")) for text in texts])
     return np.stack([np.where(bad, 0.9, 0.2), np.where(bad, 0.1, 0.8)], 1)
@@ -158,11 +190,13 @@ def says(texts: list[str]) -> np.ndarray:
 def test_function_teaches_a_student(toy_data: Path, tiny_bert: Path, tmp_path: Path) -> None:
     teacher = FunctionTeacher(says, LABELS, encoder=tiny_bert, max_length=48)
     data = load_data(toy_data)
-    found = label_texts(teacher, data["validation"])  # type: ignore[arg-type]
+    found = label_texts(teacher, data["validation"])
     expected = np.log(says(list(data["validation"]["text"])))
     np.testing.assert_allclose(found.logits(ids_of(data["validation"])).numpy(), expected, atol=1e-6)
     trained = eyas.distill(teacher, data, tmp_path / "out", "static", settings=SHORT)
     assert trained.predict_proba(["a great film"]).shape == (1, 2)
+    with pytest.raises(ModelError, match="Pass a version"):
+        assert FunctionTeacher(np.array, LABELS, encoder=tiny_bert).fingerprint
     other = FunctionTeacher(says, LABELS, version="2", encoder=tiny_bert)
     assert other.fingerprint != FunctionTeacher(says, LABELS, encoder=tiny_bert).fingerprint
 
@@ -184,8 +218,8 @@ def test_teachers_are_combined_by_rule(answers: Path, toy_data: Path, tiny_bert:
     ids = ids_of(data["train"])
     file = FileTeacher(answers, LABELS, encoder=tiny_bert)
     function = FunctionTeacher(lambda texts: says(texts)[:, ::-1], LABELS[::-1], encoder=tiny_bert)
-    a = np.exp(label_texts(file, data["train"]).logits(ids).numpy())  # type: ignore[arg-type]
-    b = np.exp(label_texts(function, data["train"]).logits(ids).numpy())[:, ::-1]  # type: ignore[arg-type]
+    a = np.exp(label_texts(file, data["train"]).logits(ids).numpy())
+    b = np.exp(label_texts(function, data["train"]).logits(ids).numpy())[:, ::-1]
     sure = [one.max(1, keepdims=True) for one in (a, b)]
     expected = {
         "mean": np.exp((np.log(a) + np.log(b)) / 2),
@@ -194,7 +228,7 @@ def test_teachers_are_combined_by_rule(answers: Path, toy_data: Path, tiny_bert:
     }
     for rule, wanted in expected.items():
         both = CombinedTeacher([file, function], rule)
-        found = np.exp(label_texts(both, data["train"]).logits(ids).numpy())  # type: ignore[arg-type]
+        found = np.exp(label_texts(both, data["train"]).logits(ids).numpy())
         np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 

@@ -99,15 +99,15 @@ def exam(
         trials = planned_trials(made)
         for trial in trials:
             print(trial.title)
-        print(f"{len(trials)} trials, {estimate(trials, jobs)}.")
+        print(f"{len(trials)} trials: {estimate(trials, jobs, made.tune)}.")
         return
     from eyas.exam.results import Requirements
     from eyas.exam.run import run_exam
 
     folder = run_exam(made, out, jobs, ray, ray_cpus)
+    _draw(folder, Requirements(min_retention), show)
     if not quiet:
         _say(folder, Requirements(min_retention))
-    _draw(folder, Requirements(min_retention), show)
 
 
 def report(
@@ -216,6 +216,8 @@ def _say(folder: Path, requirements: "Requirements") -> None:
     for name, table, verdict in found:
         print_table(table)
         print(f"{name}: {verdict}" if len(found) > 1 else verdict)
+        if not (table["kind"] == "student").any() or table["validation_retention"].isna().all():
+            continue
         options = {"min_retention": reachable(table, requirements).retention, "export": beside(folder, "shipped")}
         chosen = {"dataset": name} if len(found) > 1 else {}
         print(f"Next: {command('best', {**chosen, **options}, argument=folder)}\n")

@@ -15,7 +15,7 @@ from eyas.tasks import softmax
 # Decisions below which no temperature is fitted, and texts that it is fitted on at most.
 FEWEST, MOST_TEXTS = 50, 5000
 LOWEST, HIGHEST = 0.05, 20.0
-THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 
 
 def calibration(model: Predicts, dataset: Dataset) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """Small changes of texts: does a student still answer as its teacher?"""
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,11 +57,11 @@ def _affirmed(text: str, random: np.random.Generator) -> str:
 
 KEEPING: dict[str, Change] = {
     "in capitals": lambda text, random: text.upper(),
-    "without punctuation": lambda text, random: re.sub(r"[^\w\s]", "", text),
+    "without punctuation": lambda text, random: "".join(c for c in text if not unicodedata.category(c).startswith("P")),
     "with a typo": _typo,
     "with a word doubled": _doubled,
 }
-"""Changes that keep the label, in any language."""
+"""Changes that keep the label, as a rule."""
 TURNING: dict[str, Change] = {"with an added “not”": _negated, "without its “not”": _affirmed}
 """English only: changes that may turn the label, so that only the agreement tells something."""
 

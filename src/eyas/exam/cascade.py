@@ -11,22 +11,23 @@ import numpy as np
 from datasets import Dataset
 
 from eyas._version import __version__
-from eyas.data.datasets import is_labeled, labels_of, task_of, word_counts_of
-from eyas.data.labels import match_labels
+from eyas.data.datasets import data_fingerprint, is_labeled, labels_of, task_of, word_counts_of
 from eyas.data.readers import inputs_of
 from eyas.data.task_data import TaskData
 from eyas.errors import DataError, ModelError
 from eyas.evaluation.bootstrap import ratio_interval, score, sums
 from eyas.evaluation.deferral import CONFIDENCE, lowest_threshold, retention_bound
-from eyas.evaluation.evaluate import predict_dataset
+from eyas.evaluation.evaluate import aligned_logits
 from eyas.exam.cost import measure_costs
 from eyas.outputs import OutputFolder
-from eyas.runtime.cascade import confidences
-from eyas.runtime.manifest import CARD, MANIFEST, Manifest
+from eyas.runtime.cascade import Cascade, confidences
+from eyas.runtime.manifest import CARD, MANIFEST
 from eyas.runtime.predictor import Predictor
 
 # Texts that speed is measured on.
 COST_TEXTS = 200
+# What the cascade scored, in its folder.
+SCORED = "cascade.json"
 
 
 @dataclass(frozen=True)
@@ -83,29 +84,37 @@ def make_cascade(
     folders = [Path(folder) for folder in (*students, teacher)]
     models = [Predictor(folder) for folder in folders]
     _check_alike(models, folders)
+    data.check_validation()
     validation = _labeled(data["validation"])
-    on_validation = _Answers(models, validation)
-    names = [folder.name for folder in folders]
-    for name, better in zip(names[:-1], on_validation.scores[:-1], strict=True):
-        if better >= on_validation.scores[-1]:
-            raise ModelError(
-                f"On validation texts, {name} scores {better:.3f}, the teacher {on_validation.scores[-1]:.3f}: the "
-                f"student is enough. Serve it alone: eyas serve {folders[names.index(name)]}"
-            )
-    thresholds = _thresholds(on_validation, min_retention)
     settings = {
         "command": "cascade",
-        "models": [[str(folder.resolve()), Manifest.read(folder).sha256] for folder in folders],
+        "models": [
+            [str(folder.resolve()), model.manifest.sha256] for folder, model in zip(folders, models, strict=True)
+        ],
         "min_retention": min_retention,
-        "rows": len(validation),
+        "rows": {name: data_fingerprint(data[name]) for name in ("validation", "test") if name in data},
     }
+    output = OutputFolder(out, settings, overwrite, resumable=False)
+    if output.is_finished:
+        rows = json.loads((output.path / SCORED).read_text())
+        return [Scored(**{**row, "interval": tuple(row["interval"])}) for row in rows]
+    on_validation = _Answers(models, validation)
+    for folder, better in zip(folders[:-1], on_validation.scores[:-1], strict=True):
+        if better >= on_validation.scores[-1]:
+            raise ModelError(
+                f"On validation texts, {folder.name} scores {better:.3f}, the teacher {on_validation.scores[-1]:.3f}: "
+                f"the student is enough. Serve it alone: eyas serve {folder}"
+            )
+    thresholds = _thresholds(on_validation, min_retention)
     sample = validation.select(range(min(COST_TEXTS, len(validation))))
-    costs = measure_costs(dict(zip(names, folders, strict=True)), names[-1], [inputs_of(row) for row in sample], 1)
-    latencies = [float(costs[name]["latency_ms"] or 0) for name in names]
+    places = [f"stage-{number}" for number in range(1, len(folders) + 1)]
+    inputs = [inputs_of(row) for row in sample]
+    costs = measure_costs(dict(zip(places, folders, strict=True)), places[-1], inputs, 1)
+    latencies = [float(costs[place]["latency_ms"] or 0) for place in places]
     found = [on_validation.scored("validation", thresholds, latencies)]
     if "test" in data and is_labeled(data["test"]).any():
         found.append(_Answers(models, _labeled(data["test"])).scored("test", thresholds, latencies))
-    with OutputFolder(out, settings, overwrite, resumable=False) as folder:
+    with output as folder:
         _write(folder, Path(out).name, folders, models, thresholds, min_retention, found)
     return found
 
@@ -123,7 +132,7 @@ class _Answers:
         counts = lengths if self.task.is_tagging else np.ones(len(dataset), dtype=np.int64)
         self.sure, self.sums = [], []
         for model in models:
-            logits = _aligned(model, dataset)
+            logits = aligned_logits(model, dataset)
             self.sure.append(confidences(self.task, model.task.calibrated(logits), counts.tolist()))
             self.sums.append(sums(self.task, logits, labels_of(dataset), lengths))
         self.scores = [float(score(self.task.metric, part.sum(0))) for part in self.sums]
@@ -171,19 +180,15 @@ def _thresholds(answers: _Answers, min_retention: float) -> list[float]:
     return thresholds
 
 
-def _aligned(model: Predictor, dataset: Dataset) -> np.ndarray:
-    """Logits with columns in the data's label order."""
-    logits = predict_dataset(model, dataset)
-    names = list(task_of(dataset).labels)
-    return logits[:, match_labels(names, model, lambda: (logits, labels_of(dataset)), None, "model")]
-
-
 def _labeled(dataset: Dataset) -> Dataset:
     return dataset.select(np.flatnonzero(is_labeled(dataset)))
 
 
 def _check_alike(models: Sequence[Predictor], folders: Sequence[Path]) -> None:
     """Raises ModelError if the models differ in task, labels or input, or make no decisions."""
+    for model, folder in zip(models, folders, strict=True):
+        if isinstance(model, Cascade):
+            raise ModelError(f"{folder} is a cascade itself. Name its models, --student by --student.")
     first, task = models[0], models[0].task
     if not task.decides:
         raise ModelError(f"{folders[0]} does {task.describe()}: it has no confidence that a cascade could go by.")
@@ -220,6 +225,7 @@ def _write(
         first, stages=stages, calibration=None, abstain_below=0.0, sha256={}, openvino={}, eyas_version=__version__
     )
     (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2, ensure_ascii=False) + "\n")
+    (folder / SCORED).write_text(json.dumps([asdict(scored) for scored in found], indent=1) + "\n")
     (folder / CARD).write_text(_card(name, stages, min_retention, found))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from eyas.data.datasets import is_pair, texts_of
@@ -32,24 +33,37 @@ ALONE: dict[str, Any] = {
 }
 
 
-def estimate(trials: Sequence[Trial], jobs: int = 1) -> str:
-    """How long these trials take at most on this machine, in words. Trains each student for 20 steps."""
-    labels = sum(
-        _labeling(load_entry(entry)) for entry in {trial.dataset.name: trial.dataset for trial in trials}.values()
-    )
+def estimate(trials: Sequence[Trial], jobs: int = 1, tries: int = 0) -> str:
+    """How long labeling and training take on this machine, in words. Trains each student for 20 steps.
+
+    Args:
+        jobs: parallel trials.
+        tries: of a search of each student's settings.
+    """
+    entries = {trial.dataset.name: trial.dataset for trial in trials}
+    labels = sum(_labeling(load_entry(entry)) for entry in entries.values())
     paces: dict[tuple[str, ...], float] = {}
-    total = 0.0
-    for trial in trials:
-        if trial.student is None:
-            continue
-        loaded = load_entry(trial.dataset)
-        form = (trial.dataset.name, trial.model, trial.recipe, trial.embeddings)
-        if form not in paces:
-            paces[form] = _pace(trial, loaded)
-        steps = training_steps(student_settings(trial, loaded), len(loaded.texts), len(loaded.data["train"]))
-        total += steps * paces[form]
-    training, whole = duration(total / jobs), duration(labels + total / jobs)
-    return f"at most {whole} on this machine: {duration(labels)} of labeling, {training} of training"
+    searched: set[tuple[str, ...]] = set()
+    total, threads = 0.0, torch.get_num_threads()
+    torch.set_num_threads(max(threads // jobs, 1))
+    try:
+        for trial in trials:
+            if trial.student is None:
+                continue
+            loaded = load_entry(trial.dataset)
+            form = (trial.dataset.name, trial.model, trial.recipe, trial.embeddings)
+            if form not in paces:
+                paces[form] = _pace(trial, loaded)
+            steps = training_steps(student_settings(trial, loaded), len(loaded.texts), len(loaded.data["train"]))
+            runs = 1 if (trial.dataset.name, trial.model, trial.embeddings) in searched else 1 + tries
+            searched.add((trial.dataset.name, trial.model, trial.embeddings))
+            total += runs * steps * paces[form]
+    finally:
+        torch.set_num_threads(threads)
+    return (
+        f"about {duration(labels)} of labeling and {duration(total / jobs)} of training on this machine, less where it "
+        "stops early; validation, export and timing come on top"
+    )
 
 
 def duration(seconds: float) -> str:

@@ -288,6 +288,9 @@ class Plan(_Strict):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"two {part} are named {', '.join(twice)}: give each its own name")
+        same = {student.name for student in self.students} & {Path(folder).resolve().name for folder in self.add}
+        if same:
+            raise ValueError(f"{min(same)} is both a student and an added folder (--add): rename the folder")
         for recipe in self.recipes:
             if not any(fits(student, recipe) for student in self.students):
                 raise ValueError(f"{recipe} supports none of the students {', '.join(s.name for s in self.students)}")

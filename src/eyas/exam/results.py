@@ -30,6 +30,8 @@ TWIN = "hard-labels"
 LINEAR = ("words and characters + LR", "word features + LR")
 # The parts of the best student that an exam trains it without, to say what each brought; the teacher's is the twin.
 START, TRANSFER, TEACHER = "start", "transfer set", "teacher"
+# The recipe of a student that was made before.
+ADDED = "made before"
 # Ends the name of the control of a recipe with several stages.
 LAST_STAGE = " stages=last"
 # One candidate = the trials that differ only in their seed.

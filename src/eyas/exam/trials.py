@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eyas.exam.plan import DataPlan, Plan, StudentPlan, fits
-from eyas.exam.results import FORMAT_VERSION, LAST_STAGE, LINEAR, START, TRANSFER, TWIN
+from eyas.exam.results import ADDED, FORMAT_VERSION, LAST_STAGE, LINEAR, START, TRANSFER, TWIN
 from eyas.general import families, fingerprint_of_family
 from eyas.settings import NO_START, TRANSFORMERS
 from eyas.tasks import Task
@@ -19,8 +19,6 @@ from eyas.transfer import sources_of
 from eyas.transfer.augmentation import identity
 
 STATIC = "static + LR"
-# The recipe of a student that was made before.
-ADDED = "made before"
 BASELINES = (LINEAR[0], STATIC)
 TAG_BASELINES = LINEAR[1:]
 

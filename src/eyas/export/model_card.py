@@ -119,7 +119,8 @@ def write_model_card(
         run,
         exported=True,
         facts=_facts(about, size, model) | {"precision": manifest.precision},
-        calibration=_calibration(model, manifest.abstain_below),
+        calibration=getattr(model.config, CALIBRATION, None),
+        abstain_below=manifest.abstain_below,
         parameters=model.num_parameters(),
         use=EXPORTED.format(name=name, example=example),
         needs="It needs `eyas` (`onnxruntime`, `tokenizers`, `numpy`), not torch.",
@@ -150,7 +151,7 @@ def model_card(folder: Path, name: str) -> str:
         run,
         exported=False,
         facts=_facts(about, sum(file.stat().st_size for file in folder.glob("*.safetensors")), model),
-        calibration=_calibration(model),
+        calibration=getattr(model.config, CALIBRATION, None),
         parameters=model.num_parameters(),
         use=wording.use.format(name=name, example=single, pipeline=wording.pipeline),
         needs="It needs `eyas[train]`.",
@@ -190,6 +191,7 @@ def _render(about: ModelIO, name: str, run: dict[str, Any], exported: bool, **mo
         title=name,
         exported=exported,
         taught=run.get("command") != "finetune",
+        teachers=f"{len(run['teacher'])} teachers" if isinstance(run.get("teacher"), list) else "one teacher",
         library="eyas" if exported else "transformers",
         base_model=_hub_name(run.get("teacher") or run.get("model")),
         pipeline=wording.pipeline,
@@ -209,12 +211,6 @@ def _facts(about: ModelIO, size: int, model: Any) -> dict[str, Any]:
     labels = f"{len(names)} dimensions" if about.task.kind == "vectors" else _cell(shown)
     facts = {"labels": labels, "input": f"{taken}, {part}", "size on disk": f"{size / 1e6:.2f} MB"}
     return {**facts, "architecture": type(model).__name__}
-
-
-def _calibration(model: Any, abstain_below: float = 0.0) -> dict[str, Any] | None:
-    """What the card says of the model's confidence; None if it was not calibrated."""
-    found = getattr(model.config, CALIBRATION, None)
-    return None if found is None else {**found, "abstain_below": abstain_below}
 
 
 def _training(run: dict[str, Any]) -> dict[str, str]:

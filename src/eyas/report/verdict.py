@@ -8,16 +8,28 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from eyas.evaluation.bootstrap import Comparison, compare, doubt, ratio_interval, score_interval
-from eyas.exam.results import LAST_STAGE, LINEAR, RESULT, START, TEACHER, TRANSFER, TWIN, Requirements, predictions
+from eyas.exam.results import (
+    ADDED,
+    LAST_STAGE,
+    LINEAR,
+    RESULT,
+    START,
+    TEACHER,
+    TRANSFER,
+    TWIN,
+    Requirements,
+    predictions,
+)
 from eyas.settings import NO_START
 
 # The columns that identify a student of a data set, whatever its recipe.
 STUDENT = ["dataset", "model", "precision", "embeddings"]
 NOTHING = "new weights"
 # A slice of fewer rows says little.
-FEWEST_ROWS = 20
+FEWEST_ROWS, LEVEL = 20, 0.05
 
 
 def mark_front(table: pd.DataFrame) -> pd.Series:
@@ -67,23 +79,26 @@ def megabytes(size: float) -> str:
 def worst_slice(slices: Sequence[dict[str, Any]]) -> str:
     """A sentence about the slice on which a student loses most; empty if it loses nowhere beyond chance.
 
-    Only slices of 20 rows and more count, on which it alone is wrong more often than it alone is right, beyond two
-    standard deviations (McNemar 1947).
+    Only slices of 20 rows and more count, on which it alone is wrong more often than it alone is right, at a level of
+    5 % divided by the number of slices (McNemar's exact test, with Bonferroni's correction).
     """
-    lost = [
+    large = [
         row
         for row in slices
-        if row["group"] != "confidence"
-        and row["rows"] >= FEWEST_ROWS
-        and row.get("lost") is not None
-        and row["lost"] - row["won"] > 2 * np.sqrt(row["lost"] + row["won"])
+        if row["group"] != "confidence" and row["rows"] >= FEWEST_ROWS and row.get("lost") is not None
     ]
+    lost = [row for row in large if _chance(row["lost"], row["won"]) < LEVEL / len(large)]
     if not lost:
         return ""
     worst = max(lost, key=lambda row: row["teacher_accuracy"] - row["student_accuracy"])
     where = f"the label {worst['name']}" if worst["group"] == "label" else f"texts {_where(worst)}"
     student, teacher = 100 * worst["student_accuracy"], 100 * worst["teacher_accuracy"]
     return f"It loses most on {where}: {student:.1f} against {teacher:.1f}."
+
+
+def _chance(lost: int, won: int) -> float:
+    """The probability of so many losses or more, if losses and wins were equally likely."""
+    return float(binomtest(lost, lost + won, alternative="greater").pvalue) if lost + won else 1.0
 
 
 def _where(row: dict[str, Any]) -> str:
@@ -152,7 +167,7 @@ def starting_points(table: pd.DataFrame) -> str:
     Args:
         table: candidates of one data set.
     """
-    students = table[table["kind"] == "student"]
+    students = table[(table["kind"] == "student") & (table["recipe"] != ADDED)]
     models: dict[str, list[str]] = {}
     for start, model in zip(students["start"], students["model"], strict=True):
         names = models.setdefault(start if isinstance(start, str) and start != NO_START else NOTHING, [])

@@ -71,7 +71,7 @@ class Manifest:
     @property
     def examples(self) -> list[list[str]]:
         """Texts to try: [text], or [text, text_pair]."""
-        texts = [row.get("text") or " ".join(row["tokens"]) for row in self.self_test]
+        texts = [row["text"] if "text" in row else " ".join(row["tokens"]) for row in self.self_test]
         pairs = [[row["text_pair"]] if row.get("text_pair") else [] for row in self.self_test]
         found = [[text, *pair] for text, pair in zip(texts, pairs, strict=True) if text.strip()]
         return found[-MOST_EXAMPLES:]  # the longer ones

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from eyas.errors import ExportError, install_hint
-from eyas.runtime.manifest import checksum
+from eyas.runtime.manifest import checksum, is_cascade
 from eyas.runtime.predictor import Predictor, Run
 
 OPENVINO, GRAPH, WEIGHTS = "openvino", "model.xml", "model.bin"
@@ -32,13 +32,16 @@ class OpenVINOPredictor(Predictor):
     Args:
         folder: the exported folder.
         threads: threads per prediction.
+        abstain_below: as for `Predictor`.
 
     Raises:
         ExportError: the folder was not exported for OpenVINO or is damaged, or openvino is not installed.
     """
 
-    def __init__(self, folder: str | Path, threads: int = 1) -> None:
-        super().__init__(folder, threads, self_test=False)
+    def __init__(self, folder: str | Path, threads: int = 1, abstain_below: float | None = None) -> None:
+        if is_cascade(Path(folder)):
+            raise ExportError(f"{folder} is a cascade, which does not run on OpenVINO. Open it with Predictor.")
+        super().__init__(folder, threads, self_test=False, abstain_below=abstain_below)
 
     def _open(self, threads: int) -> tuple[Run, list[str]]:
         openvino, place = load_openvino(), self.folder / OPENVINO

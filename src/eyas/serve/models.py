@@ -152,8 +152,10 @@ def _load(name: str, version: str, folder: Path) -> Model:
 def _stamp(folder: Path) -> Stamp | None:
     """The stamp of a model's files; None while one is missing."""
     try:
-        files = [MANIFEST] if is_cascade(folder) else [MANIFEST, MODEL, TOKENIZER]
-        stats = [(folder / name).stat() for name in files]
+        places = [folder]
+        if is_cascade(folder):
+            places = [folder / stage["folder"] for stage in json.loads((folder / MANIFEST).read_text())["stages"]]
+        stats = [(place / name).stat() for place in places for name in (MANIFEST, MODEL, TOKENIZER)]
     except OSError:
         return None
     return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)

@@ -35,8 +35,6 @@ SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 CONFIDENCE = 0.95
 # Rounding of probabilities; the smallest one, whose logarithm is a logit.
 ROUNDING, SMALLEST = 0.01, 1e-6
-# The largest share of training texts that may have no answer.
-MOST_MISSING = 0.2
 
 
 def is_answers(source: Any) -> bool:
@@ -90,7 +88,7 @@ class AnsweringTeacher:
     def label(self, dataset: Dataset, cache: str | Path | None = None) -> Any:
         from eyas.teachers.cached import label_texts
 
-        return label_texts(self, dataset, cache)  # type: ignore[arg-type]
+        return label_texts(self, dataset, cache)
 
     def _fingerprint(self, **own: Any) -> dict[str, Any]:
         return {**own, "labels": self.label_names, "task": self.task.kind, "encoder": self.encoder.fingerprint}
@@ -102,8 +100,8 @@ class FunctionTeacher(AnsweringTeacher):
     Args:
         function: a list of texts (of pairs of texts, if the data has pairs) -> [texts, labels] probabilities.
         labels: their order.
-        version: part of the key of its cached answers. Change it when the function changes in a way that its source
-            does not show.
+        version: part of the key of its cached answers. A method, an object or a function with captured variables needs
+            one; change it when the answers change in a way that the function's source does not show.
         encoder, max_length: as for `AnsweringTeacher`.
 
     Raises:
@@ -137,11 +135,17 @@ class FunctionTeacher(AnsweringTeacher):
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        try:
-            source = inspect.getsource(self.function)
-        except (OSError, TypeError):
-            source = repr(self.function)
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
+        plain = inspect.isfunction(self.function) and not self.function.__closure__
+        try:
+            source = inspect.getsource(self.function) if plain else ""
+        except (OSError, TypeError):
+            source = ""
+        if not source and not self.version:
+            raise ModelError(
+                f"The answers of {name} are cached, but its source does not tell all that they depend on. Pass a "
+                "version to FunctionTeacher, such as version='2026-11', and change it when the answers change."
+            )
         return self._fingerprint(function=name, source=source, version=self.version)
 
 
@@ -203,28 +207,14 @@ class FileTeacher(AnsweringTeacher):
             raise DataError(f"{self.path} has no answer for {int((~known).sum())} of {len(ids)} texts.")
         return {"logits": _logits(self._chances[np.searchsorted(self._ids, ids)])}
 
-    def answered(self, data: TaskData) -> TaskData:
-        """The data with only the training and validation texts that have an answer.
-
-        Raises:
-            DataError: too many training texts have none, or no validation text has one.
-        """
-        known = {name: np.isin(ids_of(data[name]), self._ids) for name in ("train", "validation")}
-        missing = int((~known["train"]).sum())
-        if missing > MOST_MISSING * len(data["train"]):
-            raise DataError(
-                f"{self.path} answers {len(data['train']) - missing:,} of {len(data['train']):,} training texts, "
-                f"expected {1 - MOST_MISSING:.0%} or more. Answer the others, or leave them out of the data (--data)."
-            )
-        if missing:
-            logger.warning("%s has no answer for %s training texts: they are left out.", self.path, f"{missing:,}")
-        kept = {name: data[name].select(np.flatnonzero(mask)) for name, mask in known.items() if mask.any()}
-        return TaskData({**data, **kept})
+    def knows(self, dataset: Dataset) -> np.ndarray:
+        """[rows] whether each text has an answer."""
+        return np.isin(ids_of(dataset), self._ids)
 
     def unlabeled(self, data: TaskData) -> Dataset | None:
         """The texts of the file that are in no split of the data."""
-        there = np.concatenate([ids_of(part) for part in data.values()])
-        new = [text for text in dict.fromkeys(self.texts) if example_id(*text) not in set(there.tolist())]
+        there = set(np.concatenate([ids_of(part) for part in data.values()]).tolist())
+        new = [text for text in dict.fromkeys(self.texts) if example_id(*text) not in there]
         if not new or data.is_pair != (len(new[0]) == 2):
             return None
         names = ("text", "text_pair")[: len(new[0])]
@@ -249,14 +239,22 @@ def _read(
         Columns(text=columns.text, text_pair=columns.text_pair), names, [r for _, r in rows[:50]], str(path), False
     )
     column, kind = _answer_column(path, names, labels)
-    texts, chances = [], np.empty((len(rows), len(labels)))
-    for number, (place, row) in enumerate(rows):
+    texts, chances, empty = [], [], 0
+    for place, row in rows:
         parts = [row.get(name) for name in (found.text, found.text_pair) if name is not None]
         if not all(isinstance(part, str) for part in parts):
             raise DataError(f"{place}: expected a text in {found.text!r}, got {parts[0]!r:.60}.")
+        answer = _chances(row, column, kind, labels, confidence, place)
+        if answer is None:
+            empty += 1
+            continue
         texts.append(tuple(clean_text(str(part)) for part in parts))
-        chances[number] = _chances(row, column, kind, labels, confidence, place)
-    return texts, chances
+        chances.append(answer)
+    if empty:
+        logger.warning("%s: %s rows have a text, but no answer.", path, f"{empty:,}")
+    if not chances:
+        raise DataError(f"{path}: no row has an answer.")
+    return texts, np.stack(chances)
 
 
 def _answer_column(path: Path, names: Sequence[str], labels: Sequence[str]) -> tuple[str, str]:
@@ -276,16 +274,20 @@ def _answer_column(path: Path, names: Sequence[str], labels: Sequence[str]) -> t
     )
 
 
-def _chances(row: Row, column: str, kind: str, labels: list[str], confidence: float, place: str) -> np.ndarray:
-    """The probabilities of one row."""
+def _chances(row: Row, column: str, kind: str, labels: list[str], confidence: float, place: str) -> np.ndarray | None:
+    """The probabilities of one row; None if it has no answer."""
     if kind == "answer":
-        answer = str(row.get(column))
+        if row.get(column) in (None, ""):
+            return None
+        answer = str(row[column])
         if answer not in labels:
             raise LabelError(f"{place}: the answer is {answer!r:.60}, expected one of {', '.join(labels)}.")
         chances = np.full(len(labels), (1 - confidence) / (len(labels) - 1))
         chances[labels.index(answer)] = confidence
         return chances
     value: Any = {label: row.get(label) for label in labels} if kind == "columns" else row.get(column)
+    if value is None or value == "":
+        return None
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -297,7 +299,9 @@ def _chances(row: Row, column: str, kind: str, labels: list[str], confidence: fl
         value = dict(zip(labels, value, strict=True))
     if not isinstance(value, dict):
         raise DataError(f"{place}: {column!r} is {value!r:.60}, expected a list or an object of numbers.")
-    value = {name: number for name, number in value.items() if number is not None}
+    value = {name: number for name, number in value.items() if number not in (None, "")}
+    if not value:
+        return None
     unknown = [name for name in value if name not in labels]
     if unknown:
         raise LabelError(f"{place}: an answer for {unknown[0]!r:.60}, expected {', '.join(labels)}.")

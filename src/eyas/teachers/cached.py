@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import pyarrow.compute
@@ -17,6 +17,7 @@ from eyas.data.datasets import ids_of
 from eyas.errors import CacheError, ModelError
 from eyas.outputs import cache_folder, write_atomically
 from eyas.progress import progress
+from eyas.teachers.combined import CombinedTeacher
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -101,7 +102,7 @@ class CachedTeacher:
             return ids, lengths, file.get_tensor("logits")
 
 
-def label_texts(teacher: "Teacher", dataset: "Dataset", folder: str | Path | None = None) -> CachedTeacher:
+def label_texts(teacher: Any, dataset: "Dataset", folder: str | Path | None = None) -> CachedTeacher:
     """Compute the teacher's logits for every text of `dataset`, or take them from the cache.
 
     Texts are processed in order of length. After an interruption, the same call resumes at the first unfinished shard,
@@ -115,8 +116,8 @@ def label_texts(teacher: "Teacher", dataset: "Dataset", folder: str | Path | Non
         CacheError: `folder` was made by another teacher or from other data.
         ModelError: a logit is not finite.
     """
-    if hasattr(teacher, "members"):  # each teacher's answers are cached apart
-        return teacher.label(dataset, folder)
+    if isinstance(teacher, CombinedTeacher):  # each teacher's answers are cached apart
+        return cast(CachedTeacher, teacher.label(dataset, folder))
     ids, first = np.unique(ids_of(dataset), return_index=True)
     fingerprint = {
         "format_version": FORMAT_VERSION,

@@ -155,7 +155,7 @@ def join(
         "command": "join",
         "members": [[str(folder), identity(str(folder))] for folder in folders],
         "combination": combination,
-        "rows": data_fingerprint(dataset) if dataset is not None and combination == WEIGHTS else None,
+        "rows": None if dataset is None else data_fingerprint(dataset),
     }
     output = OutputFolder(out, settings, overwrite, resumable=False)
     if output.is_finished:

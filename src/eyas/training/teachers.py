@@ -1,10 +1,12 @@
 """The teachers of a distillation, and what those without a model can teach."""
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 
 from eyas.data.task_data import TaskData
@@ -12,6 +14,11 @@ from eyas.errors import DataError
 from eyas.settings import Columns, DistillSettings
 from eyas.teachers import FileTeacher, Teacher
 from eyas.teachers.answers import is_answers
+
+logger = logging.getLogger("eyas")
+
+# The largest share of training texts that may have no answer.
+MOST_MISSING = 0.2
 
 
 def open_teachers(
@@ -23,39 +30,75 @@ def open_teachers(
         given: one, or a list.
         length: the maximum number of tokens per text.
         named: further arguments of `FileTeacher`.
+
+    Raises:
+        DataError: there are such arguments, but no file.
     """
+    listed = given if isinstance(given, list | tuple) else [given]
+    if named and not any(map(is_answers, listed)):
+        flags = " and ".join(f"{name} (--{name})" for name in named)
+        raise DataError(f"Only a file of answers takes {flags}, and no teacher is one. Leave it out.")
 
     def opened(one: Any) -> Any:
         if is_answers(one):
             return FileTeacher(one, data.labels, columns, max_length=length, **named)
         return Teacher(os.fspath(one), max_length=length, dtype=dtype) if isinstance(one, str | os.PathLike) else one
 
-    return [opened(one) for one in (given if isinstance(given, list | tuple) else [given])]
+    return [opened(one) for one in listed]
 
 
 def with_answers(
     teachers: Sequence[Any], settings: DistillSettings, data: TaskData, more: Dataset | None
-) -> tuple[DistillSettings, TaskData, Dataset | None, TaskData]:
+) -> tuple[DistillSettings, TaskData, Dataset | None]:
     """What files of answers can teach: the training texts that they answer and, of a single file, its other texts.
 
     Returns:
-        The settings, the data, the unlabeled texts, and the data with answered validation texts alone.
+        The settings, the data and the unlabeled texts.
 
     Raises:
-        DataError: texts are to be made or labeled, which a file cannot do.
+        DataError: texts are to be made or labeled, which a file cannot do, or too many training texts have no answer.
     """
-    files = [teacher for teacher in teachers if isinstance(teacher, FileTeacher)]
+    files = files_of(teachers)
     if not files:
-        return settings, data, more, data
+        return settings, data, more
     transfer = settings.transfer
     if transfer.augment or transfer.smoothing or more is not None:
         raise DataError(
             f"{files[0].path} answers its own texts alone, not those of augment (--augment), smoothing (--smoothing) "
             "or unlabeled (--unlabeled). Leave them out; further texts of the file are used by themselves."
         )
-    examined = data
-    for teacher in files:
-        examined = teacher.answered(examined)
-    data = TaskData({**data, "train": examined["train"]})
+    data = TaskData({**data, "train": answered_by(files, data["train"])})
     alone = files[0].unlabeled(data) if len(teachers) == 1 else None
-    return replace(settings, transfer=replace(transfer, augment=())), data, alone, examined
+    return replace(settings, transfer=replace(transfer, augment=())), data, alone
+
+
+def files_of(teachers: Sequence[Any]) -> list[FileTeacher]:
+    return [teacher for teacher in teachers if isinstance(teacher, FileTeacher)]
+
+
+def answered_by(files: Sequence[FileTeacher], train: Dataset) -> Dataset:
+    """The training texts that all files answer; logs how many they do not.
+
+    Raises:
+        DataError: these are too many.
+    """
+    for file in files:
+        known = file.knows(train)
+        missing = int((~known).sum())
+        if missing > MOST_MISSING * len(train):
+            raise DataError(
+                f"{file.path} answers {len(train) - missing:,} of {len(train):,} training texts, expected "
+                f"{1 - MOST_MISSING:.0%} or more. Answer the others, or leave them out of the data (--data)."
+            )
+        if missing:
+            logger.warning("%s has no answer for %s training texts: they are left out.", file.path, f"{missing:,}")
+        train = train.select(np.flatnonzero(known))
+    return train
+
+
+def examined(teachers: Sequence[Any], data: TaskData) -> TaskData | None:
+    """The data to compare teachers on, with the validation texts that files answer; None if they answer none."""
+    validation = data["validation"]
+    for file in files_of(teachers):
+        validation = validation.select(np.flatnonzero(file.knows(validation)))
+    return TaskData({**data, "validation": validation}) if len(validation) else None

@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict, Value, concatenate_datasets
 
 from eyas.data.datasets import ids_of, without_labels
 from eyas.data.task_data import TaskData
+from eyas.encoders import find_encoder
 from eyas.errors import DataError
 from eyas.settings import DistillSettings, TransferSettings
 from eyas.tasks import Task
@@ -52,7 +53,7 @@ def sources_of(settings: TransferSettings) -> dict[str, Any]:
     """The models and files in the settings, each with its `identity`."""
     named = [Augmentation.parse(text).source for text in settings.augment or ()]
     named += [Selection.parse(text).student for text in settings.select] + [settings.smoothing]
-    return {name: identity(name) for name in named if name}
+    return {name: identity(find_encoder(name)) for name in named if name}
 
 
 def blend_of(settings: TransferSettings, teacher: AlignedTeacher, tokenizer: Any, teaches: bool) -> Blend | None:
