@@ -75,7 +75,7 @@ def pareto(table: pd.DataFrame) -> Any:
     named = (
         base.transform_filter(alt.datum.front | alt.datum.winner | (alt.datum.title == "teacher fp32"))
         .mark_text(dy=-18, fontSize=11)
-        .encode(x=x, y=y, text="model:N", color="model:N")
+        .encode(x=x, y=y, text="model:N")
     )
     return (
         alt.layer(front, spread, points, named)

@@ -98,7 +98,10 @@ def write_page(folder: str | Path, requirements: Requirements | None = None) -> 
         summaries=summaries(recipes),
         helped=helped(folder, table),
         brought=brought(folder, trials, table),
-        pairs=[cascade_sentence(pair, split_of(folder, table[table["dataset"] == pair.dataset])) for pair in pairs],
+        pairs=[
+            (pair.dataset, cascade_sentence(pair, split_of(folder, table[table["dataset"] == pair.dataset])))
+            for pair in pairs
+        ],
         vega=vl_convert.javascript_bundle("window.vegaEmbed=vegaEmbed;").replace("</script", "<\\/script"),
         style=(TEMPLATES / "page.css").read_text(),
         script=(TEMPLATES / "page.js").read_text(),

@@ -256,6 +256,7 @@ async function drawCharts() {
     axis: { ...text, gridColor: line, domainColor: line, tickColor: line, labelFontSize: 12, titleFontSize: 12 },
     legend: { ...text, orient: narrow ? "bottom" : "right", columns: narrow ? 2 : 1, layout: { bottom: { direction: "vertical" } }, labelFontSize: 12, symbolBaseFillColor: ink, symbolBaseStrokeColor: ink },
     rule: { color: ink },
+    text: { color: ink },
   };
   for (const view of state.views) view.finalize();
   state.views = [];
