@@ -111,6 +111,8 @@ class Task:
         logits = self.calibrated(logits)
         if self.has_binary_outputs:
             return sigmoid(logits)
+        if self.is_single_label:
+            return softmax(logits)
         result = np.empty_like(logits)
         for columns in self.groups:
             result[..., columns] = softmax(logits[..., columns])

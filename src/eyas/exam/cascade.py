@@ -221,9 +221,8 @@ def _write(
                 shutil.copy2(file, place / file.name)
         stages.append({"folder": place.name, "name": source.name, "least": least})
     first = models[0].manifest
-    manifest = replace(
-        first, stages=stages, calibration=None, abstain_below=0.0, sha256={}, openvino={}, eyas_version=__version__
-    )
+    manifest = replace(first, stages=stages, eyas_version=__version__, sha256={}, openvino={})
+    manifest = replace(manifest, calibration=None, arrays=None, abstain_below=0.0)  # these are the stages' own
     (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2, ensure_ascii=False) + "\n")
     (folder / SCORED).write_text(json.dumps([asdict(scored) for scored in found], indent=1) + "\n")
     (folder / CARD).write_text(_card(name, stages, min_retention, found))

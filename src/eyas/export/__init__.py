@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from eyas._version import __version__
 from eyas.data.readers import inputs_of, read_rows
 from eyas.errors import ExportError
+from eyas.export.arrays import find_arrays
 from eyas.export.model_card import run_settings, write_model_card
 from eyas.export.onnx import input_names, write_onnx
 from eyas.export.openvino import write_openvino
@@ -108,6 +109,7 @@ def export_model(
             abstain_below=abstain_below,
             eyas_version=__version__,
         )
+        manifest.arrays = find_arrays(folder / MODEL, classifier.model)
         manifest.write(folder)
         exported = Predictor(folder)
         smallest = SMALLEST_AGREEMENT[precision] if min_agreement is None else min_agreement

@@ -37,6 +37,7 @@ class Manifest:
         calibration: temperature of the logits, and what it was fitted on; see `eyas.evaluation.calibration`.
         abstain_below: confidence below which the model gives no answer, if any.
         stages: of a cascade: folder, name and least confidence (`least`) of each model; it has no files of its own.
+        arrays: where the weights of a `static` student are in model.onnx; see `eyas.export.arrays`.
         crf: scores of the first tag, the last tag and each transition, for taggers with a CRF.
         self_test: texts with their expected probabilities, within `tolerance`.
         openvino: checksum of each file in the folder `openvino`, if there is one.
@@ -57,6 +58,7 @@ class Manifest:
     crf: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
     abstain_below: float = 0.0
+    arrays: dict[str, Any] | None = None
     stages: list[dict[str, Any]] = field(default_factory=list)
     openvino: dict[str, str] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,64 @@
+"""Run a `static` student with numpy: a mean of rows and two products, without a session of onnxruntime."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MOST_TOKENS = 512
+
+
+class ArraysRun:
+    """The graph of a `static` student as a function, for one text at a time.
+
+    Args:
+        path: the ONNX file that holds the weights.
+        about: where they are; see `eyas.export.arrays.find_arrays`.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
+        content = np.fromfile(path, dtype=np.uint8)
+
+        def weights(key: str) -> np.ndarray:
+            found = _array(content, about[key])
+            return _dequantized(found, about[key]) if "scale" in about[key] else found
+
+        turned, table = about["rows_are_outputs"], about["table"]
+        hidden, head = (
+            weights(f"{part}_weight").T if turned else weights(f"{part}_weight") for part in ("hidden", "head")
+        )
+        scale, zero = np.float32(table.get("scale", 1.0)), np.float32(table.get("zero_point", 0))
+        self.padding, self.table = int(about["padding"]), _array(content, table)
+        # The scale and zero point of the table are parts of the layer behind it.
+        self.hidden, self.head = np.ascontiguousarray(hidden * scale), np.ascontiguousarray(head)
+        self.hidden_bias = weights("hidden_bias") - zero * scale * hidden.sum(0)
+        self.head_bias = weights("head_bias")
+        self.empty = (np.tanh(weights("hidden_bias")) @ self.head + self.head_bias)[None]
+        self._ones = np.ones(MOST_TOKENS, np.float32)
+
+    def __call__(self, feed: Mapping[str, np.ndarray]) -> np.ndarray:
+        """[1, labels] float32 for `feed["input_ids"]` [1, tokens]."""
+        ids = feed["input_ids"][0]
+        count = np.count_nonzero(ids != self.padding if self.padding else ids)
+        if count < len(ids):
+            ids = ids[ids != self.padding]
+        if not count:
+            return np.asarray(self.empty)
+        ones = self._ones[:count] if count <= MOST_TOKENS else np.ones(count, np.float32)
+        # A product with ones is the fastest sum, and exact for int8.
+        mean = ones @ self.table.take(ids, 0).astype(np.float32, copy=False) * np.float32(1 / count)
+        return np.asarray((np.tanh(mean @ self.hidden + self.hidden_bias) @ self.head + self.head_bias)[None])
+
+
+def _array(content: np.ndarray, about: Mapping[str, Any]) -> np.ndarray:
+    if "values" in about:
+        return np.array(about["values"], dtype=about["dtype"])
+    shape, kind = about["shape"], np.dtype(about["dtype"])
+    size = int(np.prod(shape)) * kind.itemsize
+    return np.asarray(content[about["offset"] : about["offset"] + size].copy().view(kind).reshape(shape))
+
+
+def _dequantized(weight: np.ndarray, about: Mapping[str, Any]) -> np.ndarray:
+    scale, zero = (np.asarray(about[name], dtype=np.float32) for name in ("scale", "zero_point"))
+    return np.asarray((weight.astype(np.float32) - zero) * scale)
