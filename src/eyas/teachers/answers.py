@@ -102,7 +102,8 @@ class FunctionTeacher(AnsweringTeacher):
         labels: their order.
         version: part of the key of its cached answers. A method, an object or a function with captured variables needs
             one; change it when the answers change in a way that the function's source does not show.
-        encoder, max_length: as for `AnsweringTeacher`.
+        encoder: as for `AnsweringTeacher`.
+        max_length: as for `AnsweringTeacher`.
 
     Raises:
         DataError: when it answers: another shape, negative numbers, or sums other than 1.
@@ -161,7 +162,8 @@ class FileTeacher(AnsweringTeacher):
         labels: the data's labels, which the answers must have.
         columns: the columns of texts.
         confidence: probability of a single label; the others share the rest.
-        encoder, max_length: as for `AnsweringTeacher`.
+        encoder: as for `AnsweringTeacher`.
+        max_length: as for `AnsweringTeacher`.
 
     Raises:
         DataError: no answers, or numbers that are no probabilities; the message names the line.
