@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from toys import NEGATIVE, POSITIVE
 
 from eyas import Classifier
+from eyas.tasks import CALIBRATION
 from eyas.training.encoded import encoded_for
 
 SURE = 4.0  # logit of the correct label; the others get its negative
@@ -41,6 +42,8 @@ def plant(folder: Path, rows: Dataset) -> Path:
         for place, (head, hook) in enumerate(zip(heads, hooks, strict=True)):
             hook.remove()
             _solve(head, read[place][labels >= 0], labels[labels >= 0])
+    if getattr(model.config, CALIBRATION, None):  # fitted before
+        getattr(model.config, CALIBRATION)["temperature"] = 1.0
     model.save_pretrained(folder)
     return folder
 

@@ -11,6 +11,7 @@ from eyas.evaluation.bootstrap import ratio_interval, score
 from eyas.evaluation.deferral import lowest_threshold
 from eyas.exam.results import VALIDATION, predictions
 from eyas.report.verdict import reference
+from eyas.tasks import Task
 
 # What the pair must keep of the teacher, with 95 % confidence; points of the curve.
 LEAST, POINTS = 0.99, 50
@@ -49,7 +50,9 @@ def together(folder: Path, table: pd.DataFrame) -> list[Together]:
     found = []
     for name, rows in table.groupby("dataset", sort=False):
         best, teacher = rows.index[rows["winner"]], reference(rows)
-        if not len(best) or teacher is None or rows.loc[teacher, "latency_ms"] <= rows.loc[best[0], "latency_ms"]:
+        if not Task(rows["task"].iloc[0], ()).decides or not len(best) or teacher is None:
+            continue
+        if not rows.loc[teacher, "latency_ms"] > rows.loc[best[0], "latency_ms"]:  # or not measured
             continue
         pair = [rows.loc[index] for index in (best[0], teacher)]
         if not all((folder / "trials" / row["keys"][0] / VALIDATION).is_file() for row in pair):

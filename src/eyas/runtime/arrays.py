@@ -10,7 +10,7 @@ MOST_TOKENS = 512
 
 
 class ArraysRun:
-    """The graph of a `static` student as a function, for one text at a time.
+    """The graph of a `static` student as a function.
 
     Args:
         path: the ONNX file that holds the weights.
@@ -38,8 +38,11 @@ class ArraysRun:
         self._ones = np.ones(MOST_TOKENS, np.float32)
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> np.ndarray:
-        """[1, labels] float32 for `feed["input_ids"]` [1, tokens]."""
-        ids = feed["input_ids"][0]
+        """[texts, labels] float32 for `feed["input_ids"]` [texts, tokens]."""
+        texts = feed["input_ids"]
+        if len(texts) > 1:
+            return np.concatenate([self({"input_ids": row[None]}) for row in texts])
+        ids = texts[0]
         count = np.count_nonzero(ids != self.padding if self.padding else ids)
         if count < len(ids):
             ids = ids[ids != self.padding]
