@@ -158,9 +158,8 @@ def main() -> None:
     compact(made, target, arguments.most_tokens, texts)
     read_compact(target)
     scores = quality(made, encoder)
-    sources = (
-        [json.loads(line) for line in Path(arguments.sources).read_text().splitlines()] if arguments.sources else []
-    )
+    lines = Path(arguments.sources).read_text().splitlines() if arguments.sources else ()
+    sources = [row for row in map(json.loads, lines) if row["language"] in arguments.name.split("-")]
     name = Path(arguments.encoder).name if arguments.encoder else "all-MiniLM-L6-v2"
     (target / "README.md").write_text(card(arguments.name, name, len(texts), arguments.epochs, scores, sources))
     print(target, f"{(target / WEIGHTS).stat().st_size / 1e6:.1f} MB", scores)
