@@ -120,8 +120,8 @@ library_name: eyas
 # General students, {name}
 
 {", ".join(STUDENTS)}, each for texts and for tags, over one table of word vectors. They were taught by {origin}
-({licence}), on its sentence vectors and on its states of tokens, with {texts:,} sentences, read {epochs:g} times. They know
-no task: `eyas distill` starts from them (`--init general-{name}`, the default where it fits).
+({licence}), on its sentence vectors and on its states of tokens, with {texts:,} sentences, read {epochs:g} times. They
+know no task: `eyas distill` starts from them (`--init general-{name}`, the default where it fits).
 
 Matrices are stored in int8 with a scale a row. Cosine of each student's sentence vectors with the encoder's, on
 sentences that it was not trained on, before that:
