@@ -19,6 +19,7 @@ Run = Callable[..., tuple[int, str, str]]
 PLAIN = {"seeds": [0], "baselines": False, "cost": {"texts": 10, "rounds": 1}}
 
 
+@pytest.mark.process
 def test_added_student_sits_in_the_exam_as_it_is(
     students: dict[tuple[str, bool], Path], teacher_folder: Path, toy_data: Path, tmp_path: Path
 ) -> None:
@@ -86,6 +87,7 @@ def test_dry_run_says_how_long_the_exam_takes(teacher_folder: Path, toy_data: Pa
     assert "of labeling" in out
 
 
+@pytest.mark.process
 def test_exam_ends_with_its_verdict_and_the_command_that_ships(
     teacher_folder: Path, toy_data: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

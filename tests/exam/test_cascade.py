@@ -86,6 +86,7 @@ def cascade(weak: Path, strong: Path, toy_data: Path, tmp_path_factory: pytest.T
     return out
 
 
+@pytest.mark.process
 def test_each_text_is_answered_by_the_first_model_that_is_sure(
     cascade: Path, weak: Path, strong: Path, toy_data: Path
 ) -> None:
@@ -102,6 +103,7 @@ def test_each_text_is_answered_by_the_first_model_that_is_sure(
     assert both([]) == []
 
 
+@pytest.mark.process
 def test_server_counts_who_answered(cascade: Path, toy_data: Path) -> None:
     texts = list(load_data(toy_data)["test"]["text"][:20])
     with TestClient(create_app([cascade])) as client:
@@ -113,6 +115,7 @@ def test_server_counts_who_answered(cascade: Path, toy_data: Path) -> None:
     assert sum(counted) == 20
 
 
+@pytest.mark.process
 def test_cascade_command_says_what_it_keeps(weak: Path, strong: Path, toy_data: Path, tmp_path: Path, run: Run) -> None:
     arguments = ("--data", toy_data, "--min-retention", 0.85, "--out", tmp_path / "both")
     code, out, err = run("cascade", "--student", weak, "--teacher", strong, *arguments)
@@ -125,6 +128,7 @@ def test_cascade_command_says_what_it_keeps(weak: Path, strong: Path, toy_data: 
     assert "stage-1" in {path.name for path in (tmp_path / "both").iterdir()}
 
 
+@pytest.mark.process
 def test_cascade_of_a_damaged_model_is_refused(cascade: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(cascade, tmp_path / "both"))
     (copy / "stage-2" / "model.onnx").write_bytes(b"damaged")
@@ -132,6 +136,7 @@ def test_cascade_of_a_damaged_model_is_refused(cascade: Path, tmp_path: Path) ->
         Predictor(copy)
 
 
+@pytest.mark.process
 def test_models_of_the_same_name_are_timed_apart(weak: Path, strong: Path, toy_data: Path, tmp_path: Path) -> None:
     same = [
         Path(shutil.copytree(folder, tmp_path / str(number) / "shipped"))
@@ -143,6 +148,7 @@ def test_models_of_the_same_name_are_timed_apart(weak: Path, strong: Path, toy_d
     assert costs[0]["speed"] != 1.0
 
 
+@pytest.mark.process
 def test_cascade_needs_labels_and_no_cascade(
     cascade: Path, weak: Path, strong: Path, toy_data: Path, tmp_path: Path
 ) -> None:
@@ -155,6 +161,7 @@ def test_cascade_needs_labels_and_no_cascade(
         make_cascade([weak], strong, load_data(texts), tmp_path / "out", 0.85)
 
 
+@pytest.mark.process
 def test_server_waits_for_all_files_of_a_cascade(cascade: Path, tmp_path: Path) -> None:
     folder = tmp_path / "safe" / "1"
     shutil.copytree(cascade, folder)
@@ -166,6 +173,7 @@ def test_server_waits_for_all_files_of_a_cascade(cascade: Path, tmp_path: Path) 
     assert Models([tmp_path / "safe"]).get("safe") is not None
 
 
+@pytest.mark.process
 def test_all_files_of_a_cascade_are_uploaded(cascade: Path) -> None:
     names = {file.relative_to(cascade).as_posix() for file in cascade.rglob("*") if file.is_file()}
     left = {name for name in names if not any(fnmatch(name, pattern) for pattern in UPLOADED)}
