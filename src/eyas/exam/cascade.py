@@ -260,7 +260,7 @@ The models themselves, and their cards, are in the folders stage-1, stage-2 ... 
 
 
 def sentence(scored: Scored, min_retention: float, names: Sequence[str]) -> str:
-    """What a cascade does on a split; says so if it keeps less than was asked for."""
+    """The retention, speed and shares of a cascade on a split, and whether it misses `min_retention`."""
     low, high = scored.interval
     shares = ", ".join(f"{name} {share:.1%}" for name, share in zip(names, scored.answered, strict=True))
     failed = "" if scored.retention >= min_retention else f" That is less than the {min_retention:.1%} asked for."
