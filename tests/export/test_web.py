@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ from tagging import sentences
 
 from eyas import Predictor, export_model
 from eyas.errors import ExportError
-from eyas.export.web import RUNTIME_FILES, write_web
+from eyas.export.browser import RUNTIME_FILES, loads, runtime_files
+from eyas.export.web import write_web
 
 pytestmark = pytest.mark.process
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -75,6 +77,7 @@ def test_browser_answers_as_predictor(
 ) -> None:
     folder = Path(shutil.copytree(exported[name, False, int8], tmp_path / "films"))
     web = write_web(folder, folder.name, runtime)
+    assert loads(web, folder.name)
     texts = [row["text"] for row in toy_rows(1000)] + ODD
     with browsing(web) as (page, _):
         page.wait_for_function("document.getElementById('about').textContent.startsWith('films')")
@@ -114,11 +117,59 @@ def test_export_model_writes_web_folder(students: dict[tuple[str, bool], Path], 
     assert Predictor(out)(["a great film"])  # the exported folder still works
 
 
-def test_write_web_refuses_folder_without_runtime(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(exported["cnn", False, True], tmp_path / "films"))
-    with pytest.raises(ExportError, match=r"has no ort.wasm.min.mjs: expected the folder dist"):
-        write_web(folder, folder.name, tmp_path)
-    assert not (folder / "web").exists()
+def test_runtime_folder_without_its_files_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ExportError, match=r"no ort.wasm.min.mjs. Expected the folder"),
+        runtime_files(tmp_path),
+    ):
+        pass
+
+
+def npm_that(does: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a script named npm first in PATH; its last argument is the folder to pack into."""
+    folder.mkdir()
+    script = folder / "npm"
+    script.write_text(f"#!{sys.executable}\nimport sys, tarfile\nfrom pathlib import Path\n{does}\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_npm_gets_the_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dist = tmp_path / "package" / "dist"
+    dist.mkdir(parents=True)
+    for name in RUNTIME_FILES:
+        (dist / name).write_text(f"// {name}")
+    packed = f"tarfile.open(Path(sys.argv[-1], 'ort.tgz'), 'w:gz').add({str(dist.parent)!r}, 'package')"
+    npm_that(packed, tmp_path / "bin", monkeypatch)
+    with runtime_files("npm") as found:
+        assert found
+        assert sorted(file.name for file in found.iterdir()) == sorted(RUNTIME_FILES)
+    assert not found.exists()
+
+
+def test_npm_without_network_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    npm_that("sys.exit('ENOTCACHED: no cached response')", tmp_path / "bin", monkeypatch)
+    with pytest.raises(ExportError, match=r"(?s)could not get onnxruntime-web.*ENOTCACHED.*package/dist"):
+        runtime_files("npm").__enter__()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ExportError, match="needs npm, which is not installed"):
+        runtime_files("npm").__enter__()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (apt-get install chromium)")
+def test_page_that_does_not_load_is_no_export(students: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
+    broken = tmp_path / "dist"
+    broken.mkdir()
+    for name in RUNTIME_FILES:
+        (broken / name).write_text("throw new Error('half a download');")
+    with pytest.raises(ExportError, match=r"does not load in .*onnxruntime-web is missing"):
+        export_model(students["cnn", False], tmp_path / "out", min_agreement=0.9, web=True, web_runtime=broken)
+    assert not (tmp_path / "out").exists()
+
+
+def test_page_is_not_checked_without_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert loads(tmp_path, "films") is None
 
 
 @pytest.mark.parametrize("name", ["static", "bilstm-crf"])

@@ -145,8 +145,11 @@ def export(
     ] = None,
     web: Annotated[bool, typer.Option("--web", help="Also write web/, which runs in the browser.")] = False,
     web_runtime: Annotated[
-        Path | None,
-        typer.Option(help="Folder dist of the npm package onnxruntime-web, to copy into web/.", show_default=False),
+        str | None,
+        typer.Option(
+            help="Folder dist of the npm package onnxruntime-web, to copy into web/; npm gets it through npm.",
+            show_default=False,
+        ),
     ] = None,
     openvino: Annotated[bool, typer.Option("--openvino", help="Also write openvino/, in float16.")] = False,
     abstain_below: AbstainBelow = None,
@@ -169,9 +172,8 @@ def export(
     if web and web_runtime is None:
         page = shlex.quote(os.path.relpath(out / "web"))
         logger.warning(
-            "%s needs onnxruntime-web before it runs. Fetch it, and export again with --web-runtime package/dist:\n"
-            "  npm pack onnxruntime-web && tar -xzf onnxruntime-web-*.tgz\n"
-            "or copy its files as %s/README.md says.",
+            "%s needs onnxruntime-web before it runs: export again with --web-runtime npm or its folder dist, or "
+            "copy its files as %s/README.md says.",
             page,
             page,
         )

@@ -5,6 +5,7 @@ import json
 import random
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,16 @@ from eyas.data.datasets import (
 )
 from eyas.data.readers import inputs_of
 from eyas.data.task_data import TaskData
+from eyas.encoders import CONFIG, find_encoder
+from eyas.errors import ModelError
 from eyas.evaluation.changes import WORD, Changed, changed_texts
-from eyas.exam.plan import DataPlan
+from eyas.exam.plan import NONE, DataPlan
+from eyas.models.loading import is_student_folder
+from eyas.outputs import RUN_FILE
 from eyas.settings import Columns, TransferSettings
 from eyas.tasks import Task
-from eyas.teachers import AlignedTeacher, Teacher, align
+from eyas.teachers import AlignedTeacher, Encoder, Teacher, align
+from eyas.teachers.encoder import pooling_of
 from eyas.transfer import check_transfer, chosen_texts, transfer_set
 from eyas.transfer.texts import counts_of, default_augment
 
@@ -89,22 +95,41 @@ class Loaded:
         return chosen_texts(self.texts, self.data, self.teacher.label(self.texts), self.settings)
 
 
-def inspect(entry: DataPlan) -> tuple[int, Task, tuple[str, ...]]:
-    """Load a data set and its teacher; returns (texts per row, task, augmentation, by default as in `distill`).
+def inspect(entry: DataPlan) -> tuple[int, Task, dict[str, Any]]:
+    """Load a data set and its teacher; returns (texts per row, task, defaults of the data set's plan).
 
     Raises:
         EyasError: the data or the teacher cannot be used.
     """
     data = load_entry(entry).data
     data.check_validation()
-    return 2 if data.is_pair else 1, data.task, augment_of(entry, data)
+    return 2 if data.is_pair else 1, data.task, defaults_of(entry, data)
 
 
-def augment_of(entry: DataPlan, data: TaskData) -> tuple[str, ...]:
-    """The augmentation of a data set."""
-    if entry.augment is None:
-        return default_augment(data, entry.transfer, bool(entry.unlabeled))
-    return entry.augment
+def defaults_of(entry: DataPlan, data: TaskData) -> dict[str, Any]:
+    """What a plan leaves open: the augmentation, as in `distill`, and the encoder that the teacher was made from."""
+    augment, encoder = entry.augment, entry.encoder
+    if augment is None:
+        augment = default_augment(data, entry.transfer, bool(entry.unlabeled))
+    if encoder is None:
+        encoder = encoder_of(entry.teacher)
+    elif encoder != NONE:
+        Encoder(encoder)  # refuses here what it cannot read
+        encoder = find_encoder(encoder)
+    return {"augment": augment, "encoder": encoder}
+
+
+def encoder_of(teacher: str) -> str | None:
+    """The encoder that `finetune` made a teacher from; None if it is not on this machine or has no sentence vectors."""
+    try:
+        settings = json.loads((Path(teacher) / RUN_FILE).read_text())["settings"]
+        encoder = find_encoder(settings["model"]) if settings["command"] == "finetune" else ""
+        if not Path(encoder, CONFIG).is_file() or is_student_folder(encoder):
+            return None
+        pooling_of(encoder)
+    except (OSError, ValueError, KeyError, TypeError, ModelError):
+        return None
+    return encoder
 
 
 def prepare(entry: DataPlan) -> DatasetFacts:

@@ -38,6 +38,8 @@ class DataPlan(Columns, TransferSettings):
         teacher: a fine-tuned classifier; by default the plan's.
         unlabeled: more texts for the teacher to label, as for `load_unlabeled`.
         label_map: {teacher's label name: data's}, if they cannot be matched automatically.
+        encoder: the pretrained encoder that the teacher was made from: a linear model on its sentence vectors becomes a
+            baseline. By default the one that `finetune` recorded, if it is on this machine; "none" for no baseline.
     """
 
     source: str
@@ -45,6 +47,7 @@ class DataPlan(Columns, TransferSettings):
     teacher: str = ""
     unlabeled: tuple[str, ...] = ()
     label_map: dict[str, str] | None = None
+    encoder: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -180,7 +183,8 @@ class Plan(_Strict):
         arguments: fields of `DistillationArguments` for all students.
         twins: whether to add controls: each student on the labels alone, for the same number of steps, and each recipe
             of several stages in its last stage alone, for as many steps as that has.
-        baselines: whether to add two logistic regressions: on words and characters, and on static embeddings.
+        baselines: whether to add logistic regressions: on words and characters, on static embeddings, and on the
+            vectors of each teacher's encoder.
         add: folders of students made before, as by `distill` or `finetune`, to examine as they are.
         tune: number of tries in a search of learning rate, dropout and sizes before the exam; 0 = no search.
         cost: how cost is measured.
@@ -205,10 +209,9 @@ class Plan(_Strict):
         """The data sets, each with its teacher."""
         return [replace(entry, teacher=entry.teacher or self.teacher) for entry in self.data]
 
-    def with_augment(self, augment: Mapping[str, tuple[str, ...]]) -> "Plan":
-        """The plan with the augmentation of each data set, by name."""
-        data = tuple(replace(entry, augment=augment[entry.name]) for entry in self.data)
-        return self.model_copy(update={"data": data})
+    def completed(self, found: Mapping[str, dict[str, Any]]) -> "Plan":
+        """The plan with more fields of each data set, by name."""
+        return self.model_copy(update={"data": tuple(replace(entry, **found[entry.name]) for entry in self.data)})
 
     @model_validator(mode="before")
     @classmethod

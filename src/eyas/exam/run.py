@@ -12,7 +12,7 @@ from eyas._version import __version__
 from eyas.data.datasets import load_data
 from eyas.errors import DataError, EyasError, OutputError
 from eyas.exam.cost import machine, measure_costs
-from eyas.exam.entries import DatasetFacts, augment_of, inspect, prepare
+from eyas.exam.entries import DatasetFacts, defaults_of, inspect, prepare
 from eyas.exam.estimate import duration
 from eyas.exam.plan import DataPlan, Plan
 from eyas.exam.plan_file import to_yaml
@@ -70,8 +70,8 @@ def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None,
     lock = lock_folder(folder)
     try:
         with LocalWorker() if jobs else ThisProcess() as worker:
-            tasks, pairs, augment = _check_tasks(worker, plan.datasets)
-            plan = _augmented(plan, augment)
+            tasks, pairs, defaults = _check_tasks(worker, plan.datasets)
+            plan = _completed(plan, defaults)
             facts = {entry.name: _prepared(worker, entry) for entry in plan.datasets}
         write_atomically(folder / PLAN, to_yaml(plan))
         with _workers(jobs, ray, ray_cpus) as workers:
@@ -103,7 +103,7 @@ def planned_trials(plan: Plan) -> list[Trial]:
     """The trials of a plan. Reads the data, but not the teachers, which may have more labels."""
     loaded = {entry.name: load_data(entry.source, entry.columns) for entry in plan.data}
     tasks = {name: data.task for name, data in loaded.items()}
-    plan = plan.with_augment({entry.name: augment_of(entry, loaded[entry.name]) for entry in plan.data})
+    plan = plan.completed({entry.name: defaults_of(entry, loaded[entry.name]) for entry in plan.datasets})
     return trials_of(plan, tasks, {name for name, data in loaded.items() if data.is_pair})
 
 
@@ -127,44 +127,44 @@ def _claim(folder: Path) -> None:
     write_atomically(marker, json.dumps(record, indent=2) + "\n")
 
 
-def _augmented(plan: Plan, augment: Mapping[str, tuple[str, ...]]) -> Plan:
-    """The plan with the default augmentation where it names none, as in `distill`."""
+def _completed(plan: Plan, defaults: Mapping[str, dict[str, Any]]) -> Plan:
+    """The plan with the defaults of each data set, as in `distill`."""
     for entry in plan.data:
-        if entry.augment is None and augment[entry.name]:
+        if entry.augment is None and defaults[entry.name]["augment"]:
             logger.info(
                 "%s: the students also train on new texts made from the training texts (augment: %s). "
                 "In a plan, augment: none turns this off.",
-                entry.name, ", ".join(augment[entry.name]),
+                entry.name, ", ".join(defaults[entry.name]["augment"]),
             )  # fmt: skip
-    return plan.with_augment(augment)
+    return plan.completed(defaults)
 
 
 def _check_tasks(
     worker: LocalWorker | ThisProcess, entries: Sequence[DataPlan]
-) -> tuple[dict[str, Task], set[str], dict[str, tuple[str, ...]]]:
+) -> tuple[dict[str, Task], set[str], dict[str, dict[str, Any]]]:
     """Load every data set first and refuse different tasks for the same teacher.
 
     Returns:
-        {data set: task}, the names of the data sets of pairs, and {data set: augmentation}.
+        {data set: task}, the names of the data sets of pairs, and {data set: defaults of its plan}.
     """
     taught: dict[str, tuple[str, Any]] = {}
-    tasks, pairs, augment = {}, set(), {}
+    tasks, pairs, defaults = {}, set(), {}
     for entry in entries:
         task = worker.call(inspect, entry)
         if isinstance(task, Failure):
             raise DataError(f"Data set {entry.name}: {task.error}")
         other, known = taught.setdefault(entry.teacher, (entry.name, task))
-        tasks[entry.name], augment[entry.name] = task[1:]
+        tasks[entry.name], defaults[entry.name] = task[1:]
         pairs |= {entry.name} if task[0] == 2 else set()
         if task[0] != known[0] or task[1].kind != known[1].kind or len(task[1].labels) != len(known[1].labels):
             raise DataError(
                 f"Data sets {other} and {entry.name} have different tasks ({_task_text(known)}; {_task_text(task)}), "
                 f"but the same teacher, {entry.teacher}. Name a teacher for each."
             )
-    return tasks, pairs, augment
+    return tasks, pairs, defaults
 
 
-def _task_text(task: tuple[int, Task, tuple[str, ...]]) -> str:
+def _task_text(task: tuple[int, Task, dict[str, Any]]) -> str:
     return f"{task[1].describe()} of {'pairs of texts' if task[0] == 2 else 'single texts'}"
 
 

@@ -29,6 +29,7 @@ from eyas.evaluation.evaluate import Predicts, predict_dataset
 from eyas.evaluation.metrics import agreement, task_metrics
 from eyas.exam.baselines import fit_baseline
 from eyas.exam.cost import open_model
+from eyas.exam.encoder_vectors import export_on_vectors
 from eyas.exam.entries import Loaded, known_words, load_entry, sample, written_texts
 from eyas.exam.results import (
     DIFFERENCES,
@@ -42,13 +43,14 @@ from eyas.exam.results import (
     TWIN,
     VALIDATION,
 )
-from eyas.exam.trials import STATIC, Trial
+from eyas.exam.trials import ON_VECTORS, STATIC, Trial
 from eyas.export import export_model
 from eyas.outputs import write_atomically
 from eyas.progress import part
 from eyas.runtime.cascade import confidences
 from eyas.runtime.manifest import MANIFEST
 from eyas.settings import DistillSettings, TransferSettings
+from eyas.teachers import Encoder
 from eyas.training.arguments import FEWEST_VALIDATIONS
 from eyas.training.distill import distill
 from eyas.training.folders import read_history
@@ -201,6 +203,13 @@ def _steps(history: list[dict[str, Any]]) -> int:
 
 def _make_baseline(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
     train = loaded.data["train"]
+    shutil.rmtree(folder, ignore_errors=True)
+    if trial.model == ON_VECTORS:
+        folder.mkdir(parents=True)
+        encoder = Encoder(trial.encoder, max_length=loaded.teacher.teacher.max_length)
+        some = train.select(np.flatnonzero(is_labeled(train)))
+        sizes = export_on_vectors(encoder, loaded.task, texts_of(some), labels_of(some), folder)
+        return {**sizes, "size_bytes": _size(folder), "export_agreement": None, "steps": None}
     table, tokenizer = None, None
     if trial.model == STATIC:
         student, wrapped = create_student("static", loaded.teacher, loaded.transfer, loaded.data.labels)
@@ -208,7 +217,6 @@ def _make_baseline(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]
         tokenizer = wrapped.backend_tokenizer
     texts = texts_of(train) if loaded.task.is_tagging else written_texts(train)
     model = fit_baseline(loaded.task, texts, labels_of(train), table, tokenizer)
-    shutil.rmtree(folder, ignore_errors=True)
     model.save(folder)
     embedding, rest = model.parameters
     return {

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from eyas.exam.plan import DataPlan, Plan, StudentPlan, fits
+from eyas.exam.plan import NONE, DataPlan, Plan, StudentPlan, fits
 from eyas.exam.results import ADDED, FORMAT_VERSION, LAST_STAGE, LINEAR, START, TRANSFER, TWIN
 from eyas.general import families, fingerprint_of_family
 from eyas.settings import NO_START, TRANSFORMERS
@@ -18,7 +18,7 @@ from eyas.training.starts import start_identity
 from eyas.transfer import sources_of
 from eyas.transfer.augmentation import identity
 
-STATIC = "static + LR"
+STATIC, ON_VECTORS = "static + LR", "encoder + LR"
 BASELINES = (LINEAR[0], STATIC)
 TAG_BASELINES = LINEAR[1:]
 
@@ -35,6 +35,7 @@ class Trial:
         student, recipe, recipe_options, embeddings, seed, arguments: settings of a student.
         length: of a twin by default, relative to a training in one stage: that of the longest recipe beside it.
         added: the folder of a student made before; then it has no settings.
+        encoder: the encoder of a baseline on its vectors.
         without: the part of the student that this trial leaves out, `START` or `TRANSFER`; empty for none.
     """
 
@@ -51,6 +52,7 @@ class Trial:
     length: float = 1.0
     without: str = ""
     added: str = ""
+    encoder: str = ""
 
     def key(self, fingerprint: str) -> str:
         """A hash of everything that determines the outcome.
@@ -62,13 +64,14 @@ class Trial:
         own = self.student is not None and self.student.architecture not in TRANSFORMERS
         settings = {
             **asdict(self),
-            "dataset": {**asdict(self.dataset), "name": "", "source": "", "teacher": ""},
+            "dataset": {**asdict(self.dataset), "name": "", "source": "", "teacher": "", "encoder": None},
             "student": self.student and {**asdict(self.student), "name": ""},
             "model": self.model if self.kind == "baseline" else "",
             "vectors": Path(self.embeddings).stat().st_size if Path(self.embeddings).is_file() else None,
             "sources": sources_of(self.dataset.transfer),
             "init": start_identity(init),
             "added": identity(self.added) if self.added else "",
+            "encoder": identity(self.encoder) if self.encoder else "",
             "general": [fingerprint_of_family(name) for name in families()] if init is None and own else [],
             "fingerprint": fingerprint,
             "format": FORMAT_VERSION,
@@ -118,6 +121,9 @@ def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -
         names = TAG_BASELINES if tasks[entry.name].is_tagging else BASELINES
         for name in names if plan.baselines else ():
             yield Trial(entry, "baseline", name)
+        whole = not tasks[entry.name].is_tagging and entry.name not in pairs
+        if plan.baselines and whole and entry.encoder not in (None, NONE):
+            yield Trial(entry, "baseline", ON_VECTORS, encoder=str(entry.encoder))
         for folder in plan.add:
             name = Path(folder).resolve().name
             yield Trial(entry, "student", name, plan.precision, recipe=ADDED, embeddings="teacher", added=folder)

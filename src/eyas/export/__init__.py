@@ -12,6 +12,7 @@ from eyas._version import __version__
 from eyas.data.readers import inputs_of, read_rows
 from eyas.errors import ExportError
 from eyas.export.arrays import find_arrays
+from eyas.export.browser import loads, runtime_files
 from eyas.export.model_card import run_settings, write_model_card
 from eyas.export.onnx import input_names, write_onnx
 from eyas.export.openvino import write_openvino
@@ -47,7 +48,7 @@ def export_model(
     overwrite: bool = False,
     max_length: int | None = None,
     web: bool = False,
-    web_runtime: Path | None = None,
+    web_runtime: str | Path | None = None,
     openvino: bool = False,
     abstain_below: float = 0.0,
 ) -> Parity:
@@ -62,7 +63,8 @@ def export_model(
         min_agreement: required share of equal answers, for regression R²; by default 1.0, and 0.98 with int8.
         max_length: maximum number of tokens per text; by default, and at most, the model's.
         web: also write a folder `web` that runs in the browser; see `eyas.export.web`.
-        web_runtime: the folder `dist` of the npm package onnxruntime-web, to copy into `web`.
+        web_runtime: the folder `dist` of the npm package onnxruntime-web, to copy into `web`; "npm" gets it through
+            npm. The page is then opened in headless Chromium, if there is one, as a check.
         openvino: also write a folder `openvino`, weights in float16; see `eyas.serve.OpenVINOPredictor`.
         abstain_below: confidence below which the exported model gives no label; see `PredictMixin.abstain`.
 
@@ -70,7 +72,8 @@ def export_model(
         How closely the exported model matches the original.
 
     Raises:
-        ExportError: the exported model differs too much, or there are no texts to check it with.
+        ExportError: the exported model differs too much, there are no texts to check it with, or the page does not
+            load.
     """
     if openvino:
         load_openvino()  # fail now if it is missing
@@ -85,7 +88,7 @@ def export_model(
         raise wrong_shape(pair)
     precision = "int8" if int8 else "fp32"
     settings = {"command": "export", "model": str(Path(model).resolve()), "precision": precision}
-    with OutputFolder(out, settings, overwrite, resumable=False) as folder:
+    with runtime_files(web_runtime) as runtime, OutputFolder(out, settings, overwrite, resumable=False) as folder:
         names = input_names(classifier.model, classifier.tokenizer)
         logger.info("Exporting %s to ONNX (%s).", model, precision)
         write_onnx(classifier.model, names, folder / MODEL, int8)
@@ -117,7 +120,9 @@ def export_model(
         manifest.self_test = _self_test(exported, firsts, seconds)
         manifest.write(folder)
         if web:
-            write_web(folder, Path(out).name, web_runtime, None if is_student(classifier.model) else classifier)
+            page = write_web(folder, Path(out).name, runtime, None if is_student(classifier.model) else classifier)
+            if runtime and loads(page, Path(out).name):
+                logger.info("The page loads in Chromium.")
         if openvino:
             whole = write_onnx(classifier.model, names, folder / FP32, int8=False) if int8 else folder / MODEL
             manifest.openvino = write_openvino(whole, folder)

@@ -8,13 +8,12 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from eyas.errors import ExportError
+from eyas.export.browser import RUNTIME_FILES
 from eyas.models.classifier import Classifier
 from eyas.runtime.manifest import MANIFEST, MODEL, TOKENIZER, Manifest
 
 SOURCES = Path(__file__).parents[1] / "runtime" / "web"
 WEB, RUNTIME = "web", "ort"
-# The files of onnxruntime-web's folder `dist` that the page needs.
-RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 # Where transformers.js looks for a graph of each precision.
 GRAPHS = {"fp32": Path("onnx", "model.onnx"), "int8": Path("onnx", "model_quantized.onnx")}
 DTYPES = {"fp32": "fp32", "int8": "q8"}
@@ -40,7 +39,7 @@ its tokenizer and the page are files in this folder. `tokenizers.min.mjs` is the
 under the license in `tokenizers.LICENSE`.
 
 The folder `ort` holds onnxruntime-web: {files}, from `dist` of the npm package
-`onnxruntime-web`. If it is missing, run here:
+`onnxruntime-web`. If it is missing, export again with `--web-runtime npm`, or run here:
 
     npm pack onnxruntime-web && tar -xzf onnxruntime-web-*.tgz && mkdir ort
     cp {copies} ort/
@@ -73,10 +72,10 @@ def write_web(folder: Path, name: str, runtime: Path | None = None, transformer:
             explains how to get the files.
 
     Raises:
-        ExportError: JavaScript would tokenize differently, or `runtime` lacks files.
+        ExportError: JavaScript would tokenize differently.
     """
     manifest = Manifest.read(folder)
-    _check(Tokenizer.from_file(str(folder / TOKENIZER)), runtime)
+    _check(Tokenizer.from_file(str(folder / TOKENIZER)))
     target = folder / WEB
     target.mkdir()
     graph = Path(MODEL)
@@ -139,17 +138,11 @@ def _unsupported(tokenizer: Tokenizer) -> list[str]:
     return odd
 
 
-def _check(tokenizer: Tokenizer, runtime: Path | None) -> None:
+def _check(tokenizer: Tokenizer) -> None:
     odd = _unsupported(tokenizer)
     if odd:
         words = "" if "added token" in odd[0] else ", or with --embeddings FILE, which makes a word-level student"
         raise ExportError(
             f"web (--web) needs a tokenizer that JavaScript reads as Python does, but {odd[0]} would differ. Distill "
             f"from another teacher{words}."
-        )
-    missing = [name for name in RUNTIME_FILES if runtime is not None and not (runtime / name).is_file()]
-    if missing:
-        raise ExportError(
-            f"{runtime} has no {missing[0]}: expected the folder dist of the npm package onnxruntime-web "
-            "(npm pack onnxruntime-web)."
         )

@@ -54,7 +54,7 @@ class Encoder(Teacher):
         model, tokenizer = (source, tokenizer) if isinstance(source, PreTrainedModel) else load_body(source)
         if pooling not in (None, *get_args(Pooling)):
             raise ModelError(f"No pooling {pooling!r}. Expected one of {', '.join(get_args(Pooling))}.")
-        self.pooling = pooling or _own_pooling(source)
+        self.pooling = pooling or pooling_of(source)
         dimensions = tuple(map(str, range(model.config.hidden_size)))
         super().__init__(model, tokenizer, max_length, dtype, Task("vectors", dimensions))
 
@@ -93,7 +93,12 @@ def pooled(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     return (states * shares).sum(1) / shares.sum(1).clamp(min=1)
 
 
-def _own_pooling(source: Any) -> Pooling:
+def pooling_of(source: Any) -> Pooling:
+    """The pooling that the folder of an encoder records, by default the mean.
+
+    Raises:
+        ModelError: the encoder pools in another way.
+    """
     path = Path(find_encoder(str(source))) / POOLING_FILE if isinstance(source, str | Path) else None
     if path is None or not path.is_file():
         return "mean"
