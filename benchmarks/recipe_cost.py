@@ -18,7 +18,16 @@ import torch
 from common import machine, write_rows
 from transformers import TrainerCallback, set_seed
 
-from eyas import RECIPES, DistillationArguments, DistillationTrainer, StudentSettings, Teacher, load_data
+from eyas import (
+    RECIPES,
+    CombinedTeacher,
+    DistillationArguments,
+    DistillationTrainer,
+    StudentSettings,
+    Teacher,
+    load_data,
+)
+from eyas.models.inside import EACH
 from eyas.training.arguments import fast_precision
 from eyas.training.recipes import COSTS, Stage, make_stages
 from eyas.training.students import create_student
@@ -62,6 +71,8 @@ def seconds(stage: Stage, teacher: Teacher, cached: Any, data: Any) -> float:
             **fast_precision({}),
         )
         source = None if not stage.needs_teacher else teacher if stage.needs_layers else cached
+        if EACH in stage.teacher_fields:
+            source = CombinedTeacher([teacher, teacher], members=[cached, cached])
         DistillationTrainer(
             model,
             arguments,

@@ -46,7 +46,7 @@ from eyas.training.folders import read_history
 from eyas.training.pretrain import SRA
 from eyas.training.recipes import make_stages, recipe_name
 from eyas.training.starts import with_default_start
-from eyas.training.teachers import examined, open_teachers, with_answers
+from eyas.training.teachers import examined, open_teachers, with_answers, with_recipe_of
 from eyas.transfer.augmentation import identity
 from eyas.transfer.texts import check_transfer, with_default_augment
 
@@ -164,7 +164,8 @@ def distill(
         unlabeled: more texts for the teacher to label: anything `load_unlabeled` accepts.
         columns: column names and task, if they do not follow the conventions.
         teacher_dtype: "float32" or "bfloat16"; by default the fastest on this machine.
-        teachers: how several teachers are combined: mean (of logits), probabilities or confidence.
+        teachers: how several teachers are combined: mean (of logits), probabilities, confidence, sampled, label-loss or
+            reinforced; see docs/teachers.md.
         encoder: for teachers without a model, the encoder from which the student takes its words.
         confidence: for files of single answers, their probability.
         cache: folder of the teacher's logits; by default found by fingerprint.
@@ -175,6 +176,7 @@ def distill(
         EyasError: invalid input, raised before any training step.
     """
     settings, start = _merge_settings(settings or DistillSettings(), student, recipe)
+    settings = with_recipe_of(teachers, settings)
     check_architecture(settings.student.architecture)
     stages = make_stages(settings.recipe, settings.recipe_options) if settings.recipe else []
     check_transfer(settings.transfer)

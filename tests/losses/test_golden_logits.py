@@ -23,8 +23,10 @@ from eyas.losses import (
     Loss,
     SoftCrossEntropyLoss,
     SoftTargetLoss,
+    WeightedTeachersLoss,
     schedules,
 )
+from eyas.losses.teachers import TeacherPolicy, errors
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CLASSES = ("2_classes", "3_classes")
@@ -197,3 +199,33 @@ def test_cosine_and_soft_targets_of_distilbert() -> None:
     loss = CosineHiddenLoss("final")(*fields, {"attention_mask": real})
     assert loss.item() == pytest.approx(expected["cosine"], rel=1e-6)
     close(torch.autograd.grad(loss, hidden)[0], expected["gradient_of_cosine_by_student_hidden"])
+
+
+def test_mt_bert() -> None:
+    """Weights of each teacher and text, and the loss with its gradient."""
+    file = golden("mt_bert_logits")
+    case, expected = file["inputs"], file["expected"]
+    each, labels = value(case["teacher_logits"]).permute(1, 2, 0), torch.tensor(case["labels"])
+    weights = 1 / (1 + errors(each, labels))
+    close(weights.T, expected["weights_of_each_teacher_and_text"])
+    for temperature in (1, 2):
+        logits = value(case["student_logits"]).requires_grad_()
+        loss = WeightedTeachersLoss(temperature)({"logits": logits}, {"each_logits": each}, {"labels": labels})
+        assert loss.item() == pytest.approx(expected[f"loss_T{temperature}"], rel=1e-6)
+        close(torch.autograd.grad(loss, logits)[0], expected[f"gradient_T{temperature}"])
+
+
+def test_policy_of_reinforced_selection() -> None:
+    file = golden("reinforced_multi_teacher")
+    case, expected = file["inputs"], file["expected"]
+    states, actions = value(case["states"]), value(case["actions"])
+    policy = TeacherPolicy(3, 5).double()
+    policy.load_state_dict({"weights": value(case["weights"]), "bias": value(case["biases"])})
+    close(policy(states).sigmoid(), expected["probability_of_choosing"])
+    chances = policy.log_probability(states, actions)
+    close(chances.exp(), expected["probability_of_actions"])
+    total = chances.sum()
+    assert total.item() == pytest.approx(expected["sum_of_log_probabilities"], rel=1e-6)
+    by_weights, by_bias = torch.autograd.grad(total, [policy.weights, policy.bias])
+    close(by_weights, expected["gradient_of_sum_of_log_probabilities_by_weights"])
+    close(by_bias, expected["by_biases"])

@@ -5,18 +5,22 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 from toys import write_jsonl
 
 import eyas
 from eyas import CombinedTeacher, DistillSettings, FileTeacher, FunctionTeacher, Teacher, load_data
 from eyas.data.datasets import ids_of
 from eyas.errors import DataError, EyasError, LabelError, ModelError
+from eyas.losses import SelectedTeachersLoss
+from eyas.tasks import Task
 from eyas.teachers import label_texts
 
 Run = Callable[..., tuple[int, str, str]]
@@ -255,6 +259,87 @@ def test_teachers_that_do_not_fit_are_refused(teacher_folder: Path, tag_teacher_
         CombinedTeacher([teacher, teacher], "best")
     with pytest.raises(ModelError, match="at least two teachers"):
         CombinedTeacher([teacher])
+
+
+def right(texts: list[str]) -> np.ndarray:
+    return says(texts)
+
+
+def wrong(texts: list[str]) -> np.ndarray:
+    return says(texts)[:, ::-1]
+
+
+@pytest.mark.parametrize(("rule", "share"), [("sampled", 0.5), ("sampled:3,1", 0.75), ("sampled:0,1", 0.0)])
+def test_sampled_teacher_answers_a_whole_batch(rule: str, share: float, tiny_bert: Path) -> None:
+    teachers = [FunctionTeacher(one, LABELS, encoder=tiny_bert) for one in (right, wrong)]
+    both = CombinedTeacher(teachers, rule)
+    texts = ["a great film", "a dull film"]
+    first = teachers[0].outputs({"text": texts})["logits"].float()
+    torch.manual_seed(0)
+    answers = [both.outputs({"text": texts})["logits"] for _ in range(400)]
+    drawn = [bool(torch.equal(one, first)) for one in answers]
+    assert all(torch.equal(one, first if own else first.flip(1)) for one, own in zip(answers, drawn, strict=True))
+    assert np.mean(drawn) == pytest.approx(share, abs=0.1)  # 4 standard deviations
+
+
+@pytest.mark.parametrize("shares", ["1", "1,2,3", "1,-1", "0,0", "a,b", "1,nan"])
+def test_shares_of_sampled_teachers_are_checked(shares: str, teacher_folder: Path) -> None:
+    teacher = Teacher(teacher_folder)
+    with pytest.raises(ModelError, match="expected 2 numbers, such as sampled:2,1"):
+        CombinedTeacher([teacher, teacher], f"sampled:{shares}")
+
+
+@pytest.mark.parametrize(
+    ("rule", "recipe", "hard_weight"), [("label-loss", "mt-bert", 0.0), ("reinforced", "reinforced", 1.0)]
+)
+def test_rule_that_is_a_recipe(
+    rule: str,
+    recipe: str,
+    hard_weight: float,
+    teacher_folder: Path,
+    toy_data: Path,
+    tmp_path: Path,
+    tiny_bert: Path,
+    run: Run,
+) -> None:
+    """Of two teachers that contradict each other, the labels tell which is right."""
+    data = load_data(toy_data)
+    teachers = [FunctionTeacher(one, LABELS, encoder=tiny_bert) for one in (right, wrong)]
+    settings = DistillSettings(arguments={"max_steps": 80}, recipe_options={"hard_weight": hard_weight})
+    trained = eyas.distill(teachers, data, tmp_path / "student", "static", teachers=rule, settings=settings)
+    assert trained.evaluate(data["validation"])["accuracy"] > 0.75
+    assert json.loads((tmp_path / "student" / "eyas.json").read_text())["settings"]["recipe"] == recipe
+    with pytest.raises(ModelError, match=re.escape(f"{rule} is the recipe {recipe}, but recipe (--recipe) is dist")):
+        eyas.distill(teachers, data, tmp_path / "other", "static", recipe="dist", teachers=rule)
+    code, _, err = run(
+        "distill", "--teacher", teacher_folder, "--data", toy_data, "--recipe", recipe, "--out", tmp_path
+    )
+    assert code == 2
+    assert "needs several teachers" in err
+
+
+def test_policy_learns_which_teacher_helps() -> None:
+    """Two teachers, of which the second is always wrong; the policy sees only rewards."""
+    torch.manual_seed(0)
+    labels = torch.arange(64) % 2
+    sure = torch.nn.functional.one_hot(labels, 2) * 4.0
+    each = torch.stack([sure, sure.flip(1)], 2)
+    loss = SelectedTeachersLoss(reward="teachers")
+    loss.prepare(SimpleNamespace(id2label="ab"), SimpleNamespace(teachers="ab"))
+    logits = sure * 0.25
+    policy: Any = loss.policy
+    optimizer = torch.optim.Adam(policy.parameters(), 0.05)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss({"logits": logits}, {"each_logits": each}, {"labels": labels}).backward()
+        optimizer.step()
+    chosen = policy(loss._states(logits, each, labels)).sigmoid().mean(0)
+    assert chosen[0] > chosen[1] + 0.3
+
+
+def test_several_teachers_need_one_label_per_text() -> None:
+    with pytest.raises(ModelError, match="for texts with one label"):
+        SelectedTeachersLoss().check(Task("multi-label", ("a", "b")))
 
 
 @pytest.mark.process

@@ -33,11 +33,21 @@ from transformers import (
     set_seed,
 )
 
-from eyas import RECIPES, Classifier, DistillSettings, StudentSettings, Teacher, create_student, evaluate, load_data
+from eyas import (
+    RECIPES,
+    Classifier,
+    CombinedTeacher,
+    DistillSettings,
+    StudentSettings,
+    Teacher,
+    create_student,
+    evaluate,
+    load_data,
+)
 from eyas.errors import ModelError
 from eyas.losses import AttentionLoss, HiddenStateLoss, LogitMSELoss, PKDLoss
 from eyas.losses.schedules import at
-from eyas.models.inside import capture, run
+from eyas.models.inside import EACH, capture, run
 from eyas.models.transformer import chosen_layers
 from eyas.tasks import Task
 from eyas.teachers import AlignedTeacher
@@ -88,7 +98,9 @@ def test_every_recipe_trains_a_transformer(
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(set(stage.frozen).isdisjoint(name.split(".")))
         before = [parameter.detach().clone() for parameter in model.parameters()]
-        asked = teacher if stage.needs_teacher else None
+        asked: Any = teacher if stage.needs_teacher else None
+        if EACH in stage.teacher_fields:
+            asked = CombinedTeacher([teacher, teacher])
         loss = step(model, tokenizer, data["train"], stage.losses, asked, tmp_path, **BFLOAT16)
         assert np.isfinite(loss)
         assert any(not torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
@@ -273,7 +285,8 @@ def test_learned_parts_are_held_once(recipe: str) -> None:
     for stage in make_stages(recipe):
         losses = nn.ModuleList(stage.losses)
         for loss in stage.losses:
-            loss.prepare(*(SimpleNamespace(hidden_size=s, num_hidden_layers=n) for s, n in ((8, 2), (12, 6))))
+            more = {"id2label": "ab", "teachers": "abc"}
+            loss.prepare(*(SimpleNamespace(hidden_size=s, num_hidden_layers=n, **more) for s, n in ((8, 2), (12, 6))))
         tensors = list(losses.state_dict(keep_vars=True).values())
         assert len({id(tensor) for tensor in tensors}) == len(tensors)
         if recipe == "bert-emd":

@@ -31,6 +31,7 @@ from eyas.losses.relations import (
     RelationLoss,
     SampleRelationLoss,
 )
+from eyas.losses.teachers import SelectedTeachersLoss, WeightedTeachersLoss
 from eyas.losses.text_states import LastStateLoss, PKDLoss, RandomLayerLoss
 from eyas.losses.transport import EarthMovers
 from eyas.losses.weights import LearnedWeights
@@ -70,8 +71,10 @@ __all__ = [
     "RandomLayerLoss",
     "RelationLoss",
     "SampleRelationLoss",
+    "SelectedTeachersLoss",
     "SoftCrossEntropyLoss",
     "SoftTargetLoss",
     "TokenStateLoss",
+    "WeightedTeachersLoss",
     "schedules",
 ]

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from eyas.errors import ModelError
 from eyas.losses.schedules import Schedule, at
+from eyas.models.inside import FROM_CACHE
 from eyas.models.objective import distributions
 from eyas.tasks import Task
 
@@ -46,7 +47,7 @@ class Loss(nn.Module, ABC):
     @property
     def reads_layers(self) -> bool:
         """Whether it reads any teacher output other than logits."""
-        return bool(self.teacher_fields - {"logits"})
+        return bool(self.teacher_fields - FROM_CACHE)
 
     def check(self, task: Task) -> None:
         """Raises ModelError if it does not support `task`."""

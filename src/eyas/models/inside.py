@@ -24,6 +24,10 @@ ATTRIBUTIONS = "attributions"
 # The fields of transformers only, and all fields.
 LAYER_FIELDS = frozenset({"hidden_states", "attentions", *PROJECTIONS})
 FIELDS = LAYER_FIELDS | {"logits", ATTRIBUTIONS}
+# The logits of each of several teachers, [rows, labels, teachers].
+EACH = "each_logits"
+# What is kept of a teacher's outputs; the others are too large.
+FROM_CACHE = frozenset({"logits", EACH})
 
 
 def run(model: Any, inputs: Mapping[str, Any], fields: Collection[str], create_graph: bool = False) -> dict[str, Any]:

@@ -12,13 +12,14 @@ from eyas.data.datasets import ids_of, labels_of
 from eyas.data.labels import check_task, match_by_name, match_labels
 from eyas.data.task_data import TaskData
 from eyas.errors import LabelError
+from eyas.models.inside import EACH
 from eyas.teachers.cached import CachedTeacher, label_texts
 from eyas.teachers.live import Teacher
 
 logger = logging.getLogger("eyas")
 
 # Fields whose second dimension is the label.
-PER_LABEL = frozenset({"logits", "attributions"})
+PER_LABEL = frozenset({"logits", EACH, "attributions"})
 
 
 class Teaches(Protocol):

@@ -11,7 +11,9 @@ from datasets import Dataset
 from torch import Tensor
 
 from eyas.errors import LabelError, ModelError
+from eyas.models.inside import EACH
 
+SAMPLED = "sampled"
 # [teachers, rows, labels] logits -> [rows, labels].
 Rule = Callable[[Tensor], Tensor]
 
@@ -32,8 +34,33 @@ def _confidence(logits: Tensor) -> Tensor:
     return (own + weights).logsumexp(0) - weights.logsumexp(0)
 
 
-RULES: dict[str, Rule] = {"mean": _mean, "probabilities": _probabilities, "confidence": _confidence}
-"""Rules by name: the mean of the logits, of the probabilities, and of the probabilities weighted by confidence."""
+RULES: dict[str, Rule] = {
+    "mean": _mean,
+    "probabilities": _probabilities,
+    "confidence": _confidence,
+    "sampled": _probabilities,
+    "label-loss": _probabilities,
+    "reinforced": _probabilities,
+}
+"""Rules by name: the mean of the logits, of the probabilities, and of the probabilities weighted by confidence.
+
+The last three combine in training, and otherwise as `probabilities`. `sampled` answers each batch by one teacher, drawn
+at random (SKDBERT, Ding et al. 2023, arXiv 2211.14466). `label-loss` and `reinforced` are recipes; see `RECIPES_OF`.
+"""
+
+RECIPES_OF = {"label-loss": "mt-bert", "reinforced": "reinforced"}
+"""The recipes of rules that weigh or choose each teacher in the loss."""
+
+
+def _shares(text: str, count: int) -> Tensor:
+    """How often each teacher is drawn: equally often, or as in "2,1"."""
+    try:
+        shares = [float(part) for part in text.split(",")] if text else [1.0] * count
+    except ValueError:
+        shares = []
+    if len(shares) != count or not all(0 <= share < float("inf") for share in shares) or not sum(shares):
+        raise ModelError(f"teachers (--teachers) sampled:{text}: expected {count} numbers, such as sampled:2,1.")
+    return torch.tensor(shares)
 
 
 class CombinedTeacher:
@@ -43,20 +70,22 @@ class CombinedTeacher:
 
     Args:
         teachers: live teachers, or teachers of answers.
-        rule: one of `RULES`.
+        rule: one of `RULES`; "sampled:2,1" draws the first of two teachers twice as often as the second.
 
     Raises:
         LabelError: their labels differ.
         ModelError: unknown rule, fewer than two teachers, or other tasks.
     """
 
-    fields: ClassVar[frozenset[str]] = frozenset({"logits"})
+    fields: ClassVar[frozenset[str]] = frozenset({"logits", EACH})
 
     def __init__(self, teachers: Sequence[Any], rule: str = "mean", members: Sequence[Any] = ()) -> None:
-        if rule not in RULES:
+        name, _, shares = rule.partition(":")
+        if name not in RULES or (shares and name != SAMPLED):
             raise ModelError(f"teachers (--teachers) is {rule!r}, expected one of {', '.join(RULES)}.")
         if len(teachers) < 2:
             raise ModelError(f"Expected at least two teachers (--teacher), got {len(teachers)}.")
+        self.shares = _shares(shares, len(teachers))
         first = teachers[0]
         for other in teachers[1:]:
             if other.task.kind != first.task.kind:
@@ -69,9 +98,9 @@ class CombinedTeacher:
                     f"Only one of two teachers has {', '.join(alone)}. A combination needs the same labels: rename "
                     "them in the models' configurations (id2label)."
                 )
-        if not first.task.is_single_label and rule != "mean":
+        if not first.task.is_single_label and name not in ("mean", SAMPLED):
             raise ModelError(f"--teachers {rule} is for one label per text; these teachers do {first.task.describe()}.")
-        self.teachers, self.rule = list(teachers), rule
+        self.teachers, self.rule, self.name = list(teachers), rule, name
         # What answers: the teachers, or their caches.
         self.members = list(members) or self.teachers
         self.task, self.label_names, self.data_labels = first.task, first.label_names, list(first.data_labels)
@@ -85,16 +114,25 @@ class CombinedTeacher:
         return self.members is not self.teachers
 
     def outputs(self, batch: Mapping[str, Any], fields: Collection[str] = ("logits",)) -> dict[str, Any]:
-        """`logits` [rows, labels] float32."""
-        return {"logits": self._combined([member.outputs(batch)["logits"] for member in self.members])}
+        """`logits` [rows, labels] float32, and on demand `each_logits` [rows, labels, teachers]."""
+        if self.name == SAMPLED and set(fields) == {"logits"}:
+            one = int(torch.multinomial(self.shares, 1))
+            return {"logits": self.members[one].outputs(batch)["logits"][:, self.orders[one]].float().cpu()}
+        logits = self._aligned([member.outputs(batch)["logits"] for member in self.members])
+        found = {"logits": lambda: self._combine(logits), EACH: lambda: logits.permute(1, 2, 0)}
+        return {field: found[field]() for field in fields}
 
     def logits(self, ids: np.ndarray) -> Tensor:
         """[rows, labels] float32 for [rows] ids; of cached answers only."""
-        return self._combined([member.logits(ids) for member in self.members])
+        return self._combine(self._aligned([member.logits(ids) for member in self.members]))
 
-    def _combined(self, logits: Sequence[Tensor]) -> Tensor:
-        each = [one[:, order].float().cpu() for one, order in zip(logits, self.orders, strict=True)]
-        return RULES[self.rule](torch.stack(each))
+    def _combine(self, logits: Tensor) -> Tensor:
+        multiple = self.name == SAMPLED and not self.task.is_single_label
+        return (_mean if multiple else RULES[self.name])(logits)
+
+    def _aligned(self, logits: Sequence[Tensor]) -> Tensor:
+        """[teachers, rows, labels], in the order of the first teacher's labels."""
+        return torch.stack([one[:, order].float().cpu() for one, order in zip(logits, self.orders, strict=True)])
 
     def tokenize(self, texts: list[str], pairs: list[str] | None = None) -> Any:
         return self.teachers[0].tokenize(texts, pairs)

@@ -12,7 +12,7 @@ from eyas.data.tokenization import marks_both_ends
 from eyas.errors import ModelError
 from eyas.losses import Loss
 from eyas.models import EnsembleForSequenceClassification, FamilyForSequenceClassification, is_student
-from eyas.models.inside import ATTRIBUTIONS, LAYER_FIELDS
+from eyas.models.inside import ATTRIBUTIONS, EACH, LAYER_FIELDS
 from eyas.settings import TRANSFORMERS, StudentSettings, is_folder
 from eyas.tasks import Task
 from eyas.teachers import Teacher
@@ -148,6 +148,8 @@ def check_fields(losses: Sequence[Loss], teacher: Teaches | None) -> None:
     if not missing:
         return
     asking = sorted({type(loss).__name__ for loss in losses if loss.teacher_fields & missing})
+    if missing == {EACH}:
+        raise ModelError(f"{', '.join(asking)} needs several teachers: pass a list, or --teacher once for each.")
     source = "there is no teacher" if teacher is None else f"a {type(teacher).__name__} gives {sorted(teacher.fields)}"
     raise ModelError(
         f"{', '.join(asking)} needs {', '.join(sorted(missing))} from the teacher, but {source}. "
@@ -160,7 +162,9 @@ def prepare_losses(losses: Sequence[Loss], model: PreTrainedModel, teacher: Any,
     check_losses(losses, StudentKind.of(model), task)
     check_models(losses, model.config, teacher)
     for loss in losses:
-        if loss.reads_layers:
+        if EACH in loss.teacher_fields:
+            loss.prepare(model.config, teacher)
+        elif loss.reads_layers:
             loss.prepare(model.config, teacher.model.config)
 
 

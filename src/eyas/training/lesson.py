@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from eyas.data.labels import ordered_names
 from eyas.losses import HardLabelLoss, Loss
 from eyas.models import is_student
+from eyas.models.inside import FROM_CACHE
 from eyas.models.tokens import continuation_logits
 from eyas.tasks import Task
 from eyas.teachers import AlignedTeacher, Teacher, aligned_by_name
@@ -54,7 +55,7 @@ class Lesson:
         source = None if aligned is None else aligned.teacher
         check_fields(self.losses, source)
         prepare_losses(self.losses, model, source, task)
-        if aligned is not None and isinstance(source, Teacher) and self.teacher_fields - {"logits"}:
+        if aligned is not None and isinstance(source, Teacher) and self.teacher_fields - FROM_CACHE:
             aligned = AlignedTeacher(source.reading(length), aligned.order)  # layers are compared token by token
         self.teacher = aligned
 

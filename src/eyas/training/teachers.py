@@ -10,15 +10,33 @@ import numpy as np
 from datasets import Dataset
 
 from eyas.data.task_data import TaskData
-from eyas.errors import DataError
+from eyas.errors import DataError, ModelError
 from eyas.settings import Columns, DistillSettings
 from eyas.teachers import FileTeacher, Teacher
 from eyas.teachers.answers import is_answers
+from eyas.teachers.combined import RECIPES_OF
 
 logger = logging.getLogger("eyas")
 
 # The largest share of training texts that may have no answer.
 MOST_MISSING = 0.2
+
+
+def with_recipe_of(rule: str | None, settings: DistillSettings) -> DistillSettings:
+    """The settings with the recipe that a rule of several teachers stands for.
+
+    Raises:
+        ModelError: the settings name another recipe.
+    """
+    recipe = RECIPES_OF.get(rule or "")
+    if recipe is None or settings.recipe == recipe:
+        return settings
+    if settings.recipe:
+        raise ModelError(
+            f"teachers (--teachers) {rule} is the recipe {recipe}, but recipe (--recipe) is {settings.recipe}. Leave "
+            "one out."
+        )
+    return replace(settings, recipe=recipe)
 
 
 def open_teachers(

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from eyas.losses import Loss
 from eyas.losses.schedules import Schedule
-from eyas.models.inside import LAYER_FIELDS
+from eyas.models.inside import FROM_CACHE, LAYER_FIELDS
 
 # Takes a model and returns it changed, or a new one. Must be deterministic, so that a resumed run repeats it.
 Transform = Callable[[PreTrainedModel], PreTrainedModel]
@@ -52,7 +52,7 @@ class Stage:
     @property
     def needs_layers(self) -> bool:
         """Whether the teacher must run in every step. Logits can be cached; layer outputs are too large."""
-        return bool(self.teacher_fields - {"logits"}) or self.replacing is not None
+        return bool(self.teacher_fields - FROM_CACHE) or self.replacing is not None
 
     @property
     def is_below_head(self) -> bool:

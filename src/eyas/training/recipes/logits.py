@@ -16,9 +16,11 @@ from eyas.losses import (
     LogitMSELoss,
     LogitStandardizationLoss,
     Loss,
+    SelectedTeachersLoss,
     SoftCrossEntropyLoss,
     SoftTargetLoss,
     TokenStateLoss,
+    WeightedTeachersLoss,
     schedules,
 )
 from eyas.losses.schedules import Schedule, linear
@@ -111,6 +113,18 @@ def dkd(
 def dist(temperature: float | Schedule = 1.0, weight: float | Schedule = 2.0) -> list[Stage]:
     """Correlation with the teacher's predictions, and the labels (DIST, Huang et al. 2022)."""
     return [Stage([DISTLoss(temperature, weight=weight), HardLabelLoss()])]
+
+
+def mt_bert(temperature: float | Schedule = 1.0, hard_weight: float | Schedule = 1.0) -> list[Stage]:
+    """Several teachers, each weighted by how right it is about a text, and the labels (MT-BERT, Wu et al. 2021)."""
+    return [Stage([WeightedTeachersLoss(temperature), HardLabelLoss(weight=hard_weight)])]
+
+
+def reinforced(
+    temperature: float | Schedule = 1.0, hard_weight: float | Schedule = 1.0, reward: str = "labels"
+) -> list[Stage]:
+    """The teachers that a learned policy chooses for a text, and the labels (Yuan et al. 2021)."""
+    return [Stage([SelectedTeachersLoss(temperature, reward), HardLabelLoss(weight=hard_weight)])]
 
 
 def sra(
