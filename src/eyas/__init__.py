@@ -28,7 +28,16 @@ if TYPE_CHECKING:  # for type checkers, editors and the API reference; the same 
     from eyas.serve import Predictor
     from eyas.settings import Columns, DistillSettings, FinetuneSettings, StudentSettings, TransferSettings
     from eyas.tasks import Task
-    from eyas.teachers import AlignedTeacher, CachedTeacher, CombinedTeacher, FileTeacher, FunctionTeacher, Teacher
+    from eyas.teachers import (
+        AlignedTeacher,
+        CachedTeacher,
+        CombinedTeacher,
+        ExportedTeacher,
+        FileTeacher,
+        FunctionTeacher,
+        Teacher,
+        ZeroShotTeacher,
+    )
     from eyas.training.arguments import DistillationArguments
     from eyas.training.recipes import RECIPES, Stage
     from eyas.training.students import create_student
@@ -57,9 +66,11 @@ _HOMES = {
         "AlignedTeacher",
         "CachedTeacher",
         "CombinedTeacher",
+        "ExportedTeacher",
         "FileTeacher",
         "FunctionTeacher",
         "Teacher",
+        "ZeroShotTeacher",
     ],
     "eyas.training.arguments": ["DistillationArguments"],
     "eyas.training.recipes": ["RECIPES", "Stage"],
@@ -87,6 +98,7 @@ __all__ = [
     "DistillationArguments",
     "DistillationTrainer",
     "DistilledClassifier",
+    "ExportedTeacher",
     "EyasError",
     "FileTeacher",
     "FinetuneSettings",
@@ -104,6 +116,7 @@ __all__ = [
     "Teacher",
     "TrainedModel",
     "TransferSettings",
+    "ZeroShotTeacher",
     "__version__",
     "create_student",
     "distill",

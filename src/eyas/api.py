@@ -39,6 +39,7 @@ from eyas.settings import (
 from eyas.teachers import AlignedTeacher, CombinedTeacher, Encoder, Teacher, align
 from eyas.teachers.aligned import live
 from eyas.teachers.answers import DEFAULT_ENCODER, is_answers
+from eyas.teachers.exported import is_exported
 from eyas.training import distill as _distill
 from eyas.training import finetune as _finetune
 from eyas.training import pretrain as _pretrain
@@ -144,6 +145,7 @@ def distill(
     teachers: str | None = None,
     encoder: str | Path | None = None,
     confidence: float | None = None,
+    zero_shot: Sequence[str] | Mapping[str, str] | None = None,
     cache: str | Path | None = None,
     overwrite: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
@@ -154,7 +156,8 @@ def distill(
 
     Args:
         teacher: a fine-tuned classifier or tagger: a folder, a Hub name or a loaded `Teacher`; a file of answers (see
-            `FileTeacher`); a `FunctionTeacher`; or a list of these, combined by the rule `teachers`.
+            `FileTeacher`); an exported folder; a `FunctionTeacher` or `ZeroShotTeacher`; or a list of these, combined
+            by the rule `teachers`.
         data: anything `load_data` accepts.
         out: output folder, written atomically; by default a temporary one, deleted with the result.
         student: an architecture, `StudentSettings`, or (model, tokenizer) to start from a model with its head;
@@ -168,6 +171,7 @@ def distill(
             reinforced; see docs/teachers.md.
         encoder: for teachers without a model, the encoder from which the student takes its words.
         confidence: for files of single answers, their probability.
+        zero_shot: the labels, or {label: hypothesis}, for which a model of entailment is asked; see `ZeroShotTeacher`.
         cache: folder of the teacher's logits; by default found by fingerprint.
         overwrite: replace a run with other settings in `out`.
         callbacks: as in transformers.
@@ -186,9 +190,11 @@ def distill(
         **{name: value for name, value in asdict(columns or Columns()).items() if value},
         **({"teacher_dtype": str(teacher_dtype)} if teacher_dtype else {}),
         **{k: v for k, v in (("teachers", teachers), ("encoder", _name(encoder)), ("confidence", confidence)) if v},
+        **({"zero_shot": dict(zero_shot) if isinstance(zero_shot, Mapping) else list(zero_shot)} if zero_shot else {}),
     }
     sources = {"teacher": teacher, "source": data, "unlabeled": unlabeled}
-    if any(map(is_answers, teacher if isinstance(teacher, list | tuple) else [teacher])):
+    listed = teacher if isinstance(teacher, list | tuple) else [teacher]
+    if any(map(is_answers, listed)) or any(map(is_exported, listed)):
         sources["encoder"] = find_encoder(_name(encoder) or DEFAULT_ENCODER)
     request = _request(record, sources, settings)
     if not overwrite and start is None and finished_request(result.path, request):
@@ -196,7 +202,8 @@ def distill(
     data = load_data(data, columns)
     more = None if unlabeled is None else _unlabeled(unlabeled, columns, data.task.is_tagging)
     taught = not stages or any(stage.needs_teacher for stage in stages)
-    named = {k: v for k, v in (("encoder", _name(encoder)), ("confidence", confidence)) if v is not None}
+    given = (("encoder", _name(encoder)), ("confidence", confidence), ("zero_shot", zero_shot))
+    named = {k: v for k, v in given if v is not None}
     opened = open_teachers(teacher, data, columns, settings.student.max_length, teacher_dtype, named)
     teacher = opened[0] if len(opened) == 1 and teachers is None else CombinedTeacher(opened, teachers or "mean")
     if taught:

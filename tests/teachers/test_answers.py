@@ -171,7 +171,9 @@ def test_rows_without_an_answer_are_left_out(tmp_path: Path, row: dict[str, Any]
 
 
 def test_arguments_of_a_file_need_a_file(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"takes encoder \(--encoder\), and no teacher is one"):
+    with pytest.raises(
+        DataError, match=r"No teacher takes encoder \(--encoder\): a file of answers or an exported folder does"
+    ):
         eyas.distill(teacher_folder, toy_data, tmp_path / "out", "static", settings=SHORT, encoder="x")
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -107,7 +106,7 @@ def distill(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="For a file of answers: the pretrained encoder from which the student takes its words.",
+            help="For a file of answers or an exported teacher: the encoder from which the student takes its words.",
             show_default="that of eyas[demo]",
             rich_help_panel=METHOD,
         ),
@@ -116,6 +115,14 @@ def distill(
         float | None,
         typer.Option(
             help="For a file of single answers: their probability.", show_default="0.95", rich_help_panel=METHOD
+        ),
+    ] = None,
+    zero_shot: Annotated[
+        str | None,
+        typer.Option(
+            help="For a model of entailment: LABEL,LABEL or LABEL=HYPOTHESIS,LABEL=HYPOTHESIS.",
+            show_default=False,
+            rich_help_panel=METHOD,
         ),
     ] = None,
     live: Annotated[
@@ -132,6 +139,9 @@ def distill(
     log_to_stderr(quiet)
     from eyas.api import distill as run
     from eyas.data.labels import parse_label_map
+    from eyas.teachers.answers import is_answers
+    from eyas.teachers.exported import is_exported
+    from eyas.teachers.zero_shot import parse_hypotheses
     from eyas.training.recipes import parse_recipe
 
     _, options = parse_recipe(" ".join([recipe or "default", *(option or ())]))
@@ -155,12 +165,14 @@ def distill(
         teacher_dtype=dtype,
         teachers=teachers,
         encoder=encoder,
+        zero_shot=None if zero_shot is None else parse_hypotheses(zero_shot),
         confidence=confidence,
         cache=cache,
         overwrite=overwrite,
     )
     export = command("export", {"model": out, "out": beside(out, "shipped"), "int8": True})
-    alone = teacher[0] if len(teacher) == 1 and not Path(teacher[0]).is_file() else None
+    special = zero_shot is not None or is_answers(teacher[0]) or is_exported(teacher[0])
+    alone = None if special or len(teacher) > 1 else teacher[0]
     say_trained("student", out, data, columns, export, alone, settings.label_map)
 
 

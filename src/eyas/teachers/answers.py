@@ -43,20 +43,27 @@ def is_answers(source: Any) -> bool:
 
 
 class AnsweringTeacher:
-    """A teacher that gives probabilities and nothing else. Its students take their words from an encoder.
+    """A teacher that gives answers and nothing else. Its students take their words from an encoder.
 
     Args:
-        labels: names, in the order of the probabilities.
+        labels: names, in the order of the answers.
         encoder: a folder, package or Hub name, or a loaded `Encoder`; its subwords and word vectors are the student's.
+        task: by default classification.
     """
 
     fields: ClassVar[frozenset[str]] = frozenset({"logits"})
     reads: ClassVar[tuple[str, ...]] = ("text", "text_pair")
 
-    def __init__(self, labels: Sequence[str], encoder: str | Path | Encoder = DEFAULT_ENCODER, max_length: int = 256):
+    def __init__(
+        self,
+        labels: Sequence[str],
+        encoder: str | Path | Encoder = DEFAULT_ENCODER,
+        max_length: int = 256,
+        task: Task | None = None,
+    ) -> None:
         self.label_names, self.data_labels = list(labels), list[str]()
-        self.task, self.max_length = Task("classification", tuple(labels)), max_length
-        if len(set(self.label_names)) < max(len(self.label_names), 2):
+        self.task, self.max_length = task or Task("classification", tuple(labels)), max_length
+        if task is None and len(set(self.label_names)) < max(len(self.label_names), 2):
             raise LabelError(f"labels are {self.label_names}, expected two or more different ones.")
         self._encoder = encoder
 

@@ -12,12 +12,19 @@ from datasets import Dataset
 from eyas.data.task_data import TaskData
 from eyas.errors import DataError, ModelError
 from eyas.settings import Columns, DistillSettings
-from eyas.teachers import FileTeacher, Teacher
+from eyas.teachers import ExportedTeacher, FileTeacher, Teacher, ZeroShotTeacher
 from eyas.teachers.answers import is_answers
 from eyas.teachers.combined import RECIPES_OF
+from eyas.teachers.exported import is_exported
 
 logger = logging.getLogger("eyas")
 
+# Which teachers take an argument.
+TAKEN_BY = {
+    "encoder": "a file of answers or an exported folder does",
+    "confidence": "a file of answers does",
+    "zero_shot": "a model of entailment does",
+}
 # The largest share of training texts that may have no answer.
 MOST_MISSING = 0.2
 
@@ -47,19 +54,27 @@ def open_teachers(
     Args:
         given: one, or a list.
         length: the maximum number of tokens per text.
-        named: further arguments of `FileTeacher`.
+        named: further arguments: `encoder`, `confidence`, `zero_shot` (labels, or {label: hypothesis}).
 
     Raises:
-        DataError: there are such arguments, but no file.
+        DataError: there are such arguments, but no teacher that takes them.
     """
     listed = given if isinstance(given, list | tuple) else [given]
-    if named and not any(map(is_answers, listed)):
-        flags = " and ".join(f"{name} (--{name})" for name in named)
-        raise DataError(f"Only a file of answers takes {flags}, and no teacher is one. Leave it out.")
+    files, exported = [is_answers(one) for one in listed], [is_exported(one) for one in listed]
+    taking = {"encoder": any(files) or any(exported), "confidence": any(files), "zero_shot": not all(files)}
+    for name in named:
+        if not taking[name]:
+            raise DataError(f"No teacher takes {name} (--{name.replace('_', '-')}): {TAKEN_BY[name]}. Leave it out.")
+    own = {name: named[name] for name in ("encoder", "confidence") if name in named}
+    words = {name: named[name] for name in ("encoder",) if name in named}
 
     def opened(one: Any) -> Any:
         if is_answers(one):
-            return FileTeacher(one, data.labels, columns, max_length=length, **named)
+            return FileTeacher(one, data.labels, columns, max_length=length, **own)
+        if is_exported(one):
+            return ExportedTeacher(one, max_length=length, **words)
+        if "zero_shot" in named and isinstance(one, str | os.PathLike):
+            return ZeroShotTeacher(os.fspath(one), named["zero_shot"], max_length=length, dtype=dtype)
         return Teacher(os.fspath(one), max_length=length, dtype=dtype) if isinstance(one, str | os.PathLike) else one
 
     return [opened(one) for one in listed]

@@ -1,0 +1,158 @@
+"""Teachers that are no torch classifiers of the data's labels: exported graphs, and models of entailment."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import toy_rows
+from tokenizers import Tokenizer
+
+import eyas
+from eyas import Classifier, DistillSettings, ExportedTeacher, Predictor, Teacher, ZeroShotTeacher, load_data
+from eyas.errors import DataError, ModelError
+from eyas.export.onnx import write_onnx
+from eyas.teachers.zero_shot import parse_hypotheses
+
+Run = Callable[..., tuple[int, str, str]]
+TEXTS = [row["text"] for row in toy_rows(70)]
+SHORT = DistillSettings(arguments={"max_steps": 2})
+
+
+def test_exported_folder_answers_as_its_predictor(
+    exported: dict[tuple[str, bool, bool], Path], tiny_bert: Path
+) -> None:
+    folder = exported["cnn", False, True]
+    teacher = ExportedTeacher(folder, encoder=tiny_bert)
+    expected = Predictor(folder)
+    assert teacher.label_names == expected.label_names
+    np.testing.assert_allclose(teacher.outputs({"text": TEXTS})["logits"].numpy(), expected.logits(TEXTS), atol=1e-6)
+
+
+@pytest.fixture
+def foreign(teacher_folder: Path, tmp_path: Path) -> Path:
+    """The films teacher as another exporter writes it: a graph, its configuration and tokenizer."""
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    classifier = Classifier.from_pretrained(teacher_folder)
+    write_onnx(classifier.model, ["input_ids", "attention_mask", "token_type_ids"], folder / "model.onnx")
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy2(teacher_folder / name, folder)
+    return folder
+
+
+def test_another_exporters_classifier_answers_as_in_torch(foreign: Path, teacher_folder: Path, tiny_bert: Path) -> None:
+    teacher = ExportedTeacher(foreign, encoder=tiny_bert, max_length=48)
+    expected = Teacher(teacher_folder, max_length=48, dtype="float32").logits(TEXTS)
+    np.testing.assert_allclose(teacher.outputs({"text": TEXTS})["logits"].numpy(), expected, atol=1e-4)
+
+
+def test_exported_folder_teaches_from_the_command_line(
+    foreign: Path, toy_data: Path, tiny_bert: Path, tmp_path: Path, run: Run
+) -> None:
+    more = ("--student", "static", "--encoder", tiny_bert, "--augment", "none", "--out", tmp_path / "student")
+    code, _, err = run("distill", "--teacher", foreign, "--data", toy_data, *more)
+    assert code == 0, err
+    trained = Classifier.from_pretrained(tmp_path / "student")
+    rows = load_data(toy_data)["validation"]
+    agreement = np.mean(trained.predict(rows["text"][:]) == labels_of_teacher(foreign, tiny_bert, rows["text"][:]))
+    assert agreement > 0.8
+
+
+def labels_of_teacher(folder: Path, encoder: Path, texts: list[str]) -> np.ndarray:
+    teacher = ExportedTeacher(folder, encoder=encoder)
+    return np.array(teacher.label_names)[teacher.outputs({"text": texts})["logits"].argmax(1).numpy()]
+
+
+def test_fingerprint_follows_the_graph(foreign: Path, tiny_bert: Path) -> None:
+    before = ExportedTeacher(foreign, encoder=tiny_bert).fingerprint
+    (foreign / "README.md").write_text("read me")
+    assert ExportedTeacher(foreign, encoder=tiny_bert).fingerprint == before
+    tokenizer = Tokenizer.from_file(str(foreign / "tokenizer.json"))
+    tokenizer.add_tokens(["xyzzy"])
+    tokenizer.save(str(foreign / "tokenizer.json"))
+    assert ExportedTeacher(foreign, encoder=tiny_bert).fingerprint != before
+
+
+@pytest.mark.parametrize("missing", ["config.json", "tokenizer.json"])
+def test_graph_without_its_files_is_refused(missing: str, foreign: Path, tiny_bert: Path) -> None:
+    (foreign / missing).unlink()
+    with pytest.raises(ModelError, match=f"has an ONNX graph, but no {missing}"):
+        ExportedTeacher(foreign, encoder=tiny_bert)
+
+
+def test_graph_with_other_labels_is_refused(foreign: Path, tiny_bert: Path) -> None:
+    config = json.loads((foreign / "config.json").read_text())
+    names = {"0": "a", "1": "b", "2": "c"}
+    config |= {"id2label": names, "label2id": {name: int(number) for number, name in names.items()}}
+    (foreign / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DataError, match=r"array of \(2, 2\) for 2 texts, expected \(2, 3\)"):
+        ExportedTeacher(foreign, encoder=tiny_bert).outputs({"text": TEXTS[:2]})
+
+
+def test_exported_tagger_is_refused(taggers: dict[str, Path], tiny_bert: Path, tmp_path: Path) -> None:
+    eyas.export_model(taggers["cnn"], tmp_path / "tagger")
+    with pytest.raises(ModelError, match="exported tagger, which cannot teach"):
+        ExportedTeacher(tmp_path / "tagger", encoder=tiny_bert)
+
+
+@pytest.mark.parametrize("name", ["model_head.pkl", "classifier.joblib"])
+def test_pickled_head_is_refused(name: str, toy_data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "setfit"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"")
+    (folder / name).write_bytes(b"")
+    with pytest.raises(ModelError, match=rf"{name}. It is a pickle.*FunctionTeacher\(model.predict_proba"):
+        eyas.distill(folder, toy_data, tmp_path / "student", "static", settings=SHORT)
+
+
+@pytest.fixture
+def judge(pair_teacher_folder: Path, tmp_path: Path) -> Path:
+    """A classifier of pairs whose labels are those of entailment."""
+    folder = Path(shutil.copytree(pair_teacher_folder, tmp_path / "judge"))
+    config = json.loads((folder / "config.json").read_text())
+    names = {"0": "contradiction", "1": "entailment"}
+    config |= {"id2label": names, "label2id": {name: int(number) for number, name in names.items()}}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_zero_shot_has_the_probabilities_of_the_pipeline_of_transformers(judge: Path) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+    labels = ["great", "dull", "funny"]
+    teacher = ZeroShotTeacher(judge, labels, max_length=64, dtype="float32")
+    found = teacher.outputs({"text": TEXTS[:20]})["logits"].softmax(1).numpy()
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(judge), AutoTokenizer.from_pretrained(judge)
+    classify = pipeline("zero-shot-classification", model=model, tokenizer=tokenizer)
+    for text, row in zip(TEXTS[:20], found, strict=True):
+        answer: Any = classify(text, labels)
+        expected = dict(zip(answer["labels"], answer["scores"], strict=True))
+        np.testing.assert_allclose(row, [expected[label] for label in labels], atol=1e-4)
+
+
+def test_zero_shot_teaches_from_the_command_line(judge: Path, toy_data: Path, tmp_path: Path, run: Run) -> None:
+    asked = "positive=a great film,negative=a dull film"
+    more = ("--student", "static", "--augment", "none", "--epochs", 1, "--out", tmp_path / "student")
+    code, _, err = run("distill", "--teacher", judge, "--zero-shot", asked, "--data", toy_data, *more)
+    assert code == 0, err
+    record = json.loads((tmp_path / "student" / "eyas.json").read_text())
+    assert record["settings"]["zero_shot"] == {"positive": "a great film", "negative": "a dull film"}
+
+
+def test_zero_shot_needs_a_model_of_entailment(teacher_folder: Path, judge: Path) -> None:
+    with pytest.raises(ModelError, match="one of its labels starts with 'entail'; this model's are negative, positive"):
+        ZeroShotTeacher(teacher_folder, ["a", "b"])
+    with pytest.raises(DataError, match="labels single texts"):
+        ZeroShotTeacher(judge, ["a", "b"]).outputs({"text": ["x"], "text_pair": ["y"]})
+
+
+def test_hypotheses_are_read() -> None:
+    assert parse_hypotheses("a, b") == ["a", "b"]
+    assert parse_hypotheses("a = It is so.,b=Not so.") == {"a": "It is so.", "b": "Not so."}
+    with pytest.raises(DataError, match="expected LABEL,LABEL or LABEL=HYPOTHESIS"):
+        parse_hypotheses("a=It is so.,b")
