@@ -27,7 +27,7 @@ from eyas.outputs import strict_json
 from eyas.settings import Columns
 
 if TYPE_CHECKING:
-    from eyas.runtime.predict import PredictMixin
+    pass
 
 logger = logging.getLogger("eyas")
 
@@ -94,6 +94,7 @@ def predict(
     file: Annotated[Path, typer.Argument(help="Lines of text or JSON; - for standard input.")] = Path("-"),
     all_scores: Annotated[bool, typer.Option("--all-scores", help="Print the probability of every label.")] = False,
     abstain_below: AbstainBelow = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that answer the lines of a file.")] = 1,
     quiet: Quiet = False,
 ) -> None:
     """Classify or tag a stream of lines: text or JSON in, JSON lines out.
@@ -103,6 +104,7 @@ def predict(
     """
     log_to_stderr(quiet)
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+    from eyas.cli.lines import predict_lines
     from eyas.data.files import open_binary
     from eyas.data.readers import file_kind, text_lines
     from eyas.errors import DataError
@@ -113,7 +115,8 @@ def predict(
     if all_scores and classifier.task.is_tagging:
         raise EyasError(f"--all-scores is for whole texts; this model does {classifier.task.describe()}.")
     if str(file) == "-":
-        _predict_lines(classifier, text_lines(sys.stdin.buffer, "standard input"), "standard input", all_scores)
+        lines = text_lines(sys.stdin.buffer, "standard input")
+        predict_lines(model, classifier, lines, "standard input", all_scores, workers == 1, workers)
     elif not file.is_file():
         if not file.exists():
             raise DataError(f"No such file: {file}.")
@@ -123,7 +126,8 @@ def predict(
         if kind not in (None, ".txt", ".jsonl", ".ndjson"):
             raise DataError(f'{file} is a table ({kind}), expected lines of text or JSON, such as {{"text": ...}}.')
         with open_binary(file) as stream:
-            _predict_lines(classifier, text_lines(stream, str(file)), str(file), all_scores)
+            lines = text_lines(stream, str(file))
+            predict_lines(model, classifier, lines, str(file), all_scores, workers=workers)
 
 
 @with_options
@@ -208,70 +212,3 @@ def _parity_texts(model: str, data: str, columns: Columns) -> list[tuple[Any, ..
             for row in load_unlabeled([data], Columns(text=columns.text, text_pair=columns.text_pair), tagging)
         ]
     return [inputs_of(row) for row in read_data(data, columns)["validation"]]
-
-
-def _predict_lines(classifier: "PredictMixin", lines: Any, source: str, all_scores: bool) -> None:
-    from eyas.data.readers import parse_input_line
-    from eyas.errors import DataError
-
-    for number, line in enumerate(lines, 1):
-        if number == 1 and (line.strip() == "[" or line.lstrip().startswith("[{")):
-            raise DataError(f"{source} is a JSON array. Write one object on each line.")
-        row = parse_input_line(line, f"{source}:{number}")
-        try:
-            answer = _tagged(classifier, row) if classifier.task.is_tagging else _answer(classifier, row, all_scores)
-            told = strict_json({**row, **_rounded(answer)}, ensure_ascii=False)
-        except DataError as error:
-            raise DataError(f"{source}:{number}: {error}") from None
-        except RecursionError:
-            raise DataError(f"{source}:{number}: the JSON is nested too deeply.") from None
-        print(told, flush=True)
-    classifier.report_cut()
-
-
-def _answer(classifier: "PredictMixin", row: dict[str, Any], all_scores: bool) -> dict[str, Any]:
-    from eyas.errors import DataError
-    from eyas.text import clean_text
-
-    if not isinstance(row.get("text"), str):
-        raise DataError("expected a text, or a JSON object with one under 'text'.")
-    pairs = None if row.get("text_pair") is None else [row["text_pair"]]
-    logits = classifier.logits([row["text"]], pairs)
-    found = {"text": clean_text(row["text"]), **classifier.answer(logits[0])}
-    if all_scores:
-        chances = classifier.task.probabilities(logits)[0]
-        found["scores"] = dict(zip(classifier.label_names, map(float, chances), strict=True))
-    return found
-
-
-def _tagged(classifier: Any, row: dict[str, Any]) -> dict[str, Any]:
-    """Tags of a text, or of `tokens`. A `question` is read too, but gets no tags."""
-    from eyas.errors import DataError
-    from eyas.runtime.answers import answer_words
-    from eyas.text import clean_text, split_words, with_question
-
-    if row.get("tokens") is None and not isinstance(row.get("text"), str):
-        raise DataError("expected a text, or a JSON object with tokens or a text.")
-    if row.get("tokens") is None and row.get("question") is None:
-        found: dict[str, Any] = classifier.tag(row["text"])
-        return found
-    if row.get("tokens") is not None:
-        words = split_words(row["tokens"], "tokens")
-        places = [(index, index + 1) for index in range(len(words))]
-    else:
-        text = clean_text(row["text"])
-        places = classifier.words.split(text)
-        words = [text[start:end] for start, end in places]
-    if row.get("question") is None:
-        return dict(classifier.tag(words))
-    question = split_words(row["question"], "question")
-    logits = classifier.logits([with_question(question, words)])[len(question) + 1 :]
-    return answer_words(classifier.task, logits, words, places)
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return round(value, 6)
-    if isinstance(value, dict):
-        return {name: _rounded(item) for name, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list) else value

@@ -72,11 +72,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     with open_binary(path) as file:
-        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
-            if len(line) == LONGEST_LINE:
-                raise DataError(
-                    f"{path}:{number}: a line of more than {LONGEST_LINE >> 20} MB. Expected one text per line; cut it."
-                )
+        for number, line in _whole_lines(file, str(path)):
             if number == 1 and b"\0" in line:
                 raise DataError(f"{path} is not a text file: its first line has zero bytes.")
             try:
@@ -226,12 +222,22 @@ def text_lines(file: IO[bytes], name: str) -> Iterator[str]:
     """Lines of a binary stream as text, with invalid UTF-8 replaced by U+FFFD.
 
     Raises:
-        DataError: the stream is no text; `name` is its name in the message.
+        DataError: the stream is no text, or a line is longer than `LONGEST_LINE`; `name` is its name in the message.
     """
-    for number, line in enumerate(file):
-        if number == 0:
+    for number, line in _whole_lines(file, name):
+        if number == 1:
             refuse_binary(line, name)
             refuse_encoded(line, name)
             if b"\0" in line:
                 raise DataError(f"{name} is not a text file: there are zero bytes in its first line.")
-        yield line.decode("utf-8" if number else "utf-8-sig", errors="replace").rstrip("\r\n")
+        yield line.decode("utf-8" if number > 1 else "utf-8-sig", errors="replace").rstrip("\r\n")
+
+
+def _whole_lines(file: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
+    """Each line with its number from 1; raises DataError at one that would fill the memory."""
+    for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
+        if len(line) == LONGEST_LINE:
+            raise DataError(
+                f"{name}:{number}: a line of more than {LONGEST_LINE >> 20} MB. Expected one text per line; cut it."
+            )
+        yield number, line

@@ -22,7 +22,13 @@ def answer(task: Task, logits: np.ndarray) -> Answer:
         classification, tagging: label, score (its probability); regression: score; multi-label: labels, scores (of
         each); aspects: aspects {aspect: {label, score}}; vectors: vector.
     """
-    return ANSWERS[task.kind](task, logits, task.probabilities(logits[None])[0])
+    return answers(task, logits[None])[0]
+
+
+def answers(task: Task, logits: np.ndarray) -> list[Answer]:
+    """The answers for logits [texts, outputs]; see `answer`."""
+    make, chances = ANSWERS[task.kind], task.probabilities(logits)
+    return [make(task, *row) for row in zip(logits, chances, strict=True)]
 
 
 def abstained(found: Answer, least: float) -> Answer:

@@ -1,6 +1,6 @@
 """Run a `static` student with numpy: a mean of rows and two products, without a session of onnxruntime."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,24 +34,35 @@ class ArraysRun:
         self.hidden, self.head = np.ascontiguousarray(hidden * scale), np.ascontiguousarray(head)
         self.hidden_bias = weights("hidden_bias") - zero * scale * hidden.sum(0)
         self.head_bias = weights("head_bias")
-        self.empty = (np.tanh(weights("hidden_bias")) @ self.head + self.head_bias)[None]
+        self.empty = np.tanh(weights("hidden_bias")) @ self.head + self.head_bias
         self._ones = np.ones(MOST_TOKENS, np.float32)
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> np.ndarray:
         """[texts, labels] float32 for `feed["input_ids"]` [texts, tokens]."""
-        texts = feed["input_ids"]
-        if len(texts) > 1:
-            return np.concatenate([self({"input_ids": row[None]}) for row in texts])
-        ids = texts[0]
-        count = np.count_nonzero(ids != self.padding if self.padding else ids)
-        if count < len(ids):
-            ids = ids[ids != self.padding]
-        if not count:
-            return np.asarray(self.empty)
-        ones = self._ones[:count] if count <= MOST_TOKENS else np.ones(count, np.float32)
-        # A product with ones is the fastest sum, and exact for int8.
-        mean = ones @ self.table.take(ids, 0).astype(np.float32, copy=False) * np.float32(1 / count)
-        return np.asarray((np.tanh(mean @ self.hidden + self.hidden_bias) @ self.head + self.head_bias)[None])
+        return self.many(feed["input_ids"])
+
+    def many(self, texts: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+        """[texts, labels] float32 for the token ids of each text.
+
+        All products are of one row, so the answer for a text is the same to the last bit whatever the others are.
+        """
+        means = np.empty((len(texts), 1, len(self.hidden)), np.float32)
+        empty = []
+        for row, ids in enumerate(texts):
+            count = np.count_nonzero(ids != self.padding if self.padding else ids)
+            if count < len(ids):
+                ids = ids[ids != self.padding]
+            if not count:
+                empty.append(row)
+                continue
+            ones = self._ones[:count] if count <= MOST_TOKENS else np.ones(count, np.float32)
+            # A product with ones is the fastest sum, and exact for int8.
+            np.matmul(ones, self.table.take(ids, 0).astype(np.float32, copy=False), out=means[row, 0])
+            means[row, 0] *= np.float32(1 / count)
+        means[empty] = 0.0
+        logits = np.asarray(np.tanh(means @ self.hidden + self.hidden_bias) @ self.head + self.head_bias)[:, 0]
+        logits[empty] = self.empty
+        return logits
 
 
 def _array(content: np.ndarray, about: Mapping[str, Any]) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from eyas.errors import DataError
 from eyas.runtime.alignment import WordEncoder
-from eyas.runtime.answers import PREDICTIONS, Answer, abstained, answer, answer_words
+from eyas.runtime.answers import PREDICTIONS, Answer, abstained, answer_words, answers
 from eyas.tasks import Task
 from eyas.text import clean_text
 
@@ -60,10 +60,10 @@ class PredictMixin(ABC):
         self.abstain_below = below
         return self
 
-    def answer(self, logits: np.ndarray) -> Answer:
-        """The answer for the logits [outputs] of one text."""
-        found = answer(self.task, logits)
-        return abstained(found, self.abstain_below) if self.abstain_below else found
+    def answers(self, logits: np.ndarray) -> list[Answer]:
+        """The answers for logits [texts, outputs] of whole texts."""
+        found = answers(self.task, logits)
+        return [abstained(one, self.abstain_below) for one in found] if self.abstain_below else found
 
     def __call__(self, texts: Iterable[Text]) -> list[Answer]:
         """Predict a list of texts.
@@ -82,7 +82,7 @@ class PredictMixin(ABC):
         """
         if self.task.is_tagging:
             return [self.tag(text) for text in _rows(texts)]
-        return [self.answer(row) for row in self._logits(texts)]
+        return self.answers(self._logits(texts))
 
     def predict(self, texts: Iterable[Text]) -> Any:
         """Predictions without scores.

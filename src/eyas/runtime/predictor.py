@@ -115,10 +115,22 @@ class Predictor(PredictMixin):
             return result
         given = [column for column in (texts, pairs) if column is not None]
         columns = [clean_texts(column, self.max_length) for column in given]
+        if self._encode is not None and isinstance(self._run, ArraysRun):
+            return self._finite(self._together(columns[0], given[0], self._run), np.arange(len(texts)))
         for row, (feed, cut) in enumerate(self._feeds(columns)):
             self.cut += cut or any(is_too_long(column[row], self.max_length) for column in given)
             result[row] = self._run(feed)[0]
         return self._finite(result, np.arange(len(texts)))
+
+    def _together(self, texts: list[str], whole: Sequence[str], run: ArraysRun) -> np.ndarray:
+        """Logits of texts in one call; `whole` are the texts before they were cut by characters."""
+        assert self._encode is not None
+        ids = []
+        for text, given in zip(texts, whole, strict=True):
+            before = self._encode.cut
+            ids.append(np.array(self._encode(text), dtype=np.int64))
+            self.cut += self._encode.cut > before or is_too_long(given, self.max_length)
+        return run.many(ids)
 
     def _finite(self, logits: np.ndarray, texts: np.ndarray) -> np.ndarray:
         """`logits`; `texts` [rows] is the text that each row belongs to, for the error."""

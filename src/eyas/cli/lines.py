@@ -1,0 +1,238 @@
+"""The lines of `eyas predict`: read, answered and written in order, by one process or several."""
+
+import json
+import math
+import multiprocessing
+import os
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from eyas.cli.options import open_classifier
+from eyas.errors import DataError, EyasError
+
+if TYPE_CHECKING:
+    from eyas.runtime.predict import PredictMixin
+
+# A chunk of a file: answers are computed and written together. A stream is answered line by line.
+LINES, CHARACTERS = 1000, 1_000_000
+# Chunks that wait for each process, so that memory stays flat.
+WAITING = 3
+DIGITS = 6
+# One encoder: json.dumps makes another for each call.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class Answered(NamedTuple):
+    """The output for a chunk, the error that ended it (empty for none), and how many texts were cut."""
+
+    text: str
+    error: str
+    cut: int
+
+
+class Answering:
+    """A model that answers chunks of lines.
+
+    Args:
+        source: name of the lines in messages.
+        all_scores: also the probability of every label.
+    """
+
+    def __init__(self, classifier: "PredictMixin", source: str, all_scores: bool) -> None:
+        self.classifier, self.source, self.all_scores = classifier, source, all_scores
+
+    def __call__(self, first: int, lines: list[str]) -> Answered:
+        """The answers to lines that start with the `first` of the source, counted from 1."""
+        from eyas.data.readers import parse_input_line
+
+        before = self.classifier.cut
+        if first == 1 and lines and (lines[0].strip() == "[" or lines[0].lstrip().startswith("[{")):
+            return Answered("", f"{self.source} is a JSON array. Write one object on each line.", 0)
+        told: list[str] = []
+        error = ""
+        try:
+            told = self._together([parse_input_line(line, "") for line in lines])
+        except (DataError, RecursionError):  # found again below, with its line
+            self.classifier.cut = before
+        for number, line in enumerate(lines if not told else [], first):
+            place = f"{self.source}:{number}"
+            try:
+                row = parse_input_line(line, place)
+                told.append(_line(row, self._answer(row)))
+            except RecursionError:
+                error = f"{place}: the JSON is nested too deeply."
+            except DataError as problem:
+                error = str(problem) if str(problem).startswith(place) else f"{place}: {problem}"
+            if error:
+                break
+        return Answered("".join(told), error, self.classifier.cut - before)
+
+    def _together(self, rows: list[dict[str, Any]]) -> list[str]:
+        """The answers to single texts, in one call of the model; empty if there is anything else."""
+        from eyas.text import clean_text
+
+        texts = [row.get("text") for row in rows if row.get("text_pair") is None]
+        single = len(texts) == len(rows) and all(isinstance(text, str) for text in texts)
+        if not single or self.all_scores or self.classifier.task.is_tagging:
+            return []
+        answers = self.classifier.answers(self.classifier.logits(texts))
+        return [
+            _line(row, {"text": clean_text(text), **answer})
+            for row, text, answer in zip(rows, texts, answers, strict=True)
+        ]
+
+    def _answer(self, row: dict[str, Any]) -> dict[str, Any]:
+        from eyas.text import clean_text
+
+        if self.classifier.task.is_tagging:
+            return _tagged(self.classifier, row)
+        if not isinstance(row.get("text"), str):
+            raise DataError("expected a text, or a JSON object with one under 'text'.")
+        pairs = None if row.get("text_pair") is None else [row["text_pair"]]
+        logits = self.classifier.logits([row["text"]], pairs)
+        found = {"text": clean_text(row["text"]), **self.classifier.answers(logits)[0]}
+        if self.all_scores:
+            chances = self.classifier.task.probabilities(logits)[0]
+            found["scores"] = dict(zip(self.classifier.label_names, map(float, chances), strict=True))
+        return found
+
+
+def predict_lines(
+    model: str,
+    classifier: "PredictMixin",
+    lines: Iterable[str],
+    source: str,
+    all_scores: bool = False,
+    is_stream: bool = False,
+    workers: int = 1,
+) -> None:
+    """Write an answer to each line to standard output, in order.
+
+    Args:
+        model: the folder of `classifier`, for further processes.
+        is_stream: answer each line at once, before the next is read.
+        workers: processes.
+
+    Raises:
+        DataError: a line cannot be answered; those before it were.
+    """
+    answering = Answering(classifier, source, all_scores)
+    chunks = _chunks(lines, 1 if is_stream else LINES)
+    if workers == 1:
+        answers: Iterator[Answered] = (answering(*chunk) for chunk in chunks)
+    else:
+        answers = _parallel(chunks, workers, (model, classifier.abstain_below, source, all_scores))
+    for answered in answers:
+        sys.stdout.write(answered.text)
+        sys.stdout.flush()
+        if workers > 1:
+            classifier.cut += answered.cut
+        if answered.error:
+            raise DataError(answered.error)
+    classifier.report_cut()
+
+
+def _chunks(lines: Iterable[str], most: int) -> Iterator[tuple[int, list[str]]]:
+    """The number of a chunk's first line, and its lines."""
+    chunk, size, first = list[str](), 0, 1
+    for line in lines:
+        chunk.append(line)
+        size += len(line)
+        if len(chunk) >= most or size >= CHARACTERS:
+            yield first, chunk
+            first, chunk, size = first + len(chunk), [], 0
+    if chunk:
+        yield first, chunk
+
+
+def _parallel(
+    chunks: Iterator[tuple[int, list[str]]], workers: int, settings: tuple[str, float, str, bool]
+) -> Iterator[Answered]:
+    """The answers to the chunks, in order, by processes with one thread each."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _open, settings)
+    waiting: deque[Any] = deque()
+    try:
+        for chunk in chunks:
+            waiting.append(pool.submit(_work, *chunk))
+            if len(waiting) >= workers * WAITING:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise EyasError(
+            "A process of --workers was killed; perhaps the machine ran out of memory. Answers up to here are written: "
+            "use fewer workers."
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+_answering: Answering | None = None
+
+
+def _open(model: str, abstain_below: float, source: str, all_scores: bool) -> None:
+    global _answering
+    classifier = open_classifier(model)
+    classifier.abstain(abstain_below)
+    _answering = Answering(classifier, source, all_scores)
+
+
+def _work(first: int, lines: list[str]) -> Answered:
+    assert _answering is not None
+    return _answering(first, lines)
+
+
+def _tagged(classifier: Any, row: dict[str, Any]) -> dict[str, Any]:
+    """Tags of a text, or of `tokens`. A `question` is read too, but gets no tags."""
+    from eyas.runtime.answers import answer_words
+    from eyas.text import clean_text, split_words, with_question
+
+    if row.get("tokens") is None and not isinstance(row.get("text"), str):
+        raise DataError("expected a text, or a JSON object with tokens or a text.")
+    if row.get("tokens") is None and row.get("question") is None:
+        found: dict[str, Any] = classifier.tag(row["text"])
+        return found
+    if row.get("tokens") is not None:
+        words = split_words(row["tokens"], "tokens")
+        places = [(index, index + 1) for index in range(len(words))]
+    else:
+        text = clean_text(row["text"])
+        places = classifier.words.split(text)
+        words = [text[start:end] for start, end in places]
+    if row.get("question") is None:
+        return dict(classifier.tag(words))
+    question = split_words(row["question"], "question")
+    logits = classifier.logits([with_question(question, words)])[len(question) + 1 :]
+    return answer_words(classifier.task, logits, words, places)
+
+
+def _line(row: dict[str, Any], answer: dict[str, Any]) -> str:
+    """A row with its answer, whose numbers have six decimals."""
+    own = {} if len(row) == 1 else _in_json(row)  # a single text is part of the answer
+    return f"{_encode({**own, **_in_json(answer, DIGITS)})}\n"
+
+
+def _in_json(value: Any, digits: int | None = None) -> Any:
+    """Floats with so many decimals; those that are not finite, which JSON lacks, as null."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        return value if digits is None else round(value, digits)
+    if isinstance(value, dict):
+        return {name: _in_json(item, digits) for name, item in value.items()}
+    return [_in_json(item, digits) for item in value] if isinstance(value, list | tuple) else value
