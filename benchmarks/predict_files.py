@@ -2,8 +2,8 @@
 
     python benchmarks/predict_files.py SHIPPED ... [--texts 1000000] [--workers 1 2]
 
-The texts are the first words of `--source`, a file of JSON lines with `text`, drawn with a seed. A second file of a tenth
-of the texts tells the start of the command from its rate.
+The texts are the first words of `--source`, a file of JSON lines with `text`, drawn with a seed. A second file of a
+tenth of the texts tells the start of the command from its rate.
 """
 
 import argparse
