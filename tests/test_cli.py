@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -290,3 +291,16 @@ def test_recipes_lists_fields_that_they_read(run: Run) -> None:
     assert rows["theseus"]["needs"] == rows["simkd"]["needs"] == "as wide as the teacher"
     assert rows["minilmv2"]["needs"] == ""
     assert "Jiao et al. 2020" in run("recipes")[1]
+
+
+def test_distill_ends_with_its_score_and_the_next_command(teacher_folder: Path, tmp_path: Path, run: Run) -> None:
+    """What there is to say of the data is said once, though the last lines read it again."""
+    write_jsonl(tmp_path / "films.jsonl", toy_rows(80))
+    arguments = ("--teacher", teacher_folder, "--data", tmp_path / "films.jsonl", "--out", tmp_path / "out")
+    code, _, err = run("distill", *arguments, "--student", "static", "--epochs", 1, "--augment", "none")
+    assert code == 0
+    assert err.count("split train with seed") == 1
+    lines = err.splitlines()
+    assert re.search(r"The student is in .*out, of epoch 1 of 1 \(validation \d", lines[-3])
+    assert re.search(r"On 8 test texts: accuracy .* \(95 % interval .*\), .* % of the teacher's", lines[-2])
+    assert lines[-1].startswith("Next: eyas export --model")

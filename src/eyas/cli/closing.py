@@ -41,7 +41,11 @@ def say_trained(
     from eyas.training.folders import read_history
 
     logger.info("The %s is in %s%s.", what, os.path.relpath(out), _kept(read_history(out)))
-    loaded = read_data(data, columns)
+    logger.disabled = True  # what there is to say of the data has been said
+    try:
+        loaded = read_data(data, columns)
+    finally:
+        logger.disabled = False
     labeled = {name: np.flatnonzero(is_labeled(loaded[name])) for name in ("test", "validation") if name in loaded}
     split = next((name for name, rows in labeled.items() if len(rows)), None)
     if split is not None:

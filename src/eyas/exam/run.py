@@ -41,6 +41,9 @@ from eyas.tasks import Task
 
 logger = logging.getLogger("eyas")
 
+# The time of a teacher or a baseline, relative to a student's.
+QUICK = 0.05
+
 
 def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None, ray_cpus: float = 1) -> Path:
     """Run the missing trials of an exam and measure cost.
@@ -221,7 +224,8 @@ def _run_missing(workers: Workers, trials: Sequence[tuple[Trial, str]], folder: 
     if not missing:
         return
     tasks = [(run_trial, (trial, key, folder / "trials" / key)) for trial, key in missing]
-    started, teachers = time.monotonic(), {}
+    started, teachers, finished = time.monotonic(), {}, 0.0
+    efforts = [1.0 if trial.kind == "student" else QUICK for trial, _ in missing]
     for done, (number, outcome) in enumerate(workers.run(tasks), 1):
         trial, key = missing[number]
         if isinstance(outcome, Failure):
@@ -235,8 +239,11 @@ def _run_missing(workers: Workers, trials: Sequence[tuple[Trial, str]], folder: 
             said = f"{outcome['metric'].replace('_', ' ')} {outcome['score']:.1%}"
             if teachers.get(trial.dataset.name):
                 said += f", {outcome['score'] / teachers[trial.dataset.name]:.1%} of the teacher"
-        left = (time.monotonic() - started) / done * (len(tasks) - done)
-        logger.info("%d/%d %s: %s (%s left)", done, len(tasks), trial.title, said, duration(left))
+        finished += efforts[number]
+        if finished >= 1 or sum(efforts) < 1:  # until a student has trained, nothing is known of its time
+            left = (time.monotonic() - started) / finished * (sum(efforts) - finished)
+            said += f" ({duration(max(left, 0.0))} left)"
+        logger.info("%d/%d %s: %s", done, len(tasks), trial.title, said)
 
 
 def _outcome(trial: Trial, key: str, facts: DatasetFacts, folder: Path) -> dict[str, Any]:
