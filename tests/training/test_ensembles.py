@@ -9,8 +9,10 @@ import pytest
 import torch
 from conftest import STUDENT_ARGUMENTS, Once, teach
 
-from eyas import Classifier, Predictor, StudentSettings, evaluate, export_model, load_data
+import eyas
+from eyas import Classifier, DistillSettings, Predictor, StudentSettings, Teacher, evaluate, export_model, load_data
 from eyas.errors import ModelError
+from eyas.losses import ResidualLoss
 from eyas.training.ensembles import join, prune_ensemble
 
 SIZES: dict[str, Any] = {"embedding_size": 16, "hidden_size": 24, "max_length": 48}
@@ -113,6 +115,36 @@ def test_prune_ensemble_keeps_fewest_members_within_tolerance(
     assert evaluate(small, rows)["accuracy"] == pytest.approx(chosen.score)
     with pytest.raises(ModelError, match="BertForSequenceClassification"):
         prune_ensemble(teacher_folder, rows, tmp_path / "y")
+
+
+def test_assistant_adds_what_the_student_lacks(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+    """Residual KD: the student stays as it was, and the sum is closer to the teacher."""
+    student = StudentSettings("ensemble:static,cnn", **SIZES)
+    often = {"eval_strategy": "steps", "eval_steps": 40, "save_strategy": "steps", "save_steps": 40}
+    settings = DistillSettings(student, recipe="residual", arguments={"max_steps": 160, **often})
+    trained = eyas.distill(teacher_folder, toy_data, tmp_path / "both", settings=settings)
+    texts = load_data(toy_data)["train"]["text"][:]
+    expected = Teacher(teacher_folder, dtype="float32").logits(texts)
+    classifier = Classifier.from_pretrained(tmp_path / "both")
+    inputs = classifier.tokenizer(texts, padding=True, truncation=True, max_length=48, return_tensors="pt")
+    with torch.no_grad():
+        members = classifier.model(input_ids=inputs["input_ids"]).member_logits.numpy() / 2
+    alone, together = (float(np.square(found - expected).mean()) for found in (members[0], members.sum(0)))
+    assert together < 0.95 * alone
+    assert {row["stage"] for row in trained.history} == {0, 1}
+
+
+def test_residual_loss_by_hand() -> None:
+    members = torch.tensor([[[2.0, 0.0]], [[4.0, -2.0]]], requires_grad=True)
+    fields = {"member_logits": members, "logits": members.mean(0)}
+    teacher = {"logits": torch.tensor([[3.0, 1.0]])}
+    assert ResidualLoss(assistants=False)(fields, teacher, {}).item() == pytest.approx((2.0**2 + 1.0**2) / 2)
+    loss = ResidualLoss(assistants=True)(fields, teacher, {})
+    assert loss.item() == pytest.approx((0.0**2 + 2.0**2) / 2)
+    loss.backward()
+    assert members.grad is not None
+    assert members.grad[0].abs().sum() == 0  # the student is left alone
+    assert members.grad[1].tolist() == [[0.0, -1.0]]  # 2 (-1 - 1) / 2 numbers x 1/2, the share of a member
 
 
 def test_distill_refuses_ensemble_options_for_single_student(

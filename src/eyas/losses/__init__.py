@@ -23,7 +23,7 @@ from eyas.losses.hidden_states import CosineHiddenLoss, EmbeddingLoss, HiddenSta
 from eyas.losses.labels import HardLabelLoss
 from eyas.losses.layer_mapping import MAPPINGS
 from eyas.losses.logits import AnnealedMSELoss, ContinuationLoss, CosineLogitLoss, HuberLogitLoss, LogitMSELoss
-from eyas.losses.members import DiversityLoss, MutualLoss
+from eyas.losses.members import DiversityLoss, MutualLoss, ResidualLoss
 from eyas.losses.relations import (
     CKALoss,
     ContrastiveLoss,
@@ -70,6 +70,7 @@ __all__ = [
     "PKDLoss",
     "RandomLayerLoss",
     "RelationLoss",
+    "ResidualLoss",
     "SampleRelationLoss",
     "SelectedTeachersLoss",
     "SoftCrossEntropyLoss",

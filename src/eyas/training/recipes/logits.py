@@ -16,6 +16,7 @@ from eyas.losses import (
     LogitMSELoss,
     LogitStandardizationLoss,
     Loss,
+    ResidualLoss,
     SelectedTeachersLoss,
     SoftCrossEntropyLoss,
     SoftTargetLoss,
@@ -125,6 +126,12 @@ def reinforced(
 ) -> list[Stage]:
     """The teachers that a learned policy chooses for a text, and the labels (Yuan et al. 2021)."""
     return [Stage([SelectedTeachersLoss(temperature, reward), HardLabelLoss(weight=hard_weight)])]
+
+
+def residual() -> list[Stage]:
+    """An ensemble's first member learns the teacher, the others what it lacks (Residual KD, Gao et al. 2020)."""
+    student, assistants = ResidualLoss(assistants=False), ResidualLoss(assistants=True)
+    return [Stage([student]), Stage([assistants], frozen=("embeddings",))]  # the student reads the same word vectors
 
 
 def sra(
