@@ -134,6 +134,18 @@ def test_assistant_adds_what_the_student_lacks(teacher_folder: Path, toy_data: P
     assert {row["stage"] for row in trained.history} == {0, 1}
 
 
+def test_residual_needs_an_ensemble_that_adds_up(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+    for student, message in (
+        (
+            StudentSettings("ensemble:static,cnn", combination="probabilities"),
+            "adds the members' logits up, but combin",
+        ),
+        (StudentSettings("cnn"), "compares the members of an ensemble"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            eyas.distill(teacher_folder, toy_data, tmp_path / "out", student, recipe="residual")
+
+
 def test_residual_loss_by_hand() -> None:
     members = torch.tensor([[[2.0, 0.0]], [[4.0, -2.0]]], requires_grad=True)
     fields = {"member_logits": members, "logits": members.mean(0)}

@@ -37,6 +37,8 @@ class Loss(nn.Module, ABC):
     paper: ClassVar[str] = ""
     # Whether it compares one vector per text, so it cannot train taggers.
     of_whole_texts: ClassVar[bool] = False
+    # Whether it needs an ensemble whose logits are the mean of its members'.
+    adds_members: ClassVar[bool] = False
     # Requirement on a transformer student, as listed by `eyas recipes`.
     needs: ClassVar[str] = ""
 

@@ -43,6 +43,7 @@ class ResidualLoss(Loss):
     paper = "Residual knowledge distillation, Gao et al. 2020 (arXiv 2002.09168)"
     student_fields = frozenset({"logits", "member_logits"})
     teacher_fields = frozenset({"logits"})
+    adds_members = True
 
     def __init__(self, assistants: bool, weight: float | Schedule = 1.0) -> None:
         super().__init__(weight)

@@ -13,7 +13,7 @@ from eyas.errors import ModelError
 from eyas.losses import Loss
 from eyas.models import EnsembleForSequenceClassification, FamilyForSequenceClassification, is_student
 from eyas.models.inside import ATTRIBUTIONS, EACH, LAYER_FIELDS
-from eyas.settings import TRANSFORMERS, StudentSettings, is_folder
+from eyas.settings import LOGITS, TRANSFORMERS, StudentSettings, is_folder
 from eyas.tasks import Task
 from eyas.teachers import Teacher
 from eyas.teachers.aligned import Teaches
@@ -31,6 +31,7 @@ class StudentKind:
         members: whether it is an ensemble.
         pair: whether it reads pairs of texts.
         family: whether it encodes texts and words, for others to start from.
+        combination: of an ensemble.
     """
 
     name: str
@@ -38,19 +39,21 @@ class StudentKind:
     members: bool
     pair: bool
     family: bool = False
+    combination: str = LOGITS
 
     @classmethod
     def planned(cls, settings: StudentSettings, pair: bool) -> Self:
         """For a student that does not exist yet."""
         name = settings.architecture
-        return cls(name, name in TRANSFORMERS, settings.is_ensemble, pair)
+        return cls(name, name in TRANSFORMERS, settings.is_ensemble, pair, combination=settings.combination)
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Self:
         members = isinstance(model, EnsembleForSequenceClassification)
         family = isinstance(model, FamilyForSequenceClassification)
         pair = bool(getattr(model.config, "pair", False))
-        return cls(type(model).__name__, not is_student(model), members, pair, family)
+        combination = getattr(model.config, "combination", LOGITS)
+        return cls(type(model).__name__, not is_student(model), members, pair, family, combination)
 
 
 def check_losses(losses: Sequence[Loss], kind: StudentKind, task: Task | None = None) -> None:
@@ -62,6 +65,11 @@ def check_losses(losses: Sequence[Loss], kind: StudentKind, task: Task | None = 
             raise ModelError(
                 f"{type(loss).__name__} teaches the students that pretrain-student makes, but {kind.name} is none of "
                 "them. Set states_weight to 0 (--option states_weight=0)."
+            )
+        if loss.adds_members and kind.combination != LOGITS:
+            raise ModelError(
+                f"{type(loss).__name__} adds the members' logits up, but combination (--combination) is "
+                f"{kind.combination}. Leave it out."
             )
         if "member_logits" in loss.student_fields and not kind.members:
             raise ModelError(
