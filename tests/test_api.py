@@ -30,3 +30,11 @@ def test_recipes_without_a_teacher_make_no_new_texts(
     folder = eyas.distill(teacher_folder, toy_data, tmp_path / "out", settings=settings).path
     assert json.loads((folder / "eyas.json").read_text())["settings"]["transfer"]["augment"] == []
     assert "also trains on new texts" not in caplog.text
+
+
+def test_texts_that_a_recipe_does_not_learn_are_told(
+    teacher_folder: Path, toy_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = DistillSettings(StudentSettings("static"), "hard-labels", arguments={"max_steps": 1})
+    eyas.distill(teacher_folder, toy_data, tmp_path / "out", settings=settings, unlabeled={"text": ["a great film"]})
+    assert "hard-labels learns from the labeled training texts alone" in caplog.text

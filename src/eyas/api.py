@@ -208,6 +208,11 @@ def distill(
     teacher = opened[0] if len(opened) == 1 and teachers is None else CombinedTeacher(opened, teachers or "mean")
     if taught:
         settings, data, more = with_answers(opened, settings, data, more)
+    elif more is not None or settings.transfer.augment:
+        logger.warning(
+            "The recipe %s learns from the labeled training texts alone: of the texts of unlabeled (--unlabeled) and "
+            "augment (--augment), it takes only the words.", recipe_name(settings.recipe),
+        )  # fmt: skip
     settings = with_default_augment(settings, data, more is not None, taught)
     settings = with_default_start(settings, data, live(teacher).tokenizer) if start is None else settings
     known = (teacher, data, result.path, settings, more, cache, overwrite, record, callbacks, start, request)

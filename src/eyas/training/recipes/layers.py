@@ -181,8 +181,10 @@ def bert_emd(
     return [Stage([soft, HardLabelLoss(weight=hard_weight), states, scores])]
 
 
-def _times(weight: float | Schedule, temperature: float | Schedule) -> Schedule:
-    """The weight times the temperature squared."""
+def _times(weight: float | Schedule, temperature: float | Schedule) -> float | Schedule:
+    """The weight times the temperature squared; a number unless one of them changes."""
+    if not callable(weight) and not callable(temperature):
+        return weight * temperature**2
     return lambda progress: at(weight, progress) * at(temperature, progress) ** 2
 
 
