@@ -54,7 +54,7 @@ def main() -> None:
                     trained = eyas.distill(arguments.teacher, data, Path(folder) / "student", settings=settings)
                     scores = [(row["eval_score"], row["epoch"]) for row in trained.history if "eval_score" in row]
                     split = "test" if "test" in data else "validation"
-                    test = trained.evaluate(data[split])[data.task.metric]
+                    test = trained.evaluate(data, split=split)[data.task.metric]
                 best, epoch = max(scores)
                 found = {"validation": round(best, 4), "epoch": epoch, "epochs": scores[-1][1], split: round(test, 4)}
                 append_row(RESULTS, {**dict(zip(KEY, key, strict=True)), **found, **machine()})

@@ -15,7 +15,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 
-from eyas.data.datasets import load_data, load_unlabeled
+from eyas.data.datasets import load_data, load_table, load_unlabeled
 from eyas.data.task_data import TaskData
 from eyas.encoders import find_encoder
 from eyas.errors import DataError, ModelError
@@ -115,20 +115,25 @@ class TrainedModel:
         """Score the model on a split of `data`; see `evaluate`.
 
         Args:
-            data: as for `load_data`.
+            data: as for `load_data`; of a table in memory, such as one split, all rows.
             teacher: a folder, a Hub name or a loaded model; adds retention and agreement.
             split: by default test, or validation if there is no test split.
         """
-        data = load_data(data)
-        chosen = split or ("test" if "test" in data else "validation")
-        if chosen not in data:
-            raise DataError(f"split is {chosen!r}, expected one of {', '.join(data)}.")
+        rows = load_table(data)
+        if rows is None:
+            data = load_data(data)
+            chosen = split or ("test" if "test" in data else "validation")
+            if chosen not in data:
+                raise DataError(f"split is {chosen!r}, expected one of {', '.join(data)}.")
+            rows = data[chosen]
+        elif split is not None:
+            raise DataError(f"split is {split!r}, but data is one table, all of which is scored. Leave split out.")
         other = (
             Classifier.from_pretrained(os.fspath(teacher))
             if isinstance(teacher, str | Path | TrainedModel)
             else teacher
         )
-        return evaluate(self.classifier, data[chosen], other)
+        return evaluate(self.classifier, rows, other)
 
 
 def distill(

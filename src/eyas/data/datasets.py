@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -67,6 +68,24 @@ def load_data(source: Source, columns: Columns | None = None, seed: int = 0) -> 
     data = TaskData.of(_with_validation(_read(opened, columns, name), seed, name))
     _report(data)
     return data
+
+
+def load_table(source: Source, columns: Columns | None = None) -> Dataset | None:
+    """All rows of a table in memory, unsplit; None for files, folders, Hub names and several splits.
+
+    Args:
+        source: as for `load_data`.
+    """
+    if isinstance(source, str | Path):
+        return None
+    columns = columns or Columns()
+    opened = open_splits(source, columns)
+    if len(opened) > 1:
+        return None
+    rows = next(iter(opened.values()))
+    if isinstance(rows, LoadedRows) and is_read(rows.dataset):
+        return rows.dataset
+    return next(iter(_read(opened, columns, name_of(source, "data")).values()))
 
 
 def load_unlabeled(
