@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from conftest import toy_rows
 
+import eyas
 from eyas import Predictor
 from eyas.cli import lines as module
 from eyas.cli.lines import Answering, predict_lines
@@ -70,6 +71,45 @@ def test_error_in_a_worker_names_the_line_and_keeps_the_answers_before(
     assert code == 2
     assert len(out.splitlines()) == 10
     assert "in:11: expected a text" in err
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("workers", [1, 2])
+def test_answers_before_a_line_that_cannot_be_read_are_written(
+    workers: int, exported: Exported, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LINES", 4)
+    monkeypatch.setattr(readers, "LONGEST_LINE", 1000)
+    (tmp_path / "in").write_text("fine\n" * 30 + "x" * 5000)
+    model = exported["static", False, True]
+    code, out, err = run("predict", "--model", model, tmp_path / "in", "--workers", workers)
+    assert code == 2
+    assert len(out.splitlines()) == 30
+    assert "in:31: a line of more than" in err
+
+
+@pytest.mark.process
+def test_worker_without_a_model_says_why(
+    exported: Exported, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = Predictor(exported["static", False, True])
+    with pytest.raises(DataError, match=r"nowhere: expected a model folder with a config.json"):
+        predict_lines(str(tmp_path / "nowhere"), classifier, iter(["fine"] * 9), "in", workers=2)
+
+
+def test_tagger_keeps_the_text(taggers: dict[str, Path], tmp_path: Path, run: Run) -> None:
+    eyas.export_model(taggers["cnn"], tmp_path / "tagger")
+    (tmp_path / "in").write_text('Anna met Bob in Paris\n{"id": 3, "text": "in Rome"}\n')
+    code, out, _ = run("predict", "--model", tmp_path / "tagger", tmp_path / "in")
+    assert code == 0
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["text"] for row in rows] == ["Anna met Bob in Paris", "in Rome"]
+
+
+def test_stream_has_one_process(exported: Exported, run: Run) -> None:
+    code, _, err = run("predict", "--model", exported["static", False, True], "--workers", 2)
+    assert code == 2
+    assert "--workers is for a file" in err
 
 
 def test_memory_stays_flat(exported: Exported, capsys: Any) -> None:

@@ -53,6 +53,20 @@ def find_encoder(name: str) -> str:
     return str(found) if found else name
 
 
+def in_hub_cache(name: str) -> str | None:
+    """The folder of a Hub name in the cache; None for what is not there, or is no such name."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if Path(name).exists():
+        return None
+    try:
+        found = try_to_load_from_cache(name, CONFIG)
+    except HFValidationError:
+        return None
+    return str(Path(found).parent) if isinstance(found, str) else None
+
+
 def encoders() -> list[Found]:
     """All that can be found without the network."""
     packages = [

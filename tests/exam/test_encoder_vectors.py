@@ -1,6 +1,7 @@
 """The baseline on the vectors of the encoder that a teacher was made from."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +44,34 @@ def recorded(folder: Path, **settings: object) -> str:
     return str(folder)
 
 
+def files(model: Path) -> list[list[object]]:
+    return [[str(model / "1_Pooling" / "config.json"), 1], *([str(path), 1] for path in model.iterdir())]
+
+
 def test_encoder_of_a_teacher_is_the_one_that_finetune_recorded(
     tiny_bert: Path, students: dict[tuple[str, bool], Path], tmp_path: Path
 ) -> None:
-    assert encoder_of(recorded(tmp_path / "a", command="finetune", model=str(tiny_bert))) == str(tiny_bert)
-    assert encoder_of(recorded(tmp_path / "b", command="distill", model=str(tiny_bert))) is None
-    assert encoder_of(recorded(tmp_path / "c", command="finetune", model="far/away")) is None
-    assert encoder_of(recorded(tmp_path / "d", command="finetune", model=str(students["cnn", False]))) is None
+    own, student = files(tiny_bert), files(students["cnn", False])
+    # A relative name was relative to another folder.
+    teacher = recorded(tmp_path / "a", command="finetune", model="tiny", model_files=own)
+    assert encoder_of(teacher) == str(tiny_bert)
+    assert encoder_of(recorded(tmp_path / "b", command="distill", model="tiny", model_files=own)) is None
+    assert encoder_of(recorded(tmp_path / "c", command="finetune", model="far/away", model_files=[])) is None
+    assert encoder_of(recorded(tmp_path / "d", command="finetune", model="cnn", model_files=student)) is None
     assert encoder_of(str(tmp_path / "nowhere")) is None
+
+
+def test_encoder_of_a_teacher_may_be_in_the_cache_of_the_hub(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / "hub" / "models--org--tiny"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    shutil.copytree(tiny_bert, snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    teacher = recorded(tmp_path / "a", command="finetune", model="org/tiny", model_files=[])
+    assert encoder_of(teacher) == str(snapshot)
 
 
 def test_only_whole_single_texts_have_the_baseline(tiny_bert: Path) -> None:

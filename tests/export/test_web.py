@@ -21,7 +21,7 @@ from tagging import sentences
 
 from eyas import Predictor, export_model
 from eyas.errors import ExportError
-from eyas.export.browser import RUNTIME_FILES, loads, runtime_files
+from eyas.export.browser import RUNTIME_FILES, check_page, runtime_files
 from eyas.export.web import write_web
 
 pytestmark = pytest.mark.process
@@ -77,7 +77,7 @@ def test_browser_answers_as_predictor(
 ) -> None:
     folder = Path(shutil.copytree(exported[name, False, int8], tmp_path / "films"))
     web = write_web(folder, folder.name, runtime)
-    assert loads(web, folder.name)
+    assert check_page(web, folder.name) == ""
     texts = [row["text"] for row in toy_rows(1000)] + ODD
     with browsing(web) as (page, _):
         page.wait_for_function("document.getElementById('about').textContent.startsWith('films')")
@@ -167,9 +167,13 @@ def test_page_that_does_not_load_is_no_export(students: dict[tuple[str, bool], P
     assert not (tmp_path / "out").exists()
 
 
-def test_page_is_not_checked_without_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_is_not_checked_without_a_browser_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert loads(tmp_path, "films") is None
+    assert check_page(tmp_path, "films") == "none of chromium, chromium-browser, google-chrome is installed"
+    browser = tmp_path / "chromium"
+    browser.write_text("#!/bin/sh\necho no display >&2\nexit 3\n")
+    browser.chmod(0o755)
+    assert check_page(tmp_path, "films") == "chromium did not open it (exit status 3: no display)"
 
 
 @pytest.mark.parametrize("name", ["static", "bilstm-crf"])

@@ -26,7 +26,7 @@ from eyas.losses import (
     WeightedTeachersLoss,
     schedules,
 )
-from eyas.losses.teachers import TeacherPolicy, errors
+from eyas.losses.teachers import TeacherPolicy
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CLASSES = ("2_classes", "3_classes")
@@ -206,7 +206,7 @@ def test_mt_bert() -> None:
     file = golden("mt_bert_logits")
     case, expected = file["inputs"], file["expected"]
     each, labels = value(case["teacher_logits"]).permute(1, 2, 0), torch.tensor(case["labels"])
-    weights = 1 / (1 + errors(each, labels))
+    weights = 1 / (1 + WeightedTeachersLoss().errors(each, labels))
     close(weights.T, expected["weights_of_each_teacher_and_text"])
     for temperature in (1, 2):
         logits = value(case["student_logits"]).requires_grad_()

@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import toy_rows
 from tokenizers import Tokenizer
 
 import eyas
 from eyas import Classifier, DistillSettings, ExportedTeacher, Predictor, Teacher, ZeroShotTeacher, load_data
-from eyas.errors import DataError, ModelError
+from eyas.data.datasets import ids_of
+from eyas.errors import DataError, LabelError, ModelError
 from eyas.export.onnx import write_onnx
+from eyas.teachers.exported import is_exported
 from eyas.teachers.zero_shot import parse_hypotheses
+from eyas.training.teachers import open_teachers
 
 Run = Callable[..., tuple[int, str, str]]
 TEXTS = [row["text"] for row in toy_rows(70)]
@@ -99,6 +103,38 @@ def test_exported_tagger_is_refused(taggers: dict[str, Path], tiny_bert: Path, t
         ExportedTeacher(tmp_path / "tagger", encoder=tiny_bert)
 
 
+def test_pickle_beside_a_classifier_is_no_hindrance(teacher_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(teacher_folder, tmp_path / "films"))
+    (folder / "label_encoder.pkl").write_bytes(b"")
+    assert not is_exported(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("config.json", "{"), ("config.json", "{}"), ("tokenizer.json", "{}"), ("model.onnx", "no graph")],
+)
+def test_damaged_files_of_an_exported_classifier_are_named(
+    name: str, content: str, foreign: Path, tiny_bert: Path
+) -> None:
+    (foreign / name).write_text(content)
+    with pytest.raises(ModelError, match=f"Cannot read .*{name}: "):
+        ExportedTeacher(foreign, encoder=tiny_bert)
+
+
+def test_reserved_positions_of_a_graph_are_not_read(tiny_bert: Path, tmp_path: Path) -> None:
+    """In RoBERTa, the first positions are the padding's."""
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = RobertaConfig(vocab_size=2000, max_position_embeddings=34, pad_token_id=1, type_vocab_size=1, **sizes)
+    model = RobertaForSequenceClassification(config).eval()
+    write_onnx(model, ["input_ids", "attention_mask"], tmp_path / "model.onnx")
+    config.save_pretrained(tmp_path)
+    shutil.copy2(tiny_bert / "tokenizer.json", tmp_path)
+    teacher = ExportedTeacher(tmp_path, encoder=tiny_bert, max_length=64)
+    assert teacher.outputs({"text": ["a great film " * 60]})["logits"].isfinite().all()
+
+
 @pytest.mark.parametrize("name", ["model_head.pkl", "classifier.joblib"])
 def test_pickled_head_is_refused(name: str, toy_data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "setfit"
@@ -112,12 +148,20 @@ def test_pickled_head_is_refused(name: str, toy_data: Path, tmp_path: Path) -> N
 
 @pytest.fixture
 def judge(pair_teacher_folder: Path, tmp_path: Path) -> Path:
-    """A classifier of pairs whose labels are those of entailment."""
+    """A classifier of pairs with the three labels of entailment; the third is never the answer."""
+    from transformers import AutoModelForSequenceClassification
+
     folder = Path(shutil.copytree(pair_teacher_folder, tmp_path / "judge"))
     config = json.loads((folder / "config.json").read_text())
-    names = {"0": "contradiction", "1": "entailment"}
+    names = {"0": "contradiction", "1": "entailment", "2": "neutral"}
     config |= {"id2label": names, "label2id": {name: int(number) for number, name in names.items()}}
     (folder / "config.json").write_text(json.dumps(config))
+    model = AutoModelForSequenceClassification.from_pretrained(folder, ignore_mismatched_sizes=True)
+    trained = AutoModelForSequenceClassification.from_pretrained(pair_teacher_folder)
+    with torch.no_grad():
+        model.classifier.weight[:2], model.classifier.bias[:2] = trained.classifier.weight, trained.classifier.bias
+        model.classifier.weight[2], model.classifier.bias[2] = 0.0, -9.0
+    model.save_pretrained(folder)
     return folder
 
 
@@ -144,6 +188,33 @@ def test_zero_shot_teaches_from_the_command_line(judge: Path, toy_data: Path, tm
     assert record["settings"]["zero_shot"] == {"positive": "a great film", "negative": "a dull film"}
 
 
+def test_zero_shot_answers_are_cached_in_the_order_of_the_labels(judge: Path, toy_data: Path) -> None:
+    rows = load_data(toy_data)["validation"]
+    for labels in (["great", "dull", "funny", "odd"], ["dull", "great", "odd", "funny"]):
+        teacher = ZeroShotTeacher(judge, labels, max_length=64, dtype="float32")
+        cached = teacher.label(rows)
+        assert cached.label_names == labels
+        expected = teacher.outputs({"text": rows["text"][:]})["logits"]
+        torch.testing.assert_close(cached.logits(ids_of(rows)), expected, atol=1e-4, rtol=0)
+
+
+def test_zero_shot_is_for_the_models_of_entailment_among_the_teachers(
+    judge: Path, teacher_folder: Path, exported: dict[tuple[str, bool, bool], Path], toy_data: Path, tmp_path: Path
+) -> None:
+    data, asked = load_data(toy_data), {"positive": "a great film", "negative": "a dull film"}
+    both = open_teachers([str(judge), str(teacher_folder)], data, None, 64, "float32", {"zero_shot": asked})
+    assert [type(one) for one in both] == [ZeroShotTeacher, Teacher]
+    for other in (exported["cnn", False, True], Teacher(teacher_folder)):
+        with pytest.raises(DataError, match=r"No teacher takes zero_shot \(--zero-shot\): a model of entailment does"):
+            eyas.distill(other, data, tmp_path / "out", "static", zero_shot=asked, settings=SHORT)
+
+
+@pytest.mark.parametrize("labels", [["a", "a"], ["a", ""], {"a": "x", "b": " "}])
+def test_labels_of_zero_shot_are_checked(labels: Any, judge: Path) -> None:
+    with pytest.raises(LabelError):
+        ZeroShotTeacher(judge, labels)
+
+
 def test_zero_shot_needs_a_model_of_entailment(teacher_folder: Path, judge: Path) -> None:
     with pytest.raises(ModelError, match="one of its labels starts with 'entail'; this model's are negative, positive"):
         ZeroShotTeacher(teacher_folder, ["a", "b"])
@@ -156,3 +227,5 @@ def test_hypotheses_are_read() -> None:
     assert parse_hypotheses("a = It is so.,b=Not so.") == {"a": "It is so.", "b": "Not so."}
     with pytest.raises(DataError, match="expected LABEL,LABEL or LABEL=HYPOTHESIS"):
         parse_hypotheses("a=It is so.,b")
+    with pytest.raises(LabelError, match="names the label 'a' more than once"):
+        parse_hypotheses("a=It is so.,b=No.,a=Yes.")

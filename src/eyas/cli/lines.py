@@ -75,11 +75,13 @@ class Answering:
 
     def _together(self, rows: list[dict[str, Any]]) -> list[str]:
         """The answers to single texts, in one call of the model; empty if there is anything else."""
+        from eyas.runtime.predictor import Predictor
         from eyas.text import clean_text
 
         texts = [row.get("text") for row in rows if row.get("text_pair") is None]
         single = len(texts) == len(rows) and all(isinstance(text, str) for text in texts)
-        if not single or self.all_scores or self.classifier.task.is_tagging:
+        alone = self.all_scores or self.classifier.task.is_tagging or not isinstance(self.classifier, Predictor)
+        if not single or alone:  # in torch, an answer depends on the other texts in the sixth decimal
             return []
         answers = self.classifier.answers(self.classifier.logits(texts))
         return [
@@ -141,12 +143,17 @@ def predict_lines(
 def _chunks(lines: Iterable[str], most: int) -> Iterator[tuple[int, list[str]]]:
     """The number of a chunk's first line, and its lines."""
     chunk, size, first = list[str](), 0, 1
-    for line in lines:
-        chunk.append(line)
-        size += len(line)
-        if len(chunk) >= most or size >= CHARACTERS:
+    try:
+        for line in lines:
+            chunk.append(line)
+            size += len(line)
+            if len(chunk) >= most or size >= CHARACTERS:
+                yield first, chunk
+                first, chunk, size = first + len(chunk), [], 0
+    except Exception:  # a line that cannot be read: those before it are answered
+        if chunk:
             yield first, chunk
-            first, chunk, size = first + len(chunk), [], 0
+        raise
     if chunk:
         yield first, chunk
 
@@ -159,13 +166,19 @@ def _parallel(
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _open, settings)
     waiting: deque[Any] = deque()
+    broken: Exception | None = None
     try:
-        for chunk in chunks:
+        while (chunk := _next(chunks)) is not None:
+            if isinstance(chunk, Exception):
+                broken = chunk
+                break
             waiting.append(pool.submit(_work, *chunk))
             if len(waiting) >= workers * WAITING:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+        if broken is not None:
+            raise broken
     except BrokenProcessPool:
         raise EyasError(
             "A process of --workers was killed; perhaps the machine ran out of memory. Answers up to here are written: "
@@ -180,19 +193,29 @@ def _parallel(
                 os.environ[name] = value
 
 
-_answering: Answering | None = None
+def _next(chunks: Iterator[tuple[int, list[str]]]) -> tuple[int, list[str]] | Exception | None:
+    """The next chunk, the error that there is instead, or None at the end."""
+    try:
+        return next(chunks, None)
+    except Exception as error:
+        return error
+
+
+_answering: Answering | str = ""  # in a worker: the model, or why there is none
 
 
 def _open(model: str, abstain_below: float, source: str, all_scores: bool) -> None:
     global _answering
-    classifier = open_classifier(model)
-    classifier.abstain(abstain_below)
-    _answering = Answering(classifier, source, all_scores)
+    try:
+        classifier = open_classifier(model)
+        classifier.abstain(abstain_below)
+        _answering = Answering(classifier, source, all_scores)
+    except EyasError as error:  # an error here would break the pool, and say nothing
+        _answering = str(error)
 
 
 def _work(first: int, lines: list[str]) -> Answered:
-    assert _answering is not None
-    return _answering(first, lines)
+    return Answered("", _answering, 0) if isinstance(_answering, str) else _answering(first, lines)
 
 
 def _tagged(classifier: Any, row: dict[str, Any]) -> dict[str, Any]:
@@ -221,7 +244,7 @@ def _tagged(classifier: Any, row: dict[str, Any]) -> dict[str, Any]:
 
 def _line(row: dict[str, Any], answer: dict[str, Any]) -> str:
     """A row with its answer, whose numbers have six decimals."""
-    own = {} if len(row) == 1 else _in_json(row)  # a single text is part of the answer
+    own = {} if row.keys() <= answer.keys() else _in_json(row)
     return f"{_encode({**own, **_in_json(answer, DIGITS)})}\n"
 
 

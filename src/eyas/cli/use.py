@@ -6,7 +6,7 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -25,9 +25,6 @@ from eyas.cli.options import (
 from eyas.errors import EyasError
 from eyas.outputs import strict_json
 from eyas.settings import Columns
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger("eyas")
 
@@ -115,8 +112,12 @@ def predict(
     if all_scores and classifier.task.is_tagging:
         raise EyasError(f"--all-scores is for whole texts; this model does {classifier.task.describe()}.")
     if str(file) == "-":
+        if workers > 1:
+            raise EyasError(
+                "--workers is for a file: a stream is answered line by line. Name the file, or leave it out."
+            )
         lines = text_lines(sys.stdin.buffer, "standard input")
-        predict_lines(model, classifier, lines, "standard input", all_scores, workers == 1, workers)
+        predict_lines(model, classifier, lines, "standard input", all_scores, is_stream=True)
     elif not file.is_file():
         if not file.exists():
             raise DataError(f"No such file: {file}.")
@@ -167,8 +168,6 @@ def export(
     from eyas.runtime.manifest import MODEL, TOKENIZER
 
     texts = None if data is None else _parity_texts(model, data, columns)
-    if web_runtime is not None and not web:
-        raise EyasError("--web-runtime needs --web: pass both, or neither.")
     more = {"web": web, "web_runtime": web_runtime, "openvino": openvino, "abstain_below": abstain_below or 0.0}
     parity = run(model, out, int8, texts, min_agreement, overwrite, **more)  # type: ignore[arg-type]
     size = sum((out / name).stat().st_size for name in (MODEL, TOKENIZER)) / 1e6

@@ -63,7 +63,7 @@ def run(
     loaded, encoder = load_data(source), model or encoder_folder()
     logger.info("1. A teacher: %s, fine-tuned on %d labeled texts.", model or ENCODER, len(loaded["train"]))
     teacher = finetune(encoder, loaded, out / "teacher", FinetuneSettings(seed=seed), overwrite)
-    logger.info("2. An exam: three students, with and without the teacher, and three baselines.")
+    logger.info("2. An exam: three students, with and without the teacher, and baselines.")
     entry = {"source": source, "name": "reviews" if data is None else Path(data).stem, "unlabeled": more}
     plan = make_plan(data=entry, teacher=str(teacher), students=STUDENTS, seeds=[seed])
     folder = run_exam(plan, out / "exam")

@@ -43,6 +43,7 @@ def export_on_vectors(
     """Fit a linear model on the vectors of `texts` and export it together with the encoder, in fp32.
 
     Args:
+        encoder: in float32, like the graph.
         labels: as from `labels_of`.
         folder: an existing folder; `eyas.serve.Predictor` reads it.
 
@@ -50,6 +51,7 @@ def export_on_vectors(
         The number of its parameters: embedding_parameters, other_parameters.
     """
     linear = fit_on(task, encoder.logits, texts, labels)
+    encoder.model.to("cpu")
     model = _OnVectors(encoder, linear.weights, linear.bias).eval()
     write_onnx(model, input_names(model, encoder.tokenizer), folder / MODEL)
     tokenizer = copy.deepcopy(encoder.tokenizer.backend_tokenizer)

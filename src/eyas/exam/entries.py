@@ -20,7 +20,7 @@ from eyas.data.datasets import (
 )
 from eyas.data.readers import inputs_of
 from eyas.data.task_data import TaskData
-from eyas.encoders import CONFIG, find_encoder
+from eyas.encoders import CONFIG, find_encoder, in_hub_cache
 from eyas.errors import ModelError
 from eyas.evaluation.changes import WORD, Changed, changed_texts
 from eyas.exam.plan import NONE, DataPlan
@@ -115,7 +115,7 @@ def defaults_of(entry: DataPlan, data: TaskData) -> dict[str, Any]:
         encoder = encoder_of(entry.teacher)
     elif encoder != NONE:
         Encoder(encoder)  # refuses here what it cannot read
-        encoder = find_encoder(encoder)
+        encoder = in_hub_cache(encoder) or find_encoder(encoder)
     return {"augment": augment, "encoder": encoder}
 
 
@@ -123,8 +123,12 @@ def encoder_of(teacher: str) -> str | None:
     """The encoder that `finetune` made a teacher from; None if it is not on this machine or has no sentence vectors."""
     try:
         settings = json.loads((Path(teacher) / RUN_FILE).read_text())["settings"]
-        encoder = find_encoder(settings["model"]) if settings["command"] == "finetune" else ""
-        if not Path(encoder, CONFIG).is_file() or is_student_folder(encoder):
+        if settings["command"] != "finetune":
+            return None
+        files = [Path(row[0]) for row in settings["model_files"]]  # none for a name on the Hub
+        folders = sorted((file.parent for file in files if file.name == CONFIG), key=lambda folder: len(folder.parts))
+        encoder = str(folders[0]) if folders else in_hub_cache(settings["model"])
+        if encoder is None or not Path(encoder, CONFIG).is_file() or is_student_folder(encoder):
             return None
         pooling_of(encoder)
     except (OSError, ValueError, KeyError, TypeError, ModelError):

@@ -206,7 +206,7 @@ def _make_baseline(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]
     shutil.rmtree(folder, ignore_errors=True)
     if trial.model == ON_VECTORS:
         folder.mkdir(parents=True)
-        encoder = Encoder(trial.encoder, max_length=loaded.teacher.teacher.max_length)
+        encoder = Encoder(trial.encoder, max_length=loaded.teacher.teacher.max_length, dtype="float32")
         some = train.select(np.flatnonzero(is_labeled(train)))
         sizes = export_on_vectors(encoder, loaded.task, texts_of(some), labels_of(some), folder)
         return {**sizes, "size_bytes": _size(folder), "export_agreement": None, "steps": None}

@@ -71,7 +71,7 @@ class Trial:
             "sources": sources_of(self.dataset.transfer),
             "init": start_identity(init),
             "added": identity(self.added) if self.added else "",
-            "encoder": identity(self.encoder) if self.encoder else "",
+            "encoder": [self.encoder, identity(self.encoder)] if self.encoder else "",
             "general": [fingerprint_of_family(name) for name in families()] if init is None and own else [],
             "fingerprint": fingerprint,
             "format": FORMAT_VERSION,

@@ -12,7 +12,7 @@ from eyas._version import __version__
 from eyas.data.readers import inputs_of, read_rows
 from eyas.errors import ExportError
 from eyas.export.arrays import find_arrays
-from eyas.export.browser import loads, runtime_files
+from eyas.export.browser import check_page, runtime_files
 from eyas.export.model_card import run_settings, write_model_card
 from eyas.export.onnx import input_names, write_onnx
 from eyas.export.openvino import write_openvino
@@ -77,6 +77,8 @@ def export_model(
     """
     if openvino:
         load_openvino()  # fail now if it is missing
+    if web_runtime is not None and not web:
+        raise ExportError("web_runtime (--web-runtime) needs web (--web): pass both, or neither.")
     classifier = Classifier.from_pretrained(model)
     classifier.abstain(abstain_below)
     classifier.max_length = min(classifier.max_length, max_length or classifier.max_length)
@@ -121,8 +123,10 @@ def export_model(
         manifest.write(folder)
         if web:
             page = write_web(folder, Path(out).name, runtime, None if is_student(classifier.model) else classifier)
-            if runtime and loads(page, Path(out).name):
-                logger.info("The page loads in Chromium.")
+            if runtime:
+                unchecked = check_page(page, Path(out).name)
+                said = f"was not opened as a check: {unchecked}" if unchecked else "loads in Chromium"
+                logger.info("The page %s.", said)
         if openvino:
             whole = write_onnx(classifier.model, names, folder / FP32, int8=False) if int8 else folder / MODEL
             manifest.openvino = write_openvino(whole, folder)

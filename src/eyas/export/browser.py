@@ -1,8 +1,11 @@
 """onnxruntime-web for an exported page, and a browser that loads the page as a check."""
 
+import contextlib
 import html
+import os
 import re
 import shutil
+import signal
 import subprocess
 import tarfile
 import threading
@@ -49,36 +52,54 @@ def runtime_files(source: str | Path | None) -> Iterator[Path | None]:
         yield folder or None
 
 
-def loads(web: Path, name: str) -> bool | None:
-    """Open an exported page in headless Chromium; None if there is none on this machine, or the page takes too long.
+def check_page(web: Path, name: str) -> str:
+    """Open an exported page in headless Chromium.
+
+    Returns:
+        Empty if the page shows the model's name; else why it could not be checked: there is no Chromium, or it fails.
 
     Raises:
-        ExportError: the page does not come up with the model's name; says what it shows instead.
+        ExportError: the page comes up and shows something else, such as an error.
     """
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
-        return None
+        return f"none of {', '.join(BROWSERS)} is installed"
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(web)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        with TemporaryDirectory() as profile:
+        # Its helpers may write to the profile when it has ended.
+        with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
             command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
             command += [f"--virtual-time-budget={PATIENCE}", "--dump-dom", f"http://127.0.0.1:{server.server_port}/"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        return None  # a browser that does not start says nothing about the page
+            shown, problem = _run(command)
     finally:
         server.shutdown()
         server.server_close()
-    about = re.search(r'id="about"[^>]*>([^<]*)', done.stdout)
-    if about is None:
-        return None
-    shown = html.unescape(about[1])
-    if shown.startswith(LOADING):
-        return None
-    if not shown.startswith(name):
-        raise ExportError(f"The exported page does not load in {Path(browser).name}; it shows: {shown}")
-    return True
+    about = re.search(r'id="about"[^>]*>([^<]*)', shown)
+    if about is None or about[1].startswith(LOADING):
+        return f"{Path(browser).name} did not open it{problem}"
+    if not html.unescape(about[1]).startswith(name):
+        raise ExportError(
+            f"The exported page does not load in {Path(browser).name}; it shows: {html.unescape(about[1])}"
+        )
+    return ""
+
+
+def _run(command: list[str]) -> tuple[str, str]:
+    """The output of a command, and what went wrong; ends its helpers, too."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        out, error = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return "", f" in {SECONDS} seconds"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    last = error.strip().splitlines()[-1:] or [""]
+    return out, f" (exit status {process.returncode}: {last[0]:.200})" if process.returncode else ""
 
 
 def _from_npm(folder: Path) -> Path:

@@ -1,7 +1,5 @@
 """Losses over several teachers, each of which they see: logits [rows, labels, teachers]."""
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,6 +28,24 @@ class SeveralTeachersLoss(Loss):
                 "by their mean (--teachers mean)."
             )
 
+    def prepare(self, student: object, teacher: object) -> None:
+        """Create the teachers' mean errors, over the labeled texts so far."""
+        count = len(teacher.teachers)  # type: ignore[attr-defined]
+        self.register_buffer("error_sums", torch.zeros(count, dtype=torch.float64))
+        self.register_buffer("error_count", torch.zeros((), dtype=torch.float64))
+
+    def errors(self, each: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of each teacher with the gold label, [rows, teachers]; without one, its mean so far."""
+        known = labels >= 0
+        gold = labels.clamp(min=0)[:, None, None].expand(-1, 1, each.shape[2])
+        found = -F.log_softmax(each, 1).gather(1, gold).squeeze(1)
+        if "error_sums" not in self._buffers:  # not prepared
+            return found
+        sums, count = self.get_buffer("error_sums"), self.get_buffer("error_count")
+        sums += found[known].sum(0).detach()
+        count += known.sum()
+        return torch.where(known.unsqueeze(1), found, (sums / count.clamp(min=1)).to(found.dtype))
+
     def cross_entropies(self, student: Fields, teacher: Fields, progress: float) -> Tensor:
         """Cross-entropy of the student's softened prediction with each teacher's: [rows, teachers]."""
         temperature = at(self.temperature, progress)
@@ -37,28 +53,17 @@ class SeveralTeachersLoss(Loss):
         return -(F.softmax(teacher[EACH] / temperature, 1) * own).sum(1)
 
 
-def errors(each: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each teacher with the gold label, [rows, teachers]; without one, the mean of the other rows."""
-    known = labels >= 0
-    gold = labels.clamp(min=0)[:, None, None].expand(-1, 1, each.shape[2])
-    found = -F.log_softmax(each, 1).gather(1, gold).squeeze(1)
-    if known.all():
-        return found
-    usual = found[known].mean(0) if known.any() else found.new_zeros(found.shape[1])
-    return torch.where(known.unsqueeze(1), found, usual)
-
-
 class WeightedTeachersLoss(SeveralTeachersLoss):
     """Cross-entropy with each teacher, divided by one plus that teacher's own cross-entropy; summed over teachers.
 
-    A teacher that is wrong about a text counts less there. On a text without a label, a teacher has its mean error on
-    the batch's labeled texts: the paper has labels for all.
+    A teacher that is wrong about a text counts less there. On a text without a label, it counts by its mean error on
+    the labeled texts so far: the paper has labels for all.
     """
 
     paper = "MT-BERT (Wu et al. 2021, arXiv 2106.01023), as restated by Ding et al. 2022 (arXiv 2211.14466), eq. 1"
 
     def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
-        weights = 1 / (1 + errors(teacher[EACH], batch["labels"]))
+        weights = 1 / (1 + self.errors(teacher[EACH], batch["labels"]))
         return (weights * self.cross_entropies(student, teacher, progress)).sum(1).mean()
 
 
@@ -88,49 +93,41 @@ class SelectedTeachersLoss(SeveralTeachersLoss):
     """The mean cross-entropy with the teachers that a policy chooses for each text; the policy learns by REINFORCE.
 
     A teacher's state for a text: its probabilities, its cross-entropy with the label, and the student's probabilities.
-    The reward is that of the text, minus the batch's mean; `reward` is "labels" (minus the student's cross-entropy with
-    the label) or "teachers" (also minus that with the chosen teachers). Texts without a label teach the policy nothing.
-    The paper's state has a vector of the text instead of the student's probabilities, and it trains student and policy
-    in turns.
+    The reward of a choice is minus the student's cross-entropy with the label and with the chosen teachers (the second
+    of the paper's three rewards), less the batch's mean. Texts without a label teach the policy nothing, and neither do
+    those for which it chose nobody: these learn from the likeliest teacher. The paper's state has a vector of the text
+    instead of the student's probabilities, and it trains student and policy in turns.
     """
 
     paper = "Yuan et al. 2021, Reinforced Multi-Teacher Selection for Knowledge Distillation (arXiv 2012.06048)"
-    REWARDS: ClassVar[tuple[str, ...]] = ("labels", "teachers")
-
-    def __init__(
-        self, temperature: float | Schedule = 1.0, reward: str = "labels", weight: float | Schedule = 1.0
-    ) -> None:
-        super().__init__(temperature, weight)
-        self.reward = reward
-        self.policy: TeacherPolicy | None = None
 
     def prepare(self, student: object, teacher: object) -> None:
         """Create the policy."""
+        super().prepare(student, teacher)
         labels, teachers = len(student.id2label), len(teacher.teachers)  # type: ignore[attr-defined]
         self.policy = TeacherPolicy(teachers, 2 * labels + 1)
 
     def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
-        assert self.policy is not None
         each, labels = teacher[EACH], batch["labels"]
-        states = self._states(student["logits"].detach(), each, labels)
+        states = self.states(student["logits"].detach(), each, labels)
         with torch.no_grad():
-            open_to = self.policy(states).sigmoid()
-            actions = torch.bernoulli(open_to)
+            chances = self.policy(states).sigmoid()
+            actions = torch.bernoulli(chances)
             nobody = actions.sum(1) == 0
-            actions[nobody] = F.one_hot(open_to[nobody].argmax(1), actions.shape[1]).to(actions.dtype)
+            likeliest = F.one_hot(chances.argmax(1), actions.shape[1]).to(actions.dtype)
+            used = torch.where(nobody.unsqueeze(1), likeliest, actions)
         terms = self.cross_entropies(student, teacher, progress)
-        taught = (actions * terms).sum(1) / actions.sum(1)
-        known = labels >= 0
-        if not known.any():
+        taught = (used * terms).sum(1) / used.sum(1)
+        told = (labels >= 0) & ~nobody
+        if not told.any():
             return taught.mean()
-        wrong = F.cross_entropy(student["logits"][known], labels[known], reduction="none")
-        reward = -(wrong + taught[known] if self.reward == "teachers" else wrong).detach()
-        chances = self.policy.log_probability(states, actions)[known].sum(1)
-        return taught.mean() - ((reward - reward.mean()) * chances).mean()
+        wrong = F.cross_entropy(student["logits"][told], labels[told], reduction="none")
+        reward = -(wrong + taught[told]).detach()
+        chosen = self.policy.log_probability(states, actions)[told].sum(1)
+        return taught.mean() - ((reward - reward.mean()) * chosen).mean()
 
-    @staticmethod
-    def _states(logits: Tensor, each: Tensor, labels: Tensor) -> Tensor:
+    def states(self, logits: Tensor, each: Tensor, labels: Tensor) -> Tensor:
         """[rows, teachers, 2 labels + 1]."""
         theirs = F.softmax(each, 1).transpose(1, 2)
         own = F.softmax(logits, 1).unsqueeze(1).expand_as(theirs)
-        return torch.cat([theirs, errors(each, labels).unsqueeze(2), own], 2)
+        return torch.cat([theirs, self.errors(each, labels).unsqueeze(2), own], 2)

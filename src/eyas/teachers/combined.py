@@ -52,15 +52,16 @@ RECIPES_OF = {"label-loss": "mt-bert", "reinforced": "reinforced"}
 """The recipes of rules that weigh or choose each teacher in the loss."""
 
 
-def _shares(text: str, count: int) -> Tensor:
+def _shares(text: str | None, count: int) -> Tensor:
     """How often each teacher is drawn: equally often, or as in "2,1"."""
     try:
-        shares = [float(part) for part in text.split(",")] if text else [1.0] * count
+        shares = [1.0] * count if text is None else [float(part) for part in text.split(",")]
     except ValueError:
         shares = []
-    if len(shares) != count or not all(0 <= share < float("inf") for share in shares) or not sum(shares):
+    total = sum(shares)
+    if len(shares) != count or not all(share >= 0 for share in shares) or not 0 < total < float("inf"):
         raise ModelError(f"teachers (--teachers) sampled:{text}: expected {count} numbers, such as sampled:2,1.")
-    return torch.tensor(shares)
+    return torch.tensor([share / total for share in shares])
 
 
 class CombinedTeacher:
@@ -80,12 +81,12 @@ class CombinedTeacher:
     fields: ClassVar[frozenset[str]] = frozenset({"logits", EACH})
 
     def __init__(self, teachers: Sequence[Any], rule: str = "mean", members: Sequence[Any] = ()) -> None:
-        name, _, shares = rule.partition(":")
-        if name not in RULES or (shares and name != SAMPLED):
+        name, colon, shares = rule.partition(":")
+        if name not in RULES or (colon and name != SAMPLED):
             raise ModelError(f"teachers (--teachers) is {rule!r}, expected one of {', '.join(RULES)}.")
         if len(teachers) < 2:
             raise ModelError(f"Expected at least two teachers (--teacher), got {len(teachers)}.")
-        self.shares = _shares(shares, len(teachers))
+        self.shares = _shares(shares if colon else None, len(teachers))
         first = teachers[0]
         for other in teachers[1:]:
             if other.task.kind != first.task.kind:

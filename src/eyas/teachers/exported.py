@@ -1,7 +1,9 @@
 """Exported models as teachers: folders that `eyas export` wrote, and other ONNX classifiers."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,10 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from eyas.encoders import CONFIG
 from eyas.errors import DataError, ModelError
 from eyas.models.loading import task_of_config
+from eyas.models.positions import position_count
 from eyas.runtime.manifest import EXAM, MANIFEST, MODEL, TOKENIZER
 from eyas.runtime.predictor import FIELDS, Predictor
 from eyas.tasks import Task
@@ -24,7 +28,7 @@ from eyas.text import clean_texts
 GRAPHS = (MODEL, "onnx/model.onnx")
 BATCH = 32
 # Heads in pickle, as SetFit and scikit-learn write them.
-PICKLES = ("*.pkl", "*.pickle", "*.joblib")
+PICKLES, SETFIT = ("*.pkl", "*.pickle", "*.joblib"), "model_head.pkl"
 
 
 class _Runs(Protocol):
@@ -90,7 +94,8 @@ def is_exported(source: Any) -> bool:
     folder = Path(source)
     if _is_ours(folder):
         return True
-    weights = any(folder.glob("*.safetensors")) or (folder / "pytorch_model.bin").is_file()
+    if _is_classifier(folder):
+        return False
     pickled = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
     if pickled:
         raise ModelError(
@@ -98,11 +103,31 @@ def is_exported(source: Any) -> bool:
             "eyas does not. Load it yourself, and pass its predict_proba: "
             "eyas.FunctionTeacher(model.predict_proba, labels=[...], version='1')."
         )
-    return not weights and any((folder / graph).is_file() for graph in GRAPHS)
+    return any((folder / graph).is_file() for graph in GRAPHS)
+
+
+def _is_classifier(folder: Path) -> bool:
+    """Whether the folder has a trained head in torch."""
+    weights = any(folder.glob("*.safetensors")) or (folder / "pytorch_model.bin").is_file()
+    try:
+        heads = " ".join(json.loads((folder / CONFIG).read_text()).get("architectures") or [])
+    except (OSError, ValueError, AttributeError):
+        heads = ""
+    return weights and "Classification" in heads and not (folder / SETFIT).is_file()
 
 
 def _is_ours(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    """Any error of the libraries inside, in words."""
+    try:
+        yield
+    except Exception as error:  # tokenizers and onnxruntime raise bare ones
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(f"Cannot read {path}: {reason[0]:.200}") from error
 
 
 class _Other:
@@ -112,14 +137,17 @@ class _Other:
         import onnxruntime
 
         self.folder = Path(folder)
-        missing = [name for name in ("config.json", TOKENIZER) if not (self.folder / name).is_file()]
+        missing = [name for name in (CONFIG, TOKENIZER) if not (self.folder / name).is_file()]
         if missing:
-            raise ModelError(f"{folder} has an ONNX graph, but no {missing[0]}: expected config.json and {TOKENIZER}.")
-        config = AutoConfig.from_pretrained(folder)
+            raise ModelError(f"{folder} has an ONNX graph, but no {missing[0]}: expected {CONFIG} and {TOKENIZER}.")
+        with _opening(self.folder / CONFIG), torch.device("meta"):
+            config = AutoConfig.from_pretrained(folder)
+            positions = position_count(AutoModelForSequenceClassification.from_config(config))
         self.task = task_of_config(config)
         self.label_names, self.data_labels = list(self.task.labels), list[str]()
-        self.tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))
-        self.tokenizer.enable_truncation(min(max_length, getattr(config, "max_position_embeddings", max_length)))
+        with _opening(self.folder / TOKENIZER):
+            self.tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))
+        self.tokenizer.enable_truncation(min(max_length, positions or max_length))
         padding = self.tokenizer.padding or {}
         pad = getattr(config, "pad_token_id", None) or 0
         token = self.tokenizer.id_to_token(pad) or padding.get("pad_token", "[PAD]")
@@ -129,7 +157,8 @@ class _Other:
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
         graph = next(self.folder / name for name in GRAPHS if (self.folder / name).is_file())
-        self.session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        with _opening(graph):
+            self.session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         self.inputs = [node.name for node in self.session.get_inputs()]
         if not set(self.inputs) <= set(FIELDS):
             raise ModelError(f"{graph} reads {', '.join(self.inputs)}, expected some of {', '.join(FIELDS)}.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from eyas.errors import DataError, ModelError
+from eyas.errors import DataError, LabelError, ModelError
 from eyas.teachers.answers import AnsweringTeacher
 from eyas.teachers.live import Teacher
 
@@ -46,9 +46,12 @@ class ZeroShotTeacher(AnsweringTeacher):
                 f"{ENTAILMENT!r}; this model's are {', '.join(self.judge.label_names)}."
             )
         self._entails = found[0]
-        mapped = labels if isinstance(labels, Mapping) else {label: TEMPLATE.format(label) for label in labels}
-        super().__init__(list(mapped), "", self.judge.max_length)
-        self.hypotheses = list(mapped.values())
+        mapped = isinstance(labels, Mapping)
+        self.hypotheses = [labels[label] if mapped else TEMPLATE.format(label) for label in labels]  # type: ignore[call-overload]
+        super().__init__(list(labels), "", self.judge.max_length)
+        blank = [label for label, asked in zip(labels, self.hypotheses, strict=True) if not label or not asked.strip()]
+        if blank:
+            raise LabelError(f"zero_shot (--zero-shot) has an empty label or hypothesis: {blank[0]!r}.")
 
     def outputs(self, batch: Mapping[str, Any], fields: Collection[str] = ("logits",)) -> dict[str, Any]:
         """`logits` [batch, labels] float32.
@@ -75,8 +78,14 @@ class ZeroShotTeacher(AnsweringTeacher):
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        asked = dict(zip(self.label_names, self.hypotheses, strict=True))
-        return {**self.judge.fingerprint, "hypotheses": asked, "task": self.task.kind}
+        judge = self.judge.fingerprint
+        own = {"labels": self.label_names, "task": self.task.kind, "entails": self._entails}
+        return {**judge, **own, "hypotheses": self.hypotheses}
+
+
+def is_judge(teacher: Teacher) -> bool:
+    """Whether one of its labels is entailment."""
+    return any(name.lower().startswith(ENTAILMENT) for name in teacher.label_names)
 
 
 def parse_hypotheses(text: str) -> list[str] | dict[str, str]:
@@ -90,4 +99,8 @@ def parse_hypotheses(text: str) -> list[str] | dict[str, str]:
             f"--zero-shot {text!r}: expected LABEL,LABEL or LABEL=HYPOTHESIS,LABEL=HYPOTHESIS. For hypotheses with "
             "commas, use eyas.ZeroShotTeacher in Python."
         )
-    return {label.strip(): hypothesis.strip() for label, _, hypothesis in pairs}
+    labels = [label.strip() for label, _, _ in pairs]
+    twice = [label for label in labels if labels.count(label) > 1]
+    if twice:
+        raise LabelError(f"--zero-shot names the label {twice[0]!r} more than once.")
+    return dict(zip(labels, (hypothesis.strip() for _, _, hypothesis in pairs), strict=True))

@@ -16,6 +16,7 @@ from eyas.teachers import ExportedTeacher, FileTeacher, Teacher, ZeroShotTeacher
 from eyas.teachers.answers import is_answers
 from eyas.teachers.combined import RECIPES_OF
 from eyas.teachers.exported import is_exported
+from eyas.teachers.zero_shot import is_judge
 
 logger = logging.getLogger("eyas")
 
@@ -61,7 +62,11 @@ def open_teachers(
     """
     listed = given if isinstance(given, list | tuple) else [given]
     files, exported = [is_answers(one) for one in listed], [is_exported(one) for one in listed]
-    taking = {"encoder": any(files) or any(exported), "confidence": any(files), "zero_shot": not all(files)}
+    named_ones = [
+        isinstance(one, str | os.PathLike) and not (file or ours)
+        for one, file, ours in zip(listed, files, exported, strict=True)
+    ]
+    taking = {"encoder": any(files) or any(exported), "confidence": any(files), "zero_shot": any(named_ones)}
     for name in named:
         if not taking[name]:
             raise DataError(f"No teacher takes {name} (--{name.replace('_', '-')}): {TAKEN_BY[name]}. Leave it out.")
@@ -73,9 +78,11 @@ def open_teachers(
             return FileTeacher(one, data.labels, columns, max_length=length, **own)
         if is_exported(one):
             return ExportedTeacher(one, max_length=length, **words)
-        if "zero_shot" in named and isinstance(one, str | os.PathLike):
-            return ZeroShotTeacher(os.fspath(one), named["zero_shot"], max_length=length, dtype=dtype)
-        return Teacher(os.fspath(one), max_length=length, dtype=dtype) if isinstance(one, str | os.PathLike) else one
+        if not isinstance(one, str | os.PathLike):
+            return one
+        teacher = Teacher(os.fspath(one), max_length=length, dtype=dtype)
+        asked = "zero_shot" in named and (is_judge(teacher) or len(listed) == 1)
+        return ZeroShotTeacher(teacher, named["zero_shot"]) if asked else teacher
 
     return [opened(one) for one in listed]
 

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from eyas.errors import ModelError
-from eyas.losses import DiversityLoss, LearnedWeights, Loss, MutualLoss, SelectedTeachersLoss
+from eyas.losses import DiversityLoss, LearnedWeights, Loss, MutualLoss
 from eyas.losses.layer_mapping import MAPPINGS, layer_mapping
 from eyas.losses.schedules import Schedule, named
 from eyas.tasks import Task
@@ -51,7 +51,6 @@ CHOICES: dict[str, Collection[str]] = {
     "pooling": ("first", "mean"),
     "reduction": ("mean", "authors"),
     "layers": ("each", "joined"),
-    "reward": SelectedTeachersLoss.REWARDS,
 }
 # Options of every recipe, with their defaults.
 COMMON: dict[str, Any] = {"stages": "all", "weights": "fixed", "mutual": 0.0, "diversity": 0.0}

@@ -121,11 +121,9 @@ def mt_bert(temperature: float | Schedule = 1.0, hard_weight: float | Schedule =
     return [Stage([WeightedTeachersLoss(temperature), HardLabelLoss(weight=hard_weight)])]
 
 
-def reinforced(
-    temperature: float | Schedule = 1.0, hard_weight: float | Schedule = 1.0, reward: str = "labels"
-) -> list[Stage]:
+def reinforced(temperature: float | Schedule = 1.0, hard_weight: float | Schedule = 1.0) -> list[Stage]:
     """The teachers that a learned policy chooses for a text, and the labels (Yuan et al. 2021)."""
-    return [Stage([SelectedTeachersLoss(temperature, reward), HardLabelLoss(weight=hard_weight)])]
+    return [Stage([SelectedTeachersLoss(temperature), HardLabelLoss(weight=hard_weight)])]
 
 
 def residual() -> list[Stage]:
