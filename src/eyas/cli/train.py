@@ -79,7 +79,8 @@ def distill(
     teacher: Annotated[
         list[str],
         typer.Option(
-            help="Fine-tuned classifier or tagger: a folder or a Hub name; or a file of answers (docs/teachers.md). "
+            help="Fine-tuned classifier or tagger: a folder or a Hub name; or a file of answers or an exported folder "
+            "(docs/teachers.md). "
             "Repeatable.",
             show_default=False,
             rich_help_panel=DATA,
