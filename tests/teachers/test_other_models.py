@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import toy_rows
+from conftest import Once, toy_rows
 from tokenizers import Tokenizer
 
 import eyas
@@ -36,16 +36,24 @@ def test_exported_folder_answers_as_its_predictor(
     np.testing.assert_allclose(teacher.outputs({"text": TEXTS})["logits"].numpy(), expected.logits(TEXTS), atol=1e-6)
 
 
-@pytest.fixture
-def foreign(teacher_folder: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def graph(once: Once, teacher_folder: Path) -> Path:
     """The films teacher as another exporter writes it: a graph, its configuration and tokenizer."""
-    folder = tmp_path / "foreign"
-    folder.mkdir()
-    classifier = Classifier.from_pretrained(teacher_folder)
-    write_onnx(classifier.model, ["input_ids", "attention_mask", "token_type_ids"], folder / "model.onnx")
-    for name in ("config.json", "tokenizer.json"):
-        shutil.copy2(teacher_folder / name, folder)
-    return folder
+
+    def make(folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        classifier = Classifier.from_pretrained(teacher_folder)
+        write_onnx(classifier.model, ["input_ids", "attention_mask", "token_type_ids"], folder / "model.onnx")
+        for name in ("config.json", "tokenizer.json"):
+            shutil.copy2(teacher_folder / name, folder)
+
+    return once("foreign-graph", make)
+
+
+@pytest.fixture
+def foreign(graph: Path, tmp_path: Path) -> Path:
+    """A copy of `graph` to change."""
+    return Path(shutil.copytree(graph, tmp_path / "foreign"))
 
 
 def test_another_exporters_classifier_answers_as_in_torch(foreign: Path, teacher_folder: Path, tiny_bert: Path) -> None:
@@ -121,6 +129,7 @@ def test_damaged_files_of_an_exported_classifier_are_named(
         ExportedTeacher(foreign, encoder=tiny_bert)
 
 
+@pytest.mark.process
 def test_reserved_positions_of_a_graph_are_not_read(tiny_bert: Path, tmp_path: Path) -> None:
     """In RoBERTa, the first positions are the padding's."""
     from transformers import RobertaConfig, RobertaForSequenceClassification
@@ -146,23 +155,25 @@ def test_pickled_head_is_refused(name: str, toy_data: Path, tmp_path: Path) -> N
         eyas.distill(folder, toy_data, tmp_path / "student", "static", settings=SHORT)
 
 
-@pytest.fixture
-def judge(pair_teacher_folder: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def judge(once: Once, pair_teacher_folder: Path) -> Path:
     """A classifier of pairs with the three labels of entailment; the third is never the answer."""
     from transformers import AutoModelForSequenceClassification
 
-    folder = Path(shutil.copytree(pair_teacher_folder, tmp_path / "judge"))
-    config = json.loads((folder / "config.json").read_text())
-    names = {"0": "contradiction", "1": "entailment", "2": "neutral"}
-    config |= {"id2label": names, "label2id": {name: int(number) for number, name in names.items()}}
-    (folder / "config.json").write_text(json.dumps(config))
-    model = AutoModelForSequenceClassification.from_pretrained(folder, ignore_mismatched_sizes=True)
-    trained = AutoModelForSequenceClassification.from_pretrained(pair_teacher_folder)
-    with torch.no_grad():
-        model.classifier.weight[:2], model.classifier.bias[:2] = trained.classifier.weight, trained.classifier.bias
-        model.classifier.weight[2], model.classifier.bias[2] = 0.0, -9.0
-    model.save_pretrained(folder)
-    return folder
+    def make(folder: Path) -> None:
+        shutil.copytree(pair_teacher_folder, folder, dirs_exist_ok=True)
+        config = json.loads((folder / "config.json").read_text())
+        names = {"0": "contradiction", "1": "entailment", "2": "neutral"}
+        config |= {"id2label": names, "label2id": {name: int(number) for number, name in names.items()}}
+        (folder / "config.json").write_text(json.dumps(config))
+        model = AutoModelForSequenceClassification.from_pretrained(folder, ignore_mismatched_sizes=True)
+        trained = AutoModelForSequenceClassification.from_pretrained(pair_teacher_folder)
+        with torch.no_grad():
+            model.classifier.weight[:2], model.classifier.bias[:2] = trained.classifier.weight, trained.classifier.bias
+            model.classifier.weight[2], model.classifier.bias[2] = 0.0, -9.0
+        model.save_pretrained(folder)
+
+    return once("judge", make)
 
 
 def test_zero_shot_has_the_probabilities_of_the_pipeline_of_transformers(judge: Path) -> None:
