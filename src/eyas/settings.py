@@ -272,7 +272,9 @@ class TeacherTrainingOptions(TrainingOptions):
     per_device_train_batch_size: Annotated[
         int | None, _training("Examples per step.", "--batch-size", min=1, default="32")
     ] = None
-    learning_rate: Annotated[float | None, _training("Peak learning rate.", min=1e-8, default="5e-5")] = None
+    learning_rate: Annotated[
+        float | None, _training("Peak learning rate.", min=1e-8, default="5e-5; more for narrow encoders")
+    ] = None
 
 
 @dataclass(frozen=True)

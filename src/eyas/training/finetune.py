@@ -29,11 +29,18 @@ STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 1000, 3, 20
 # Defaults for pretrained transformers (Devlin et al. 2019, appendix A.3).
 DEFAULTS: dict[str, Any] = {
     "per_device_train_batch_size": 32,
-    "learning_rate": 5e-5,
     "weight_decay": 0.01,
     "warmup_steps": 0.1,
     "max_grad_norm": 1.0,
 }
+# The learning rate for the width of BERT-base. Narrower encoders need a higher one (docs/decisions/0024), up to the
+# highest that Turc et al. 2019 try for small models.
+LEARNING_RATE, WIDTH, HIGHEST = 5e-5, 768, 3e-4
+
+
+def learning_rate(hidden_size: int) -> float:
+    """The default for an encoder: inversely proportional to the square of its hidden size, below that of BERT-base."""
+    return min(LEARNING_RATE * max(WIDTH / hidden_size, 1.0) ** 2, HIGHEST)
 
 
 def finetune(
@@ -79,7 +86,8 @@ def finetune(
         suited: dict[str, Any] = {}
         if not is_student(encoder):
             tokenizer.model_max_length = min(tokenizer.model_max_length, settings.max_length)
-            suited = {**DEFAULTS, **fast_precision(settings.arguments)}
+            rate = learning_rate(getattr(encoder.config, "hidden_size", WIDTH))
+            suited = {**DEFAULTS, "learning_rate": rate, **fast_precision(settings.arguments)}
         arguments = {**suited, **settings.arguments}
         training = DistillationArguments(output_dir=str(folder / WORK), seed=settings.seed, **arguments)
         may_stop = not {"num_train_epochs", "max_steps"} & arguments.keys()
