@@ -96,9 +96,14 @@ def test_encoder_that_cannot_be_read_is_refused_first(teacher_folder: Path, toy_
 def test_exam_has_the_encoder_as_a_baseline(
     teacher_folder: Path, tiny_bert: Path, toy_data: Path, tmp_path: Path
 ) -> None:
-    data = {"source": str(toy_data), "encoder": str(tiny_bert), "augment": "none"}
-    plan = make_plan(data=data, teacher=str(teacher_folder), **{**SMALL_EXAM, "twins": False})
+    """Its path on this machine is no part of the plan, which may run on another."""
+    teacher = Path(shutil.copytree(teacher_folder, tmp_path / "teacher"))
+    record = {"settings": {"command": "finetune", "model": "tiny", "model_files": files(tiny_bert)}}
+    (teacher / "eyas.json").write_text(json.dumps(record))
+    data = {"source": str(toy_data), "augment": "none"}
+    plan = make_plan(data=data, teacher=str(teacher), **{**SMALL_EXAM, "twins": False})
     table = load_exam(run_exam(plan, tmp_path / "exam", jobs=0)).set_index("model")
+    assert "encoder" not in (tmp_path / "exam" / "plan.yaml").read_text()
     row = table.loc[ON_VECTORS]
     assert row["kind"] == "baseline"
     assert 0.3 < row["score"] <= 1

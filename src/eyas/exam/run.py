@@ -74,9 +74,10 @@ def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None,
     try:
         with LocalWorker() if jobs else ThisProcess() as worker:
             tasks, pairs, defaults = _check_tasks(worker, plan.datasets)
+            as_given = {entry.name: {"encoder": entry.encoder} for entry in plan.data}  # not this machine's path
             plan = _completed(plan, defaults)
             facts = {entry.name: _prepared(worker, entry) for entry in plan.datasets}
-        write_atomically(folder / PLAN, to_yaml(plan))
+        write_atomically(folder / PLAN, to_yaml(plan.completed(as_given)))
         with _workers(jobs, ray, ray_cpus) as workers:
             found = trials_of(plan, tasks, pairs)
             if plan.tune:
