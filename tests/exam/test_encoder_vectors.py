@@ -103,7 +103,7 @@ def test_exam_has_the_encoder_as_a_baseline(
     data = {"source": str(toy_data), "augment": "none"}
     plan = make_plan(data=data, teacher=str(teacher), **{**SMALL_EXAM, "twins": False})
     table = load_exam(run_exam(plan, tmp_path / "exam", jobs=0)).set_index("model")
-    assert "encoder" not in (tmp_path / "exam" / "plan.yaml").read_text()
+    assert "encoder:" not in (tmp_path / "exam" / "plan.yaml").read_text()
     row = table.loc[ON_VECTORS]
     assert row["kind"] == "baseline"
     assert 0.3 < row["score"] <= 1
