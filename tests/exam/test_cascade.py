@@ -38,12 +38,12 @@ def drawn(rows: int, seed: int) -> _Answers:
 
 def test_threshold_keeps_what_it_promises_in_19_of_20_cases() -> None:
     kept = []
-    for seed in range(40):
+    for seed in range(12):
         (threshold,) = _thresholds(drawn(1000, seed), 0.97)
         fresh = drawn(20_000, 1000 + seed)
         both = fresh.together(fresh.answering([threshold]))
         kept.append(both[:, 0].sum() / fresh.sums[-1][:, 0].sum())
-    assert np.mean(np.array(kept) >= 0.97) >= 0.9  # 0.95, and chance
+    assert np.mean(np.array(kept) >= 0.97) >= 0.9  # 0.95, and chance: at most one of twelve
     assert min(kept) > 0.96
     assert np.mean(kept) < 0.995  # it does not just ask the teacher
 

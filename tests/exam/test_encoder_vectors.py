@@ -27,6 +27,7 @@ LABELS = np.array([int(row["label"] == "positive") for row in ROWS])
 POLAR = Task("classification", ("negative", "positive"))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_graph_answers_as_scikit_learn_on_the_vectors(pooling: str, tiny_bert: Path, tmp_path: Path) -> None:
     encoder = Encoder(tiny_bert, pooling=pooling, max_length=48, dtype="float32")  # type: ignore[arg-type]

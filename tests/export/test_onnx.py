@@ -47,6 +47,7 @@ def test_write_onnx_converts_other_form_with_same_shapes(tmp_path: Path, other: 
     assert difference(classifier(**other), tmp_path / "second.onnx") < 1e-3
 
 
+@pytest.mark.process
 def test_write_onnx_updates_buffers(tmp_path: Path) -> None:
     """An ensemble's buffers hold the weights of its members."""
     config = EnsembleConfig(vocab_size=60, embedding_size=8, hidden_size=6, members=["static", "cnn"])

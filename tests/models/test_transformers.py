@@ -40,6 +40,7 @@ def test_transformer_sizes_match_the_paper(teacher_folder: Path) -> None:
     }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("tagging", [False, True])
 def test_small_bert_is_exported(
     tagging: bool, teacher_folder: Path, tag_teacher_folder: Path, toy_data: Path, toy_tags: Path, tmp_path: Path
