@@ -97,7 +97,7 @@ def test_encoder_that_cannot_be_read_is_refused_first(teacher_folder: Path, toy_
 def test_exam_has_the_encoder_as_a_baseline(
     teacher_folder: Path, tiny_bert: Path, toy_data: Path, tmp_path: Path
 ) -> None:
-    """Its path on this machine is no part of the plan, which may run on another."""
+    """The plan that the exam writes leaves its path out, so that it runs on other machines."""
     teacher = Path(shutil.copytree(teacher_folder, tmp_path / "teacher"))
     record = {"settings": {"command": "finetune", "model": "tiny", "model_files": files(tiny_bert)}}
     (teacher / "eyas.json").write_text(json.dumps(record))
