@@ -56,6 +56,7 @@ def test_estimator_predicts_labels_as_given(teacher: str, tmp_path: Path) -> Non
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
+@pytest.mark.process
 def test_estimator_works_in_grid_search_over_pipeline(teacher: str) -> None:
     steps: Any = make_pipeline(
         FunctionTransformer(lambda texts: [text.lower() for text in texts]),

@@ -157,6 +157,7 @@ def test_few_added_tokens_are_kept_in_small_vocabulary() -> None:
     assert "<7>" in cut.get_vocab()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("embeddings", ["teacher", "file"])
 def test_student_learns_labels_that_only_an_emoji_shows(embeddings: str, tiny_bert: Path, tmp_path: Path) -> None:
     teacher = _teacher_with(["😂", "😡"], tiny_bert, tmp_path / "teacher")

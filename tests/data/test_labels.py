@@ -51,10 +51,11 @@ def test_broken_label_maps_are_refused() -> None:
         parse_label_map("LABEL_0")
 
 
-names = st.text(min_size=1).filter(lambda name: name.strip() == name and name.isprintable())
+printable = st.characters(exclude_categories=("C", "Z")) | st.just(" ")
+names = st.text(printable, min_size=1).map(str.strip).filter(bool)
 
 
-@settings(deadline=None, derandomize=True)
+@settings(deadline=None, derandomize=True, max_examples=50)
 @given(st.lists(st.tuples(names, names), min_size=2, unique_by=lambda pair: pair[0].casefold()))
 @example([("a", "b.json"), ("c", "d.yaml")])
 @example([("Cost, delivery", "food=neg"), ('it\'s "new"', "$HOME `a` \\")])

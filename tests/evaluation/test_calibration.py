@@ -82,6 +82,7 @@ def with_temperature(source: Path, temperature: float, target: Path) -> Path:
     return target
 
 
+@pytest.mark.process
 def test_student_is_calibrated_everywhere(
     students: dict[tuple[str, bool], Path], exported: dict[tuple[str, bool, bool], Path], toy_data: Path, tmp_path: Path
 ) -> None:

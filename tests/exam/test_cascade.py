@@ -36,6 +36,7 @@ def drawn(rows: int, seed: int) -> _Answers:
     return found
 
 
+@pytest.mark.process
 def test_threshold_keeps_what_it_promises_in_19_of_20_cases() -> None:
     kept = []
     for seed in range(12):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,11 @@ from eyas import STUDENTS, Classifier, Predictor, export_model, load_data
 from eyas.errors import DataError, ExportError
 from eyas.runtime.manifest import Manifest
 
-ALL = [(name, pair) for name in STUDENTS for pair in (False, True)]
+ALL = [
+    pytest.param(name, pair, marks=[] if name in ("static", "cnn") and not pair else pytest.mark.process)
+    for name in STUDENTS
+    for pair in (False, True)
+]
 ODD = ["", " ", "\x00", "🙂🙃", "!", "a", "a great film", "word " * 30, "x" * 5000, "\ud800"]
 
 
@@ -78,7 +83,9 @@ def test_int8_weights_have_seven_bits(exported: dict[tuple[str, bool, bool], Pat
     assert max(largest) <= 64
 
 
-@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize(
+    "name", ["static", "cnn", *(pytest.param(n, marks=pytest.mark.process) for n in ("bilstm", "cnn-lstm"))]
+)
 def test_int8_model_keeps_labels_and_has_int8_weights(
     name: str, exported: dict[tuple[str, bool, bool], Path], toy_data: Path
 ) -> None:
@@ -89,8 +96,9 @@ def test_int8_model_keeps_labels_and_has_int8_weights(
     assert types & {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
 
 
+@pytest.mark.process
 def test_exported_weights_are_inside_the_graph_file(exported: dict[tuple[str, bool, bool], Path]) -> None:
-    for folder in (exported[name, pair, True] for name, pair in ALL):
+    for folder in (exported[name, pair, True] for name, pair in product(STUDENTS, (False, True))):
         assert {p.name for p in folder.iterdir()} == {
             "model.onnx", "tokenizer.json", "manifest.json", "README.md", "eyas.json",
         }  # fmt: skip

@@ -167,6 +167,7 @@ def test_javascript_agrees_for_each_kind_of_tokenizer(kind: str, scripts: Path) 
     _compare(KINDS[kind](), scripts, TEXTS)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["minilm-sst2", "me5-small-en-id"])
 def test_javascript_agrees_on_real_text(name: str, scripts: Path, shared: Path) -> None:
     lines = (shared / "data" / "sst2" / "train.tsv").read_text().splitlines()[:2000]

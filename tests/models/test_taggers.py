@@ -53,6 +53,7 @@ def test_tagger_logits_do_not_depend_on_batch(folder: Path) -> None:
         )
 
 
+@pytest.mark.process
 def test_onnx_tagger_equals_torch_tagger(folder: Path, shipped: Path, toy_tags: Path) -> None:
     classifier, predictor = Classifier.from_pretrained(folder), Predictor(shipped)
     test = load_data(toy_tags)["test"]

@@ -43,6 +43,7 @@ def test_tagger_logits_do_not_depend_on_batch(student: Path) -> None:
     np.testing.assert_allclose(among[1:7], alone, atol=1e-5)
 
 
+@pytest.mark.process
 def test_exported_tagger_equals_classifier(student: Path, tmp_path: Path) -> None:
     export_model(student, tmp_path / "shipped", min_agreement=1.0)
     predictor, classifier = Predictor(tmp_path / "shipped"), Classifier.from_pretrained(student)

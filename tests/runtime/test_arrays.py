@@ -15,7 +15,11 @@ from eyas.runtime.manifest import Manifest
 TEXTS = ["a great film", "i found it awful, and boring too", "", "x", "the cast is witty " * 30]
 
 
-@pytest.fixture(scope="module", params=[(False, 16, 96), (True, 16, 96), (True, 128, 100)], ids=str)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param((False, 16, 96), marks=pytest.mark.process), (True, 16, 96), (True, 128, 100)],
+    ids=str,
+)
 def folder(
     request: pytest.FixtureRequest, teacher_folder: Path, toy_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
@@ -52,6 +56,7 @@ def test_weights_are_stored_once(folder: Path) -> None:
     assert arrays["table"]["offset"] > 0
 
 
+@pytest.mark.process
 def test_other_students_run_in_a_session(exported: dict[tuple[str, bool, bool], Path]) -> None:
     for key in (("cnn", False, False), ("static", True, False)):
         assert Predictor(exported[key]).manifest.arrays is None

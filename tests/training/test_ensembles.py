@@ -45,6 +45,7 @@ def test_ensemble_learns_its_task(ensemble: Path, toy_data: Path) -> None:
     assert evaluate(classifier, test)["accuracy"] > 0.75  # it is 1.0
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("int8", [False, True])
 def test_ensemble_ships_as_one_graph(ensemble: Path, toy_data: Path, tmp_path: Path, int8: bool) -> None:
     export_model(ensemble, tmp_path / "shipped", int8=int8, min_agreement=0.75)

@@ -90,6 +90,7 @@ def test_encoder_reads_pooling_from_folder(tiny_bert: Path, tmp_path: Path) -> N
         Encoder(folder, pooling="max")  # type: ignore[arg-type]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("pair", [False, True])
 def test_finetune_accepts_pretrained_student(
     pair: bool, general: Path, toy_data: Path, toy_pairs: Path, tmp_path: Path

@@ -200,6 +200,7 @@ def test_token_states_are_for_families_alone(teacher_folder: Path, toy_data: Pat
         teach(teacher_folder, toy_data, tmp_path / "out", "cnn", "sra states_weight=1")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("members", [("bilstm",), ("static", "cnn")])
 def test_finetune_makes_student_or_ensemble_of_family(
     members: tuple[str, ...], encoder: Encoder, lines: Path, toy_data: Path, toy_tags: Path, tmp_path: Path

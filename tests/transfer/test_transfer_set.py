@@ -125,6 +125,7 @@ def test_selection_rules_use_teacher_predictions(
     assert len(kept) < len(texts)
 
 
+@pytest.mark.process
 def test_learned_selector_avoids_harmful_texts(
     teacher: Teacher, toy_data: Path, students: dict[tuple[str, bool], Path], tmp_path: Path
 ) -> None:

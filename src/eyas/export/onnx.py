@@ -21,10 +21,15 @@ from eyas.export.graphs import kept_graph
 from eyas.models import is_student
 
 OPSET = 20
+# A tagger's list of continuing subwords; its graph returns the logits of all of them.
+UNUSED_BUFFER = "continues"
 # A matrix product smaller than this is faster in fp32 than the nodes that quantize its input.
 SMALLEST_INT8_WEIGHT = 8192
-# Fields of a configuration that do not change the graph.
-ANY_MODEL = {"_name_or_path", "id2label", "label2id", "transformers_version"}
+# Fields of a configuration that do not change the graph, and those that its shapes or the task's groups show.
+ANY_MODEL = {
+    *("_name_or_path", "transformers_version", "id2label", "label2id", "data_labels", "vocab_size"),
+    *("dropout", "eyas_calibration"),
+}
 
 
 class _LogitsOnly(nn.Module):
@@ -62,13 +67,23 @@ def write_onnx(model: Any, names: list[str], path: Path, int8: bool = False) -> 
 
 
 def _form(model: Any, names: list[str]) -> str:
-    """Everything that determines the graph except parameters. An ensemble's buffers do: they leave members out."""
+    """Everything that determines the graph except parameters. An ensemble's buffers do: they leave members out.
+
+    A graph fits any vocabulary: the rows of the table of word vectors are the only trace of it. Vectors of characters
+    are an exception: their table of spellings becomes a constant of the graph.
+    """
     settings = {name: value for name, value in model.config.to_dict().items() if name not in ANY_MODEL}
-    shapes = {name: list(weight.shape) for name, weight in model.named_parameters()}
+    words = model.get_input_embeddings().weight
+    spelled = getattr(model.config, "char_embedding_size", 0)
+    shapes = {
+        name: list(weight.shape) if spelled or weight is not words else ["words", *weight.shape[1:]]
+        for name, weight in model.named_parameters()
+    }
     groups = getattr(getattr(model, "task", None), "groups", None)  # derived from the label names
     buffers = hashlib.sha256()
-    for buffer in model.buffers():
-        buffers.update(buffer.numpy().tobytes())
+    for name, buffer in model.named_buffers():
+        if name != UNUSED_BUFFER:
+            buffers.update(buffer.numpy().tobytes())
     return json.dumps([type(model).__name__, names, settings, groups, shapes, buffers.hexdigest()], default=str)
 
 
