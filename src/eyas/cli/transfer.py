@@ -66,6 +66,10 @@ def label(
     cache: Cache = None,
     max_length: MaxLength = 256,
     dtype: TeacherDtype = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Label on a Ray cluster: auto, or its address.", show_default=False)
+    ] = None,
+    ray_cpus: Annotated[float, typer.Option(min=0.1, help="CPUs per copy of the teacher on the cluster.")] = 1.0,
     quiet: Quiet = False,
 ) -> None:
     """Compute and cache the teacher's logits for every text that distill would use."""
@@ -82,5 +86,5 @@ def label(
     settings = with_default_augment(DistillSettings(transfer=transfer), loaded, more is not None).transfer
     loaded_teacher = Teacher(teacher, max_length=max_length, dtype=dtype)
     texts = transfer_set(loaded, loaded_teacher, more, replace(settings, select=()))
-    cached = loaded_teacher.label(texts, cache)
+    cached = loaded_teacher.label(texts, cache, ray, ray_cpus)
     logger.info("The logits of %s texts are in %s.", f"{cached.fingerprint['rows']:,}", cached.folder)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from queue import Empty, Queue
 from typing import Any, Protocol
 
-from eyas.errors import EyasError, MissingExtraError, install_hint
+from eyas.cluster import connect
+from eyas.errors import EyasError
 from eyas.progress import PROGRESS
 
 # Imported by the fork server once, so that a worker starts in a tenth of a second.
@@ -148,16 +149,8 @@ class RayWorkers:
     """
 
     def __init__(self, address: str, cpus: float = 1) -> None:
-        try:
-            import ray
-        except ModuleNotFoundError:
-            raise MissingExtraError(f"--ray needs Ray. {install_hint('train,ray')}") from None
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
-        except ConnectionError as error:
-            raise EyasError(f"No Ray cluster at {address!r}: {error}. Start one with: ray start --head.") from None
-        self._ray = ray
-        self._remote = ray.remote(num_cpus=cpus, max_retries=5)(_guarded)
+        self._ray = connect(address)
+        self._remote = self._ray.remote(num_cpus=cpus, max_retries=5)(_guarded)
 
     def __enter__(self) -> "RayWorkers":
         return self

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Generator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -18,6 +19,7 @@ from eyas.errors import CacheError, ModelError
 from eyas.outputs import cache_folder, write_atomically
 from eyas.progress import progress
 from eyas.teachers.combined import CombinedTeacher
+from eyas.teachers.spread import label_on_cluster
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -102,7 +104,9 @@ class CachedTeacher:
             return ids, lengths, file.get_tensor("logits")
 
 
-def label_texts(teacher: Any, dataset: "Dataset", folder: str | Path | None = None) -> CachedTeacher:
+def label_texts(
+    teacher: Any, dataset: "Dataset", folder: str | Path | None = None, ray: str | None = None, ray_cpus: float = 1
+) -> CachedTeacher:
     """Compute the teacher's logits for every text of `dataset`, or take them from the cache.
 
     Texts are processed in order of length. After an interruption, the same call resumes at the first unfinished shard,
@@ -111,6 +115,8 @@ def label_texts(teacher: Any, dataset: "Dataset", folder: str | Path | None = No
     Args:
         folder: output folder; by default a cache folder named after the fingerprint of teacher, tokenizer, maximum
             length, precision and data.
+        ray: label on a Ray cluster: its address, or "auto"; see `eyas.teachers.spread`.
+        ray_cpus: processors per copy of the teacher there.
 
     Raises:
         CacheError: `folder` was made by another teacher or from other data.
@@ -132,24 +138,30 @@ def label_texts(teacher: Any, dataset: "Dataset", folder: str | Path | None = No
     _claim(path, fingerprint)
     order = first[np.argsort(_text_lengths(dataset)[first], kind="stable")]
     shards = range(0, len(order), ROWS_PER_SHARD)
-    waiting = [start for start in shards if not _shard(path, start).exists()]
+    waiting = {start: order[start : start + ROWS_PER_SHARD] for start in shards if not _shard(path, start).exists()}
     if waiting:
-        done = len(order) - sum(min(ROWS_PER_SHARD, len(order) - start) for start in waiting)
-        if done:
-            logger.info("%s of %s texts are already labeled; resuming.", f"{done:,}", f"{len(order):,}")
-        with progress("labeling", len(order) - done, "texts") as advance:
-            for start in waiting:
-                _label_shard(teacher, dataset, order[start : start + ROWS_PER_SHARD], _shard(path, start))
-                advance(min(ROWS_PER_SHARD, len(order) - start))
+        left = sum(map(len, waiting.values()))
+        if left < len(order):
+            done = f"{len(order) - left:,}"
+            logger.info("%s of %s texts are already labeled; resuming.", done, f"{len(order):,}")
+        labeled: Generator[tuple[int, bytes], None, None] = (
+            label_on_cluster(ray, ray_cpus, _labeled, teacher, dataset, waiting)
+            if ray
+            else ((start, _labeled(teacher, dataset[rows.tolist()])) for start, rows in waiting.items())
+        )
+        with progress("labeling", left, "texts") as advance, closing(labeled):
+            for start, shard in labeled:
+                write_atomically(_shard(path, start), shard)
+                advance(len(waiting[start]))
     return CachedTeacher(path)
 
 
-def _label_shard(teacher: "Teacher", dataset: "Dataset", rows: np.ndarray, target: Path) -> None:
-    columns = dataset[rows.tolist()]
+def _labeled(teacher: "Teacher", columns: Mapping[str, Any]) -> bytes:
+    """The file of a shard: ids, rows and logits of texts in order of length."""
     texts, pairs, words = columns["text"], columns.get("text_pair"), columns.get("tokens")
     logits = []
     start = 0
-    while start < len(rows):
+    while start < len(texts):
         length = len(texts[start]) + (len(pairs[start]) if pairs else 0)
         # Texts are sorted by length, so the first of a batch is the shortest. It sets the batch size.
         tokens = min(length // CHARACTERS_PER_TOKEN + 8, teacher.max_length)
@@ -161,7 +173,7 @@ def _label_shard(teacher: "Teacher", dataset: "Dataset", rows: np.ndarray, targe
         logits.append(teacher.outputs(batch)["logits"].cpu())
         start = end
     result = torch.cat(logits)
-    lengths = torch.tensor([len(row) for row in words] if words else [1] * len(rows))
+    lengths = torch.tensor([len(row) for row in words] if words else [1] * len(texts))
     broken = torch.nonzero(~torch.isfinite(result).all(1))
     if len(broken):
         row = int(torch.searchsorted(lengths.cumsum(0), int(broken[0]), right=True))
@@ -171,7 +183,7 @@ def _label_shard(teacher: "Teacher", dataset: "Dataset", rows: np.ndarray, targe
             "low: try dtype='float32' (--teacher-dtype float32)."
         )
     ids = torch.tensor(columns["example_id"], dtype=torch.int64)
-    write_atomically(target, save({"example_id": ids, "lengths": lengths, "logits": result}))
+    return save({"example_id": ids, "lengths": lengths, "logits": result})
 
 
 def _text_lengths(dataset: "Dataset") -> np.ndarray:

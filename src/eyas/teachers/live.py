@@ -123,11 +123,13 @@ class Teacher(Classifier):
         shortened.max_length = min(self.max_length, max_length)
         return shortened
 
-    def label(self, dataset: "Dataset", cache: str | Path | None = None) -> "CachedTeacher":
+    def label(
+        self, dataset: "Dataset", cache: str | Path | None = None, ray: str | None = None, ray_cpus: float = 1
+    ) -> "CachedTeacher":
         """Label every text of `dataset` once; see `eyas.teachers.cached.label_texts`."""
         from eyas.teachers.cached import label_texts
 
-        return label_texts(self, dataset, cache)
+        return label_texts(self, dataset, cache, ray, ray_cpus)
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:

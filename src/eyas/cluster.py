@@ -1,0 +1,24 @@
+"""Ray clusters."""
+
+import logging
+from typing import Any
+
+from eyas.errors import EyasError, MissingExtraError, install_hint
+
+
+def connect(address: str) -> Any:
+    """The module `ray`, connected to the cluster at `address`; "auto" = the cluster of this machine.
+
+    Raises:
+        EyasError: there is no such cluster.
+        MissingExtraError: Ray is not installed.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise MissingExtraError(f"--ray needs Ray. {install_hint('train,ray')}") from None
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+    except (ConnectionError, ValueError) as error:
+        raise EyasError(f"No Ray cluster at {address!r}: {error}. Start one with: ray start --head.") from None
+    return ray
