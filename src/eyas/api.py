@@ -15,10 +15,11 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 
+from eyas import processes
 from eyas.data.datasets import load_data, load_table, load_unlabeled
 from eyas.data.task_data import TaskData
 from eyas.encoders import find_encoder
-from eyas.errors import DataError, ModelError
+from eyas.errors import DataError, ModelError, OutputError
 from eyas.evaluation.evaluate import evaluate
 from eyas.exam.linear import examine_teacher
 from eyas.export import export_model
@@ -344,6 +345,8 @@ def _result(out: str | Path | None) -> TrainedModel:
     """The model to be written to `out`, or to a temporary folder."""
     if out is not None:
         return TrainedModel(out)
+    if processes.count() > 1:
+        raise OutputError("Several processes write one result: expected out (--out), a folder that all of them see.")
     temporary = tempfile.mkdtemp(prefix="eyas-")
     return TrainedModel(Path(temporary) / "model", temporary)
 

@@ -7,10 +7,12 @@ import logging
 import math
 import os
 import shutil
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from eyas import processes
 from eyas._version import __version__
 from eyas.errors import EyasError, OutputError
 
@@ -19,6 +21,8 @@ logger = logging.getLogger("eyas")
 RUN_FILE = "eyas.json"
 # Written by versions from before the product was called eyas.
 OLD_RUN_FILE = "understudy.json"
+# Seconds between two looks at a folder that another process makes.
+POLL = 0.1
 CACHE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
 
@@ -136,7 +140,8 @@ class OutputFolder:
     """The output folder of one command.
 
     Work happens in `<path>.partial`, which is renamed to `path` when the `with` block succeeds. After an
-    interruption the partial folder stays, and a run with the same settings resumes in it.
+    interruption the partial folder stays, and a run with the same settings resumes in it. Of several processes of one
+    training, the first alone makes and renames it.
 
     Args:
         path: the folder of the result.
@@ -174,6 +179,10 @@ class OutputFolder:
         return not self.overwrite and self._settings_in(self.path) == self.settings
 
     def __enter__(self) -> Path:
+        if not processes.is_first():  # it works in the folder that the first makes
+            while self._settings_in(self.partial) != self.settings:
+                time.sleep(POLL)
+            return self.partial
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = lock_folder(self.path)
         if self.partial.exists() and self._settings_in(self.partial) != self.settings:
@@ -186,6 +195,8 @@ class OutputFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not processes.is_first():
+            return
         try:
             if kind is None:
                 make_readable(self.partial)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eyas.processes import is_first
 from eyas.settings import DATA, METHOD, OUTPUT, STUDENT, TRAINING, Columns
-from eyas.verbosity import set_verbosity_info, set_verbosity_warning
+from eyas.verbosity import set_verbosity_error, set_verbosity_info, set_verbosity_warning
 
 if TYPE_CHECKING:
     from eyas.data.task_data import TaskData
@@ -132,3 +133,6 @@ def log_to_stderr(quiet: bool) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     (set_verbosity_warning if quiet else set_verbosity_info)()
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # advice to whoever wrote the training loop
+    if not is_first():  # the first process says it all
+        set_verbosity_error()

@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
+from eyas import processes
 from eyas.data.datasets import ids_of
 from eyas.errors import CacheError, ModelError
 from eyas.outputs import cache_folder, write_atomically
@@ -144,16 +145,28 @@ def label_texts(
         if left < len(order):
             done = f"{len(order) - left:,}"
             logger.info("%s of %s texts are already labeled; resuming.", done, f"{len(order):,}")
-        labeled: Generator[tuple[int, bytes], None, None] = (
+        labeled: Generator[tuple[int, bytes | None], None, None] = (
             label_on_cluster(ray, ray_cpus, _labeled, teacher, dataset, waiting)
             if ray
-            else ((start, _labeled(teacher, dataset[rows.tolist()])) for start, rows in waiting.items())
+            else _labeled_here(teacher, dataset, path, waiting)
         )
         with progress("labeling", left, "texts") as advance, closing(labeled):
             for start, shard in labeled:
-                write_atomically(_shard(path, start), shard)
+                if shard is not None:
+                    write_atomically(_shard(path, start), shard)
                 advance(len(waiting[start]))
     return CachedTeacher(path)
+
+
+def _labeled_here(
+    teacher: Any, dataset: "Dataset", folder: Path, waiting: Mapping[int, np.ndarray]
+) -> Generator[tuple[int, bytes | None], None, None]:
+    """Label each shard, except those that another process has written by then: None. Each begins at another place."""
+    starts = list(waiting)
+    first = len(starts) * processes.number() // processes.count()
+    for start in (*starts[first:], *starts[:first]):
+        done = _shard(folder, start).exists()
+        yield start, None if done else _labeled(teacher, dataset[waiting[start].tolist()])
 
 
 def _labeled(teacher: "Teacher", columns: Mapping[str, Any]) -> bytes:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 from transformers import TrainingArguments
 
+from eyas import processes
+from eyas.errors import DataError
 from eyas.settings import TRANSFORMERS
 from eyas.teachers.live import fastest_device, has_fast_bfloat16
 
@@ -74,6 +76,22 @@ def patience_of(arguments: DistillationArguments, rows: int) -> int:
     if arguments.eval_strategy == "steps":  # below 1, the steps are a share of the training
         validations = 1 / every if every < 1 else validations * steps_of_a_pass(arguments, rows) / every
     return max(FEWEST_VALIDATIONS, math.ceil(validations / 3))
+
+
+def shared_batches(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments with which several processes share each batch, so that they train as one does.
+
+    Raises:
+        DataError: a batch cannot be shared evenly.
+    """
+    for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
+        size = given.get(name, getattr(DistillationArguments, name))
+        if size % processes.count():
+            raise DataError(
+                f"A batch of {size} texts cannot be shared evenly by {processes.count()} processes: expected a "
+                f"multiple. Set {name} (--batch-size) or start another number of processes."
+            )
+    return {"accelerator_config": {"split_batches": True}} if processes.count() > 1 else {}
 
 
 def steps_of_a_pass(arguments: DistillationArguments, rows: int) -> int:

@@ -21,7 +21,7 @@ MANIFEST, TRAINER_STATE = "manifest.json", "trainer_state.json"
 
 
 class AtomicCheckpoints(Trainer):
-    """A trainer with atomic checkpoints, if it runs in one process."""
+    """A trainer with atomic checkpoints. Of several processes, each writes its part, and the first publishes them."""
 
     _staging: str | None = None
 
@@ -31,11 +31,10 @@ class AtomicCheckpoints(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(super()._get_output_dir(trial))
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if self.args.world_size > 1:
-            super()._save_checkpoint(model, trial)
-            return
         staging = folder / ".staging"
-        shutil.rmtree(staging, ignore_errors=True)
+        if self.is_world_process_zero():
+            shutil.rmtree(staging, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
         if self.state.best_global_step == self.state.global_step:
             self.state.best_model_checkpoint = str(folder / name)
         self._staging = str(staging)
@@ -43,8 +42,10 @@ class AtomicCheckpoints(Trainer):
             super()._save_checkpoint(model, trial)
             if self.state.best_global_step == self.state.global_step:
                 self.state.best_model_checkpoint = str(folder / name)
+            self.accelerator.wait_for_everyone()
+            if self.is_world_process_zero():
                 self.state.save_to_json(str(staging / name / TRAINER_STATE))
-            publish(staging / name, folder / name)
+                publish(staging / name, folder / name)
         except Exception as error:
             if _is_full_disk(error):
                 raise EyasError(
@@ -54,13 +55,16 @@ class AtomicCheckpoints(Trainer):
             raise
         finally:
             self._staging = None
-            shutil.rmtree(staging, ignore_errors=True)
-        rotate_checkpoints(
-            output_dir=str(folder),
-            save_total_limit=self.args.save_total_limit,
-            best_model_checkpoint=self.state.best_model_checkpoint,
-            use_mtime=False,
-        )
+            if self.is_world_process_zero():
+                shutil.rmtree(staging, ignore_errors=True)
+        if self.is_world_process_zero():
+            rotate_checkpoints(
+                output_dir=str(folder),
+                save_total_limit=self.args.save_total_limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=False,
+            )
+        self.accelerator.wait_for_everyone()
 
 
 def publish(staged: Path, final: Path) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,9 +15,9 @@ from eyas.models import is_student
 from eyas.models.loading import load_encoder
 from eyas.outputs import OutputFolder
 from eyas.settings import FinetuneSettings
-from eyas.training.arguments import DistillationArguments, fast_precision, steps_of_a_pass
+from eyas.training.arguments import DistillationArguments, fast_precision, shared_batches, steps_of_a_pass
 from eyas.training.callbacks import early_stopping
-from eyas.training.folders import WORK, write_history, write_model_folder
+from eyas.training.folders import WORK, write_result
 from eyas.training.trainer import DistillationTrainer
 from eyas.transfer.augmentation import identity
 
@@ -89,6 +88,7 @@ def finetune(
             rate = learning_rate(getattr(encoder.config, "hidden_size", WIDTH))
             suited = {**DEFAULTS, "learning_rate": rate, **fast_precision(settings.arguments)}
         arguments = {**suited, **settings.arguments}
+        arguments |= shared_batches(arguments)
         training = DistillationArguments(output_dir=str(folder / WORK), seed=settings.seed, **arguments)
         may_stop = not {"num_train_epochs", "max_steps"} & arguments.keys()
         if may_stop:
@@ -104,7 +104,6 @@ def finetune(
             callbacks=[*callbacks, *early_stopping(training, len(data["train"]), settings.patience, may_stop)],
         )
         trainer.train(resume_from_checkpoint=True)
-        write_model_folder(encoder, tokenizer, data["validation"], folder)
-        write_history([{"stage": 0, **entry} for entry in trainer.state.log_history], folder)
-        shutil.rmtree(folder / WORK)  # the checkpoints
+        history = [{"stage": 0, **entry} for entry in trainer.state.log_history]
+        write_result(encoder, tokenizer, data["validation"], history, folder)
     return output.path

@@ -2,13 +2,16 @@
 
 import json
 import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from datasets import Dataset
 from transformers import PreTrainedModel
 
+from eyas import processes
 from eyas.evaluation.calibration import calibration
 from eyas.models.classifier import Classifier
 from eyas.tasks import CALIBRATION
@@ -28,6 +31,21 @@ def write_history(history: Sequence[dict[str, Any]], folder: Path) -> None:
         rows.append({name: entry[name] for name in names if name in entry})
     rows = [row for row in rows if row.keys() - {"stage", "step", "epoch"}]
     (folder / HISTORY).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def write_result(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    validation: Dataset,
+    history: Sequence[dict[str, Any]],
+    folder: Path,
+) -> None:
+    """Write a trained model and its history, and delete the checkpoints; the first process does, when all are done."""
+    PartialState().wait_for_everyone()
+    if processes.is_first():
+        write_model_folder(model, tokenizer, validation, folder)
+        write_history(history, folder)
+        shutil.rmtree(folder / WORK)
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:

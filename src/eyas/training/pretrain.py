@@ -11,6 +11,7 @@ import numpy as np
 from datasets import Dataset, Features, List, Value, concatenate_datasets
 from transformers import TrainerCallback
 
+from eyas import processes
 from eyas.data.datasets import ids_of, is_pair
 from eyas.data.task_data import TaskData
 from eyas.errors import DataError, ModelError
@@ -102,7 +103,7 @@ def pretrain_student(
         run = DistillationRun(aligned, data, settings, stages, data["train"])
         run.prepare(cache)
         run.train(teacher.label_names, folder, callbacks)
-        if settings.recipe == SRA:  # other recipes do not train the head
+        if settings.recipe == SRA and processes.is_first():  # other recipes do not train the head
             for name, content in SENTENCE_TRANSFORMERS.items():
                 (folder / name).write_text(json.dumps(content, indent=2))
     return output.path

@@ -1,7 +1,6 @@
 """One distillation run, stage by stage."""
 
 import logging
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +26,7 @@ from eyas.teachers import AlignedTeacher
 from eyas.training.callbacks import early_stopping
 from eyas.training.encoded import EncodedTexts, encoded_for
 from eyas.training.ensembles import finish
-from eyas.training.folders import WORK, write_history, write_model_folder
+from eyas.training.folders import WORK, write_result
 from eyas.training.recipes import Stage
 from eyas.training.recipes.base import Transform
 from eyas.training.steps import LENGTHS, stage_arguments
@@ -98,9 +97,7 @@ class DistillationRun:
         if type(student) is EnsembleForSequenceClassification:
             student = finish(student, tokenizer, validation)
         check_loadable(student)
-        write_model_folder(student, tokenizer, validation, folder)
-        write_history(history, folder)
-        shutil.rmtree(folder / WORK)  # the checkpoints
+        write_result(student, tokenizer, validation, history, folder)
 
     def _trainer(
         self,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eyas.settings import TRANSFORMERS, DistillSettings
-from eyas.training.arguments import OBJECTIVE, DistillationArguments, steps_of_a_pass
+from eyas.training.arguments import OBJECTIVE, DistillationArguments, shared_batches, steps_of_a_pass
 from eyas.training.folders import WORK
 from eyas.training.recipes import Stage, make_stages
 
@@ -42,6 +42,7 @@ def stage_arguments(
         suited["learning_rate"] = COPIED_LEARNING_RATE
     below = {"metric_for_best_model": OBJECTIVE, "greater_is_better": False} if stage.is_below_head else {}
     chosen = {**suited, **stage.arguments, **settings.arguments, **below}
+    chosen |= shared_batches(chosen)
     arguments = DistillationArguments(output_dir=str(work), seed=settings.seed, **chosen)
     if not LENGTHS & chosen.keys():
         steps = steps_of_a_pass(arguments, rows)

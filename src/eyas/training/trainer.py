@@ -203,7 +203,11 @@ class DistillationTrainer(AtomicCheckpoints):
 
     def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
         """Log the weighted terms next to the loss, as `loss/DISTLoss` and so on."""
-        super().log({**logs, **self.terms.take()} if "loss" in logs else logs, *args, **options)
+        if "loss" in logs:
+            means = {name: torch.tensor(mean, device=self.args.device) for name, mean in self.terms.take().items()}
+            reduced: Any = self.accelerator.reduce(means, "mean")  # over the processes
+            logs = {**logs, **{name: float(mean) for name, mean in reduced.items()}}
+        super().log(logs, *args, **options)
 
     def _score(self, prediction: EvalPrediction) -> dict[str, float]:
         """The task's metrics; `score` is the one that selects the checkpoint."""

@@ -1,0 +1,117 @@
+"""Several processes, started by torch's launcher, train one student."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from eyas.data.datasets import load_data
+from eyas.errors import DataError
+from eyas.outputs import OutputFolder
+from eyas.teachers import Teacher, cached, label_texts
+from eyas.training.arguments import shared_batches
+from eyas.training.folders import read_history
+
+LENGTH = ["--epochs", "6", "--batch-size", "16", "--learning-rate", "0.005", "--seed", "1"]
+PLAIN = ["--augment", "none"]
+
+
+def torchrun(log: Path, *arguments: object) -> subprocess.Popen[bytes]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", "eyas", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with log.open("wb") as stderr:
+        return subprocess.Popen(command, stderr=stderr, env=environment, start_new_session=True)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("student", ["cnn", pytest.param("bert", marks=pytest.mark.slow)])
+def test_two_processes_train_as_one_and_resume(
+    student: str, teacher_folder: Path, toy_data: Path, tmp_path: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    recipe = ["--recipe", "tinybert", "--layers", "1"] if student == "bert" else ["--init", "none"]
+    given = ["--teacher", teacher_folder, "--data", toy_data, "--student", student, *recipe, *LENGTH, *PLAIN]
+    log = tmp_path / "log"
+    together = torchrun(log, "distill", *given, "--out", tmp_path / "together")
+    assert together.wait(240) == 0, log.read_text()
+    said = log.read_text()
+    assert said.count("The student is in") == 1
+    assert "find_unused_parameters" not in said
+
+    alone = subprocess.run(
+        [sys.executable, "-m", "eyas", "distill", *map(str, given), "--out", str(tmp_path / "alone")]
+    )
+    assert alone.returncode == 0
+    one, two = (read_history(tmp_path / name) for name in ("alone", "together"))
+    assert [(row["step"], row.get("learning_rate")) for row in one] == [
+        (row["step"], row.get("learning_rate")) for row in two
+    ]
+    losses = [[row["loss"] for row in history if "loss" in row] for history in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], rel=0.25, abs=0.1)  # dropout differs
+    for row in two:
+        terms = [value for name, value in row.items() if name.startswith("loss/")]
+        assert not terms or sum(terms) == pytest.approx(row["loss"], rel=1e-3)
+
+    interrupted = torchrun(log, "distill", *given, "--out", tmp_path / "interrupted")
+    while not list((tmp_path / "interrupted.partial" / "work").glob("stage-*/checkpoint-*")):
+        assert interrupted.poll() is None, log.read_text()
+        time.sleep(0.02)
+    os.killpg(interrupted.pid, signal.SIGKILL)
+    interrupted.wait()
+    again = torchrun(log, "distill", *given, "--out", tmp_path / "interrupted")
+    assert again.wait(240) == 0, log.read_text()
+    found, expected = (
+        AutoModelForSequenceClassification.from_pretrained(tmp_path / name).state_dict()
+        for name in ("interrupted", "together")
+    )
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_batches_are_shared_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(DataError, match=r"batch of 64 .* by 3 processes.*--batch-size"):
+        shared_batches({})
+    assert shared_batches({"per_device_train_batch_size": 48, "per_device_eval_batch_size": 240})
+
+
+def test_processes_label_each_shard_once(
+    teacher_folder: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached, "ROWS_PER_SHARD", 32)
+    teacher, texts = Teacher(teacher_folder), load_data(toy_data)["train"]
+    whole = label_texts(teacher, texts, tmp_path / "whole").folder
+    shards = sorted(path.name for path in whole.glob("shard-*"))
+    labeled = []
+    monkeypatch.setattr(cached, "write_atomically", lambda path, content: labeled.append(path.name))
+    shutil.copytree(whole, tmp_path / "half", ignore=shutil.ignore_patterns("shard-*"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    label_here = cached._labeled
+
+    def label_and_meet(*arguments: object) -> bytes:
+        for name in shards[: len(labeled) + 1]:  # meanwhile the first process labels from the other end
+            shutil.copy(whole / name, tmp_path / "half" / name)
+        return label_here(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cached, "_labeled", label_and_meet)
+    with pytest.raises(Exception, match="interrupted"):  # nothing was written here
+        label_texts(teacher, texts, tmp_path / "half")
+    assert labeled == shards[len(shards) // 2 :]
+
+
+def test_first_process_makes_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with OutputFolder(tmp_path / "out", {"a": 1}):
+        monkeypatch.setenv("RANK", "1")
+        with OutputFolder(tmp_path / "out", {"a": 1}) as folder:
+            assert folder == tmp_path / "out.partial"
+        assert folder.is_dir()
+        monkeypatch.setenv("RANK", "0")
+    assert (tmp_path / "out").is_dir()
