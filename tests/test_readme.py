@@ -35,6 +35,7 @@ def test_readme_python_snippets_run(folder: Path, capsys: pytest.CaptureFixture[
     assert (folder / "student" / "model.safetensors").is_file()
 
 
+ADDED = {"--seeds": "1", "--student": "static"}  # to an exam
 SHORT = {"finetune": 1, "distill": 1, "exam": 1, "pretrain-student": 1}
 ELSEWHERE = {
     "cascade": "needs a student that is worse than its teacher",
@@ -80,7 +81,9 @@ def test_command_lines_of_readme_can_be_pasted(
         if name in ELSEWHERE:
             continue
         if name in SHORT and "plan.yaml" not in arguments:
-            arguments += ["--epochs", "1", *(["--seeds", "1"] if name == "exam" else [])]
+            arguments += ["--epochs", "1"]
+            if name == "exam":
+                arguments += [part for pair in ADDED.items() if pair[0] not in arguments for part in pair]
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(said.encode())))
         code, out, err = run(name, *arguments)
         assert code == 0, f"{line}\n{err}"
