@@ -32,6 +32,7 @@ logger = logging.getLogger("eyas")
 FORMAT_VERSION = 2
 FINGERPRINT = "fingerprint.json"
 ROWS_PER_SHARD = 4096
+ROWS_PER_BATCH = 100_000
 TOKENS_PER_BATCH = 4096
 CHARACTERS_PER_TOKEN = 4
 
@@ -200,12 +201,10 @@ def _labeled(teacher: "Teacher", columns: Mapping[str, Any]) -> bytes:
 
 
 def _text_lengths(dataset: "Dataset") -> np.ndarray:
-    lengths = np.zeros(len(dataset), dtype=np.int64)
-    flat = dataset.flatten_indices() if dataset._indices is not None else dataset
-    for column in ("text", "text_pair"):
-        if column in dataset.column_names:
-            lengths += pyarrow.compute.utf8_length(flat.data.column(column)).to_numpy()
-    return lengths
+    columns = [column for column in ("text", "text_pair") if column in dataset.column_names]
+    batches = dataset.select_columns(columns).with_format("arrow").iter(ROWS_PER_BATCH)
+    lengths = [sum(pyarrow.compute.utf8_length(part).to_numpy() for part in batch.columns) for batch in batches]
+    return np.concatenate([np.empty(0, np.int64), *lengths])
 
 
 def _shard(folder: Path, start: int) -> Path:

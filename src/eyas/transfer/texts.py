@@ -1,12 +1,14 @@
 """All texts of a training run: the training rows, unlabeled texts, and texts made from the training rows."""
 
 import logging
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict, Value, concatenate_datasets
+import pyarrow
+from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from eyas.data.datasets import ids_of, without_labels
 from eyas.data.task_data import TaskData
@@ -24,6 +26,7 @@ logger = logging.getLogger("eyas")
 
 # Training sets up to this size are augmented by default.
 FEW_TEXTS = 10_000
+ROWS_PER_BATCH = 100_000
 DEFAULT_AUGMENT = ("neighbors:10",)
 
 
@@ -139,13 +142,15 @@ def counts_of(dataset: Dataset) -> dict[str, int]:
     """The number of texts by origin."""
     if "method" not in dataset.column_names:
         return {"train": len(dataset)}
-    methods, counts = np.unique(np.asarray(dataset["method"], dtype=str), return_counts=True)
-    return {str(method) or "train": int(count) for method, count in zip(methods, counts, strict=True)}
+    counts: Counter[str] = Counter()
+    for batch in dataset.select_columns("method").with_format("arrow").iter(ROWS_PER_BATCH):
+        counts.update({found["values"]: found["counts"] for found in batch.column("method").value_counts().to_pylist()})
+    return {method or "train": count for method, count in sorted(counts.items())}
 
 
 def _with_origin(dataset: Dataset, method: str) -> Dataset:
-    origin = Dataset.from_dict({"source_id": ids_of(dataset), "method": np.full(len(dataset), method)})
-    return concatenate_datasets([dataset, origin.cast_column("method", Value("string"))], axis=1)
+    origin = Dataset(pyarrow.table({"source_id": ids_of(dataset), "method": pyarrow.repeat(method, len(dataset))}))
+    return concatenate_datasets([dataset, origin], axis=1)
 
 
 def _first_of_each(dataset: Dataset, data: DatasetDict) -> np.ndarray:

@@ -20,6 +20,8 @@ logger = logging.getLogger("eyas")
 _WORD = re.compile(r"\w+")
 # MinHash of word 3-grams: texts that share 9 of 10 are found in 97% of cases, half in 12%, a third in 2%.
 GRAM, BANDS, ROWS_PER_BAND = 3, 4, 5
+# Odd numbers that make one key of a band's hashes, modulo 2^64.
+MIXERS = np.random.default_rng(0).integers(1 << 63, size=ROWS_PER_BAND, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 LENGTH_BINS = 10
 # Smoothing: this many words, distributed as in the unlabeled texts, are added to the training texts' counts.
 PRIOR = 1000
@@ -74,12 +76,14 @@ def _has_questions(dataset: Dataset) -> bool:
 
 
 def near_keys(dataset: Dataset) -> np.ndarray:
-    """[rows, bands] of bytes: texts with a key in common are near-duplicates (MinHash, Broder 1997)."""
-    size = BANDS * ROWS_PER_BAND
-    grams = (_grams(text) for batch in batches_of_texts(dataset) for text in batch["text"])
-    sketches = MinHash.generator(grams, num_perm=size, hashfunc=crc32)
-    hashes = np.fromiter((sketch.hashvalues for sketch in sketches), dtype=np.dtype((np.uint32, size)))
-    return hashes.view(f"V{hashes.itemsize * ROWS_PER_BAND}")
+    """[rows, bands] uint64: texts with a key in common are near-duplicates (MinHash, Broder 1997)."""
+    keys = [np.empty((0, BANDS), dtype=np.uint64)]
+    for batch in batches_of_texts(dataset):
+        grams = map(_grams, batch["text"])
+        sketches = MinHash.generator(grams, num_perm=BANDS * ROWS_PER_BAND, hashfunc=crc32)
+        hashes = np.array([sketch.hashvalues for sketch in sketches], dtype=np.uint64)
+        keys.append((hashes.reshape(-1, BANDS, ROWS_PER_BAND) * MIXERS).sum(2))
+    return np.concatenate(keys)
 
 
 def are_near_duplicates(known: np.ndarray, keys: np.ndarray) -> np.ndarray:
