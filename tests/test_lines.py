@@ -1,5 +1,7 @@
 """`eyas predict` over the lines of a file: in chunks, by several processes, in order."""
 
+import io
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ from eyas import Predictor
 from eyas.cli import lines as module
 from eyas.cli.lines import Answering, predict_lines
 from eyas.data import readers
+from eyas.data.readers import lines_of, text_blocks, text_lines
 from eyas.errors import DataError
 
 Run = Callable[..., tuple[int, str, str]]
@@ -35,9 +38,9 @@ def test_chunks_answer_as_single_lines(
     name: str, mixed: Path, exported: Exported, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = exported[name, False, True]
-    monkeypatch.setattr(module, "LINES", 1)
+    monkeypatch.setattr(module, "BLOCK", 1)
     _, one_by_one, warned = run("predict", "--model", model, mixed)
-    monkeypatch.setattr(module, "LINES", 7)
+    monkeypatch.setattr(module, "BLOCK", 300)
     code, in_chunks, said = run("predict", "--model", model, mixed)
     assert code == 0
     assert in_chunks == one_by_one
@@ -54,7 +57,7 @@ def test_chunks_answer_as_single_lines(
 def test_workers_answer_in_order(mixed: Path, exported: Exported, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     model = exported["static", False, True]
     _, alone, _ = run("predict", "--model", model, mixed)
-    monkeypatch.setattr(module, "LINES", 7)
+    monkeypatch.setattr(module, "BLOCK", 300)
     code, together, said = run("predict", "--model", model, mixed, "--workers", 2)
     assert code == 0
     assert together == alone
@@ -65,7 +68,7 @@ def test_workers_answer_in_order(mixed: Path, exported: Exported, run: Run, monk
 def test_error_in_a_worker_names_the_line_and_keeps_the_answers_before(
     exported: Exported, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LINES", 4)
+    monkeypatch.setattr(module, "BLOCK", 16)
     (tmp_path / "in").write_text("fine\n" * 10 + '{"text": 3}\n' + "fine\n" * 20)
     code, out, err = run("predict", "--model", exported["static", False, True], tmp_path / "in", "--workers", 2)
     assert code == 2
@@ -78,7 +81,7 @@ def test_error_in_a_worker_names_the_line_and_keeps_the_answers_before(
 def test_answers_before_a_line_that_cannot_be_read_are_written(
     workers: int, exported: Exported, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LINES", 4)
+    monkeypatch.setattr(module, "BLOCK", 16)
     monkeypatch.setattr(readers, "LONGEST_LINE", 1000)
     (tmp_path / "in").write_text("fine\n" * 30 + "x" * 5000)
     model = exported["static", False, True]
@@ -94,7 +97,7 @@ def test_worker_without_a_model_says_why(
 ) -> None:
     classifier = Predictor(exported["static", False, True])
     with pytest.raises(DataError, match=r"nowhere: expected a model folder with a config.json"):
-        predict_lines(str(tmp_path / "nowhere"), classifier, iter(["fine"] * 9), "in", workers=2)
+        predict_lines(str(tmp_path / "nowhere"), classifier, iter([(1, ["fine"] * 9)]), "in", workers=2)
 
 
 def test_tagger_keeps_the_text(taggers: dict[str, Path], tmp_path: Path, run: Run) -> None:
@@ -113,26 +116,41 @@ def test_stream_has_one_process(exported: Exported, run: Run) -> None:
 
 
 def test_memory_stays_flat(exported: Exported, capsys: Any) -> None:
-    """At no time are there more lines in memory than some chunks."""
-    read = 0
+    """Lines are answered before more are read."""
+    written = 0
 
     def endless() -> Any:
-        nonlocal read
-        while True:
-            read += 1
-            assert read <= written() + 2 * module.LINES
-            yield "a great film" if read <= 10 * module.LINES else '{"text": 3}'
+        nonlocal written
+        for first in itertools.count(1, 100):
+            written += capsys.readouterr().out.count("\n")
+            assert written == first - 1
+            yield first, b"a great film\n" * 100 if first < 1000 else b'{"text": 3}\n'
 
-    total = 0
-
-    def written() -> int:
-        nonlocal total
-        total += capsys.readouterr().out.count("\n")
-        return total
-
-    with pytest.raises(DataError, match=f"lines:{10 * module.LINES + 1}: expected a text"):
+    with pytest.raises(DataError, match="lines:1001: expected a text"):
         predict_lines("", Predictor(exported["static", False, True]), endless(), "lines")
-    assert written() == 10 * module.LINES
+
+
+@pytest.mark.parametrize("size", [1, 7, 16, 1000])
+def test_blocks_have_the_lines_of_a_file(size: int) -> None:
+    """However large the blocks are, also where one ends inside a character."""
+    content = "\ufeffeins\r\nzwei\u2028drei\n\n\nvier\x0bfünf\n\U0001f600 sechs".encode() + b"\xff sieben\n acht"
+    blocks = list(text_blocks(io.BytesIO(content), "in", size))
+    lines = [line for first, block in blocks for line in lines_of(first, block)]
+    assert lines == list(text_lines(io.BytesIO(content), "in"))
+    assert lines[:3] == ["eins", "zwei\u2028drei", ""]
+    assert lines[-1] == " acht"
+    for first, block in blocks:
+        assert lines_of(first, block)[0] == lines[first - 1]
+
+
+def test_plain_lines_are_written_as_json(exported: Exported) -> None:
+    """Without an encoder for each line; the text of the answer is what JSON makes of it."""
+    texts = ['a "great"\tfilm \\', "caf\u00e9 \U0001f600 \x01", "", "awful"]
+    predictor = Predictor(exported["cnn", False, True])
+    predictor.abstain(0.9)
+    told = Answering(predictor, "in", False)(2, texts).text
+    by_json = "".join(Answering(predictor, "in", False)(2, [json.dumps({"text": text})]).text for text in texts)
+    assert told == by_json
 
 
 def test_chunk_ends_before_a_line_that_cannot_be_answered(exported: Exported) -> None:

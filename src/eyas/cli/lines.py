@@ -9,7 +9,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from json.encoder import encode_basestring as _quoted
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from eyas.cli.options import open_classifier
 from eyas.errors import DataError, EyasError
@@ -17,11 +20,13 @@ from eyas.errors import DataError, EyasError
 if TYPE_CHECKING:
     from eyas.runtime.predict import PredictMixin
 
-# A chunk of a file: answers are computed and written together. A stream is answered line by line.
-LINES, CHARACTERS = 1000, 1_000_000
-# Chunks that wait for each process, so that memory stays flat.
+# Bytes of a file whose answers are computed and written together. A stream is answered line by line.
+BLOCK = 1 << 16
+# Blocks that wait for each process, so that memory stays flat.
 WAITING = 3
 DIGITS = 6
+# Some lines, decoded or not, with the number of the first.
+Chunk = tuple[int, "list[str] | bytes"]
 # One encoder: json.dumps makes another for each call.
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
@@ -47,17 +52,19 @@ class Answering:
     def __init__(self, classifier: "PredictMixin", source: str, all_scores: bool) -> None:
         self.classifier, self.source, self.all_scores = classifier, source, all_scores
 
-    def __call__(self, first: int, lines: list[str]) -> Answered:
+    def __call__(self, first: int, lines: list[str] | bytes) -> Answered:
         """The answers to lines that start with the `first` of the source, counted from 1."""
-        from eyas.data.readers import parse_input_line
+        from eyas.data.readers import lines_of, parse_input_line
 
+        if isinstance(lines, bytes):
+            lines = lines_of(first, lines)
         before = self.classifier.cut
         if first == 1 and lines and (lines[0].strip() == "[" or lines[0].lstrip().startswith("[{")):
             return Answered("", f"{self.source} is a JSON array. Write one object on each line.", 0)
         told: list[str] = []
         error = ""
         try:
-            told = self._together([parse_input_line(line, "") for line in lines])
+            told = self._together(lines)
         except (DataError, RecursionError):  # found again below, with its line
             self.classifier.cut = before
         for number, line in enumerate(lines if not told else [], first):
@@ -73,21 +80,42 @@ class Answering:
                 break
         return Answered("".join(told), error, self.classifier.cut - before)
 
-    def _together(self, rows: list[dict[str, Any]]) -> list[str]:
+    def _together(self, lines: list[str]) -> list[str]:
         """The answers to single texts, in one call of the model; empty if there is anything else."""
+        from eyas.data.readers import JSON_STARTS, parse_input_line
         from eyas.runtime.predictor import Predictor
         from eyas.text import clean_text
 
-        texts = [row.get("text") for row in rows if row.get("text_pair") is None]
-        single = len(texts) == len(rows) and all(isinstance(text, str) for text in texts)
         alone = self.all_scores or self.classifier.task.is_tagging or not isinstance(self.classifier, Predictor)
-        if not single or alone:  # in torch, an answer depends on the other texts in the sixth decimal
+        if alone:  # in torch, an answer depends on the other texts in the sixth decimal
+            return []
+        if self.classifier.task.is_classification and not any(line.startswith(JSON_STARTS) for line in lines):
+            return self._plain(lines)
+        rows = [parse_input_line(line, "") for line in lines]
+        texts = [row.get("text") for row in rows if row.get("text_pair") is None]
+        if len(texts) < len(rows) or not all(isinstance(text, str) for text in texts):
             return []
         answers = self.classifier.answers(self.classifier.logits(texts))
         return [
             _line(row, {"text": clean_text(text), **answer})
             for row, text, answer in zip(rows, texts, answers, strict=True)
         ]
+
+    def _plain(self, texts: list[str]) -> list[str]:
+        """The same for lines of plain text and one label each, written without a dict for each line."""
+        task, least = self.classifier.task, self.classifier.abstain_below
+        chances = task.probabilities(self.classifier.logits(texts))
+        best = chances.argmax(1)
+        sure = chances[np.arange(len(texts)), best].tolist()
+        names = [_encode(name) for name in task.labels]
+        told = []
+        for text, label, score in zip(texts, best.tolist(), sure, strict=True):
+            if score >= least:
+                found = f'"label": {names[label]}, "score": {round(score, DIGITS)}'
+            else:
+                found = f'"label": null, "score": {round(score, DIGITS)}, "guess": {names[label]}'
+            told.append(f'{{"text": {_quoted(text)}, {found}}}\n')
+        return told
 
     def _answer(self, row: dict[str, Any]) -> dict[str, Any]:
         from eyas.text import clean_text
@@ -108,28 +136,26 @@ class Answering:
 def predict_lines(
     model: str,
     classifier: "PredictMixin",
-    lines: Iterable[str],
+    chunks: Iterable[Chunk],
     source: str,
     all_scores: bool = False,
-    is_stream: bool = False,
     workers: int = 1,
 ) -> None:
     """Write an answer to each line to standard output, in order.
 
     Args:
         model: the folder of `classifier`, for further processes.
-        is_stream: answer each line at once, before the next is read.
+        chunks: answered one by one; with several `workers`, some are read ahead.
         workers: processes.
 
     Raises:
         DataError: a line cannot be answered; those before it were.
     """
     answering = Answering(classifier, source, all_scores)
-    chunks = _chunks(lines, 1 if is_stream else LINES)
     if workers == 1:
         answers: Iterator[Answered] = (answering(*chunk) for chunk in chunks)
     else:
-        answers = _parallel(chunks, workers, (model, classifier.abstain_below, source, all_scores))
+        answers = _parallel(iter(chunks), workers, (model, classifier.abstain_below, source, all_scores))
     for answered in answers:
         sys.stdout.write(answered.text)
         sys.stdout.flush()
@@ -140,27 +166,7 @@ def predict_lines(
     classifier.report_cut()
 
 
-def _chunks(lines: Iterable[str], most: int) -> Iterator[tuple[int, list[str]]]:
-    """The number of a chunk's first line, and its lines."""
-    chunk, size, first = list[str](), 0, 1
-    try:
-        for line in lines:
-            chunk.append(line)
-            size += len(line)
-            if len(chunk) >= most or size >= CHARACTERS:
-                yield first, chunk
-                first, chunk, size = first + len(chunk), [], 0
-    except Exception:  # a line that cannot be read: those before it are answered
-        if chunk:
-            yield first, chunk
-        raise
-    if chunk:
-        yield first, chunk
-
-
-def _parallel(
-    chunks: Iterator[tuple[int, list[str]]], workers: int, settings: tuple[str, float, str, bool]
-) -> Iterator[Answered]:
+def _parallel(chunks: Iterator[Chunk], workers: int, settings: tuple[str, float, str, bool]) -> Iterator[Answered]:
     """The answers to the chunks, in order, by processes with one thread each."""
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
@@ -193,7 +199,7 @@ def _parallel(
                 os.environ[name] = value
 
 
-def _next(chunks: Iterator[tuple[int, list[str]]]) -> tuple[int, list[str]] | Exception | None:
+def _next(chunks: Iterator[Chunk]) -> Chunk | Exception | None:
     """The next chunk, the error that there is instead, or None at the end."""
     try:
         return next(chunks, None)
@@ -214,7 +220,7 @@ def _open(model: str, abstain_below: float, source: str, all_scores: bool) -> No
         _answering = str(error)
 
 
-def _work(first: int, lines: list[str]) -> Answered:
+def _work(first: int, lines: list[str] | bytes) -> Answered:
     return Answered("", _answering, 0) if isinstance(_answering, str) else _answering(first, lines)
 
 

@@ -101,9 +101,9 @@ def predict(
     """
     log_to_stderr(quiet)
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
-    from eyas.cli.lines import predict_lines
+    from eyas.cli.lines import BLOCK, predict_lines
     from eyas.data.files import open_binary
-    from eyas.data.readers import file_kind, text_lines
+    from eyas.data.readers import file_kind, text_blocks, text_lines
     from eyas.errors import DataError
 
     classifier = open_classifier(model)
@@ -116,8 +116,8 @@ def predict(
             raise EyasError(
                 "--workers is for a file: a stream is answered line by line. Name the file, or leave it out."
             )
-        lines = text_lines(sys.stdin.buffer, "standard input")
-        predict_lines(model, classifier, lines, "standard input", all_scores, is_stream=True)
+        lines = enumerate(text_lines(sys.stdin.buffer, "standard input"), 1)
+        predict_lines(model, classifier, ((n, [line]) for n, line in lines), "standard input", all_scores)
     elif not file.is_file():
         if not file.exists():
             raise DataError(f"No such file: {file}.")
@@ -127,8 +127,8 @@ def predict(
         if kind not in (None, ".txt", ".jsonl", ".ndjson"):
             raise DataError(f'{file} is a table ({kind}), expected lines of text or JSON, such as {{"text": ...}}.')
         with open_binary(file) as stream:
-            lines = text_lines(stream, str(file))
-            predict_lines(model, classifier, lines, str(file), all_scores, workers=workers)
+            blocks = text_blocks(stream, str(file), BLOCK)
+            predict_lines(model, classifier, blocks, str(file), all_scores, workers)
 
 
 @with_options

@@ -17,6 +17,8 @@ CONLL = (".conll", ".conllu", ".iob", ".bio")
 JSON = (".jsonl", ".json", ".ndjson")
 SUFFIXES = (".csv", ".tsv", *JSON, ".parquet", ".txt", *CONLL)
 LONGEST_LINE = 64 << 20
+# How a line of JSON starts; any other is plain text.
+JSON_STARTS = ("{", '"')
 
 Row = dict[str, Any]
 
@@ -207,7 +209,7 @@ def inputs_of(row: Row) -> tuple[Any, ...]:
 
 def parse_input_line(line: str, place: str) -> Row:
     """One line of `predict`'s input: a JSON object, a JSON string or plain text."""
-    if line.startswith(("{", '"')):
+    if line.startswith(JSON_STARTS):
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):
@@ -226,18 +228,54 @@ def text_lines(file: IO[bytes], name: str) -> Iterator[str]:
     """
     for number, line in _whole_lines(file, name):
         if number == 1:
-            refuse_binary(line, name)
-            refuse_encoded(line, name)
-            if b"\0" in line:
-                raise DataError(f"{name} is not a text file: there are zero bytes in its first line.")
+            _check_first(line, name)
         yield line.decode("utf-8" if number > 1 else "utf-8-sig", errors="replace").rstrip("\r\n")
+
+
+def text_blocks(file: IO[bytes], name: str, size: int) -> Iterator[tuple[int, bytes]]:
+    """Whole lines of a binary stream in blocks of about `size` bytes, each with the number of its first line.
+
+    Raises:
+        DataError: as for `text_lines`, after the lines before it.
+    """
+    first = 1
+    while block := file.read(min(size, LONGEST_LINE)):
+        rest = b"" if block.endswith(b"\n") else file.readline(LONGEST_LINE)
+        is_whole = len(rest) < LONGEST_LINE
+        block = block + rest if is_whole else block[: block.rfind(b"\n") + 1]
+        if first == 1:
+            _check_first(block.partition(b"\n")[0], name)
+        if block:
+            yield first, block
+        first += block.count(b"\n")
+        if not is_whole:
+            raise _too_long(name, first)
+
+
+def lines_of(first: int, block: bytes) -> list[str]:
+    """The lines of a block of `text_blocks`, with invalid UTF-8 replaced by U+FFFD."""
+    lines = block.decode("utf-8" if first > 1 else "utf-8-sig", errors="replace").split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return [line.rstrip("\r") for line in lines] if b"\r" in block else lines
+
+
+def _check_first(line: bytes, name: str) -> None:
+    refuse_binary(line, name)
+    refuse_encoded(line, name)
+    if b"\0" in line:
+        raise DataError(f"{name} is not a text file: there are zero bytes in its first line.")
 
 
 def _whole_lines(file: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
     """Each line with its number from 1; raises DataError at one that would fill the memory."""
     for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
         if len(line) == LONGEST_LINE:
-            raise DataError(
-                f"{name}:{number}: a line of more than {LONGEST_LINE >> 20} MB. Expected one text per line; cut it."
-            )
+            raise _too_long(name, number)
         yield number, line
+
+
+def _too_long(name: str, number: int) -> DataError:
+    return DataError(
+        f"{name}:{number}: a line of more than {LONGEST_LINE >> 20} MB. Expected one text per line; cut it."
+    )

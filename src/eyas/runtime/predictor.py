@@ -125,12 +125,13 @@ class Predictor(PredictMixin):
     def _together(self, texts: list[str], whole: Sequence[str], run: ArraysRun) -> np.ndarray:
         """Logits of texts in one call; `whole` are the texts before they were cut by characters."""
         assert self._encode is not None
-        ids = []
+        ids, lengths = list[int](), []
         for text, given in zip(texts, whole, strict=True):
-            before = self._encode.cut
-            ids.append(np.array(self._encode(text), dtype=np.int64))
+            before, found = self._encode.cut, self._encode(text)
+            ids += found
+            lengths.append(len(found))
             self.cut += self._encode.cut > before or is_too_long(given, self.max_length)
-        return run.many(ids)
+        return run.many(np.array(ids, dtype=np.int64), lengths)
 
     def _finite(self, logits: np.ndarray, texts: np.ndarray) -> np.ndarray:
         """`logits`; `texts` [rows] is the text that each row belongs to, for the error."""
