@@ -136,6 +136,25 @@ def memory() -> str:
     return table(["texts", "teacher", "file, MB", "peak RSS, GB", "seconds"], lines)
 
 
+def predict_files() -> str:
+    rows = read_rows(RESULTS / "predict_files.jsonl")
+    alone = {r["model"]: r["rate"] for r in rows if r["workers"] == 1}
+    lines = [
+        [
+            f"`{r['model']}` {r['precision']}",
+            f"{r['workers']}",
+            f"{r['seconds']:.0f}",
+            f"{r['per_second']:,}",
+            f"{r['rate']:,}",
+            f"{r['rate'] / alone[r['model']]:.2f}",
+            f"{r['peak_of_a_tenth_mb']:.0f}, {r['peak_mb']:.0f}",
+        ]
+        for r in rows
+    ]
+    header = ["model", "processes", "seconds", "texts a second", "without the start", "times one process", "peak MB"]
+    return f"{table(header, lines)}\n\n{where(rows[-1])}."
+
+
 def exam() -> str:
     row = read_rows(RESULTS / "exam_overhead.jsonl")[0]
     share = row["idle_seconds"] / row["trial_seconds"]
@@ -567,6 +586,7 @@ def main() -> None:
         ("inference", inference),
         ("times", times),
         ("memory", memory),
+        ("predict files", predict_files),
         ("exam", exam),
         ("indonlu", lambda: exam_table("indonlu", "macro_f1")),
         ("taggers", lambda: exam_table("taggers")),
