@@ -136,6 +136,58 @@ def memory() -> str:
     return table(["texts", "teacher", "file, MB", "peak RSS, GB", "seconds"], lines)
 
 
+def cascades() -> str:
+    lines = [
+        [
+            f"`{r['dataset']}`",
+            f"{r['min_retention']:.1%}",
+            *(
+                [f"refused: {r['refused'].split(':')[-1].split('. Ask')[0].strip()}", "", "", ""]
+                if r["refused"]
+                else [
+                    f"{r['retention']:.1%} ({r['interval'][0]:.1%} to {r['interval'][1]:.1%})",
+                    f"{r['answered']:.0%}",
+                    f"{r['speed']:.1f}",
+                    f"{r['texts']:,}",
+                ]
+            ),
+        ]
+        for r in read_rows(RESULTS / "cascades.jsonl")
+    ]
+    header = ["data set", "promised", "of the teacher's test score (95 % interval)", "answered by the student"]
+    header += ["times the teacher's speed", "test texts"]
+    return f"{table(header, lines)}\n\n{where(read_rows(RESULTS / 'cascades.jsonl')[-1])}."
+
+
+def labeling() -> str:
+    rows = read_rows(RESULTS / "labeling.jsonl")
+    lines = [
+        [
+            f"{r['texts']:,}",
+            f"{r['labeled']:,}",
+            f"{r['finished']['seconds'] + r['killed']['seconds']:,.0f}",
+            f"{r['finished']['first_shard_s']:.0f}",
+            *(
+                f"{r[part]['unique_mb'] / 1000:.2f}, {r[part]['peak_mb'] / 1000:.2f}"
+                for part in ("finished", "trained")
+            ),
+        ]
+        for r in rows
+        if r["part"] == "memory"
+    ]
+    header = ["unlabeled texts", "labeled", "seconds, killed once", "until it goes on, s"]
+    header += ["GB of its own, GB with files, `label`", "the same, `distill`"]
+    rates = [r for r in rows if r["part"] == "rate"]
+    said = ""
+    if rates:
+        ratios = [r["ratio"] for r in rates]
+        said = (
+            f"With {rates[0]['teacher']} and {rates[0]['texts']:,} texts, `label` runs at {np.mean(ratios):.2f} times "
+            f"the rate of the bare loop ({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} rounds)."
+        )
+    return f"{table(header, lines)}\n\n{said} {where(rows[-1])}."
+
+
 def predict_files() -> str:
     rows = read_rows(RESULTS / "predict_files.jsonl")
     alone = {r["model"]: r["rate"] for r in rows if r["workers"] == 1}
@@ -587,6 +639,8 @@ def main() -> None:
         ("times", times),
         ("memory", memory),
         ("predict files", predict_files),
+        ("labeling", labeling),
+        ("cascades", cascades),
         ("exam", exam),
         ("indonlu", lambda: exam_table("indonlu", "macro_f1")),
         ("taggers", lambda: exam_table("taggers")),
