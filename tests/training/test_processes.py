@@ -115,3 +115,12 @@ def test_first_process_makes_the_folder(tmp_path: Path, monkeypatch: pytest.Monk
         assert folder.is_dir()
         monkeypatch.setenv("RANK", "0")
     assert (tmp_path / "out").is_dir()
+
+
+def test_other_commands_refuse_several_processes(
+    monkeypatch: pytest.MonkeyPatch, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, said = run("export", "--model", "x", "--out", "y")
+    assert code == 2
+    assert "export runs in one process, but torchrun started 2" in said

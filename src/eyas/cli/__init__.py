@@ -7,6 +7,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from eyas import processes
 from eyas._version import __version__
 from eyas.cli import ensemble, exam, serve, train, transfer, use
 from eyas.errors import EyasError, install_hint
@@ -29,6 +30,9 @@ COMMANDS: list[Callable[..., None]] = [
 for command in COMMANDS:
     app.command()(command)
 
+# Commands that several processes run together.
+SHARED = ("finetune", "pretrain-student", "label", "distill")
+
 TRAIN_PACKAGES = frozenset(
     [
         *("accelerate", "altair", "datasets", "filelock", "jinja2", "onnx", "onnxscript", "pandas", "pyarrow"),
@@ -45,11 +49,17 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    name = str(context.invoked_subcommand)
+    if processes.count() > 1 and name not in SHARED:
+        raise EyasError(
+            f"{name} runs in one process, but torchrun started {processes.count()} of them. Run it without torchrun; "
+            f"{', '.join(SHARED)} share their work."
+        )
 
 
 def _terminate(*_: Any) -> NoReturn:
