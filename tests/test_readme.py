@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from toys import toy_rows, write_jsonl
 
+from eyas.exam.plan_file import make_plan
+from eyas.settings import STUDENTS, StudentSettings
+
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -88,6 +91,18 @@ def test_command_lines_of_readme_can_be_pasted(
         code, out, err = run(name, *arguments)
         assert code == 0, f"{line}\n{err}"
         assert not said or '"label"' in out
+
+
+def test_readme_and_defaults_say_the_same() -> None:
+    """README's student is the one that distill makes, and the students of an exam are all that it lists."""
+    text = README.read_text()
+    (line,) = [line for line in _command_lines() if line.startswith("eyas distill") and "--out student/" in line]
+    assert f"--student {StudentSettings().architecture} " in line
+    listed = re.findall(r"^\| `([a-z-]+)` \|", text, re.MULTILINE)
+    assert set(STUDENTS) <= set(listed)
+    assert [student.architecture for student in make_plan(data="reviews", teacher="t").students] == list(STUDENTS)
+    assert "four students" in text
+    assert len(STUDENTS) == 4
 
 
 def test_readme_lists_every_command() -> None:

@@ -289,6 +289,31 @@ def test_page_shows_what_a_model_lost(page: Any) -> None:
     assert page.locator("#flips li").count() == 0
 
 
+def test_table_fits_the_screen(page: Any) -> None:
+    """What decides is seen at 1,280 pixels; the rest on demand."""
+    page.set_viewport_size({"width": 1280, "height": 900})
+    needs, has = page.evaluate("[document.querySelector('#candidates').scrollWidth, innerWidth]")
+    assert needs <= has
+    titles = page.locator("#candidates th").all_inner_texts()
+    for title in ("score", "retention", "gain", "latency", "speed", "size", "notes"):
+        assert any(title in shown for shown in titles), title
+    page.check("#all-columns")
+    assert page.locator("#candidates th").count() > len(titles)
+
+
+def test_slices_of_few_rows_are_grey(page: Any) -> None:
+    rows = page.locator("#slices tbody tr")
+    found = [(int(row.locator("td").nth(1).inner_text()), row.get_attribute("class") or "") for row in rows.all()]
+    assert {count < 20 for count, _ in found} == {True, False}
+    assert all(("few" in name) == (count < 20) for count, name in found)
+
+
+def test_chart_names_points_and_sizes(page: Any) -> None:
+    written = page.locator("#pareto svg text").all_text_contents()
+    assert {"teacher", "size, MB"} <= set(written)
+    assert len({name.split(",")[0] for name in _column(page, 1)} & set(written)) >= 2
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
 def test_page_adapts_to_color_scheme_and_width(browser: Any, page_file: Path, scheme: str, width: int) -> None:
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844})
