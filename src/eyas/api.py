@@ -261,7 +261,8 @@ def finetune(
     data = load_data(data, columns)
     _finetune.finetune(model, data, result.path, settings, overwrite, record, callbacks, request)
     single = not data.is_pair and not data.task.is_tagging and not is_student_folder(model)
-    _examine(align(Teacher(result.path), data), data, _encoder(model, settings.max_length) if single else None)
+    if processes.is_first():
+        _examine(align(Teacher(result.path), data), data, _encoder(model, settings.max_length) if single else None)
     return result
 
 

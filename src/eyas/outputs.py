@@ -8,9 +8,11 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from uuid import uuid4
 
 from eyas import processes
 from eyas._version import __version__
@@ -23,6 +25,8 @@ RUN_FILE = "eyas.json"
 OLD_RUN_FILE = "understudy.json"
 # Seconds between two looks at a folder that another process makes.
 POLL = 0.1
+# Seconds that a process waits for the first one's folder, at most.
+WAIT = 600.0
 CACHE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
 
@@ -69,9 +73,14 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def temporary_beside(path: Path) -> Path:
+    """A hidden name for `path` while it is written. Processes of several machines may have the same id."""
+    return path.with_name(f".{path.name}.{uuid4().hex[:12]}.tmp")
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write beside `path`, sync, then rename: readers see the old content or the new, never a partial file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     data = content.encode() if isinstance(content, str) else content
     try:
         with open(temporary, "wb") as file:
@@ -171,7 +180,8 @@ class OutputFolder:
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self.overwrite, self.resumable, self.request = overwrite, resumable, request
         self._check(self.path)
-        self._check(self.partial)
+        if processes.is_first():  # it may be making the folder at this moment
+            self._check(self.partial)
 
     @property
     def is_finished(self) -> bool:
@@ -180,8 +190,7 @@ class OutputFolder:
 
     def __enter__(self) -> Path:
         if not processes.is_first():  # it works in the folder that the first makes
-            while self._settings_in(self.partial) != self.settings:
-                time.sleep(POLL)
+            self._wait(lambda: self._settings_in(self.partial) == self.settings, WAIT)
             return self.partial
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = lock_folder(self.path)
@@ -196,6 +205,8 @@ class OutputFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not processes.is_first():
+            if kind is None:
+                self._wait(lambda: self._settings_in(self.path) == self.settings and not self.partial.exists())
             return
         try:
             if kind is None:
@@ -207,6 +218,23 @@ class OutputFolder:
                 shutil.rmtree(self.partial)  # otherwise a corrected call would count as another run
         finally:
             self._lock.release()
+
+    def _wait(self, done: Callable[[], bool], seconds: float = math.inf) -> None:
+        """Wait for the first process; if it dies, the launcher ends this one.
+
+        Raises:
+            OutputError: it made no folder for these settings in time.
+        """
+        started = time.monotonic()
+        while not done():
+            if time.monotonic() - started > seconds:
+                found = self._settings_in(self.partial)
+                why = "it is not there" if found is None else _difference(found, self.settings)
+                raise OutputError(
+                    f"Process {processes.number()} waited {seconds / 60:.0f} minutes for the folder that process 0 "
+                    f"makes, {self.partial}: {why}. All need the same folder, arguments and kind of processor."
+                )
+            time.sleep(POLL)
 
     def _has_work(self) -> bool:
         return any(self.partial.rglob("checkpoint-*"))

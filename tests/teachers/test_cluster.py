@@ -82,6 +82,9 @@ def test_errors_of_a_node_and_of_the_address_are_said(
     try:
         with pytest.raises(ModelError, match="not finite"):
             label_texts(teacher, texts, tmp_path / "broken", ray=address)
+        with pytest.raises(EyasError, match=r"No node of the cluster has 4 processors.*the largest has 1.*--ray-cpus"):
+            label_texts(teacher, texts, tmp_path / "large", ray=address, ray_cpus=4)
+        assert ray.is_initialized()  # it was before
     finally:
         ray.shutdown()
 

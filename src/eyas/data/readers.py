@@ -255,7 +255,7 @@ def text_blocks(file: IO[bytes], name: str, size: int) -> Iterator[tuple[int, by
 def lines_of(first: int, block: bytes) -> list[str]:
     """The lines of a block of `text_blocks`, with invalid UTF-8 replaced by U+FFFD."""
     lines = block.decode("utf-8" if first > 1 else "utf-8-sig", errors="replace").split("\n")
-    if not lines[-1]:
+    if block.endswith(b"\n"):
         lines.pop()
     return [line.rstrip("\r") for line in lines] if b"\r" in block else lines
 

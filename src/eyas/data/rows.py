@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import json
 import logging
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -18,7 +17,7 @@ from eyas.data.readers import Row
 from eyas.data.sources import Rows
 from eyas.errors import DataError, LabelError
 from eyas.kinds import IS, Kind
-from eyas.outputs import cache_folder
+from eyas.outputs import cache_folder, temporary_beside
 from eyas.settings import Columns
 from eyas.text import clean_text, split_words, with_question, written_list
 
@@ -52,7 +51,7 @@ def read_table(rows: Rows, columns: Columns, source: str, labeled: bool = True) 
     about = hashlib.sha256(repr(resolved).encode(errors="backslashreplace")).hexdigest()[:8]
     target = cache_folder("data") / f"{rows.key}-{about}.arrow"
     if not target.exists():
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        temporary = temporary_beside(target)
         schema = _schema(resolved)
         with pyarrow.OSFile(str(temporary), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as writer:
             for batch in _batches(rows, resolved):

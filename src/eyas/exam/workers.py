@@ -149,14 +149,14 @@ class RayWorkers:
     """
 
     def __init__(self, address: str, cpus: float = 1) -> None:
-        self._ray = connect(address)
+        self._ray, self._close = connect(address)
         self._remote = self._ray.remote(num_cpus=cpus, max_retries=5)(_guarded)
 
     def __enter__(self) -> "RayWorkers":
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._ray.shutdown()
+        self._close()
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any | Failure]]:
         waiting = {self._remote.remote(function, arguments): n for n, (function, arguments) in enumerate(tasks)}

@@ -58,8 +58,10 @@ class ArraysRun:
             counts = np.array(lengths)
             starts = np.cumsum(counts) - counts
             for count in np.unique(counts).tolist():
-                rows = np.flatnonzero(counts == count)
-                means[rows] = self._mean(ids[starts[rows, None] + np.arange(count)])[:, None]
+                alike = np.flatnonzero(counts == count)
+                for first in range(0, len(alike), MOST_TOKENS):  # in parts, so that memory stays flat
+                    rows = alike[first : first + MOST_TOKENS]
+                    means[rows] = self._mean(ids[starts[rows, None] + np.arange(count)])[:, None]
         logits = np.asarray(np.tanh(means @ self.hidden + self.hidden_bias) @ self.head + self.head_bias)[:, 0]
         if 0 in lengths:
             logits[np.array(lengths) == 0] = self.empty

@@ -125,6 +125,8 @@ def label_texts(
         ModelError: a logit is not finite.
     """
     if isinstance(teacher, CombinedTeacher):  # each teacher's answers are cached apart
+        if ray:
+            raise ModelError("ray (--ray) labels with one teacher. Label with each of them, then combine them.")
         return cast(CachedTeacher, teacher.label(dataset, folder))
     ids, first = np.unique(ids_of(dataset), return_index=True)
     fingerprint = {

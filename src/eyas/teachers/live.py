@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import BatchEncoding, PreTrainedModel
 
+from eyas import processes
 from eyas.models.classifier import Classifier
 from eyas.models.inside import ATTRIBUTIONS, FIELDS, run
 from eyas.models.loading import load_classifier
@@ -172,8 +173,11 @@ def autocast(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
 
 
 def fastest_device() -> torch.device:
-    """The device that transformers trains on: the GPU if there is one, otherwise the CPU."""
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    """The device that transformers trains on: the GPU if there is one (of several, this process's), or the CPU."""
+    found = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    if processes.count() == 1 or found.type == "cpu":
+        return found
+    return torch.device(found.type, processes.place() % torch.accelerator.device_count())
 
 
 def fastest_dtype(device: torch.device) -> str:

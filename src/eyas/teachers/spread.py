@@ -1,10 +1,11 @@
 """Labeling on many machines, with Ray Data: the texts travel to the teacher, and its logits back."""
 
 import logging
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow
 import torch
 
 from eyas.cluster import connect
@@ -14,6 +15,7 @@ from eyas.teachers.live import fastest_device
 if TYPE_CHECKING:
     from datasets import Dataset
 
+LARGE_LIST = pyarrow.large_list(pyarrow.large_string())
 COLUMNS = ("example_id", "text", "text_pair", "tokens")
 
 
@@ -59,17 +61,18 @@ def label_on_cluster(
         EyasError: there is no cluster, or it failed.
         ModelError: what `label` raised.
     """
-    ray = connect(address)
+    ray, close = connect(address)
     try:
+        gpus = int(fastest_device().type == "cuda")
+        _check_nodes(ray.nodes(), cpus, gpus)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.max_errored_blocks = 0
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         places = [column for column in COLUMNS if column in dataset.column_names]
         flat = dataset.select_columns(places).flatten_indices() if dataset._indices is not None else dataset
-        texts = ray.put(flat.select_columns(places).data.table.combine_chunks())
+        texts = ray.put(_large(flat.select_columns(places).data.table).combine_chunks())
         given = {"label": label, "teacher": ray.put(teacher), "texts": texts, "cpus": cpus}
-        gpus = int(fastest_device().type == "cuda")
         items = [{"start": start, "rows": rows} for start, rows in shards.items()]
         # Blocks of one shard from the start: splitting them later would need a processor beside the teachers'.
         waiting = ray.data.from_items(items, override_num_blocks=len(items))
@@ -89,4 +92,21 @@ def label_on_cluster(
     except ray.exceptions.RayError as error:
         raise EyasError(f"Labeling on {address!r} failed: {str(error).strip().splitlines()[-1]}") from None
     finally:
-        ray.shutdown()
+        close()
+
+
+def _check_nodes(nodes: Sequence[Mapping[str, Any]], cpus: float, gpus: int) -> None:
+    """Raises EyasError if the teacher fits on no node: Ray would wait for one."""
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in alive):
+        most = max((node.get("CPU", 0) for node in alive), default=0)
+        raise EyasError(
+            f"No node of the cluster has {cpus:g} processors{' and a GPU' if gpus else ''} for a copy of the teacher; "
+            f"the largest has {most:g}. Set ray_cpus (--ray-cpus) to less{', or label on the CPU' if gpus else ''}."
+        )
+
+
+def _large(table: pyarrow.Table) -> pyarrow.Table:
+    """The table with strings that may exceed 2 GB in one piece."""
+    large = {pyarrow.string(): pyarrow.large_string(), pyarrow.list_(pyarrow.string()): LARGE_LIST}
+    return table.cast(pyarrow.schema([(field.name, large.get(field.type, field.type)) for field in table.schema]))

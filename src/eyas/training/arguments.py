@@ -84,14 +84,20 @@ def shared_batches(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         DataError: a batch cannot be shared evenly.
     """
-    for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
-        size = given.get(name, getattr(DistillationArguments, name))
-        if size % processes.count():
-            raise DataError(
-                f"A batch of {size} texts cannot be shared evenly by {processes.count()} processes: expected a "
-                f"multiple. Set {name} (--batch-size) or start another number of processes."
-            )
-    return {"accelerator_config": {"split_batches": True}} if processes.count() > 1 else {}
+    count = processes.count()
+    if count == 1:
+        return {}
+    size = given.get("per_device_train_batch_size", DistillationArguments.per_device_train_batch_size)
+    if size % count:
+        raise DataError(
+            f"A batch of {size} texts cannot be shared evenly by {count} processes, expected a multiple. Set "
+            "per_device_train_batch_size (--batch-size), or start another number of processes."
+        )
+    scored = given.get("per_device_eval_batch_size", DistillationArguments.per_device_eval_batch_size)
+    return {
+        "per_device_eval_batch_size": math.ceil(scored / count) * count,
+        "accelerator_config": {"split_batches": True},
+    }
 
 
 def steps_of_a_pass(arguments: DistillationArguments, rows: int) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import TrainerCallback
 
+from eyas import processes
 from eyas.data.datasets import data_fingerprint
 from eyas.data.labels import are_generic
 from eyas.data.task_data import TaskData
@@ -18,7 +19,7 @@ from eyas.tasks import Task
 from eyas.teachers import AlignedTeacher, align
 from eyas.teachers.aligned import AnyTeacher, live
 from eyas.teachers.live import fingerprint_of
-from eyas.training.arguments import with_precision
+from eyas.training.arguments import shared_batches, with_precision
 from eyas.training.checks import StudentKind, check_fields, check_losses, check_recipe
 from eyas.training.recipes import Stage, default_recipe, make_stages, recipe_name
 from eyas.training.run import DistillationRun, Start
@@ -65,6 +66,7 @@ def distill(
         EyasError: invalid input, raised before any training step.
     """
     settings = settings or DistillSettings()
+    shared_batches(settings.arguments)
     data = data.with_labels_of(live(teacher).label_names, settings.label_map)
     task, pair = data.task, data.is_pair
     settings, stages = _with_defaults(settings, task)
@@ -86,6 +88,7 @@ def distill(
         {
             "command": "distill",
             **(record or {}),
+            **processes.recorded(),
             **asdict(settings),
             "teacher_fingerprint": live(teacher).fingerprint,
             "transfer_set": data_fingerprint(dataset),

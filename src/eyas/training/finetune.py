@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback, set_seed
 
+from eyas import processes
 from eyas.data.task_data import TaskData
 from eyas.encoders import find_encoder
 from eyas.models import is_student
@@ -67,7 +68,9 @@ def finetune(
     """
     settings = settings or FinetuneSettings()
     data.check_validation()
+    shared_batches({**DEFAULTS, **settings.arguments})
     described = {
+        **processes.recorded(),
         **asdict(settings),
         "data": [data.fingerprint(name) for name in ("train", "validation")],
         "labels": data.labels,

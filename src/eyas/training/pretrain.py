@@ -18,6 +18,7 @@ from eyas.errors import DataError, ModelError
 from eyas.outputs import OutputFolder
 from eyas.settings import TRANSFORMERS, DistillSettings, is_general
 from eyas.teachers import Encoder, aligned_by_name, label_texts
+from eyas.training.arguments import shared_batches
 from eyas.training.checks import check_same_pieces
 from eyas.training.recipes import Stage, make_stages, recipe_name, with_shares
 from eyas.training.run import DistillationRun
@@ -75,6 +76,7 @@ def pretrain_student(
     if settings.recipe == SRA and settings.student.architecture not in TRANSFORMERS:
         settings = replace(settings, recipe_options={"states_weight": 1.0, **settings.recipe_options})
     stages = _stages(settings)
+    shared_batches(settings.arguments)
     data = _split(dataset, settings.seed)
     check_student(settings.student, data.task)
     if is_general(settings.student.init):
@@ -88,6 +90,7 @@ def pretrain_student(
         {
             "command": "pretrain-student",
             **(record or {}),
+            **processes.recorded(),
             **asdict(settings),
             "teacher_fingerprint": teacher.fingerprint,
             "texts": data.fingerprint("train"),

@@ -103,6 +103,9 @@ class DistillationTrainer(AtomicCheckpoints):
         learning = [loss for lesson in self.lessons.values() for loss in lesson.losses if loss.state_dict()]
         if learning:  # optimized and checkpointed with the student, until the training ends
             model.add_module(LOSSES, nn.ModuleList(dict.fromkeys(learning)))
+            # They are used outside the model's forward, where DDP does not expect them; see `training_step`.
+            own = {f"{LOSSES}.{name}" for name, _ in model.get_submodule(LOSSES).named_parameters()}
+            cast(Any, model)._ddp_params_and_buffers_to_ignore = own
         self.terms = TermMeans()
         self._comparable: dict[str, np.ndarray] = {}
         self.blend = blend
@@ -169,6 +172,14 @@ class DistillationTrainer(AtomicCheckpoints):
         self.terms.add(terms, 1 / getattr(self, "current_gradient_accumulation_steps", 1))
         total = sum(terms.values())
         return (total, student) if return_outputs else total
+
+    def training_step(self, *args: Any, **options: Any) -> Tensor:
+        loss: Tensor = super().training_step(*args, **options)
+        if self.args.world_size > 1 and hasattr(self.model, LOSSES):
+            for parameter in cast(nn.Module, self.model).get_submodule(LOSSES).parameters():
+                if parameter.grad is not None:
+                    parameter.grad = cast(Tensor, self.accelerator.reduce(parameter.grad, "mean"))
+        return loss
 
     def _batch(self, inputs: dict[str, Any], lesson: Lesson) -> dict[str, Any]:
         return {**inputs, "task": lesson.task, "epoch": int(self.state.epoch or 0)}
@@ -318,9 +329,12 @@ class DistillationTrainer(AtomicCheckpoints):
                     callback.close()
             if hasattr(model, LOSSES):
                 delattr(model, LOSSES)
+                delattr(model, "_ddp_params_and_buffers_to_ignore")
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write model, tokenizer and, for parity checks, a sample of the validation texts."""
+        if not self.args.should_save:
+            return
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         assert isinstance(self.model, PreTrainedModel)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,7 +20,7 @@ from eyas.data.datasets import data_fingerprint, ids_of, is_pair, task_of, witho
 from eyas.data.rows import example_id
 from eyas.data.tokenization import UNKNOWN
 from eyas.errors import DataError, ModelError
-from eyas.outputs import cache_folder, file_identity, write_atomically
+from eyas.outputs import cache_folder, file_identity, temporary_beside, write_atomically
 from eyas.progress import progress
 from eyas.teachers.aligned import AnyTeacher, live
 from eyas.transfer.doubts import Doubts
@@ -288,7 +287,7 @@ def write_texts(made: Dataset, dataset: Dataset, path: Path) -> None:
     """Write new texts as JSON lines, each with its source text from `dataset`; `--unlabeled` can read them."""
     places = {number: place for place, number in enumerate(ids_of(dataset).tolist())}
     columns = ["tokens"] if "tokens" in made.column_names else [n for n in ("text", "text_pair") if n in made.features]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     with open(temporary, "w", encoding="utf-8") as file:
         for row in made.select_columns([*columns, "method", "source_id"]):
             source = dataset[places[row["source_id"]]]["text"]
