@@ -33,6 +33,9 @@ class _OnVectors(nn.Module):
         states = self.body(**inputs).last_hidden_state
         return SimpleNamespace(logits=self.head(pooled(states, inputs["attention_mask"], self.pooling)))
 
+    def get_input_embeddings(self) -> Any:
+        return self.body.get_input_embeddings()
+
     def set_attn_implementation(self, name: str) -> None:
         self.body.set_attn_implementation(name)
 
