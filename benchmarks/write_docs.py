@@ -160,32 +160,12 @@ def cascades() -> str:
 
 
 def labeling() -> str:
-    rows = read_rows(RESULTS / "labeling.jsonl")
-    lines = [
-        [
-            f"{r['texts']:,}",
-            f"{r['labeled']:,}",
-            f"{r['finished']['seconds'] + r['killed']['seconds']:,.0f}",
-            f"{r['finished']['first_shard_s']:.0f}",
-            *(
-                f"{r[part]['unique_mb'] / 1000:.2f}, {r[part]['peak_mb'] / 1000:.2f}"
-                for part in ("finished", "trained")
-            ),
-        ]
-        for r in rows
-        if r["part"] == "memory"
-    ]
-    header = ["unlabeled texts", "labeled", "seconds, killed once", "until it goes on, s"]
-    header += ["GB of its own, GB with files, `label`", "the same, `distill`"]
-    rates = [r for r in rows if r["part"] == "rate"]
-    said = ""
-    if rates:
-        ratios = [r["ratio"] for r in rates]
-        said = (
-            f"With {rates[0]['teacher']} and {rates[0]['texts']:,} texts, `label` runs at {np.mean(ratios):.2f} times "
-            f"the rate of the bare loop ({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} rounds)."
-        )
-    return f"{table(header, lines)}\n\n{said} {where(rows[-1])}."
+    rows = [r for r in read_rows(RESULTS / "labeling.jsonl") if r["part"] == "rate"]
+    ratios = [r["ratio"] for r in rows]
+    return (
+        f"{rows[0]['texts']:,} texts, {len(rows)} rounds: `label` runs at {np.mean(ratios):.2f} times the rate of the "
+        f"bare loop ({min(ratios):.2f} to {max(ratios):.2f}). {where(rows[-1])}."
+    )
 
 
 def predict_files() -> str:
