@@ -79,7 +79,7 @@ def students(tokenizer, texts: Dataset, folder: Path, vocab_size: int, suffix: s
         model = model_class(config).eval()
         for precision in ("fp32", "int8"):
             path = folder / f"{name}{suffix}-{precision}.onnx"
-            write_onnx(model, ["input_ids"], path, precision == "int8")
+            write_onnx(model, ["input_ids"], path, precision)
             found[f"{name}{suffix} {precision}"] = Exported(tokenizer, path)
     return found
 
@@ -91,7 +91,7 @@ def transformer(model, wrapped, folder: Path, name: str) -> dict[str, Exported]:
     found = {}
     for precision in ("fp32", "int8"):
         path = folder / f"{name}-{precision}.onnx"
-        write_onnx(model.eval(), input_names(model, wrapped), path, precision == "int8")
+        write_onnx(model.eval(), input_names(model, wrapped), path, precision)
         found[f"{name} {precision}"] = Exported(tokenizer, path)
     return found
 

@@ -16,6 +16,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 
 from eyas import processes
+from eyas.compression import FORMS, parse_methods
 from eyas.data.datasets import load_data, load_table, load_unlabeled
 from eyas.data.task_data import TaskData
 from eyas.encoders import find_encoder
@@ -224,6 +225,56 @@ def distill(
     known = (teacher, data, result.path, settings, more, cache, overwrite, record, callbacks, start, request)
     _distill.distill(*known, (lambda aligned, own: _examine(aligned, examined(opened, own))) if taught else None)
     return result
+
+
+def compress(
+    model: str | Path | TrainedModel,
+    methods: str | Sequence[str],
+    data: Source,
+    out: str | Path | None = None,
+    *,
+    recipe: str | Callable[..., Any] | None = None,
+    settings: DistillSettings | None = None,
+    unlabeled: Any = None,
+    columns: Columns | None = None,
+    cache: str | Path | None = None,
+    overwrite: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> TrainedModel:
+    """Make a trained model smaller, and train it in its compressed form with itself as the teacher.
+
+    What is written is an ordinary model of the same class; `export` stores and runs it as what it is: products of thin
+    matrices, fewer heads, 2 bits a weight.
+
+    Args:
+        model: the folder of a teacher or a student.
+        methods: one after the other: "low-rank:0.25" (share of the parameters that are kept; "low-rank:budget:0.25"
+            spreads it over the layers, "low-rank:energy:0.9" keeps that share of each matrix's energy), "heads:0.3",
+            "units:0.5" and "prune:0.5" (shares that are removed), "shared" (half of the layers, run twice), "ternary",
+            "int4" or "int8" (weights of few bits).
+        data: anything `load_data` accepts.
+        recipe: by default same-layers for a transformer; for our own students that of `distill`.
+        settings: all other settings; its student's sizes are the model's.
+        out, unlabeled, columns, cache, overwrite, callbacks: as for `distill`.
+
+    Raises:
+        EyasError: invalid input, raised before any training step.
+    """
+    methods = (methods,) if isinstance(methods, str) else tuple(methods)
+    if not methods:
+        raise ModelError(f"compress got no methods (--method), expected some of {FORMS}.")
+    parse_methods(methods)
+    settings, folder = settings or DistillSettings(), os.fspath(model)
+    more: Any = {"unlabeled": unlabeled, "columns": columns, "cache": cache}
+    more |= {"overwrite": overwrite, "callbacks": callbacks}
+    if is_student_folder(folder):
+        classifier = Classifier.from_pretrained(folder)
+        settings = replace(settings, student=replace(settings.student, compress=methods))
+        student = (classifier.model, classifier.tokenizer)
+        return distill(folder, data, out, student, recipe=recipe, settings=settings, **more)
+    settings = replace(settings, student=replace(settings.student, architecture="bert", compress=methods))
+    recipe = recipe or settings.recipe or "same-layers"
+    return distill(folder, data, out, recipe=recipe, settings=settings, **more)
 
 
 def finetune(

@@ -103,6 +103,8 @@ class StudentSettings(Settings):
         crf: decode tags as a sequence with a conditional random field (taggers only).
         char_embedding_size: dimension of a convolution over the characters of each token; 0 = none (taggers only).
         max_length: maximum tokens per text.
+        compress: methods that make a transformer smaller before it is trained, such as "low-rank:0.25"; see
+            `eyas.compress`. It must start from the teacher's layers.
         dropout: dropout probability.
     """
 
@@ -139,6 +141,14 @@ class StudentSettings(Settings):
         int, _student("Taggers: size of a convolution over characters; 0 = none.", min=0)
     ] = 0
     max_length: Annotated[int, _student("Maximum tokens per text.", min=2)] = MAX_LENGTH
+    compress: Annotated[
+        tuple[str, ...],
+        _student(
+            "Compress a transformer that starts from the teacher's layers: low-rank:SHARE, prune:SHARE, heads:SHARE, "
+            "units:SHARE, shared, ternary, int4, int8 (docs/compression.md). Repeatable.",
+            default=False,
+        ),
+    ] = ()
     dropout: float | None = None
 
     @property

@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 COMMANDS: list[Callable[..., None]] = [
     *(train.finetune, train.pretrain_student, transfer.augment, transfer.label, train.distill),
-    *(train.encoders, train.recipes),
+    *(train.compress, train.encoders, train.recipes),
     *(ensemble.join, ensemble.prune_ensemble, ensemble.cascade),
     *(exam.exam, exam.report, exam.best),
     *(use.evaluate, use.predict, use.export, use.push, serve.serve, exam.demo),

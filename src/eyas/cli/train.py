@@ -27,6 +27,7 @@ from eyas.outputs import strict_json
 from eyas.settings import (
     DATA,
     METHOD,
+    STUDENT,
     Columns,
     DistillSettings,
     FinetuneSettings,
@@ -175,6 +176,64 @@ def distill(
     special = zero_shot is not None or is_answers(teacher[0]) or is_exported(teacher[0])
     alone = None if special or len(teacher) > 1 else teacher[0]
     say_trained("student", out, data, columns, export, alone, settings.label_map)
+
+
+@with_options
+def compress(
+    *,
+    model: Annotated[str, typer.Option(help="Folder of a teacher or a student.", rich_help_panel=STUDENT)],
+    method: Annotated[
+        list[str],
+        typer.Option(
+            help="low-rank:SHARE, low-rank:budget:SHARE and low-rank:energy:SHARE keep that share; heads:SHARE, "
+            "units:SHARE and prune:SHARE remove it; shared, ternary, int4, int8. Repeatable: one after the other.",
+            show_default=False,
+            rich_help_panel=METHOD,
+        ),
+    ],
+    data: Data,
+    unlabeled: Unlabeled = None,
+    transfer: TransferSettings,
+    columns: Columns,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="How the model teaches its smaller self: `eyas recipes` lists them.",
+            show_default="same-layers; for our own students that of distill",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    option: RecipeOptions = None,
+    training: TrainingOptions,
+    seed: Seed = 0,
+    out: Out,
+    cache: Cache = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a trained model smaller, with itself as the teacher: low rank, pruning, shared layers, few bits."""
+    log_to_stderr(quiet)
+    from eyas.api import compress as run
+    from eyas.training.recipes import parse_recipe
+
+    _, options = parse_recipe(" ".join([recipe or "default", *(option or ())]))
+    settings = DistillSettings(
+        recipe=recipe or "", recipe_options=options, transfer=transfer, arguments=training.arguments, seed=seed
+    )
+    run(
+        model,
+        method,
+        data,
+        out,
+        recipe=recipe,
+        settings=settings,
+        unlabeled=unlabeled or None,
+        columns=columns,
+        cache=cache,
+        overwrite=overwrite,
+    )
+    export = command("export", {"model": out, "out": beside(out, "shipped"), "int8": True})
+    say_trained("compressed model", out, data, columns, export, model)
 
 
 @with_options

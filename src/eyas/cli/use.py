@@ -137,6 +137,12 @@ def export(
     model: Annotated[str, typer.Option(help="Student or teacher folder.", show_default=False)],
     out: Out,
     int8: Annotated[bool, typer.Option("--int8", help="Quantize to int8: a quarter of the size.")] = False,
+    int4: Annotated[
+        bool, typer.Option("--int4", help="Store in 4 bits what was trained with --compress int4.")
+    ] = False,
+    ternary: Annotated[
+        bool, typer.Option("--ternary", help="Store in 2 bits what was trained with --compress ternary.")
+    ] = False,
     data: Annotated[
         str | None,
         typer.Option(help="Texts for the parity check.", show_default="the model's validation sample"),
@@ -168,7 +174,8 @@ def export(
     from eyas.runtime.manifest import MODEL, TOKENIZER
 
     texts = None if data is None else _parity_texts(model, data, columns)
-    more = {"web": web, "web_runtime": web_runtime, "openvino": openvino, "abstain_below": abstain_below or 0.0}
+    more = {"web": web, "web_runtime": web_runtime, "openvino": openvino, "abstain_below": abstain_below or 0.0,
+            "int4": int4, "ternary": ternary}  # fmt: skip
     parity = run(model, out, int8, texts, min_agreement, overwrite, **more)  # type: ignore[arg-type]
     size = sum((out / name).stat().st_size for name in (MODEL, TOKENIZER)) / 1e6
     logger.info("Exported to %s, %.2f MB: %s.", os.path.relpath(out), size, parity)

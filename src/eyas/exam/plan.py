@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
+from eyas.compression import parse_methods
 from eyas.errors import DataError, ModelError
 from eyas.kinds import KINDS
 from eyas.settings import LOGITS, STUDENTS, VECTORS, Columns, StudentSettings, TransferSettings, check_architecture
@@ -119,6 +120,7 @@ class StudentPlan(StudentSettings):
         try:
             super().__post_init__()
             check_architecture(self.architecture)
+            parse_methods(self.compress)
         except ModelError as error:
             raise ValueError(str(error).rstrip(".")) from None
         if not self.name:
@@ -131,6 +133,7 @@ class StudentPlan(StudentSettings):
         marks = [f"{letter}{size}" for letter, size in sizes if size] + ["frozen"] * self.freeze_embeddings
         marks += [Path(self.init).name] if self.init else []
         marks += [self.combination] if self.combination != LOGITS else []
+        marks += self.compress
         return marks + [f"c{self.char_embedding_size}"] * bool(self.char_embedding_size) + ["crf"] * self.crf
 
     def settings(self, embeddings: str) -> StudentSettings:

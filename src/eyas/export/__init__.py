@@ -1,5 +1,6 @@
 """Export a trained classifier to a folder that runs without torch."""
 
+import copy
 import json
 import logging
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from eyas._version import __version__
+from eyas.compression import COMPRESSION, PACKED, rounded_copy, shrunk
 from eyas.data.readers import inputs_of, read_rows
 from eyas.errors import ExportError
 from eyas.export.arrays import find_arrays
@@ -35,8 +37,9 @@ logger = logging.getLogger("eyas")
 # Temporary: the unquantized graph, which OpenVINO is made from.
 FP32 = "fp32.onnx"
 SELF_TEST_TEXTS = 8
-SMALLEST_AGREEMENT = {"fp32": 1.0, "half": 0.98, "int8": 0.98}
-TOLERANCE = {"fp32": 0.001, "half": 0.01, "int8": 0.05}
+# Required agreement and tolerated difference of scores, by the precision of the weights.
+SMALLEST_AGREEMENT = {"fp32": 1.0, "half": 0.98, "int8": 0.98, "int4": 0.98, "ternary": 0.98}
+TOLERANCE = {"fp32": 0.001, "half": 0.01, "int8": 0.05, "int4": 0.05, "ternary": 0.05}
 
 
 def export_model(
@@ -51,6 +54,8 @@ def export_model(
     web_runtime: str | Path | None = None,
     openvino: bool = False,
     abstain_below: float = 0.0,
+    int4: bool = False,
+    ternary: bool = False,
 ) -> Parity:
     """Export a student or teacher folder to ONNX.
 
@@ -67,6 +72,8 @@ def export_model(
             npm. The page is then opened in headless Chromium, if there is one, as a check.
         openvino: also write a folder `openvino`, weights in float16; see `eyas.serve.OpenVINOPredictor`.
         abstain_below: confidence below which the exported model gives no label; see `PredictMixin.abstain`.
+        int4, ternary: store weights in 4 or 2 bits, and compute as with int8. A model that was trained so
+            (`eyas.compress`) keeps its answers, and `int8` alone stores it so; others lose much.
 
     Returns:
         How closely the exported model matches the original.
@@ -79,6 +86,9 @@ def export_model(
         load_openvino()  # fail now if it is missing
     if web_runtime is not None and not web:
         raise ExportError("web_runtime (--web-runtime) needs web (--web): pass both, or neither.")
+    given = [name for name, wanted in (("int8", int8), ("int4", int4), ("ternary", ternary)) if wanted]
+    if len(given) > 1:
+        raise ExportError(f"Expected one precision, got {' and '.join(given)} (--{' --'.join(given)}). Leave one out.")
     classifier = Classifier.from_pretrained(model)
     classifier.abstain(abstain_below)
     classifier.max_length = min(classifier.max_length, max_length or classifier.max_length)
@@ -88,12 +98,12 @@ def export_model(
     seconds = [row[1] for row in sample] if len(sample[0]) == 2 else None
     if pair != (seconds is not None) and is_student(classifier.model):
         raise wrong_shape(pair)
-    precision = "int8" if int8 else "fp32"
+    model_made, precision = stored(classifier.model, Path(model), given[0] if given else "fp32")
     settings = {"command": "export", "model": str(Path(model).resolve()), "precision": precision}
     with runtime_files(web_runtime) as runtime, OutputFolder(out, settings, overwrite, resumable=False) as folder:
         names = input_names(classifier.model, classifier.tokenizer)
         logger.info("Exporting %s to ONNX (%s).", model, precision)
-        write_onnx(classifier.model, names, folder / MODEL, int8)
+        write_onnx(model_made, names, folder / MODEL, precision)
         _write_tokenizer(classifier, folder / TOKENIZER, cut=not pair and not classifier.task.is_tagging)
         single = seconds is None and not classifier.task.is_tagging
         scale = _scale(classifier, firsts, seconds)
@@ -128,7 +138,7 @@ def export_model(
                 said = f"was not opened as a check: {unchecked}" if unchecked else "loads in Chromium"
                 logger.info("The page %s.", said)
         if openvino:
-            whole = write_onnx(classifier.model, names, folder / FP32, int8=False) if int8 else folder / MODEL
+            whole = write_onnx(model_made, names, folder / FP32) if precision != "fp32" else folder / MODEL
             manifest.openvino = write_openvino(whole, folder)
             (folder / FP32).unlink(missing_ok=True)
             manifest.write(folder)
@@ -138,6 +148,26 @@ def export_model(
                 raise _differs_on_openvino(half, pair)
         write_model_card(folder, Path(out).name, manifest, classifier.model, parity, run_settings(Path(model)))
     return parity
+
+
+def stored(model: Any, folder: Path, precision: str) -> tuple[Any, str]:
+    """The model as it is exported, and its precision: a model that was trained with few bits keeps them in int8.
+
+    Raises:
+        ExportError: it was trained with fewer bits than `precision` keeps, or with more.
+    """
+    trained = next(
+        (name for name in getattr(model.config, COMPRESSION, None) or () if name.split(":")[0] in PACKED), ""
+    )
+    kind = trained.split(":")[0]
+    if kind and precision in PACKED and precision != kind:
+        raise ExportError(f"The model was trained as {kind}, got --{precision}. Export it with --int8 or --{kind}.")
+    made = shrunk(model, folder)
+    if kind and precision == "int8":
+        return made, kind
+    if precision in PACKED and not kind:
+        made = rounded_copy(copy.deepcopy(made), precision)
+    return made, precision
 
 
 def _differs_on_openvino(parity: Parity, pair: bool) -> ExportError:

@@ -264,7 +264,7 @@ def _commands(run: dict[str, Any], then: str, precision: str) -> str:
         values = [f"{k}={option_text(v)}" for k, v in value.items()] if isinstance(value, dict) else value
         for each in values if isinstance(values, list | tuple) else [values]:
             words += [flag] if each is True else [flag, str(_public(each))]
-    export = f"{then} --int8" if precision == "int8" else then
+    export = then if precision == "fp32" else f"{then} --{precision}"
     return f"{shlex.join(words)} --out student\n{export}".strip()
 
 

@@ -17,7 +17,9 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
+from eyas.compression import COMPRESSION, LARGEST, PACKED
 from eyas.export.graphs import kept_graph
+from eyas.export.packing import is_packed, pack, pack_tables
 from eyas.models import is_student
 
 OPSET = 20
@@ -28,7 +30,7 @@ SMALLEST_INT8_WEIGHT = 8192
 # Fields of a configuration that do not change the graph, and those that its shapes or the task's groups show.
 ANY_MODEL = {
     *("_name_or_path", "transformers_version", "id2label", "label2id", "data_labels", "vocab_size"),
-    *("dropout", "eyas_calibration"),
+    *("dropout", "eyas_calibration", COMPRESSION),
 }
 
 
@@ -49,20 +51,25 @@ def input_names(model: Any, tokenizer: Any) -> list[str]:
     return [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in tokenizer.model_input_names]
 
 
-def write_onnx(model: Any, names: list[str], path: Path, int8: bool = False) -> Path:
+def write_onnx(model: Any, names: list[str], path: Path, precision: str = "fp32") -> Path:
     """Export `model` to `path`, and return it.
 
     Args:
         model: a classifier of texts or words in eval mode, on the CPU.
         names: the graph's inputs, each [batch, length] int64.
-        int8: quantize weights (int8, dynamic activations) and the embedding table.
+        precision: "fp32", or "int8", which quantizes weights (dynamic activations) and the embedding table; with "int4"
+            and "ternary", weights that are rounded so are stored in fewer bits.
     """
     with _quiet():
         graph = kept_graph(_form(model, names), lambda: _convert(model, names))
         onnx.save(_with_weights(graph, model), path)
         _fold_constants(path)
-        if int8:
+        if precision in PACKED:
+            pack_tables(path, LARGEST[precision])
+        if precision != "fp32":
             _quantize(path)
+        if precision != "fp32" or getattr(model.config, COMPRESSION, None):
+            pack(path)
     return path
 
 
@@ -157,6 +164,7 @@ def _quantize(path: Path) -> None:
         for name in (node.name, f"{node.name}_MatMul")  # the quantizer's name for a Gemm
         if node.op_type in ("MatMul", "Gemm") and sizes.get(node.input[1], 0) < SMALLEST_INT8_WEIGHT
     ]
+    small += [node.name for node in graph.node if is_packed(node)]
     quantize_dynamic(
         model,
         path,

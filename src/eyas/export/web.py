@@ -15,8 +15,9 @@ from eyas.runtime.manifest import MANIFEST, MODEL, TOKENIZER, Manifest
 SOURCES = Path(__file__).parents[1] / "runtime" / "web"
 WEB, RUNTIME = "web", "ort"
 # Where transformers.js looks for a graph of each precision.
-GRAPHS = {"fp32": Path("onnx", "model.onnx"), "int8": Path("onnx", "model_quantized.onnx")}
-DTYPES = {"fp32": "fp32", "int8": "q8"}
+FULL, QUANTIZED = Path("onnx", "model.onnx"), Path("onnx", "model_quantized.onnx")
+GRAPHS = {"fp32": FULL, **dict.fromkeys(("int8", "int4", "ternary"), QUANTIZED)}
+DTYPES = {"fp32": "fp32", **dict.fromkeys(("int8", "int4", "ternary"), "q8")}
 # Tasks that have a pipeline in transformers.js.
 PIPELINES = {"classification": "text-classification", "tagging": "token-classification"}
 # The runtime in JavaScript. `make vendor` fetches the library that reads tokenizer.json, with its license.

@@ -28,7 +28,7 @@ class Manifest:
         task: the model's task, one of `eyas.kinds.KINDS`.
         labels: names in the order of the logits.
         data_labels: names in the training data, in the same order.
-        precision: "fp32" or "int8".
+        precision: "fp32", "int8", "int4" or "ternary".
         max_length: maximum number of tokens per text.
         vocab_size: rows of its embedding table.
         pair: whether it takes two texts.

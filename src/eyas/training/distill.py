@@ -10,6 +10,7 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from eyas import processes
+from eyas.compression import check_methods, parse_methods
 from eyas.data.datasets import data_fingerprint
 from eyas.data.labels import are_generic
 from eyas.data.task_data import TaskData
@@ -78,6 +79,10 @@ def distill(
         settings = with_length(settings, stages, live(teacher).max_length)
     else:
         check_losses([loss for stage in stages for loss in stage.losses], StudentKind.of(start[0]), task)
+    if settings.student.compress:
+        like = live(teacher).model if start is None else start[0]
+        own = settings.student.size.layers if start is None else None
+        check_methods(parse_methods(settings.student.compress), like, own)
     for stage in stages:
         if stage.needs_teacher:
             check_fields(stage.losses, live(teacher))

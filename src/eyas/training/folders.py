@@ -3,15 +3,18 @@
 import json
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset
+from safetensors.torch import save_file
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from eyas import processes
+from eyas.compression import FACTORS
 from eyas.evaluation.calibration import calibration
 from eyas.models.classifier import Classifier
 from eyas.tasks import CALIBRATION
@@ -39,10 +42,17 @@ def write_result(
     validation: Dataset,
     history: Sequence[dict[str, Any]],
     folder: Path,
+    factors: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a trained model and its history, and delete the checkpoints; the first process does, when all are done."""
+    """Write a trained model and its history, and delete the checkpoints; the first process does, when all are done.
+
+    Args:
+        factors: of its matrices of low rank, as from `eyas.compression.merge`.
+    """
     PartialState().wait_for_everyone()
     if processes.is_first():
+        if factors:
+            save_file({name: factor.contiguous() for name, factor in factors.items()}, folder / FACTORS)
         write_model_folder(model, tokenizer, validation, folder)
         write_history(history, folder)
         shutil.rmtree(folder / WORK)

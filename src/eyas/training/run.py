@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -17,6 +18,7 @@ from transformers import (
     set_seed,
 )
 
+from eyas.compression import compress, merge, parse_methods
 from eyas.data.task_data import TaskData
 from eyas.errors import ModelError
 from eyas.models import EnsembleForSequenceClassification
@@ -30,9 +32,9 @@ from eyas.training.folders import WORK, write_result
 from eyas.training.recipes import Stage
 from eyas.training.recipes.base import Transform
 from eyas.training.steps import LENGTHS, stage_arguments
-from eyas.training.students import create_student
+from eyas.training.students import SAMPLE_TEXTS, create_student
 from eyas.training.theseus import Replacing
-from eyas.training.trainer import DistillationTrainer
+from eyas.training.trainer import MODEL_INPUTS, DistillationTrainer
 from eyas.transfer import blend_of, chosen_texts
 
 logger = logging.getLogger("eyas")
@@ -80,6 +82,8 @@ class DistillationRun:
         student, tokenizer = self.start or create_student(
             self.settings.student, self.teacher, self.transfer_set, label_names, any("token_states" in f for f in reads)
         )
+        methods = self.settings.student.compress
+        compress(student, parse_methods(methods), self._batches(student, tokenizer) if methods else ())
         history: list[dict[str, Any]] = []
         encoded: dict[int, EncodedTexts] = {}  # texts are tokenized once for all stages
         for number, stage in enumerate(self.stages):
@@ -96,8 +100,15 @@ class DistillationRun:
         validation = self.data["validation"]
         if type(student) is EnsembleForSequenceClassification:
             student = finish(student, tokenizer, validation)
+        factors = merge(student)
         check_loadable(student)
-        write_result(student, tokenizer, validation, history, folder)
+        write_result(student, tokenizer, validation, history, folder, factors)
+
+    def _batches(self, student: Any, tokenizer: Any) -> list[dict[str, Tensor]]:
+        """Inputs of some texts of the transfer set, one each."""
+        rows = np.linspace(0, len(self.transfer_set) - 1, min(SAMPLE_TEXTS, len(self.transfer_set))).astype(int)
+        encoded = encoded_for(student, tokenizer, self.transfer_set.select(rows), training=True)
+        return [{name: encoded[row][name] for name in MODEL_INPUTS if name in encoded[row]} for row in range(len(rows))]
 
     def _trainer(
         self,

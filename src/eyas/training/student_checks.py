@@ -1,5 +1,6 @@
 """Which students fit which task."""
 
+from eyas.compression import parse_methods
 from eyas.errors import ModelError
 from eyas.settings import (
     COMBINATIONS,
@@ -31,6 +32,12 @@ def check_student(settings: StudentSettings, task: Task) -> None:
         raise ModelError(
             "crf (--crf) and char_embedding_size (--char-embedding-size) are for tagging; this is "
             f"{task.describe()}. Leave them out."
+        )
+    methods = parse_methods(settings.compress)
+    if methods and (settings.architecture not in TRANSFORMERS or settings.start(0) == "random" or settings.hidden_size):
+        raise ModelError(
+            f"compress (--compress) needs a transformer that starts from the teacher's layers, such as --student bert, "
+            f"got {settings.architecture}. To compress a trained student, use eyas.compress (eyas compress)."
         )
     if settings.architecture not in TRANSFORMERS:
         if settings.layers or settings.heads or settings.feed_forward:

@@ -10,12 +10,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from eyas.compression import LARGEST
 from eyas.errors import ModelError
 from eyas.losses import DiversityLoss, LearnedWeights, Loss, MutualLoss
 from eyas.losses.layer_mapping import MAPPINGS, layer_mapping
 from eyas.losses.schedules import Schedule, named
 from eyas.tasks import Task
-from eyas.training.recipes import layers, logits
+from eyas.training.recipes import compression, layers, logits
 from eyas.training.recipes.base import Stage
 from eyas.training.recipes.layers import ATTENTION_LOSSES, HIDDEN_LOSSES
 from eyas.training.recipes.logits import LOGIT_LOSSES
@@ -31,14 +32,14 @@ def _recipes_in(module: ModuleType) -> dict[str, Recipe]:
     return {function.__name__.replace("_", "-"): function for function in recipes if function.__name__[0] != "_"}
 
 
-RECIPES: dict[str, Recipe] = {**_recipes_in(logits), **_recipes_in(layers)}
+RECIPES: dict[str, Recipe] = {**_recipes_in(logits), **_recipes_in(layers), **_recipes_in(compression)}
 """Recipes by name: functions that turn their options into training stages."""
 
 
 # Cost of a step of each recipe, relative to hard-labels; measured by benchmarks/recipe_cost.py.
 COSTS = Path(__file__).parent / "costs.json"
 # Options that are positive integers.
-WHOLE = ("heads", "highest", "dimensions")
+WHOLE = ("heads", "highest", "dimensions", "rounds")
 # Options with a fixed set of values.
 CHOICES: dict[str, Collection[str]] = {
     "stages": ("all", "last"),
@@ -51,6 +52,8 @@ CHOICES: dict[str, Collection[str]] = {
     "pooling": ("first", "mean"),
     "reduction": ("mean", "authors"),
     "layers": ("each", "joined"),
+    "bits": tuple(LARGEST),
+    "scales": ("layer", "row"),
 }
 # Options of every recipe, with their defaults.
 COMMON: dict[str, Any] = {"stages": "all", "weights": "fixed", "mutual": 0.0, "diversity": 0.0}

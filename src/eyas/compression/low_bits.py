@@ -1,0 +1,117 @@
+"""Few bits: weights that are rounded in every step while they are trained (TernaryBERT, Zhang et al. 2020)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from eyas.compression.modules import matrices
+
+# Values beyond are cut off before weights are made ternary (TernaryBERT's code).
+CLIP = 2.5
+# Ternary weight networks (Li et al. 2016, eq. 6): weights below this share of the mean become 0.
+TERNARY_FACTOR = 0.7
+# Largest whole number of a signed weight; with 8 bits, as without saturation on every processor.
+LARGEST = {"ternary": 1, "int4": 7, "int8": 63}
+# Kinds that are stored in fewer than 8 bits.
+PACKED = ("ternary", "int4")
+# Steps between the smallest and the largest activation, of 8 bits.
+LEVELS = 255
+
+
+def ternary(weight: Tensor, rows: bool = False) -> Tensor:
+    """{-scale, 0, scale}, with one scale for the matrix or for each row (Li et al. 2016, eq. 5 and 6).
+
+    Gradients pass unchanged, except where a weight is at the clip's bounds or beyond.
+    """
+    clipped = weight.clamp(-CLIP, CLIP)
+    size = clipped.abs()
+    threshold = TERNARY_FACTOR * (size.mean(-1, keepdim=True) if rows else size.mean())
+    above = size > threshold
+    if rows:
+        scale = (size * above).sum(-1, keepdim=True) / above.sum(-1, keepdim=True).clamp_min(1)
+    else:
+        scale = (size * above).sum() / above.sum().clamp_min(1)
+    return _straight_through(weight, scale * clipped.sign() * above, weight.abs() < CLIP)
+
+
+def rounded(weight: Tensor, largest: int) -> Tensor:
+    """Whole multiples of a scale, at most `largest` of them; one scale for each row, the row's largest / `largest`."""
+    scale = weight.abs().amax(-1, keepdim=True).clamp_min(1e-12) / largest
+    return _straight_through(weight, (weight / scale).round() * scale)
+
+
+def rounded_activations(values: Tensor) -> Tensor:
+    """256 equal steps from the smallest to the largest value of the tensor (TernaryBERT, eq. 6; one scale a tensor)."""
+    low, high = values.min(), values.max()
+    step = (high - low + 1e-8) / LEVELS
+    return _straight_through(values, ((values - low) / step).round() * step + low)
+
+
+def _straight_through(values: Tensor, result: Tensor, passing: Tensor | None = None) -> Tensor:
+    """`result`, with the gradient of `values` where it is `passing`."""
+    given = values if passing is None else values * passing
+    return given + (result - given).detach()
+
+
+class Rounded(nn.Module):
+    """A parametrization: the weight as it is stored with few bits."""
+
+    def __init__(self, kind: str, rows: bool) -> None:
+        super().__init__()
+        self.kind, self.rows = kind, rows
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return quantized(weight, self.kind, self.rows)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight
+
+
+def quantized(weight: Tensor, kind: str, rows: bool) -> Tensor:
+    """The weight as it is stored; `kind` is a key of `LARGEST`. Its rows always have scales of their own but ternary's.
+
+    Does not change what is stored so already.
+    """
+    return ternary(weight, rows) if kind == "ternary" else rounded(weight, LARGEST[kind])
+
+
+def round_weights(model: Any, kind: str, by: str = "row") -> None:
+    """Train with weights of few bits and activations of 8 bits, in place, until `merge`.
+
+    Args:
+        kind: "ternary", "int4" or "int8".
+        by: the scales of ternary linear layers: one for each "row" or for the whole "layer", as in TernaryBERT. Tables
+            always have one for each row.
+    """
+    for matrix in matrices(model):
+        parametrize.register_parametrization(
+            matrix.module, "weight", Rounded(kind, matrix.is_table or by == "row"), unsafe=True
+        )
+        if not matrix.is_table:
+            matrix.module.register_forward_pre_hook(_round_inputs)
+
+
+def _round_inputs(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (rounded_activations(inputs[0]), *inputs[1:])
+
+
+@torch.no_grad()
+def rounded_copy(model: Any, kind: str) -> Any:
+    """Round a model's weights at once, without training, in place."""
+    for matrix in matrices(model):
+        matrix.weight.copy_(quantized(matrix.weight, kind, rows=_own_scales(matrix.weight, matrix.is_table)))
+    return model
+
+
+def _own_scales(weight: Tensor, table: bool) -> bool:
+    """Whether each row gets a scale; one that is ternary as a whole keeps its only scale."""
+    return table or not bool(((weight == 0) | (weight.abs() == weight.abs().max())).all())
+
+
+def stop_rounding(model: Any) -> None:
+    """Keep the rounded weights, and end the rounding of activations."""
+    for module in model.modules():
+        for key in [key for key, hook in module._forward_pre_hooks.items() if hook is _round_inputs]:
+            del module._forward_pre_hooks[key]

@@ -1,0 +1,219 @@
+"""Methods of compression by name, and what they do one after the other: `low-rank:0.25`, `heads:0.3`, `ternary`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from eyas.compression.low_bits import LARGEST, Rounded, round_weights, stop_rounding
+from eyas.compression.low_rank import RULES, FactoredEmbedding, FactoredLinear, low_rank
+from eyas.compression.modules import matrices, named, replace_module
+from eyas.compression.pruning import Part, Pruned, heads_of, prune, prune_parts, units_of
+from eyas.compression.sharing import check_shareable, declare_shared, share_layers, unshare_layers
+from eyas.errors import ModelError
+from eyas.models.inside import layers_of
+
+# What heads and units remove.
+PARTS: dict[str, Callable[[Any], list[Part]]] = {"heads": heads_of, "units": units_of}
+_ORDER = {"low-rank": 0, "shared": 0, **dict.fromkeys(PARTS, 1), "prune": 2, **dict.fromkeys(LARGEST, 3)}
+# The field of a configuration that says how a model was compressed.
+COMPRESSION = "eyas_compression"
+Batches = Sequence[Mapping[str, Tensor]]
+FORMS = "low-rank:0.25, low-rank:budget:0.25, low-rank:energy:0.9, prune:0.5, heads:0.3, units:0.5, shared, " + (
+    ", ".join(LARGEST)
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method, read from its text.
+
+    Args:
+        text: as it was given.
+        name: low-rank, prune, heads, units, shared, ternary, int4 or int8.
+        share: of the parameters that low-rank keeps; of the weights, heads or units that the others remove.
+        rule: of low-rank: share, budget or energy; of ternary the scales: row or layer.
+    """
+
+    text: str
+    name: str
+    share: float = 0.0
+    rule: str = ""
+
+
+def parse_methods(texts: Sequence[str]) -> list[Method]:
+    """Read methods, to be applied one after the other.
+
+    Raises:
+        ModelError: an unknown method, a share that is not between 0 and 1, or two that exclude each other.
+    """
+    methods = [_parse(text) for text in texts]
+    names = [method.name for method in methods]
+    few = [name for name in names if name in LARGEST]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice or len(few) > 1:
+        said = f"{twice} twice" if twice else f"{few[0]} and {few[1]}"
+        raise ModelError(f"compress (--compress, --method) has {said}, expected one of a kind. Leave one out.")
+    ordered = sorted(methods, key=lambda method: _ORDER[method.name])
+    if ordered != methods:
+        raise ModelError(
+            f"compress (--compress, --method) is {', '.join(texts)}, but a later method would undo an earlier one. "
+            f"Expected {', '.join(texts[methods.index(method)] for method in ordered)}."
+        )
+    if "shared" in names and not {"low-rank", "heads", "units"}.isdisjoint(names):
+        raise ModelError("compress (--compress, --method): shared goes with prune and few bits alone. Leave one out.")
+    return methods
+
+
+def check_methods(methods: Sequence[Method], model: Any, layers: int | None = None) -> None:
+    """Raises ModelError if a method does not support a model like `model`, with so many layers (by default its own)."""
+    if methods:
+        matrices(model)
+        _check_first(model)
+    for method in methods:
+        if method.name == "shared":
+            check_shareable(model, layers or len(layers_of(model)))
+        elif method.name in PARTS:
+            PARTS[method.name](model)
+
+
+def _parse(text: str) -> Method:
+    name, *rest = text.split(":")
+    if name in LARGEST or name == "shared":
+        scales = {"ternary": ("row", "layer")}.get(name, ())
+        if rest and (len(rest) > 1 or rest[0] not in scales):
+            raise ModelError(f"compress (--compress, --method) is {text!r}, expected {_forms(name)}.")
+        return Method(text, name, rule=rest[0] if rest else "row")
+    rules = tuple(RULES) if name == "low-rank" else ("share",)
+    if name not in ("low-rank", "prune", "heads", "units"):
+        raise ModelError(f"compress (--compress, --method) is {text!r}, expected one of {FORMS}.")
+    rule = rest[0] if len(rest) == 2 else "share"
+    try:
+        share = float(rest[-1])
+    except (IndexError, ValueError):
+        share = float("nan")
+    if len(rest) > 2 or rule not in rules or not 0 < share < 1:
+        raise ModelError(
+            f"compress (--compress, --method) is {text!r}, expected a share between 0 and 1, such as {_forms(name)}."
+        )
+    return Method(text, name, share, rule)
+
+
+def _forms(name: str) -> str:
+    own = [form for form in FORMS.split(", ") if form.split(":")[0] == name]
+    return " or ".join([*own, *(["ternary:layer"] if name == "ternary" else [])])
+
+
+def compress(model: Any, methods: Sequence[Method], batches: Batches = ()) -> Any:
+    """Apply the methods one after the other, in place; `merge` ends what only training needs.
+
+    Args:
+        model: a classifier or tagger.
+        batches: inputs of real texts, one text each, of which low-rank takes its inputs and heads and units their
+            importance.
+
+    Raises:
+        ModelError: the model does not have what a method changes, or no matrix becomes smaller.
+    """
+    for method in methods:
+        _APPLY[method.name](model, method, batches)
+        others = [text for text in getattr(model.config, COMPRESSION, None) or () if text.split(":")[0] != method.name]
+        setattr(model.config, COMPRESSION, [*others, method.text])
+    if is_shared(model):
+        declare_shared(model)
+    return model
+
+
+def is_shared(model: Any) -> bool:
+    return "shared" in (getattr(model.config, COMPRESSION, None) or ())
+
+
+def _check_first(model: Any) -> None:
+    before = getattr(model.config, COMPRESSION, None)
+    if before:
+        raise ModelError(
+            f"The model was compressed before ({', '.join(before)}), and a second time would undo that. Start from the "
+            f"model that it was made from, and give all methods at once."
+        )
+
+
+def _apply_low_rank(model: Any, method: Method, batches: Batches) -> None:
+    low_rank(model, method.share, method.rule, moments(model, batches) if batches else None)
+
+
+def _apply_parts(find: Callable[[Any], Any]) -> Callable[[Any, Method, Batches], None]:
+    def apply(model: Any, method: Method, batches: Batches) -> None:
+        if not batches:
+            raise ModelError(f"{method.name} needs texts to tell what is important, got none.")
+        prune_parts(model, find(model), method.share, batches)
+
+    return apply
+
+
+_APPLY: dict[str, Callable[[Any, Method, Batches], None]] = {
+    "low-rank": _apply_low_rank,
+    "prune": lambda model, method, _: prune(model, method.share),
+    **{name: _apply_parts(find) for name, find in PARTS.items()},
+    "shared": lambda model, *_: share_layers(model),
+    **dict.fromkeys(LARGEST, lambda model, method, _: round_weights(model, method.name, method.rule)),
+}
+
+
+@torch.no_grad()
+def moments(model: Any, batches: Batches) -> dict[str, Tensor]:
+    """{module: second moments of its inputs [inputs, inputs]; of the table, how often each token occurs}."""
+    found: dict[str, Tensor] = {}
+    tokens = 0
+
+    def hook(name: str, size: int, table: bool) -> Any:
+        def add(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            values = inputs[0].detach()
+            if table:
+                found[name] = found.get(name, torch.zeros(size)) + values.flatten().bincount(minlength=size).cpu()
+            else:
+                flat = values.reshape(-1, size).float().cpu()
+                found[name] = found.get(name, torch.zeros(size, size)) + flat.T @ flat
+
+        return add
+
+    was_training = model.training
+    model.eval()
+    handles = [
+        one.module.register_forward_pre_hook(hook(one.name, one.weight.shape[0 if one.is_table else 1], one.is_table))
+        for one in matrices(model)
+    ]
+    try:
+        for batch in batches:
+            model(**batch)
+            tokens += next(iter(batch.values())).numel()
+    finally:
+        for handle in handles:
+            handle.remove()
+    model.train(was_training)
+    return {name: value / max(tokens, 1) for name, value in found.items()}
+
+
+def merge(model: Any) -> dict[str, Tensor]:
+    """End a compression, in place: an ordinary model of the same class, whose weights are of low rank, zero or round.
+
+    Returns:
+        The factors of matrices of low rank: {module.down: [rank, inputs], module.up: [outputs, rank]}, which its
+        weights, their products, no longer show.
+    """
+    stop_rounding(model)
+    for _, module in named(model, nn.Module):
+        if parametrize.is_parametrized(module, "weight") and all(
+            isinstance(one, Pruned | Rounded) for one in module.parametrizations["weight"]
+        ):
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+    factors: dict[str, Tensor] = {}
+    for name, module in named(model, (FactoredLinear, FactoredEmbedding)):
+        factors[f"{name}.down"] = module.down.weight.detach().clone()
+        factors[f"{name}.up"] = module.up.weight.detach().clone()
+        replace_module(model, name, module.merged().train(module.training))
+    if is_shared(model):
+        unshare_layers(model)
+    return factors
