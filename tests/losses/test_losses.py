@@ -1,11 +1,25 @@
 """Each loss compared with numpy, and properties of all of them."""
 
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from eyas.errors import ModelError
-from eyas.losses import HardLabelLoss, LearnedWeights, LogitMSELoss, Loss, PKDLoss, SoftTargetLoss, schedules
+from eyas.losses import (
+    HardLabelLoss,
+    LearnedWeights,
+    LogitMSELoss,
+    Loss,
+    PKDLoss,
+    SoftTargetLoss,
+    TeacherCasesLoss,
+    schedules,
+)
 from eyas.losses.weights import SCALE
 from eyas.tasks import Task
 
@@ -101,3 +115,27 @@ def test_learned_weights_change_at_learning_rate_of_copied_student() -> None:
         loss(student, {"logits": torch.zeros(1, 2)}, {}).backward()
         optimizer.step()
     assert SCALE * loss.scaled_log_variances.item() > 0.5
+
+
+def test_cases_of_the_teacher_are_those_of_pea_kd() -> None:
+    """The labels of the authors' code, for the thresholds of each of their tasks."""
+    golden = json.loads((Path(__file__).parents[1] / "golden" / "pea_kd.json").read_text())
+    logits = torch.tensor(golden["inputs"]["teacher_logits"])
+    labels = torch.tensor(golden["inputs"]["labels"])
+    for task, thresholds in golden["options"]["t1_t2"].items():
+        expected = golden["expected"]["ptp_labels"][task]
+        assert TeacherCasesLoss(*thresholds).cases(logits, labels).tolist() == expected
+    sure = torch.tensor([[9.0, -9.0], [9.0, -9.0]])  # by hand: right and wrong, both sure
+    assert TeacherCasesLoss().cases(sure, torch.tensor([0, 1])).tolist() == [0, 2]
+
+
+def test_cases_of_the_teacher_leave_texts_without_a_label_out() -> None:
+    """By hand: a head of zeros has a cross-entropy of log 4 for each text that has a label."""
+    loss = TeacherCasesLoss()
+    loss.prepare(SimpleNamespace(hidden_size=8), None)
+    torch.nn.init.zeros_(loss.head.weight)
+    torch.nn.init.zeros_(loss.head.bias)
+    student = {"hidden_states": [torch.ones(3, 5, 8)]}
+    for labels, expected in (([1, -100, 0], math.log(4)), ([-100, -100, -100], 0.0)):
+        found = loss(student, {"logits": torch.zeros(3, 2)}, {"labels": torch.tensor(labels)})
+        assert float(found.detach()) == pytest.approx(expected)

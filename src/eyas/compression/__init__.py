@@ -6,7 +6,7 @@ and stores and runs them as what they are.
 """
 
 from eyas.compression.low_bits import LARGEST, PACKED, rounded_copy
-from eyas.compression.methods import COMPRESSION, FORMS, Method, check_methods, compress, merge, parse_methods
+from eyas.compression.methods import COMPRESSION, FORMS, Compress, Method, check_methods, compress, merge, parse_methods
 from eyas.compression.shrink import FACTORS, shrunk
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "FORMS",
     "LARGEST",
     "PACKED",
+    "Compress",
     "Method",
     "check_methods",
     "compress",

@@ -51,6 +51,8 @@ def rounded_activations(values: Tensor) -> Tensor:
 
 def _straight_through(values: Tensor, result: Tensor, passing: Tensor | None = None) -> Tensor:
     """`result`, with the gradient of `values` where it is `passing`."""
+    if not torch.is_grad_enabled():
+        return result  # exactly
     given = values if passing is None else values * passing
     return given + (result - given).detach()
 

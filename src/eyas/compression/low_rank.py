@@ -31,6 +31,10 @@ class FactoredLinear(nn.Module):
         """[outputs, inputs] the product."""
         return self.up.weight @ self.down.weight
 
+    @property
+    def bias(self) -> Tensor:
+        return self.up.bias
+
     def forward(self, inputs: Tensor) -> Tensor:
         outputs: Tensor = self.up(self.down(inputs))
         return outputs
@@ -79,7 +83,8 @@ def low_rank(
         share: in (0, 1), for the rule "share" of each matrix's parameters that are kept; for "budget" of all together,
             spread so that most of the energy is kept; for "energy" of each matrix's squared singular values.
         inputs: {module: second moments of its inputs [inputs, inputs]; of a table, how often each token occurs}. With
-            them the outputs on such inputs are approximated, otherwise the weights (plain SVD).
+            them the outputs on such inputs are approximated, otherwise the weights (plain SVD). A matrix that has none
+            stays as it is: the model reads its weight without calling it, as our `cnn` does.
 
     Returns:
         The rank of each matrix that was replaced. A matrix stays as it is where its rank would save nothing.
@@ -87,7 +92,8 @@ def low_rank(
     Raises:
         ModelError: nothing would become smaller.
     """
-    found = {matrix.name: _decompose(matrix, (inputs or {}).get(matrix.name)) for matrix in matrices(model)}
+    chosen = [matrix for matrix in matrices(model) if inputs is None or matrix.name in inputs]
+    found = {matrix.name: _decompose(matrix, (inputs or {}).get(matrix.name)) for matrix in chosen}
     ranks = {name: rank for name, rank in RULES[rule](found, share).items() if found[name].saves(rank)}
     if not ranks:
         raise ModelError(

@@ -127,6 +127,20 @@ def compress(model: Any, methods: Sequence[Method], batches: Batches = ()) -> An
     return model
 
 
+@dataclass(frozen=True)
+class Compress:
+    """A model's compression between two stages of a recipe, by methods that need no texts.
+
+    Args:
+        methods: as for `parse_methods`.
+    """
+
+    methods: tuple[str, ...]
+
+    def __call__(self, model: Any) -> Any:
+        return compress(model, parse_methods(self.methods))
+
+
 def is_shared(model: Any) -> bool:
     return "shared" in (getattr(model.config, COMPRESSION, None) or ())
 
@@ -196,6 +210,7 @@ def moments(model: Any, batches: Batches) -> dict[str, Tensor]:
     return {name: value / max(tokens, 1) for name, value in found.items()}
 
 
+@torch.no_grad()
 def merge(model: Any) -> dict[str, Tensor]:
     """End a compression, in place: an ordinary model of the same class, whose weights are of low rank, zero or round.
 

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from eyas._version import __version__
+from eyas.compression import COMPRESSION
 from eyas.export.parity import Parity
 from eyas.kinds import Kind
 from eyas.models.loading import input_length, load_classifier, task_of_config
@@ -210,7 +211,8 @@ def _facts(about: ModelIO, size: int, model: Any) -> dict[str, Any]:
     shown = ", ".join(names[:MOST_LABELS]) + (", ..." if len(names) > MOST_LABELS else "")
     labels = f"{len(names)} dimensions" if about.task.kind == "vectors" else _cell(shown)
     facts = {"labels": labels, "input": f"{taken}, {part}", "size on disk": f"{size / 1e6:.2f} MB"}
-    return {**facts, "architecture": type(model).__name__}
+    compressed = ", ".join(getattr(model.config, COMPRESSION, None) or ())
+    return {**facts, "architecture": type(model).__name__, **({"compressed by": compressed} if compressed else {})}
 
 
 def _training(run: dict[str, Any]) -> dict[str, str]:

@@ -32,7 +32,7 @@ from eyas.losses.relations import (
     SampleRelationLoss,
 )
 from eyas.losses.teachers import SelectedTeachersLoss, WeightedTeachersLoss
-from eyas.losses.text_states import LastStateLoss, PKDLoss, RandomLayerLoss
+from eyas.losses.text_states import LastStateLoss, PKDLoss, RandomLayerLoss, TeacherCasesLoss
 from eyas.losses.transport import EarthMovers
 from eyas.losses.weights import LearnedWeights
 
@@ -75,6 +75,7 @@ __all__ = [
     "SelectedTeachersLoss",
     "SoftCrossEntropyLoss",
     "SoftTargetLoss",
+    "TeacherCasesLoss",
     "TokenStateLoss",
     "WeightedTeachersLoss",
     "schedules",

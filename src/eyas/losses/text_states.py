@@ -13,6 +13,7 @@ from eyas.losses.base import Fields, Loss
 from eyas.losses.hidden_states import HiddenStateLoss, StateLoss
 from eyas.losses.layer_mapping import Fixed, LayerMapping, Pairs, normalized
 from eyas.losses.schedules import Schedule
+from eyas.tasks import Task
 
 logger = logging.getLogger("eyas")
 
@@ -180,3 +181,53 @@ def mean_of_tokens(states: Tensor, mask: Tensor) -> Tensor:
     """[batch, length, size] -> [batch, size], the mean over the tokens of `mask`."""
     weights = mask.unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+class TeacherCasesLoss(Loss):
+    """Cross-entropy of four cases, told by the student's first token: is the teacher right, and is it sure?
+
+    Texts without a label are left out.
+
+    Args:
+        sure_right: the probability above which a right teacher is sure.
+        sure_wrong: the same of a wrong one.
+    """
+
+    paper = "Pea-KD, Cho & Kang 2022, section 3.3 (pretraining with the teacher's predictions)"
+    student_fields = frozenset({"hidden_states"})
+    teacher_fields = frozenset({"logits"})
+    of_whole_texts = True
+
+    def __init__(self, sure_right: float = 0.95, sure_wrong: float = 0.75, weight: float | Schedule = 1.0) -> None:
+        super().__init__(weight)
+        for name, value in (("sure_right", sure_right), ("sure_wrong", sure_wrong)):
+            if not 0 < value < 1:
+                raise ModelError(f"{name} is {value}, expected a probability between 0 and 1.")
+        self.sure_right, self.sure_wrong = sure_right, sure_wrong
+        self.head: nn.Module = nn.Identity()  # until `prepare`
+
+    @property
+    def reads_layers(self) -> bool:
+        return True  # so that `prepare` makes the head
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        if not task.is_single_label:
+            raise ModelError(
+                f"TeacherCasesLoss needs one label per text, got {task.describe()}. Choose another recipe."
+            )
+
+    def prepare(self, student: Any, teacher: Any) -> None:
+        self.head = nn.Linear(student.hidden_size, 4)
+
+    def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        labels = batch["labels"]
+        cases = self.cases(teacher["logits"], labels).masked_fill(labels < 0, -100)
+        logits = self.head(student["hidden_states"][-1][:, 0].float())
+        return F.cross_entropy(logits, cases, reduction="sum") / (cases >= 0).sum().clamp_min(1)
+
+    def cases(self, teacher_logits: Tensor, labels: Tensor) -> Tensor:
+        """[texts] 0: right and sure, 1: right, 2: wrong and sure, 3: wrong."""
+        sure, found = teacher_logits.float().softmax(-1).max(-1)
+        right = found == labels
+        return torch.where(right, (sure <= self.sure_right).long(), 2 + (sure <= self.sure_wrong).long())

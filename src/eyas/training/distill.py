@@ -10,12 +10,12 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from eyas import processes
-from eyas.compression import check_methods, parse_methods
+from eyas.compression import Compress, check_methods, parse_methods
 from eyas.data.datasets import data_fingerprint
 from eyas.data.labels import are_generic
 from eyas.data.task_data import TaskData
 from eyas.outputs import OutputFolder
-from eyas.settings import DistillSettings
+from eyas.settings import TRANSFORMERS, DistillSettings
 from eyas.tasks import Task
 from eyas.teachers import AlignedTeacher, align
 from eyas.teachers.aligned import AnyTeacher, live
@@ -79,10 +79,11 @@ def distill(
         settings = with_length(settings, stages, live(teacher).max_length)
     else:
         check_losses([loss for stage in stages for loss in stage.losses], StudentKind.of(start[0]), task)
-    if settings.student.compress:
-        like = live(teacher).model if start is None else start[0]
-        own = settings.student.size.layers if start is None else None
-        check_methods(parse_methods(settings.student.compress), like, own)
+    like = live(teacher).model if start is None else start[0]
+    layers = settings.student.size.layers if settings.student.architecture in TRANSFORMERS and start is None else None
+    of_stages = [stage.before.methods for stage in stages if isinstance(stage.before, Compress)]
+    for methods in (settings.student.compress, *of_stages):
+        check_methods(parse_methods(methods), like, layers)
     for stage in stages:
         if stage.needs_teacher:
             check_fields(stage.losses, live(teacher))

@@ -145,7 +145,9 @@ class DistillationRun:
         """None, the cached logits, or the live teacher."""
         if not stage.needs_teacher:
             return None
-        return self.teacher if self.settings.live or stage.needs_layers or self.labeled is None else self.labeled
+        # The objective of a stage below the head is also computed on validation texts, of which no logits are kept.
+        live = self.settings.live or stage.needs_layers or stage.is_below_head
+        return self.teacher if live or self.labeled is None else self.labeled
 
 
 def transformed(student: Any, transform: Transform | None, stage: int) -> Any:

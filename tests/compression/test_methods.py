@@ -1,0 +1,71 @@
+"""Methods by name: what is read, and what is refused before any work."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import eyas
+from eyas import StudentSettings, Teacher, load_data
+from eyas.compression import check_methods, parse_methods
+from eyas.errors import ModelError
+from eyas.settings import DistillSettings
+from eyas.training.distill import distill
+
+
+def test_methods_are_read_with_their_rules() -> None:
+    found = parse_methods(["low-rank:budget:0.25", "heads:0.5", "ternary:layer"])
+    assert [(one.name, one.share, one.rule) for one in found] == [
+        ("low-rank", 0.25, "budget"),
+        ("heads", 0.5, "share"),
+        ("ternary", 0.0, "layer"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        (["low-rank:0"], "'low-rank:0', expected a share between 0 and 1"),
+        (["low-rank:1"], "expected a share between 0 and 1"),
+        (["prune:1.5"], "expected a share between 0 and 1"),
+        (["low-rank:nan"], "expected a share between 0 and 1"),
+        (["low-rank"], "expected a share between 0 and 1, such as low-rank:0.25"),
+        (["prune:budget:0.5"], "expected a share between 0 and 1, such as prune:0.5"),
+        (["ternary:0.5"], "expected ternary or ternary:layer"),
+        (["svd:0.5"], r"'svd:0.5', expected one of low-rank:0.25, .*int8"),
+        (["ternary", "int8"], "ternary and int8, expected one of a kind"),
+        (["int8", "int8"], "int8 twice"),
+        (["ternary", "low-rank:0.5"], "Expected low-rank:0.5, ternary"),
+        (["shared", "heads:0.5"], "shared goes with prune and few bits alone"),
+    ],
+)
+def test_bad_methods_are_refused_with_what_was_expected(methods: list[str], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        parse_methods(methods)
+
+
+def test_what_cannot_be_compressed_is_refused_before_any_text_is_labeled(
+    teacher_folder: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher, data = Teacher(teacher_folder, max_length=64), load_data(toy_data)
+    monkeypatch.setattr("eyas.training.run.DistillationRun.prepare", lambda *_: pytest.fail("work started"))
+    for settings, message in (
+        (StudentSettings("bert", layers=1, compress=("shared",)), "1 layers, expected an even number"),
+        (StudentSettings("cnn", compress=("ternary",)), "needs a transformer that starts from the teacher's layers"),
+        (StudentSettings("bert", init="random", compress=("ternary",)), "starts from the teacher's layers"),
+        (StudentSettings("bert-tiny", compress=("ternary",)), "starts from the teacher's layers"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            distill(teacher, data, tmp_path / "out", DistillSettings(settings, "logit-mse"))
+
+
+def test_model_is_not_compressed_twice(teacher_folder: Path) -> None:
+    model: Any = Teacher(teacher_folder, max_length=64).model
+    model.config.eyas_compression = ["ternary"]
+    with pytest.raises(ModelError, match=r"compressed before \(ternary\).*give all methods at once"):
+        check_methods(parse_methods(["int4"]), model)
+
+
+def test_compress_without_methods_is_refused(teacher_folder: Path, toy_data: Path) -> None:
+    with pytest.raises(ModelError, match="no methods"):
+        eyas.compress(teacher_folder, [], toy_data)

@@ -1,0 +1,101 @@
+"""Packed weights are the same weights, in fewer bytes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from transformers import BertConfig, BertForSequenceClassification, set_seed
+
+from eyas.compression import compress, merge, parse_methods, rounded_copy
+from eyas.errors import ExportError
+from eyas.export import stored
+from eyas.export.onnx import write_onnx
+from eyas.export.packing import pack
+
+NAMES = ["input_ids", "attention_mask"]
+
+
+def session(path: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize(
+    ("values", "share"),
+    [
+        ([-64, 0, 64], 1 / 4),
+        (list(range(-63, 64, 9)), 1 / 2),
+        ([*range(-60, 61), *[0] * 600], 0.3),  # a bit for each, and a byte for one in six
+        (list(range(-60, 61)), 1),
+    ],
+)
+@pytest.mark.parametrize("columns", [129, 64])  # also where a byte's codes do not divide them
+def test_packed_weights_are_the_same_weights(values: list[int], share: float, columns: int, tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).choice(np.array(values, dtype=np.int8), (130, columns))
+    weight[0, 0] = values[-1]
+    node = helper.make_node("MatMulInteger", ["x", "w"], ["y"])
+    shapes = [helper.make_tensor_value_info(n, t, ["b", s]) for n, t, s in (("x", 2, 130), ("y", 6, columns))]
+    graph = helper.make_graph([node], "g", shapes[:1], shapes[1:], [numpy_helper.from_array(weight, "w")])
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    pack(path)
+    found: Any = session(path).run(None, {"x": np.eye(130, dtype=np.uint8)})[0]
+    assert np.array_equal(found, weight)
+    kept = {tensor.name: numpy_helper.to_array(tensor).nbytes for tensor in onnx.load(path).graph.initializer}
+    assert sum(kept.get(name, 0) for name in ("w", "w_packed", "w_values")) <= share * weight.size * 1.01 + 1
+
+
+def bert(**more: Any) -> Any:
+    set_seed(0)
+    sizes = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 512, **more}
+    return BertForSequenceClassification(BertConfig(vocab_size=3000, max_position_embeddings=64, **sizes)).eval()
+
+
+@pytest.mark.parametrize(("kind", "times"), [("int4", 6.5), ("ternary", 10)])
+def test_few_bits_are_stored_in_few_bits_and_answer_alike(kind: str, times: float, tmp_path: Path) -> None:
+    model = bert()
+    with torch.no_grad():
+        model.classifier.weight.mul_(20)
+    whole = write_onnx(model, NAMES, tmp_path / "whole.onnx")
+    rounded_copy(model, kind)
+    exact = session(write_onnx(model, NAMES, tmp_path / "exact.onnx"))
+    packed = write_onnx(model, NAMES, tmp_path / "packed.onnx", kind)
+    assert whole.stat().st_size > times * packed.stat().st_size
+    ids = np.arange(100, 148).reshape(2, 24)
+    feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    expected: Any = exact.run(None, feed)[0]
+    found: Any = session(packed).run(None, feed)[0]
+    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()  # activations have 8 bits
+
+
+def test_table_of_few_bits_is_read_exactly(tmp_path: Path) -> None:
+    model = rounded_copy(bert(num_hidden_layers=1), "ternary")
+    graph = onnx.load(write_onnx(model, NAMES, tmp_path / "packed.onnx", "ternary"))
+    reads = (node for node in graph.graph.node if node.op_type == "Mul" and "word_embeddings" in node.input[1])
+    name = next(reads).output[0]
+    graph.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    onnx.save(graph, tmp_path / "open.onnx")
+    ids = np.array([[1, 2999, 17]])
+    found: Any = session(tmp_path / "open.onnx").run([name], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+    expected = model.get_input_embeddings()(torch.from_numpy(ids)).detach().numpy()
+    assert np.allclose(found[0], expected, rtol=1e-6, atol=1e-8)
+
+
+def test_shared_layers_are_stored_once(tmp_path: Path) -> None:
+    model = bert()
+    whole = write_onnx(model, NAMES, tmp_path / "whole.onnx").stat().st_size
+    merge(compress(model, parse_methods(["shared"])))
+    shared = write_onnx(model, NAMES, tmp_path / "shared.onnx").stat().st_size
+    layer = 4 * sum(p.numel() for p in model.bert.encoder.layer[0].parameters() if p.numel() > 4096)
+    assert whole - shared == pytest.approx(layer, rel=0.01)
+
+
+def test_other_bits_than_those_of_the_training_are_refused(tmp_path: Path) -> None:
+    model = bert()
+    model.config.eyas_compression = ["low-rank:0.5", "ternary"]
+    with pytest.raises(ExportError, match=r"trained as ternary, got --int4. Export it with --int8 or --ternary"):
+        stored(model, tmp_path, "int4")
