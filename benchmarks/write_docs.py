@@ -159,6 +159,34 @@ def cascades() -> str:
     return f"{table(header, lines)}\n\n{where(read_rows(RESULTS / 'cascades.jsonl')[-1])}."
 
 
+def compression() -> str:
+    """Each method's size, speed and score; the model as it is in bold."""
+    rows = pd.DataFrame(read_rows(RESULTS / "compression.jsonl")).drop_duplicates(
+        ["dataset", "method", "seed"], keep="last"
+    )
+    tables = []
+    for dataset, part in rows.groupby("dataset", sort=False):
+        lines = []
+        for method, group in part.groupby("method", sort=False):
+            name = f"as it is, {method.split()[1]}" if method.startswith("none") else f"`{method.replace('+', '`, `')}`"
+            sizes = [f"{group[column].mean():.1f}" for column in ("mb", "smaller", "faster")]
+            lines.append([name, *sizes, spread(list(group["score"])), f"{100 * group['retention'].mean():.1f}"])
+        lines.sort(key=lambda line: float(line[2]))
+        header = [str(dataset), "MB", "times smaller", "times faster", "accuracy", "of the teacher, %"]
+        tables.append(table(header, lines))
+    last = read_rows(RESULTS / "compression.jsonl")[-1]
+    return "\n\n".join([*tables, f"{where(last)}."])
+
+
+def few_bits() -> str:
+    """Speed of each kernel relative to int8's."""
+    rows = read_rows(RESULTS / "few_bits.jsonl")[-9:]
+    kinds = ["fp32 speed", "4 bits speed", "2 bits speed"]
+    lines = [[str(row["tokens"]), row["shape"], *(f"{row[kind]:.2f}" for kind in kinds)] for row in rows]
+    header = ["tokens", "matrix", "fp32", "4 bits", "2 bits"]
+    return f"{table(header, lines)}\n\n{where(rows[-1])}."
+
+
 def labeling() -> str:
     rows = [r for r in read_rows(RESULTS / "labeling.jsonl") if r["part"] == "rate"]
     ratios = [r["ratio"] for r in rows]
@@ -621,6 +649,8 @@ def main() -> None:
         ("predict files", predict_files),
         ("labeling", labeling),
         ("cascades", cascades),
+        ("compression", compression),
+        ("few bits", few_bits),
         ("exam", exam),
         ("indonlu", lambda: exam_table("indonlu", "macro_f1")),
         ("taggers", lambda: exam_table("taggers")),

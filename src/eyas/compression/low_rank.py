@@ -11,6 +11,8 @@ from eyas.errors import ModelError
 
 # Share of a covariance's mean variance that is added to each variance, so that it can be inverted.
 RIDGE = 1e-3
+# Our convolutions: an export joins their weights to one matrix, so thin ones would save nothing.
+KERNELS = ".kernels."
 
 
 class FactoredLinear(nn.Module):
@@ -83,8 +85,7 @@ def low_rank(
         share: in (0, 1), for the rule "share" of each matrix's parameters that are kept; for "budget" of all together,
             spread so that most of the energy is kept; for "energy" of each matrix's squared singular values.
         inputs: {module: second moments of its inputs [inputs, inputs]; of a table, how often each token occurs}. With
-            them the outputs on such inputs are approximated, otherwise the weights (plain SVD). A matrix that has none
-            stays as it is: the model reads its weight without calling it, as our `cnn` does.
+            them the outputs on such inputs are approximated, otherwise the weights (plain SVD).
 
     Returns:
         The rank of each matrix that was replaced. A matrix stays as it is where its rank would save nothing.
@@ -92,7 +93,7 @@ def low_rank(
     Raises:
         ModelError: nothing would become smaller.
     """
-    chosen = [matrix for matrix in matrices(model) if inputs is None or matrix.name in inputs]
+    chosen = [matrix for matrix in matrices(model) if KERNELS not in matrix.name]
     found = {matrix.name: _decompose(matrix, (inputs or {}).get(matrix.name)) for matrix in chosen}
     ranks = {name: rank for name, rank in RULES[rule](found, share).items() if found[name].saves(rank)}
     if not ranks:
