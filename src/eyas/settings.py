@@ -23,7 +23,8 @@ ENSEMBLE = "ensemble"
 LOGITS, PROBABILITIES, WEIGHTS = "logits", "probabilities", "weights"
 COMBINATIONS = (LOGITS, PROBABILITIES, WEIGHTS)
 # Sources of word vectors other than files.
-VECTORS = ("teacher", "random")
+MIXED = "mixed"
+VECTORS = ("teacher", "random", MIXED)
 # Values of `init`: a start from the package's general students, and none.
 GENERAL, NO_START = "general", "none"
 
@@ -94,8 +95,9 @@ class StudentSettings(Settings):
             students, or one of them by name, "general-en"; the folder of a pretrained student; or "none". The default
             of `eyas.distill` and of exams is the general student that knows most words of the training texts, if it
             knows enough of them and has the sizes and word vectors that are asked for.
-        embeddings: source of the word vectors: "teacher" (principal components of its embedding table), "random", or
-            a file of word vectors, which makes the student word-level.
+        embeddings: source of the word vectors: "teacher" (principal components of its embedding table), "random",
+            "mixed" (a new vocabulary of `vocab_size` subwords, 5,000 by default, whose vectors are learned in the
+            teacher's space), or a file of word vectors, which makes the student word-level.
         embedding_size: dimension of the word vectors; a file has its own.
         vocab_size: maximum number of tokens; by default all tokens in the transfer set.
         freeze_embeddings: do not train the word vectors.
@@ -125,9 +127,9 @@ class StudentSettings(Settings):
             default="general if it fits, for a transformer first",
         ),
     ] = None
-    embeddings: Annotated[str, _student("Word vectors: teacher, random, or a word2vec, GloVe or fastText file.")] = (
-        "teacher"
-    )
+    embeddings: Annotated[
+        str, _student("Word vectors: teacher, random, mixed, or a word2vec, GloVe or fastText file.")
+    ] = "teacher"
     embedding_size: Annotated[int | None, _student("Size of the word vectors.", min=1, default="128")] = None
     vocab_size: Annotated[
         int | None, _student("Maximum vocabulary size.", min=1, default="all tokens in the transfer set")
@@ -163,7 +165,8 @@ class StudentSettings(Settings):
     @property
     def reads_as_teacher(self) -> bool:
         """Whether a non-transformer student keeps the teacher's tokenization of single texts."""
-        return self.embeddings in VECTORS and not self.vocab_size and self.init in (None, NO_START)
+        known = self.embeddings in VECTORS and self.embeddings != MIXED
+        return known and not self.vocab_size and self.init in (None, NO_START)
 
     @property
     def size(self) -> Size:
@@ -178,7 +181,7 @@ class StudentSettings(Settings):
 
     def start(self, width: int) -> str:
         """`init` of a transformer with its default resolved; `width` is the teacher's hidden size."""
-        return self.init or ("first" if self.is_as_wide(width) and self.embeddings == "teacher" else "random")
+        return self.init or ("first" if self.is_as_wide(width) and self.embeddings != "random" else "random")
 
     def copies_layers(self, width: int) -> bool:
         """Whether a transformer starts from pretrained layers, copied unchanged."""

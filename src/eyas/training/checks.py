@@ -13,7 +13,7 @@ from eyas.errors import ModelError
 from eyas.losses import Loss
 from eyas.models import EnsembleForSequenceClassification, FamilyForSequenceClassification, is_student
 from eyas.models.inside import ATTRIBUTIONS, EACH, LAYER_FIELDS
-from eyas.settings import LOGITS, TRANSFORMERS, StudentSettings, is_folder
+from eyas.settings import LOGITS, MIXED, TRANSFORMERS, StudentSettings, is_folder
 from eyas.tasks import Task
 from eyas.teachers import Teacher
 from eyas.teachers.aligned import Teaches
@@ -118,6 +118,11 @@ def check_recipe(
         if any(stage.needs_layers for stage in stages):
             check_same_pieces(name, settings, teacher)
         return
+    if settings.embeddings == MIXED and any(stage.needs_layers for stage in stages):
+        raise ModelError(
+            f"{name} compares student and teacher token by token, but embeddings (--embeddings) mixed gives the "
+            "student a vocabulary of its own. Choose a recipe that reads only logits, or leave it out."
+        )
     if teacher is None:
         return
     width = int(getattr(teacher.model.config, "hidden_size", 0))

@@ -15,7 +15,7 @@ from eyas.data.datasets import data_fingerprint
 from eyas.data.labels import are_generic
 from eyas.data.task_data import TaskData
 from eyas.outputs import OutputFolder
-from eyas.settings import TRANSFORMERS, DistillSettings
+from eyas.settings import MIXED, TRANSFORMERS, DistillSettings
 from eyas.tasks import Task
 from eyas.teachers import AlignedTeacher, align
 from eyas.teachers.aligned import AnyTeacher, live
@@ -27,6 +27,7 @@ from eyas.training.run import DistillationRun, Start
 from eyas.training.starts import start_identity
 from eyas.training.steps import with_length
 from eyas.training.student_checks import check_student
+from eyas.training.vocabulary import check_mixed
 from eyas.transfer import check_transfer, sources_of, transfer_set
 
 logger = logging.getLogger("eyas")
@@ -75,6 +76,8 @@ def distill(
     check_transfer(settings.transfer, task, pair)
     if start is None:
         check_student(settings.student, task)
+        if settings.student.embeddings == MIXED:
+            check_mixed(live(teacher).tokenizer)
         check_recipe(str(settings.recipe), stages, settings.student, task, pair, live(teacher))
         settings = with_length(settings, stages, live(teacher).max_length)
     else:

@@ -66,5 +66,5 @@ def check_student(settings: StudentSettings, task: Task) -> None:
         )
     if settings.embeddings not in VECTORS:
         raise ModelError(
-            f"{settings.architecture} reads subwords: embeddings (--embeddings) must be teacher or random."
+            f"{settings.architecture} reads subwords: embeddings (--embeddings) must be one of {', '.join(VECTORS)}."
         )

@@ -39,12 +39,13 @@ from eyas.models.transformer import (
     smaller_config,
 )
 from eyas.runtime.alignment import continuing
-from eyas.settings import NO_START, TRANSFORMERS, VECTORS, StudentSettings, is_folder
+from eyas.settings import MIXED, NO_START, TRANSFORMERS, VECTORS, StudentSettings, is_folder
 from eyas.tasks import Task
 from eyas.teachers import AlignedTeacher, Teacher
 from eyas.teachers.aligned import AnyTeacher, live
 from eyas.training.starts import read_start, rows_of_tokens
 from eyas.training.student_checks import check_student
+from eyas.training.vocabulary import Words, mixed_words, words_of
 
 logger = logging.getLogger("eyas")
 
@@ -130,11 +131,10 @@ def _student(
         table = start.vectors(tokenizer)
         size = table.shape[1]
     elif settings.embeddings in VECTORS:
-        tokenizer = cut_tokenizer(
-            teacher.tokenizer, dataset, settings.max_length, settings.vocab_size, words=task.is_tagging
-        )
-        if settings.embeddings == "teacher":
-            table = _teacher_table(teacher, tokenizer, dataset, settings, size)
+        words, most = _words(teacher, dataset, settings)
+        tokenizer = cut_tokenizer(words.tokenizer, dataset, settings.max_length, most, words=task.is_tagging)
+        if settings.embeddings != "random":
+            table = _table(words, tokenizer, dataset, settings, size)
     else:
         tokenizer, table = _words_and_vectors(settings, dataset, teacher.tokenizer)
         size = table.shape[1]
@@ -185,8 +185,9 @@ def _transformer(
         _check_sizes(str(settings.init), original.config, own_sizes)
         size = replace(size, **own_sizes)
     # The teacher's subwords, even if it starts from another model: both must read the same tokens.
+    words, most = _words(teacher, dataset, settings)
     tokenizer = cut_tokenizer(
-        teacher.tokenizer, dataset, settings.max_length, settings.vocab_size, words=task.is_tagging, same_places=True
+        words.tokenizer, dataset, settings.max_length, most, words=task.is_tagging, same_places=True
     )
     wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(dataset))
     wrapped.model_max_length = settings.max_length  # counts both texts of a pair, as the teacher does
@@ -211,10 +212,15 @@ def _transformer(
             pairs = dataset["text_pair"][:SAMPLE_TEXTS] if is_pair(dataset) else None
             sample = teacher.tokenize(dataset["text"][:SAMPLE_TEXTS], pairs).to(teacher.model.device)
             project_layers(model, teacher.model, layers, rows, order, sample)
+        if settings.embeddings == MIXED and _width(model) == words.table.shape[1]:
+            places = rows_of_tokens(words.tokenizer, tokenizer)
+            _set_embeddings(
+                model, np.stack([words.table[row].mean(0) if row else words.table.mean(0) for row in places])
+            )
         whose = settings.init if pretrained else "the teacher"
         logger.info("The student starts from layers %s of %s.", ", ".join(map(str, layers)), whose)
-    elif settings.embeddings == "teacher" and _width(model) <= _width(teacher.model):
-        table = _teacher_table(teacher, tokenizer, dataset, settings, _width(model))
+    elif settings.embeddings != "random" and _width(model) <= _width(teacher.model):
+        table = _table(words, tokenizer, dataset, settings, _width(model))
         _set_embeddings(model, table * np.float32(TRANSFORMER_SCALE / SCALE))
     return model, wrapped
 
@@ -264,13 +270,16 @@ def _set_embeddings(model: Any, table: np.ndarray) -> None:
         weight[model.config.pad_token_id].zero_()
 
 
-def _teacher_table(
-    teacher: Teacher, tokenizer: Any, dataset: Dataset, settings: StudentSettings, size: int
-) -> np.ndarray:
-    tokens = token_names(tokenizer)
+def _words(teacher: Teacher, dataset: Dataset, settings: StudentSettings) -> tuple[Words, int | None]:
+    """The words that a student takes, and how many of them at most."""
+    if settings.embeddings == MIXED:
+        return mixed_words(teacher, dataset, settings.vocab_size), None
+    return words_of(teacher), settings.vocab_size
+
+
+def _table(words: Words, tokenizer: Any, dataset: Dataset, settings: StudentSettings, size: int) -> np.ndarray:
     frequencies = token_frequencies(tokenizer, dataset, settings.max_length)
-    table = cast(nn.Embedding, teacher.model.get_input_embeddings()).weight.detach().float().cpu().numpy()
-    return teacher_embeddings(table, teacher_rows(tokens, teacher.tokenizer), frequencies, size)
+    return teacher_embeddings(words.table, teacher_rows(token_names(tokenizer), words.tokenizer), frequencies, size)
 
 
 def _words_and_vectors(settings: StudentSettings, dataset: Dataset, teacher: Any) -> tuple[Any, np.ndarray]:
