@@ -20,9 +20,9 @@ class FactoredLinear(nn.Module):
 
     def __init__(self, down: Tensor, up: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        rank, inputs = down.shape
-        self.down = nn.Linear(inputs, rank, bias=False)
-        self.up = nn.Linear(rank, up.shape[0], bias=bias is not None)
+        (rank, self.in_features), self.out_features = down.shape, up.shape[0]
+        self.down = nn.Linear(self.in_features, rank, bias=False)
+        self.up = nn.Linear(rank, self.out_features, bias=bias is not None)
         _fill(self.down.weight, down)
         _fill(self.up.weight, up)
         if bias is not None:
@@ -42,7 +42,7 @@ class FactoredLinear(nn.Module):
         return outputs
 
     def merged(self) -> nn.Linear:
-        linear = nn.Linear(self.down.in_features, self.up.out_features, bias=self.up.bias is not None)
+        linear = nn.Linear(self.in_features, self.out_features, bias=self.up.bias is not None)
         _fill(linear.weight, self.weight)
         if self.up.bias is not None:
             _fill(linear.bias, self.up.bias)

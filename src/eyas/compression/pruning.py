@@ -105,20 +105,15 @@ def units_of(model: Any) -> list[Part]:
     size = next((getattr(model.config, name) for name in FEED_FORWARD if hasattr(model.config, name)), None)
     found = []
     for layer in layers_of(model):
-        linears = [m for m in layer.modules() if isinstance(m, FactoredLinear | nn.Linear)]
-        inner = [m for m in linears if not any(m in list(other.children()) for other in linears)]
-        makers = [m for m in inner if _shape(m)[0] == size != _shape(m)[1]]
-        readers = [m for m in inner if _shape(m)[1] == size != _shape(m)[0]]
+        found_linears: list[Any] = [m for m in layer.modules() if isinstance(m, FactoredLinear | nn.Linear)]
+        factors = {factor for one in found_linears for factor in one.children()}
+        linears = [one for one in found_linears if one not in factors]
+        makers = [one for one in linears if one.out_features == size != one.in_features]
+        readers = [one for one in linears if one.in_features == size != one.out_features]
         if len(makers) != 1 or len(readers) != 1:
             raise ModelError(f"A {type(model).__name__} has no known feed-forward layers, so units cannot be pruned.")
         found.append(Part(makers, readers[0], int(size or 0)))
     return found
-
-
-def _shape(linear: Any) -> tuple[int, int]:
-    if isinstance(linear, FactoredLinear):
-        return linear.up.out_features, linear.down.in_features
-    return linear.out_features, linear.in_features
 
 
 def prune_parts(model: Any, parts: Sequence[Part], share: float, batches: Sequence[Mapping[str, Tensor]]) -> None:
