@@ -126,14 +126,14 @@ class _Decomposed:
             made = FactoredEmbedding(left, right.T, module.padding_idx)
         else:
             made = FactoredLinear(right, left, module.bias)
-        made.train(module.training)
+        made.to(module.weight.device).train(module.training)
         return made.requires_grad_(module.weight.requires_grad)
 
 
 @torch.no_grad()
 def _decompose(matrix: Matrix, inputs: Tensor | None) -> _Decomposed:
     """The SVD of W S, with S S = the second moments of the inputs, which minimizes the error of the outputs."""
-    weight = matrix.weight.detach().double()
+    weight = matrix.weight.detach().cpu().double()
     if inputs is None:
         left, values, right = torch.linalg.svd(weight, full_matrices=False)
     elif matrix.is_table:

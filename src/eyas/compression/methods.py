@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 from eyas.compression.low_bits import LARGEST, Rounded, round_weights, stop_rounding
 from eyas.compression.low_rank import RULES, FactoredEmbedding, FactoredLinear, low_rank
 from eyas.compression.modules import matrices, named, replace_module
-from eyas.compression.pruning import Part, Pruned, heads_of, prune, prune_parts, units_of
+from eyas.compression.pruning import Part, Pruned, heads_of, on_device, prune, prune_parts, units_of
 from eyas.compression.sharing import check_shareable, declare_shared, share_layers, unshare_layers
 from eyas.errors import ModelError
 from eyas.models.inside import layers_of
@@ -184,16 +184,16 @@ def moments(model: Any, batches: Batches) -> dict[str, Tensor]:
 
     def hook(name: str, size: int, table: bool) -> Any:
         def add(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            values = inputs[0].detach()
+            values = inputs[0].detach().cpu()
             if table:
-                found[name] = found.get(name, torch.zeros(size)) + values.flatten().bincount(minlength=size).cpu()
+                found[name] = found.get(name, torch.zeros(size)) + values.flatten().bincount(minlength=size)
             else:
-                flat = values.reshape(-1, size).float().cpu()
+                flat = values.reshape(-1, size).float()
                 found[name] = found.get(name, torch.zeros(size, size)) + flat.T @ flat
 
         return add
 
-    was_training = model.training
+    was_training, batches = model.training, on_device(batches, model.device)
     model.eval()
     handles = [
         one.module.register_forward_pre_hook(hook(one.name, one.weight.shape[0 if one.is_table else 1], one.is_table))
@@ -226,9 +226,9 @@ def merge(model: Any) -> dict[str, Tensor]:
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
     factors: dict[str, Tensor] = {}
     for name, module in named(model, (FactoredLinear, FactoredEmbedding)):
-        factors[f"{name}.down"] = module.down.weight.detach().clone()
-        factors[f"{name}.up"] = module.up.weight.detach().clone()
-        replace_module(model, name, module.merged().train(module.training))
+        factors[f"{name}.down"] = module.down.weight.detach().cpu().clone()
+        factors[f"{name}.up"] = module.up.weight.detach().cpu().clone()
+        replace_module(model, name, module.merged().to(module.up.weight.device).train(module.training))
     if is_shared(model):
         unshare_layers(model)
     return factors

@@ -148,7 +148,7 @@ def importance(model: Any, parts: Sequence[Part], batches: Sequence[Mapping[str,
     signs = torch.Generator().manual_seed(0)
     totals = [torch.zeros(part.count) for part in parts]
     with _factors(parts) as factors:
-        for batch in batches:
+        for batch in on_device(batches, model.device):
             logits = model(**batch).logits
             vector = torch.randint(0, 2, logits.shape, generator=signs).to(logits) * 2 - 1
             gradients = torch.autograd.grad((logits * vector).sum(), factors)
@@ -156,6 +156,11 @@ def importance(model: Any, parts: Sequence[Part], batches: Sequence[Mapping[str,
                 total += gradient.detach().cpu().square()
     model.train(was_training)
     return totals
+
+
+def on_device(batches: Sequence[Mapping[str, Tensor]], device: torch.device) -> list[dict[str, Tensor]]:
+    """The batches on a model's device."""
+    return [{name: value.to(device) for name, value in batch.items()} for batch in batches]
 
 
 @contextmanager
