@@ -16,7 +16,7 @@ import pytest
 from conftest import SMALL_EXAM
 
 pytestmark = [
-    pytest.mark.process,
+    pytest.mark.slow,
     pytest.mark.skipif(shutil.which("strace") is None, reason="no strace here (apt-get install strace)"),
 ]
 

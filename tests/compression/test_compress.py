@@ -27,6 +27,7 @@ def small(teacher_folder: Path, toy_data: Path, tmp_path_factory: pytest.TempPat
     return eyas.compress(teacher_folder, ALL, toy_data, tmp_path_factory.mktemp("small") / "out", settings=SHORT)
 
 
+@pytest.mark.process
 def test_compressed_model_is_ordinary_and_as_good(small: Any, toy_data: Path, teacher_folder: Path) -> None:
     model: Any = AutoModelForSequenceClassification.from_pretrained(small.path)
     assert type(model).__name__ == "BertForSequenceClassification"
@@ -41,6 +42,7 @@ def test_compressed_model_is_ordinary_and_as_good(small: Any, toy_data: Path, te
         assert factor.numel() < 512 or all(len(row.abs().unique()) <= 2 for row in factor)
 
 
+@pytest.mark.process
 def test_its_export_is_a_small_graph_with_the_same_answers(small: Any, toy_data: Path, tmp_path: Path) -> None:
     texts = list(eyas.load_data(toy_data)["test"]["text"])
     shipped = eyas.Predictor(small.export(tmp_path / "fp32"))
@@ -52,6 +54,7 @@ def test_its_export_is_a_small_graph_with_the_same_answers(small: Any, toy_data:
     assert "low-rank:0.6, heads:0.25, units:0.5, prune:0.2, ternary" in card
 
 
+@pytest.mark.process
 def test_factors_of_another_training_are_refused(small: Any, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -67,14 +70,15 @@ def test_factors_of_another_training_are_refused(small: Any, tmp_path: Path) -> 
         eyas.export_model(copy, tmp_path / "out")
 
 
+@pytest.mark.process
 def test_it_is_not_compressed_again(small: Any, toy_data: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="was compressed before"):
         eyas.compress(small.path, "int4", toy_data, tmp_path / "out", settings=SHORT)
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("kind", ["tags", "regression", "pairs"])
-def test_taggers_regressions_and_pairs(kind: str, toys: Any, tiny_bert: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["tags", "regression"])
+def test_taggers_and_regressions(kind: str, toys: Any, tiny_bert: Path, tmp_path: Path) -> None:
     settings = eyas.FinetuneSettings(arguments={"num_train_epochs": 10, "learning_rate": 1e-3})
     teacher = eyas.finetune(tiny_bert, toys[kind], tmp_path / "teacher", settings=settings)
     methods = ("low-rank:0.7", "heads:0.25", "int8")
@@ -120,6 +124,7 @@ def test_interrupted_compression_resumes_with_the_same_bits(
     assert (whole.path / "model.safetensors").read_bytes() == (resumed.path / "model.safetensors").read_bytes()
 
 
+@pytest.mark.process
 def test_ladabert_prunes_in_rounds(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
     """By hand: half is pruned in four rounds, 0.5 · (1 - (3/4)³), 0.5 · (1 - (2/4)³) ... of the factors."""
     settings = DistillSettings(
@@ -138,6 +143,7 @@ def test_ladabert_prunes_in_rounds(teacher_folder: Path, toy_data: Path, tmp_pat
     assert rounds == pytest.approx([0.5 * 37 / 64, 0.5 * 7 / 8, 0.5 * 63 / 64, 0.5], rel=1e-5)
 
 
+@pytest.mark.process
 def test_students_of_our_own_are_compressed_too(students: Any, toy_data: Path, tmp_path: Path) -> None:
     folder = students["cnn", False]
     small = eyas.compress(folder, ("low-rank:0.7", "int8"), toy_data, tmp_path / "small", settings=SHORT)
@@ -150,6 +156,7 @@ def test_students_of_our_own_are_compressed_too(students: Any, toy_data: Path, t
         eyas.compress(folder, "units:0.5", toy_data, tmp_path / "other", settings=SHORT)
 
 
+@pytest.mark.process
 def test_exam_and_command_line_know_it(
     teacher_folder: Path, toy_data: Path, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

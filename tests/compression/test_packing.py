@@ -55,6 +55,7 @@ def bert(**more: Any) -> Any:
     return BertForSequenceClassification(BertConfig(vocab_size=3000, max_position_embeddings=64, **sizes)).eval()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("kind", "times"), [("int4", 6.5), ("ternary", 10)])
 def test_few_bits_are_stored_in_few_bits_and_answer_alike(kind: str, times: float, tmp_path: Path) -> None:
     model = bert()
@@ -85,6 +86,7 @@ def test_table_of_few_bits_is_read_exactly(tmp_path: Path) -> None:
     assert np.allclose(found[0], expected, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.process
 def test_shared_layers_are_stored_once(tmp_path: Path) -> None:
     model = bert()
     whole = write_onnx(model, NAMES, tmp_path / "whole.onnx").stat().st_size

@@ -67,6 +67,7 @@ def test_teacher_understands_the_new_words_better_than_before(
     assert errors[1] < 0.8 * errors[0]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("architecture", ["cnn", "bert"])
 def test_students_learn_with_a_vocabulary_of_their_own(
     architecture: str, teacher_folder: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
