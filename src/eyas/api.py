@@ -25,7 +25,9 @@ from eyas.evaluation.evaluate import evaluate
 from eyas.exam.linear import examine_teacher
 from eyas.export import export_model
 from eyas.general import families, fingerprint_of_family
+from eyas.models import STUDENTS, TAGGERS
 from eyas.models.classifier import Classifier
+from eyas.models.inside import RELATIVE
 from eyas.models.loading import is_student_folder
 from eyas.outputs import finished_request
 from eyas.runtime.answers import Answer
@@ -254,7 +256,7 @@ def compress(
             "int4" or "int8" (weights of few bits).
         data: anything `load_data` accepts.
         recipe: by default same-layers for a transformer; for our own students that of `distill`.
-        settings: all other settings; its student's sizes are the model's.
+        settings: all other settings; the sizes of its student are ignored, because they are the model's.
         out, unlabeled, columns, cache, overwrite, callbacks: as for `distill`.
 
     Raises:
@@ -267,13 +269,19 @@ def compress(
     settings, folder = settings or DistillSettings(), os.fspath(model)
     more: Any = {"unlabeled": unlabeled, "columns": columns, "cache": cache}
     more |= {"overwrite": overwrite, "callbacks": callbacks}
+    classifier = Classifier.from_pretrained(folder)
     if is_student_folder(folder):
-        classifier = Classifier.from_pretrained(folder)
-        settings = replace(settings, student=replace(settings.student, compress=methods))
+        own = {kind: name for name, kind in (*STUDENTS.items(), *TAGGERS.items())}
+        named = StudentSettings(own.get(type(classifier.model), settings.student.architecture), compress=methods)
         student = (classifier.model, classifier.tokenizer)
-        return distill(folder, data, out, student, recipe=recipe, settings=settings, **more)
-    settings = replace(settings, student=replace(settings.student, architecture="bert", compress=methods))
-    recipe = recipe or settings.recipe or "same-layers"
+        return distill(folder, data, out, student, recipe=recipe, settings=replace(settings, student=named), **more)
+    dropout, length = settings.student.dropout, classifier.max_length
+    named = StudentSettings("bert", compress=methods, max_length=length, dropout=dropout)
+    settings, recipe = replace(settings, student=named), recipe or settings.recipe
+    if not recipe:
+        recipe = "same-layers"
+        if classifier.model.config.model_type in RELATIVE:  # its scores of attention cannot be compared
+            settings = replace(settings, recipe_options={"attention_weight": 0, **settings.recipe_options})
     return distill(folder, data, out, recipe=recipe, settings=settings, **more)
 
 

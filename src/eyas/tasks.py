@@ -13,6 +13,8 @@ from eyas.kinds import IS, MEANINGS, Groups, Kind, no_decision, one_decision, ye
 CLOSED = -1e9
 # In a model's configuration: its temperature, and what it was fitted on.
 CALIBRATION = "eyas_calibration"
+# The field of a configuration that says how a model was compressed.
+COMPRESSION = "eyas_compression"
 
 
 @dataclass(frozen=True)

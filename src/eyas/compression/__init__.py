@@ -6,11 +6,10 @@ and stores and runs them as what they are.
 """
 
 from eyas.compression.low_bits import LARGEST, PACKED, rounded_copy
-from eyas.compression.methods import COMPRESSION, FORMS, Compress, Method, check_methods, compress, merge, parse_methods
+from eyas.compression.methods import FORMS, Compress, Method, check_methods, compress, merge, parse_methods
 from eyas.compression.shrink import FACTORS, shrunk
 
 __all__ = [
-    "COMPRESSION",
     "FACTORS",
     "FORMS",
     "LARGEST",

@@ -12,8 +12,8 @@ from eyas.compression.modules import matrices
 CLIP = 2.5
 # Ternary weight networks (Li et al. 2016, eq. 6): weights below this share of the mean become 0.
 TERNARY_FACTOR = 0.7
-# Largest whole number of a signed weight; with 8 bits, as without saturation on every processor.
-LARGEST = {"ternary": 1, "int4": 7, "int8": 63}
+# Largest whole number of a signed weight; with 8 bits as the exporter has it, so that no processor saturates.
+LARGEST = {"ternary": 1, "int4": 7, "int8": 64}
 # Kinds that are stored in fewer than 8 bits.
 PACKED = ("ternary", "int4")
 # Steps between the smallest and the largest activation, of 8 bits.

@@ -14,13 +14,13 @@ from eyas.compression.modules import matrices, named, replace_module
 from eyas.compression.pruning import Part, Pruned, heads_of, on_device, prune, prune_parts, units_of
 from eyas.compression.sharing import check_shareable, declare_shared, share_layers, unshare_layers
 from eyas.errors import ModelError
+from eyas.models.ensemble import EnsembleForSequenceClassification
 from eyas.models.inside import layers_of
+from eyas.tasks import COMPRESSION
 
 # What heads and units remove.
 PARTS: dict[str, Callable[[Any], list[Part]]] = {"heads": heads_of, "units": units_of}
 _ORDER = {"low-rank": 0, "shared": 0, **dict.fromkeys(PARTS, 1), "prune": 2, **dict.fromkeys(LARGEST, 3)}
-# The field of a configuration that says how a model was compressed.
-COMPRESSION = "eyas_compression"
 Batches = Sequence[Mapping[str, Tensor]]
 FORMS = "low-rank:0.25, low-rank:budget:0.25, low-rank:energy:0.9, prune:0.5, heads:0.3, units:0.5, shared, " + (
     ", ".join(LARGEST)
@@ -50,6 +50,7 @@ def parse_methods(texts: Sequence[str]) -> list[Method]:
     Raises:
         ModelError: an unknown method, a share that is not between 0 and 1, or two that exclude each other.
     """
+    texts = (texts,) if isinstance(texts, str) else texts
     methods = [_parse(text) for text in texts]
     names = [method.name for method in methods]
     few = [name for name in names if name in LARGEST]
@@ -70,6 +71,8 @@ def parse_methods(texts: Sequence[str]) -> list[Method]:
 
 def check_methods(methods: Sequence[Method], model: Any, layers: int | None = None) -> None:
     """Raises ModelError if a method does not support a model like `model`, with so many layers (by default its own)."""
+    if methods and isinstance(model, EnsembleForSequenceClassification):
+        raise ModelError("An ensemble cannot be compressed. Compress its members, and join them (eyas join).")
     if methods:
         matrices(model)
         _check_first(model)

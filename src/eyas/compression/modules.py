@@ -36,20 +36,22 @@ def matrices(model: Any) -> list[Matrix]:
         ModelError: the table is also another layer's weight.
     """
     table = model.get_input_embeddings()
-    others = [module for module in model.modules() if module is not table and isinstance(module, nn.Linear)]
-    if any(module.weight is table.weight for module in others):
+    tables = (table, getattr(table, "down", None))
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    words = table._parameters.get("weight")
+    if words is not None and any(module._parameters.get("weight") is words for module in linears):
         raise ModelError(
             f"The word vectors of this {type(model).__name__} are tied to another layer, so they cannot be compressed "
             "apart. Choose a model whose config has tie_word_embeddings=false."
         )
-    outputs, tables = getattr(model, "num_labels", 0), (table, getattr(table, "down", None))
-    return [
+    labels = getattr(model, "num_labels", 0)
+    head = next((module for module in reversed(linears) if module.out_features == labels), None)
+    found = [
         Matrix(name, module)
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | nn.Embedding)
-        and module.weight.numel() >= SMALLEST
-        and (module in tables if isinstance(module, nn.Embedding) else module.out_features != outputs)
+        if (module in tables if isinstance(module, nn.Embedding) else isinstance(module, nn.Linear))
     ]
+    return [one for one in found if one.module is not head and one.weight.numel() >= SMALLEST]
 
 
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -90,18 +90,28 @@ def heads_of(model: Any) -> list[Part]:
     Raises:
         ModelError: an unsupported family.
     """
-    name = type(model).__name__
-    fused = any(part.endswith(FUSED) for part, _ in model.named_modules())
     readers = [module for part, module in model.named_modules() if part.endswith(ATTENTION_OUTPUTS)]
-    if model.config.model_type in RELATIVE or fused or not readers:
-        raise ModelError(f"The attention heads of a {name} cannot be pruned. Choose units, low-rank or ternary.")
+    if model.config.model_type in RELATIVE or is_fused(model) or not readers:
+        raise ModelError(
+            f"The attention heads of a {type(model).__name__} cannot be pruned. Choose low-rank, prune, or few bits."
+        )
     makers = [projections(model, field) for field in ("queries", "keys", "values")]
     count = model.config.num_attention_heads
     return [Part(list(parts), reader, count) for *parts, reader in zip(*makers, readers, strict=True)]
 
 
+def is_fused(model: Any) -> bool:
+    """Whether queries, keys and values are one matrix."""
+    return any(part.endswith(FUSED) for part, _ in model.named_modules())
+
+
 def units_of(model: Any) -> list[Part]:
     """The feed-forward units of every layer; raises ModelError for an unsupported family."""
+    unknown = ModelError(
+        f"The feed-forward units of a {type(model).__name__} cannot be pruned. Choose low-rank, prune, or few bits."
+    )
+    if is_fused(model) or not hasattr(model.config, "num_hidden_layers"):
+        raise unknown
     size = next((getattr(model.config, name) for name in FEED_FORWARD if hasattr(model.config, name)), None)
     found = []
     for layer in layers_of(model):
@@ -111,7 +121,7 @@ def units_of(model: Any) -> list[Part]:
         makers = [one for one in linears if one.out_features == size != one.in_features]
         readers = [one for one in linears if one.in_features == size != one.out_features]
         if len(makers) != 1 or len(readers) != 1:
-            raise ModelError(f"A {type(model).__name__} has no known feed-forward layers, so units cannot be pruned.")
+            raise unknown
         found.append(Part(makers, readers[0], int(size or 0)))
     return found
 

@@ -31,7 +31,10 @@ def declare_shared(model: Any) -> None:
     names: dict[int, str] = {}
     model._tied_weights_keys = {
         name: names[id(parameter)]
-        for name, parameter in model.named_parameters(remove_duplicate=False)
+        for name, parameter in (
+            *model.named_parameters(remove_duplicate=False),
+            *model.named_buffers(remove_duplicate=False),
+        )
         if names.setdefault(id(parameter), name) != name
     }
     model._keys_to_ignore_on_save = list(model._tied_weights_keys)

@@ -9,10 +9,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from eyas.compression.low_rank import FactoredEmbedding, FactoredLinear
-from eyas.compression.methods import COMPRESSION, PARTS
+from eyas.compression.methods import PARTS
 from eyas.compression.modules import replace_module
 from eyas.compression.pruning import Part
 from eyas.errors import ModelError
+from eyas.tasks import COMPRESSION
 
 # The factors of matrices of low rank, beside model.safetensors.
 FACTORS = "factors.safetensors"

@@ -10,7 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from eyas._version import __version__
-from eyas.compression import COMPRESSION, PACKED, rounded_copy, shrunk
+from eyas.compression import LARGEST, PACKED, rounded_copy, shrunk
 from eyas.data.readers import inputs_of, read_rows
 from eyas.errors import ExportError
 from eyas.export.arrays import find_arrays
@@ -28,7 +28,7 @@ from eyas.runtime.manifest import MODEL, TOKENIZER, Manifest
 from eyas.runtime.openvino import OpenVINOPredictor, load_openvino
 from eyas.runtime.predictor import Predictor
 from eyas.runtime.tokens import find_alike
-from eyas.tasks import CALIBRATION
+from eyas.tasks import CALIBRATION, COMPRESSION
 from eyas.text import wrong_shape
 from eyas.training.folders import SAMPLE_FILE
 
@@ -157,7 +157,7 @@ def stored(model: Any, folder: Path, precision: str) -> tuple[Any, str]:
         ExportError: it was trained with fewer bits than `precision` keeps, or with more.
     """
     trained = next(
-        (name for name in getattr(model.config, COMPRESSION, None) or () if name.split(":")[0] in PACKED), ""
+        (name for name in getattr(model.config, COMPRESSION, None) or () if name.split(":")[0] in LARGEST), ""
     )
     kind = trained.split(":")[0]
     if kind and precision in PACKED and precision != kind:

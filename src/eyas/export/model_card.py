@@ -9,7 +9,6 @@ from typing import Any
 import jinja2
 
 from eyas._version import __version__
-from eyas.compression import COMPRESSION
 from eyas.export.parity import Parity
 from eyas.kinds import Kind
 from eyas.models.loading import input_length, load_classifier, task_of_config
@@ -24,7 +23,7 @@ from eyas.settings import (
     flag_of,
     options_of,
 )
-from eyas.tasks import CALIBRATION, Task
+from eyas.tasks import CALIBRATION, COMPRESSION, Task
 from eyas.training.folders import SAMPLE_FILE
 from eyas.training.recipes import option_text
 

@@ -17,16 +17,19 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
-from eyas.compression import COMPRESSION, LARGEST, PACKED
+from eyas.compression import LARGEST, PACKED
 from eyas.export.graphs import kept_graph
 from eyas.export.packing import is_packed, pack, pack_tables
 from eyas.models import is_student
+from eyas.tasks import COMPRESSION
 
 OPSET = 20
 # A tagger's list of continuing subwords; its graph returns the logits of all of them.
 UNUSED_BUFFER = "continues"
 # A matrix product smaller than this is faster in fp32 than the nodes that quantize its input.
 SMALLEST_INT8_WEIGHT = 8192
+# One of fewer bits saves bytes, if it was rounded.
+SMALLEST_PACKED = 512
 # Fields of a configuration that do not change the graph, and those that its shapes or the task's groups show.
 ANY_MODEL = {
     *("_name_or_path", "transformers_version", "id2label", "label2id", "data_labels", "vocab_size"),
@@ -64,10 +67,9 @@ def write_onnx(model: Any, names: list[str], path: Path, precision: str = "fp32"
         graph = kept_graph(_form(model, names), lambda: _convert(model, names))
         onnx.save(_with_weights(graph, model), path)
         _fold_constants(path)
-        if precision in PACKED:
-            pack_tables(path, LARGEST[precision])
         if precision != "fp32":
-            _quantize(path)
+            pack_tables(path, LARGEST[precision])
+            _quantize(path, SMALLEST_PACKED if precision in PACKED else SMALLEST_INT8_WEIGHT)
         if precision != "fp32" or getattr(model.config, COMPRESSION, None):
             pack(path)
     return path
@@ -153,7 +155,7 @@ def _fold_constants(path: Path) -> None:
     onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
 
 
-def _quantize(path: Path) -> None:
+def _quantize(path: Path, smallest: int) -> None:
     model = onnx.load(path)
     graph = model.graph
     del graph.value_info[:]  # wrong once the quantizer turns Gemm into MatMul; it infers its own
@@ -162,7 +164,7 @@ def _quantize(path: Path) -> None:
         name
         for node in graph.node
         for name in (node.name, f"{node.name}_MatMul")  # the quantizer's name for a Gemm
-        if node.op_type in ("MatMul", "Gemm") and sizes.get(node.input[1], 0) < SMALLEST_INT8_WEIGHT
+        if node.op_type in ("MatMul", "Gemm") and sizes.get(node.input[1], 0) < smallest
     ]
     small += [node.name for node in graph.node if is_packed(node)]
     quantize_dynamic(

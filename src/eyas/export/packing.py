@@ -5,6 +5,7 @@ so packing saves bytes and not time. A session folds the unpacking of a matrix i
 of a table of word vectors are unpacked as they are read.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -40,28 +41,28 @@ def pack(path: Path) -> None:
 
 
 def pack_tables(path: Path, largest: int) -> None:
-    """Turn float tables that `Gather` reads, whose rows are multiples of a scale, into packed whole numbers and scales.
+    """Turn float tables that `Gather` reads, whose rows are multiples of a scale, into whole numbers and scales.
 
     Args:
-        largest: of the whole numbers: 1 for ternary, 7 for 4 bits.
+        largest: of the whole numbers: 1 for ternary, 7 for 4 bits, 64 for 8.
     """
     model = onnx.load(path)
     graph = model.graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
+    uses = Counter(name for node in graph.node for name in node.input)
     for place, node in reversed(list(enumerate(graph.node))):
         tensor = tensors.get(node.input[0]) if node.op_type == "Gather" else None
         if tensor is None or tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST:
             continue
         table = numpy_helper.to_array(tensor)
-        codes = _bits_of(2 * largest + 1) if table.ndim == 2 else 0
-        if not codes or table.shape[1] % (8 // codes):
+        if table.ndim != 2 or uses[tensor.name] > 1:
             continue
         scale = np.abs(table).max(1, keepdims=True).astype(np.float32) / largest
         whole = np.rint(table / np.maximum(scale, 1e-12)).astype(np.int8)
         if not np.allclose(whole * scale, table, atol=1e-5 * float(np.abs(table).max())):
             continue  # not rounded, such as positions
         values = np.arange(-largest, largest + 1, dtype=np.int8)
-        made = _packed_rows(tensor.name, whole, values, codes, scale, node.input[1], node.output[0])
+        made = _packed_rows(tensor.name, whole, values, scale, node.input[1], node.output[0])
         graph.initializer.remove(tensor)
         graph.initializer.extend(made[0])
         del graph.node[place]
@@ -170,18 +171,24 @@ def _as_nonzeros(name: str, weight: np.ndarray) -> Packed | None:
     return make.constants, make.nodes
 
 
-def _packed_rows(
-    name: str, whole: np.ndarray, values: np.ndarray, bits: int, scale: np.ndarray, ids: str, output: str
-) -> Packed:
-    """Nodes that read rows of a packed table, and multiply them with their scales."""
-    make = _Maker(name)
+def _packed_rows(name: str, whole: np.ndarray, values: np.ndarray, scale: np.ndarray, ids: str, output: str) -> Packed:
+    """Nodes that read rows of a table, unpack them, and multiply them with their scales; ids are [batch, length]."""
+    make, bits, width = _Maker(name), _bits_of(len(values)), whole.shape[1]
+    scales = make("Gather", make.constant("scales", scale), ids)
+    if not bits:
+        rows = make("Gather", make.constant("packed", whole), ids)
+        make("Mul", make("Cast", rows, to=TensorProto.FLOAT), scales, output=output)
+        return make.constants, make.nodes
     codes = _in_bytes((whole - values[0]).astype(np.uint8), bits)
     packed = make("Gather", make.constant("packed", codes), ids)
     unpacked = make(
         "Gather", make.constant("decoded", _decoded(values, bits)), make("Cast", packed, to=TensorProto.INT32)
     )
-    rows = make("Reshape", unpacked, make.constant("shape", np.array([0, 0, whole.shape[1]], np.int64)))
-    scales = make("Gather", make.constant("scales", scale), ids)
+    padded = codes.shape[1] * 8 // bits
+    rows = make("Reshape", unpacked, make.constant("shape", np.array([0, 0, padded], np.int64)))
+    if padded > width:
+        ends = (make.constant(part, np.array([at], np.int64)) for part, at in (("from", 0), ("to", width), ("axis", 2)))
+        rows = make("Slice", rows, *ends)
     make("Mul", make("Cast", rows, to=TensorProto.FLOAT), scales, output=output)
     return make.constants, make.nodes
 

@@ -86,15 +86,14 @@ def capture(model: nn.Module, fields: Collection[str]) -> Iterator[dict[str, lis
         ModelError: the model has no such projections.
     """
     found: dict[str, list[Tensor]] = {field: [] for field in fields if field in PROJECTIONS}
-    parents = {child: parent for parent in model.modules() for child in parent.children()}
     hooks = []
     try:
         for field, outputs in found.items():
             fused = _named(model, (FUSED,))
             part = tuple(PROJECTIONS).index(field) if fused else None
-            for module in fused or projections(model, field):
+            for parent, module in fused or _projections(model, field):
                 kept = _FirstOutput(outputs, part)
-                hooks.append(parents[module].register_forward_pre_hook(kept.open))
+                hooks.append(parent.register_forward_pre_hook(kept.open))
                 hooks.append(module.register_forward_hook(kept))
         yield found
     finally:
@@ -129,6 +128,10 @@ def _embedded(model: Any, wanted: bool) -> Iterator[list[Tensor]]:
 
 def projections(model: nn.Module, field: str) -> list[nn.Module]:
     """The projections to queries, keys or values, bottom layer first; raises ModelError if there are none."""
+    return [module for _, module in _projections(model, field)]
+
+
+def _projections(model: nn.Module, field: str) -> list[tuple[nn.Module, nn.Module]]:
     modules = _named(model, PROJECTIONS[field])
     if not modules:
         raise ModelError(
@@ -157,8 +160,9 @@ def check_attention(config: Any) -> None:
         )
 
 
-def _named(model: nn.Module, names: Collection[str]) -> list[nn.Module]:
-    return [module for name, module in model.named_modules() if name.rsplit(".", 1)[-1] in names]
+def _named(model: nn.Module, names: Collection[str]) -> list[tuple[nn.Module, nn.Module]]:
+    """The modules of these names with their parents; one that several layers share occurs once for each."""
+    return [(parent, child) for parent in model.modules() for name, child in parent.named_children() if name in names]
 
 
 class _FirstOutput:

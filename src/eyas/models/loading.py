@@ -25,7 +25,7 @@ from eyas.models.configuration import FamilyConfig
 from eyas.models.positions import position_count
 from eyas.models.student import is_student
 from eyas.runtime.alignment import continuing
-from eyas.tasks import Task, task_of_model
+from eyas.tasks import COMPRESSION, Task, task_of_model
 
 logger = logging.getLogger("eyas")
 
@@ -101,6 +101,7 @@ def load_encoder(source: str | Path, task: Task, pair: bool = False) -> tuple[Pr
             model.continues.copy_(torch.from_numpy(continuing(backend)))
         return model, wrap_tokenizer(backend, model.config.max_length, pair)
     model = _from_pretrained(auto, source, ignore_mismatched_sizes=True, **settings)
+    vars(model.config).pop(COMPRESSION, None)  # of the weights that will be trained
     model.config.eyas_task = task.kind
     tokenizer = load_tokenizer(source, model)
     return model, wrap_tokenizer(tokenizer.backend_tokenizer, model.config.max_length, pair) if student else tokenizer

@@ -11,6 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 from eyas.errors import ModelError
 from eyas.models.positions import shifted_positions
 from eyas.settings import Size
+from eyas.tasks import COMPRESSION
 
 # Names in a configuration: feed-forward size, other sizes that equal the hidden size, and dropout.
 FEED_FORWARD, WIDTHS = ("intermediate_size", "hidden_dim"), ("embedding_size", "pooler_hidden_size")
@@ -66,6 +67,7 @@ def smaller_config(
     """
     check_family(teacher)
     config = copy.deepcopy(teacher.config)
+    vars(config).pop(COMPRESSION, None)  # of the teacher's weights
     feed_forward = next(name for name in FEED_FORWARD if hasattr(config, name))
     width = size.hidden_size or config.hidden_size
     heads = size.heads or config.num_attention_heads

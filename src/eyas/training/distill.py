@@ -15,7 +15,7 @@ from eyas.data.datasets import data_fingerprint
 from eyas.data.labels import are_generic
 from eyas.data.task_data import TaskData
 from eyas.outputs import OutputFolder
-from eyas.settings import MIXED, TRANSFORMERS, DistillSettings
+from eyas.settings import MIXED, TRANSFORMERS, DistillSettings, is_folder
 from eyas.tasks import Task
 from eyas.teachers import AlignedTeacher, align
 from eyas.teachers.aligned import AnyTeacher, live
@@ -84,9 +84,11 @@ def distill(
         check_losses([loss for stage in stages for loss in stage.losses], StudentKind.of(start[0]), task)
     like = live(teacher).model if start is None else start[0]
     layers = settings.student.size.layers if settings.student.architecture in TRANSFORMERS and start is None else None
-    of_stages = [stage.before.methods for stage in stages if isinstance(stage.before, Compress)]
-    for methods in (settings.student.compress, *of_stages):
-        check_methods(parse_methods(methods), like, layers)
+    of_stages = [text for stage in stages if isinstance(stage.before, Compress) for text in stage.before.methods]
+    last = {text.split(":")[0]: text for text in of_stages}  # of a method that goes on in every stage
+    methods = parse_methods([*settings.student.compress, *last.values()])
+    if start is not None or not is_folder(settings.student.init):
+        check_methods(methods, like, layers)
     for stage in stages:
         if stage.needs_teacher:
             check_fields(stage.losses, live(teacher))

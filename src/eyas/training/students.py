@@ -40,7 +40,7 @@ from eyas.models.transformer import (
 )
 from eyas.runtime.alignment import continuing
 from eyas.settings import MIXED, NO_START, TRANSFORMERS, VECTORS, StudentSettings, is_folder
-from eyas.tasks import Task
+from eyas.tasks import COMPRESSION, Task
 from eyas.teachers import AlignedTeacher, Teacher
 from eyas.teachers.aligned import AnyTeacher, live
 from eyas.training.starts import read_start, rows_of_tokens
@@ -153,7 +153,7 @@ def _student(
     }
     if settings.char_embedding_size:
         own["char_embedding_size"] = settings.char_embedding_size
-    sizes = {} if start is None else start.sizes
+    sizes = {} if start is None else {name: size for name, size in start.sizes.items() if name != COMPRESSION}
     config = model_class.config_class.from_dict({**sizes, **own, **several, **common})
     model = model_class(config)
     if start is not None:
