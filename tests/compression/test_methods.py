@@ -4,11 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import BertConfig, BertForSequenceClassification
 
 import eyas
 from eyas import StudentSettings, Teacher, load_data
 from eyas.compression import check_methods, parse_methods
+from eyas.compression.modules import matrices
 from eyas.errors import ModelError
+from eyas.models import EnsembleForSequenceClassification
+from eyas.models.ensemble import EnsembleConfig
 from eyas.settings import DistillSettings
 from eyas.training.distill import distill
 
@@ -69,3 +73,30 @@ def test_model_is_not_compressed_twice(teacher_folder: Path) -> None:
 def test_compress_without_methods_is_refused(teacher_folder: Path, toy_data: Path) -> None:
     with pytest.raises(ModelError, match="no methods"):
         eyas.compress(teacher_folder, [], toy_data)
+
+
+def test_methods_of_student_and_recipe_are_checked_together(teacher_folder: Path, toy_data: Path) -> None:
+    teacher, data = Teacher(teacher_folder, max_length=64), load_data(toy_data)
+    for compress, recipe, message in (
+        (("low-rank:0.5",), "ladabert", "low-rank twice"),
+        (("ternary",), "ladabert", "a later method would undo an earlier one"),
+        (("int4",), "ternarybert", "int4 and ternary, expected one of a kind"),
+        (("low-rank:0.5",), "pea-kd", "shared goes with"),
+    ):
+        settings = DistillSettings(StudentSettings("bert", compress=compress, max_length=48), recipe)
+        with pytest.raises(ModelError, match=message):
+            distill(teacher, data, Path("out"), settings)
+
+
+def test_ensembles_are_refused(students: dict[tuple[str, bool], Path], toy_data: Path, tmp_path: Path) -> None:
+    model = EnsembleForSequenceClassification(EnsembleConfig(members=["cnn", "static"], vocab_size=40, num_labels=2))
+    with pytest.raises(ModelError, match="Compress its members, and join them"):
+        check_methods(parse_methods("ternary"), model)
+
+
+def test_a_head_as_wide_as_the_model_is_the_only_matrix_left_out() -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    model = BertForSequenceClassification(BertConfig(vocab_size=60, num_labels=32, **sizes))
+    names = {matrix.name for matrix in matrices(model)}
+    assert "bert.encoder.layer.0.attention.self.query" in names
+    assert "classifier" not in names

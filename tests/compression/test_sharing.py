@@ -9,6 +9,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from eyas.compression.methods import compress, merge, parse_methods
+from eyas.models.inside import run
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "pea_kd.json").read_text())
 
@@ -50,3 +51,15 @@ def test_merged_layers_are_copies_with_the_same_answers() -> None:
     assert torch.equal(model(input_ids=ids).logits, before)
     assert model.num_parameters() - shared == sum(p.numel() for p in model.bert.encoder.layer[:2].parameters())
     assert model._tied_weights_keys is type(model)._tied_weights_keys
+
+
+def test_queries_and_keys_of_shared_layers_are_those_of_their_copies() -> None:
+    """Recipes over attention read each layer's own, though the modules are the same."""
+    model, ids = model_of(4), torch.arange(10).view(1, 10)
+    compress(model, parse_methods(["shared"]))
+    shared = run(model, {"input_ids": ids}, {"queries", "keys"})
+    merge(model)
+    apart = run(model, {"input_ids": ids}, {"queries", "keys"})
+    for field in ("queries", "keys"):
+        assert len(shared[field]) == len(apart[field]) == 4
+        assert all(torch.equal(*pair) for pair in zip(shared[field], apart[field], strict=True)), field
