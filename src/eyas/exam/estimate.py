@@ -44,8 +44,9 @@ def estimate(trials: Sequence[Trial], jobs: int = 1, tries: int = 0) -> str:
     labels = sum(_labeling(load_entry(entry)) for entry in entries.values())
     paces: dict[tuple[str, ...], float] = {}
     searched: set[tuple[str, ...]] = set()
-    total, threads = 0.0, torch.get_num_threads()
+    total, threads, level = 0.0, torch.get_num_threads(), logger.level
     torch.set_num_threads(max(threads // jobs, 1))
+    logger.setLevel(logging.WARNING)  # each trial would say what it starts from
     try:
         for trial in trials:
             if trial.student is None:
@@ -60,6 +61,7 @@ def estimate(trials: Sequence[Trial], jobs: int = 1, tries: int = 0) -> str:
             total += runs * steps * paces[form]
     finally:
         torch.set_num_threads(threads)
+        logger.setLevel(level)
     return (
         f"about {duration(labels)} of labeling and {duration(total / jobs)} of training on this machine, less where it "
         "stops early; validation, export and timing come on top"
@@ -105,14 +107,10 @@ def _pace(trial: Trial, loaded: Loaded) -> float:
     data = TaskData(
         {"train": _first(loaded.data["train"], rows), "validation": _first(loaded.data["validation"], TEXTS)}
     )
-    clock, level = _Clock(), logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with TemporaryDirectory() as folder:
-            place = Path(folder)
-            distill(loaded.teacher, data, place / "student", settings, cache=place / "cache", callbacks=[clock])
-    finally:
-        logger.setLevel(level)
+    clock = _Clock()
+    with TemporaryDirectory() as folder:
+        place = Path(folder)
+        distill(loaded.teacher, data, place / "student", settings, cache=place / "cache", callbacks=[clock])
     return clock.seconds / STEPS
 
 
