@@ -154,6 +154,14 @@ def test_file_answers_no_other_texts(answers: Path, toy_data: Path, tiny_bert: P
         eyas.distill(answers, toy_data, tmp_path / "out", "bert-tiny", recipe="tinybert", encoder=str(tiny_bert))
 
 
+def test_file_has_no_answers_that_choose_a_checkpoint(
+    answers: Path, toy_data: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
+    settings = DistillSettings(eyas.StudentSettings("bert", max_length=48), "pea-kd")
+    with pytest.raises(ModelError, match="answers to the validation texts, of which a file has none"):
+        eyas.distill(answers, toy_data, tmp_path / "out", settings=settings, encoder=tiny_bert)
+
+
 def test_file_may_answer_training_texts_alone(toy_data: Path, tiny_bert: Path, tmp_path: Path) -> None:
     rows = [{"text": row["text"], "answer": row["label"]} for row in rows_of(toy_data, "train")]
     alone = write_jsonl(tmp_path / "answers.jsonl", rows)

@@ -14,10 +14,11 @@ from eyas.compression import Compress, check_methods, parse_methods
 from eyas.data.datasets import data_fingerprint
 from eyas.data.labels import are_generic
 from eyas.data.task_data import TaskData
+from eyas.errors import ModelError
 from eyas.outputs import OutputFolder
 from eyas.settings import MIXED, TRANSFORMERS, DistillSettings, is_folder
 from eyas.tasks import Task
-from eyas.teachers import AlignedTeacher, align
+from eyas.teachers import AlignedTeacher, FileTeacher, align
 from eyas.teachers.aligned import AnyTeacher, live
 from eyas.teachers.live import fingerprint_of
 from eyas.training.arguments import shared_batches, with_precision
@@ -92,6 +93,11 @@ def distill(
     for stage in stages:
         if stage.needs_teacher:
             check_fields(stage.losses, live(teacher))
+    if isinstance(live(teacher), FileTeacher) and any(stage.is_below_head for stage in stages):
+        raise ModelError(
+            f"{settings.recipe} chooses a checkpoint by the teacher's answers to the validation texts, of which a file "
+            "has none. Choose another recipe (--recipe), or a model as the teacher."
+        )
     aligned = align(teacher, data, settings.label_map)
     dataset = transfer_set(data, aligned, unlabeled, settings.transfer)
     output = OutputFolder(
