@@ -255,9 +255,14 @@ def compress(
             "units:0.5" and "prune:0.5" (shares that are removed), "shared" (half of the layers, run twice), "ternary",
             "int4" or "int8" (weights of few bits).
         data: anything `load_data` accepts.
+        out: as for `distill`.
         recipe: by default same-layers for a transformer; for our own students that of `distill`.
         settings: all other settings; the sizes of its student are ignored, because they are the model's.
-        out, unlabeled, columns, cache, overwrite, callbacks: as for `distill`.
+        unlabeled: as for `distill`.
+        columns: as for `distill`.
+        cache: as for `distill`.
+        overwrite: as for `distill`.
+        callbacks: as in transformers.
 
     Raises:
         EyasError: invalid input, raised before any training step.

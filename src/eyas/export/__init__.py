@@ -72,8 +72,9 @@ def export_model(
             npm. The page is then opened in headless Chromium, if there is one, as a check.
         openvino: also write a folder `openvino`, weights in float16; see `eyas.serve.OpenVINOPredictor`.
         abstain_below: confidence below which the exported model gives no label; see `PredictMixin.abstain`.
-        int4, ternary: store weights in 4 or 2 bits, and compute as with int8. A model that was trained so
-            (`eyas.compress`) keeps its answers, and `int8` alone stores it so; others lose much.
+        int4: store weights in 4 bits, and compute as with int8.
+        ternary: store weights in 2 bits. A model that was trained so (`eyas.compress`) keeps its answers, and `int8`
+            alone stores it so; others lose much.
 
     Returns:
         How closely the exported model matches the original.
