@@ -209,6 +209,7 @@ def test_serve_refuses_invalid_folder_before_start(tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
     assert "is not an exported model" in ended.stderr
+    assert "Serving" not in ended.stderr
 
 
 def test_server_imports_no_torch(folder: Path) -> None:

@@ -56,5 +56,5 @@ def serve(
     )
     names = ", ".join(folder.resolve().name for folder in folders)
     address = f"[{host}]" if ":" in host else host
-    typer.echo(f"Serving {names} on http://{address}:{port}", err=True)
-    run(ServeSettings(tuple(map(str, folders)), host, port, workers, limits, tuple(allow_origin or ())))
+    settings = ServeSettings(tuple(map(str, folders)), host, port, workers, limits, tuple(allow_origin or ()))
+    run(settings, lambda: typer.echo(f"Serving {names} on http://{address}:{port}", err=True))

@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,13 @@ class ServeSettings:
     origins: tuple[str, ...] = ()
 
 
-def serve(settings: ServeSettings) -> None:
+def serve(settings: ServeSettings, ready: Callable[[], None] = lambda: None) -> None:
     """Serve until SIGTERM or Ctrl-C; requests in progress are still answered.
 
     The API key, if any, is read from the environment variable EYAS_API_KEY.
+
+    Args:
+        ready: called when everything is checked, before the server starts.
 
     Raises:
         ExportError: a folder cannot be served.
@@ -61,6 +64,7 @@ def serve(settings: ServeSettings) -> None:
     _check_origins(settings.origins)
     Models(settings.folders)  # fails before a worker starts
     _check_address(settings.host, settings.port)
+    ready()
     os.environ[SETTINGS] = json.dumps(asdict(settings))
     options: dict[str, Any] = {
         "host": settings.host,
