@@ -95,8 +95,8 @@ def distill(
             check_fields(stage.losses, live(teacher))
     if isinstance(live(teacher), FileTeacher) and any(stage.is_below_head for stage in stages):
         raise ModelError(
-            f"{settings.recipe} chooses a checkpoint by the teacher's answers to the validation texts, of which a file "
-            "has none. Choose another recipe (--recipe), or a model as the teacher."
+            f"{settings.recipe} needs the teacher's answers to the validation texts, but a file of answers cannot give "
+            "them. Choose another recipe (--recipe), or pass a model as the teacher."
         )
     aligned = align(teacher, data, settings.label_map)
     dataset = transfer_set(data, aligned, unlabeled, settings.transfer)
