@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,3 +83,45 @@ def test_encoders_lists_packages_and_the_hub_cache(
 def test_unknown_encoder_names_the_command_that_lists_them(toy_data: Path) -> None:
     with pytest.raises(ModelError, match="eyas encoders"):
         Encoder("no-such-encoder")
+
+
+@pytest.mark.parametrize("name", ["three/", "a/b/c"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("evaluate", "--model"),
+        ("export", "--out", "x", "--model"),
+        ("finetune", "--out", "x", "--model"),
+        ("distill", "--out", "x", "--teacher"),
+        ("prune-ensemble", "--out", "x", "--model"),
+        ("compress", "--method", "int8", "--out", "x", "--model"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_folder_that_is_not_there_is_never_asked_of_the_hub(
+    name: str,
+    arguments: tuple[str, ...],
+    toy_data: Path,
+    tmp_path: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def asked(*args: Any, **options: Any) -> None:
+        raise AssertionError("the Hub was asked")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.file_download.hf_hub_download", asked)
+    monkeypatch.setattr("transformers.utils.hub.hf_hub_download", asked)
+    code, _, err = run(*arguments, name, "--data", toy_data)
+    assert code == 2
+    assert f"{name}: no such model folder" in err
+
+
+def test_a_start_that_is_not_there_is_refused_before_labeling(
+    teacher_folder: Path, toy_data: Path, tmp_path: Path, run: Run
+) -> None:
+    options = ("--teacher", teacher_folder, "--data", toy_data, "--student", "cnn", "--init", "zz/")
+    code, _, err = run("distill", *options, "--out", tmp_path / "x")
+    assert code == 2
+    assert "zz/: no such model folder" in err
+    assert "labeling" not in err

@@ -53,17 +53,25 @@ def find_encoder(name: str) -> str:
     return str(found) if found else name
 
 
-def in_hub_cache(name: str) -> str | None:
-    """The folder of a Hub name in the cache; None for what is not there, or is no such name."""
+def is_hub_name(name: str) -> bool:
+    """Whether the Hub could have a repository of this name; `teacher/`, `./a` and `a/b/c` are folders only."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
-    if Path(name).exists():
-        return None
     try:
-        found = try_to_load_from_cache(name, CONFIG)
+        try_to_load_from_cache(name, CONFIG)
     except HFValidationError:
+        return False
+    return True
+
+
+def in_hub_cache(name: str) -> str | None:
+    """The folder of a Hub name in the cache; None for what is not there, or is no such name."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(name).exists() or not is_hub_name(name):
         return None
+    found = try_to_load_from_cache(name, CONFIG)
     return str(Path(found).parent) if isinstance(found, str) else None
 
 

@@ -171,6 +171,8 @@ def test_load_data_explains_missing_hub_name() -> None:
         load_data("glue:sst2")
     with pytest.raises(DataError, match=r"No such file or folder: reviws.csv:a"):
         load_data("reviws.csv:a")
+    with pytest.raises(DataError, match="No such file or folder: reviws/"):
+        load_data("reviws/")
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,8 @@ def test_model_card_has_commands_to_reproduce() -> None:
         "weight_decay: 0" in _training({**run, "arguments": {"weight_decay": 0, "num_train_epochs": 3.0}})["arguments"]
     )
     assert _commands({**run, "student": {"architecture": "cnn", "dropout": 0.0}}, "", "") == ""
+    automatic = {**run["arguments"], "bf16": True}
+    assert _commands({**run, "arguments": automatic}, "", "") == _commands(run, "", "")
     assert "mixup" not in _commands({**run, "transfer": {"mixup": 0.0}}, "", "")
     assert _training(run)["teacher"] == "teacher"
     assert "/home" not in str(_training(run))

@@ -13,6 +13,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
+from tagging import sentences, write_conll
 from toys import write_jsonl
 
 import eyas
@@ -376,3 +377,10 @@ def test_how_to_distill_an_llm_runs(
         words += ["--encoder", str(tiny_bert), "--epochs", "30"] if words[0] == "distill" else []
         assert run(*words)[0] == 0
     assert eyas.evaluate(eyas.Predictor("shipped"), load_data("checked")["test"])["accuracy"] > 0.6
+
+
+def test_file_of_answers_cannot_teach_a_tagger(tmp_path: Path) -> None:
+    write_conll(tmp_path / "train.conll", sentences(30))
+    answers = write_jsonl(tmp_path / "answers.jsonl", [{"text": "a", "answer": "O"}])
+    with pytest.raises(DataError, match="cannot teach a tagger"):
+        eyas.distill(answers, tmp_path / "train.conll", tmp_path / "out", settings=SHORT)

@@ -47,7 +47,7 @@ def join(
 @with_options
 def prune_ensemble(
     *,
-    model: Annotated[Path, typer.Option(help="Folder of an ensemble.", show_default=False)],
+    model: Annotated[str, typer.Option(help="Folder of an ensemble.", show_default=False)],
     data: Data,
     out: Out,
     tolerance: Annotated[float, typer.Option(min=0.0, help="Largest allowed drop in score, such as 0.002.")] = 0.0,

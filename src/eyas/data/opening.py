@@ -89,7 +89,7 @@ def _open_place(source: str | Path, columns: Columns) -> dict[str, Rows]:
         return _open_folder(path, columns)
     name, _, configuration = str(source).partition(":")
     is_copy = bool(configuration) and os.path.isdir(name)
-    if not is_copy and (path.suffix or name.startswith((".", "/", "~"))):
+    if not is_copy and (path.suffix or name.startswith((".", "/", "~")) or name.endswith("/")):
         raise DataError(f"No such file or folder: {source}.")
     try:
         data = load_dataset(name, configuration or None)

@@ -97,6 +97,7 @@ FLAGS = {
     "encoder": "--encoder",
     "confidence": "--confidence",
 }
+AUTOMATIC = {"bf16"}  # eyas chooses it again
 DEFAULTS: dict[str, Any] = {item.name: item.default for kind in KINDS_OF_SETTINGS for item in fields(kind)} | {
     "seed": 0
 }
@@ -255,7 +256,7 @@ def _commands(run: dict[str, Any], then: str, precision: str) -> str:
     for part in ("student", "transfer", "arguments"):
         settings |= settings.pop(part, {})
     settings["augment"] = settings.get("augment") or "none"
-    if not {key for key, value in settings.items() if _is_set(key, value)} <= FLAGS.keys():
+    if not {key for key, value in settings.items() if _is_set(key, value)} - AUTOMATIC <= FLAGS.keys():
         return ""
     words = ["eyas", "distill"]
     for key, flag in FLAGS.items():

@@ -19,7 +19,7 @@ from transformers import (
 
 from eyas.data.labels import ordered_names
 from eyas.data.tokenization import separating_words, wrap_tokenizer
-from eyas.encoders import find_encoder
+from eyas.encoders import find_encoder, is_hub_name
 from eyas.errors import ModelError
 from eyas.models.configuration import FamilyConfig
 from eyas.models.positions import position_count
@@ -180,9 +180,19 @@ def input_length(model: PreTrainedModel, tokenizer: Any, wanted: int) -> int:
     return int(min([*limits, position_count(model) or wanted]))
 
 
+def check_model(source: str | Path) -> None:
+    """Raises ModelError if `source` is neither a model folder nor a package, and cannot be had from the Hub."""
+    _config(find_encoder(str(source)))
+
+
 def _config(source: str | Path) -> Any:
     path = Path(source)
-    looks_local = path.is_absolute() or str(source).startswith(".") or path.exists()
+    looks_local = path.exists() or not is_hub_name(str(source))
+    if not path.exists() and looks_local:
+        raise ModelError(
+            f"{source}: no such model folder or package, and no name on the Hub. The encoders on this machine: eyas "
+            "encoders."
+        )
     if looks_local and not (path / "config.json").is_file():
         raise ModelError(f"{source}: expected a model folder with a config.json, found none.")
     if looks_local:

@@ -2,6 +2,7 @@
 
 from eyas.compression import parse_methods
 from eyas.errors import ModelError
+from eyas.models.loading import check_model
 from eyas.settings import (
     COMBINATIONS,
     LOGITS,
@@ -19,6 +20,8 @@ from eyas.tasks import Task
 def check_student(settings: StudentSettings, task: Task) -> None:
     """Raises ModelError if the settings do not fit `task`, or each other."""
     check_architecture(settings.architecture)
+    if is_folder(settings.init):
+        check_model(str(settings.init))
     if settings.combination not in COMBINATIONS:
         raise ModelError(
             f"combination (--combination) is {settings.combination!r}, expected one of {', '.join(COMBINATIONS)}."

@@ -75,6 +75,11 @@ def open_teachers(
 
     def opened(one: Any) -> Any:
         if is_answers(one):
+            if data.task.is_tagging:
+                raise DataError(
+                    f"{one}: a file of answers cannot teach a tagger (--teacher). Pass a model; or train on the file's "
+                    "tags with eyas.finetune (eyas finetune)."
+                )
             return FileTeacher(one, data.labels, columns, max_length=length, **own)
         if is_exported(one):
             return ExportedTeacher(one, max_length=length, **words)
