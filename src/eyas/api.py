@@ -251,9 +251,9 @@ def compress(
     Args:
         model: the folder of a teacher or a student.
         methods: one after the other: "low-rank:0.25" (share of the parameters that are kept; "low-rank:budget:0.25"
-            spreads it over the layers, "low-rank:energy:0.9" keeps that share of each matrix's energy), "heads:0.3",
-            "units:0.5" and "prune:0.5" (shares that are removed), "shared" (half of the layers, run twice), "ternary",
-            "int4" or "int8" (weights of few bits).
+            spreads it over the layers, "low-rank:energy:0.9" keeps that share of each matrix's energy), "layers:0.5",
+            "heads:0.3", "units:0.5" and "prune:0.5" (shares that are removed), "shared" (half of the layers, run
+            twice), "ternary", "int4" or "int8" (weights of few bits).
         data: anything `load_data` accepts.
         out: as for `distill`.
         recipe: by default same-layers for a transformer; for our own students that of `distill`.

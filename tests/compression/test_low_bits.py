@@ -1,5 +1,6 @@
 """Weights of few bits, against the values of TernaryBERT's own code."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from eyas.compression.low_bits import CLIP, quantized, rounded, rounded_activations, ternary
+from eyas.compression.low_bits import (
+    CLIP,
+    LossAware,
+    loss_aware_ternary,
+    quantized,
+    rounded,
+    rounded_activations,
+    ternary,
+)
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "ternarybert.json").read_text())
 INPUTS, EXPECTED = GOLDEN["inputs"], GOLDEN["expected"]
@@ -46,3 +55,46 @@ def test_rounding_twice_changes_nothing(kind: str, rows: bool) -> None:
     weight = torch.randn(20, 30, generator=torch.Generator().manual_seed(0))
     once = quantized(weight, kind, rows)
     assert torch.allclose(quantized(once, kind, rows), once, rtol=1e-6)
+
+
+def best_ternary(weight: torch.Tensor, curvature: torch.Tensor) -> float:
+    """The smallest weighted error of all ternary vectors, each with its best scale (brute force)."""
+    errors = []
+    for signs in itertools.product((-1.0, 0.0, 1.0), repeat=len(weight)):
+        values = torch.tensor(signs, dtype=weight.dtype)
+        scale = float((curvature * values * weight).sum() / (curvature * values.square()).sum().clamp_min(1e-12))
+        errors.append(float((curvature * (scale * values - weight).square()).sum()))
+    return min(errors)
+
+
+def test_loss_aware_weights_have_the_least_weighted_error() -> None:
+    random, reached = torch.Generator().manual_seed(0), 0
+    for _ in range(20):
+        weight = torch.randn(7, dtype=torch.float64, generator=random)
+        curvature = torch.rand(7, dtype=torch.float64, generator=random) ** 3
+        best = best_ternary(weight, curvature)
+        found, plain = (
+            float((curvature * (values - weight).square()).sum())
+            for values in (loss_aware_ternary(weight, curvature), ternary(weight))
+        )
+        assert found <= plain * 1.001
+        reached += found <= best * 1.01
+    assert reached >= 15  # the others stop at a local minimum
+
+
+def test_loss_aware_rows_are_found_apart() -> None:
+    weight, curvature = torch.randn(3, 9), torch.rand(3, 9)
+    rows = torch.stack([loss_aware_ternary(w, c) for w, c in zip(weight, curvature, strict=True)])
+    factor = curvature.mean(-1, keepdim=True) / curvature.mean()  # what keeps a curvature from 0 is the matrix's mean
+    assert torch.allclose(loss_aware_ternary(weight, curvature / factor, rows=True), rows, atol=1e-2)
+
+
+def test_curvature_is_the_second_moment_of_the_gradient() -> None:
+    """By hand: two steps with gradients 2 and 4 decay as Adam's second moment does."""
+    weight = torch.tensor([[0.5, -1.0]], requires_grad=True)
+    how = LossAware(weight.detach(), rows=True).train()
+    for gradient in (2.0, 4.0):
+        how(weight).backward(torch.full((1, 2), gradient))
+    assert how.moments.tolist() == [pytest.approx([0.001 * 4 * 0.999 + 0.001 * 16] * 2)]
+    how.eval()(weight).backward(torch.ones(1, 2))
+    assert how.moments.tolist() == [pytest.approx([0.001 * 4 * 0.999 + 0.001 * 16] * 2)]

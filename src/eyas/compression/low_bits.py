@@ -14,6 +14,11 @@ CLIP = 2.5
 TERNARY_FACTOR = 0.7
 # Largest whole number of a signed weight; with 8 bits as the exporter has it, so that no processor saturates.
 LARGEST = {"ternary": 1, "int4": 7, "int8": 64}
+# Ways to make weights ternary: whether by the loss's curvature, and whether with a scale for each row or for the whole
+# layer, as in TernaryBERT. Tables always have one for each row.
+TERNARY = {"row": (False, True), "layer": (False, False), "loss-aware": (True, True), "loss-aware-layer": (True, False)}
+# Steps of the search for a loss-aware scale; decay of the gradient's second moment, Adam's default.
+ALTERNATIONS, DECAY = 10, 0.999
 # Kinds that are stored in fewer than 8 bits.
 PACKED = ("ternary", "int4")
 # Steps between the smallest and the largest activation, of 8 bits.
@@ -27,13 +32,32 @@ def ternary(weight: Tensor, rows: bool = False) -> Tensor:
     """
     clipped = weight.clamp(-CLIP, CLIP)
     size = clipped.abs()
-    threshold = TERNARY_FACTOR * (size.mean(-1, keepdim=True) if rows else size.mean())
-    above = size > threshold
-    if rows:
-        scale = (size * above).sum(-1, keepdim=True) / above.sum(-1, keepdim=True).clamp_min(1)
-    else:
-        scale = (size * above).sum() / above.sum().clamp_min(1)
+    above = size > TERNARY_FACTOR * (size.mean(-1, keepdim=True) if rows else size.mean())
+    scale = _total(size * above, rows) / _total(above, rows).clamp_min(1)
     return _straight_through(weight, scale * clipped.sign() * above, weight.abs() < CLIP)
+
+
+def loss_aware_ternary(weight: Tensor, curvature: Tensor, rows: bool = False) -> Tensor:
+    """As `ternary`, with the values that minimize the squared error weighted by the curvature (Hou and Kwok 2018, 4.1).
+
+    Given the scale, weights above half of it are not 0; given these, the scale is their weighted mean. Ten times in
+    turn, from the values of `ternary`.
+
+    Args:
+        curvature: [as weight] the loss's, up to a factor; not negative.
+    """
+    clipped = weight.clamp(-CLIP, CLIP)
+    size, curvature = clipped.abs(), curvature + curvature.mean() * 1e-3 + 1e-30
+    scale = ternary(weight.detach(), rows).abs()
+    scale = scale.amax(-1, keepdim=True) if rows else scale.max()
+    for _ in range(ALTERNATIONS):
+        heavy = curvature * (size > scale / 2)
+        scale = _total(heavy * size, rows) / _total(heavy, rows).clamp_min(1e-30)
+    return _straight_through(weight, scale * clipped.sign() * (size > scale / 2), weight.abs() < CLIP)
+
+
+def _total(values: Tensor, rows: bool) -> Tensor:
+    return values.sum(-1, keepdim=True) if rows else values.sum()
 
 
 def rounded(weight: Tensor, largest: int) -> Tensor:
@@ -67,6 +91,25 @@ class Rounded(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         return quantized(weight, self.kind, self.rows)
 
+
+class LossAware(Rounded):
+    """Ternary weights by the loss's curvature: the root of the gradient's second moment, as Adam has it."""
+
+    moments: Tensor
+
+    def __init__(self, weight: Tensor, rows: bool) -> None:
+        super().__init__("ternary", rows)
+        self.register_buffer("moments", torch.zeros_like(weight))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        found = loss_aware_ternary(weight, self.moments.sqrt(), self.rows)
+        if found.requires_grad and self.training:
+            found.register_hook(self._learn)
+        return found
+
+    def _learn(self, gradient: Tensor) -> None:
+        self.moments.lerp_(gradient.square(), 1 - DECAY)
+
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight
 
@@ -84,13 +127,13 @@ def round_weights(model: Any, kind: str, by: str = "row") -> None:
 
     Args:
         kind: "ternary", "int4" or "int8".
-        by: the scales of ternary linear layers: one for each "row" or for the whole "layer", as in TernaryBERT. Tables
-            always have one for each row.
+        by: of ternary, a key of `TERNARY`.
     """
+    is_aware, by_row = TERNARY[by]
     for matrix in matrices(model):
-        parametrize.register_parametrization(
-            matrix.module, "weight", Rounded(kind, matrix.is_table or by == "row"), unsafe=True
-        )
+        rows = by_row or matrix.is_table
+        how = LossAware(matrix.weight, rows) if is_aware else Rounded(kind, rows)
+        parametrize.register_parametrization(matrix.module, "weight", how, unsafe=True)
         if not matrix.is_table:
             matrix.module.register_forward_pre_hook(_round_inputs)
 

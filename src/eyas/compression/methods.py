@@ -1,6 +1,6 @@
 """Methods of compression by name, and what they do one after the other: `low-rank:0.25`, `heads:0.3`, `ternary`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,22 +8,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from eyas.compression.low_bits import LARGEST, Rounded, round_weights, stop_rounding
+from eyas.compression.channels import channels_of, remove_channels
+from eyas.compression.layers import check_layers, remove_layers
+from eyas.compression.low_bits import LARGEST, TERNARY, Rounded, round_weights, stop_rounding
 from eyas.compression.low_rank import RULES, FactoredEmbedding, FactoredLinear, low_rank
 from eyas.compression.modules import matrices, named, replace_module
-from eyas.compression.pruning import Part, Pruned, heads_of, on_device, prune, prune_parts, units_of
+from eyas.compression.pruning import Batches, Part, Pruned, heads_of, on_device, prune, prune_parts, units_of
 from eyas.compression.sharing import check_shareable, declare_shared, share_layers, unshare_layers
 from eyas.errors import ModelError
 from eyas.models.ensemble import EnsembleForSequenceClassification
 from eyas.models.inside import layers_of
+from eyas.models.student import is_student
 from eyas.tasks import COMPRESSION
 
 # What heads and units remove.
 PARTS: dict[str, Callable[[Any], list[Part]]] = {"heads": heads_of, "units": units_of}
-_ORDER = {"low-rank": 0, "shared": 0, **dict.fromkeys(PARTS, 1), "prune": 2, **dict.fromkeys(LARGEST, 3)}
-Batches = Sequence[Mapping[str, Tensor]]
-FORMS = "low-rank:0.25, low-rank:budget:0.25, low-rank:energy:0.9, prune:0.5, heads:0.3, units:0.5, shared, " + (
-    ", ".join(LARGEST)
+_ORDER = {"layers": 0, "low-rank": 1, "shared": 1, **dict.fromkeys(PARTS, 2), "prune": 3, **dict.fromkeys(LARGEST, 4)}
+FORMS = (
+    "low-rank:0.25, low-rank:budget:0.25, low-rank:energy:0.9, layers:0.5, heads:0.3, units:0.5, prune:0.5, shared, "
+    + (", ".join(LARGEST))
 )
 
 
@@ -33,9 +36,9 @@ class Method:
 
     Args:
         text: as it was given.
-        name: low-rank, prune, heads, units, shared, ternary, int4 or int8.
-        share: of the parameters that low-rank keeps; of the weights, heads or units that the others remove.
-        rule: of low-rank: share, budget or energy; of ternary the scales: row or layer.
+        name: layers, low-rank, heads, units, prune, shared, ternary, int4 or int8.
+        share: of the parameters that low-rank keeps; of the layers, heads, units or weights that the others remove.
+        rule: of low-rank: share, budget or energy; of ternary a key of `low_bits.TERNARY`.
     """
 
     text: str
@@ -64,7 +67,7 @@ def parse_methods(texts: Sequence[str]) -> list[Method]:
             f"compress (--compress, --method) is {', '.join(texts)}, but a later method would undo an earlier one. "
             f"Expected {', '.join(texts[methods.index(method)] for method in ordered)}."
         )
-    if "shared" in names and not {"low-rank", "heads", "units"}.isdisjoint(names):
+    if "shared" in names and not {"layers", "low-rank", "heads", "units"}.isdisjoint(names):
         raise ModelError("compress (--compress, --method): shared goes with prune and few bits alone. Leave one out.")
     return methods
 
@@ -76,9 +79,16 @@ def check_methods(methods: Sequence[Method], model: Any, layers: int | None = No
     if methods:
         matrices(model)
         _check_first(model)
+    names = {method.name for method in methods}
+    if is_student(model) and {"units", "low-rank"} <= names:
+        raise ModelError("compress (--compress, --method): a student has low-rank or units, not both. Leave one out.")
     for method in methods:
         if method.name == "shared":
             check_shareable(model, layers or len(layers_of(model)))
+        elif method.name == "layers":
+            check_layers(model)
+        elif method.name == "units" and is_student(model):
+            channels_of(model)
         elif method.name in PARTS:
             PARTS[method.name](model)
 
@@ -86,12 +96,11 @@ def check_methods(methods: Sequence[Method], model: Any, layers: int | None = No
 def _parse(text: str) -> Method:
     name, *rest = text.split(":")
     if name in LARGEST or name == "shared":
-        scales = {"ternary": ("row", "layer")}.get(name, ())
-        if rest and (len(rest) > 1 or rest[0] not in scales):
+        if rest and (len(rest) > 1 or name != "ternary" or rest[0] not in TERNARY):
             raise ModelError(f"compress (--compress, --method) is {text!r}, expected {_forms(name)}.")
         return Method(text, name, rule=rest[0] if rest else "row")
     rules = tuple(RULES) if name == "low-rank" else ("share",)
-    if name not in ("low-rank", "prune", "heads", "units"):
+    if name not in _ORDER:
         raise ModelError(f"compress (--compress, --method) is {text!r}, expected one of {FORMS}.")
     rule = rest[0] if len(rest) == 2 else "share"
     try:
@@ -107,7 +116,7 @@ def _parse(text: str) -> Method:
 
 def _forms(name: str) -> str:
     own = [form for form in FORMS.split(", ") if form.split(":")[0] == name]
-    return " or ".join([*own, *(["ternary:layer"] if name == "ternary" else [])])
+    return " or ".join([*own, *([f"ternary:{by}" for by in TERNARY] if name == "ternary" else [])])
 
 
 def compress(model: Any, methods: Sequence[Method], batches: Batches = ()) -> Any:
@@ -115,8 +124,8 @@ def compress(model: Any, methods: Sequence[Method], batches: Batches = ()) -> An
 
     Args:
         model: a classifier or tagger.
-        batches: inputs of real texts, one text each, of which low-rank takes its inputs and heads and units their
-            importance.
+        batches: inputs of real texts, one text each, of which low-rank takes its inputs and layers, heads and units
+            their importance.
 
     Raises:
         ModelError: the model does not have what a method changes, or no matrix becomes smaller.
@@ -161,19 +170,21 @@ def _apply_low_rank(model: Any, method: Method, batches: Batches) -> None:
     low_rank(model, method.share, method.rule, moments(model, batches) if batches else None)
 
 
-def _apply_parts(find: Callable[[Any], Any]) -> Callable[[Any, Method, Batches], None]:
-    def apply(model: Any, method: Method, batches: Batches) -> None:
-        if not batches:
-            raise ModelError(f"{method.name} needs texts to tell what is important, got none.")
-        prune_parts(model, find(model), method.share, batches)
-
-    return apply
+def _apply_parts(model: Any, method: Method, batches: Batches) -> None:
+    if not batches:
+        raise ModelError(f"{method.name} needs texts to tell what is important, got none.")
+    if method.name == "layers":
+        remove_layers(model, method.share, batches)
+    elif method.name == "units" and is_student(model):
+        remove_channels(model, method.share, batches)
+    else:
+        prune_parts(model, PARTS[method.name](model), method.share, batches)
 
 
 _APPLY: dict[str, Callable[[Any, Method, Batches], None]] = {
     "low-rank": _apply_low_rank,
     "prune": lambda model, method, _: prune(model, method.share),
-    **{name: _apply_parts(find) for name, find in PARTS.items()},
+    **dict.fromkeys(("layers", *PARTS), _apply_parts),
     "shared": lambda model, *_: share_layers(model),
     **dict.fromkeys(LARGEST, lambda model, method, _: round_weights(model, method.name, method.rule)),
 }

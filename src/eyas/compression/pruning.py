@@ -1,8 +1,7 @@
 """Pruning: weights, attention heads or feed-forward units become zero, and stay so while the rest is trained."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,8 @@ from eyas.compression.modules import matrices
 from eyas.errors import ModelError
 from eyas.models.inside import FUSED, RELATIVE, layers_of, projections
 from eyas.models.transformer import FEED_FORWARD
+
+Batches: TypeAlias = Sequence[Mapping[str, Tensor]]
 
 # The layer after the attention heads, by the end of its name, in BERT, RoBERTa, ELECTRA; DistilBERT.
 ATTENTION_OUTPUTS = ("attention.output.dense", "attention.out_lin")
@@ -126,7 +127,7 @@ def units_of(model: Any) -> list[Part]:
     return found
 
 
-def prune_parts(model: Any, parts: Sequence[Part], share: float, batches: Sequence[Mapping[str, Tensor]]) -> None:
+def prune_parts(model: Any, parts: Sequence[Part], share: float, batches: Batches) -> None:
     """Remove the least important heads or units of all layers together, in place; every layer keeps one.
 
     The importance is how much the logits change, to first order, on the texts of `batches` (Michel et al. 2019, with
@@ -151,42 +152,38 @@ def prune_parts(model: Any, parts: Sequence[Part], share: float, batches: Sequen
         _mask(part.first, columns.expand_as(part.first.weight).clone())
 
 
-def importance(model: Any, parts: Sequence[Part], batches: Sequence[Mapping[str, Tensor]]) -> list[Tensor]:
+def importance(model: Any, parts: Sequence[Part], batches: Batches) -> list[Tensor]:
     """[count] for each part: the mean squared derivative of the logits by a factor on each head or unit."""
+    weights = [part.first.weight for part in parts]
+
+    def by_part(gradients: Sequence[Tensor]) -> list[Tensor]:
+        """A factor on what a weight reads is a factor on the columns that read it."""
+        effects = [(gradient * weight.detach()).sum(0) for gradient, weight in zip(gradients, weights, strict=True)]
+        return [effect.view(part.count, -1).sum(1) for effect, part in zip(effects, parts, strict=True)]
+
+    return mean_squares(model, weights, by_part, batches)
+
+
+def mean_squares(
+    model: Any, weights: Sequence[Tensor], reduce: Callable[[Sequence[Tensor]], list[Tensor]], batches: Batches
+) -> list[Tensor]:
+    """The mean over the batches of the squares of `reduce(gradients)`, with the logits' gradients by `weights`.
+
+    The logits are added with random signs, so that the squares are those of all logits together, in expectation.
+    """
     was_training = model.training
     model.eval()
-    signs = torch.Generator().manual_seed(0)
-    totals = [torch.zeros(part.count) for part in parts]
-    with _factors(parts) as factors:
+    signs, sums = torch.Generator().manual_seed(0), []
+    with torch.backends.cudnn.flags(enabled=False):  # its LSTM has no gradients in eval mode
         for batch in on_device(batches, model.device):
             logits = model(**batch).logits
             vector = torch.randint(0, 2, logits.shape, generator=signs).to(logits) * 2 - 1
-            gradients = torch.autograd.grad((logits * vector).sum(), factors)
-            for total, gradient in zip(totals, gradients, strict=True):
-                total += gradient.detach().cpu().square()
+            found = reduce(torch.autograd.grad((logits * vector).sum(), weights))
+            sums.append([one.detach().cpu().square() for one in found])
     model.train(was_training)
-    return totals
+    return [torch.stack(ones).mean(0) for ones in zip(*sums, strict=True)]
 
 
-def on_device(batches: Sequence[Mapping[str, Tensor]], device: torch.device) -> list[dict[str, Tensor]]:
+def on_device(batches: Batches, device: torch.device) -> list[dict[str, Tensor]]:
     """The batches on a model's device."""
     return [{name: value.to(device) for name, value in batch.items()} for batch in batches]
-
-
-@contextmanager
-def _factors(parts: Sequence[Part]) -> Iterator[list[Tensor]]:
-    """A factor of one on each head or unit, of which gradients can be taken."""
-    factors = [torch.ones(part.count, device=part.first.weight.device, requires_grad=True) for part in parts]
-
-    def hook(factor: Tensor) -> Any:
-        def scale(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return (inputs[0] * factor.repeat_interleave(inputs[0].shape[-1] // len(factor)),)
-
-        return scale
-
-    handles = [part.first.register_forward_pre_hook(hook(factor)) for part, factor in zip(parts, factors, strict=True)]
-    try:
-        yield factors
-    finally:
-        for handle in handles:
-            handle.remove()

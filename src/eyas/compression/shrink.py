@@ -13,6 +13,7 @@ from eyas.compression.methods import PARTS
 from eyas.compression.modules import replace_module
 from eyas.compression.pruning import Part
 from eyas.errors import ModelError
+from eyas.models.student import is_student
 from eyas.tasks import COMPRESSION
 
 # The factors of matrices of low rank, beside model.safetensors.
@@ -37,7 +38,7 @@ def shrunk(model: Any, folder: Path) -> Any:
     if not methods & {"low-rank", "heads", "units"}:
         return model
     model = copy.deepcopy(model)
-    for name in methods & PARTS.keys():
+    for name in () if is_student(model) else methods & PARTS.keys():  # our own students are smaller already
         for part in PARTS[name](model):
             _drop(model, part)
     if "low-rank" in methods:
