@@ -314,6 +314,18 @@ def test_chart_names_points_and_sizes(page: Any) -> None:
     assert len({name.split(",")[0] for name in _column(page, 1)} & set(written)) >= 2
 
 
+def test_page_shows_size_on_an_axis_of_its_own(page: Any, exam: Path) -> None:
+    page.wait_for_selector("#sizes svg")
+    points = page.locator("#sizes path[aria-roledescription='point']")
+    by_name = {point.get_attribute("aria-label"): point for point in points.all()}
+    places = {name: point.bounding_box()["x"] for name, point in by_name.items()}
+    table = candidates(load_exam(exam)).sort_values("size_bytes")
+    assert set(places) == set(table["title"]), list(places)[:2]
+    drawn = [places[title] for title in table["title"]]
+    assert drawn == sorted(drawn)
+    assert points.count() == len(table)
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
 def test_page_adapts_to_color_scheme_and_width(browser: Any, page_file: Path, scheme: str, width: int) -> None:
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844})

@@ -13,14 +13,23 @@ PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
 
 
-def pareto(table: pd.DataFrame) -> Any:
-    """Score against latency (log axis), size as area, the front as a line.
+# The costs that a score is drawn against: the column, and the title of its axis.
+COSTS = {
+    "latency": ("latency_ms", "latency of one text, ms (log)"),
+    "size": ("megabytes", "size on disk, MB (log)"),
+}
+
+
+def pareto(table: pd.DataFrame, cost: str = "latency") -> Any:
+    """Score against a cost (log axis), the front as a line; against latency, the size is the points' area.
 
     The parameters `dataset` and `recipe` (names, or "all") select what is shown.
 
     Args:
-        table: candidates, with `front` and `winner`.
+        table: candidates, with `front` (for this cost) and `winner`.
+        cost: a key of `COSTS`.
     """
+    column, title = COSTS[cost]
     columns = [
         *("dataset", "kind", "model", "title", "recipe", "score", "score_std", "retention", "latency_ms"),
         *("times_faster", "megabytes", "front", "winner", "low", "high", "seeds"),
@@ -39,19 +48,18 @@ def pareto(table: pd.DataFrame) -> Any:
     models = list(dict.fromkeys(rows["model"]))
     learned = [recipe or "none" for recipe in dict.fromkeys(rows["recipe"])]
     base = alt.Chart(rows.assign(learned=rows["recipe"].replace("", "none"))).transform_filter(shown)
-    x = alt.X(
-        "latency_ms:Q", scale=alt.Scale(type="log", nice=False, padding=24), title="latency of one text, ms (log)"
-    )
+    x = alt.X(f"{column}:Q", scale=alt.Scale(type="log", nice=False, padding=24), title=title)
     y = alt.Y("score:Q", scale=alt.Scale(zero=False, padding=16), axis=alt.Axis(format=".1~%"), title="score")
+    area = alt.Size(
+        "megabytes:Q",
+        title="size, MB",
+        scale=alt.Scale(type="sqrt", range=[50, 900]),
+        legend=alt.Legend(values=_spread(rows["megabytes"]), format=".2~r"),
+    )
     points = base.mark_point(filled=True, opacity=0.85, stroke="black", strokeWidth=0.4).encode(
         x=x,
         y=y,
-        size=alt.Size(
-            "megabytes:Q",
-            title="size, MB",
-            scale=alt.Scale(type="sqrt", range=[50, 900]),
-            legend=alt.Legend(values=_spread(rows["megabytes"]), format=".2~r"),
-        ),
+        size=area if cost == "latency" else alt.value(150),
         color=alt.Color("model:N", title="model", sort=models, scale=_colors(models)),
         shape=alt.Shape("learned:N", title="recipe", sort=learned, scale=alt.Scale(domain=learned, range=SHAPES)),
         tooltip=[
@@ -66,11 +74,11 @@ def pareto(table: pd.DataFrame) -> Any:
         ],
         description="title:N",
     )
-    spread = base.mark_rule(opacity=0.5).encode(x="latency_ms:Q", y="low:Q", y2="high:Q", color="model:N")
+    spread = base.mark_rule(opacity=0.5).encode(x=f"{column}:Q", y="low:Q", y2="high:Q", color="model:N")
     front = (
         base.transform_filter(alt.datum.front)
         .mark_line(interpolate="step-after", strokeDash=[5, 4], opacity=0.6, color="gray")
-        .encode(x="latency_ms:Q", y="score:Q", order="latency_ms:Q")
+        .encode(x=f"{column}:Q", y="score:Q", order=f"{column}:Q")
     )
     named = (
         base.transform_filter(alt.datum.front | alt.datum.winner | (alt.datum.title == "teacher fp32"))

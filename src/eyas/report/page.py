@@ -74,7 +74,8 @@ def write_page(folder: str | Path, requirements: Requirements | None = None) -> 
     table.loc[[index for index, _ in found.values() if index is not None], "winner"] = True
     curves = _curves(folder, table)
     scores = _scores(table, curves)
-    charts = {"pareto": pareto(table).to_dict()}
+    by_size = table.assign(front=mark_front(table, "size_bytes"))
+    charts = {"pareto": pareto(table).to_dict(), "sizes": pareto(by_size, "size").to_dict()}
     if len(scores):
         charts["curves"] = learning_curves(scores).to_dict()
     pairs = together(folder, table)
@@ -147,7 +148,7 @@ def _dataset(folder: Path, table: pd.DataFrame, requirements: Requirements, best
         "metric": named,
         "verdict": verdict,
         "loses": loses,
-        "doubt": teacher_doubt(answers, table),
+        "doubt": teacher_doubt(answers, table).replace(" -", " −"),
         "starts": starting_points(table),
         "good": good,
         "scored_on": f"{named} on {int(table['rows'].iloc[0]):,} rows of {splits[split]}",

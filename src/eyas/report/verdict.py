@@ -32,13 +32,13 @@ NOTHING = "new weights"
 FEWEST_ROWS, LEVEL = 20, 0.05
 
 
-def mark_front(table: pd.DataFrame) -> pd.Series:
-    """Whether no other candidate of the data set is as fast and better, or faster and as good."""
+def mark_front(table: pd.DataFrame, cost: str = "latency_ms") -> pd.Series:
+    """Whether no other candidate of the data set costs as little and is better, or costs less and is as good."""
     front = pd.Series(False, index=table.index)
     for _, rows in table.groupby("dataset"):
         best = -np.inf
-        for index, row in rows.sort_values(["latency_ms", "score"], ascending=[True, False]).iterrows():
-            if row["score"] > best and np.isfinite(row["latency_ms"]):
+        for index, row in rows.sort_values([cost, "score"], ascending=[True, False]).iterrows():
+            if row["score"] > best and np.isfinite(row[cost]):
                 front[index], best = True, row["score"]
     return front
 
