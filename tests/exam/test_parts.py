@@ -1,5 +1,6 @@
 """Baselines, bootstrap, cost."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,9 @@ from eyas.data.tokenization import word_tokenizer
 from eyas.evaluation.bootstrap import Comparison, compare
 from eyas.exam.baselines import Baseline, fit_baseline, load_baseline
 from eyas.exam.cost import measure_costs
+from eyas.exam.entries import load_entry, prepare
 from eyas.exam.linear import examine_teacher
+from eyas.exam.plan import DataPlan
 from eyas.tasks import Task
 from eyas.teachers import align
 
@@ -165,3 +168,17 @@ def test_teacher_is_doubted_unless_it_is_certainly_better_than_a_linear_model() 
     assert _validated(0.9, "silent") == ""
     assert _validated(1.0, "telling") == ""  # nothing is better
     assert "not certainly better" in _validated(0.5, "silent")
+
+
+def test_training_labels_are_damaged_and_no_others(toy_data: Path, teacher_folder: Path) -> None:
+    whole = DataPlan(source=str(toy_data), teacher=str(teacher_folder), augment=())
+    noisy = replace(whole, label_noise="confusion:0.25", label_fraction=0.5)
+    before, after = (load_entry(entry).data for entry in (whole, noisy))
+    for split in before:
+        if split != "train":
+            assert (labels_of(before[split]) == labels_of(after[split])).all()
+    known = labels_of(after["train"]) >= 0
+    assert known.sum() == len(known) / 2
+    assert (labels_of(before["train"])[known] != labels_of(after["train"])[known]).mean() == 0.25
+    assert before["train"]["text"][:] == after["train"]["text"][:]
+    assert prepare(whole).fingerprint != prepare(noisy).fingerprint

@@ -101,6 +101,8 @@ def test_plan_resolves_init_folder(tmp_path: Path) -> None:
         ("students: [static, {architecture: bilstm, hidden_size: 75}]", "students: []", 5, "at least 1 item"),
         ("teacher: teacher\n", "", 1, "data set films has no teacher"),
         ("    name: films\n", "    name: films\n  - source: b\n    name: films\n", 1, "two data are named films"),
+        ("    name: films\n", "    name: films\n    label_noise: often\n", 1, "label_noise is often, expected a share"),
+        ("    name: films\n", "    name: films\n    imbalance: 0\n", 1, "imbalance is 0, expected at least 1"),
         ("seeds: [0, 1]", "seeds: [0, 1", 9, "invalid YAML"),
         ("seeds:", "arguments: {learning_rat: 1}\nseeds:", 8, "'learning_rat'; did you mean learning_rate?"),
         ("seeds:", "arguments: {seed: 1}\nseeds:", 8, "unknown training argument 'seed'"),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from eyas.data.damage import damaged
 from eyas.data.datasets import (
     data_fingerprint,
     is_labeled,
@@ -182,7 +183,11 @@ def _load(entry: str) -> Loaded:
     unlabeled = None
     if plan.unlabeled:
         unlabeled = load_unlabeled(plan.unlabeled, Columns(plan.text, plan.text_pair), teacher.task.is_tagging)
-    return Loaded(data, align(teacher, data, plan.label_map), unlabeled, plan.transfer)
+    aligned = align(teacher, data, plan.label_map)
+    if plan.damage.describe():
+        train = damaged(data["train"], plan.damage, lambda rows: aligned.label(rows).logits_of(rows))
+        data = TaskData({**data, "train": train})
+    return Loaded(data, aligned, unlabeled, plan.transfer)
 
 
 @lru_cache(maxsize=4)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic.dataclasses import dataclass
 
 from eyas.compression import parse_methods
+from eyas.data.damage import Damage
 from eyas.errors import DataError, ModelError
 from eyas.kinds import KINDS
 from eyas.settings import LOGITS, STUDENTS, VECTORS, Columns, StudentSettings, TransferSettings, check_architecture
@@ -19,7 +20,7 @@ from eyas.training.checks import check_recipe
 from eyas.training.recipes import make_stages, option_text, parse_recipe
 from eyas.transfer import check_transfer, describe_transfer
 
-Part = TypeVar("Part", Columns, StudentSettings, TransferSettings)
+Part = TypeVar("Part", Columns, Damage, StudentSettings, TransferSettings)
 NONE = "none"
 # Training arguments that the exam sets itself.
 RESERVED = ("output_dir", "seed", "data_seed")
@@ -30,8 +31,8 @@ class _Strict(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class DataPlan(Columns, TransferSettings):
-    """A data set and its teacher, with the columns to read and the texts to add.
+class DataPlan(Columns, TransferSettings, Damage):
+    """A data set and its teacher, with the columns to read, the texts to add and the damage to the training labels.
 
     Attributes:
         source: as for `load_data`.
@@ -73,6 +74,7 @@ class DataPlan(Columns, TransferSettings):
         try:
             super().__post_init__()
             check_transfer(self.transfer)
+            _ = self.damage  # refuses what cannot be
         except (DataError, ModelError) as error:
             raise ValueError(str(error).rstrip(".")) from None
         if not self.name:
@@ -81,6 +83,10 @@ class DataPlan(Columns, TransferSettings):
     @property
     def columns(self) -> Columns:
         return part_of(self, Columns)
+
+    @property
+    def damage(self) -> Damage:
+        return part_of(self, Damage)
 
     @property
     def transfer(self) -> TransferSettings:

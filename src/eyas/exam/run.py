@@ -214,7 +214,8 @@ def _prepared(worker: LocalWorker | ThisProcess, entry: DataPlan) -> DatasetFact
         raise EyasError(f"Data set {entry.name}: {facts.error}")
     assert isinstance(facts, DatasetFacts)
     counts = ", ".join(f"{name} {count:,}" for name, count in facts.rows.items() if count)
-    logger.info("%s: %s; scored on %s.", entry.name, counts, facts.split)
+    damage = f"; training labels: {entry.damage.describe()}" if entry.damage.describe() else ""
+    logger.info("%s: %s; scored on %s%s.", entry.name, counts, facts.split, damage)
     return facts
 
 

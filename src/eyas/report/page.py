@@ -148,7 +148,7 @@ def _dataset(folder: Path, table: pd.DataFrame, requirements: Requirements, best
         "metric": named,
         "verdict": verdict,
         "loses": loses,
-        "doubt": teacher_doubt(answers, table).replace(" -", " −"),
+        "doubt": teacher_doubt(answers, table).replace(" -", " \N{MINUS SIGN}"),
         "starts": starting_points(table),
         "good": good,
         "scored_on": f"{named} on {int(table['rows'].iloc[0]):,} rows of {splits[split]}",
