@@ -124,6 +124,7 @@ def test_interrupted_compression_resumes_with_the_same_bits(
     settings = DistillSettings(
         eyas.StudentSettings("bert", max_length=48, compress=compress),
         "tinybert" if recipe == "shared" else recipe,
+        {"scales": "loss-aware-layer"} if recipe == "ternarybert" else {},
         transfer=TransferSettings(augment=()),
         arguments={"num_train_epochs": 8, "per_device_train_batch_size": 64},
     )
@@ -164,8 +165,12 @@ def test_students_of_our_own_are_compressed_too(students: Any, toy_data: Path, t
     shipped = eyas.Predictor(small.export(tmp_path / "fp32"))
     texts = list(eyas.load_data(toy_data)["test"]["text"])
     assert np.allclose(shipped.predict_proba(texts), small.predict_proba(texts), atol=1e-4)
-    with pytest.raises(ModelError, match="units of a CNNForSequenceClassification cannot be pruned"):
-        eyas.compress(folder, "units:0.5", toy_data, tmp_path / "other", settings=SHORT)
+    half = eyas.compress(folder, ("units:0.5", "int8"), toy_data, tmp_path / "half", settings=SHORT)
+    assert half.model.config.hidden_size == small.model.config.hidden_size // 2
+    shipped = eyas.Predictor(half.export(tmp_path / "int8", int8=True))
+    assert (shipped.predict(texts) == half.predict(texts)).mean() > 0.98
+    with pytest.raises(ModelError, match="heads of a CNNForSequenceClassification cannot be pruned"):
+        eyas.compress(folder, "heads:0.5", toy_data, tmp_path / "other", settings=SHORT)
 
 
 @pytest.mark.process

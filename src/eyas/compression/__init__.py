@@ -5,7 +5,7 @@ is an ordinary model of the same class: weights of low rank, with zeros, or with
 and stores and runs them as what they are.
 """
 
-from eyas.compression.low_bits import LARGEST, PACKED, rounded_copy
+from eyas.compression.low_bits import LARGEST, PACKED, TERNARY, rounded_copy
 from eyas.compression.methods import FORMS, Compress, Method, check_methods, compress, merge, parse_methods
 from eyas.compression.shrink import FACTORS, shrunk
 
@@ -14,6 +14,7 @@ __all__ = [
     "FORMS",
     "LARGEST",
     "PACKED",
+    "TERNARY",
     "Compress",
     "Method",
     "check_methods",

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from eyas.compression import LARGEST
+from eyas.compression import LARGEST, TERNARY
 from eyas.errors import ModelError
 from eyas.losses import DiversityLoss, LearnedWeights, Loss, MutualLoss
 from eyas.losses.layer_mapping import MAPPINGS, layer_mapping
@@ -53,7 +53,7 @@ CHOICES: dict[str, Collection[str]] = {
     "reduction": ("mean", "authors"),
     "layers": ("each", "joined"),
     "bits": tuple(LARGEST),
-    "scales": ("layer", "row"),
+    "scales": tuple(TERNARY),
 }
 # Options of every recipe, with their defaults.
 COMMON: dict[str, Any] = {"stages": "all", "weights": "fixed", "mutual": 0.0, "diversity": 0.0}
