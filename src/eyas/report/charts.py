@@ -82,7 +82,7 @@ def pareto(table: pd.DataFrame, cost: str = "latency") -> Any:
     )
     named = (
         base.transform_filter(alt.datum.front | alt.datum.winner | (alt.datum.title == "teacher fp32"))
-        .mark_text(dy=-18, fontSize=11)
+        .mark_text(dy=-18, dx=alt.expr(f"max(0, 3 * length(datum.model) - scale('x', datum.{column}))"), fontSize=11)
         .encode(x=x, y=y, text="model:N")
     )
     return (
