@@ -146,8 +146,8 @@ class StudentSettings(Settings):
     compress: Annotated[
         tuple[str, ...],
         _student(
-            "Compress a transformer that starts from the teacher's layers: low-rank:SHARE, prune:SHARE, heads:SHARE, "
-            "units:SHARE, shared, ternary, int4, int8 (docs/compression.md). Repeatable.",
+            "Compress a transformer that starts from the teacher's layers: layers:SHARE, low-rank:SHARE, heads:SHARE, "
+            "units:SHARE, prune:SHARE, shared, ternary, int4, int8 (docs/compression.md). Repeatable.",
             default=False,
         ),
     ] = ()

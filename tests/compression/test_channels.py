@@ -103,6 +103,8 @@ def test_every_layer_keeps_a_unit() -> None:
 
 def test_what_no_student_has_is_refused() -> None:
     model = student("bilstm", STUDENTS, {})
+    with pytest.raises(ModelError, match=r"units:0.01 .* of 6 units is none"):
+        remove_channels(model, 0.01, batches({}))
     with pytest.raises(ModelError, match="low-rank or units, not both"):
         check_methods(parse_methods(["low-rank:0.5", "units:0.5"]), model)
     with pytest.raises(ModelError, match="heads of a BiLSTMForSequenceClassification cannot be pruned"):

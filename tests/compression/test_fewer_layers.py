@@ -6,9 +6,14 @@ import pytest
 import torch
 from test_pruning import IDS, bert, distilbert
 from torch import nn
-from transformers import ModernBertConfig, ModernBertForSequenceClassification
+from transformers import (
+    EsmConfig,
+    EsmForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
+)
 
-from eyas.compression.layers import layer_importance, remove_layers
+from eyas.compression.layers import layer_importance, layers_left, remove_layers
 from eyas.compression.methods import check_methods, compress, merge, parse_methods
 from eyas.errors import ModelError
 from eyas.models.inside import layers_of
@@ -60,11 +65,31 @@ def test_layers_come_before_other_methods() -> None:
 
 
 def test_what_leaves_out_no_layer_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"layers:0.1 of 2 layers is none: expected at least 0.5"):
+    with pytest.raises(ModelError, match=r"layers:0.1 .* of 2 layers is none: expected at least 0.5"):
         remove_layers(bert(), 0.1, BATCHES)
-    model = bert()
+    model = deep(bert)
     remove_layers(model, 0.99, BATCHES)
     assert len(layers_of(model)) == 1
+    with pytest.raises(ModelError, match=r"of 1 layer cannot be left out"):
+        remove_layers(model, 0.5, BATCHES)
+    with pytest.raises(ModelError, match=r"of 1 layer cannot be left out"):
+        check_methods(parse_methods(["layers:0.5"]), bert(), layers=1)
+    assert [layers_left(count, 0.5) for count in (2, 3, 5, 6)] == [1, 2, 3, 3]
+
+
+def test_settings_of_each_layer_go_with_it() -> None:
+    """As Longformer's attention_window has them."""
+    model = deep(bert)
+    model.config.attention_window = [2, 4, 6, 8, 10, 12]
+    kept = remove_layers(model, 0.5, BATCHES)
+    assert model.config.attention_window == [2 * (place + 1) for place in kept]
+
+
+def test_families_whose_other_weights_depend_on_the_layers_are_refused() -> None:
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    model = EsmForSequenceClassification(EsmConfig(vocab_size=60, **small, pad_token_id=0)).eval()
+    with pytest.raises(ModelError, match="depend on its number of layers"):
+        remove_layers(model, 0.5, BATCHES)
 
 
 def test_families_with_layers_of_several_kinds_are_refused() -> None:

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.utils.parametrize import register_parametrization
 
 from eyas.compression.low_bits import (
     CLIP,
     LossAware,
+    learn_curvature,
+    learns_curvature,
     loss_aware_ternary,
     quantized,
     rounded,
@@ -90,11 +93,12 @@ def test_loss_aware_rows_are_found_apart() -> None:
 
 
 def test_curvature_is_the_second_moment_of_the_gradient() -> None:
-    """By hand: two steps with gradients 2 and 4 decay as Adam's second moment does."""
-    weight = torch.tensor([[0.5, -1.0]], requires_grad=True)
-    how = LossAware(weight.detach(), rows=True).train()
-    for gradient in (2.0, 4.0):
-        how(weight).backward(torch.full((1, 2), gradient))
-    assert how.moments.tolist() == [pytest.approx([0.001 * 4 * 0.999 + 0.001 * 16] * 2)]
-    how.eval()(weight).backward(torch.ones(1, 2))
+    """By hand: two steps with gradients 2 and 4 decay as Adam's second moment does; infinite ones are left out."""
+    linear = torch.nn.Linear(2, 1, bias=False)
+    how = LossAware(linear.weight, rows=True)
+    register_parametrization(linear, "weight", how, unsafe=True)
+    assert learns_curvature(linear)
+    for gradient in (2.0, 4.0, float("inf")):
+        linear.parametrizations["weight"].original.grad = torch.full((1, 2), gradient)
+        learn_curvature(linear)
     assert how.moments.tolist() == [pytest.approx([0.001 * 4 * 0.999 + 0.001 * 16] * 2)]

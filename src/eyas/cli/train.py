@@ -185,8 +185,9 @@ def compress(
     method: Annotated[
         list[str],
         typer.Option(
-            help="low-rank:SHARE, low-rank:budget:SHARE and low-rank:energy:SHARE keep that share; heads:SHARE, "
-            "units:SHARE and prune:SHARE remove it; shared, ternary, int4, int8. Repeatable: one after the other.",
+            help="low-rank:SHARE, low-rank:budget:SHARE and low-rank:energy:SHARE keep that share; layers:SHARE, "
+            "heads:SHARE, units:SHARE and prune:SHARE remove it; shared, ternary (ternary:layer, ternary:loss-aware), "
+            "int4, int8. Repeatable: one after the other.",
             show_default=False,
             rich_help_panel=METHOD,
         ),

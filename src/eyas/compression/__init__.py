@@ -5,7 +5,8 @@ is an ordinary model of the same class: weights of low rank, with zeros, or with
 and stores and runs them as what they are.
 """
 
-from eyas.compression.low_bits import LARGEST, PACKED, TERNARY, rounded_copy
+from eyas.compression.layers import layers_left
+from eyas.compression.low_bits import LARGEST, PACKED, TERNARY, learn_curvature, learns_curvature, rounded_copy
 from eyas.compression.methods import FORMS, Compress, Method, check_methods, compress, merge, parse_methods
 from eyas.compression.shrink import FACTORS, shrunk
 
@@ -19,6 +20,9 @@ __all__ = [
     "Method",
     "check_methods",
     "compress",
+    "layers_left",
+    "learn_curvature",
+    "learns_curvature",
     "merge",
     "parse_methods",
     "rounded_copy",

@@ -144,8 +144,15 @@ def remove_channels(model: Any, share: float, batches: Batches) -> None:
 
     Args:
         share: in (0, 1), of each layer's units; one stays.
+
+    Raises:
+        ModelError: not one of our students, or so small a share is no unit.
     """
     groups = channels_of(model)
+    if all(group.kept(share) == group.count for group in groups):
+        raise ModelError(
+            f"units:{share:g} (--method) of {model.config.hidden_size} units is none. Give a larger share."
+        )
     scores = channel_importance(model, groups, batches)
     config = type(model.config).from_dict(model.config.to_dict())
     keep: dict[tuple[Any, str, int], Tensor] = {}
@@ -168,6 +175,7 @@ def remove_channels(model: Any, share: float, batches: Batches) -> None:
     smaller.load_state_dict(model.state_dict())
     for name, part in smaller.named_children():
         if part is not smaller.embeddings:
+            part.requires_grad_(next(getattr(model, name).parameters(), model.embeddings.weight).requires_grad)
             setattr(model, name, part.train(model.training))
     model.config = config
 

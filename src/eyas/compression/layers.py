@@ -1,5 +1,6 @@
 """Fewer layers: a transformer without those that change its logits least."""
 
+import math
 from typing import Any
 
 import torch
@@ -9,14 +10,29 @@ from eyas.compression.pruning import Batches, on_device
 from eyas.errors import ModelError
 from eyas.models.inside import layers_of
 
-# Settings of families whose layers differ, so that one cannot take another's place.
-DIFFERENT = ("layer_types", "global_attn_every_n_layers")
+
+def layers_left(count: int, share: float) -> int:
+    """How many layers stay if a share of them is left out, rounded down.
+
+    Raises:
+        ModelError: so small a share is not one layer, or there is but one.
+    """
+    left = count - math.floor(share * count + 1e-9)
+    if left == count:
+        said = f"is none: expected at least {1 / count:.2g}" if count > 1 else "cannot be left out"
+        raise ModelError(f"layers:{share:g} (--method, --compress) of {count} layer{'s' * (count > 1)} {said}.")
+    return max(left, 1)
 
 
-def check_layers(model: Any) -> None:
-    """Raises ModelError for families of which no layer can be left out."""
-    layers_of(model)
-    if any(getattr(model.config, name, None) for name in DIFFERENT):
+def check_layers(model: Any, share: float, count: int | None = None) -> None:
+    """Raises ModelError for families of which no layer can be left out, and for a share that is none.
+
+    Args:
+        count: the layers of the model to be; by default its own.
+    """
+    layers_left(count or len(layers_of(model)), share)
+    kinds = set(getattr(model.config, "layer_types", None) or ())
+    if len(kinds) > 1 or getattr(model.config, "global_attn_every_n_layers", None):
         raise ModelError(
             f"The layers of a {type(model).__name__} differ, so none can be left out. Choose low-rank or few bits."
         )
@@ -32,19 +48,25 @@ def remove_layers(model: Any, share: float, batches: Batches) -> list[int]:
         The numbers of the layers that stay, from 0.
 
     Raises:
-        ModelError: so small a share is not one layer.
+        ModelError: a family of which no layer can be left out, or so small a share is not one layer.
     """
+    check_layers(model, share)
     layers = layers_of(model)
     every = list(layers)
-    count = len(every) - min(round(share * len(every)), len(every) - 1)
-    if count == len(every):
-        raise ModelError(
-            f"layers:{share:g} of {len(every)} layers is none: expected at least {1 / len(every):.2g} (--method)."
-        )
     scores = layer_importance(model, batches)
-    kept = sorted(scores.argsort(descending=True, stable=True)[:count].tolist())
+    best = scores.argsort(descending=True, stable=True)[: layers_left(len(every), share)]
+    kept = sorted(best.tolist())
     _put(layers, [every[place] for place in kept])
-    model.config.num_hidden_layers = count
+    for name, value in model.config.to_dict().items():
+        if isinstance(value, list) and len(value) == len(every):  # a setting for each layer
+            setattr(model.config, name, [value[place] for place in kept])
+    model.config.num_hidden_layers = len(kept)
+    with torch.device("meta"):
+        expected = type(model)(model.config).state_dict()
+    if {name: value.shape for name, value in model.state_dict().items()} != {
+        name: value.shape for name, value in expected.items()
+    }:
+        raise ModelError(f"Other weights of a {type(model).__name__} depend on its number of layers. Choose low-rank.")
     return kept
 
 

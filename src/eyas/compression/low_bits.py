@@ -91,9 +91,15 @@ class Rounded(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         return quantized(weight, self.kind, self.rows)
 
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight
+
 
 class LossAware(Rounded):
-    """Ternary weights by the loss's curvature: the root of the gradient's second moment, as Adam has it."""
+    """Ternary weights by the loss's curvature: the root of the gradient's second moment, as Adam has it.
+
+    `learn_curvature` updates the moments, once a step.
+    """
 
     moments: Tensor
 
@@ -102,16 +108,22 @@ class LossAware(Rounded):
         self.register_buffer("moments", torch.zeros_like(weight))
 
     def forward(self, weight: Tensor) -> Tensor:
-        found = loss_aware_ternary(weight, self.moments.sqrt(), self.rows)
-        if found.requires_grad and self.training:
-            found.register_hook(self._learn)
-        return found
+        return loss_aware_ternary(weight, self.moments.sqrt(), self.rows)
 
-    def _learn(self, gradient: Tensor) -> None:
-        self.moments.lerp_(gradient.square(), 1 - DECAY)
 
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        return weight
+def learns_curvature(model: nn.Module) -> bool:
+    return any(isinstance(module, LossAware) for module in model.modules())
+
+
+@torch.no_grad()
+def learn_curvature(model: nn.Module) -> None:
+    """Add a step's gradients, before they are set to zero, to the moments; those that are not finite are left out."""
+    every: list[Any] = [module for module in model.modules() if parametrize.is_parametrized(module, "weight")]
+    for module in every:
+        gradient = module.parametrizations["weight"].original.grad
+        for how in module.parametrizations["weight"]:
+            if isinstance(how, LossAware) and gradient is not None and bool(gradient.isfinite().all()):
+                how.moments.lerp_(gradient.square(), 1 - DECAY)
 
 
 def quantized(weight: Tensor, kind: str, rows: bool) -> Tensor:

@@ -86,7 +86,7 @@ def check_methods(methods: Sequence[Method], model: Any, layers: int | None = No
         if method.name == "shared":
             check_shareable(model, layers or len(layers_of(model)))
         elif method.name == "layers":
-            check_layers(model)
+            check_layers(model, method.share, layers)
         elif method.name == "units" and is_student(model):
             channels_of(model)
         elif method.name in PARTS:
@@ -116,7 +116,7 @@ def _parse(text: str) -> Method:
 
 def _forms(name: str) -> str:
     own = [form for form in FORMS.split(", ") if form.split(":")[0] == name]
-    return " or ".join([*own, *([f"ternary:{by}" for by in TERNARY] if name == "ternary" else [])])
+    return " or ".join([*own, *([f"ternary:{by}" for by in TERNARY if by != "row"] if name == "ternary" else [])])
 
 
 def compress(model: Any, methods: Sequence[Method], batches: Batches = ()) -> Any:

@@ -171,8 +171,10 @@ def mean_squares(
 
     The logits are added with random signs, so that the squares are those of all logits together, in expectation.
     """
-    was_training = model.training
+    was_training, frozen = model.training, [weight for weight in weights if not weight.requires_grad]
     model.eval()
+    for weight in frozen:
+        weight.requires_grad_(True)
     signs, sums = torch.Generator().manual_seed(0), []
     with torch.backends.cudnn.flags(enabled=False):  # its LSTM has no gradients in eval mode
         for batch in on_device(batches, model.device):
@@ -181,6 +183,8 @@ def mean_squares(
             found = reduce(torch.autograd.grad((logits * vector).sum(), weights))
             sums.append([one.detach().cpu().square() for one in found])
     model.train(was_training)
+    for weight in frozen:
+        weight.requires_grad_(False)
     return [torch.stack(ones).mean(0) for ones in zip(*sums, strict=True)]
 
 

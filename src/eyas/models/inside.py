@@ -147,7 +147,7 @@ def layers_of(model: Any) -> nn.ModuleList:
     lists = (module for module in model.modules() if isinstance(module, nn.ModuleList))
     found = next((layers for layers in lists if len(layers) == count), None)
     if found is None:
-        raise ModelError(f"{type(model).__name__} has no list of layers, as this recipe needs. Choose another one.")
+        raise ModelError(f"{type(model).__name__} has no list of layers. Choose another recipe, or another method.")
     return found
 
 

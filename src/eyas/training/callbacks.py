@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from transformers import EarlyStoppingCallback, TrainerCallback
 
+from eyas.compression import learn_curvature
 from eyas.errors import ModelError
 from eyas.progress import progress
 from eyas.training.arguments import OBJECTIVE, DistillationArguments, patience_of
@@ -24,6 +25,13 @@ def early_stopping(
     if arguments.eval_strategy == "no" or not arguments.load_best_model_at_end or not (patience or may_stop):
         return []
     return [EarlyStoppingCallback(patience or patience_of(arguments, rows))]
+
+
+class CurvatureCallback(TrainerCallback):
+    """Tell a model with loss-aware weights the gradients of each step."""
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        learn_curvature(kwargs["model"])
 
 
 class ProgressCallback(TrainerCallback):

@@ -18,14 +18,14 @@ from transformers import (
     set_seed,
 )
 
-from eyas.compression import compress, merge, parse_methods
+from eyas.compression import compress, learns_curvature, merge, parse_methods
 from eyas.data.task_data import TaskData
 from eyas.errors import ModelError
 from eyas.models import EnsembleForSequenceClassification
 from eyas.models.loading import task_of_config
 from eyas.settings import DistillSettings
 from eyas.teachers import AlignedTeacher
-from eyas.training.callbacks import early_stopping
+from eyas.training.callbacks import CurvatureCallback, early_stopping
 from eyas.training.encoded import EncodedTexts, encoded_for
 from eyas.training.ensembles import finish
 from eyas.training.folders import WORK, write_result
@@ -128,6 +128,7 @@ class DistillationRun:
         replacing = [Replacing(student, teacher_model, stage.replacing)] if stage.replacing else []
         arguments = stage_arguments(stage, self.settings, len(train), work, width)
         may_stop = not stage.is_scheduled and not LENGTHS & {*stage.arguments, *self.settings.arguments}
+        curvature = [CurvatureCallback()] if learns_curvature(student) else []
         stopping = early_stopping(arguments, len(train), self.settings.patience, may_stop)
         return DistillationTrainer(
             student,
@@ -137,7 +138,7 @@ class DistillationRun:
             processing_class=tokenizer,
             losses=stage.losses,
             teacher=self._teacher_of(stage),
-            callbacks=[*callbacks, *replacing, *stopping],
+            callbacks=[*callbacks, *replacing, *stopping, *curvature],
             blend=blend_of(self.settings.transfer, self.teacher, tokenizer, stage.needs_teacher),
         )
 

@@ -11,6 +11,7 @@ from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedModel
 
+from eyas.compression import layers_left, parse_methods
 from eyas.data.datasets import is_pair, task_of
 from eyas.data.embeddings import SCALE, read_vectors, scaled, teacher_embeddings, teacher_rows
 from eyas.data.labels import match_by_name
@@ -235,6 +236,9 @@ def planned_config(settings: StudentSettings, teacher: PreTrainedModel) -> Any:
     config = smaller_config(teacher, settings.size, layers, settings.dropout)
     if layers is not None and not settings.is_as_wide(teacher.config.hidden_size):
         check_projection(config.hidden_size, teacher)
+    for method in parse_methods(settings.compress):
+        if method.name == "layers":
+            config.num_hidden_layers = layers_left(config.num_hidden_layers, method.share)
     return config
 
 
