@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, TrainerCallback
 
 import eyas
+from eyas.compression.low_bits import LossAware
 from eyas.errors import ModelError
 from eyas.exam.plan_file import make_plan
 from eyas.settings import DistillSettings, TransferSettings
@@ -196,3 +197,27 @@ def test_exam_and_command_line_know_it(
         recipes=["same-layers"],
     )
     assert [student.name for student in plan.students] == ["bert-low-rank:0.5-int8"]
+
+
+@pytest.mark.process
+def test_loss_aware_weights_learn_the_curvature_of_each_step(
+    teacher_folder: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    seen: list[float] = []
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            moments = [module.moments for module in kwargs["model"].modules() if isinstance(module, LossAware)]
+            seen.append(float(sum((one > 0).sum() for one in moments)))
+
+    settings = DistillSettings(
+        eyas.StudentSettings("bert", max_length=48, compress=("ternary:loss-aware",)),
+        "logit-mse",
+        transfer=TransferSettings(augment=()),
+        arguments={"max_steps": 2},
+    )
+    small = eyas.distill(teacher_folder, toy_data, tmp_path / "small", settings=settings, callbacks=[Watch()])
+    assert len(seen) == 2
+    assert seen[1] >= seen[0] > 0
+    rows = small.model.bert.encoder.layer[0].attention.self.query.weight
+    assert all(len(row.abs().unique()) <= 2 for row in rows)
