@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from eyas.runtime.alignment import WordEncoder
-from eyas.runtime.manifest import Manifest
-from eyas.runtime.predictor import Predictor
+from eyas.runtime.stages import Stages
 from eyas.tasks import Task, softmax
 
 
-class Cascade(Predictor):
+class Cascade(Stages):
     """A folder that `eyas cascade` wrote; `Predictor` opens it too.
 
     Its logits are those of the model that answers, divided by that model's temperature.
@@ -27,19 +25,8 @@ class Cascade(Predictor):
     def __init__(
         self, folder: str | Path, threads: int = 1, self_test: bool = True, abstain_below: float | None = None
     ) -> None:
-        self.folder = Path(folder)
-        self.manifest = Manifest.read(self.folder)
-        self.stages = [Predictor(self.folder / stage["folder"], threads, self_test) for stage in self.manifest.stages]
-        self.task, self.pair = self.manifest.meaning, self.manifest.pair
-        self.label_names, self.data_labels = self.manifest.labels, self.manifest.data_labels
-        self.max_length = self.manifest.max_length
+        super().__init__(folder, threads, self_test, abstain_below)
         self.answered = [0] * len(self.stages)
-        self.abstain(self.manifest.abstain_below if abstain_below is None else abstain_below)
-        self._orders = [[stage.label_names.index(name) for name in self.label_names] for stage in self.stages]
-
-    @property
-    def words(self) -> WordEncoder:
-        return self.stages[0].words
 
     def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
         """Logits, [texts, labels] float32; for a tagger's lists of words [words, tags].
@@ -49,7 +36,7 @@ class Cascade(Predictor):
         """
         found: list[np.ndarray] = [np.empty((0, len(self.label_names)), np.float32)] * len(texts)
         waiting = list(range(len(texts)))
-        for number, (stage, order) in enumerate(zip(self.stages, self._orders, strict=True)):
+        for number, (stage, order) in enumerate(zip(self.stages, self.orders, strict=True)):
             if not waiting:
                 break
             some = None if pairs is None else [pairs[row] for row in waiting]

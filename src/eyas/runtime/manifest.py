@@ -36,7 +36,9 @@ class Manifest:
         tokie: the result of `eyas.runtime.tokens.find_alike`; None if tokie is not used.
         calibration: temperature of the logits, and what it was fitted on; see `eyas.evaluation.calibration`.
         abstain_below: confidence below which the model gives no answer, if any.
-        stages: of a cascade: folder, name and least confidence (`least`) of each model; it has no files of its own.
+        stages: of several models: the folder and name of each, and of a cascade its least confidence (`least`); there
+            are no files beside them.
+        combination: how they answer together, a key of `eyas.runtime.combination.RULES`; empty for a cascade.
         arrays: where the weights of a `static` student are in model.onnx; see `eyas.export.arrays`.
         crf: scores of the first tag, the last tag and each transition, for taggers with a CRF.
         self_test: texts with their expected probabilities, within `tolerance`.
@@ -60,6 +62,7 @@ class Manifest:
     abstain_below: float = 0.0
     arrays: dict[str, Any] | None = None
     stages: list[dict[str, Any]] = field(default_factory=list)
+    combination: str = ""
     openvino: dict[str, str] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
     eyas_version: str = ""
@@ -124,12 +127,13 @@ class Manifest:
         (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
 
-def is_cascade(folder: Path) -> bool:
-    """Whether a folder's manifest lists the models of a cascade."""
+def kind_of(folder: Path) -> str:
+    """What a folder's manifest describes: "cascade", "combination", or "" for one model, or no manifest."""
     try:
-        return bool(json.loads((folder / MANIFEST).read_text()).get("stages"))
+        content = json.loads((folder / MANIFEST).read_text())
+        return ("combination" if content.get("combination") else "cascade") if content.get("stages") else ""
     except (OSError, ValueError, AttributeError):
-        return False
+        return ""
 
 
 def renamed_card(card: str, old: str, new: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from eyas.errors import ExportError, install_hint
-from eyas.runtime.manifest import checksum, is_cascade
+from eyas.runtime.manifest import checksum, kind_of
 from eyas.runtime.predictor import Predictor, Run
 
 OPENVINO, GRAPH, WEIGHTS = "openvino", "model.xml", "model.bin"
@@ -39,7 +39,7 @@ class OpenVINOPredictor(Predictor):
     """
 
     def __init__(self, folder: str | Path, threads: int = 1, abstain_below: float | None = None) -> None:
-        if is_cascade(Path(folder)):
+        if kind_of(Path(folder)):
             raise ExportError(f"{folder} is a cascade, which does not run on OpenVINO. Open it with Predictor.")
         super().__init__(folder, threads, self_test=False, abstain_below=abstain_below)
 

@@ -12,7 +12,7 @@ from eyas.errors import ExportError
 from eyas.runtime.alignment import WordEncoder
 from eyas.runtime.arrays import ArraysRun
 from eyas.runtime.crf import max_marginals
-from eyas.runtime.manifest import MODEL, TOKENIZER, Manifest, is_cascade
+from eyas.runtime.manifest import MODEL, TOKENIZER, Manifest, kind_of
 from eyas.runtime.predict import PredictMixin
 from eyas.runtime.tokens import TextEncoder, is_cut
 from eyas.text import clean_texts, is_too_long, wrong_shape
@@ -41,11 +41,16 @@ class Predictor(PredictMixin):
     """
 
     def __new__(cls, folder: str | Path, *args: Any, **kwargs: Any) -> Self:
-        """A `Cascade` if the folder holds one."""
-        if cls is Predictor and is_cascade(Path(folder)):
+        """A `Cascade` or a `Combination` if the folder holds one."""
+        kind = kind_of(Path(folder)) if cls is Predictor else ""
+        if kind == "cascade":
             from eyas.runtime.cascade import Cascade
 
             return cast(Self, object.__new__(Cascade))
+        if kind == "combination":
+            from eyas.runtime.combination import Combination
+
+            return cast(Self, object.__new__(Combination))
         return object.__new__(cls)
 
     def __init__(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eyas.errors import ExportError, EyasError
-from eyas.runtime.manifest import EXAM, MANIFEST, MODEL, TOKENIZER, is_cascade
+from eyas.runtime.manifest import EXAM, MANIFEST, MODEL, TOKENIZER, kind_of
 from eyas.runtime.predictor import Predictor
 
 logger = logging.getLogger("eyas")
@@ -153,7 +153,7 @@ def _stamp(folder: Path) -> Stamp | None:
     """The stamp of a model's files; None while one is missing."""
     try:
         places = [folder]
-        if is_cascade(folder):
+        if kind_of(folder):
             places = [folder / stage["folder"] for stage in json.loads((folder / MANIFEST).read_text())["stages"]]
         stats = [(place / name).stat() for place in places for name in (MANIFEST, MODEL, TOKENIZER)]
     except OSError:

@@ -1,6 +1,6 @@
 """Several teachers as one."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,37 +12,15 @@ from torch import Tensor
 
 from eyas.errors import LabelError, ModelError
 from eyas.models.inside import EACH
+from eyas.runtime import combination
 
 SAMPLED = "sampled"
-# [teachers, rows, labels] logits -> [rows, labels].
-Rule = Callable[[Tensor], Tensor]
-
-
-def _mean(logits: Tensor) -> Tensor:
-    return logits.mean(0)
-
-
-def _probabilities(logits: Tensor) -> Tensor:
-    """The logarithms of the mean probabilities."""
-    return logits.log_softmax(-1).logsumexp(0) - float(np.log(len(logits)))
-
-
-def _confidence(logits: Tensor) -> Tensor:
-    """As `_probabilities`, each teacher weighted by the probability of its answer."""
-    own = logits.log_softmax(-1)
-    weights = own.amax(-1, keepdim=True)
-    return (own + weights).logsumexp(0) - weights.logsumexp(0)
-
-
-RULES: dict[str, Rule] = {
-    "mean": _mean,
-    "probabilities": _probabilities,
-    "confidence": _confidence,
-    "sampled": _probabilities,
-    "label-loss": _probabilities,
-    "reinforced": _probabilities,
+RULES: dict[str, str] = {
+    **{name: name for name in combination.RULES},
+    **dict.fromkeys((SAMPLED, "label-loss", "reinforced"), "probabilities"),
 }
-"""Rules by name: the mean of the logits, of the probabilities, and of the probabilities weighted by confidence.
+"""Rules by name: the mean of the logits, of the probabilities, and of the probabilities weighted by confidence; what
+combines the answers, a key of `eyas.runtime.combination.RULES`.
 
 The last three combine in training, and otherwise as `probabilities`. `sampled` answers each batch by one teacher, drawn
 at random (SKDBERT, Ding et al. 2023, arXiv 2211.14466). `label-loss` and `reinforced` are recipes; see `RECIPES_OF`.
@@ -129,7 +107,8 @@ class CombinedTeacher:
 
     def _combine(self, logits: Tensor) -> Tensor:
         multiple = self.name == SAMPLED and not self.task.is_single_label
-        return (_mean if multiple else RULES[self.name])(logits)
+        rule = combination.RULES["mean" if multiple else RULES[self.name]]
+        return torch.from_numpy(rule(logits.double().numpy())).float()
 
     def _aligned(self, logits: Sequence[Tensor]) -> Tensor:
         """[teachers, rows, labels], in the order of the first teacher's labels."""
