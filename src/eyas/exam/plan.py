@@ -14,6 +14,7 @@ from eyas.compression import parse_methods
 from eyas.data.damage import Damage
 from eyas.errors import DataError, ModelError
 from eyas.kinds import KINDS
+from eyas.runtime.combination import RULES
 from eyas.settings import LOGITS, STUDENTS, VECTORS, Columns, StudentSettings, TransferSettings, check_architecture
 from eyas.training.arguments import DistillationArguments
 from eyas.training.checks import check_recipe
@@ -24,6 +25,16 @@ Part = TypeVar("Part", Columns, Damage, StudentSettings, TransferSettings)
 NONE = "none"
 # Training arguments that the exam sets itself.
 RESERVED = ("output_dir", "seed", "data_seed")
+
+
+def _tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _rule(value: str) -> str:
+    if value and value not in RULES:
+        raise ValueError(f"expected one of {', '.join(RULES)}, got {value!r}")
+    return value
 
 
 class _Strict(BaseModel):
@@ -37,7 +48,8 @@ class DataPlan(Columns, TransferSettings, Damage):
     Attributes:
         source: as for `load_data`.
         name: its name on the page; by default the last part of `source`.
-        teacher: a fine-tuned classifier; by default the plan's.
+        teacher: a fine-tuned classifier, or several that answer together; by default the plan's.
+        teachers: how several answer together: mean, probabilities or confidence; by default the plan's.
         unlabeled: more texts for the teacher to label, as for `load_unlabeled`.
         label_map: {teacher's label name: data's}, if they cannot be matched automatically.
         encoder: the pretrained encoder that the teacher was made from: a linear model on its sentence vectors becomes a
@@ -46,7 +58,8 @@ class DataPlan(Columns, TransferSettings, Damage):
 
     source: str
     name: str = ""
-    teacher: str = ""
+    teacher: tuple[str, ...] = ()
+    teachers: str = ""
     unlabeled: tuple[str, ...] = ()
     label_map: dict[str, str] | None = None
     encoder: str | None = None
@@ -66,9 +79,10 @@ class DataPlan(Columns, TransferSettings, Damage):
     @field_validator("unlabeled", "augment", "select", mode="before")
     @classmethod
     def _as_tuple(cls, value: Any) -> Any:
-        if value == NONE:
-            return ()
-        return (value,) if isinstance(value, str) else value
+        return () if value == NONE else _tuple(value)
+
+    _teachers_as_tuple = field_validator("teacher", mode="before")(_tuple)
+    _known_rule = field_validator("teachers")(_rule)
 
     def __post_init__(self) -> None:
         try:
@@ -182,7 +196,8 @@ class Plan(_Strict):
 
     Attributes:
         data: data sets; a path, a `DataPlan`, or a list of them.
-        teacher: the default teacher of the data sets.
+        teacher: the default teacher of the data sets, or several.
+        teachers: how several teachers answer together.
         students: architectures, with sizes.
         recipes: keys of `RECIPES`, each for the students it supports; with options, `tinybert mapping=top` or
             `{recipe: tinybert, mapping: top}`. By default, the default recipe of each task.
@@ -200,7 +215,8 @@ class Plan(_Strict):
     """
 
     data: tuple[DataPlan, ...] = Field(min_length=1)
-    teacher: str = ""
+    teacher: tuple[str, ...] = ()
+    teachers: str = "mean"
     students: tuple[StudentPlan, ...] = Field(tuple(StudentPlan(architecture=name) for name in STUDENTS), min_length=1)
     recipes: tuple[str, ...] = ()
     embeddings: tuple[str, ...] = Field(default=("teacher",), min_length=1)
@@ -215,8 +231,11 @@ class Plan(_Strict):
 
     @property
     def datasets(self) -> list[DataPlan]:
-        """The data sets, each with its teacher."""
-        return [replace(entry, teacher=entry.teacher or self.teacher) for entry in self.data]
+        """The data sets, each with its teachers."""
+        return [
+            replace(entry, teacher=entry.teacher or self.teacher, teachers=entry.teachers or self.teachers)
+            for entry in self.data
+        ]
 
     def completed(self, found: Mapping[str, dict[str, Any]]) -> "Plan":
         """The plan with more fields of each data set, by name."""
@@ -228,6 +247,9 @@ class Plan(_Strict):
         if isinstance(value, dict) and isinstance(value.get("data"), str | dict):
             return {**value, "data": [value["data"]]}
         return value
+
+    _teachers_as_tuple = field_validator("teacher", mode="before")(_tuple)
+    _known_rule = field_validator("teachers")(_rule)
 
     @field_validator("recipes", mode="before")
     @classmethod

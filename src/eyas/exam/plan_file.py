@@ -102,8 +102,8 @@ def _with_paths_from(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
     def moved_data(entry: Any) -> Any:
         if not isinstance(entry, dict):
             return moved(entry)
-        paths = {key: moved(entry[key]) for key in ("source", "teacher", "encoder", "smoothing") if key in entry}
-        for key, move in (("unlabeled", moved), ("augment", moved_source), ("select", moved_source)):
+        paths = {key: moved(entry[key]) for key in ("source", "encoder", "smoothing") if key in entry}
+        for key, move in (("teacher", moved), ("unlabeled", moved), ("augment", moved_source), ("select", moved_source)):
             if isinstance(entry.get(key), str | list):
                 paths[key] = [move(part) for part in ([entry[key]] if isinstance(entry[key], str) else entry[key])]
         return {**entry, **paths}

@@ -39,8 +39,9 @@ class OpenVINOPredictor(Predictor):
     """
 
     def __init__(self, folder: str | Path, threads: int = 1, abstain_below: float | None = None) -> None:
-        if kind_of(Path(folder)):
-            raise ExportError(f"{folder} is a cascade, which does not run on OpenVINO. Open it with Predictor.")
+        kind = kind_of(Path(folder))
+        if kind:
+            raise ExportError(f"{folder} is a {kind}, which does not run on OpenVINO. Open it with Predictor.")
         super().__init__(folder, threads, self_test=False, abstain_below=abstain_below)
 
     def _open(self, threads: int) -> tuple[Run, list[str]]:

@@ -1,0 +1,31 @@
+"""Several exported models in one folder."""
+
+from pathlib import Path
+
+from eyas.runtime.alignment import WordEncoder
+from eyas.runtime.manifest import Manifest
+from eyas.runtime.predictor import Predictor
+
+
+class Stages(Predictor):
+    """Models of the same labels, each in a folder of its own; subclasses say how they answer together.
+
+    Args:
+        folder, threads, self_test, abstain_below: as for `Predictor`.
+    """
+
+    def __init__(
+        self, folder: str | Path, threads: int = 1, self_test: bool = True, abstain_below: float | None = None
+    ) -> None:
+        self.folder = Path(folder)
+        self.manifest = Manifest.read(self.folder)
+        self.stages = [Predictor(self.folder / stage["folder"], threads, self_test) for stage in self.manifest.stages]
+        self.task, self.pair = self.manifest.meaning, self.manifest.pair
+        self.label_names, self.data_labels = self.manifest.labels, self.manifest.data_labels
+        self.max_length = self.manifest.max_length
+        self.abstain(self.manifest.abstain_below if abstain_below is None else abstain_below)
+        self.orders = [[stage.label_names.index(name) for name in self.label_names] for stage in self.stages]
+
+    @property
+    def words(self) -> WordEncoder:
+        return self.stages[0].words
