@@ -36,7 +36,17 @@ def exam(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the exam; an existing one is resumed.")] = Path("exam"),
     teacher: Annotated[
-        str | None, typer.Option(help="Fine-tuned classifier: a folder or a Hub name.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            help="Fine-tuned classifier: a folder or a Hub name. Repeatable: several answer together.",
+            show_default=False,
+        ),
+    ] = None,
+    teachers: Annotated[
+        str | None,
+        typer.Option(
+            help="How several teachers answer together: mean, probabilities or confidence.", show_default="mean"
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Data as for distill: a folder, a file or a Hub name.", show_default=False)
@@ -84,7 +94,8 @@ def exam(
     made = _plan(
         plan,
         data=[entry] if entry else None,
-        teacher=teacher,
+        teacher=teacher or None,
+        teachers=teachers,
         students=student or None,
         recipes=recipe or None,
         seeds=list(range(seeds)) if seeds else None,

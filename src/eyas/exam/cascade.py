@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from eyas.evaluation.evaluate import aligned_logits
 from eyas.exam.cost import measure_costs
 from eyas.outputs import OutputFolder
 from eyas.runtime.cascade import Cascade, confidences
-from eyas.runtime.manifest import CARD, MANIFEST
+from eyas.runtime.manifest import CARD
 from eyas.runtime.predictor import Predictor
 
 # Texts that speed is measured on.
@@ -220,10 +220,7 @@ def _write(
             if file.is_file():
                 shutil.copy2(file, place / file.name)
         stages.append({"folder": place.name, "name": source.name, "least": least})
-    first = models[0].manifest
-    manifest = replace(first, stages=stages, eyas_version=__version__, sha256={}, openvino={})
-    manifest = replace(manifest, calibration=None, arrays=None, abstain_below=0.0)  # these are the stages' own
-    (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2, ensure_ascii=False) + "\n")
+    models[0].manifest.of_stages(stages).write_alone(folder)
     (folder / SCORED).write_text(json.dumps([asdict(scored) for scored in found], indent=1) + "\n")
     (folder / CARD).write_text(_card(name, stages, min_retention, found))
 

@@ -29,7 +29,7 @@ from eyas.models.loading import is_student_folder
 from eyas.outputs import RUN_FILE
 from eyas.settings import Columns, TransferSettings
 from eyas.tasks import Task
-from eyas.teachers import AlignedTeacher, Encoder, Teacher, align
+from eyas.teachers import AlignedTeacher, CombinedTeacher, Encoder, Teacher, align
 from eyas.teachers.encoder import pooling_of
 from eyas.transfer import check_transfer, chosen_texts, transfer_set
 from eyas.transfer.texts import counts_of, default_augment
@@ -113,7 +113,7 @@ def defaults_of(entry: DataPlan, data: TaskData) -> dict[str, Any]:
     if augment is None:
         augment = default_augment(data, entry.transfer, bool(entry.unlabeled))
     if encoder is None:
-        encoder = encoder_of(entry.teacher)
+        encoder = encoder_of(entry.teacher[0])
     elif encoder != NONE:
         Encoder(encoder)  # refuses here what it cannot read
         encoder = in_hub_cache(encoder) or find_encoder(encoder)
@@ -177,7 +177,8 @@ def _text(entry: DataPlan) -> str:
 def _load(entry: str) -> Loaded:
     plan = DataPlan(**json.loads(entry))
     data = load_data(plan.source, plan.columns)
-    teacher = Teacher(plan.teacher)
+    each = [Teacher(name) for name in plan.teacher]
+    teacher: Any = CombinedTeacher(each, plan.teachers) if len(each) > 1 else each[0]
     data = data.with_labels_of(teacher.label_names, plan.label_map)
     check_transfer(plan.transfer, data.task, data.is_pair)
     unlabeled = None

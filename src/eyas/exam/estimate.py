@@ -17,6 +17,7 @@ from eyas.exam.entries import Loaded, load_entry
 from eyas.exam.trial_run import student_settings
 from eyas.exam.trials import Trial
 from eyas.settings import TransferSettings
+from eyas.teachers import CombinedTeacher
 from eyas.training.arguments import DistillationArguments
 from eyas.training.distill import distill
 from eyas.training.steps import LENGTHS, training_steps
@@ -80,7 +81,9 @@ def _labeling(loaded: Loaded) -> float:
     rows = loaded.texts.select(range(min(TEXTS, len(loaded.texts))))
     pairs = list(rows["text_pair"]) if is_pair(rows) else None
     started = time.perf_counter()
-    loaded.teacher.teacher.logits(texts_of(rows), pairs)
+    teacher = loaded.teacher.teacher
+    for one in teacher.teachers if isinstance(teacher, CombinedTeacher) else [teacher]:
+        one.logits(texts_of(rows), pairs)
     spent = time.perf_counter() - started
     every = len(loaded.texts) + len(loaded.data["validation"]) + len(loaded.data[loaded.split])
     return spent / len(rows) * every

@@ -103,14 +103,20 @@ def _with_paths_from(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(entry, dict):
             return moved(entry)
         paths = {key: moved(entry[key]) for key in ("source", "encoder", "smoothing") if key in entry}
-        for key, move in (("teacher", moved), ("unlabeled", moved), ("augment", moved_source), ("select", moved_source)):
+        for key, move in (
+            ("teacher", moved),
+            ("unlabeled", moved),
+            ("augment", moved_source),
+            ("select", moved_source),
+        ):
             if isinstance(entry.get(key), str | list):
                 paths[key] = [move(part) for part in ([entry[key]] if isinstance(entry[key], str) else entry[key])]
         return {**entry, **paths}
 
     result = dict(content)
-    if "teacher" in result:
-        result["teacher"] = moved(result["teacher"])
+    if isinstance(result.get("teacher"), str | list):
+        named = result["teacher"]
+        result["teacher"] = [moved(part) for part in ([named] if isinstance(named, str) else named)]
     if isinstance(result.get("embeddings"), list):
         result["embeddings"] = [n if n in VECTORS else moved(n) for n in result["embeddings"]]
     if isinstance(result.get("students"), list):

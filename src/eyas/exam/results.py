@@ -105,8 +105,8 @@ def candidates(trials: pd.DataFrame) -> pd.DataFrame:
 
 def title(row: dict[str, Any]) -> str:
     """The name of a candidate within its data set."""
-    if row["kind"] == "teacher":
-        return f"teacher {row['precision']}"
+    if row["kind"] in ("teacher", "member"):
+        return f"{row['model']} {row['precision']}"
     if row["kind"] == "baseline":
         return str(row["model"])
     vectors = "" if row["embeddings"] == "teacher" else f", {row['embeddings']} embeddings"

@@ -151,7 +151,7 @@ def _check_tasks(
     Returns:
         {data set: task}, the names of the data sets of pairs, and {data set: defaults of its plan}.
     """
-    taught: dict[str, tuple[str, Any]] = {}
+    taught: dict[tuple[str, ...], tuple[str, Any]] = {}
     tasks, pairs, defaults = {}, set(), {}
     for entry in entries:
         task = worker.call(inspect, entry)
@@ -163,7 +163,7 @@ def _check_tasks(
         if task[0] != known[0] or task[1].kind != known[1].kind or len(task[1].labels) != len(known[1].labels):
             raise DataError(
                 f"Data sets {other} and {entry.name} have different tasks ({_task_text(known)}; {_task_text(task)}), "
-                f"but the same teacher, {entry.teacher}. Name a teacher for each."
+                f"but the same teacher, {', '.join(entry.teacher)}. Name a teacher for each."
             )
     return tasks, pairs, defaults
 
@@ -208,7 +208,7 @@ def _searched(trial: Trial) -> tuple[str, ...]:
 
 
 def _prepared(worker: LocalWorker | ThisProcess, entry: DataPlan) -> DatasetFacts:
-    logger.info("%s: reading the data, labeling it with %s.", entry.name, entry.teacher)
+    logger.info("%s: reading the data, labeling it with %s.", entry.name, ", ".join(entry.teacher))
     facts = worker.call(prepare, entry)
     if isinstance(facts, Failure):
         raise EyasError(f"Data set {entry.name}: {facts.error}")

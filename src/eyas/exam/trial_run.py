@@ -45,12 +45,13 @@ from eyas.exam.results import (
 )
 from eyas.exam.trials import ON_VECTORS, STATIC, Trial
 from eyas.export import export_model
+from eyas.export.combination import export_combination
 from eyas.outputs import write_atomically
 from eyas.progress import part
 from eyas.runtime.cascade import confidences
 from eyas.runtime.manifest import MANIFEST
 from eyas.settings import DistillSettings, TransferSettings
-from eyas.teachers import Encoder
+from eyas.teachers import CombinedTeacher, Encoder
 from eyas.training.arguments import FEWEST_VALIDATIONS
 from eyas.training.distill import distill
 from eyas.training.folders import read_history
@@ -136,7 +137,7 @@ def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
     """Make the model, export it to `folder / SHIPPED` and return its sizes."""
     if trial.kind == "baseline":
         return _make_baseline(trial, loaded, folder / SHIPPED)
-    source: str | Path = trial.dataset.teacher
+    source: str | Path = trial.dataset.teacher[0]
     learned: dict[str, Any] = {"transfer_texts": None, "steps": None, "start": None}
     if trial.added:
         source = trial.added
@@ -147,19 +148,21 @@ def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
         texts = len(loaded.transfer) if trial.is_taught and not alone else train
         steps = _steps(read_history(folder / STUDENT))
         learned = {"transfer_texts": texts, "steps": steps, "start": settings.student.init}
-    parity = export_model(
-        source,
-        folder / SHIPPED,
-        int8=trial.precision == "int8",
-        texts=sample(loaded.data["validation"], PARITY_TEXTS),
-        min_agreement=SMALLEST_AGREEMENT,
-        overwrite=True,
-        max_length=loaded.teacher.teacher.max_length if trial.kind == "teacher" else None,
-    )
+    options: dict[str, Any] = {
+        "int8": trial.precision == "int8",
+        "texts": sample(loaded.data["validation"], PARITY_TEXTS),
+        "min_agreement": SMALLEST_AGREEMENT,
+        "overwrite": True,
+        "max_length": loaded.teacher.teacher.max_length if trial.kind in ("teacher", "member") else None,
+    }
+    if trial.kind == "teacher" and len(trial.dataset.teacher) > 1:
+        agreement = export_combination(trial.dataset.teacher, trial.dataset.teachers, folder / SHIPPED, **options)
+    else:
+        agreement = export_model(source, folder / SHIPPED, **options).agreement
     return {
         **_parameters(trial, loaded, folder),
         "size_bytes": _size(folder / SHIPPED),
-        "export_agreement": parity.agreement,
+        "export_agreement": agreement,
         **learned,
     }
 
@@ -230,9 +233,11 @@ def _make_baseline(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]
 
 def _parameters(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, int]:
     if trial.kind == "teacher":
-        model: Any = loaded.teacher.teacher.model
-        embedding = model.get_input_embeddings().weight.numel()
-        return {"embedding_parameters": embedding, "other_parameters": model.num_parameters() - embedding}
+        teacher = loaded.teacher.teacher
+        models = [one.model for one in (teacher.teachers if isinstance(teacher, CombinedTeacher) else [teacher])]
+        embedding = sum(model.get_input_embeddings().weight.numel() for model in models)
+        total = sum(model.num_parameters() for model in models)
+        return {"embedding_parameters": embedding, "other_parameters": total - embedding}
     from safetensors import safe_open
 
     counts = {}
@@ -302,4 +307,4 @@ def _write_predictions(dataset: Dataset, logits: np.ndarray, sure: np.ndarray, p
 def _size(folder: Path) -> int:
     """Bytes of weights and tokenizer."""
     kept = {MANIFEST, "README.md", "eyas.json"}
-    return sum(file.stat().st_size for file in folder.iterdir() if file.name not in kept)
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.name not in kept)

@@ -29,12 +29,12 @@ class Trial:
 
     Args:
         dataset: the data set and its teacher.
-        kind: "teacher", "baseline" or "student".
+        kind: "teacher", "baseline", "student", or "member": one of several teachers.
         model: its name on the page.
         precision: precision of the export; empty for baselines.
         student, recipe, recipe_options, embeddings, seed, arguments: settings of a student.
         length: of a twin by default, relative to a training in one stage: that of the longest recipe beside it.
-        added: the folder of a student made before; then it has no settings.
+        added: the folder of a student made before, or of a member; then it has no settings.
         encoder: the encoder of a baseline on its vectors.
         without: the part of the student that this trial leaves out, `START` or `TRANSFER`; empty for none.
     """
@@ -64,7 +64,7 @@ class Trial:
         own = self.student is not None and self.student.architecture not in TRANSFORMERS
         settings = {
             **asdict(self),
-            "dataset": {**asdict(self.dataset), "name": "", "source": "", "teacher": "", "encoder": None},
+            "dataset": {**asdict(self.dataset), "name": "", "source": "", "teacher": (), "encoder": None},
             "student": self.student and {**asdict(self.student), "name": ""},
             "model": self.model if self.kind == "baseline" else "",
             "vectors": Path(self.embeddings).stat().st_size if Path(self.embeddings).is_file() else None,
@@ -118,6 +118,8 @@ def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -
     for entry in plan.datasets:
         for precision in ("fp32", "int8"):
             yield Trial(entry, "teacher", "teacher", precision)
+            for name, folder in members_of(entry).items():
+                yield Trial(entry, "member", name, precision, added=folder)
         names = TAG_BASELINES if tasks[entry.name].is_tagging else BASELINES
         for name in names if plan.baselines else ():
             yield Trial(entry, "baseline", name)
@@ -149,6 +151,16 @@ def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -
                             arguments=with_precision(dict(plan.arguments), student.architecture),
                             length=longest if recipe == TWIN else 1.0,
                         )
+
+
+def members_of(entry: DataPlan) -> dict[str, str]:
+    """{name on the page: folder} of several teachers; none of a single one."""
+    if len(entry.teacher) < 2:
+        return {}
+    names = [f"teacher {Path(folder).name}" for folder in entry.teacher]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({number})" for number, name in enumerate(names, 1)]
+    return dict(zip(names, entry.teacher, strict=True))
 
 
 def without_parts(trial: Trial, start: str | None) -> Iterator[Trial]:

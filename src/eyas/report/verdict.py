@@ -149,6 +149,26 @@ def teacher_doubt(answers: Answers, table: pd.DataFrame) -> str:
     return doubt(better, worse, answers.compare(teacher, linear[0]))
 
 
+def several_teachers(answers: Answers, table: pd.DataFrame) -> str:
+    """What several teachers score together, and the best of them alone, by validation; empty for a single teacher.
+
+    Args:
+        table: candidates of one data set.
+    """
+    whole = reference(table)
+    members = table[(table["kind"] == "member") & (table["precision"] == "fp32")]
+    if whole is None or members.empty:
+        return ""
+    best = members["validation_score"].astype(float).idxmax()
+    gap = answers.compare(whole, best)
+    both, alone = (100 * float(table.loc[one, "score"]) for one in (whole, best))
+    return (
+        f"Together the {len(members)} teachers score {both:.1f}; the best alone, {members.loc[best, 'model']}, "
+        f"{alone:.1f}: the others bring {100 * gap.difference:+.1f} (95 % interval {100 * gap.low:+.1f} to "
+        f"{100 * gap.high:+.1f})."
+    )
+
+
 def split_of(folder: Path, table: pd.DataFrame) -> str:
     """The split on which the candidates of a data set were scored."""
     path = folder / "trials" / table["keys"].iloc[0][0] / RESULT

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from eyas._version import __version__
 from eyas.errors import ExportError
 from eyas.kinds import MEANINGS, Kind
 from eyas.tasks import Task
@@ -120,11 +121,20 @@ class Manifest:
                 raise ExportError(f"{folder / name} is not the file that was exported (checksum). Export it again.")
         return manifest
 
+    def of_stages(self, stages: list[dict[str, Any]], combination: str = "") -> "Manifest":
+        """The manifest of a folder of several models, of which this is the first's, without what is its own."""
+        own: dict[str, Any] = {"sha256": {}, "openvino": {}, "calibration": None, "arrays": None, "abstain_below": 0.0}
+        return replace(self, stages=stages, combination=combination, eyas_version=__version__, **own)
+
+    def write_alone(self, folder: Path) -> None:
+        """Write the manifest of several models, without files beside it."""
+        (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+
     def write(self, folder: Path) -> None:
         """Write the manifest, with the current checksums of the files in `folder`."""
         names = [MODEL, TOKENIZER]
         self.sha256 = {name: checksum(folder, name) for name in names}
-        (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+        self.write_alone(folder)
 
 
 def kind_of(folder: Path) -> str:

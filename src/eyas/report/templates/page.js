@@ -284,6 +284,7 @@ function show() {
   $("verdict").textContent = state.dataset.verdict;
   $("loses").textContent = state.dataset.loses;
   $("doubt").textContent = state.dataset.doubt;
+  $("together").textContent = state.dataset.together;
   $("starts").textContent = state.dataset.starts;
   $("scored").textContent = `Scored by ${state.dataset.scored_on}.`;
   showRecipeChoice();
