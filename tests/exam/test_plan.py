@@ -59,7 +59,7 @@ def test_plan_resolves_paths_relative_to_its_folder(tmp_path: Path) -> None:
     (tmp_path / "reviews").mkdir()
     plan = read_plan(_write(tmp_path, PLAN))
     assert plan.data[0].source == str(tmp_path / "reviews")
-    assert plan.teacher == "teacher"  # may be a name on the Hub
+    assert plan.teacher == ("teacher",)  # may be a name on the Hub
 
 
 def test_plan_resolves_teacher_but_not_embeddings_named_teacher(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_plan_resolves_init_folder(tmp_path: Path) -> None:
     ("old", "new", "line", "said"),
     [
         ("[static,", "[statik,", 5, "No student 'statik'. Expected one of static, cnn, bilstm, cnn-lstm"),
-        ("recipes:", "recepies:", 6, "unknown key, expected one of data, teacher, students, recipes"),
+        ("recipes:", "recepies:", 6, "unknown key, expected one of data, teacher, teachers, students, recipes"),
         ("hidden_size: 75", "hiden_size: 75", 5, "unknown key, expected one of architecture, layers"),
         ("soft-targets", "softer", 6, "Unknown recipe 'softer'. Expected one of hard-labels"),
         ("random", "no/such.vec", 7, "expected teacher, random or a file of word vectors, got"),
