@@ -65,7 +65,7 @@ def test_plan_resolves_paths_relative_to_its_folder(tmp_path: Path) -> None:
 def test_plan_resolves_teacher_but_not_embeddings_named_teacher(tmp_path: Path) -> None:
     (tmp_path / "teacher").mkdir()
     plan = read_plan(_write(tmp_path, PLAN + "arguments: {learning_rate: 5e-4}\n"))
-    assert plan.teacher == str(tmp_path / "teacher")
+    assert plan.teacher == (str(tmp_path / "teacher"),)
     assert plan.embeddings == ("teacher", "random")
     assert plan.arguments == {"learning_rate": 5e-4}  # which YAML reads as a string
     single = make_plan(data={"source": "a", "unlabeled": "more.txt"}, teacher="b")
