@@ -159,7 +159,7 @@ def teach(part: DataPlan, work: Path, encoder: str | Path, steps: int, rate: flo
     between = max(steps // 6, 1)
     often = {"eval_strategy": "steps", "eval_steps": between, "save_strategy": "steps", "save_steps": between}
     settings = FinetuneSettings(arguments={**many, **often}, max_length=128, patience=6)
-    finetune(encoder, load_data(work / part.source, columns=part.columns), work / part.teacher, settings)
+    finetune(encoder, load_data(work / part.source, columns=part.columns), work / part.teacher[0], settings)
 
 
 def _apart(folder: Path, rows: pd.DataFrame) -> list[np.ndarray]:
@@ -194,10 +194,10 @@ def main() -> None:
         part = DataPlan(**entry)
         if part.name in (arguments.only or (part.name,)):
             _data(Path(part.source).parts[1], shared, work)
-            teacher = work / part.teacher
-            if (shared / part.teacher).is_dir() and not teacher.exists():
+            teacher = work / part.teacher[0]
+            if (shared / part.teacher[0]).is_dir() and not teacher.exists():
                 teacher.parent.mkdir(exist_ok=True)
-                teacher.symlink_to(shared / part.teacher)
+                teacher.symlink_to(shared / part.teacher[0])
             if not teacher.exists():
                 missing.append(part)
     if missing:
