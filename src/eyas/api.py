@@ -257,7 +257,8 @@ def compress(
         data: anything `load_data` accepts.
         out: as for `distill`.
         recipe: by default same-layers for a transformer; for our own students that of `distill`.
-        settings: all other settings; the sizes of its student are ignored, because they are the model's.
+        settings: all other settings; the sizes of its student are ignored, because they are the model's. By default
+            a transformer trains on the training texts alone.
         unlabeled: as for `distill`.
         columns: as for `distill`.
         cache: as for `distill`.
@@ -283,6 +284,8 @@ def compress(
     dropout, length = settings.student.dropout, classifier.max_length
     named = StudentSettings("bert", compress=methods, max_length=length, dropout=dropout)
     settings, recipe = replace(settings, student=named), recipe or settings.recipe
+    if settings.transfer.augment is None:  # it knows its training texts already, and each costs a pass of two models
+        settings = replace(settings, transfer=replace(settings.transfer, augment=()))
     if not recipe:
         recipe = "same-layers"
         if classifier.model.config.model_type in RELATIVE:  # its scores of attention cannot be compared

@@ -179,10 +179,11 @@ def test_exam_and_command_line_know_it(
     teacher_folder: Path, toy_data: Path, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    arguments = ["--model", str(teacher_folder), "--data", str(toy_data), "--epochs", "1", "--augment", "none"]
+    arguments = ["--model", str(teacher_folder), "--data", str(toy_data), "--epochs", "1"]
     code, _, err = run("compress", *arguments, "--method", "units:0.5", "--method", "int4", "--out", "small")
     assert code == 0, err
     assert "Next: eyas export --model small" in err
+    assert "neighbors" not in err  # no new texts, unless they are asked for
     code, _, err = run("export", "--model", "small", "--out", "shipped", "--int4", "--min-agreement", "0.9")
     assert code == 0, err
     assert json.loads(Path("shipped/manifest.json").read_text())["precision"] == "int4"
