@@ -117,7 +117,7 @@ def test_commands_explain_bad_input_with_exit_code_2(
     out = ("--out", tmp_path / "out")
     cases = [
         (("distill", "--teacher", teacher_folder, "--data", toy_data, "--text", "txet", *out), "Did you mean 'text'"),
-        (("distill", "--teacher", tmp_path / "none", "--data", toy_data, *out), "config.json"),
+        (("distill", "--teacher", tmp_path / "none", "--data", toy_data, *out), "none: no such model folder"),
         (("distill", "--teacher", teacher_folder, "--data", tmp_path / "none.csv", *out), "No such file"),
         (("distill", "--teacher", teacher_folder, "--data", toy_data, "--embedding-size", 64, *out), "larger than"),
         (("distill", "--teacher", teacher_folder, "--data", toy_data, "--unlabeled", tmp_path / "u", *out), "No such"),

@@ -96,7 +96,7 @@ def test_worker_without_a_model_says_why(
     exported: Exported, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classifier = Predictor(exported["static", False, True])
-    with pytest.raises(DataError, match=r"nowhere: expected a model folder with a config.json"):
+    with pytest.raises(DataError, match=r"nowhere: no such model folder"):
         predict_lines(str(tmp_path / "nowhere"), classifier, iter([(1, ["fine"] * 9)]), "in", workers=2)
 
 
