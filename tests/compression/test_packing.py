@@ -73,6 +73,7 @@ def test_few_bits_are_stored_in_few_bits_and_answer_alike(kind: str, times: floa
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()  # activations have 8 bits
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("kind", "width"), [("ternary", 126), ("int8", 128)])  # a byte's codes do not divide 126
 def test_table_of_few_bits_is_read_exactly(kind: str, width: int, tmp_path: Path) -> None:
     model = rounded_copy(bert(num_hidden_layers=1, hidden_size=width, num_attention_heads=2), kind)

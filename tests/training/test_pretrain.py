@@ -195,6 +195,7 @@ def test_pretraining_refuses_unusable_input(encoder: Encoder, lines: Path, toy_p
     assert not list(tmp_path.glob("[abcd]"))
 
 
+@pytest.mark.process
 def test_interrupted_pretraining_resumes_with_same_bits(encoder: Encoder, lines: Path, tmp_path: Path) -> None:
     class Stop(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -249,6 +250,7 @@ def test_sentence_transformers_loads_pretrained_student(general: Path, tmp_path:
     np.testing.assert_allclose(again.encode(texts), model.encode(texts), atol=1e-6)
 
 
+@pytest.mark.process
 def test_pretrain_student_command_runs(tiny_bert: Path, lines: Path, tmp_path: Path, run: Any) -> None:
     general, shipped = tmp_path / "g", tmp_path / "s"
     sizes = ("--student", "static", "--epochs", 2, "--quiet")

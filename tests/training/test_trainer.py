@@ -196,6 +196,7 @@ def test_encoded_texts_have_no_labels_for_unlabeled_rows(tmp_path: Path, teacher
     assert set(encoded.labels.tolist()) == {-100}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["cnn", "bilstm"])
 def test_training_gives_same_bits_for_same_seed_and_when_resumed(
     tmp_path: Path, teacher: Teacher, data: DatasetDict, cached: CachedTeacher, name: str
