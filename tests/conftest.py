@@ -59,9 +59,9 @@ SMALL_EXAM: dict[str, Any] = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that start processes or a browser."""
+    """Mark tests that start processes, node or a browser, or run an exam."""
     for item in items:
-        if {"start", "browser", "other_exam"} & set(getattr(item, "fixturenames", ())):
+        if {"start", "browser", "scripts", "exam", "other_exam"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("process")
 
 

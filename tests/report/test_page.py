@@ -40,13 +40,13 @@ def _is_plain(row: Row) -> bool:
 
 
 @pytest.fixture(scope="module")
-def exam(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def plain(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _part(results, tmp_path_factory.mktemp("plain") / "exam", _is_plain)
 
 
 @pytest.fixture(scope="module")
-def page_file(exam: Path) -> Path:
-    return write_page(exam)
+def page_file(plain: Path) -> Path:
+    return write_page(plain)
 
 
 @pytest.fixture
@@ -67,11 +67,13 @@ def _column(page: Any, number: int) -> list[str]:
     return [str(text) for text in page.locator(f"#candidates tbody tr > :nth-child({number})").all_inner_texts()]
 
 
-def test_page_says_if_the_teacher_is_no_better_than_a_linear_model(page_file: Path, exam: Path, tmp_path: Path) -> None:
+def test_page_says_if_the_teacher_is_no_better_than_a_linear_model(
+    page_file: Path, plain: Path, tmp_path: Path
+) -> None:
     """The planted teacher and linear model answer alike; as long as its score is perfect, nothing is said."""
     assert "not certainly better" not in page_file.read_text()
     folder = tmp_path / "exam"
-    shutil.copytree(exam, folder)
+    shutil.copytree(plain, folder)
     rows = [json.loads(line) for line in (folder / RESULTS).read_text().splitlines()]
     for row in rows:
         if row["kind"] == "teacher":
@@ -80,11 +82,11 @@ def test_page_says_if_the_teacher_is_no_better_than_a_linear_model(page_file: Pa
     assert "The teacher (90.0) is not certainly better than a linear model" in write_page(folder).read_text()
 
 
-def test_page_is_self_contained(page_file: Path, exam: Path) -> None:
+def test_page_is_self_contained(page_file: Path, plain: Path) -> None:
     html = page_file.read_text()
     assert not re.findall(r"(?:src|href)=[\"']?([^\"' >]+)", html.split("<script", 1)[0])
     assert page_file.stat().st_size < 2e6
-    assert (exam / "plan.yaml").read_text().splitlines()[0] in html
+    assert (plain / "plan.yaml").read_text().splitlines()[0] in html
 
 
 @pytest.fixture(scope="module")
@@ -199,10 +201,10 @@ def test_taught_marks_certain_gains(tmp_path: Path) -> None:
     assert summaries(list(rows.values())) == [said]
 
 
-def test_page_shows_terms_of_the_loss(exam: Path, browser: Any, tmp_path: Path) -> None:
+def test_page_shows_terms_of_the_loss(plain: Path, browser: Any, tmp_path: Path) -> None:
     """Means over seeds, stage after stage: the score, the loss if it has several terms, and each term."""
     folder = tmp_path / "exam"
-    shutil.copytree(exam, folder)
+    shutil.copytree(plain, folder)
     rows = [json.loads(line) for line in (folder / RESULTS).read_text().splitlines()]
     one = next(row for row in rows if row["kind"] == "student" and row["recipe"] != TWIN)
     (folder / RESULTS).write_text(
@@ -269,8 +271,8 @@ def test_page_filters_by_recipe(page: Any) -> None:
     assert marks.count() == 6
 
 
-def test_page_shows_verdict_of_the_winner(page: Any, exam: Path) -> None:
-    table = candidates(load_exam(exam))
+def test_page_shows_verdict_of_the_winner(page: Any, plain: Path) -> None:
+    table = candidates(load_exam(plain))
     index, good = winner(table, Requirements())
     kept = table.loc[index, "retention"]
     said = sentence(dict(table.loc[index]), good, Requirements(), "test", (kept, kept))
@@ -314,12 +316,12 @@ def test_chart_names_points_and_sizes(page: Any) -> None:
     assert len({name.split(",")[0] for name in _column(page, 1)} & set(written)) >= 2
 
 
-def test_page_shows_size_on_an_axis_of_its_own(page: Any, exam: Path) -> None:
+def test_page_shows_size_on_an_axis_of_its_own(page: Any, plain: Path) -> None:
     page.wait_for_selector("#sizes svg")
     points = page.locator("#sizes path[aria-roledescription='point']")
     by_name = {point.get_attribute("aria-label"): point for point in points.all()}
     places = {name: point.bounding_box()["x"] for name, point in by_name.items()}
-    table = candidates(load_exam(exam)).sort_values("size_bytes")
+    table = candidates(load_exam(plain)).sort_values("size_bytes")
     assert set(places) == set(table["title"]), list(places)[:2]
     drawn = [places[title] for title in table["title"]]
     assert drawn == sorted(drawn)
@@ -338,8 +340,8 @@ def test_page_adapts_to_color_scheme_and_width(browser: Any, page_file: Path, sc
     context.close()
 
 
-def test_write_page_handles_missing_costs_and_failed_trials(exam: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(exam, tmp_path / "exam"))
+def test_write_page_handles_missing_costs_and_failed_trials(plain: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(plain, tmp_path / "exam"))
     (copy / "costs.jsonl").unlink()
     with pytest.raises(DataError, match="measured"):
         find_best(copy)
@@ -353,14 +355,14 @@ def test_write_page_handles_missing_costs_and_failed_trials(exam: Path, tmp_path
         write_page(copy)
 
 
-def test_as_file_saves_svg(exam: Path, tmp_path: Path) -> None:
-    table = candidates(load_exam(exam))
+def test_as_file_saves_svg(plain: Path, tmp_path: Path) -> None:
+    table = candidates(load_exam(plain))
     as_file(pareto(table.assign(front=mark_front(table), winner=False)), tmp_path / "chart.svg")
     assert (tmp_path / "chart.svg").read_text().startswith("<svg")
 
 
-def test_page_escapes_texts(exam: Path, tmp_path: Path, browser: Any) -> None:
-    copy = Path(shutil.copytree(exam, tmp_path / "exam"))
+def test_page_escapes_texts(plain: Path, tmp_path: Path, browser: Any) -> None:
+    copy = Path(shutil.copytree(plain, tmp_path / "exam"))
     for path in copy.glob("trials/*/differences.json"):
         content = json.loads(path.read_text())
         flip = {"text": "</script><script>alert(1)</script><!--", "label": "a", "student": "b", "teacher": "a"}
@@ -375,17 +377,17 @@ def test_page_escapes_texts(exam: Path, tmp_path: Path, browser: Any) -> None:
 
 
 @pytest.mark.process
-def test_write_page_imports_no_torch(exam: Path) -> None:
-    draw = f"from eyas.report import write_page; write_page({str(exam)!r})"
+def test_write_page_imports_no_torch(plain: Path) -> None:
+    draw = f"from eyas.report import write_page; write_page({str(plain)!r})"
     code = f"{draw}; import sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
 @pytest.mark.slow
-def test_page_of_two_thousand_trials_is_small_and_fast(exam: Path, tmp_path: Path, browser: Any) -> None:
+def test_page_of_two_thousand_trials_is_small_and_fast(plain: Path, tmp_path: Path, browser: Any) -> None:
     """The page stays small and opens fast."""
-    copy = Path(shutil.copytree(exam, tmp_path / "exam"))
+    copy = Path(shutil.copytree(plain, tmp_path / "exam"))
     rows = [json.loads(line) for line in (copy / RESULTS).read_text().splitlines()]
     student = next(row for row in rows if row["kind"] == "student")
     many = [{**student, "model": f"m{n // 3}", "seed": n % 3, "score": 0.5 + n / 5000} for n in range(2000)]

@@ -302,6 +302,7 @@ def test_openapi_document_has_limits_and_models(client: TestClient) -> None:
     assert "$" not in str(schemas).replace("$ref", "")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["films", "pairs", "tags"])
 def test_openapi_document_matches_answers(name: str, folders: dict[str, Path]) -> None:
     import schemathesis

@@ -33,7 +33,7 @@ from eyas.training.folders import read_history
 from eyas.training.pretrain import pretrain_student
 
 SIZES: dict[str, Any] = {"embedding_size": 16, "hidden_size": 24, "max_length": 48}
-ARGUMENTS: dict[str, Any] = {"num_train_epochs": 30, "per_device_train_batch_size": 16}
+ARGUMENTS: dict[str, Any] = {"num_train_epochs": 20, "per_device_train_batch_size": 16}
 
 
 @pytest.fixture(scope="module")
