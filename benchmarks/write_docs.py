@@ -14,6 +14,7 @@ import pandas as pd
 from common import read_rows
 
 from eyas.exam.results import LAST_STAGE
+from eyas.report.page import METRICS
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = ("accuracy", "calibration_error")
@@ -162,17 +163,20 @@ def cascades() -> str:
 def compression() -> str:
     """Each method's size, speed and score; the model as it is in bold."""
     rows = pd.DataFrame(read_rows(RESULTS / "compression.jsonl")).drop_duplicates(
-        ["dataset", "method", "seed"], keep="last"
+        ["dataset", "encoder", "method", "seed"], keep="last"
     )
     tables = []
-    for dataset, part in rows.groupby("dataset", sort=False):
+    for (dataset, encoder), part in rows.groupby(["dataset", "encoder"], sort=False):
         lines = []
         for method, group in part.groupby("method", sort=False):
             name = f"as it is, {method.split()[1]}" if method.startswith("none") else f"`{method.replace('+', '`, `')}`"
             sizes = [f"{group[column].mean():.1f}" for column in ("mb", "smaller", "faster")]
             lines.append([name, *sizes, spread(list(group["score"])), f"{100 * group['retention'].mean():.1f}"])
         lines.sort(key=lambda line: float(line[2]))
-        header = [str(dataset), "MB", "times smaller", "times faster", "accuracy", "of the teacher, %"]
+        first = part.iloc[0]
+        name = f"{dataset}, {encoder}, {int(first['train_texts']):,} texts"
+        metric = METRICS.get(first["metric"], first["metric"])
+        header = [name, "MB", "times smaller", "times faster", metric, "of the teacher, %"]
         tables.append(table(header, lines))
     last = read_rows(RESULTS / "compression.jsonl")[-1]
     return "\n\n".join([*tables, f"{where(last)}."])
