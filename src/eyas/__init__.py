@@ -11,7 +11,7 @@ from eyas._telemetry import switch_off_telemetry
 from eyas._version import __version__
 
 if TYPE_CHECKING:  # for type checkers, editors and the API reference; the same names as in `_HOMES`
-    from eyas.api import TrainedModel, compress, distill, finetune, pretrain_student
+    from eyas.api import TrainedModel, compress, distill, distill_tasks, finetune, pretrain_student
     from eyas.data.datasets import load_data, load_unlabeled
     from eyas.data.task_data import TaskData
     from eyas.errors import EyasError
@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # for type checkers, editors and the API reference; the same 
     from eyas.verbosity import set_verbosity_debug, set_verbosity_error, set_verbosity_info, set_verbosity_warning
 
 _HOMES = {
-    "eyas.api": ["TrainedModel", "compress", "distill", "finetune", "pretrain_student"],
+    "eyas.api": ["TrainedModel", "compress", "distill", "distill_tasks", "finetune", "pretrain_student"],
     "eyas.data.datasets": ["load_data", "load_unlabeled"],
     "eyas.data.task_data": ["TaskData"],
     "eyas.errors": ["EyasError"],
@@ -121,6 +121,7 @@ __all__ = [
     "compress",
     "create_student",
     "distill",
+    "distill_tasks",
     "evaluate",
     "export_model",
     "finetune",

@@ -47,6 +47,7 @@ from eyas.teachers.exported import is_exported
 from eyas.training import distill as _distill
 from eyas.training import finetune as _finetune
 from eyas.training import pretrain as _pretrain
+from eyas.training import several_tasks as _tasks
 from eyas.training.folders import read_history
 from eyas.training.pretrain import SRA
 from eyas.training.recipes import make_stages, recipe_name
@@ -70,6 +71,7 @@ class TrainedModel:
 
     def __init__(self, path: str | Path, temporary: str | None = None) -> None:
         self.path = Path(path)
+        self._whole: TrainedModel | None = None
         if temporary is not None:
             weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)
 
@@ -227,6 +229,63 @@ def distill(
     known = (teacher, data, result.path, settings, more, cache, overwrite, record, callbacks, start, request)
     _distill.distill(*known, (lambda aligned, own: _examine(aligned, examined(opened, own))) if taught else None)
     return result
+
+
+def distill_tasks(
+    teachers: Mapping[str, Any],
+    data: Mapping[str, Source],
+    out: str | Path | None = None,
+    student: str | StudentSettings | None = None,
+    *,
+    recipe: str | None = None,
+    settings: DistillSettings | None = None,
+    columns: Mapping[str, Columns] | None = None,
+    teacher_dtype: str | None = None,
+    cache: str | Path | None = None,
+    overwrite: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> dict[str, TrainedModel]:
+    """Distill one student for several tasks, such as a sentence's intent and its slots, after MKD (Liu et al. 2019).
+
+    Its word vectors and, where both read texts or words, its encoder are the same for all tasks. Interrupted calls
+    resume, as with `distill`.
+
+    Args:
+        teachers: the teacher of each task, by the task's name: a folder, a Hub name or a loaded `Teacher`.
+        data: the data of each task: anything `load_data` accepts.
+        out: as for `distill`.
+        student: one of `STUDENTS`, or `StudentSettings`; overrides `settings`.
+        recipe: by default logit-mse; overrides `settings`.
+        settings: all other settings; see `DistillSettings`.
+        columns: of each task that needs it.
+        teacher_dtype: as for `distill`.
+        cache: a folder, in which each task's logits get one; by default found by fingerprint.
+        overwrite: as for `distill`.
+        callbacks: as in transformers.
+
+    Returns:
+        The student of each task. Its folder is one in `out`, `out/intent`, and works with every command.
+
+    Raises:
+        EyasError: invalid input, raised before any training step.
+    """
+    settings, start = _merge_settings(settings or DistillSettings(), student, recipe)
+    if start is not None:
+        raise ModelError("distill_tasks makes a new student: expected an architecture or StudentSettings.")
+    _tasks.check_tasks(teachers, data)
+    result = _result(out)
+    named = {name: (columns or {}).get(name) for name in data}
+    record = {name: _origins(teacher=teachers[name], source=data[name]) for name in data}
+    loaded = {name: load_data(source, named[name]) for name, source in data.items()}
+    opened = {
+        name: open_teachers(given, loaded[name], named[name], settings.student.max_length, teacher_dtype, {})[0]
+        for name, given in teachers.items()
+    }
+    _tasks.distill_tasks(opened, loaded, result.path, settings, cache, overwrite, {"origins": record}, callbacks)
+    parts = {name: TrainedModel(result.path / name) for name in data}
+    for part in parts.values():
+        part._whole = result  # a temporary folder lives as long as any of them
+    return parts
 
 
 def compress(

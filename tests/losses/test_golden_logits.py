@@ -229,3 +229,16 @@ def test_policy_of_reinforced_selection() -> None:
     by_weights, by_bias = torch.autograd.grad(total, [policy.weights, policy.bias])
     close(by_weights, expected["gradient_of_sum_of_log_probabilities_by_weights"])
     close(by_bias, expected["by_biases"])
+
+
+def test_mkd_sums_squared_errors_over_tasks() -> None:
+    """Each batch has one task; its term is the mean over elements."""
+    file = golden("mkd")
+    total = 0.0
+    for task in ("task_a", "task_b"):
+        found, gradient = run(LogitMSELoss(), file["inputs"][task])
+        expected = file["expected"][task]
+        assert found == pytest.approx(expected["mean_over_elements"], rel=1e-6)
+        close(gradient, expected["gradient_of_mean_over_elements"])
+        total += found
+    assert total == pytest.approx(file["expected"]["sum_over_tasks"]["mean_over_elements"], rel=1e-6)

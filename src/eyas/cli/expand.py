@@ -16,7 +16,8 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """`command` with an option for each field of its settings.
 
     A parameter annotated with a settings class becomes one option per field. The parameter's default, if any, provides
-    the defaults of the options. The command receives the settings made from them.
+    the defaults of the options. The command receives the settings made from them. A parameter of a field's name
+    replaces the field's option.
     """
     parameters = inspect.signature(command, eval_str=True).parameters
     kinds = {name: parameter.annotation for name, parameter in parameters.items()}
@@ -24,11 +25,13 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     expanded: list[inspect.Parameter] = []
     for name, parameter in parameters.items():
         options = _options(groups[name], parameter.default) if name in groups else [parameter]
+        options = [option for option in options if option.name == name or option.name not in parameters]
         expanded += [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options]
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
-        made = {name: _made(kind, given) for name, kind in groups.items()}
+        own = {name: value for name, value in given.items() if name not in parameters}
+        made = {name: _made(kind, own) for name, kind in groups.items()}
         command(**{name: made[name] if name in made else given[name] for name in parameters})
 
     run.__signature__ = inspect.Signature(expanded)  # type: ignore[attr-defined]
@@ -52,6 +55,6 @@ def _options(kind: Any, usual: Any) -> list[inspect.Parameter]:
 
 
 def _made(kind: Any, given: dict[str, Any]) -> Any:
-    values = {name: given[name] for name in options_of(kind) if given[name] is not None}
+    values = {name: given[name] for name in options_of(kind) if given.get(name) is not None}
     lists = {name: tuple(v for v in value if v != NONE) for name, value in values.items() if isinstance(value, list)}
     return kind(**{**values, **lists})

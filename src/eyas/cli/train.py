@@ -2,6 +2,7 @@
 
 import logging
 import os
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,9 @@ from eyas.cli.options import (
     Unlabeled,
     log_to_stderr,
 )
+from eyas.cli.several_tasks import parse_tasks, refuse, say_tasks
+from eyas.errors import EyasError
+from eyas.kinds import KINDS
 from eyas.outputs import strict_json
 from eyas.settings import (
     DATA,
@@ -87,10 +91,27 @@ def distill(
             rich_help_panel=DATA,
         ),
     ],
-    data: Data,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder with train/validation/test files, one CSV, TSV, JSONL, Parquet or CoNLL file, or a Hub data "
+            "set.",
+            show_default=False,
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     unlabeled: Unlabeled = None,
     transfer: TransferSettings,
     columns: Columns,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Task: {', '.join(KINDS)}. Or, instead of --data, one of several tasks of one student, "
+            "NAME=DATA[:COLUMN OF LABELS], with --teacher NAME=TEACHER (docs/several-tasks.md). Repeatable.",
+            show_default="inferred from the columns",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     label_map: LabelMap = None,
     student: StudentSettings,
     recipe: Method = None,
@@ -139,6 +160,7 @@ def distill(
 ) -> None:
     """Train a student on a teacher's predictions."""
     log_to_stderr(quiet)
+    import eyas.api
     from eyas.api import distill as run
     from eyas.data.labels import parse_label_map
     from eyas.teachers.answers import is_answers
@@ -157,6 +179,17 @@ def distill(
         live=live,
         label_map=parse_label_map(label_map) if label_map else None,
     )
+    if task and (len(task) > 1 or "=" in task[0]):
+        one = {"data": data, "unlabeled": unlabeled, "teachers": teachers, "encoder": encoder, "zero-shot": zero_shot}
+        refuse({**one, "confidence": confidence})
+        tasks = parse_tasks(task, teacher, columns)
+        more: Any = {"columns": tasks.columns, "teacher_dtype": dtype, "cache": cache, "overwrite": overwrite}
+        eyas.api.distill_tasks(tasks.teachers, tasks.data, out, settings=settings, **more)
+        say_tasks(out, tasks)
+        return
+    if data is None:
+        raise EyasError("Expected --data; or several tasks, --task NAME=DATA --teacher NAME=TEACHER for each.")
+    columns = replace(columns, task=task[0]) if task else columns
     run(
         teacher[0] if len(teacher) == 1 else teacher,
         data,

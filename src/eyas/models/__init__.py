@@ -15,10 +15,12 @@ from eyas.models.configuration import (
     FamilyConfig,
     StaticConfig,
     StudentConfig,
+    TasksConfig,
 )
 from eyas.models.ensemble import MEMBERS, EnsembleForSequenceClassification
 from eyas.models.family import TAGGERS, FamilyForSequenceClassification
 from eyas.models.sequence import StudentForSequenceClassification
+from eyas.models.several_tasks import TasksForSequenceClassification
 from eyas.models.static import StaticForSequenceClassification, StaticForTokenClassification
 from eyas.models.student import Student, is_student
 from eyas.models.tokens import StudentForTokenClassification
@@ -30,7 +32,7 @@ for _name, _model in STUDENTS.items():
     AutoConfig.register(_config.model_type, _config)
     AutoModelForSequenceClassification.register(_config, _model)
     AutoModelForTokenClassification.register(_config, TAGGERS[_name])
-for _several in (EnsembleForSequenceClassification, FamilyForSequenceClassification):
+for _several in (EnsembleForSequenceClassification, FamilyForSequenceClassification, TasksForSequenceClassification):
     AutoConfig.register(_several.config_class.model_type, _several.config_class)
     AutoModelForSequenceClassification.register(_several.config_class, _several)
 
@@ -57,5 +59,7 @@ __all__ = [
     "StudentConfig",
     "StudentForSequenceClassification",
     "StudentForTokenClassification",
+    "TasksConfig",
+    "TasksForSequenceClassification",
     "is_student",
 ]

@@ -1,5 +1,7 @@
 """Settings of the students, as Hugging Face configurations."""
 
+from typing import Any
+
 from transformers import PreTrainedConfig
 
 
@@ -95,6 +97,19 @@ class EnsembleConfig(StudentConfig):
     hidden_size: int = 0
     members: tuple[str, ...] | list[str] = ("cnn", "bilstm", "cnn-lstm")
     combination: str = "logits"
+
+
+class TasksConfig(StudentConfig):
+    """A student for several tasks.
+
+    Args:
+        architecture: of its encoder.
+        tasks: the configuration of each task's student, by the task's name.
+    """
+
+    model_type = "eyas-tasks"
+    architecture: str = "bilstm"
+    tasks: dict[str, dict[str, Any]] | None = None
 
 
 class FamilyConfig(EnsembleConfig):

@@ -21,13 +21,16 @@ from eyas.data.labels import ordered_names
 from eyas.data.tokenization import separating_words, wrap_tokenizer
 from eyas.encoders import find_encoder, is_hub_name
 from eyas.errors import ModelError
-from eyas.models.configuration import FamilyConfig
+from eyas.models.configuration import FamilyConfig, TasksConfig
 from eyas.models.positions import position_count
 from eyas.models.student import is_student
 from eyas.runtime.alignment import continuing
 from eyas.tasks import COMPRESSION, Task, task_of_model
 
 logger = logging.getLogger("eyas")
+
+# In the configuration of a folder in that of a student of several tasks: the name of its task.
+PART = "eyas_part"
 
 # The `problem_type` of our tasks in transformers.
 PROBLEMS = {
@@ -44,6 +47,12 @@ def load_classifier(source: str | Path) -> tuple[PreTrainedModel, Any]:
         ModelError: no such folder, no weights, another head, or another model's tokenizer.
     """
     name, config = str(source), _config(source)
+    if config.model_type == TasksConfig.model_type:
+        raise ModelError(f"{name} is a student of several tasks: name one, {' or '.join(_parts(source, config))}.")
+    if task := getattr(config, PART, None):
+        whole: Any = _from_pretrained(AutoModelForSequenceClassification, Path(source).parent)
+        model = whole.student(task)
+        return model.eval(), load_tokenizer(source, model)
     architectures = config.architectures or []
     heads = ("SequenceClassification", "TokenClassification")
     if architectures and not any(head in architectures[0] for head in heads):
@@ -60,6 +69,10 @@ def load_classifier(source: str | Path) -> tuple[PreTrainedModel, Any]:
             "Fine-tune it with: eyas finetune --model ... --data ... --out ..."
         )
     return model.eval(), load_tokenizer(source, model)
+
+
+def _parts(source: str | Path, config: TasksConfig) -> list[str]:
+    return [str(Path(source) / name) for name in config.tasks or {}]
 
 
 def load_body(source: str | Path) -> tuple[PreTrainedModel, Any]:

@@ -1,6 +1,7 @@
 """Progress and log lines of the trainer."""
 
 import logging
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -38,11 +39,11 @@ class ProgressCallback(TrainerCallback):
     """Show progress in steps, log a line per epoch, and stop training if the loss is not finite.
 
     Args:
-        metric: name of the score.
+        metrics: the metric of each data set that is scored.
     """
 
-    def __init__(self, metric: str) -> None:
-        self.metric = metric.replace("_", " ")
+    def __init__(self, metrics: Mapping[str, str]) -> None:
+        self.metrics = {name: metric.replace("_", " ") for name, metric in metrics.items()}
         self._showing = ExitStack()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -69,7 +70,8 @@ class ProgressCallback(TrainerCallback):
             if name.endswith("_score") and state.epoch is not None:
                 of = name.removeprefix("eval_").removesuffix("score").rstrip("_")
                 whose = f"{of} " if of else ""
-                logger.info("epoch %.3g: validation %s%s %.4f", state.epoch, whose, self.metric, value)
+                metric = self.metrics.get(of, "mean score")
+                logger.info("epoch %.3g: validation %s%s %.4f", state.epoch, whose, metric, value)
 
     def close(self) -> None:
         """End the display, after a training or one that was interrupted: there can be only one at a time."""

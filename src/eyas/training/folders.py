@@ -17,6 +17,7 @@ from eyas import processes
 from eyas.compression import FACTORS
 from eyas.evaluation.calibration import calibration
 from eyas.models.classifier import Classifier
+from eyas.models.loading import PART
 from eyas.tasks import CALIBRATION
 
 WORK = "work"
@@ -73,8 +74,23 @@ def write_model_folder(model: PreTrainedModel, tokenizer: Any, validation: Datas
     setattr(model.config, CALIBRATION, found)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    if validation is None:
-        return
+    if validation is not None:
+        write_sample(validation, folder)
+
+
+def write_part(student: PreTrainedModel, tokenizer: Any, validation: Dataset, folder: Path, task: str) -> None:
+    """Make a folder in that of a student of several tasks with which any command uses the student of one task."""
+    folder.mkdir(exist_ok=True)
+    setattr(student.config, PART, task)
+    student.config.architectures = [type(student).__name__]
+    student.config.save_pretrained(folder)
+    delattr(student.config, PART)
+    tokenizer.save_pretrained(folder)
+    write_sample(validation, folder)
+
+
+def write_sample(validation: Dataset, folder: Path) -> None:
+    """Write some of the validation texts."""
     columns = [name for name in ("text", "text_pair", "tokens") if name in validation.column_names]
     rows = sorted(random.Random(0).sample(range(len(validation)), min(SAMPLE_ROWS, len(validation))))
     lines = (json.dumps({c: row[c] for c in columns}, ensure_ascii=False) for row in validation.select(rows))

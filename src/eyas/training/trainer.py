@@ -23,6 +23,7 @@ from eyas.models import is_student
 from eyas.models.inside import run
 from eyas.models.loading import input_length
 from eyas.models.objective import task_loss
+from eyas.models.several_tasks import TasksForSequenceClassification, student_of
 from eyas.settings import MAX_LENGTH
 from eyas.teachers import AlignedTeacher
 from eyas.teachers.aligned import Teaches
@@ -96,7 +97,9 @@ class DistillationTrainer(AtomicCheckpoints):
             for name, part in _by_name(eval_dataset).items()
         }
         self.lessons = {
-            name: Lesson(model, part.task, _of(losses, name, "losses"), _of(teacher, name, "teacher"), length)
+            name: Lesson(
+                student_of(model, name), part.task, _of(losses, name, "losses"), _of(teacher, name, "teacher"), length
+            )
             for name, part in train.items()
         }
         self.validation = next((part.dataset for part in scored.values()), None)
@@ -119,7 +122,7 @@ class DistillationTrainer(AtomicCheckpoints):
         for name, part in scored.items():
             reads = self.lessons[name].reads if args is not None and args.metric_for_best_model == OBJECTIVE else ()
             scored[name] = part.handing([column for column in reads if column != "example_id"], name)
-        self._scored_task = next(iter(self.lessons.values())).task
+        self._scored_task, self._scored_name = next(iter(self.lessons.values())).task, ""
         super().__init__(
             model=model,
             args=args or DistillationArguments(),
@@ -128,7 +131,7 @@ class DistillationTrainer(AtomicCheckpoints):
             eval_dataset=cast(Any, scored.get("", scored or None)),
             processing_class=processing_class,
             compute_metrics=self._score,
-            callbacks=[*(callbacks or []), ProgressCallback(self._scored_task.metric)],
+            callbacks=[*(callbacks or []), ProgressCallback({name: part.task.metric for name, part in scored.items()})],
         )
         self.remove_callback(PrinterCallback)
         for lesson in self.lessons.values():
@@ -147,13 +150,13 @@ class DistillationTrainer(AtomicCheckpoints):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """In training the weighted sum of the losses; in evaluation the plain task loss, without a teacher."""
-        student_inputs = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
+        name = inputs.get("dataset_name", "") if model.training else self._scored_name
+        student_inputs = self._student_inputs(inputs, name)
         if not model.training:
             outputs = model(**student_inputs)
             loss = task_loss(self._scored_task, outputs.logits, inputs["labels"])
             outputs = {"loss": loss, "logits": outputs.logits}
             return (loss, outputs) if return_outputs else loss
-        name = inputs.get("dataset_name", "")
         lesson = self.lessons[name]
         if lesson.crf:
             student_inputs["labels"] = inputs["labels"]
@@ -172,6 +175,11 @@ class DistillationTrainer(AtomicCheckpoints):
         self.terms.add(terms, 1 / getattr(self, "current_gradient_accumulation_steps", 1))
         total = sum(terms.values())
         return (total, student) if return_outputs else total
+
+    def _student_inputs(self, inputs: dict[str, Any], name: str) -> dict[str, Any]:
+        """What the student reads of a batch of the data set `name`."""
+        found = {column: inputs[column] for column in MODEL_INPUTS if column in inputs}
+        return {**found, "task": name} if isinstance(self.model, TasksForSequenceClassification) else found
 
     def training_step(self, *args: Any, **options: Any) -> Tensor:
         loss: Tensor = super().training_step(*args, **options)
@@ -204,7 +212,7 @@ class DistillationTrainer(AtomicCheckpoints):
             for start in range(0, len(rows), size):
                 part = rows[start : start + size].tolist()
                 inputs = cast(Any, self._prepare_inputs(encoded.__getitems__(part)))
-                student_inputs = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
+                student_inputs = self._student_inputs(inputs, encoded.name)
                 teacher = lesson.ask(inputs, self.args.device)
                 with self.compute_loss_context_manager():
                     student = run(model, student_inputs, lesson.student_fields)
@@ -246,7 +254,7 @@ class DistillationTrainer(AtomicCheckpoints):
         return self.args.metric_for_best_model == OBJECTIVE
 
     def evaluation_loop(self, dataloader: Any, *args: Any, **options: Any) -> Any:
-        self._scored_task = dataloader.dataset.task
+        self._scored_task, self._scored_name = dataloader.dataset.task, dataloader.dataset.name
         output: Any = super().evaluation_loop(dataloader, *args, **options)
         if self._by_objective:
             prefix = options.get("metric_key_prefix", "eval")

@@ -1,0 +1,73 @@
+"""`--task NAME=DATA`: several tasks of one student."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from eyas.errors import EyasError
+from eyas.settings import Columns
+
+EXPECTED = "several tasks are given as --task NAME=DATA[:COLUMN] --teacher NAME=TEACHER for each"
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Teachers, data and columns by the task's name."""
+
+    teachers: dict[str, str] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, Columns] = field(default_factory=dict)
+
+
+def parse_tasks(tasks: Sequence[str], teachers: Sequence[str], columns: Columns) -> Tasks:
+    """Read `NAME=DATA`, `NAME=DATA:COLUMN` and `NAME=TEACHER`.
+
+    Args:
+        columns: of all tasks; a task's own column of labels comes first.
+
+    Raises:
+        EyasError: another form, or a name that occurs twice.
+    """
+    found = Tasks()
+    for name, data in _named("--task", tasks):
+        source, _, label = data.rpartition(":")
+        if not source or os.path.exists(data) or not os.path.exists(source):  # the configuration of a Hub data set
+            source, label = data, ""
+        _add(found.data, name, source, "--task")
+        found.columns[name] = replace(columns, label=label) if label else columns
+    for name, teacher in _named("--teacher", teachers):
+        _add(found.teachers, name, teacher, "--teacher")
+    return found
+
+
+def refuse(given: dict[str, Any]) -> None:
+    """Raises EyasError for options that are not for several tasks."""
+    wrong = [name for name, value in given.items() if value]
+    if wrong:
+        raise EyasError(f"--{wrong[0]} is for one task, but {EXPECTED}. Leave it out.")
+
+
+def say_tasks(out: Path, tasks: Tasks) -> None:
+    """Log each task's score and the next step."""
+    from eyas.cli.closing import beside, command, say_trained
+
+    for name, data in tasks.data.items():
+        folder = out / name
+        export = command("export", {"model": folder, "out": beside(out, f"shipped-{name}"), "int8": True})
+        say_trained(f"student of {name}", folder, data, tasks.columns[name], export, tasks.teachers[name])
+
+
+def _named(option: str, given: Sequence[str]) -> list[tuple[str, str]]:
+    pairs = [(name.strip(), value) for name, _, value in (text.partition("=") for text in given)]
+    wrong = next((text for text, (name, value) in zip(given, pairs, strict=True) if not (name and value)), None)
+    if wrong is not None:
+        raise EyasError(f"{option} is {wrong!r}, but {EXPECTED}.")
+    return pairs
+
+
+def _add(found: dict[str, str], name: str, value: str, option: str) -> None:
+    if name in found:
+        raise EyasError(f"{option} names {name!r} twice, expected another name for each task.")
+    found[name] = value

@@ -1,0 +1,55 @@
+"""One student for several tasks: the same word vectors and encoder, and an output layer for each task."""
+
+from typing import Any, cast
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from eyas.models.configuration import TasksConfig
+from eyas.models.ensemble import MEMBERS
+from eyas.models.family import TAGGERS
+from eyas.models.student import Student
+
+
+class TasksForSequenceClassification(Student):
+    """Students that share their word vectors, and those that read texts, or words, alike also their encoder.
+
+    After MKD (Liu et al. 2019). `bilstm` and `static` read both alike; `cnn` and `cnn-lstm` have one encoder of texts
+    and one of words.
+    """
+
+    config_class = TasksConfig
+    config: TasksConfig
+
+    def __init__(self, config: TasksConfig) -> None:
+        super().__init__(config)
+        self.students = nn.ModuleDict()
+        encoders: dict[type, nn.Module] = {}
+        for name, own in (config.tasks or {}).items():
+            kind: Any = (TAGGERS if own["eyas_task"] == "tagging" else MEMBERS)[config.architecture]
+            student = kind(kind.config_class.from_dict(own))
+            student.embeddings = self.embeddings
+            student.encoder = encoders.setdefault(kind.encoder_class, student.encoder)
+            self.students[name] = student
+        self._tied_weights_keys = self._shared()
+        self._keys_to_ignore_on_save = set(self._tied_weights_keys)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def forward(self, input_ids: Tensor, labels: Tensor | None = None, *, task: str, **inputs: Any) -> Any:
+        """The outputs of the student of `task`; the arguments are that student's."""
+        return self.students[task](input_ids=input_ids, labels=labels, **inputs)
+
+    def student(self, task: str) -> Student:
+        """An ordinary student of one task; its word vectors and encoder are those of the others."""
+        return cast(Student, self.students[task])
+
+    def _shared(self) -> dict[str, str]:
+        """{name: the first name of the same parameter}."""
+        first: dict[int, str] = {}
+        names = [(name, id(weight)) for name, weight in self.named_parameters(remove_duplicate=False)]
+        return {name: first[weight] for name, weight in names if first.setdefault(weight, name) != name}
+
+
+def student_of(model: PreTrainedModel, name: str) -> PreTrainedModel:
+    """The student of the task `name`, if `model` has several."""
+    return model.student(name) if isinstance(model, TasksForSequenceClassification) else model
