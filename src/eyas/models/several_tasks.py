@@ -14,8 +14,7 @@ from eyas.models.student import Student
 class TasksForSequenceClassification(Student):
     """Students that share their word vectors, and those that read texts, or words, alike also their encoder.
 
-    After MKD (Liu et al. 2019). `bilstm` and `static` read both alike; `cnn` and `cnn-lstm` have one encoder of texts
-    and one of words.
+    After MKD (Liu et al. 2019). `bilstm` reads both alike; the others have one encoder of texts and one of words.
     """
 
     config_class = TasksConfig
