@@ -136,7 +136,8 @@ def main() -> None:
     parser.add_argument("--train-texts", type=int, help="the first texts of the training split alone")
     parser.add_argument("--methods", nargs="+", default=[*METHODS, *RECIPES, *STUDENTS])
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--prepare", action="store_true")
+    parser.add_argument("--prepare", action="store_true", help="only make the models")
+    parser.add_argument("--measure", action="store_true", help="only measure those that are made")
     arguments = parser.parse_args()
     set_verbosity_warning()
     encoder = Path(arguments.encoder).name
@@ -144,7 +145,7 @@ def main() -> None:
         data, work = eyas.load_data(arguments.shared / "data" / name), arguments.work / encoder / name
         if arguments.train_texts:
             data["train"] = data["train"].select(range(min(arguments.train_texts, len(data["train"]))))
-        for seed in range(arguments.seeds):
+        for seed in range(0 if arguments.measure else arguments.seeds):
             prepare(arguments.encoder, data, work, arguments.methods, seed)
         if not arguments.prepare:
             measure(name, encoder, data, work, arguments.methods, range(arguments.seeds))
