@@ -1,6 +1,7 @@
 """One student for several tasks: training, its folder, and the commands that read it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,11 @@ def test_tasks_are_checked(data: dict[str, Path], folder: Path, tmp_path: Path) 
         eyas.distill_tasks(TEACHERS, {**data, "mood": rows}, out)
     with pytest.raises(ModelError, match="name one, .*mood or .*names"):
         Classifier.from_pretrained(folder)
+    with pytest.raises(ModelError, match="cannot be trained by itself"):
+        eyas.finetune(folder / "mood", data["mood"], out)
+    shutil.copytree(folder / "mood", tmp_path / "mood")
+    with pytest.raises(ModelError, match="needs that student's folder"):
+        Classifier.from_pretrained(tmp_path / "mood")
     with pytest.raises(DataError, match="has no data, only teacher"):
         eyas.distill_tasks(TEACHERS, {"mood": data["mood"]}, out)
 

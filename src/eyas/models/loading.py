@@ -50,8 +50,10 @@ def load_classifier(source: str | Path) -> tuple[PreTrainedModel, Any]:
     if config.model_type == TasksConfig.model_type:
         raise ModelError(f"{name} is a student of several tasks: name one, {' or '.join(_parts(source, config))}.")
     if task := getattr(config, PART, None):
-        whole: Any = _from_pretrained(AutoModelForSequenceClassification, Path(source).parent)
-        model = whole.student(task)
+        whole = Path(source).parent
+        if not (whole / "config.json").is_file() or _config(whole).model_type != TasksConfig.model_type:
+            raise ModelError(f"{name} is one task of a student of several: it needs that student's folder around it.")
+        model = _from_pretrained(AutoModelForSequenceClassification, whole).student(task)
         return model.eval(), load_tokenizer(source, model)
     architectures = config.architectures or []
     heads = ("SequenceClassification", "TokenClassification")
@@ -233,8 +235,12 @@ def _refuse_old_name(folder: Path) -> None:
 
 
 def _from_pretrained(auto: Any, source: str | Path, **options: Any) -> Any:
-    _config(source)
-    path = Path(source)
+    config, path = _config(source), Path(source)
+    if getattr(config, PART, None):
+        raise ModelError(
+            f"{source} is one task of a student of several, whose weights are in {path.parent}. It can be used and "
+            "exported, and another student can start from it (--init); it cannot be trained by itself."
+        )
     if path.is_dir() and not any(path.glob("*.safetensors")):
         pickled = next((p.name for p in path.glob("*.bin")), None)
         found = f"only {pickled}, a pickle, which can run code when loaded" if pickled else "no weights"
