@@ -49,6 +49,19 @@ def test_proportional_batches_have_every_row_once() -> None:
     assert list(mixed) != batches
 
 
+def test_temperature_draws_small_data_sets_more_often() -> None:
+    """Of sizes 1,600 and 100, in proportion to their roots: 4 to 1 instead of 16 to 1."""
+    samplers = {name: LengthGroupedBatchSampler(np.arange(count), 1, 0) for name, count in (("a", 1600), ("b", 100))}
+    mixed = MixedBatches(samplers, "temperature")
+    batches = list(mixed)
+    assert len(batches) == len(mixed) == 1700
+    small = [row for [(name, row)] in batches if name == "b"]
+    assert 340 - 60 < len(small) < 340 + 60  # 3.6 standard deviations
+    assert sorted(small[:100]) == sorted(small[100:200]) == list(range(100))
+    assert small[:100] != small[100:200]
+    assert list(mixed) == batches
+
+
 def test_round_robin_batches_take_turns_until_the_first_data_set_ends() -> None:
     mixed = MixedBatches(_samplers(), "round-robin")
     assert [batch[0][0] for batch in mixed] == ["a", "b"] * 3

@@ -47,9 +47,11 @@ class DistillationArguments(TrainingArguments):
     dataloader_pin_memory: bool = False
     use_cpu: bool = field(default_factory=lambda: not torch.accelerator.is_available())
     disable_tqdm: bool | None = True
-    multi_dataset_batches: Literal["proportional", "round-robin"] = field(
+    multi_dataset_batches: Literal["proportional", "temperature", "round-robin"] = field(
         default="proportional",
-        metadata={"help": "With several data sets: all batches in random order, or one of each in turn."},
+        metadata={
+            "help": "With several data sets: all batches in random order, more of small ones, or one of each in turn."
+        },
     )
     report_to: str | list[str] | None = "none"
     remove_unused_columns: bool = field(

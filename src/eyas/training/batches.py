@@ -1,5 +1,6 @@
 """Batch samplers: texts of similar length, and batches from several data sets."""
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -10,7 +11,9 @@ from torch.utils.data import Sampler
 
 from eyas.training.encoded import EncodedTexts
 
-Mixing = Literal["proportional", "round-robin"]
+Mixing = Literal["proportional", "temperature", "round-robin"]
+# Of the mixing "temperature": a data set is drawn with a probability that grows with the root of its size.
+TEMPERATURE = 2
 # (name of the data set, row)
 Row = tuple[str, int]
 
@@ -53,8 +56,9 @@ class MixedBatches(Sampler[list[Row]]):
 
     Args:
         samplers: one per data set.
-        mixing: "proportional" = every batch of every data set, in random order; "round-robin" = one of each in turn,
-            until a data set runs out.
+        mixing: "proportional" = every batch of every data set, in random order; "temperature" = as many batches, drawn
+            in proportion to the square roots of the sizes, so small data sets come more often (temperature 2, Raffel
+            et al. 2020, section 3.5.2); "round-robin" = one of each in turn, until a data set runs out.
     """
 
     def __init__(
@@ -69,19 +73,31 @@ class MixedBatches(Sampler[list[Row]]):
 
     def __len__(self) -> int:
         lengths = [len(sampler) for sampler in self.samplers.values()]
-        return sum(lengths) if self.mixing == "proportional" else min(lengths) * len(lengths)
+        return min(lengths) * len(lengths) if self.mixing == "round-robin" else sum(lengths)
 
     def __iter__(self) -> Iterator[list[Row]]:
-        batches = {name: iter(sampler) for name, sampler in self.samplers.items()}
+        batches = {name: _again_and_again(sampler) for name, sampler in self.samplers.items()}
         for name in self._turns():
             yield [(name, row) for row in next(batches[name])]
 
     def _turns(self) -> list[str]:
         if self.mixing == "round-robin":
             return list(self.samplers) * (len(self) // len(self.samplers))
+        random = np.random.default_rng([self.seed, self.epoch])
+        if self.mixing == "temperature":
+            sizes = np.array([len(sampler.lengths) for sampler in self.samplers.values()]) ** (1 / TEMPERATURE)
+            return [str(name) for name in random.choice(list(self.samplers), len(self), p=sizes / sizes.sum())]
         turns = [name for name, sampler in self.samplers.items() for _ in range(len(sampler))]
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(turns))
+        order = random.permutation(len(turns))
         return [turns[place] for place in order]
+
+
+def _again_and_again(sampler: LengthGroupedBatchSampler) -> Iterator[list[int]]:
+    """Its batches; when it runs out, all of them in another order."""
+    for turn in itertools.count():
+        again = LengthGroupedBatchSampler(sampler.lengths, sampler.batch_size, sampler.seed + 1000 * turn)
+        again.set_epoch(sampler.epoch)
+        yield from again
 
 
 class MixedTexts(TorchDataset[Any]):
