@@ -22,7 +22,7 @@ def say_trained(
     out: Path,
     data: str,
     columns: Columns,
-    next_step: str,
+    next_step: str | None,
     teacher: str | None = None,
     label_map: dict[str, str] | None = None,
 ) -> None:
@@ -54,7 +54,8 @@ def say_trained(
         scores = evaluate(classifier, loaded[split].select(np.sort(rows)), other, label_map)
         few = f"{len(rows):,} of {len(labeled[split]):,}" if len(rows) < len(labeled[split]) else f"{len(rows):,}"
         logger.info("On %s %s texts: %s.", few, split, score_text(classifier.task.metric, scores))
-    logger.info("Next: %s", next_step)
+    if next_step:
+        logger.info("Next: %s", next_step)
 
 
 def score_text(metric: str, scores: dict[str, Any]) -> str:

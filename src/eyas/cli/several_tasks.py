@@ -53,10 +53,10 @@ def say_tasks(out: Path, tasks: Tasks) -> None:
     """Log each task's score and the next step."""
     from eyas.cli.closing import beside, command, say_trained
 
-    for name, data in tasks.data.items():
-        folder = out / name
-        export = command("export", {"model": folder, "out": beside(out, f"shipped-{name}"), "int8": True})
-        say_trained(f"student of {name}", folder, data, tasks.columns[name], export, tasks.teachers[name])
+    for number, (name, data) in enumerate(tasks.data.items(), 1):
+        last = number == len(tasks.data)
+        export = command("export", {"model": out, "out": beside(out, "shipped"), "int8": True}) if last else None
+        say_trained(f"student of {name}", out / name, data, tasks.columns[name], export, tasks.teachers[name])
 
 
 def _named(option: str, given: Sequence[str]) -> list[tuple[str, str]]:

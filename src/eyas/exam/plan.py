@@ -14,6 +14,7 @@ from eyas.compression import parse_methods
 from eyas.data.damage import Damage
 from eyas.errors import DataError, ModelError
 from eyas.kinds import KINDS
+from eyas.models.loading import task_folders
 from eyas.runtime.combination import RULES
 from eyas.settings import LOGITS, STUDENTS, VECTORS, Columns, StudentSettings, TransferSettings, check_architecture
 from eyas.training.arguments import DistillationArguments
@@ -209,7 +210,8 @@ class Plan(_Strict):
             of several stages in its last stage alone, for as many steps as that has.
         baselines: whether to add logistic regressions: on words and characters, on static embeddings, and on the
             vectors of each teacher's encoder.
-        add: folders of students made before, as by `distill` or `finetune`, to examine as they are.
+        add: folders of students made before, as by `distill` or `finetune`, to examine as they are; one of several
+            tasks on the data sets that are named as its tasks.
         tune: number of tries in a search of learning rate, dropout and sizes before the exam; 0 = no search.
         cost: how cost is measured.
     """
@@ -323,6 +325,12 @@ class Plan(_Strict):
             if twice:
                 raise ValueError(f"two {part} are named {', '.join(twice)}: give each its own name")
         same = {student.name for student in self.students} & {Path(folder).resolve().name for folder in self.add}
+        sets = {entry.name for entry in self.datasets}
+        for folder in self.add:
+            if (found := task_folders(folder)) and not sets & set(found):
+                raise ValueError(
+                    f"{folder} has the tasks {', '.join(found)}, but no data set is named so (--add): name it like one"
+                )
         if same:
             raise ValueError(f"{min(same)} is both a student and an added folder (--add): rename the folder")
         for recipe in self.recipes:

@@ -10,6 +10,7 @@ from typing import Any
 from eyas.exam.plan import NONE, DataPlan, Plan, StudentPlan, fits
 from eyas.exam.results import ADDED, FORMAT_VERSION, LAST_STAGE, LINEAR, START, TRANSFER, TWIN
 from eyas.general import families, fingerprint_of_family
+from eyas.models.loading import task_folders
 from eyas.settings import NO_START, TRANSFORMERS
 from eyas.tasks import Task
 from eyas.training.arguments import with_precision
@@ -127,8 +128,10 @@ def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -
         if plan.baselines and whole and entry.encoder not in (None, NONE):
             yield Trial(entry, "baseline", ON_VECTORS, encoder=str(entry.encoder))
         for folder in plan.add:
-            name = Path(folder).resolve().name
-            yield Trial(entry, "student", name, plan.precision, recipe=ADDED, embeddings="teacher", added=folder)
+            name, tasks_of = Path(folder).resolve().name, task_folders(folder)
+            if not tasks_of or entry.name in tasks_of:
+                made = str(tasks_of.get(entry.name, folder))
+                yield Trial(entry, "student", name, plan.precision, recipe=ADDED, embeddings="teacher", added=made)
     for seed in plan.seeds:
         for entry in plan.datasets:
             for student in plan.students:

@@ -22,7 +22,7 @@ from eyas.export.parity import Parity, check_parity
 from eyas.export.web import write_web
 from eyas.models import is_student
 from eyas.models.classifier import Classifier
-from eyas.models.loading import embedding_rows
+from eyas.models.loading import embedding_rows, task_folders
 from eyas.outputs import OutputFolder
 from eyas.runtime.manifest import MODEL, TOKENIZER, Manifest
 from eyas.runtime.openvino import OpenVINOPredictor, load_openvino
@@ -60,8 +60,9 @@ def export_model(
     """Export a student or teacher folder to ONNX.
 
     Args:
-        model: the folder of a trained classifier.
-        out: gets model.onnx, tokenizer.json, manifest.json and README.md.
+        model: the folder of a trained classifier, or of a student of several tasks.
+        out: gets model.onnx, tokenizer.json, manifest.json and README.md; for several tasks, the last two are also in a
+            folder for each.
         int8: quantize to int8, about a quarter of the size.
         texts: real texts for the parity check: 1-tuples, pairs, or for a tagger 1-tuples of lists of words; by default
             the validation sample in `model`.
@@ -90,48 +91,30 @@ def export_model(
     given = [name for name, wanted in (("int8", int8), ("int4", int4), ("ternary", ternary)) if wanted]
     if len(given) > 1:
         raise ExportError(f"Expected one precision, got {' and '.join(given)} (--{' --'.join(given)}). Leave one out.")
+    if tasks := task_folders(model):
+        from eyas.export.several_tasks import export_tasks
+
+        refused = {"texts (--data)": texts, "web (--web)": web, "openvino (--openvino)": openvino,
+                   "max_length": max_length, "abstain_below (--abstain-below)": abstain_below}  # fmt: skip
+        if wrong := [name for name, value in refused.items() if value]:
+            raise ExportError(f"{model} is a student of several tasks, exported without {wrong[0]}. Leave it out.")
+        return export_tasks(tasks, out, given[0] if given else "fp32", min_agreement, overwrite)
     classifier = Classifier.from_pretrained(model)
     classifier.abstain(abstain_below)
     classifier.max_length = min(classifier.max_length, max_length or classifier.max_length)
-    pair = bool(getattr(classifier.model.config, "pair", False))
-    sample = texts or _sample(Path(model))
-    firsts = [row[0] for row in sample]
-    seconds = [row[1] for row in sample] if len(sample[0]) == 2 else None
-    if pair != (seconds is not None) and is_student(classifier.model):
-        raise wrong_shape(pair)
+    firsts, seconds = columns_of(texts or sample_of(Path(model)), classifier)
+    pair = seconds is not None
     model_made, precision = stored(classifier.model, Path(model), given[0] if given else "fp32")
     settings = {"command": "export", "model": str(Path(model).resolve()), "precision": precision}
     with runtime_files(web_runtime) as runtime, OutputFolder(out, settings, overwrite, resumable=False) as folder:
         names = input_names(classifier.model, classifier.tokenizer)
         logger.info("Exporting %s to ONNX (%s).", model, precision)
         write_onnx(model_made, names, folder / MODEL, precision)
-        _write_tokenizer(classifier, folder / TOKENIZER, cut=not pair and not classifier.task.is_tagging)
-        single = seconds is None and not classifier.task.is_tagging
-        scale = _scale(classifier, firsts, seconds)
-        manifest = Manifest(
-            task=classifier.task.kind,
-            labels=classifier.label_names,
-            data_labels=classifier.data_labels,
-            precision=precision,
-            max_length=classifier.max_length,
-            vocab_size=embedding_rows(classifier.model),
-            pair=seconds is not None,
-            self_test=[],
-            tolerance=TOLERANCE[precision] * scale,
-            unknown=classifier.tokenizer.unk_token,
-            tokie=find_alike(folder / TOKENIZER, classifier.max_length, firsts) if single else None,
-            crf=_crf(classifier.model),
-            calibration=getattr(classifier.model.config, CALIBRATION, None),
-            abstain_below=abstain_below,
-            eyas_version=__version__,
-        )
+        write_tokenizer(classifier, folder / TOKENIZER, cut=not pair and not classifier.task.is_tagging)
+        manifest = manifest_of(classifier, folder / TOKENIZER, precision, firsts, seconds)
+        manifest.abstain_below = abstain_below
         manifest.arrays = find_arrays(folder / MODEL, classifier.model)
-        manifest.write(folder)
-        exported = Predictor(folder)
-        smallest = SMALLEST_AGREEMENT[precision] if min_agreement is None else min_agreement
-        parity = check_parity(classifier, exported, firsts, seconds, smallest)
-        manifest.self_test = _self_test(exported, firsts, seconds)
-        manifest.write(folder)
+        parity = checked(manifest, folder, classifier, firsts, seconds, min_agreement)
         if web:
             page = write_web(folder, Path(out).name, runtime, None if is_student(classifier.model) else classifier)
             if runtime:
@@ -145,9 +128,66 @@ def export_model(
             manifest.write(folder)
             least = SMALLEST_AGREEMENT["half"] if min_agreement is None else min_agreement
             half = check_parity(classifier, OpenVINOPredictor(folder), firsts, seconds, least)
-            if half.difference > TOLERANCE["half"] * scale:
+            if half.difference > TOLERANCE["half"] * _scale(classifier, firsts, seconds):
                 raise _differs_on_openvino(half, pair)
         write_model_card(folder, Path(out).name, manifest, classifier.model, parity, run_settings(Path(model)))
+    return parity
+
+
+def columns_of(sample: list[tuple[Any, ...]], classifier: Classifier) -> tuple[list[Any], list[str] | None]:
+    """The first texts, or sentences, and of pairs the second ones.
+
+    Raises:
+        DataError: pairs for a student of single texts, or the reverse.
+    """
+    pair, pairs = bool(getattr(classifier.model.config, "pair", False)), len(sample[0]) == 2
+    if pair != pairs and is_student(classifier.model):
+        raise wrong_shape(pair)
+    return [row[0] for row in sample], [row[1] for row in sample] if pairs else None
+
+
+def manifest_of(
+    classifier: Classifier, tokenizer: Path, precision: str, firsts: list[Any], seconds: list[str] | None
+) -> Manifest:
+    """The manifest of a classifier whose tokenizer is written; the self-test is missing."""
+    single = seconds is None and not classifier.task.is_tagging
+    return Manifest(
+        task=classifier.task.kind,
+        labels=classifier.label_names,
+        data_labels=classifier.data_labels,
+        precision=precision,
+        max_length=classifier.max_length,
+        vocab_size=embedding_rows(classifier.model),
+        pair=seconds is not None,
+        self_test=[],
+        tolerance=TOLERANCE[precision] * _scale(classifier, firsts, seconds),
+        unknown=classifier.tokenizer.unk_token,
+        tokie=find_alike(tokenizer, classifier.max_length, firsts) if single else None,
+        crf=_crf(classifier.model),
+        calibration=getattr(classifier.model.config, CALIBRATION, None),
+        eyas_version=__version__,
+    )
+
+
+def checked(
+    manifest: Manifest,
+    folder: Path,
+    classifier: Classifier,
+    firsts: list[Any],
+    seconds: list[str] | None,
+    min_agreement: float | None,
+) -> Parity:
+    """Write the manifest of `folder`, compare its answers with those of `classifier`, and add the self-test.
+
+    Raises:
+        ExportError: the exported model differs too much.
+    """
+    manifest.write(folder)
+    exported = Predictor(folder)
+    smallest = SMALLEST_AGREEMENT[manifest.precision] if min_agreement is None else min_agreement
+    parity = check_parity(classifier, exported, firsts, seconds, smallest)
+    manifest.self_test = _self_test(exported, firsts, seconds)
+    manifest.write(folder)
     return parity
 
 
@@ -183,7 +223,8 @@ def _differs_on_openvino(parity: Parity, pair: bool) -> ExportError:
     )
 
 
-def _write_tokenizer(classifier: Classifier, path: Path, cut: bool) -> None:
+def write_tokenizer(classifier: Classifier, path: Path, cut: bool) -> None:
+    """Write tokenizer.json; with `cut`, it cuts texts to the model's maximum length."""
     state = json.loads(classifier.tokenizer.backend_tokenizer.to_str())
     if cut and state["model"]["type"] == "WordLevel":
         state = as_wordpiece(state)
@@ -239,7 +280,8 @@ def _self_test(exported: Predictor, firsts: list[Any], seconds: list[str] | None
     return tests
 
 
-def _sample(model: Path) -> list[tuple[Any, ...]]:
+def sample_of(model: Path) -> list[tuple[Any, ...]]:
+    """The validation texts in a model's folder."""
     path = model / SAMPLE_FILE
     if not path.is_file():
         raise ExportError(

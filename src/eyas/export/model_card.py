@@ -111,7 +111,7 @@ def write_model_card(
     Args:
         run: settings of the training run; empty if unknown.
     """
-    size = sum((folder / file).stat().st_size for file in (MODEL, TOKENIZER))
+    size = sum((manifest.files(folder) / file).stat().st_size for file in (MODEL, TOKENIZER))
     about = ModelIO(manifest.meaning, manifest.pair, manifest.max_length)
     example = '[("first text", "second text")]' if manifest.pair else '["some text"]'
     card = _render(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from eyas.compression import LARGEST, PACKED
 from eyas.export.graphs import kept_graph
 from eyas.export.packing import is_packed, pack, pack_tables
-from eyas.models import is_student
+from eyas.models import TasksForSequenceClassification, is_student
 from eyas.tasks import COMPRESSION
 
 OPSET = 20
@@ -42,13 +42,28 @@ class _LogitsOnly(nn.Module):
         super().__init__()
         self.model, self.names = model, names
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        logits: Tensor = self.model(**dict(zip(self.names, inputs, strict=True))).logits
-        return logits
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        named = dict(zip(self.names, inputs, strict=True))
+        return tuple(self.model(**named, **which).logits for which in _outputs(self.model).values())
+
+
+def _outputs(model: Any) -> dict[str, dict[str, str]]:
+    """The graph's outputs by name, and the argument of `model` for each."""
+    if not isinstance(model, TasksForSequenceClassification):
+        return {"logits": {}}
+    return {output_name(task): {"task": task} for task in model.config.tasks or {}}
+
+
+def output_name(task: str) -> str:
+    """The graph's output for a task of several."""
+    return f"logits_{task}"
 
 
 def input_names(model: Any, tokenizer: Any) -> list[str]:
     """The graph's inputs. A student detects padding; a transformer needs an attention mask."""
+    if isinstance(model, TasksForSequenceClassification):
+        pair = any(task["pair"] for task in (model.config.tasks or {}).values())
+        return ["input_ids", "token_type_ids"] if pair else ["input_ids"]
     if is_student(model):
         return ["input_ids", "token_type_ids"] if model.config.pair else ["input_ids"]
     return [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in tokenizer.model_input_names]
@@ -91,7 +106,7 @@ def _form(model: Any, names: list[str]) -> str:
     groups = getattr(getattr(model, "task", None), "groups", None)  # derived from the label names
     buffers = hashlib.sha256()
     for name, buffer in model.named_buffers():
-        if name != UNUSED_BUFFER:
+        if name.rpartition(".")[2] != UNUSED_BUFFER:
             buffers.update(buffer.numpy().tobytes())
     return json.dumps([type(model).__name__, names, settings, groups, shapes, buffers.hexdigest()], default=str)
 
@@ -113,7 +128,7 @@ def _convert(model: Any, names: list[str]) -> onnx.ModelProto:
             _LogitsOnly(model, names).eval(),
             tuple(example[name] for name in names),
             input_names=names,
-            output_names=["logits"],
+            output_names=list(_outputs(model)),
             dynamic_shapes=(tuple({0: batch, 1: length} for _ in names),),
             opset_version=OPSET,
             dynamo=True,
@@ -159,6 +174,7 @@ def _quantize(path: Path, smallest: int) -> None:
     model = onnx.load(path)
     graph = model.graph
     del graph.value_info[:]  # wrong once the quantizer turns Gemm into MatMul; it infers its own
+    _unshare(graph)
     sizes = {weight.name: int(np.prod(weight.dims)) for weight in graph.initializer}
     small = [
         name
@@ -177,6 +193,19 @@ def _quantize(path: Path, smallest: int) -> None:
         reduce_range=True,  # 7 bits: without VNNI, products of 8 bits saturate, which ruins a student
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
     )
+
+
+def _unshare(graph: onnx.GraphProto) -> None:
+    """Give each LSTM weights of its own: the quantizer turns them into a form of their own, once for each."""
+    weights, used = {weight.name: weight for weight in graph.initializer}, set[str]()
+    for number, node in enumerate(node for node in graph.node if node.op_type == "LSTM"):
+        for place in (1, 2):
+            if (name := node.input[place]) in used:
+                own = onnx.TensorProto()
+                own.CopyFrom(weights[name])
+                own.name = node.input[place] = f"{name}/{number}"
+                graph.initializer.append(own)
+            used.add(node.input[place])
 
 
 @contextmanager

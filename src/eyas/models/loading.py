@@ -47,13 +47,13 @@ def load_classifier(source: str | Path) -> tuple[PreTrainedModel, Any]:
         ModelError: no such folder, no weights, another head, or another model's tokenizer.
     """
     name, config = str(source), _config(source)
-    if config.model_type == TasksConfig.model_type:
-        raise ModelError(f"{name} is a student of several tasks: name one, {' or '.join(_parts(source, config))}.")
+    if folders := task_folders(source):
+        raise ModelError(f"{name} is a student of several tasks: name one, {' or '.join(map(str, folders.values()))}.")
     if task := getattr(config, PART, None):
-        whole = Path(source).parent
+        whole = Path(source).resolve().parent
         if not (whole / "config.json").is_file() or _config(whole).model_type != TasksConfig.model_type:
             raise ModelError(f"{name} is one task of a student of several: it needs that student's folder around it.")
-        model = _from_pretrained(AutoModelForSequenceClassification, whole).student(task)
+        model = load_tasks(whole).student(task)
         return model.eval(), load_tokenizer(source, model)
     architectures = config.architectures or []
     heads = ("SequenceClassification", "TokenClassification")
@@ -73,8 +73,16 @@ def load_classifier(source: str | Path) -> tuple[PreTrainedModel, Any]:
     return model.eval(), load_tokenizer(source, model)
 
 
-def _parts(source: str | Path, config: TasksConfig) -> list[str]:
-    return [str(Path(source) / name) for name in config.tasks or {}]
+def load_tasks(source: str | Path) -> Any:
+    """A student of several tasks, in eval mode."""
+    return _from_pretrained(AutoModelForSequenceClassification, source).eval()
+
+
+def task_folders(source: str | Path) -> dict[str, Path]:
+    """The folder of each task, if `source` is that of a student of several."""
+    config = _config(source)
+    several = config.model_type == TasksConfig.model_type
+    return {name: Path(source) / name for name in config.tasks or {}} if several else {}
 
 
 def load_body(source: str | Path) -> tuple[PreTrainedModel, Any]:

@@ -19,6 +19,8 @@ EXAM = "exam.json"
 CARD = "README.md"
 FORMAT_VERSION = 4
 MOST_EXAMPLES = 4
+# The `combination` of a folder of several tasks.
+TASKS = "tasks"
 
 
 @dataclass
@@ -39,7 +41,9 @@ class Manifest:
         abstain_below: confidence below which the model gives no answer, if any.
         stages: of several models: the folder and name of each, and of a cascade its least confidence (`least`); there
             are no files beside them.
-        combination: how they answer together, a key of `eyas.runtime.combination.RULES`; empty for a cascade.
+        combination: how they answer together, a key of `eyas.runtime.combination.RULES`, or "tasks": each its own
+            task; empty for a cascade.
+        output: of one task of several, its output in the model.onnx of the folder around, whose tokenizer it has too.
         arrays: where the weights of a `static` student are in model.onnx; see `eyas.export.arrays`.
         crf: scores of the first tag, the last tag and each transition, for taggers with a CRF.
         self_test: texts with their expected probabilities, within `tolerance`.
@@ -64,6 +68,7 @@ class Manifest:
     arrays: dict[str, Any] | None = None
     stages: list[dict[str, Any]] = field(default_factory=list)
     combination: str = ""
+    output: str = ""
     openvino: dict[str, str] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
     eyas_version: str = ""
@@ -116,14 +121,20 @@ class Manifest:
         for name in () if manifest.stages else (MODEL, TOKENIZER):
             if name not in manifest.sha256:
                 raise ExportError(f"{folder / MANIFEST} lists no checksum of {name}. Export the model again.")
+        files = manifest.files(folder)
         for name, expected in manifest.sha256.items():
-            if checksum(folder, name) != expected:
-                raise ExportError(f"{folder / name} is not the file that was exported (checksum). Export it again.")
+            if checksum(files, name) != expected:
+                raise ExportError(f"{files / name} is not the file that was exported (checksum). Export it again.")
         return manifest
+
+    def files(self, folder: Path) -> Path:
+        """Where the model and the tokenizer of `folder` are: one task of several has those of the folder around."""
+        return folder.resolve().parent if self.output else folder
 
     def of_stages(self, stages: list[dict[str, Any]], combination: str = "") -> "Manifest":
         """The manifest of a folder of several models, of which this is the first's, without what is its own."""
         own: dict[str, Any] = {"sha256": {}, "openvino": {}, "calibration": None, "arrays": None, "abstain_below": 0.0}
+        own["output"] = ""
         return replace(self, stages=stages, combination=combination, eyas_version=__version__, **own)
 
     def write_alone(self, folder: Path) -> None:
@@ -133,17 +144,26 @@ class Manifest:
     def write(self, folder: Path) -> None:
         """Write the manifest, with the current checksums of the files in `folder`."""
         names = [MODEL, TOKENIZER]
-        self.sha256 = {name: checksum(folder, name) for name in names}
+        self.sha256 = {name: checksum(self.files(folder), name) for name in names}
         self.write_alone(folder)
 
 
 def kind_of(folder: Path) -> str:
-    """What a folder's manifest describes: "cascade", "combination", or "" for one model, or no manifest."""
+    """What a folder's manifest describes: "cascade", "combination", "tasks", "task" (one of several), or "" for one
+    model, or no manifest.
+    """
     try:
         content = json.loads((folder / MANIFEST).read_text())
-        return ("combination" if content.get("combination") else "cascade") if content.get("stages") else ""
+        if not content.get("stages"):
+            return "task" if content.get("output") else ""
+        return {"": "cascade", TASKS: TASKS}.get(content.get("combination", ""), "combination")
     except (OSError, ValueError, AttributeError):
         return ""
+
+
+def stage_folders(folder: Path) -> list[str]:
+    """The folders of the models in `folder`."""
+    return [stage["folder"] for stage in json.loads((folder / MANIFEST).read_text())["stages"]]
 
 
 def renamed_card(card: str, old: str, new: str) -> str:

@@ -81,7 +81,7 @@ class PredictMixin(ABC):
             DataError: an input is not text; the message has its index.
         """
         if self.task.is_tagging:
-            return [self.tag(text) for text in _rows(texts)]
+            return [self.tag(text) for text in as_list(texts)]
         return self.answers(self._logits(texts))
 
     def predict(self, texts: Iterable[Text]) -> Any:
@@ -154,7 +154,7 @@ class PredictMixin(ABC):
 
     def _logits(self, texts: Iterable[Any]) -> np.ndarray:
         """Logits of texts, or of pairs of texts."""
-        rows = _rows(texts)
+        rows = as_list(texts)
         if not (self.pair or (self.pair is None and rows and not isinstance(rows[0], str))):
             return self.logits(rows)
         for index, pair in enumerate(rows):
@@ -163,7 +163,7 @@ class PredictMixin(ABC):
         return self.logits([pair[0] for pair in rows], [pair[1] for pair in rows])
 
 
-def _rows(texts: Iterable[Any]) -> list[Any]:
+def as_list(texts: Iterable[Any]) -> list[Any]:
     if isinstance(texts, str):
         raise DataError(f"Expected a list of texts, got the string {texts!r:.60}. Pass [text].")
     return list(texts)

@@ -24,6 +24,16 @@ FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_id
 Run = Callable[[dict[str, np.ndarray]], np.ndarray]
 
 
+def open_session(path: Path, threads: int) -> Any:
+    """A session of onnxruntime on the processor."""
+    import onnxruntime  # 0.1 s, which a `static` student does without
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
 class Predictor(PredictMixin):
     """Runs a folder that `eyas export` wrote.
 
@@ -41,8 +51,12 @@ class Predictor(PredictMixin):
     """
 
     def __new__(cls, folder: str | Path, *args: Any, **kwargs: Any) -> Self:
-        """A `Cascade` or a `Combination` if the folder holds one."""
+        """A `Cascade`, a `Combination` or `SeveralTasks` if the folder holds one."""
         kind = kind_of(Path(folder)) if cls is Predictor else ""
+        if kind in ("tasks", "task"):
+            from eyas.runtime.several_tasks import OneTask, SeveralTasks
+
+            return cast(Self, object.__new__(SeveralTasks if kind == "tasks" else OneTask))
         if kind == "cascade":
             from eyas.runtime.cascade import Cascade
 
@@ -63,8 +77,8 @@ class Predictor(PredictMixin):
         self.pair = self.manifest.pair
         self.label_names = self.manifest.labels
         self.data_labels = self.manifest.data_labels
-        path, tokie = self.folder / TOKENIZER, self.manifest.tokie
-        self._encode = TextEncoder(path, self.manifest.max_length, **tokie) if tokie else None
+        self._files, tokie = self.manifest.files(self.folder), self.manifest.tokie
+        self._encode = TextEncoder(self._files / TOKENIZER, self.manifest.max_length, **tokie) if tokie else None
         vocabulary = (self._encode or self._tokenizer).get_vocab_size()
         if vocabulary > self.manifest.vocab_size:
             raise ExportError(
@@ -81,14 +95,7 @@ class Predictor(PredictMixin):
         """The graph as a function, and the names of its inputs."""
         if self.manifest.arrays is not None:
             return ArraysRun(self.folder / MODEL, self.manifest.arrays), ["input_ids"]
-
-        import onnxruntime  # 0.1 s, which a `static` student does without
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = threads
-        options.log_severity_level = 3
-        path = str(self.folder / MODEL)
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = open_session(self.folder / MODEL, threads)
 
         def run(feed: dict[str, np.ndarray]) -> np.ndarray:
             logits: np.ndarray = session.run(None, feed)[0]
@@ -98,7 +105,10 @@ class Predictor(PredictMixin):
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        return Tokenizer.from_file(str(self.folder / TOKENIZER))
+        tokenizer = Tokenizer.from_file(str(self._files / TOKENIZER))
+        if self.pair or self.task.is_tagging:  # several tasks have one file; these cut texts themselves
+            tokenizer.no_truncation()
+        return tokenizer
 
     @cached_property
     def words(self) -> WordEncoder:

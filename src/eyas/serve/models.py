@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eyas.errors import ExportError, EyasError
-from eyas.runtime.manifest import EXAM, MANIFEST, MODEL, TOKENIZER, kind_of
+from eyas.runtime.manifest import EXAM, MANIFEST, MODEL, TASKS, TOKENIZER, kind_of, stage_folders
 from eyas.runtime.predictor import Predictor
 
 logger = logging.getLogger("eyas")
@@ -63,7 +63,8 @@ class Model:
 class Models:
     """The models in `sources`. Each source is an exported folder, or holds exported folders named 1, 2, 3 ...
 
-    A model has the name of its folder. By default its highest version answers.
+    A model has the name of its folder; of several tasks, each is a model, FOLDER.TASK. By default its highest version
+    answers.
 
     Raises:
         ExportError: a folder holds no model or a damaged one, or two folders have the same name.
@@ -71,6 +72,7 @@ class Models:
 
     def __init__(self, sources: Sequence[str | Path]) -> None:
         self.sources: dict[str, Path] = {}
+        self._task: dict[str, str] = {}
         for source in sources:
             path = Path(source).resolve()
             name = path.name
@@ -81,7 +83,8 @@ class Models:
                 )
             if name in self.sources:
                 raise ExportError(f"Two models have the name {name}: {self.sources[name]} and {path}. Rename a folder.")
-            self.sources[name] = path
+            for each, place in ({f"{name}.{task}": task for task in _tasks(path)} or {name: ""}).items():
+                self.sources[each], self._task[each] = path, place
         folders = self._folders()
         for name in [name for name in self.sources if not any(name == known for known, _ in folders)]:
             folders[name, "1"] = self.sources[name]  # raises an error with what is missing
@@ -133,8 +136,8 @@ class Models:
             numbered = [child for child in path.iterdir() if child.name.isdecimal()] if path.is_dir() else []
             numbered = [child for child in numbered if (child / MANIFEST).exists()]
             if (path / MANIFEST).exists():
-                found[name, "1"] = path
-            found |= {(name, child.name): child for child in numbered}
+                found[name, "1"] = path / self._task[name]
+            found |= {(name, child.name): child / self._task[name] for child in numbered}
         return found
 
 
@@ -149,13 +152,23 @@ def _load(name: str, version: str, folder: Path) -> Model:
     return Model(name, version, predictor, stamp or ())
 
 
+def _tasks(source: Path) -> list[str]:
+    """The tasks of an exported folder, or of the newest version in `source`; empty if it has one task."""
+    numbers = [int(child.name) for child in source.iterdir() if child.name.isdecimal()] if source.is_dir() else []
+    folder = source if (source / MANIFEST).exists() or not numbers else source / str(max(numbers))
+    return stage_folders(folder) if kind_of(folder) == TASKS else []
+
+
 def _stamp(folder: Path) -> Stamp | None:
     """The stamp of a model's files; None while one is missing."""
     try:
-        places = [folder]
-        if kind_of(folder):
-            places = [folder / stage["folder"] for stage in json.loads((folder / MANIFEST).read_text())["stages"]]
-        stats = [(place / name).stat() for place in places for name in (MANIFEST, MODEL, TOKENIZER)]
+        kind = kind_of(folder)
+        places = [folder / name for name in stage_folders(folder)] if kind not in ("", "task") else [folder]
+        files = [place / MANIFEST for place in places]
+        files += [
+            place / name for place in ([folder.parent] if kind == "task" else places) for name in (MODEL, TOKENIZER)
+        ]
+        stats = [file.stat() for file in files]
     except OSError:
         return None
     return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)

@@ -20,6 +20,7 @@ from eyas.data.datasets import data_fingerprint, ids_of, is_pair, task_of, witho
 from eyas.data.rows import example_id
 from eyas.data.tokenization import UNKNOWN
 from eyas.errors import DataError, ModelError
+from eyas.models.loading import PART
 from eyas.outputs import cache_folder, file_identity, temporary_beside, write_atomically
 from eyas.progress import progress
 from eyas.teachers.aligned import AnyTeacher, live
@@ -277,9 +278,11 @@ def _key(dataset: Dataset, augmentation: Augmentation, teacher: AnyTeacher, seed
 
 
 def identity(source: str) -> list[Any]:
-    """The identity of each file in a file or folder; empty for a Hub name."""
+    """The identity of each file in a file or folder; empty for a Hub name. One task of several has weights of all."""
     path = Path(source)
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file()) if source else []
+    if source and (path / "config.json").is_file() and f'"{PART}"' in (path / "config.json").read_text():
+        files.append(path.resolve().parent / "model.safetensors")
     return [file_identity(file) for file in files]
 
 
