@@ -11,7 +11,15 @@ from eyas._telemetry import switch_off_telemetry
 from eyas._version import __version__
 
 if TYPE_CHECKING:  # for type checkers, editors and the API reference; the same names as in `_HOMES`
-    from eyas.api import TrainedModel, compress, distill, distill_tasks, finetune, pretrain_student
+    from eyas.api import (
+        TrainedModel,
+        compress,
+        distill,
+        distill_tasks,
+        finetune,
+        finetune_together,
+        pretrain_student,
+    )
     from eyas.data.datasets import load_data, load_unlabeled
     from eyas.data.task_data import TaskData
     from eyas.errors import EyasError
@@ -45,7 +53,9 @@ if TYPE_CHECKING:  # for type checkers, editors and the API reference; the same 
     from eyas.verbosity import set_verbosity_debug, set_verbosity_error, set_verbosity_info, set_verbosity_warning
 
 _HOMES = {
-    "eyas.api": ["TrainedModel", "compress", "distill", "distill_tasks", "finetune", "pretrain_student"],
+    "eyas.api": [
+        *("TrainedModel", "compress", "distill", "distill_tasks", "finetune", "finetune_together", "pretrain_student"),
+    ],
     "eyas.data.datasets": ["load_data", "load_unlabeled"],
     "eyas.data.task_data": ["TaskData"],
     "eyas.errors": ["EyasError"],
@@ -125,6 +135,7 @@ __all__ = [
     "evaluate",
     "export_model",
     "finetune",
+    "finetune_together",
     "load_data",
     "load_exam",
     "load_unlabeled",

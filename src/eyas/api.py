@@ -51,6 +51,8 @@ from eyas.training import several_tasks as _tasks
 from eyas.training.folders import read_history
 from eyas.training.pretrain import SRA
 from eyas.training.recipes import make_stages, recipe_name
+from eyas.training.shared_head import finetune_together as _finetune_together
+from eyas.training.shared_head import names_of
 from eyas.training.starts import with_default_start
 from eyas.training.teachers import examined, open_teachers, with_answers, with_recipe_of
 from eyas.transfer.augmentation import identity
@@ -282,10 +284,7 @@ def distill_tasks(
         for name, given in teachers.items()
     }
     _tasks.distill_tasks(opened, loaded, result.path, settings, cache, overwrite, {"origins": record}, callbacks)
-    parts = {name: TrainedModel(result.path / name) for name in data}
-    for part in parts.values():
-        part._whole = result  # a temporary folder lives as long as any of them
-    return parts
+    return _parts(result, {name: result.path / name for name in data})
 
 
 def compress(
@@ -390,6 +389,52 @@ def finetune(
     if processes.is_first():
         _examine(align(Teacher(result.path), data), data, _encoder(model, settings.max_length) if single else None)
     return result
+
+
+def finetune_together(
+    models: Sequence[str | Path],
+    data: Source,
+    out: str | Path | None = None,
+    *,
+    settings: FinetuneSettings | None = None,
+    columns: Columns | None = None,
+    overwrite: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> dict[str, TrainedModel]:
+    """Fine-tune several encoders under one pooling and output layer, as teachers of one student.
+
+    After MT-BERT (Wu et al. 2021): their hidden states then mean the same, so that the recipe `mt-bert` with
+    `hidden_weight` can compare them with a student's.
+
+    Args:
+        models: pretrained encoders of one family and hidden size: folders or Hub names.
+        data: anything `load_data` accepts.
+        out: as for `distill`; gets a folder for each.
+        settings: see `FinetuneSettings`.
+        columns: as for `distill`.
+        overwrite: as for `distill`.
+        callbacks: as in transformers.
+
+    Returns:
+        The teachers, by the names of their folders.
+
+    Raises:
+        EyasError: invalid input, raised before any training step.
+    """
+    models = [os.fspath(model) for model in models]
+    names_of(models)
+    result, record = _result(out), {**_origins(source=data), "model": models}
+    loaded = load_data(data, columns)
+    folders = _finetune_together(models, loaded, result.path, settings, overwrite, record, callbacks)
+    return _parts(result, folders)
+
+
+def _parts(whole: TrainedModel, folders: Mapping[str, Path]) -> dict[str, TrainedModel]:
+    """The models in the folder of several."""
+    parts = {name: TrainedModel(folder) for name, folder in folders.items()}
+    for part in parts.values():
+        part._whole = whole  # a temporary folder lives as long as any of them
+    return parts
 
 
 def _encoder(model: str, length: int) -> Encoder | None:

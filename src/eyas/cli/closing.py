@@ -73,9 +73,11 @@ def command(name: str, options: dict[str, Any], columns: Columns | None = None, 
     """A command line, such as `eyas export --model student --out shipped --int8`."""
     given = {**options, **{key: value for key, value in asdict(columns or Columns()).items() if value}}
     words = ["eyas", name] if argument is None else ["eyas", name, os.path.relpath(argument)]
-    for key, value in given.items():
+    for key, values in given.items():
         flag = f"--{key.replace('_', '-')}"
-        words += [flag] if value is True else [flag, os.path.relpath(value) if isinstance(value, Path) else str(value)]
+        for value in values if isinstance(values, list) else [values]:
+            shown = [] if value is True else [os.path.relpath(value) if isinstance(value, Path) else str(value)]
+            words += [flag, *shown]
     return shlex.join(words)
 
 

@@ -34,14 +34,13 @@ TeacherFolder = Annotated[
         help="Fine-tuned classifier or tagger: a folder or a Hub name.", show_default=False, rich_help_panel=DATA
     ),
 ]
-EncoderFolder = Annotated[
-    str,
-    typer.Option(
-        help="Pretrained encoder: a folder, an installed package that `eyas encoders` lists, or a Hub name.",
-        show_default=False,
-        rich_help_panel=DATA,
-    ),
-]
+_ENCODER = typer.Option(
+    help="Pretrained encoder: a folder, an installed package that `eyas encoders` lists, or a Hub name.",
+    show_default=False,
+    rich_help_panel=DATA,
+)
+EncoderFolder = Annotated[str, _ENCODER]
+EncoderFolders = Annotated[list[str], _ENCODER]
 Unlabeled = Annotated[
     list[str] | None,
     typer.Option(

@@ -13,6 +13,7 @@ from eyas.cli.options import (
     Cache,
     Data,
     EncoderFolder,
+    EncoderFolders,
     LabelMap,
     MaxLength,
     Out,
@@ -58,7 +59,15 @@ Method = Annotated[
 @with_options
 def finetune(
     *,
-    model: EncoderFolder,
+    model: EncoderFolders,
+    shared_head: Annotated[
+        bool,
+        typer.Option(
+            "--shared-head",
+            help="Train several encoders (--model, repeated) at once under one head, as teachers of one student.",
+            rich_help_panel=DATA,
+        ),
+    ] = False,
     data: Data,
     columns: Columns,
     max_length: MaxLength = 256,
@@ -71,9 +80,19 @@ def finetune(
     """Make a teacher: fine-tune a pretrained encoder on labeled data."""
     log_to_stderr(quiet)
     from eyas.api import finetune as run
+    from eyas.api import finetune_together
 
     settings = FinetuneSettings(arguments=training.arguments, seed=seed, max_length=max_length)
-    run(model, data, out, settings=settings, columns=columns, overwrite=overwrite)
+    if shared_head:
+        made = finetune_together(model, data, out, settings=settings, columns=columns, overwrite=overwrite)
+        options: dict[str, Any] = {"teacher": [one.path for one in made.values()], "recipe": "mt-bert", "data": data}
+        following = command("distill", {**options, "out": beside(out, "student")}, columns)
+        for number, (name, one) in enumerate(made.items(), 1):
+            say_trained(f"teacher {name}", one.path, data, columns, following if number == len(made) else None)
+        return
+    if len(model) > 1:
+        raise EyasError("Several encoders (--model) are trained at once with --shared-head. Pass it, or name one.")
+    run(model[0], data, out, settings=settings, columns=columns, overwrite=overwrite)
     options = {"teacher": out, "data": data, "out": beside(out, "student")}
     say_trained("teacher", out, data, columns, command("distill", options, columns))
 

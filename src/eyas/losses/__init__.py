@@ -31,7 +31,7 @@ from eyas.losses.relations import (
     RelationLoss,
     SampleRelationLoss,
 )
-from eyas.losses.teachers import SelectedTeachersLoss, WeightedTeachersLoss
+from eyas.losses.teachers import SelectedTeachersLoss, TeachersStatesLoss, WeightedTeachersLoss
 from eyas.losses.text_states import LastStateLoss, PKDLoss, RandomLayerLoss, TeacherCasesLoss
 from eyas.losses.transport import EarthMovers
 from eyas.losses.weights import LearnedWeights
@@ -76,6 +76,7 @@ __all__ = [
     "SoftCrossEntropyLoss",
     "SoftTargetLoss",
     "TeacherCasesLoss",
+    "TeachersStatesLoss",
     "TokenStateLoss",
     "WeightedTeachersLoss",
     "schedules",

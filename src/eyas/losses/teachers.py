@@ -1,13 +1,16 @@
 """Losses over several teachers, each of which they see: logits [rows, labels, teachers]."""
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eyas.errors import ModelError
 from eyas.losses.base import Fields, Loss
+from eyas.losses.layer_mapping import uniform
 from eyas.losses.schedules import Schedule, at
-from eyas.models.inside import EACH
+from eyas.models.inside import EACH, EACH_STATES, mean_of_tokens
 from eyas.tasks import Task
 
 
@@ -65,6 +68,52 @@ class WeightedTeachersLoss(SeveralTeachersLoss):
     def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         weights = 1 / (1 + self.errors(teacher[EACH], batch["labels"]))
         return (weights * self.cross_entropies(student, teacher, progress)).sum(1).mean()
+
+
+class TeachersStatesLoss(SeveralTeachersLoss):
+    """Squared error of the mean of the tokens of each layer, weighted by teacher and text as `WeightedTeachersLoss`.
+
+    A learned matrix for each pair of layers maps the teacher's state to the student's size. Of each teacher, layers at
+    equal distances teach; the loss is the mean over elements and texts, summed over teachers and layers. The paper
+    compares states of tokens; their mean allows for teachers with tokenizers of their own.
+    """
+
+    paper = "MT-BERT (Wu et al. 2021, arXiv 2106.01023), its hidden term"
+    student_fields = frozenset({"hidden_states"})
+    teacher_fields = frozenset({EACH, EACH_STATES})
+
+    def __init__(self, weight: float | Schedule = 1.0) -> None:
+        super().__init__(weight=weight)
+        self.projections = nn.ModuleList()
+
+    def prepare(self, student: Any, teacher: Any) -> None:
+        """Create the matrices.
+
+        Raises:
+            ModelError: a teacher is not a model with layers.
+        """
+        super().prepare(student, teacher)
+        if not all("hidden_states" in one.fields for one in teacher.teachers):
+            raise ModelError(
+                "hidden_weight (--option hidden_weight) compares the layers of all teachers (--teacher), but one has "
+                "none: a file of answers, a function or an exported model. Leave it out."
+            )
+        sizes = [one.model.config.hidden_size for one in teacher.teachers]
+        self.projections = nn.ModuleList(
+            nn.ModuleList(nn.Linear(size, student.hidden_size, bias=False) for _ in range(student.num_hidden_layers))
+            for size in sizes
+        )
+
+    def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        weights = 1 / (1 + self.errors(teacher[EACH], batch["labels"]))
+        own = [mean_of_tokens(states, batch["attention_mask"]) for states in student["hidden_states"]]
+        found = []
+        for number, (states, projections) in enumerate(zip(teacher[EACH_STATES], self.projections, strict=True)):
+            for layer, other in uniform(len(own) - 1, len(states) - 1):
+                target = cast(nn.ModuleList, projections)[layer - 1](states[other])
+                errors = F.mse_loss(own[layer], target, reduction="none").mean(1)
+                found.append((weights[:, number] * errors).mean())
+        return torch.stack(found).sum()
 
 
 class TeacherPolicy(nn.Module):

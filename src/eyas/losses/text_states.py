@@ -13,6 +13,7 @@ from eyas.losses.base import Fields, Loss
 from eyas.losses.hidden_states import HiddenStateLoss, StateLoss
 from eyas.losses.layer_mapping import Fixed, LayerMapping, Pairs, normalized
 from eyas.losses.schedules import Schedule
+from eyas.models.inside import mean_of_tokens
 from eyas.tasks import Task
 
 logger = logging.getLogger("eyas")
@@ -175,12 +176,6 @@ class LastStateLoss(StateLoss):
             return (states * mask).sum(1) / mask.sum(1) if self.mean else states[:, 0]
 
         return F.mse_loss(read(student["hidden_states"][-1]), read(teacher["hidden_states"][-1]))
-
-
-def mean_of_tokens(states: Tensor, mask: Tensor) -> Tensor:
-    """[batch, length, size] -> [batch, size], the mean over the tokens of `mask`."""
-    weights = mask.unsqueeze(-1).to(states.dtype)
-    return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
 class TeacherCasesLoss(Loss):

@@ -26,8 +26,16 @@ LAYER_FIELDS = frozenset({"hidden_states", "attentions", *PROJECTIONS})
 FIELDS = LAYER_FIELDS | {"logits", ATTRIBUTIONS}
 # The logits of each of several teachers, [rows, labels, teachers].
 EACH = "each_logits"
+# The mean over the tokens of each layer's states, by teacher: tuples of [rows, size], 0 = embeddings.
+EACH_STATES = "each_states"
 # What is kept of a teacher's outputs; the others are too large.
 FROM_CACHE = frozenset({"logits", EACH})
+
+
+def mean_of_tokens(states: Tensor, mask: Tensor) -> Tensor:
+    """[batch, length, size] -> [batch, size], the mean over the tokens of `mask`."""
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
 def run(model: Any, inputs: Mapping[str, Any], fields: Collection[str], create_graph: bool = False) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from typing import Any, cast
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from eyas.models.configuration import TasksConfig
 from eyas.models.ensemble import MEMBERS
@@ -11,7 +10,21 @@ from eyas.models.family import TAGGERS
 from eyas.models.student import Student
 
 
-class TasksForSequenceClassification(Student):
+class Several(nn.Module):
+    """Models that are trained together, each on the data set of its name, and that share some of their weights."""
+
+    def student(self, task: str) -> Any:
+        """The model of one data set."""
+        raise NotImplementedError
+
+    def stored_elsewhere(self) -> dict[str, str]:
+        """{name of a shared weight: the first name of the same weight}, for `_tied_weights_keys`."""
+        first: dict[int, str] = {}
+        names = [(name, id(weight)) for name, weight in self.named_parameters(remove_duplicate=False)]
+        return {name: first[weight] for name, weight in names if first.setdefault(weight, name) != name}
+
+
+class TasksForSequenceClassification(Student, Several):
     """Students that share their word vectors, and those that read texts, or words, alike also their encoder.
 
     After MKD (Liu et al. 2019). `bilstm` reads both alike; the others have one encoder of texts and one of words.
@@ -30,7 +43,7 @@ class TasksForSequenceClassification(Student):
             student.embeddings = self.embeddings
             student.encoder = encoders.setdefault(kind.encoder_class, student.encoder)
             self.students[name] = student
-        self._tied_weights_keys = self._shared()
+        self._tied_weights_keys = self.stored_elsewhere()
         self._keys_to_ignore_on_save = set(self._tied_weights_keys)
         self.post_init()  # type: ignore[no-untyped-call]
 
@@ -42,13 +55,7 @@ class TasksForSequenceClassification(Student):
         """An ordinary student of one task; its word vectors and encoder are those of the others."""
         return cast(Student, self.students[task])
 
-    def _shared(self) -> dict[str, str]:
-        """{name: the first name of the same parameter}."""
-        first: dict[int, str] = {}
-        names = [(name, id(weight)) for name, weight in self.named_parameters(remove_duplicate=False)]
-        return {name: first[weight] for name, weight in names if first.setdefault(weight, name) != name}
 
-
-def student_of(model: PreTrainedModel, name: str) -> PreTrainedModel:
-    """The student of the task `name`, if `model` has several."""
-    return model.student(name) if isinstance(model, TasksForSequenceClassification) else model
+def student_of(model: Any, name: str) -> Any:
+    """The student of the data set `name`, if `model` has several."""
+    return model.student(name) if isinstance(model, Several) else model

@@ -1,6 +1,6 @@
 """Several teachers as one."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from eyas.errors import LabelError, ModelError
-from eyas.models.inside import EACH
+from eyas.models.inside import EACH, EACH_STATES, mean_of_tokens
 from eyas.runtime import combination
 
 SAMPLED = "sampled"
@@ -56,7 +56,7 @@ class CombinedTeacher:
         ModelError: unknown rule, fewer than two teachers, or other tasks.
     """
 
-    fields: ClassVar[frozenset[str]] = frozenset({"logits", EACH})
+    fields: ClassVar[frozenset[str]] = frozenset({"logits", EACH, EACH_STATES})
 
     def __init__(self, teachers: Sequence[Any], rule: str = "mean", members: Sequence[Any] = ()) -> None:
         name, colon, shares = rule.partition(":")
@@ -93,12 +93,22 @@ class CombinedTeacher:
         return self.members is not self.teachers
 
     def outputs(self, batch: Mapping[str, Any], fields: Collection[str] = ("logits",)) -> dict[str, Any]:
-        """`logits` [rows, labels] float32, and on demand `each_logits` [rows, labels, teachers]."""
+        """`logits` [rows, labels] float32, and on demand `each_logits` [rows, labels, teachers], and of live models
+        `each_states`, for each teacher the means over the tokens of its layers' states, [rows, size] each.
+        """
         if self.name == SAMPLED and set(fields) == {"logits"}:
             one = int(torch.multinomial(self.shares, 1))
             return {"logits": self.members[one].outputs(batch)["logits"][:, self.orders[one]].float().cpu()}
-        logits = self._aligned([member.outputs(batch)["logits"] for member in self.members])
-        found = {"logits": lambda: self._combine(logits), EACH: lambda: logits.permute(1, 2, 0)}
+        asked = ("logits", "hidden_states") if EACH_STATES in fields else ("logits",)
+        each = [member.outputs(batch, asked) for member in self.members]
+        logits = self._aligned([outputs["logits"] for outputs in each])
+        found: dict[str, Callable[[], Any]] = {
+            "logits": lambda: self._combine(logits),
+            EACH: lambda: logits.permute(1, 2, 0),
+            EACH_STATES: lambda: tuple(
+                tuple(mean_of_tokens(states, one["attention_mask"]) for states in one["hidden_states"]) for one in each
+            ),
+        }
         return {field: found[field]() for field in fields}
 
     def logits(self, ids: np.ndarray) -> Tensor:

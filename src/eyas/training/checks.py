@@ -161,7 +161,7 @@ def check_fields(losses: Sequence[Loss], teacher: Teaches | None) -> None:
     if not missing:
         return
     asking = sorted({type(loss).__name__ for loss in losses if loss.teacher_fields & missing})
-    if missing == {EACH}:
+    if EACH in missing:
         raise ModelError(f"{', '.join(asking)} needs several teachers: pass a list, or --teacher once for each.")
     source = "there is no teacher" if teacher is None else f"a {type(teacher).__name__} gives {sorted(teacher.fields)}"
     raise ModelError(

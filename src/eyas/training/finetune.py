@@ -43,6 +43,27 @@ def learning_rate(hidden_size: int) -> float:
     return min(LEARNING_RATE * max(WIDTH / hidden_size, 1.0) ** 2, HIGHEST)
 
 
+def arguments_for(model: Any, settings: FinetuneSettings, rows: int, out: Path) -> tuple[DistillationArguments, bool]:
+    """The training arguments, and whether training may stop early: unless its length is given.
+
+    Args:
+        rows: number of training texts.
+        out: folder of the checkpoints.
+    """
+    suited: dict[str, Any] = {}
+    if not is_student(model):
+        rate = learning_rate(getattr(model.config, "hidden_size", WIDTH))
+        suited = {**DEFAULTS, "learning_rate": rate, **fast_precision(settings.arguments)}
+    arguments = {**suited, **settings.arguments}
+    arguments |= shared_batches(arguments)
+    training = DistillationArguments(output_dir=str(out), seed=settings.seed, **arguments)
+    may_stop = not {"num_train_epochs", "max_steps"} & arguments.keys()
+    if may_stop:
+        steps = steps_of_a_pass(training, rows)
+        training.num_train_epochs = min(max(math.ceil(STEPS / steps), FEWEST_EPOCHS), MOST_EPOCHS)
+    return training, may_stop
+
+
 def finetune(
     model: str | Path,
     data: TaskData,
@@ -85,18 +106,9 @@ def finetune(
     with output as folder:
         set_seed(settings.seed)
         encoder, tokenizer = load_encoder(model, data.task, data.is_pair)
-        suited: dict[str, Any] = {}
         if not is_student(encoder):
             tokenizer.model_max_length = min(tokenizer.model_max_length, settings.max_length)
-            rate = learning_rate(getattr(encoder.config, "hidden_size", WIDTH))
-            suited = {**DEFAULTS, "learning_rate": rate, **fast_precision(settings.arguments)}
-        arguments = {**suited, **settings.arguments}
-        arguments |= shared_batches(arguments)
-        training = DistillationArguments(output_dir=str(folder / WORK), seed=settings.seed, **arguments)
-        may_stop = not {"num_train_epochs", "max_steps"} & arguments.keys()
-        if may_stop:
-            steps = steps_of_a_pass(training, len(data["train"]))
-            training.num_train_epochs = min(max(math.ceil(STEPS / steps), FEWEST_EPOCHS), MOST_EPOCHS)
+        training, may_stop = arguments_for(encoder, settings, len(data["train"]), folder / WORK)
         trainer = DistillationTrainer(
             encoder,
             training,

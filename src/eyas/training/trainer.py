@@ -23,7 +23,7 @@ from eyas.models import is_student
 from eyas.models.inside import run
 from eyas.models.loading import input_length
 from eyas.models.objective import task_loss
-from eyas.models.several_tasks import TasksForSequenceClassification, student_of
+from eyas.models.several_tasks import Several, student_of
 from eyas.settings import MAX_LENGTH
 from eyas.teachers import AlignedTeacher
 from eyas.teachers.aligned import Teaches
@@ -179,7 +179,7 @@ class DistillationTrainer(AtomicCheckpoints):
     def _student_inputs(self, inputs: dict[str, Any], name: str) -> dict[str, Any]:
         """What the student reads of a batch of the data set `name`."""
         found = {column: inputs[column] for column in MODEL_INPUTS if column in inputs}
-        return {**found, "task": name} if isinstance(self.model, TasksForSequenceClassification) else found
+        return {**found, "task": name} if isinstance(self.model, Several) else found
 
     def training_step(self, *args: Any, **options: Any) -> Tensor:
         loss: Tensor = super().training_step(*args, **options)

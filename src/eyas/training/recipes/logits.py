@@ -20,6 +20,7 @@ from eyas.losses import (
     SelectedTeachersLoss,
     SoftCrossEntropyLoss,
     SoftTargetLoss,
+    TeachersStatesLoss,
     TokenStateLoss,
     WeightedTeachersLoss,
     schedules,
@@ -116,9 +117,15 @@ def dist(temperature: float | Schedule = 1.0, weight: float | Schedule = 2.0) ->
     return [Stage([DISTLoss(temperature, weight=weight), HardLabelLoss()])]
 
 
-def mt_bert(temperature: float | Schedule = 1.0, hard_weight: float | Schedule = 1.0) -> list[Stage]:
-    """Several teachers, each weighted by how right it is about a text, and the labels (MT-BERT, Wu et al. 2021)."""
-    return [Stage([WeightedTeachersLoss(temperature), HardLabelLoss(weight=hard_weight)])]
+def mt_bert(
+    temperature: float | Schedule = 1.0, hard_weight: float | Schedule = 1.0, hidden_weight: float | Schedule = 0.0
+) -> list[Stage]:
+    """Several teachers, each weighted by how right it is about a text, and the labels (MT-BERT, Wu et al. 2021).
+
+    With `hidden_weight`, a transformer also learns their hidden states; best from `finetune --shared-head`.
+    """
+    states = [TeachersStatesLoss(hidden_weight)] if hidden_weight else []
+    return [Stage([WeightedTeachersLoss(temperature), *states, HardLabelLoss(weight=hard_weight)])]
 
 
 def reinforced(temperature: float | Schedule = 1.0, hard_weight: float | Schedule = 1.0) -> list[Stage]:
