@@ -87,6 +87,16 @@ def test_interrupted_training_resumes_with_the_same_bits(data: dict[str, Path], 
             assert torch.equal(weight, resumed[name].model.state_dict()[key])
 
 
+def test_each_task_is_fine_tuned(folder: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    """It becomes a student of its own, which starts from the weights of all."""
+    settings = eyas.FinetuneSettings(arguments={"max_steps": 1, "learning_rate": 1e-12})
+    tuned = eyas.finetune(folder / "names", data["names"], tmp_path / "out", settings=settings)
+    before = Classifier.from_pretrained(folder / "names").model.state_dict()
+    for name, weight in tuned.model.state_dict().items():
+        torch.testing.assert_close(weight, before[name])
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
 def test_each_task_is_exported_and_predicted(folder: Path, tmp_path: Path) -> None:
     eyas.export_model(folder / "names", tmp_path / "shipped")
     answer = Predictor(tmp_path / "shipped")(["anna went to rome . 4"])[0]
@@ -149,8 +159,6 @@ def test_tasks_are_checked(data: dict[str, Path], folder: Path, tmp_path: Path) 
         eyas.distill_tasks(TEACHERS, {**data, "mood": rows}, out)
     with pytest.raises(ModelError, match="name one, .*mood or .*names"):
         Classifier.from_pretrained(folder)
-    with pytest.raises(ModelError, match="cannot be trained by itself"):
-        eyas.finetune(folder / "mood", data["mood"], out)
     shutil.copytree(folder / "mood", tmp_path / "mood")
     with pytest.raises(ModelError, match="needs that student's folder"):
         Classifier.from_pretrained(tmp_path / "mood")

@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
@@ -106,8 +107,13 @@ def load_encoder(source: str | Path, task: Task, pair: bool = False) -> tuple[Pr
     """
     source = find_encoder(str(source))
     config = _config(source)
+    if getattr(config, PART, None):
+        with TemporaryDirectory() as folder:  # one task of several becomes a student of its own
+            for part in load_classifier(source):
+                part.save_pretrained(folder)
+            return load_encoder(folder, task, pair)
     student, family = config.model_type.startswith("eyas-"), config.model_type == FamilyConfig.model_type
-    if student and not family and task.is_tagging:
+    if student and not family and task.is_tagging and not task_of_config(config).is_tagging:
         raise ModelError(f"{source} is a student for whole texts: it cannot be fine-tuned for tagging.")
     auto = AutoModelForTokenClassification if task.is_tagging else AutoModelForSequenceClassification
     settings: dict[str, Any] = {
@@ -243,12 +249,7 @@ def _refuse_old_name(folder: Path) -> None:
 
 
 def _from_pretrained(auto: Any, source: str | Path, **options: Any) -> Any:
-    config, path = _config(source), Path(source)
-    if getattr(config, PART, None):
-        raise ModelError(
-            f"{source} is one task of a student of several, whose weights are in {path.parent}. It can be used and "
-            "exported, and another student can start from it (--init); it cannot be trained by itself."
-        )
+    path = Path(source)
     if path.is_dir() and not any(path.glob("*.safetensors")):
         pickled = next((p.name for p in path.glob("*.bin")), None)
         found = f"only {pickled}, a pickle, which can run code when loaded" if pickled else "no weights"
