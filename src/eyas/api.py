@@ -180,8 +180,8 @@ def distill(
         unlabeled: more texts for the teacher to label: anything `load_unlabeled` accepts.
         columns: column names and task, if they do not follow the conventions.
         teacher_dtype: "float32" or "bfloat16"; by default the fastest on this machine.
-        teachers: how several teachers are combined: mean (of logits), probabilities, confidence, sampled, label-loss or
-            reinforced; see docs/teachers.md.
+        teachers: how several teachers are combined: mean (of logits), probabilities, confidence, joined, sampled,
+            label-loss or reinforced; see docs/teachers.md.
         encoder: for teachers without a model, the encoder from which the student takes its words.
         confidence: for files of single answers, their probability.
         zero_shot: the labels, or {label: hypothesis}, for which a model of entailment is asked; see `ZeroShotTeacher`.

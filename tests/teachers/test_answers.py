@@ -13,6 +13,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
+from scipy.optimize import minimize
+from scipy.special import softmax
 from tagging import sentences, write_conll
 from toys import write_jsonl
 
@@ -247,6 +249,58 @@ def test_teachers_are_combined_by_rule(answers: Path, toy_data: Path, tiny_bert:
         np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
+def _divergence(chances: np.ndarray, teachers: list[tuple[list[int], list[float]]]) -> float:
+    """Sum over teachers of KL(teacher || chances given the teacher's labels)."""
+    each = [(chances[labels] / chances[labels].sum(), np.array(told)) for labels, told in teachers]
+    return float(sum((told * np.log(told / own)).sum() for own, told in each))
+
+
+@pytest.mark.parametrize(
+    "teachers",
+    [
+        [([0, 1], [2 / 3, 1 / 3]), ([1, 2], [1 / 4, 3 / 4])],  # 2 : 1 : 3
+        [([0, 1, 2], [0.2, 0.3, 0.5]), ([1, 3], [0.9, 0.1])],
+        [([0, 1], [0.7, 0.3]), ([1, 2], [0.6, 0.4]), ([2, 0], [0.8, 0.2]), ([2, 3], [0.5, 0.5])],  # they disagree
+    ],
+)
+def test_joined_teachers_are_as_close_as_can_be(teachers: list[tuple[list[int], list[float]]], tiny_bert: Path) -> None:
+    """The minimum is found by scipy over all probabilities."""
+    names = [str(label) for label in range(1 + max(label for labels, _ in teachers for label in labels))]
+    made = [
+        FunctionTeacher(
+            lambda texts, told=told: np.array([told] * len(texts)), [names[i] for i in labels], encoder=tiny_bert
+        )
+        for labels, told in teachers
+    ]
+    both = CombinedTeacher(made, "joined")
+    assert sorted(both.label_names) == names
+    assert both.task.labels == tuple(both.label_names)
+    order = [both.label_names.index(name) for name in names]
+    found = both.outputs({"text": ["one", "two"]})["logits"].exp().numpy()[:, order]
+    best = minimize(lambda free: _divergence(softmax(free), teachers), np.zeros(len(names)), tol=1e-12)
+    np.testing.assert_allclose(found, np.tile(softmax(best.x), (2, 1)), atol=1e-4)
+
+
+def test_joined_teachers_teach(tiny_bert: Path, tmp_path: Path) -> None:
+    """One teacher knows bad and fair, the other fair and good; the data have all three."""
+    texts = [f"{label} number {number}" for number in range(8) for label in ("bad", "fair", "good")]
+    rows = {"text": texts, "label": [text.split()[0] for text in texts]}
+
+    def teach(known: list[str]) -> FunctionTeacher:
+        def answer(texts: list[str]) -> np.ndarray:
+            found = np.array([[name in text for name in known] for text in texts]) + 0.02
+            return np.asarray(found / found.sum(1, keepdims=True))
+
+        return FunctionTeacher(answer, known, encoder=tiny_bert, version="1")
+
+    teachers = [teach(["bad", "fair"]), teach(["fair", "good"])]
+    found = label_texts(CombinedTeacher(teachers, "joined"), load_data(rows)["train"])
+    ids, labels = ids_of(load_data(rows)["train"]), load_data(rows)["train"]["label"]
+    np.testing.assert_array_equal(found.logits(ids).argmax(1), labels)
+    trained = eyas.distill(teachers, rows, tmp_path / "out", "static", teachers="joined", settings=SHORT)
+    assert trained.classifier.label_names == ["bad", "fair", "good"]
+
+
 def test_another_combination_labels_nothing_again(
     teacher_folder: Path, toy_data: Path, tmp_path: Path, run: Run
 ) -> None:
@@ -264,8 +318,10 @@ def test_teachers_that_do_not_fit_are_refused(teacher_folder: Path, tag_teacher_
     teacher = Teacher(teacher_folder)
     with pytest.raises(ModelError, match="Combine equal tasks"):
         CombinedTeacher([teacher, Teacher(tag_teacher_folder)])
-    with pytest.raises(LabelError, match="Only one of two teachers has bad, good, negative, positive"):
+    with pytest.raises(LabelError, match="Not all teachers have bad, good, negative, positive"):
         CombinedTeacher([teacher, FunctionTeacher(says, ["bad", "good"], encoder=tiny_bert)])
+    with pytest.raises(LabelError, match="of negative, positive and of bad, good cannot be joined"):
+        CombinedTeacher([teacher, FunctionTeacher(says, ["bad", "good"], encoder=tiny_bert)], "joined")
     with pytest.raises(ModelError, match=re.escape("teachers (--teachers) is 'best', expected one of mean,")):
         CombinedTeacher([teacher, teacher], "best")
     with pytest.raises(ModelError, match="at least two teachers"):

@@ -139,7 +139,7 @@ def distill(
     teachers: Annotated[
         str | None,
         typer.Option(
-            help="How several teachers are combined: mean (of logits), probabilities, confidence, sampled, "
+            help="How several teachers are combined: mean (of logits), probabilities, confidence, joined, sampled, "
             "sampled:2,1, label-loss, reinforced.",
             show_default="mean",
             rich_help_panel=METHOD,

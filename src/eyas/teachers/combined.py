@@ -1,6 +1,7 @@
 """Several teachers as one."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,25 +10,71 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.nn import functional as F
 
 from eyas.errors import LabelError, ModelError
 from eyas.models.inside import EACH, EACH_STATES, mean_of_tokens
 from eyas.runtime import combination
+from eyas.tasks import softmax
 
-SAMPLED = "sampled"
+SAMPLED, JOINED = "sampled", "joined"
 RULES: dict[str, str] = {
-    **{name: name for name in combination.RULES},
+    **{name: name for name in (*combination.RULES, JOINED)},
     **dict.fromkeys((SAMPLED, "label-loss", "reinforced"), "probabilities"),
 }
 """Rules by name: the mean of the logits, of the probabilities, and of the probabilities weighted by confidence; what
-combines the answers, a key of `eyas.runtime.combination.RULES`.
+combines the answers, a key of `eyas.runtime.combination.RULES`. `joined` is for teachers whose labels differ in part.
 
 The last three combine in training, and otherwise as `probabilities`. `sampled` answers each batch by one teacher, drawn
 at random (SKDBERT, Ding et al. 2023, arXiv 2211.14466). `label-loss` and `reinforced` are recipes; see `RECIPES_OF`.
 """
 
+# Steps of `joined`; teachers that agree need a few.
+STEPS = 100
 RECIPES_OF = {"label-loss": "mt-bert", "reinforced": "reinforced"}
 """The recipes of rules that weigh or choose each teacher in the loss."""
+
+
+def joined(logits: np.ndarray) -> np.ndarray:
+    """Logarithms of the probabilities of all labels, from teachers that know some of them.
+
+    A teacher's probabilities are taken for those given that one of its labels is right: the result minimizes the sum of
+    their Kullback-Leibler divergences to them (Vongkulbhisal et al. 2019, section 3.2), found by minorization.
+
+    Args:
+        logits: [teachers, rows, labels], minus infinity for labels that a teacher does not know.
+    """
+    known, found = np.isfinite(logits), softmax(logits)
+    result = np.full(logits.shape[1:], 1 / logits.shape[2])
+    for _ in range(STEPS):
+        shares = (result * known).sum(-1, keepdims=True)
+        result = found.sum(0) / (known / shares).sum(0)
+        result /= result.sum(-1, keepdims=True)
+    return np.asarray(np.log(result.clip(1e-30)))
+
+
+def _labels(teachers: Sequence[Any], rule: str) -> list[str]:
+    """All labels.
+
+    Raises:
+        LabelError: they differ, and no rule says how to join them, or nothing connects them.
+    """
+    groups = [set(teacher.label_names) for teacher in teachers]
+    alone = sorted(set.union(*groups) - set.intersection(*groups))
+    if alone and rule != JOINED:
+        raise LabelError(
+            f"Not all teachers have {', '.join(alone)}. A combination needs the same labels: rename them in the "
+            "models' configurations (id2label), or join them with teachers (--teachers) joined."
+        )
+    connected, others = groups[0], groups[1:]
+    while near := [group for group in others if group & connected]:
+        connected, others = connected.union(*near), [group for group in others if not group & connected]
+    if others:
+        raise LabelError(
+            f"Teachers of {', '.join(sorted(connected))} and of {', '.join(sorted(others[0]))} cannot be joined: "
+            "expected at least one label in common (--teachers joined), which tells how the others compare."
+        )
+    return list(dict.fromkeys(name for teacher in teachers for name in teacher.label_names))
 
 
 def _shares(text: str | None, count: int) -> Tensor:
@@ -43,8 +90,9 @@ def _shares(text: str | None, count: int) -> Tensor:
 
 
 class CombinedTeacher:
-    """Several teachers of the same labels as one; each one's answers are cached apart.
+    """Several teachers of the same labels, or `joined` of labels that overlap, as one.
 
+    Each one's answers are cached apart.
     The student takes its words from the first.
 
     Args:
@@ -71,21 +119,20 @@ class CombinedTeacher:
                 raise ModelError(
                     f"The teachers do {first.task.describe()} and {other.task.describe()}. Combine equal tasks."
                 )
-            if set(other.label_names) != set(first.label_names):
-                alone = sorted(set(other.label_names) ^ set(first.label_names))
-                raise LabelError(
-                    f"Only one of two teachers has {', '.join(alone)}. A combination needs the same labels: rename "
-                    "them in the models' configurations (id2label)."
-                )
         if not first.task.is_single_label and name not in ("mean", SAMPLED):
             raise ModelError(f"--teachers {rule} is for one label per text; these teachers do {first.task.describe()}.")
         self.teachers, self.rule, self.name = list(teachers), rule, name
         # What answers: the teachers, or their caches.
         self.members = list(members) or self.teachers
-        self.task, self.label_names, self.data_labels = first.task, first.label_names, list(first.data_labels)
+        self.label_names = _labels(teachers, name)
+        same = self.label_names == first.label_names
+        self.task = first.task if same else replace(first.task, labels=tuple(self.label_names))
+        self.data_labels = list(first.data_labels) if same else self.label_names
         self.model, self.tokenizer, self.max_length = first.model, first.tokenizer, first.max_length
         self.reads: tuple[str, ...] = tuple(dict.fromkeys(name for member in self.members for name in member.reads))
-        self.orders = [[one.label_names.index(name) for name in self.label_names] for one in self.teachers]
+        places = [{name: number for number, name in enumerate(one.label_names)} for one in self.teachers]
+        # The last column, of a label that a teacher does not know, is minus infinity.
+        self.orders = [[of.get(name, len(of)) for name in self.label_names] for of in places]
 
     @property
     def is_cached(self) -> bool:
@@ -117,12 +164,13 @@ class CombinedTeacher:
 
     def _combine(self, logits: Tensor) -> Tensor:
         multiple = self.name == SAMPLED and not self.task.is_single_label
-        rule = combination.RULES["mean" if multiple else RULES[self.name]]
+        rule = {**combination.RULES, JOINED: joined}["mean" if multiple else RULES[self.name]]
         return torch.from_numpy(rule(logits.double().numpy())).float()
 
     def _aligned(self, logits: Sequence[Tensor]) -> Tensor:
         """[teachers, rows, labels], in the order of the first teacher's labels."""
-        return torch.stack([one[:, order].float().cpu() for one, order in zip(logits, self.orders, strict=True)])
+        each = [F.pad(one.float().cpu(), (0, 1), value=-torch.inf) for one in logits]
+        return torch.stack([one[:, order] for one, order in zip(each, self.orders, strict=True)])
 
     def tokenize(self, texts: list[str], pairs: list[str] | None = None) -> Any:
         return self.teachers[0].tokenize(texts, pairs)
