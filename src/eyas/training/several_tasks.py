@@ -1,5 +1,6 @@
 """Distill one student for several tasks, each with its own teacher and data."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -261,7 +262,8 @@ def _train(
     set_seed(settings.seed)
     student, tokenizer = create_tasks_student(subjects, first, settings)
     stage, rows = first.stage, sum(len(one.dataset) for one in subjects)
-    arguments = stage_arguments(stage, settings, rows, folder / WORK / "stage-0")
+    # As many epochs as a task of their mean size has alone, so that each has about as many steps.
+    arguments = stage_arguments(stage, settings, math.ceil(rows / len(subjects)), folder / WORK / "stage-0")
     may_stop = not stage.is_scheduled and not LENGTHS & {*stage.arguments, *settings.arguments}
     trainer = DistillationTrainer(
         student,
