@@ -12,9 +12,11 @@ from eyas.cli.expand import with_options
 from eyas.cli.options import (
     Cache,
     Data,
+    Domains,
     EncoderFolder,
     LabelMap,
     MaxLength,
+    OptionalData,
     Out,
     Overwrite,
     Quiet,
@@ -23,6 +25,7 @@ from eyas.cli.options import (
     TeacherDtype,
     Unlabeled,
     log_to_stderr,
+    named_domains,
 )
 from eyas.cli.several_tasks import parse_tasks, refuse, say_tasks
 from eyas.errors import EyasError
@@ -59,7 +62,8 @@ Method = Annotated[
 def finetune(
     *,
     model: EncoderFolder,
-    data: Data,
+    data: OptionalData = None,
+    domain: Domains = None,
     columns: Columns,
     max_length: MaxLength = 256,
     training: TeacherTrainingOptions,
@@ -73,9 +77,13 @@ def finetune(
     from eyas.api import finetune as run
 
     settings = FinetuneSettings(arguments=training.arguments, seed=seed, max_length=max_length)
-    run(model, data, out, settings=settings, columns=columns, overwrite=overwrite)
-    options = {"teacher": out, "data": data, "out": beside(out, "student")}
-    say_trained("teacher", out, data, columns, command("distill", options, columns))
+    domains = named_domains(domain) if domain else None
+    run(model, data, out, domains=domains, settings=settings, columns=columns, overwrite=overwrite)
+    for name, source in (domains or {"": str(data)}).items():
+        options = {"teacher": out, "data": source, "out": beside(out, f"student-{name}" if name else "student")}
+        recipe = {"recipe": "meta-kd", "student": "bert", "layers": 3} if name else {}
+        what = f"teacher of {name}" if name else "teacher"
+        say_trained(what, out, source, columns, command("distill", {**options, **recipe}, columns))
 
 
 @with_options
@@ -91,15 +99,7 @@ def distill(
             rich_help_panel=DATA,
         ),
     ],
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder with train/validation/test files, one CSV, TSV, JSONL, Parquet or CoNLL file, or a Hub data "
-            "set.",
-            show_default=False,
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    data: OptionalData = None,
     unlabeled: Unlabeled = None,
     transfer: TransferSettings,
     columns: Columns,
@@ -112,6 +112,7 @@ def distill(
             rich_help_panel=DATA,
         ),
     ] = None,
+    domain: Domains = None,
     label_map: LabelMap = None,
     student: StudentSettings,
     recipe: Method = None,
@@ -180,8 +181,8 @@ def distill(
         label_map=parse_label_map(label_map) if label_map else None,
     )
     if task and (len(task) > 1 or "=" in task[0]):
-        one = {"data": data, "unlabeled": unlabeled, "teachers": teachers, "encoder": encoder, "zero-shot": zero_shot}
-        refuse({**one, "confidence": confidence})
+        one = {"data": data, "domain": domain, "unlabeled": unlabeled, "teachers": teachers, "encoder": encoder}
+        refuse({**one, "zero-shot": zero_shot, "confidence": confidence})
         tasks = parse_tasks(task, teacher, columns)
         more: Any = {"columns": tasks.columns, "teacher_dtype": dtype, "cache": cache, "overwrite": overwrite}
         eyas.api.distill_tasks(tasks.teachers, tasks.data, out, settings=settings, **more)
@@ -197,6 +198,7 @@ def distill(
         settings=settings,
         unlabeled=unlabeled or None,
         columns=columns,
+        domains=named_domains(domain) if domain else None,
         teacher_dtype=dtype,
         teachers=teachers,
         encoder=encoder,
@@ -207,7 +209,7 @@ def distill(
     )
     export = command("export", {"model": out, "out": beside(out, "shipped"), "int8": True})
     special = zero_shot is not None or is_answers(teacher[0]) or is_exported(teacher[0])
-    alone = None if special or len(teacher) > 1 else teacher[0]
+    alone = None if special or len(teacher) > 1 else f"{out}-teacher" if domain else teacher[0]
     say_trained("student", out, data, columns, export, alone, settings.label_map)
 
 
@@ -358,6 +360,7 @@ def recipes(
     """List the recipes: method, paper, teacher outputs, students, cost and options."""
     from inspect import signature
 
+    from eyas.losses import Loss
     from eyas.training.recipes import CHOICES, COMMON, RECIPES, measured_costs
 
     rows: dict[str, Any] = {}
@@ -366,7 +369,8 @@ def recipes(
         stages = recipe()
         fields = sorted(frozenset().union(*(stage.teacher_fields for stage in stages)))
         about = (recipe.__doc__ or "").strip().splitlines()[0]
-        needs = {loss.needs for stage in stages for loss in stage.losses} - {""}
+        parts = [part for stage in stages for loss in stage.losses for part in loss.modules()]
+        needs = {part.needs for part in parts if isinstance(part, Loss)} - {""}
         if any(stage.replacing for stage in stages):
             fields, needs = ["layers"], {"as wide as the teacher"}
         students = "transformers" if any(stage.is_for_transformers for stage in stages) else "all"

@@ -26,6 +26,9 @@ LAYER_FIELDS = frozenset({"hidden_states", "attentions", *PROJECTIONS})
 FIELDS = LAYER_FIELDS | {"logits", ATTRIBUTIONS}
 # The logits of each of several teachers, [rows, labels, teachers].
 EACH = "each_logits"
+# Of a text, from a teacher of several domains: its domain [rows], its prototype score [rows], and the domain head's
+# state [rows, size].
+DOMAINS, SCORES, DOMAIN_STATES = "domains", "prototype_scores", "domain_states"
 # What is kept of a teacher's outputs; the others are too large.
 FROM_CACHE = frozenset({"logits", EACH})
 
