@@ -165,8 +165,8 @@ def check_fields(losses: Sequence[Loss], teacher: Teaches | None) -> None:
         raise ModelError(f"{', '.join(asking)} needs several teachers: pass a list, or --teacher once for each.")
     if missing <= {DOMAIN_STATES, SCORES}:
         raise ModelError(
-            f"{', '.join(asking)} needs the folder of a teacher that was fine-tuned on several domains: make one with domains "
-            "(--domain NAME=DATA for each), or leave its domains out (--option domain_weight=0)."
+            f"{', '.join(asking)} needs the folder of a teacher that was fine-tuned on several domains: make one with "
+            "domains (--domain NAME=DATA for each), or leave its domains out (--option domain_weight=0)."
         )
     source = "there is no teacher" if teacher is None else f"a {type(teacher).__name__} gives {sorted(teacher.fields)}"
     raise ModelError(
