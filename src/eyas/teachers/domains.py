@@ -156,6 +156,19 @@ def is_meta_teacher(source: Any) -> bool:
     return (Path(source) / DOMAINS_FILE).is_file()
 
 
+def open_teacher(source: str, texts: Dataset, max_length: int = MAX_LENGTH, dtype: str | None = None) -> Teacher:
+    """The teacher of a folder or Hub name; a `MetaTeacher` if it was fine-tuned on several domains.
+
+    Args:
+        texts: the training texts of its student.
+        max_length: as in `Teacher`.
+        dtype: as in `Teacher`.
+    """
+    if is_meta_teacher(source):
+        return MetaTeacher(source, max_length, dtype, texts)
+    return Teacher(source, max_length=max_length, dtype=dtype)
+
+
 def write_domains(folder: Path, names: Sequence[str], head: DomainHead, texts: DomainTexts) -> None:
     """Write what `MetaTeacher` reads beside the weights of a teacher."""
     arrays = {"example_id": texts.ids, DOMAINS: texts.domains, SCORES: texts.scores}
