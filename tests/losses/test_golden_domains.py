@@ -38,6 +38,13 @@ def test_loss_of_the_meta_teacher(file: Any) -> None:
     close(torch.autograd.grad(loss, logits)[0], expected["teacher_loss_gradient_by_logits"])
 
 
+def test_meta_teacher_leaves_out_what_it_is_not_told() -> None:
+    """Logits of 0 for two labels and two domains cost ln 2 each, the domains half; a score below 0 counts as 0."""
+    loss, zeros = MetaTeacherLoss(DomainHead(2, 2)), torch.zeros(3, 2)
+    labels, domains, scores = torch.tensor([0, 1, -100]), torch.tensor([0, 1, 1]), torch.tensor([1.0, -1.0, 1.0])
+    assert loss.compare(zeros, labels, zeros, domains, scores).item() == pytest.approx((1.5 + 0 + 0.5) * 0.693147 / 3)
+
+
 def test_expertise_weights(file: Any) -> None:
     teacher, batch = _fields(file)[1:]
     expected = value(file["expected"]["expertise_weights"])

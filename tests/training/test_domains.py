@@ -17,6 +17,8 @@ import eyas
 from eyas import DistillSettings, FinetuneSettings, StudentSettings, load_data
 from eyas.data.datasets import ids_of
 from eyas.errors import DataError, EyasError, LabelError, ModelError
+from eyas.exam.entries import load_entry
+from eyas.exam.plan import DataPlan
 from eyas.models.domains import DomainHead
 from eyas.settings import TransferSettings
 from eyas.teachers import MetaTeacher
@@ -168,12 +170,14 @@ def test_one_command_makes_both(domains: dict[str, Path], tmp_path: Path, run: R
     named = [part for name, data in domains.items() for part in ("--domain", f"{name}={data}")]
     student = ("--recipe", "meta-kd", "--student", "bert", "--layers", 1, "--augment", "none", "--epochs", 0.25)
     data = ("--data", domains["books"], "--teacher", PLANTED / "tiny-bert", "--max-length", 48)
-    for quiet in (["--quiet"], []):  # the second finds both folders
-        code, _, err = run("distill", *named, *data, *student, *quiet, "--out", tmp_path / "out")
+    models = [tmp_path / name / "model.safetensors" for name in ("out-teacher", "out")]
+    made = []
+    for _ in range(2):  # the second finds both
+        code, _, err = run("distill", *named, *data, *student, "--quiet", "--out", tmp_path / "out")
         assert code == 0, err
-    assert "out-teacher already exists" in err
+        made.append([model.stat().st_mtime_ns for model in models])
+    assert made[0] == made[1]
     assert MetaTeacher(tmp_path / "out-teacher").domain_names == ["films", "books"]
-    assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize(
@@ -265,6 +269,19 @@ def test_what_meta_kd_needs(domains: dict[str, Path], folder: Path, toy_tags: Pa
     with pytest.raises(LabelError, match=r"data \(--data\) has the labels \['bad', 'good'\], the domains have"):
         distilled(PLANTED / "tiny-bert", settings_of(), others, domains=domains)
     assert not list(tmp_path.iterdir())
+
+
+def test_small_students_are_no_meta_teachers(
+    domains: dict[str, Path], students: dict[tuple[str, bool], Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="is a small student, expected a transformer"):
+        eyas.finetune(students["static", False], out=tmp_path / "out", domains=domains)
+    assert not list(tmp_path.iterdir())
+
+
+def test_exams_know_meta_teachers(folder: Path, domains: dict[str, Path]) -> None:
+    entry = load_entry(DataPlan(source=str(domains["books"]), teacher=(str(folder),)))
+    assert isinstance(entry.teacher.teacher, MetaTeacher)
 
 
 def test_last_stage_teaches_every_student(domains: dict[str, Path], folder: Path, tmp_path: Path) -> None:

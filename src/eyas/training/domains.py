@@ -7,9 +7,10 @@ from datasets import concatenate_datasets
 
 from eyas.data.datasets import is_labeled
 from eyas.data.task_data import TaskData
-from eyas.errors import DataError, LabelError
+from eyas.errors import DataError, LabelError, ModelError
 from eyas.losses import MetaTeacherLoss
 from eyas.models.domains import DomainHead
+from eyas.models.loading import is_student_folder
 from eyas.teachers import AlignedTeacher, Encoder
 from eyas.teachers.domains import DomainTexts, write_domains
 
@@ -71,10 +72,12 @@ class MetaLesson:
         max_length: maximum number of tokens per text.
 
     Raises:
-        ModelError: the encoder has no sentence vectors.
+        ModelError: the encoder is no transformer, or has no sentence vectors.
     """
 
     def __init__(self, model: str | Path, domains: Mapping[str, TaskData], max_length: int) -> None:
+        if is_student_folder(model):
+            raise ModelError(f"{model} is a small student, expected a transformer to fine-tune on domains (--model).")
         encoder = Encoder(model, max_length=max_length)
         config = encoder.model.config
         self.names = list(domains)
