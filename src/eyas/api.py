@@ -20,7 +20,7 @@ from eyas.compression import FORMS, parse_methods
 from eyas.data.datasets import load_data, load_table, load_unlabeled
 from eyas.data.task_data import TaskData
 from eyas.encoders import find_encoder
-from eyas.errors import DataError, ModelError, OutputError
+from eyas.errors import DataError, LabelError, ModelError, OutputError
 from eyas.evaluation.evaluate import evaluate
 from eyas.exam.linear import examine_teacher
 from eyas.export import export_model
@@ -48,6 +48,8 @@ from eyas.training import distill as _distill
 from eyas.training import finetune as _finetune
 from eyas.training import pretrain as _pretrain
 from eyas.training import several_tasks as _tasks
+from eyas.training.checks import check_recipe
+from eyas.training.domains import check_names, join_domains
 from eyas.training.folders import read_history
 from eyas.training.pretrain import SRA
 from eyas.training.recipes import make_stages, recipe_name
@@ -154,6 +156,7 @@ def distill(
     settings: DistillSettings | None = None,
     unlabeled: Any = None,
     columns: Columns | None = None,
+    domains: Mapping[str, Source] | None = None,
     teacher_dtype: str | None = None,
     teachers: str | None = None,
     encoder: str | Path | None = None,
@@ -179,6 +182,8 @@ def distill(
         settings: all other settings; see `DistillSettings`.
         unlabeled: more texts for the teacher to label: anything `load_unlabeled` accepts.
         columns: column names and task, if they do not follow the conventions.
+        domains: the data of several domains, on which `teacher`, an encoder's folder or Hub name, is fine-tuned first;
+            see `finetune`. The result is written to `out` with "-teacher" appended.
         teacher_dtype: "float32" or "bfloat16"; by default the fastest on this machine.
         teachers: how several teachers are combined: mean (of logits), probabilities, confidence, joined, sampled,
             label-loss or reinforced; see docs/teachers.md.
@@ -198,6 +203,10 @@ def distill(
     stages = make_stages(settings.recipe, settings.recipe_options) if settings.recipe else []
     check_transfer(settings.transfer)
     result = _result(out)
+    if domains is not None:
+        if stages:
+            check_recipe(recipe_name(settings.recipe), stages, settings.student)
+        teacher = _meta_teacher(teacher, domains, load_data(data, columns), result.path, columns, settings, overwrite)
     record = {
         **_origins(teacher=teacher, source=data, unlabeled=unlabeled),
         **{name: value for name, value in asdict(columns or Columns()).items() if value},
@@ -353,9 +362,10 @@ def compress(
 
 def finetune(
     model: str | Path,
-    data: Source,
+    data: Source | None = None,
     out: str | Path | None = None,
     *,
+    domains: Mapping[str, Source] | None = None,
     settings: FinetuneSettings | None = None,
     columns: Columns | None = None,
     overwrite: bool = False,
@@ -369,6 +379,8 @@ def finetune(
         model: a pretrained encoder: a folder or a Hub name; the head is newly initialized.
         data: anything `load_data` accepts.
         out: as for `distill`.
+        domains: instead of `data`, the data of each of several domains with the same labels, for a meta-teacher; see
+            docs/domains.md.
         settings: see `FinetuneSettings`.
         columns: as for `distill`.
         overwrite: as for `distill`.
@@ -378,13 +390,19 @@ def finetune(
         EyasError: invalid input, raised before any training step.
     """
     settings, model = settings or FinetuneSettings(), os.fspath(model)
+    if (data is None) == (domains is None):
+        raise DataError("Expected either data (--data) or domains (--domain NAME=DATA for each).")
+    if domains is not None:
+        check_names(domains)
     result = _result(out)
-    record = _origins(source=data)
-    request = _request({**record, "model": model}, {"model": find_encoder(model), "source": data}, settings)
+    sources = {"source": data} if domains is None else {f"domain {name}": part for name, part in domains.items()}
+    record = _origins(**sources)
+    request = _request({**record, "model": model}, {"model": find_encoder(model), **sources}, settings)
     if not overwrite and finished_request(result.path, request):
         return result
-    data = load_data(data, columns)
-    _finetune.finetune(model, data, result.path, settings, overwrite, record, callbacks, request)
+    parts = None if domains is None else _load_domains(domains, columns)
+    data = load_data(data, columns) if parts is None else join_domains(parts)
+    _finetune.finetune(model, data, result.path, settings, overwrite, record, callbacks, request, parts)
     single = not data.is_pair and not data.task.is_tagging and not is_student_folder(model)
     if processes.is_first():
         _examine(align(Teacher(result.path), data), data, _encoder(model, settings.max_length) if single else None)
@@ -435,6 +453,44 @@ def _parts(whole: TrainedModel, folders: Mapping[str, Path]) -> dict[str, Traine
     for part in parts.values():
         part._whole = whole  # a temporary folder lives as long as any of them
     return parts
+
+
+def _meta_teacher(
+    encoder: Any,
+    domains: Mapping[str, Source],
+    data: TaskData,
+    out: Path,
+    columns: Columns | None,
+    settings: DistillSettings,
+    overwrite: bool,
+) -> TrainedModel:
+    """The encoder fine-tuned on the domains, beside the student in `out`.
+
+    Raises:
+        ModelError: the encoder is none, or several.
+        LabelError: the student's data have other labels than the domains.
+    """
+    if not isinstance(encoder, str | os.PathLike) or is_answers(encoder) or is_exported(encoder):
+        raise ModelError("domains (--domain) fine-tune one encoder: expected its folder or Hub name (--teacher).")
+    check_names(domains)
+    loaded = _load_domains(domains, columns)
+    labels = join_domains(loaded).labels
+    if data.labels != labels:
+        raise LabelError(f"data (--data) has the labels {data.labels}, the domains have {labels}. Expected the same.")
+    own = FinetuneSettings(seed=settings.seed, max_length=settings.student.max_length)
+    place = out.with_name(f"{out.name}-teacher")
+    return finetune(os.fspath(encoder), out=place, domains=loaded, settings=own, overwrite=overwrite)
+
+
+def _load_domains(domains: Mapping[str, Source], columns: Columns | None) -> dict[str, TaskData]:
+    """The data of each domain; errors name it."""
+    loaded = {}
+    for name, source in domains.items():
+        try:
+            loaded[name] = load_data(source, columns)
+        except DataError as error:
+            raise type(error)(f"The domain {name}: {error}") from error
+    return loaded
 
 
 def _encoder(model: str, length: int) -> Encoder | None:

@@ -1,11 +1,13 @@
 """Options and helpers that the commands share. Heavy imports inside."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eyas.errors import EyasError
 from eyas.processes import is_first
 from eyas.settings import DATA, METHOD, OUTPUT, STUDENT, TRAINING, Columns
 from eyas.verbosity import set_verbosity_error, set_verbosity_info, set_verbosity_warning
@@ -20,10 +22,18 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
-Data = Annotated[
-    str,
+_DATA = typer.Option(
+    help="Folder with train/validation/test files, one CSV, TSV, JSONL, Parquet or CoNLL file, or a Hub data set.",
+    show_default=False,
+    rich_help_panel=DATA,
+)
+Data = Annotated[str, _DATA]
+OptionalData = Annotated[str | None, _DATA]
+Domains = Annotated[
+    list[str] | None,
     typer.Option(
-        help="Folder with train/validation/test files, one CSV, TSV, JSONL, Parquet or CoNLL file, or a Hub data set.",
+        "--domain",
+        help="One of several domains on which the teacher is fine-tuned, NAME=DATA (docs/domains.md). Repeatable.",
         show_default=False,
         rich_help_panel=DATA,
     ),
@@ -104,6 +114,29 @@ AbstainBelow = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.", rich_help_panel=OUTPUT)]
+
+
+def named(option: str, given: Sequence[str], expected: str) -> dict[str, str]:
+    """The values of a repeatable option NAME=VALUE, by name.
+
+    Raises:
+        EyasError: another form, which `expected` names, or a name that occurs twice.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        name = name.strip()
+        if not (name and value):
+            raise EyasError(f"{option} is {text!r}, but {expected}.")
+        if name in found:
+            raise EyasError(f"{option} names {name!r} twice, expected another name for each.")
+        found[name] = value
+    return found
+
+
+def named_domains(given: Sequence[str]) -> dict[str, str]:
+    """The data of each domain, by name."""
+    return named("--domain", given, "several domains are given as --domain NAME=DATA for each")
 
 
 def read_data(data: str, columns: Columns) -> "TaskData":

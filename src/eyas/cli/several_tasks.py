@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from eyas.cli.options import named
 from eyas.errors import EyasError
 from eyas.settings import Columns
 
@@ -31,14 +32,13 @@ def parse_tasks(tasks: Sequence[str], teachers: Sequence[str], columns: Columns)
         EyasError: another form, or a name that occurs twice.
     """
     found = Tasks()
-    for name, data in _named("--task", tasks):
+    for name, data in named("--task", tasks, EXPECTED).items():
         source, _, label = data.rpartition(":")
         if not source or os.path.exists(data) or not os.path.exists(source):  # the configuration of a Hub data set
             source, label = data, ""
-        _add(found.data, name, source, "--task")
+        found.data[name] = source
         found.columns[name] = replace(columns, label=label) if label else columns
-    for name, teacher in _named("--teacher", teachers):
-        _add(found.teachers, name, teacher, "--teacher")
+    found.teachers.update(named("--teacher", teachers, EXPECTED))
     return found
 
 
@@ -57,17 +57,3 @@ def say_tasks(out: Path, tasks: Tasks) -> None:
         last = number == len(tasks.data)
         export = command("export", {"model": out, "out": beside(out, "shipped"), "int8": True}) if last else None
         say_trained(f"student of {name}", out / name, data, tasks.columns[name], export, tasks.teachers[name])
-
-
-def _named(option: str, given: Sequence[str]) -> list[tuple[str, str]]:
-    pairs = [(name.strip(), value) for name, _, value in (text.partition("=") for text in given)]
-    wrong = next((text for text, (name, value) in zip(given, pairs, strict=True) if not (name and value)), None)
-    if wrong is not None:
-        raise EyasError(f"{option} is {wrong!r}, but {EXPECTED}.")
-    return pairs
-
-
-def _add(found: dict[str, str], name: str, value: str, option: str) -> None:
-    if name in found:
-        raise EyasError(f"{option} names {name!r} twice, expected another name for each task.")
-    found[name] = value

@@ -12,10 +12,12 @@ from eyas.cli.expand import with_options
 from eyas.cli.options import (
     Cache,
     Data,
+    Domains,
     EncoderFolder,
     EncoderFolders,
     LabelMap,
     MaxLength,
+    OptionalData,
     Out,
     Overwrite,
     Quiet,
@@ -24,6 +26,7 @@ from eyas.cli.options import (
     TeacherDtype,
     Unlabeled,
     log_to_stderr,
+    named_domains,
 )
 from eyas.cli.several_tasks import parse_tasks, refuse, say_tasks
 from eyas.errors import EyasError
@@ -68,7 +71,8 @@ def finetune(
             rich_help_panel=DATA,
         ),
     ] = False,
-    data: Data,
+    data: OptionalData = None,
+    domain: Domains = None,
     columns: Columns,
     max_length: MaxLength = 256,
     training: TeacherTrainingOptions,
@@ -83,7 +87,10 @@ def finetune(
     from eyas.api import finetune_together
 
     settings = FinetuneSettings(arguments=training.arguments, seed=seed, max_length=max_length)
+    domains = named_domains(domain) if domain else None
     if shared_head:
+        if data is None or domains:
+            raise EyasError("--shared-head needs --data, and does not take --domain.")
         made = finetune_together(model, data, out, settings=settings, columns=columns, overwrite=overwrite)
         options: dict[str, Any] = {"teacher": [one.path for one in made.values()], "recipe": "mt-bert", "data": data}
         following = command("distill", {**options, "out": beside(out, "student")}, columns)
@@ -92,9 +99,12 @@ def finetune(
         return
     if len(model) > 1:
         raise EyasError("Several encoders (--model) are trained at once with --shared-head. Pass it, or name one.")
-    run(model[0], data, out, settings=settings, columns=columns, overwrite=overwrite)
-    options = {"teacher": out, "data": data, "out": beside(out, "student")}
-    say_trained("teacher", out, data, columns, command("distill", options, columns))
+    run(model[0], data, out, domains=domains, settings=settings, columns=columns, overwrite=overwrite)
+    for name, source in (domains or {"": str(data)}).items():
+        options = {"teacher": out, "data": source, "out": beside(out, f"student-{name}" if name else "student")}
+        recipe = {"recipe": "meta-kd", "student": "bert", "layers": 3} if name else {}
+        what = f"teacher of {name}" if name else "teacher"
+        say_trained(what, out, source, columns, command("distill", {**options, **recipe}, columns))
 
 
 @with_options
@@ -110,15 +120,7 @@ def distill(
             rich_help_panel=DATA,
         ),
     ],
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder with train/validation/test files, one CSV, TSV, JSONL, Parquet or CoNLL file, or a Hub data "
-            "set.",
-            show_default=False,
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    data: OptionalData = None,
     unlabeled: Unlabeled = None,
     transfer: TransferSettings,
     columns: Columns,
@@ -131,6 +133,7 @@ def distill(
             rich_help_panel=DATA,
         ),
     ] = None,
+    domain: Domains = None,
     label_map: LabelMap = None,
     student: StudentSettings,
     recipe: Method = None,
@@ -199,8 +202,8 @@ def distill(
         label_map=parse_label_map(label_map) if label_map else None,
     )
     if task and (len(task) > 1 or "=" in task[0]):
-        one = {"data": data, "unlabeled": unlabeled, "teachers": teachers, "encoder": encoder, "zero-shot": zero_shot}
-        refuse({**one, "confidence": confidence})
+        one = {"data": data, "domain": domain, "unlabeled": unlabeled, "teachers": teachers, "encoder": encoder}
+        refuse({**one, "zero-shot": zero_shot, "confidence": confidence})
         tasks = parse_tasks(task, teacher, columns)
         more: Any = {"columns": tasks.columns, "teacher_dtype": dtype, "cache": cache, "overwrite": overwrite}
         eyas.api.distill_tasks(tasks.teachers, tasks.data, out, settings=settings, **more)
@@ -216,6 +219,7 @@ def distill(
         settings=settings,
         unlabeled=unlabeled or None,
         columns=columns,
+        domains=named_domains(domain) if domain else None,
         teacher_dtype=dtype,
         teachers=teachers,
         encoder=encoder,
@@ -226,7 +230,7 @@ def distill(
     )
     export = command("export", {"model": out, "out": beside(out, "shipped"), "int8": True})
     special = zero_shot is not None or is_answers(teacher[0]) or is_exported(teacher[0])
-    alone = None if special or len(teacher) > 1 else teacher[0]
+    alone = None if special or len(teacher) > 1 else f"{out}-teacher" if domain else teacher[0]
     say_trained("student", out, data, columns, export, alone, settings.label_map)
 
 
@@ -377,6 +381,7 @@ def recipes(
     """List the recipes: method, paper, teacher outputs, students, cost and options."""
     from inspect import signature
 
+    from eyas.losses import Loss
     from eyas.training.recipes import CHOICES, COMMON, RECIPES, measured_costs
 
     rows: dict[str, Any] = {}
@@ -385,7 +390,8 @@ def recipes(
         stages = recipe()
         fields = sorted(frozenset().union(*(stage.teacher_fields for stage in stages)))
         about = (recipe.__doc__ or "").strip().splitlines()[0]
-        needs = {loss.needs for stage in stages for loss in stage.losses} - {""}
+        parts = [part for stage in stages for loss in stage.losses for part in loss.modules()]
+        needs = {part.needs for part in parts if isinstance(part, Loss)} - {""}
         if any(stage.replacing for stage in stages):
             fields, needs = ["layers"], {"as wide as the teacher"}
         students = "transformers" if any(stage.is_for_transformers for stage in stages) else "all"

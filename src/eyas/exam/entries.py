@@ -29,7 +29,8 @@ from eyas.models.loading import is_student_folder
 from eyas.outputs import RUN_FILE
 from eyas.settings import Columns, TransferSettings
 from eyas.tasks import Task
-from eyas.teachers import AlignedTeacher, CombinedTeacher, Encoder, Teacher, align
+from eyas.teachers import AlignedTeacher, CombinedTeacher, Encoder, align
+from eyas.teachers.domains import open_teacher
 from eyas.teachers.encoder import pooling_of
 from eyas.transfer import check_transfer, chosen_texts, transfer_set
 from eyas.transfer.texts import counts_of, default_augment
@@ -177,7 +178,7 @@ def _text(entry: DataPlan) -> str:
 def _load(entry: str) -> Loaded:
     plan = DataPlan(**json.loads(entry))
     data = load_data(plan.source, plan.columns)
-    each = [Teacher(name) for name in plan.teacher]
+    each = [open_teacher(name, data["train"]) for name in plan.teacher]
     teacher: Any = CombinedTeacher(each, plan.teachers) if len(each) > 1 else each[0]
     data = data.with_labels_of(teacher.label_names, plan.label_map)
     check_transfer(plan.transfer, data.task, data.is_pair)

@@ -19,6 +19,7 @@ from eyas.losses.distributions import (
     SoftCrossEntropyLoss,
     SoftTargetLoss,
 )
+from eyas.losses.domains import DomainStateLoss, ExpertiseWeights, MetaTeacherLoss
 from eyas.losses.hidden_states import CosineHiddenLoss, EmbeddingLoss, HiddenStateLoss, TokenStateLoss
 from eyas.losses.labels import HardLabelLoss
 from eyas.losses.layer_mapping import MAPPINGS
@@ -52,9 +53,11 @@ __all__ = [
     "DISTLoss",
     "DKDLoss",
     "DiversityLoss",
+    "DomainStateLoss",
     "EarthMovers",
     "EmbeddingLoss",
     "EmbeddingRelationLoss",
+    "ExpertiseWeights",
     "HardLabelLoss",
     "HiddenStateLoss",
     "HuberLogitLoss",
@@ -64,6 +67,7 @@ __all__ = [
     "LogitMSELoss",
     "LogitStandardizationLoss",
     "Loss",
+    "MetaTeacherLoss",
     "MiniLMLoss",
     "MiniLMv2Loss",
     "MutualLoss",

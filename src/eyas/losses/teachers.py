@@ -10,6 +10,7 @@ from eyas.errors import ModelError
 from eyas.losses.base import Fields, Loss
 from eyas.losses.layer_mapping import uniform
 from eyas.losses.schedules import Schedule, at
+from eyas.losses.weights import MeansSoFar
 from eyas.models.inside import EACH, EACH_STATES, mean_of_tokens
 from eyas.tasks import Task
 
@@ -22,10 +23,11 @@ class SeveralTeachersLoss(Loss):
     def __init__(self, temperature: float | Schedule = 1.0, weight: float | Schedule = 1.0) -> None:
         super().__init__(weight)
         self.temperature = temperature
+        self.means: MeansSoFar | None = None
 
     def check(self, task: Task) -> None:
         super().check(task)
-        if not task.is_single_label or task.is_tagging:
+        if not task.is_classification:
             raise ModelError(
                 f"{type(self).__name__} is for texts with one label; this is {task.describe()}. Combine the teachers "
                 "by their mean (--teachers mean)."
@@ -33,21 +35,14 @@ class SeveralTeachersLoss(Loss):
 
     def prepare(self, student: object, teacher: object) -> None:
         """Create the teachers' mean errors, over the labeled texts so far."""
-        count = len(teacher.teachers)  # type: ignore[attr-defined]
-        self.register_buffer("error_sums", torch.zeros(count, dtype=torch.float64))
-        self.register_buffer("error_count", torch.zeros((), dtype=torch.float64))
+        self.means = MeansSoFar(len(teacher.teachers))  # type: ignore[attr-defined]
 
     def errors(self, each: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of each teacher with the gold label, [rows, teachers]; without one, its mean so far."""
         known = labels >= 0
         gold = labels.clamp(min=0)[:, None, None].expand(-1, 1, each.shape[2])
         found = -F.log_softmax(each, 1).gather(1, gold).squeeze(1)
-        if "error_sums" not in self._buffers:  # not prepared
-            return found
-        sums, count = self.get_buffer("error_sums"), self.get_buffer("error_count")
-        sums += found[known].sum(0).detach()
-        count += known.sum()
-        return torch.where(known.unsqueeze(1), found, (sums / count.clamp(min=1)).to(found.dtype))
+        return found if self.means is None else self.means(found, known)
 
     def cross_entropies(self, student: Fields, teacher: Fields, progress: float) -> Tensor:
         """Cross-entropy of the student's softened prediction with each teacher's: [rows, teachers]."""

@@ -1,4 +1,4 @@
-"""Learned weights of losses."""
+"""Learned weights of losses, and what texts without a label get in place of one."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -57,3 +57,25 @@ class LearnedWeights(Loss):
 
     def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         return torch.stack([term for _, term in self.terms(student, teacher, batch, progress)]).sum()
+
+
+class MeansSoFar(nn.Module):
+    """Gives texts without a label the mean of the labeled texts so far; 0 before the first.
+
+    Args:
+        shape: of one text's values.
+    """
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.register_buffer("sums", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, values: Tensor, known: Tensor) -> Tensor:
+        """The values [texts, *shape], replaced where `known` [texts] is False. Training alone changes the means."""
+        sums, count = self.get_buffer("sums"), self.get_buffer("count")
+        if torch.is_grad_enabled():
+            sums += values[known].sum(0).detach()
+            count += known.sum()
+        means = (sums / count.clamp(min=1)).to(values.dtype)
+        return torch.where(known.view(-1, *[1] * sums.dim()), values, means)

@@ -28,6 +28,9 @@ FIELDS = LAYER_FIELDS | {"logits", ATTRIBUTIONS}
 EACH = "each_logits"
 # The mean over the tokens of each layer's states, by teacher: tuples of [rows, size], 0 = embeddings.
 EACH_STATES = "each_states"
+# Of a text, from a teacher of several domains: its domain [rows], its prototype score [rows], and the domain head's
+# state [rows, size].
+DOMAINS, SCORES, DOMAIN_STATES = "domains", "prototype_scores", "domain_states"
 # What is kept of a teacher's outputs; the others are too large.
 FROM_CACHE = frozenset({"logits", EACH})
 

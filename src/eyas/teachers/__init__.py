@@ -4,6 +4,7 @@ from eyas.teachers.aligned import AlignedTeacher, align, aligned_by_name
 from eyas.teachers.answers import FileTeacher, FunctionTeacher
 from eyas.teachers.cached import CachedTeacher, label_texts
 from eyas.teachers.combined import CombinedTeacher
+from eyas.teachers.domains import MetaTeacher
 from eyas.teachers.encoder import Encoder
 from eyas.teachers.exported import ExportedTeacher
 from eyas.teachers.live import Teacher
@@ -17,6 +18,7 @@ __all__ = [
     "ExportedTeacher",
     "FileTeacher",
     "FunctionTeacher",
+    "MetaTeacher",
     "Teacher",
     "ZeroShotTeacher",
     "align",

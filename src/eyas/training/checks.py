@@ -12,7 +12,7 @@ from eyas.data.tokenization import marks_both_ends
 from eyas.errors import ModelError
 from eyas.losses import Loss
 from eyas.models import EnsembleForSequenceClassification, FamilyForSequenceClassification, is_student
-from eyas.models.inside import ATTRIBUTIONS, EACH, LAYER_FIELDS
+from eyas.models.inside import ATTRIBUTIONS, DOMAIN_STATES, EACH, LAYER_FIELDS, SCORES
 from eyas.settings import LOGITS, MIXED, TRANSFORMERS, StudentSettings, is_folder
 from eyas.tasks import Task
 from eyas.teachers import Teacher
@@ -163,6 +163,11 @@ def check_fields(losses: Sequence[Loss], teacher: Teaches | None) -> None:
     asking = sorted({type(loss).__name__ for loss in losses if loss.teacher_fields & missing})
     if EACH in missing:
         raise ModelError(f"{', '.join(asking)} needs several teachers: pass a list, or --teacher once for each.")
+    if missing <= {DOMAIN_STATES, SCORES}:
+        raise ModelError(
+            f"{', '.join(asking)} needs the folder of a teacher that was fine-tuned on several domains: make one with "
+            "domains (--domain NAME=DATA for each), or leave its domains out (--option domain_weight=0)."
+        )
     source = "there is no teacher" if teacher is None else f"a {type(teacher).__name__} gives {sorted(teacher.fields)}"
     raise ModelError(
         f"{', '.join(asking)} needs {', '.join(sorted(missing))} from the teacher, but {source}. "

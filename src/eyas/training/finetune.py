@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from eyas.outputs import OutputFolder
 from eyas.settings import FinetuneSettings
 from eyas.training.arguments import DistillationArguments, fast_precision, shared_batches, steps_of_a_pass
 from eyas.training.callbacks import early_stopping
+from eyas.training.domains import MetaLesson
 from eyas.training.folders import WORK, write_result
 from eyas.training.trainer import DistillationTrainer
 from eyas.transfer.augmentation import identity
@@ -73,6 +74,7 @@ def finetune(
     record: dict[str, Any] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     request: dict[str, Any] | None = None,
+    domains: Mapping[str, TaskData] | None = None,
 ) -> Path:
     """Fine-tune a pretrained encoder: AdamW, linear warm-up and decay, the best checkpoint on validation.
 
@@ -83,6 +85,8 @@ def finetune(
         data: as from `load_data`.
         callbacks: as in transformers.
         request: as for `OutputFolder`.
+        domains: of which `data` is joined, for a meta-teacher (Meta-KD): its training texts are weighted by their
+            prototype scores, and `MetaTeacher` reads what is written beside the weights.
 
     Returns:
         `out`, a Hugging Face model folder.
@@ -96,6 +100,7 @@ def finetune(
         "data": [data.fingerprint(name) for name in ("train", "validation")],
         "labels": data.labels,
         "model_files": identity(find_encoder(str(model))),
+        **({"domains": {name: part.fingerprint("train") for name, part in domains.items()}} if domains else {}),
     }
     output = OutputFolder(
         out, {"command": "finetune", "model": str(model), **(record or {}), **described}, overwrite, request=request
@@ -105,6 +110,7 @@ def finetune(
         return output.path
     with output as folder:
         set_seed(settings.seed)
+        meta = MetaLesson(model, domains, settings.max_length) if domains else None
         encoder, tokenizer = load_encoder(model, data.task, data.is_pair)
         if not is_student(encoder):
             tokenizer.model_max_length = min(tokenizer.model_max_length, settings.max_length)
@@ -116,9 +122,13 @@ def finetune(
             eval_dataset=data["validation"],
             processing_class=tokenizer,
             max_length=settings.max_length,
+            losses=meta.losses if meta else None,
+            teacher=meta.teacher if meta else None,
             callbacks=[*callbacks, *early_stopping(training, len(data["train"]), settings.patience, may_stop)],
         )
         trainer.train(resume_from_checkpoint=True)
         history = [{"stage": 0, **entry} for entry in trainer.state.log_history]
+        if meta and processes.is_first():
+            meta.write(folder)
         write_result(encoder, tokenizer, data["validation"], history, folder)
     return output.path

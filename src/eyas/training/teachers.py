@@ -12,9 +12,10 @@ from datasets import Dataset
 from eyas.data.task_data import TaskData
 from eyas.errors import DataError, ModelError
 from eyas.settings import Columns, DistillSettings
-from eyas.teachers import ExportedTeacher, FileTeacher, Teacher, ZeroShotTeacher
+from eyas.teachers import ExportedTeacher, FileTeacher, ZeroShotTeacher
 from eyas.teachers.answers import is_answers
 from eyas.teachers.combined import RECIPES_OF
+from eyas.teachers.domains import open_teacher
 from eyas.teachers.exported import is_exported
 from eyas.teachers.zero_shot import is_judge
 
@@ -85,7 +86,7 @@ def open_teachers(
             return ExportedTeacher(one, max_length=length, **words)
         if not isinstance(one, str | os.PathLike):
             return one
-        teacher = Teacher(os.fspath(one), max_length=length, dtype=dtype)
+        teacher = open_teacher(os.fspath(one), data["train"], length, dtype)
         asked = "zero_shot" in named and (is_judge(teacher) or len(listed) == 1)
         return ZeroShotTeacher(teacher, named["zero_shot"]) if asked else teacher
 

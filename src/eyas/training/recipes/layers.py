@@ -12,9 +12,11 @@ from eyas.losses import (
     ContextRelationLoss,
     ContrastiveLoss,
     CosineHiddenLoss,
+    DomainStateLoss,
     EarthMovers,
     EmbeddingLoss,
     EmbeddingRelationLoss,
+    ExpertiseWeights,
     HardLabelLoss,
     HiddenStateLoss,
     LastStateLoss,
@@ -209,6 +211,19 @@ def mlkd(heads: int = 12, temperature: float | Schedule = 1.0) -> list[Stage]:
     tokens: list[Loss] = [states, EmbeddingRelationLoss(), ContextRelationLoss(heads)]
     samples: list[Loss] = [SampleRelationLoss(), ContrastiveLoss(), SoftCrossEntropyLoss(temperature, per_class=True)]
     return [Stage(tokens), Stage(samples)]
+
+
+def meta_kd(domain_weight: float | Schedule = 0.5, temperature: float | Schedule = 2.0) -> list[Stage]:
+    """Layers, most of the texts that the teacher knows well, then predictions (Meta-KD, Pan et al. 2021).
+
+    The teacher was fine-tuned on several domains. With `domain_weight=0` it may be any: of its domains nothing is read.
+    """
+    layers: list[Loss] = [
+        HiddenStateLoss("uniform", embeddings=True, summed=True),
+        AttentionLoss("scores", "uniform", summed=True),
+        *([DomainStateLoss(weight=domain_weight)] if domain_weight else []),
+    ]
+    return [Stage([ExpertiseWeights(layers, scores=bool(domain_weight))]), Stage([SoftCrossEntropyLoss(temperature)])]
 
 
 def simkd() -> list[Stage]:
