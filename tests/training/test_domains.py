@@ -55,10 +55,10 @@ def folder(once: Once, domains: dict[str, Path]) -> Path:
     return once("meta-teacher", lambda out: finetuned(domains, out))
 
 
-def settings_of(architecture: str = "bert", **arguments: Any) -> DistillSettings:
-    layers = {"layers": 1} if architecture == "bert" else {}
+def settings_of(architecture: str = "bert", **sizes: Any) -> DistillSettings:
+    layers = {"layers": 1, **sizes} if architecture == "bert" else {}
     student = StudentSettings(architecture, max_length=48, **layers)
-    return DistillSettings(student, transfer=TransferSettings(augment=()), arguments={**QUICK, **arguments})
+    return DistillSettings(student, transfer=TransferSettings(augment=()), arguments=QUICK)
 
 
 def test_meta_teacher_is_an_ordinary_classifier(folder: Path, domains: dict[str, Path]) -> None:
@@ -76,8 +76,13 @@ def test_meta_teacher_is_an_ordinary_classifier(folder: Path, domains: dict[str,
         assert (found["prototype_scores"] > 0.5).all()  # the encoder's vectors of such texts are much alike
 
 
-def test_terms_of_both_stages_are_logged(folder: Path, domains: dict[str, Path], tmp_path: Path) -> None:
-    student = eyas.distill(folder, domains["books"], tmp_path / "out", recipe="meta-kd", settings=settings_of())
+@pytest.mark.parametrize("hidden_size", [None, 16])
+def test_terms_of_both_stages_are_logged(
+    hidden_size: int | None, folder: Path, domains: dict[str, Path], tmp_path: Path
+) -> None:
+    """Also of a student that is narrower than the teacher."""
+    settings = settings_of(hidden_size=hidden_size)
+    student = eyas.distill(folder, domains["books"], tmp_path / "out", recipe="meta-kd", settings=settings)
     terms = [sorted(name for name in row if name.startswith("loss/")) for row in student.history]
     assert terms == [
         ["loss/AttentionLoss", "loss/DomainStateLoss", "loss/HiddenStateLoss"],
