@@ -33,6 +33,7 @@ from eyas.outputs import finished_request
 from eyas.runtime.answers import Answer
 from eyas.runtime.predict import Text
 from eyas.settings import (
+    FIELD_MODELS,
     Columns,
     DistillSettings,
     FinetuneSettings,
@@ -52,7 +53,7 @@ from eyas.training.folders import read_history
 from eyas.training.pretrain import SRA
 from eyas.training.recipes import make_stages, recipe_name
 from eyas.training.starts import with_default_start
-from eyas.training.teachers import examined, open_teachers, with_answers, with_recipe_of
+from eyas.training.teachers import examined, named_fields, open_teachers, with_answers, with_recipe_of
 from eyas.transfer.augmentation import identity
 from eyas.transfer.texts import check_transfer, with_default_augment
 
@@ -211,7 +212,7 @@ def distill(
     if not overwrite and start is None and finished_request(result.path, request):
         return result
     data = load_data(data, columns)
-    more = None if unlabeled is None else _unlabeled(unlabeled, columns, data.task.is_tagging)
+    more = None if unlabeled is None else _unlabeled(unlabeled, named_fields(columns, data), data.task.is_tagging)
     taught = not stages or any(stage.needs_teacher for stage in stages)
     given = (("encoder", _name(encoder)), ("confidence", confidence), ("zero_shot", zero_shot))
     named = {k: v for k, v in given if v is not None}
@@ -367,7 +368,8 @@ def finetune(
     Interrupted calls resume, as with `distill`.
 
     Args:
-        model: a pretrained encoder: a folder or a Hub name; the head is newly initialized.
+        model: a pretrained encoder: a folder or a Hub name; the head is newly initialized. For rows of fields the name
+            of a new model, such as cin.
         data: anything `load_data` accepts.
         out: as for `distill`.
         settings: see `FinetuneSettings`.
@@ -386,7 +388,7 @@ def finetune(
         return result
     data = load_data(data, columns)
     _finetune.finetune(model, data, result.path, settings, overwrite, record, callbacks, request)
-    single = not data.is_pair and not data.task.is_tagging and not is_student_folder(model)
+    single = not (data.is_pair or data.task.is_tagging or model in FIELD_MODELS or is_student_folder(model))
     if processes.is_first():
         _examine(align(Teacher(result.path), data), data, _encoder(model, settings.max_length) if single else None)
     return result
@@ -481,7 +483,7 @@ def _result(out: str | Path | None) -> TrainedModel:
 def _unlabeled(source: Any, columns: Columns | None, tagging: bool) -> Dataset:
     if isinstance(source, Dataset) and "example_id" in source.column_names:
         return source
-    named = Columns(text=columns.text, text_pair=columns.text_pair) if columns else None
+    named = replace(columns, label=None) if columns else None
     return load_unlabeled([source] if isinstance(source, str | Path) else source, named, tagging)
 
 

@@ -242,6 +242,7 @@ FITS: dict[Kind, Callable[[Task, Any, np.ndarray], Iterator[Part]]] = {
     "regression": _ridge,
     "multi-label": _each_label,
     "aspects": _each_aspect,
+    "fields": _one_label,
 }
 
 

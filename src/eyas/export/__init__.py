@@ -105,8 +105,9 @@ def export_model(
         names = input_names(classifier.model, classifier.tokenizer)
         logger.info("Exporting %s to ONNX (%s).", model, precision)
         write_onnx(model_made, names, folder / MODEL, precision)
-        _write_tokenizer(classifier, folder / TOKENIZER, cut=not pair and not classifier.task.is_tagging)
-        single = seconds is None and not classifier.task.is_tagging
+        whole = classifier.task.is_tagging or bool(classifier.row_fields)
+        _write_tokenizer(classifier, folder / TOKENIZER, cut=not pair and not whole)
+        single = seconds is None and not whole
         scale = _scale(classifier, firsts, seconds)
         manifest = Manifest(
             task=classifier.task.kind,
@@ -120,6 +121,7 @@ def export_model(
             tolerance=TOLERANCE[precision] * scale,
             unknown=classifier.tokenizer.unk_token,
             tokie=find_alike(folder / TOKENIZER, classifier.max_length, firsts) if single else None,
+            fields=list(classifier.row_fields),
             crf=_crf(classifier.model),
             calibration=getattr(classifier.model.config, CALIBRATION, None),
             abstain_below=abstain_below,
@@ -139,8 +141,8 @@ def export_model(
                 said = f"was not opened as a check: {unchecked}" if unchecked else "loads in Chromium"
                 logger.info("The page %s.", said)
         if openvino:
-            whole = write_onnx(model_made, names, folder / FP32) if precision != "fp32" else folder / MODEL
-            manifest.openvino = write_openvino(whole, folder)
+            graph = write_onnx(model_made, names, folder / FP32) if precision != "fp32" else folder / MODEL
+            manifest.openvino = write_openvino(graph, folder)
             (folder / FP32).unlink(missing_ok=True)
             manifest.write(folder)
             least = SMALLEST_AGREEMENT["half"] if min_agreement is None else min_agreement

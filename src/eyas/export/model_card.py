@@ -69,6 +69,7 @@ WORDING: dict[Kind, Wording] = {
     "regression": Wording("A regression model for texts", "It predicts a number for {input}."),
     "multi-label": Wording("A multi-label text classifier", "It predicts which of {count} labels apply to {input}."),
     "aspects": Wording("A text classifier for several aspects", "It predicts a label for each aspect of {input}."),
+    "fields": Wording("A click predictor", "It gives the probability of 1 for a row of the fields {input}."),
     "vectors": Wording(
         "A sentence encoder",
         "It maps {input} to a vector of {count} numbers; texts of similar meaning get similar vectors.",

@@ -41,6 +41,7 @@ class Manifest:
             are no files beside them.
         combination: how they answer together, a key of `eyas.runtime.combination.RULES`; empty for a cascade.
         arrays: where the weights of a `static` student are in model.onnx; see `eyas.export.arrays`.
+        fields: the names of the fields, of a model of rows of fields.
         crf: scores of the first tag, the last tag and each transition, for taggers with a CRF.
         self_test: texts with their expected probabilities, within `tolerance`.
         openvino: checksum of each file in the folder `openvino`, if there is one.
@@ -58,6 +59,7 @@ class Manifest:
     tolerance: float
     unknown: str = "[UNK]"
     tokie: dict[str, Any] | None = None
+    fields: list[str] = field(default_factory=list)
     crf: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
     abstain_below: float = 0.0

@@ -63,6 +63,7 @@ class Predictor(PredictMixin):
         self.pair = self.manifest.pair
         self.label_names = self.manifest.labels
         self.data_labels = self.manifest.data_labels
+        self.row_fields = self.manifest.fields
         path, tokie = self.folder / TOKENIZER, self.manifest.tokie
         self._encode = TextEncoder(path, self.manifest.max_length, **tokie) if tokie else None
         vocabulary = (self._encode or self._tokenizer).get_vocab_size()
@@ -115,6 +116,7 @@ class Predictor(PredictMixin):
             return self._finite(self._tag(texts), sentence)
         if self.pair != (pairs is not None):
             raise wrong_shape(self.pair)
+        texts = self.written(texts)
         result = np.empty((len(texts), len(self.label_names)), dtype=np.float32)
         if not len(texts):
             return result
