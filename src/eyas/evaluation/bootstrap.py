@@ -68,17 +68,18 @@ def _interval(samples: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def doubt(teacher: float, linear: float, gap: Comparison) -> str:
+def doubt(teacher: float, linear: float, gap: Comparison, inputs: str = "words and characters") -> str:
     """A sentence if a teacher is not certainly better than a linear model; empty if it is, or perfect.
 
     Args:
         teacher, linear: scores.
         gap: the teacher minus the linear model.
+        inputs: of the linear model.
     """
     if gap.low > 0 or teacher >= 1:
         return ""
     return (
-        f"The teacher ({100 * teacher:.1f}) is not certainly better than a linear model on words and characters "
+        f"The teacher ({100 * teacher:.1f}) is not certainly better than a linear model on {inputs} "
         f"({100 * linear:.1f}): the difference is {100 * gap.difference:+.1f} (95 % interval "
         f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}). A student has little to learn from it: fine-tune the teacher "
         "longer or with more labels, or start it from an encoder that has read texts like these."

@@ -92,6 +92,8 @@ def export_model(
         raise ExportError(f"Expected one precision, got {' and '.join(given)} (--{' --'.join(given)}). Leave one out.")
     classifier = Classifier.from_pretrained(model)
     classifier.abstain(abstain_below)
+    if web and classifier.row_fields:
+        raise ExportError("Models of rows of fields do not run in the browser: leave web (--web) out.")
     classifier.max_length = min(classifier.max_length, max_length or classifier.max_length)
     pair = bool(getattr(classifier.model.config, "pair", False))
     sample = texts or _sample(Path(model))
