@@ -68,6 +68,8 @@ class FieldsForSequenceClassification(StudentForSequenceClassification):
 
     config: DAGFMConfig | CINConfig
 
+    scale = 0.05  # the model multiplies several vectors
+
     def read(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Vectors [rows, fields, size]; a value that is not known is read as its field's own unknown value."""
         ids = input_ids[:, 1 : 1 + len(self.config.fields)]  # the first token is special
