@@ -21,7 +21,9 @@ OUT = Path(__file__).parent / "results" / "fields.jsonl"
 FIELDS = ("user", "item", "age", "gender", "occupation", "region", "year", "genres")
 SPLITS = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
 COLUMNS = Columns(task="fields", label="click")
-ARGUMENTS: dict[str, Any] = {"per_device_train_batch_size": 512, "use_cpu": True}
+ARGUMENTS: dict[str, Any] = {"per_device_train_batch_size": 512, "learning_rate": 5e-3, "use_cpu": True}
+# Epochs of the teacher, which learns too much from more, and of each student.
+TEACHER_EPOCHS, EPOCHS = 3, 6
 
 
 def joined(source: Path) -> list[dict[str, str]]:
@@ -57,7 +59,7 @@ def multiply_adds(config: Any) -> int:
         interactions = sum(before * fields * size * (after + 1) for before, after in pairwise(maps))
         deep = sum(before * after for before, after in pairwise(widths))
         return interactions + deep + 2 * (sum(maps) + widths[-1])
-    edges = fields * (fields + 1) // 2 * size * (2 if config.interaction == "outer" else 1)
+    edges = fields * fields * size * (2 if config.interaction == "outer" else 1)  # half of them times zero
     return fields * fields * size + config.layers * (edges + fields * size) + 2 * fields * (config.layers + 1)
 
 
@@ -74,12 +76,15 @@ def main() -> None:
 
 def run(data: Path, folder: Path, seed: int) -> None:
     """The rows of one seed."""
-    tuned = FinetuneSettings(arguments=ARGUMENTS, seed=seed)
+    tuned, longer = (
+        FinetuneSettings(arguments={**ARGUMENTS, "num_train_epochs": epochs}, seed=seed)
+        for epochs in (TEACHER_EPOCHS, EPOCHS)
+    )
     teacher = eyas.finetune("cin", data, folder / "teacher", settings=tuned, columns=COLUMNS)
     models = {("cin", "labels"): teacher}
-    models["dagfm", "labels"] = eyas.finetune("dagfm", data, folder / "alone", settings=tuned, columns=COLUMNS)
+    models["dagfm", "labels"] = eyas.finetune("dagfm", data, folder / "alone", settings=longer, columns=COLUMNS)
     for student in ("dagfm", "dagfm-outer"):
-        settings = DistillSettings(StudentSettings(student), "kd-dagfm", arguments=ARGUMENTS, seed=seed)
+        settings = DistillSettings(StudentSettings(student), "kd-dagfm", arguments=longer.arguments, seed=seed)
         models[student, "kd-dagfm"] = eyas.distill(
             teacher.path, data, folder / student, settings=settings, columns=COLUMNS
         )
