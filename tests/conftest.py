@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from command import Command, run_command
 from filelock import FileLock
-from toys import NEGATIVE, POSITIVE, toy_rows, write_jsonl, write_toy
+from toys import NEGATIVE, POSITIVE, field_rows, toy_rows, write_jsonl, write_toy
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -314,6 +314,54 @@ def exported(once: Once, students: dict[tuple[str, bool], Path]) -> dict[tuple[s
 # --- exams ---------------------------------------------------------------------------------------------------
 
 EXAM_TASKS, OTHER_TASKS = ("films", "tags"), ("regression", "multi-label", "aspects")
+
+
+# --- rows of categorical fields ------------------------------------------------------------------------------
+
+FIELDS_LEARNED = {"num_train_epochs": 6, "per_device_train_batch_size": 16, "learning_rate": 2e-2}
+
+
+@pytest.fixture(scope="session")
+def toy_fields(once: Once) -> Path:
+    """A folder with 600 training, 100 validation and 100 test rows of `field_rows`."""
+    import pandas
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        for name, count, start in (("train", 600, 0), ("validation", 100, 1), ("test", 100, 2)):
+            pandas.DataFrame(field_rows(count, start)).to_csv(folder / f"{name}.csv", index=False)
+
+    return once("fields", write)
+
+
+@pytest.fixture(scope="session")
+def cin_folder(once: Once, toy_fields: Path) -> Path:
+    """A teacher of `toy_fields`."""
+    import eyas
+
+    settings, columns = eyas.FinetuneSettings(FIELDS_LEARNED), eyas.Columns(task="fields")
+    return once("cin", lambda folder: eyas.finetune("cin", toy_fields, folder, settings=settings, columns=columns))
+
+
+@pytest.fixture(scope="session")
+def dagfm_folder(once: Once, toy_fields: Path, cin_folder: Path) -> Path:
+    """Its student."""
+    import eyas
+
+    student = eyas.StudentSettings("dagfm", layers=2)
+    settings = eyas.DistillSettings(student, "kd-dagfm", arguments=FIELDS_LEARNED)
+    columns = eyas.Columns(task="fields")
+    return once(
+        "dagfm", lambda folder: eyas.distill(cin_folder, toy_fields, folder, settings=settings, columns=columns)
+    )
+
+
+@pytest.fixture(scope="session")
+def shipped_fields(once: Once, dagfm_folder: Path) -> Path:
+    """The exported student."""
+    from eyas.export import export_model
+
+    return once("shipped-fields", lambda folder: export_model(dagfm_folder, folder))
 
 
 @pytest.fixture(scope="session")

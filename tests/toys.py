@@ -1,6 +1,7 @@
 """Small data sets that tiny models can learn, one per task; equal arguments give equal data."""
 
 import json
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,13 @@ def aspect_rows(count: int, start: int = 0) -> list[dict[str, Any]]:
         {"text": row["text"], "mood": row["label"], "about": "film" if "film" in row["text"] else "other"}
         for row in toy_rows(count, start)
     ]
+
+
+def field_rows(count: int, start: int = 0) -> list[dict[str, Any]]:
+    """Rows of categorical fields: a user clicks on the items of the same parity; the site is always the same."""
+    drawn = random.Random(start)
+    pairs = [(drawn.randrange(10), drawn.randrange(10)) for _ in range(count)]
+    return [{"user": u, "item": f"i{i}", "site": "s", "click": int(u % 2 == i % 2)} for u, i in pairs]
 
 
 ROWS = {

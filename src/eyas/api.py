@@ -33,6 +33,7 @@ from eyas.outputs import finished_request
 from eyas.runtime.answers import Answer
 from eyas.runtime.predict import Text
 from eyas.settings import (
+    FIELD_MODELS,
     Columns,
     DistillSettings,
     FinetuneSettings,
@@ -56,7 +57,7 @@ from eyas.training.recipes import make_stages, recipe_name
 from eyas.training.shared_head import finetune_together as _finetune_together
 from eyas.training.shared_head import names_of
 from eyas.training.starts import with_default_start
-from eyas.training.teachers import examined, open_teachers, with_answers, with_recipe_of
+from eyas.training.teachers import examined, named_fields, open_teachers, with_answers, with_recipe_of
 from eyas.transfer.augmentation import identity
 from eyas.transfer.texts import check_transfer, with_default_augment
 
@@ -222,7 +223,7 @@ def distill(
     if not overwrite and start is None and finished_request(result.path, request):
         return result
     data = load_data(data, columns)
-    more = None if unlabeled is None else _unlabeled(unlabeled, columns, data.task.is_tagging)
+    more = None if unlabeled is None else _unlabeled(unlabeled, named_fields(columns, data), data.task.is_tagging)
     taught = not stages or any(stage.needs_teacher for stage in stages)
     given = (("encoder", _name(encoder)), ("confidence", confidence), ("zero_shot", zero_shot))
     named = {k: v for k, v in given if v is not None}
@@ -376,7 +377,8 @@ def finetune(
     Interrupted calls resume, as with `distill`.
 
     Args:
-        model: a pretrained encoder: a folder or a Hub name; the head is newly initialized.
+        model: a pretrained encoder: a folder or a Hub name; the head is newly initialized. For rows of fields the name
+            of a new model, such as cin.
         data: anything `load_data` accepts.
         out: as for `distill`.
         domains: instead of `data`, the data of each of several domains with the same labels, for a meta-teacher; see
@@ -403,7 +405,7 @@ def finetune(
     parts = None if domains is None else _load_domains(domains, columns)
     data = load_data(data, columns) if parts is None else join_domains(parts)
     _finetune.finetune(model, data, result.path, settings, overwrite, record, callbacks, request, parts)
-    single = not data.is_pair and not data.task.is_tagging and not is_student_folder(model)
+    single = not (data.is_pair or data.task.is_tagging or model in FIELD_MODELS or is_student_folder(model))
     if processes.is_first():
         _examine(align(Teacher(result.path), data), data, _encoder(model, settings.max_length) if single else None)
     return result
@@ -582,7 +584,7 @@ def _result(out: str | Path | None) -> TrainedModel:
 def _unlabeled(source: Any, columns: Columns | None, tagging: bool) -> Dataset:
     if isinstance(source, Dataset) and "example_id" in source.column_names:
         return source
-    named = Columns(text=columns.text, text_pair=columns.text_pair) if columns else None
+    named = replace(columns, label=None) if columns else None
     return load_unlabeled([source] if isinstance(source, str | Path) else source, named, tagging)
 
 

@@ -61,7 +61,7 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         given = np.asarray(texts)
         teacher = self.teacher if isinstance(self.teacher, Teacher) else Teacher(os.fspath(self.teacher))
-        if not teacher.task.is_classification:
+        if not teacher.task.is_classification or teacher.task.reads_fields:
             raise ModelError(f"The teacher does {teacher.task.describe()}, expected classification. Use eyas.distill.")
         labels = teacher.predict(given) if y is None else np.asarray(y)
         splitter = GroupShuffleSplit(1, test_size=VALIDATION_SHARE, random_state=self.seed)

@@ -1,15 +1,15 @@
 """The kinds of task and the meaning of their outputs. Imports no numpy, so `--help` stays fast.
 
 Every task but regression and vectors consists of decisions, each a choice among a few options: one per text
-(classification), one per word (tagging), one per aspect (aspects), yes or no per label (multi-label). Scores, agreement
-and losses are written once, for decisions.
+(classification) or row of fields (fields), one per word (tagging), one per aspect (aspects), yes or no per label
+(multi-label). Scores, agreement and losses are written once, for decisions.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Kind = Literal["classification", "tagging", "regression", "multi-label", "aspects", "vectors"]
+Kind = Literal["classification", "tagging", "regression", "multi-label", "aspects", "fields", "vectors"]
 # The tasks that data can be labeled for; sentence vectors come from a teacher only.
 KINDS: tuple[str, ...] = tuple(kind for kind in get_args(Kind) if kind != "vectors")
 # Separates aspect and value in the output names of the aspects task: "service=positive".
@@ -57,5 +57,6 @@ MEANINGS: dict[Kind, Meaning] = {
     "regression": Meaning("pearson", "number", no_decision),
     "multi-label": Meaning("micro_f1", "labels", yes_or_no),
     "aspects": Meaning("accuracy", "aspects", one_an_aspect),
+    "fields": Meaning("auc", "labels", one_decision),
     "vectors": Meaning("cosine", "dimensions", no_decision),
 }

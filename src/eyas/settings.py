@@ -18,6 +18,8 @@ from eyas.kinds import KINDS
 # Maximum tokens per text.
 MAX_LENGTH = 256
 STUDENTS = ("static", "cnn", "bilstm", "cnn-lstm")
+# Models of rows of categorical fields; cin is rather a teacher.
+FIELD_MODELS = ("dagfm", "dagfm-outer", "cin")
 ENSEMBLE = "ensemble"
 # How an ensemble combines its members' outputs.
 LOGITS, PROBABILITIES, WEIGHTS = "logits", "probabilities", "weights"
@@ -52,7 +54,9 @@ TRANSFORMERS: dict[str, Size] = {
     "bert-6l": Size(6),
     "bert": Size(),
 }
-STUDENT_NAMES = ", ".join([*STUDENTS, f"{ENSEMBLE}:cnn,bilstm,cnn-lstm", *TRANSFORMERS])
+STUDENT_NAMES = (
+    f"{', '.join([*STUDENTS, f'{ENSEMBLE}:cnn,bilstm,cnn-lstm', *TRANSFORMERS])}; for fields {', '.join(FIELD_MODELS)}"
+)
 
 
 def _option(panel: str) -> Callable[..., Any]:
@@ -83,8 +87,9 @@ class StudentSettings(Settings):
     Args:
         architecture: static, cnn, bilstm or cnn-lstm; an ensemble of these that share one table of word vectors, such
             as ensemble:cnn,bilstm,cnn-lstm; or a transformer of the teacher's family: bert-tiny, bert-mini,
-            bert-small, bert-medium, tinybert-4l, bert-6l, or bert with the teacher's own sizes.
-        layers: layers of a transformer; by default the architecture's.
+            bert-small, bert-medium, tinybert-4l, bert-6l, or bert with the teacher's own sizes. For rows of fields
+            dagfm, dagfm-outer or cin.
+        layers: layers of a transformer, or of a dagfm; by default the architecture's.
         hidden_size: hidden size of a transformer; for other students the LSTM units, or the filters per width.
         heads: attention heads of a transformer.
         feed_forward: size of a transformer's feed-forward layers.
@@ -194,7 +199,8 @@ class Columns(Settings):
     """The columns to read and the task; None = found by convention.
 
     Args:
-        text: texts; for tagging, the words of each sentence. In a CoNLL file, the column number, from "0".
+        text: texts; for tagging, the words of each sentence. In a CoNLL file, the column number, from "0". For fields,
+            their columns, separated by commas; by default all but the label.
         text_pair: second texts; for tagging, a question about the sentence.
         label: labels, tags or a number; several names, separated by commas, are aspects or binary labels (0 or 1).
         task: one of `eyas.kinds.KINDS`.
@@ -202,7 +208,8 @@ class Columns(Settings):
     """
 
     text: Annotated[
-        str | None, _data("Column of texts; for tagging, of words.", default="text, sentence ...; tokens ...")
+        str | None,
+        _data("Column of texts; for tagging, of words; a,b,c for fields.", default="text, sentence ...; tokens ..."),
     ] = None
     text_pair: Annotated[
         str | None, _data("Column of second texts; for tagging, of a question.", default="by convention")
@@ -344,7 +351,7 @@ def check_architecture(name: str) -> None:
     """Raise ModelError for an unknown student."""
     if name.partition(":")[0] == ENSEMBLE:
         member_names(name)
-    elif name not in (*STUDENTS, *TRANSFORMERS):
+    elif name not in (*STUDENTS, *TRANSFORMERS, *FIELD_MODELS):
         raise ModelError(f"No student {name!r}. Expected one of {STUDENT_NAMES}.")
 
 

@@ -23,7 +23,8 @@ class Task:
 
     Args:
         kind: classification (one label per text), tagging (one label per word), regression (a number), multi-label
-            (any number of labels), aspects (one value for each of several aspects), vectors (one vector per text).
+            (any number of labels), aspects (one value for each of several aspects), fields (0 or 1 for a row of
+            categorical fields), vectors (one vector per text).
         labels: output names: `aspect=value` for aspects, a single name for regression, the dimensions for vectors
             (none in data).
         temperature: of a model: what its logits are divided by for probabilities.
@@ -46,7 +47,12 @@ class Task:
     @property
     def can_abstain(self) -> bool:
         """Whether a model may give no answer: the answers have one label for each text or aspect."""
-        return self.is_classification or self.kind == "aspects"
+        return (self.is_classification and not self.reads_fields) or self.kind == "aspects"
+
+    @property
+    def reads_fields(self) -> bool:
+        """Whether each row has categorical fields in place of a text."""
+        return self.kind == "fields"
 
     @property
     def is_single_label(self) -> bool:

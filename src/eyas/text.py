@@ -1,8 +1,10 @@
 """Cleaning of every text before tokenization, the same in training and in production."""
 
 import ast
+import hashlib
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from eyas.errors import DataError
@@ -12,6 +14,12 @@ from eyas.errors import DataError
 CHARACTERS_PER_TOKEN = 16
 # Separates a question from its sentence.
 SEPARATOR = "[SEP]"
+# A row of fields as a text, which everything else carries: "user=196<tab>age=49".
+BETWEEN_FIELDS, IS_VALUE = "\t", "="
+# What the name of a field must not have: those two, the commas between names, and what special tokens are written with.
+FIELD_MARKS = frozenset("\t\n\r=,[")
+# Characters of a value; a longer one is replaced by its hash.
+LONGEST_VALUE = 40
 _NO_COMMAS = re.compile(r"""\w['"]\s+['"]\w""")
 
 
@@ -91,3 +99,43 @@ def written_list(value: str, place: str) -> list[Any] | None:
         return list(ast.literal_eval(value))
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None
+
+
+def write_fields(row: Any, fields: Sequence[str], place: str) -> str:
+    """A row of fields as a text, in the order of `fields`; other columns are left out.
+
+    Args:
+        row: {field: value}, or such a text. A value is a string, a number, or empty or None if it is not known.
+
+    Raises:
+        DataError: a field is missing, or a value is none; the message names `place`.
+    """
+    if isinstance(row, str):
+        row = read_fields(row)
+    if not isinstance(row, Mapping):
+        raise DataError(f"{place} is {row!r:.60}, expected the fields {', '.join(fields)}, by name.")
+    missing = [name for name in fields if name not in row]
+    if missing:
+        raise DataError(
+            f"{place} has no field {missing[0]!r}, expected {', '.join(fields)}. Give a value that is not known as an "
+            "empty one."
+        )
+    return BETWEEN_FIELDS.join(f"{name}{IS_VALUE}{_field_value(row[name], name, place)}" for name in fields)
+
+
+def read_fields(text: str) -> dict[str, str]:
+    """The fields of a text from `write_fields`."""
+    pairs = (part.partition(IS_VALUE) for part in text.split(BETWEEN_FIELDS))
+    return {name: value for name, _, value in pairs}
+
+
+def _field_value(value: Any, name: str, place: str) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # as a column of integers is read that has gaps
+    if isinstance(value, list | Mapping):
+        raise DataError(f"{place}: {name!r} is {value!r:.60}, expected one value.")
+    # A tokenizer finds its special tokens, such as [PAD], anywhere in a text.
+    written = " ".join(clean_text(str(value)).split()).replace("[", "(")
+    return written if len(written) <= LONGEST_VALUE else f"#{hashlib.sha256(written.encode()).hexdigest()[:16]}"

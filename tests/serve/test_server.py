@@ -308,3 +308,22 @@ def test_openapi_document_matches_answers(name: str, folders: dict[str, Path]) -
     import schemathesis
 
     check_answers(schemathesis.openapi.from_asgi("/openapi.json", create_app([folders[name]])), examples=20)
+
+
+def test_rows_of_fields_are_answered_in_both_protocols(shipped_fields: Path) -> None:
+    row = {"user": 1, "item": "i3", "site": None}
+    expected = Predictor(shipped_fields)([row])[0]["score"]
+    with TestClient(create_app([shipped_fields])) as client:
+        assert client.post("/predict", json={"inputs": row}).json() == {"score": pytest.approx(expected)}
+        found = client.post("/predict", json={"inputs": [{**row, "more": 2}, "user=1\titem=i3\tsite="]}).json()
+        assert [answer["score"] for answer in found] == pytest.approx([expected] * 2)
+        for inputs, says in (({"user": 1}, "Row 0 has no field 'item'"), ({**row, "user": [1]}, "got `array`")):
+            refused = client.post("/predict", json={"inputs": inputs})
+            assert refused.status_code == 422
+            assert says in refused.json()["error"]
+        tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["user=1\titem=i3\tsite="]}
+        name = client.get("/models").json()["models"][0]["name"]
+        found = client.post(f"/v2/models/{name}/infer", json={"inputs": [tensor]}).json()
+        assert found["outputs"][0]["data"] == pytest.approx([expected])
+        tensor["data"] = ["user=1"]
+        assert client.post(f"/v2/models/{name}/infer", json={"inputs": [tensor]}).status_code == 422

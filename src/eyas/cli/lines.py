@@ -86,7 +86,8 @@ class Answering:
         from eyas.runtime.predictor import Predictor
         from eyas.text import clean_text
 
-        alone = self.all_scores or self.classifier.task.is_tagging or not isinstance(self.classifier, Predictor)
+        texts_alone = self.classifier.task.is_tagging or bool(self.classifier.row_fields)
+        alone = self.all_scores or texts_alone or not isinstance(self.classifier, Predictor)
         if alone:  # in torch, an answer depends on the other texts in the sixth decimal
             return []
         if self.classifier.task.is_classification and not any(line.startswith(JSON_STARTS) for line in lines):
@@ -122,11 +123,16 @@ class Answering:
 
         if self.classifier.task.is_tagging:
             return _tagged(self.classifier, row)
+        if self.classifier.row_fields:
+            logits = self.classifier.logits([row])
+            return self._scored(self.classifier.answers(logits)[0], logits)
         if not isinstance(row.get("text"), str):
             raise DataError("expected a text, or a JSON object with one under 'text'.")
         pairs = None if row.get("text_pair") is None else [row["text_pair"]]
         logits = self.classifier.logits([row["text"]], pairs)
-        found = {"text": clean_text(row["text"]), **self.classifier.answers(logits)[0]}
+        return self._scored({"text": clean_text(row["text"]), **self.classifier.answers(logits)[0]}, logits)
+
+    def _scored(self, found: dict[str, Any], logits: np.ndarray) -> dict[str, Any]:
         if self.all_scores:
             chances = self.classifier.task.probabilities(logits)[0]
             found["scores"] = dict(zip(self.classifier.label_names, map(float, chances), strict=True))

@@ -1,5 +1,6 @@
 """evaluate, predict, export, push: use a trained model."""
 
+import json
 import logging
 import os
 import shlex
@@ -94,7 +95,7 @@ def predict(
     workers: Annotated[int, typer.Option(min=1, help="Processes that answer the lines of a file.")] = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Classify or tag a stream of lines: text or JSON in, JSON lines out.
+    """Classify or tag a stream of lines: text or JSON in, JSON lines out. Rows of fields may also come as a table.
 
     A JSON line is a string, {"text": ..., "text_pair": ...}, or for a tagger {"tokens": [...], "question": ...}. Other
     fields pass through, except those of the answer: label and score, or tokens, tags, scores and spans.
@@ -103,7 +104,7 @@ def predict(
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     from eyas.cli.lines import BLOCK, predict_lines
     from eyas.data.files import open_binary
-    from eyas.data.readers import file_kind, text_blocks, text_lines
+    from eyas.data.readers import SUFFIXES, file_kind, read_rows, text_blocks, text_lines
     from eyas.errors import DataError
 
     classifier = open_classifier(model)
@@ -124,6 +125,11 @@ def predict(
         raise DataError(f"{file} is not a regular file. Name a file of texts, or leave it out to read a pipe.")
     else:
         kind = file_kind(file)
+        if classifier.row_fields and kind in SUFFIXES:
+            rows = enumerate(read_rows(file), 1)
+            written = ((number, [json.dumps(row, default=str)]) for number, (_, row) in rows)
+            predict_lines(model, classifier, written, str(file), all_scores, workers)
+            return
         if kind not in (None, ".txt", ".jsonl", ".ndjson"):
             raise DataError(f'{file} is a table ({kind}), expected lines of text or JSON, such as {{"text": ...}}.')
         with open_binary(file) as stream:

@@ -9,6 +9,7 @@ from eyas.data.readers import Row
 from eyas.errors import DataError
 from eyas.kinds import IS, KINDS, Kind
 from eyas.settings import Columns
+from eyas.text import FIELD_MARKS
 
 TEXT_COLUMNS = ("text", "sentence", "review", "content", "tweet")
 PAIR_COLUMNS = (
@@ -45,6 +46,7 @@ COLUMNS: dict[Kind, LabelColumns] = {
     "regression": LabelColumns((*SCORE_COLUMNS, *LABEL_COLUMNS)),
     "multi-label": LabelColumns(several=True),
     "aspects": LabelColumns((), several=True),
+    "fields": LabelColumns((*LABEL_COLUMNS, "click")),
 }
 
 
@@ -53,7 +55,7 @@ class Resolved:
     """The columns of a table; all of them exist.
 
     Args:
-        text: texts, or the words of a sentence.
+        text: texts, or the words of a sentence; of a row of fields, their names, separated by commas.
         text_pair: second texts, or a question.
         labels: one column, or one per aspect or binary label; empty for unlabeled text.
     """
@@ -76,12 +78,15 @@ def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source:
     """
     if columns.task not in (None, *KINDS):
         raise DataError(f"task (--task) is {columns.task!r}, expected one of {', '.join(KINDS)}.")
-    label_names = _label_columns(columns, names)
-    for wanted in (columns.text, columns.text_pair, *label_names):
+    label_names = _several(columns.label, names)
+    fields = _several(columns.text, names) if columns.task == "fields" else ()
+    for wanted in (*(fields or (columns.text,)), columns.text_pair, *label_names):
         if wanted is not None and wanted not in names:
             close = difflib.get_close_matches(wanted, names, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise DataError(f"{source}: no column {wanted!r}. It has {list(names)}.{hint}")
+    if columns.task == "fields":
+        return _fields(fields, label_names, names, source, labeled)
     named = cast(Kind | None, columns.task)
     if named in (None, "tagging"):
         found = _tagging(columns, names, rows, source, labeled)
@@ -118,12 +123,33 @@ def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source:
     return Resolved(task, text, pair, label_names)
 
 
-def _label_columns(columns: Columns, names: Sequence[str]) -> tuple[str, ...]:
-    if columns.label is None:
+def _several(written: str | None, names: Sequence[str]) -> tuple[str, ...]:
+    """Columns that are written with commas between them."""
+    if written is None:
         return ()
-    if columns.label in names or "," not in columns.label:
-        return (columns.label,)
-    return tuple(name.strip() for name in columns.label.split(","))
+    if written in names or "," not in written:
+        return (written,)
+    return tuple(name.strip() for name in written.split(","))
+
+
+def _fields(
+    fields: tuple[str, ...], labels: tuple[str, ...], names: Sequence[str], source: str, labeled: bool
+) -> Resolved:
+    """The columns of rows of fields: those that are named, or all but the label."""
+    labels = labels or tuple(name for name in COLUMNS["fields"].usual if name in names)[:1]
+    if labeled and len(labels) != 1:
+        raise DataError(
+            f"{source}: fields needs one label column, found {list(labels or names)}. Name it with Columns(label=...) "
+            "or --label."
+        )
+    fields = fields or tuple(name for name in names if name not in labels)
+    wrong = [name for name in fields if name in labels or not name or not FIELD_MARKS.isdisjoint(name)]
+    if wrong or not fields or len(set(fields)) < len(fields):
+        raise DataError(
+            f"{source}: the fields are {list(fields)}, expected different columns other than the label, whose names "
+            "have no =, comma, bracket or tab. Name them with Columns(text='a,b') or --text a,b."
+        )
+    return Resolved("fields", ",".join(fields), None, labels if labeled else ())
 
 
 def _tagging(

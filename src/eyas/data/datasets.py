@@ -16,6 +16,7 @@ from eyas.data.rows import UNLABELED, example_id, read_table
 from eyas.data.sources import LoadedRows, Rows
 from eyas.data.splits import (
     data_fingerprint,
+    fields_of,
     ids_of,
     is_labeled,
     is_pair,
@@ -101,6 +102,7 @@ def load_unlabeled(
               `reviews/*.txt`, or names of data sets on the Hub (their training split);
             - tables as for `load_data` (the training split, if there are several), or a pandas series of texts.
             A string is always a path, a pattern or a Hub name; pass texts as `{"text": [...]}`.
+        columns: the columns of texts; for rows of fields the task and all fields, `Columns(task="fields", text="a,b")`.
         tagging: add `tokens`; texts that are not yet split into words are split here.
 
     Returns:
@@ -109,7 +111,9 @@ def load_unlabeled(
     Raises:
         DataError: no texts, an empty file, or a file that is not text; the message names the line.
     """
-    columns = replace(columns or Columns(), task="tagging" if tagging else "classification", label=None)
+    columns = columns or Columns()
+    fields = columns.task == "fields"
+    columns = replace(columns, task="tagging" if tagging else "fields" if fields else "classification", label=None)
     listed = sources if isinstance(sources, list | tuple) else [sources]
     parts: list[Dataset] = []
     for rows in chain.from_iterable(open_unlabeled(source, columns) for source in listed):
@@ -165,7 +169,8 @@ def _say_columns(rows: Rows, columns: Columns, resolved: Resolved, name: str) ->
             "Columns(label=...) or --label.",
             name, ", ".join(resolved.labels),
         )  # fmt: skip
-    read = [resolved.text, *([resolved.text_pair] if resolved.text_pair else []), *resolved.labels]
+    texts = resolved.text.split(",") if resolved.task == "fields" else [resolved.text]
+    read = [*texts, *([resolved.text_pair] if resolved.text_pair else []), *resolved.labels]
     others = [column for column in rows.columns if column not in read]
     if others and columns.label is None:
         logger.info(
@@ -271,6 +276,7 @@ __all__ = [
     "TaskData",
     "data_fingerprint",
     "example_id",
+    "fields_of",
     "ids_of",
     "is_labeled",
     "is_pair",

@@ -19,7 +19,7 @@ from eyas.errors import DataError, LabelError
 from eyas.kinds import IS, Kind
 from eyas.outputs import cache_folder, temporary_beside
 from eyas.settings import Columns
-from eyas.text import clean_text, split_words, with_question, written_list
+from eyas.text import clean_text, split_words, with_question, write_fields, written_list
 
 logger = logging.getLogger("eyas")
 
@@ -160,6 +160,13 @@ def _sentence(place: str, row: Row, columns: Resolved) -> dict[str, Any] | None:
     return {"example_id": example_id("\n".join(words)), "text": text, "tokens": words, "label": tags}
 
 
+def _fields(place: str, row: Row, columns: Resolved) -> dict[str, Any]:
+    text = write_fields(row, columns.text.split(","), place)
+    value = row.get(columns.labels[0]) if columns.labels else None
+    label = None if value in (None, "", UNLABELED, str(UNLABELED)) else int(_is_yes(value, place))
+    return {"example_id": example_id(text), "text": text, "label": label}
+
+
 def _json_list(value: Any, place: str) -> Any:
     """The list in a cell that holds JSON, as labeling tools write it: `["a"]` or `{"choices": ["a", "b"]}`."""
     if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
@@ -233,4 +240,5 @@ ROWS: dict[Kind, tuple[RowReader, pyarrow.DataType]] = {
     "regression": (partial(_text, _number), pyarrow.float64()),
     "multi-label": (partial(_text, _labels), _NAMES),
     "aspects": (partial(_text, _aspects), _NAMES),
+    "fields": (_fields, pyarrow.int8()),
 }

@@ -12,6 +12,7 @@ from eyas.data.rows import UNLABELED, example_id
 from eyas.data.targets import task_of, unlabeled
 from eyas.kinds import Kind
 from eyas.tasks import Task
+from eyas.text import read_fields
 
 
 def is_read(dataset: Dataset) -> bool:
@@ -35,9 +36,9 @@ def labels_of(dataset: Dataset) -> np.ndarray:
     """The labels as an array.
 
     Returns:
-        classification [rows] int, tagging [words of all rows] int, regression [rows] float, multi-label
-        [rows, labels] 0 or 1, aspects [rows, aspects] int, vectors [rows, dimensions] float. Unlabeled: -1,
-        NaN for regression, no dimensions for vectors.
+        classification and fields [rows] int, tagging [words of all rows] int, regression [rows] float, multi-label
+        [rows, labels] 0 or 1, aspects [rows, aspects] int, vectors [rows, dimensions] float. Unlabeled: -1, NaN for
+        regression, no dimensions for vectors.
     """
     task = task_of(dataset)
     return LABEL_ARRAYS[task.kind](dataset, task)
@@ -63,6 +64,7 @@ LABEL_ARRAYS: dict[Kind, Callable[[Dataset, Task], np.ndarray]] = {
     "regression": lambda dataset, task: _numbers(dataset, np.float32),
     "multi-label": _multi_hot,
     "aspects": lambda dataset, task: _lists(dataset, "label")[0].reshape(len(dataset), -1),
+    "fields": lambda dataset, task: _numbers(dataset, np.int64),
     "vectors": _vectors,
 }
 
@@ -89,6 +91,11 @@ def word_counts_of(dataset: Dataset) -> np.ndarray:
 def texts_of(dataset: Dataset) -> list[Any]:
     """The model's inputs: texts, or for tagging lists of words."""
     return list(dataset["tokens" if "tokens" in dataset.column_names else "text"])
+
+
+def fields_of(dataset: Dataset) -> list[str]:
+    """The names of the fields, in their order; none if the rows are texts."""
+    return list(read_fields(dataset[0]["text"])) if task_of(dataset).reads_fields and len(dataset) else []
 
 
 def ids_of(dataset: Dataset) -> np.ndarray:

@@ -7,6 +7,7 @@
 | regression | float | NaN |
 | multi-label | list of ClassLabel, the labels present | [-1] |
 | aspects | list of ClassLabel of a fixed length, `aspect=value` | -1 |
+| fields | int8, 0 or 1 | -1 |
 | vectors | list of float, the teacher's vector | [] |
 """
 
@@ -30,6 +31,7 @@ from eyas.tasks import Task
 logger = logging.getLogger("eyas")
 
 SCORE = "score"
+CLICKS = ("0", "1")
 
 
 def _class_lists(task: Task) -> Any:
@@ -42,6 +44,7 @@ LABEL_FEATURES: dict[Kind, Callable[[Task], Any]] = {
     "regression": lambda task: Value("float32"),
     "multi-label": _class_lists,
     "aspects": _class_lists,
+    "fields": lambda task: Value("int8"),
     "vectors": lambda task: List(Value("float32")),
 }
 
@@ -52,7 +55,7 @@ def task_of(dataset: Dataset) -> Task:
     if isinstance(feature, ClassLabel):
         return Task("classification", tuple(feature.names))
     if isinstance(feature, Value):
-        return Task("regression", (SCORE,))
+        return Task("fields", CLICKS) if feature.dtype == "int8" else Task("regression", (SCORE,))
     if isinstance(feature.feature, Value):
         return Task("vectors", ())
     kind: Kind = "tagging" if "tokens" in dataset.column_names else "multi-label" if feature.length < 0 else "aspects"
@@ -98,7 +101,7 @@ def encode_labels(dataset: Dataset, task: Task, source: str) -> Dataset:
         )
     feature = LABEL_FEATURES[task.kind](task)
     if isinstance(feature, Value):
-        labels: Any = column.fill_null(float("nan")).cast(pyarrow.float32())
+        labels: Any = column.fill_null(UNLABELED if task.reads_fields else float("nan")).cast(feature.pa_type)
     elif isinstance(feature, ClassLabel):
         labels = _indices(dataset, column, task, source)
     else:
@@ -114,7 +117,7 @@ def unlabeled(rows: int, task: Task, lengths: np.ndarray) -> Dataset:
     if isinstance(feature, ClassLabel):
         labels: Any = np.full(rows, UNLABELED)
     elif isinstance(feature, Value):
-        labels = np.full(rows, np.nan, np.float32)
+        labels = np.full(rows, UNLABELED if task.reads_fields else np.nan)
     else:
         counts = lengths if task.is_tagging else np.full(rows, len(task.aspects) or 1)
         labels = [[UNLABELED] * int(count) for count in counts]
@@ -182,6 +185,11 @@ def _score(splits: dict[str, Dataset], source: str) -> list[str]:
     return [SCORE]
 
 
+def _clicks(splits: dict[str, Dataset], source: str) -> list[str]:
+    values = splits["train"].data.column("label").drop_null().unique().to_pylist()
+    return sorted(_at_least(2, set(map(str, values))))
+
+
 def _labels(splits: dict[str, Dataset], source: str) -> list[str]:
     return sort_label_names(_at_least(1, names_in(splits["train"])))
 
@@ -203,6 +211,7 @@ LABEL_NAMES: dict[Kind, Callable[[dict[str, Dataset], str], list[str]]] = {
     "regression": _score,
     "multi-label": _labels,
     "aspects": _aspect_values,
+    "fields": _clicks,
 }
 
 

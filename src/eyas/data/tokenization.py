@@ -13,12 +13,14 @@ from transformers import PreTrainedTokenizerFast
 
 from eyas.errors import ModelError
 from eyas.runtime.alignment import WordEncoder, splitting_steps
-from eyas.text import clean_texts
+from eyas.text import BETWEEN_FIELDS, IS_VALUE, clean_texts
 
 logger = logging.getLogger("eyas")
 
 PAD, UNKNOWN, START, SEPARATOR = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 TEXTS_PER_BATCH = 10_000
+# Of rows of fields: the default size of the vocabulary, and the number of rows in which a value must occur.
+MOST_VALUES, FEWEST_ROWS = 1_000_000, 2
 
 
 def batches_of_texts(dataset: Dataset, size: int = TEXTS_PER_BATCH) -> Iterator[dict[str, Any]]:
@@ -120,6 +122,29 @@ def word_tokenizer(words: Sequence[str], lowercase: bool, added: Sequence[AddedT
     tokenizer.normalizer = normalizers.Lowercase() if lowercase else None
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return _with_template(tokenizer, added)
+
+
+def field_tokenizer(dataset: Dataset, fields: Sequence[str], vocab_size: int | None = None) -> Tokenizer:
+    """One token for each field of a row: its value, if the value is frequent enough, or [UNK].
+
+    After the special tokens come the fields without a value, in their order: what a model reads an [UNK] there as.
+    Memory stays flat: of more than four times as many values, the rarest so far are forgotten.
+
+    Args:
+        dataset: rows as from `load_data`.
+        vocab_size: maximum number of tokens, by default `MOST_VALUES`; the most frequent values are kept.
+    """
+    first = dict.fromkeys([*SPECIAL_TOKENS, *(f"{name}{IS_VALUE}" for name in fields)])
+    room = max((vocab_size or MOST_VALUES) - len(first), 1)
+    counts: Counter[str] = Counter()
+    for batch in batches_of_texts(dataset):
+        counts.update(value for text in batch["text"] for value in text.split(BETWEEN_FIELDS))
+        if len(counts) > 4 * room:
+            counts = Counter(dict(counts.most_common(2 * room)))
+    frequent = [value for value, count in counts.most_common() if count >= FEWEST_ROWS and value not in first][:room]
+    tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate([*first, *frequent])}, UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(BETWEEN_FIELDS, "removed")
+    return _with_template(tokenizer)
 
 
 def word_counts(dataset: Dataset, tokenizer: Tokenizer) -> Counter[str]:

@@ -68,17 +68,18 @@ def _interval(samples: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def doubt(teacher: float, linear: float, gap: Comparison) -> str:
+def doubt(teacher: float, linear: float, gap: Comparison, inputs: str = "words and characters") -> str:
     """A sentence if a teacher is not certainly better than a linear model; empty if it is, or perfect.
 
     Args:
         teacher, linear: scores.
         gap: the teacher minus the linear model.
+        inputs: of the linear model.
     """
     if gap.low > 0 or teacher >= 1:
         return ""
     return (
-        f"The teacher ({100 * teacher:.1f}) is not certainly better than a linear model on words and characters "
+        f"The teacher ({100 * teacher:.1f}) is not certainly better than a linear model on {inputs} "
         f"({100 * linear:.1f}): the difference is {100 * gap.difference:+.1f} (95 % interval "
         f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}). A student has little to learn from it: fine-tune the teacher "
         "longer or with more labels, or start it from an encoder that has read texts like these."
@@ -94,7 +95,8 @@ def sums(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray
 
     Returns:
         [texts, parts] float64: accuracy (correct, all); F1 (true positives, predicted, gold); Pearson's correlation
-        (1, x, y, x squared, y squared, x y).
+        (1, x, y, x squared, y squared, x y); area under the ROC curve (positive, its rank among the negatives,
+        negative, its rank among the positives, 1, the area), with the ranks of all texts (DeLong et al. 1988).
     """
     return SUMS[task.kind](task, logits, labels, lengths)
 
@@ -117,6 +119,20 @@ def _moments(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.nda
     return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], 1)
 
 
+def _ranks(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    from scipy.stats import rankdata
+
+    scores, positive = logits[:, 1] - logits[:, 0], labels > 0
+    inside = np.empty(len(scores))
+    for own in (positive, ~positive):
+        inside[own] = rankdata(scores[own])
+    others = np.where(positive, (~positive).sum(), positive.sum())
+    below = (rankdata(scores) - inside) / np.maximum(others, 1)
+    above = np.where(positive, 0, 1 - below)
+    area = below[positive].mean() if positive.any() else 0.5
+    return np.stack([positive, positive * below, ~positive, above, np.ones(len(scores)), np.full(len(scores), area)], 1)
+
+
 def _label_counts(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     found, gold = logits > 0, labels > 0
     return np.stack([(found & gold).sum(1), found.sum(1), gold.sum(1)], 1).astype(np.float64)
@@ -133,6 +149,9 @@ def score(metric: str, total: np.ndarray) -> np.ndarray:
         n, x, y, xx, yy, xy = np.moveaxis(total.astype(np.float64), -1, 0)
         spread = np.sqrt(np.maximum(n * xx - x * x, 0) * np.maximum(n * yy - y * y, 0))
         return np.asarray((n * xy - x * y) / np.maximum(spread, 1e-12))
+    if metric == "auc":
+        positives, below, negatives, above, n, area = np.moveaxis(total.astype(np.float64), -1, 0)
+        return np.asarray(below / np.maximum(positives, 1) + above / np.maximum(negatives, 1) - area / n)
     if metric in ("span_f1", "micro_f1"):
         return np.asarray(2 * total[..., 0] / np.maximum(total[..., 1] + total[..., 2], 1))
     return np.asarray(total[..., 0] / np.maximum(total[..., 1], 1))
@@ -161,6 +180,7 @@ SUMS: dict[Kind, Callable[[Task, np.ndarray, np.ndarray, np.ndarray], np.ndarray
     "regression": _moments,
     "multi-label": _label_counts,
     "aspects": _correct,
+    "fields": _ranks,
 }
 
 

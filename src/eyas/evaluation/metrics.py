@@ -27,7 +27,7 @@ def task_metrics(
         classification: accuracy, macro_f1, matthews, calibration_error; tagging: the same by word, and span_f1 and
         span_macro_f1; aspects: accuracy, macro_f1 (the mean over aspects), calibration_error; multi-label: micro_f1,
         macro_f1, accuracy of its decisions, calibration_error; regression: pearson, spearman, mean_squared_error;
-        vectors: cosine, its mean.
+        fields: auc, log_loss, calibration_error; vectors: cosine, its mean.
 
     Raises:
         DataError: no row is labeled.
@@ -191,6 +191,19 @@ def _aspects(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.nda
     return {**scores, "macro_f1": float(np.mean(each))}
 
 
+def _clicks(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray | None) -> dict[str, float]:
+    """The area under the ROC curve (0.5 if all labels are equal) and the cross-entropy."""
+    from sklearn.metrics import log_loss, roc_auc_score
+
+    logits, labels = _labeled(logits, labels, labels >= 0)
+    chances = softmax(logits.astype(np.float64))
+    return {
+        "auc": float(roc_auc_score(labels, chances[:, 1])) if len(np.unique(labels)) == 2 else 0.5,
+        "log_loss": float(log_loss(labels, chances[:, 1], labels=[0, 1])),
+        "calibration_error": expected_calibration_error(chances, labels),
+    }
+
+
 # (task, logits, labels, words per sentence) -> scores, including `Task.metric`.
 METRICS: dict[Kind, Callable[[Task, np.ndarray, np.ndarray, np.ndarray | None], dict[str, float]]] = {
     "classification": _decisions,
@@ -198,5 +211,6 @@ METRICS: dict[Kind, Callable[[Task, np.ndarray, np.ndarray, np.ndarray | None], 
     "regression": lambda task, logits, labels, _: regression_metrics(logits.reshape(-1), labels.reshape(-1)),
     "multi-label": _multi_label,
     "aspects": _aspects,
+    "fields": _clicks,
     "vectors": lambda task, logits, labels, _: {"cosine": float(cosines(logits, labels).mean())},
 }

@@ -15,7 +15,7 @@ from eyas.kinds import Kind
 from eyas.runtime.manifest import TOKENIZER
 from eyas.runtime.tokens import TextEncoder, find_alike
 from eyas.tasks import Task
-from eyas.text import clean_texts
+from eyas.text import BETWEEN_FIELDS, clean_texts
 
 BASELINE = "baseline.json"
 WEIGHTS = "weights.safetensors"
@@ -74,39 +74,40 @@ class Baseline:
 
 
 class Counts:
-    """Tf-idf of words, word pairs and runs of 2 to 5 characters; for tagging, features of each word and its neighbors.
+    """Tf-idf of words, word pairs and runs of 2 to 5 characters; for some tasks, listed features (see `LISTED`).
 
     Words and characters are normalized apart, so that neither outweighs the other.
 
     Args:
         vocabularies: {n-gram or feature: column} of each part.
-        idf: [columns] inverse document frequencies of each part; empty for tagging.
+        idf: [columns] inverse document frequencies of each part; empty for tagging and fields.
     """
 
     FILE = "vocabulary.json"
 
-    def __init__(self, vocabularies: list[dict[str, int]], idf: Sequence[np.ndarray], tagging: bool) -> None:
-        self.vocabularies, self.idf, self.tagging = vocabularies, list(idf), tagging
-        self._vectorizers = _vectorizers(tagging, vocabularies)
+    def __init__(self, vocabularies: list[dict[str, int]], idf: Sequence[np.ndarray], kind: Kind) -> None:
+        self.vocabularies, self.idf, self.kind = vocabularies, list(idf), kind
+        self._vectorizers = _vectorizers(kind in LISTED, vocabularies)
         for vectorizer, known in zip(self._vectorizers, idf, strict=False):
             vectorizer.idf_ = known
 
     @classmethod
-    def fitted(cls, texts: Sequence[Any], tagging: bool) -> tuple["Counts", Any]:
+    def fitted(cls, texts: Sequence[Any], kind: Kind) -> tuple["Counts", Any]:
         """The features of training texts, and their matrix."""
         import scipy.sparse
 
-        vectorizers, rows = _vectorizers(tagging), list(_word_features(texts)) if tagging else texts
+        vectorizers, rows = _vectorizers(kind in LISTED), list(LISTED[kind](texts)) if kind in LISTED else texts
         matrix = scipy.sparse.hstack([vectorizer.fit_transform(rows) for vectorizer in vectorizers]).tocsr()
         vocabularies = [
             {term: int(column) for term, column in vectorizer.vocabulary_.items()} for vectorizer in vectorizers
         ]
-        return cls(vocabularies, [] if tagging else [vectorizer.idf_ for vectorizer in vectorizers], tagging), matrix
+        idf = [] if kind in LISTED else [vectorizer.idf_ for vectorizer in vectorizers]
+        return cls(vocabularies, idf, kind), matrix
 
     def __call__(self, texts: Sequence[Any]) -> Any:
         import scipy.sparse
 
-        rows = list(_word_features(texts)) if self.tagging else texts
+        rows = list(LISTED[self.kind](texts)) if self.kind in LISTED else texts
         return scipy.sparse.hstack([vectorizer.transform(rows) for vectorizer in self._vectorizers]).tocsr()
 
     def save(self, folder: Path) -> dict[str, np.ndarray]:
@@ -148,7 +149,7 @@ def fit_baseline(
     """
     if table is not None and tokenizer is not None:
         return fit_on(task, MeanVectors(tokenizer, table), texts, labels)
-    counts, matrix = Counts.fitted(texts, task.is_tagging)
+    counts, matrix = Counts.fitted(texts, task.kind)
     return Baseline("counts", task, counts, *_fit(task, matrix, labels))
 
 
@@ -167,8 +168,8 @@ def load_baseline(folder: Path) -> Baseline:
     features: Features
     if about["kind"] == "counts":
         vocabularies = json.loads((folder / Counts.FILE).read_text())
-        idf = [] if task.is_tagging else [arrays[f"idf_{part}"] for part in range(len(vocabularies))]
-        features = Counts(vocabularies, idf, task.is_tagging)
+        idf = [] if task.kind in LISTED else [arrays[f"idf_{part}"] for part in range(len(vocabularies))]
+        features = Counts(vocabularies, idf, task.kind)
     else:
         path, tokie = folder / TOKENIZER, about.get("tokie")
         encode = TextEncoder(path, MAX_LENGTH, **tokie) if tokie else None
@@ -176,10 +177,10 @@ def load_baseline(folder: Path) -> Baseline:
     return Baseline(about["kind"], task, features, arrays["weights"], arrays["bias"])
 
 
-def _vectorizers(tagging: bool, vocabularies: Sequence[dict[str, int] | None] = (None, None)) -> list[Any]:
+def _vectorizers(listed: bool, vocabularies: Sequence[dict[str, int] | None] = (None, None)) -> list[Any]:
     from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
-    if tagging:
+    if listed:
         return [CountVectorizer(analyzer=_identity, vocabulary=vocabularies[0])]
     words, characters = vocabularies
     return [
@@ -202,6 +203,16 @@ def _word_features(sentences: Sequence[Sequence[str]]) -> Iterator[list[str]]:
             shape = f"s={word[:1].isupper():d}{word.isupper():d}{any(c.isdigit() for c in word):d}{word.isalnum():d}"
             here = low[place]
             yield [f"w={here}", f"<={low[place - 1]}", f">={low[place + 1]}", f"b={here[:3]}", f"e={here[-3:]}", shape]
+
+
+def _values(texts: Sequence[str]) -> Iterator[list[str]]:
+    """For each row of fields its values."""
+    for text in texts:
+        yield text.split(BETWEEN_FIELDS)
+
+
+# The tasks whose features are listed, not read from texts: inputs -> a list of features for each.
+LISTED: dict[str, Callable[[Sequence[Any]], Iterator[list[str]]]] = {"tagging": _word_features, "fields": _values}
 
 
 def _fit(task: Task, features: Any, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -242,6 +253,7 @@ FITS: dict[Kind, Callable[[Task, Any, np.ndarray], Iterator[Part]]] = {
     "regression": _ridge,
     "multi-label": _each_label,
     "aspects": _each_aspect,
+    "fields": _one_label,
 }
 
 

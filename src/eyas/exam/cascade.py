@@ -190,7 +190,7 @@ def _check_alike(models: Sequence[Predictor], folders: Sequence[Path]) -> None:
         if isinstance(model, Cascade):
             raise ModelError(f"{folder} is a cascade itself. Name its models, --student by --student.")
     first, task = models[0], models[0].task
-    if not task.decides:
+    if not task.decides or task.reads_fields:  # the scores of two models cannot be ranked together
         raise ModelError(f"{folders[0]} does {task.describe()}: it has no confidence that a cascade could go by.")
     for model, folder in zip(models[1:], folders[1:], strict=True):
         same = model.task.kind == task.kind and model.pair == first.pair

@@ -82,7 +82,7 @@ class Loaded:
     @cached_property
     def changed(self) -> tuple[Changed, Dataset] | None:
         """Changed texts of the split that is scored, and the different ones as rows; None if the task has no such."""
-        if self.data.is_pair or self.task.is_tagging or not self.task.decides:
+        if self.data.is_pair or self.task.is_tagging or self.task.reads_fields or not self.task.decides:
             return None
         split = self.data[self.split]
         labeled = split.select(np.flatnonzero(is_labeled(split)))

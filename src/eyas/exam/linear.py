@@ -16,7 +16,7 @@ from eyas.exam.entries import written_texts
 from eyas.teachers import AlignedTeacher, Encoder
 
 # Texts to fit and to compare: enough to tell, read in seconds; outputs beyond which the weights need too much memory.
-TEACHER, WORDS = "the teacher", "a linear model on words and characters"
+TEACHER, WORDS, VALUES = "the teacher", "words and characters", "the values"
 VECTORS = "a linear model on the encoder's own vectors"
 MOST_TRAIN, MOST_VALIDATION, MOST_OUTPUTS = 5000, 2000, 200
 MOST_VECTORS = 2000
@@ -28,18 +28,19 @@ class Examined:
 
     Args:
         scores: of the teacher and the linear models.
-        gap: the teacher minus the linear model on words and characters.
+        gap: the teacher minus the linear model on `inputs`: words and characters, or the values of rows of fields.
     """
 
     texts: int
     metric: str
     scores: dict[str, float]
     gap: Comparison
+    inputs: str = WORDS
 
     @property
     def doubt(self) -> str:
         """A sentence if the teacher is not certainly better; else empty."""
-        return doubt(self.scores[TEACHER], self.scores[WORDS], self.gap)
+        return doubt(self.scores[TEACHER], self.scores[_linear(self.inputs)], self.gap, self.inputs)
 
     def __str__(self) -> str:
         scores = ", ".join(f"{name} {100 * score:.1f}" for name, score in self.scores.items())
@@ -61,15 +62,20 @@ def examine_teacher(teacher: AlignedTeacher, data: TaskData, encoder: Encoder | 
         return None
     with TemporaryDirectory() as folder:  # the cache is for the texts of the training
         logits = teacher.label(validation, folder).logits_of(validation)
-    found = {TEACHER: logits, WORDS: model.logits(_inputs(validation))}
+    inputs = VALUES if task.reads_fields else WORDS
+    found = {TEACHER: logits, _linear(inputs): model.logits(_inputs(validation))}
     if encoder is not None and not task.is_tagging and not data.is_pair:
         some = train.select(range(min(len(train), MOST_VECTORS)))
         own = fit_on(task, encoder.logits, texts_of(some), labels_of(some))
         found[VECTORS] = own.logits(texts_of(validation))
     labels, lengths = labels_of(validation), word_counts_of(validation)
     scores = {name: task_metrics(task, each, labels, lengths)[task.metric] for name, each in found.items()}
-    better, worse = (sums(task, found[name], labels, lengths) for name in (TEACHER, WORDS))
-    return Examined(len(validation), task.metric, scores, compare([better], [worse], task.metric))
+    better, worse = (sums(task, found[name], labels, lengths) for name in (TEACHER, _linear(inputs)))
+    return Examined(len(validation), task.metric, scores, compare([better], [worse], task.metric), inputs)
+
+
+def _linear(inputs: str) -> str:
+    return f"a linear model on {inputs}"
 
 
 def _some(dataset: Dataset, most: int) -> Dataset:

@@ -26,8 +26,8 @@ PREDICTIONS, VALIDATION, DIFFERENCES = "predictions.parquet", "validation.parque
 STUDENT, SHIPPED = "student", "shipped"
 # The recipe of a student without a teacher (a twin); in an exam it trains for as many steps as with one.
 TWIN = "hard-labels"
-# The linear models on the texts themselves: of whole texts, of words.
-LINEAR = ("words and characters + LR", "word features + LR")
+# The linear models on the texts themselves: of whole texts, of words, of rows of fields.
+LINEAR = ("words and characters + LR", "word features + LR", "values + LR")
 # The parts of the best student that an exam trains it without, to say what each brought; the teacher's is the twin.
 START, TRANSFER, TEACHER = "start", "transfer set", "teacher"
 # The recipe of a student that was made before.

@@ -21,7 +21,7 @@ from eyas.transfer.augmentation import identity
 
 STATIC, ON_VECTORS = "static + LR", "encoder + LR"
 BASELINES = (LINEAR[0], STATIC)
-TAG_BASELINES = LINEAR[1:]
+OTHER_BASELINES = {"tagging": (LINEAR[1],), "fields": (LINEAR[2],)}
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -
             yield Trial(entry, "teacher", "teacher", precision)
             for name, folder in members_of(entry).items():
                 yield Trial(entry, "member", name, precision, added=folder)
-        names = TAG_BASELINES if tasks[entry.name].is_tagging else BASELINES
+        names = OTHER_BASELINES.get(tasks[entry.name].kind, BASELINES)
         for name in names if plan.baselines else ():
             yield Trial(entry, "baseline", name)
         whole = not tasks[entry.name].is_tagging and entry.name not in pairs

@@ -101,6 +101,8 @@ def export_model(
         return export_tasks(tasks, out, given[0] if given else "fp32", min_agreement, overwrite)
     classifier = Classifier.from_pretrained(model)
     classifier.abstain(abstain_below)
+    if web and classifier.row_fields:
+        raise ExportError("Models of rows of fields do not run in the browser: leave web (--web) out.")
     classifier.max_length = min(classifier.max_length, max_length or classifier.max_length)
     firsts, seconds = columns_of(texts or sample_of(Path(model)), classifier)
     pair = seconds is not None
@@ -110,7 +112,8 @@ def export_model(
         names = input_names(classifier.model, classifier.tokenizer)
         logger.info("Exporting %s to ONNX (%s).", model, precision)
         write_onnx(model_made, names, folder / MODEL, precision)
-        write_tokenizer(classifier, folder / TOKENIZER, cut=not pair and not classifier.task.is_tagging)
+        whole = classifier.task.is_tagging or bool(classifier.row_fields)
+        write_tokenizer(classifier, folder / TOKENIZER, cut=not pair and not whole)
         manifest = manifest_of(classifier, folder / TOKENIZER, precision, firsts, seconds)
         manifest.abstain_below = abstain_below
         manifest.arrays = find_arrays(folder / MODEL, classifier.model)
@@ -122,8 +125,8 @@ def export_model(
                 said = f"was not opened as a check: {unchecked}" if unchecked else "loads in Chromium"
                 logger.info("The page %s.", said)
         if openvino:
-            whole = write_onnx(model_made, names, folder / FP32) if precision != "fp32" else folder / MODEL
-            manifest.openvino = write_openvino(whole, folder)
+            graph = write_onnx(model_made, names, folder / FP32) if precision != "fp32" else folder / MODEL
+            manifest.openvino = write_openvino(graph, folder)
             (folder / FP32).unlink(missing_ok=True)
             manifest.write(folder)
             least = SMALLEST_AGREEMENT["half"] if min_agreement is None else min_agreement
@@ -150,7 +153,7 @@ def manifest_of(
     classifier: Classifier, tokenizer: Path, precision: str, firsts: list[Any], seconds: list[str] | None
 ) -> Manifest:
     """The manifest of a classifier whose tokenizer is written; the self-test is missing."""
-    single = seconds is None and not classifier.task.is_tagging
+    single = seconds is None and not classifier.task.is_tagging and not classifier.row_fields
     return Manifest(
         task=classifier.task.kind,
         labels=classifier.label_names,
@@ -163,6 +166,7 @@ def manifest_of(
         tolerance=TOLERANCE[precision] * _scale(classifier, firsts, seconds),
         unknown=classifier.tokenizer.unk_token,
         tokie=find_alike(tokenizer, classifier.max_length, firsts) if single else None,
+        fields=list(classifier.row_fields),
         crf=_crf(classifier.model),
         calibration=getattr(classifier.model.config, CALIBRATION, None),
         eyas_version=__version__,

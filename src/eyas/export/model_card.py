@@ -69,6 +69,7 @@ WORDING: dict[Kind, Wording] = {
     "regression": Wording("A regression model for texts", "It predicts a number for {input}."),
     "multi-label": Wording("A multi-label text classifier", "It predicts which of {count} labels apply to {input}."),
     "aspects": Wording("A text classifier for several aspects", "It predicts a label for each aspect of {input}."),
+    "fields": Wording("A click predictor", "It gives the probability of 1 for {input}."),
     "vectors": Wording(
         "A sentence encoder",
         "It maps {input} to a vector of {count} numbers; texts of similar meaning get similar vectors.",
@@ -112,8 +113,8 @@ def write_model_card(
         run: settings of the training run; empty if unknown.
     """
     size = sum((manifest.files(folder) / file).stat().st_size for file in (MODEL, TOKENIZER))
-    about = ModelIO(manifest.meaning, manifest.pair, manifest.max_length)
-    example = '[("first text", "second text")]' if manifest.pair else '["some text"]'
+    about = ModelIO(manifest.meaning, manifest.pair, manifest.max_length, tuple(manifest.fields))
+    example = '[("first text", "second text")]' if manifest.pair else about.example
     card = _render(
         about,
         name,
@@ -140,8 +141,9 @@ def model_card(folder: Path, name: str) -> str:
     model, tokenizer = load_classifier(folder)
     task = task_of_config(model.config)
     pair = bool(getattr(model.config, "pair", '"text_pair"' in _first_line(folder / SAMPLE_FILE)))
-    about = ModelIO(task, pair, input_length(model, tokenizer, MAX_LENGTH))
-    single = '{"text": "first text", "text_pair": "second text"}' if pair else '["some text"]'
+    fields = tuple(getattr(model.config, "fields", ()))
+    about = ModelIO(task, pair, input_length(model, tokenizer, MAX_LENGTH), fields)
+    single = '{"text": "first text", "text_pair": "second text"}' if pair else about.example
     wording = WORDING[task.kind]
     if wording.use is OTHER and pair:
         single = '[("first text", "second text")]'
@@ -175,18 +177,25 @@ class ModelIO:
     Args:
         pair: whether it takes two texts.
         length: maximum number of tokens.
+        fields: of a row, if it reads such.
     """
 
     task: Task
     pair: bool
     length: int
+    fields: tuple[str, ...] = ()
+
+    @property
+    def example(self) -> str:
+        """One input that is not a pair, in Python."""
+        return repr([dict.fromkeys(self.fields, "")]) if self.fields else '["some text"]'
 
 
 def _render(about: ModelIO, name: str, run: dict[str, Any], exported: bool, **more: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True
     )
-    text = "a pair of texts" if about.pair else "a text"
+    text = "a row of categorical fields" if about.fields else "a pair of texts" if about.pair else "a text"
     wording = WORDING[about.task.kind]
     return environment.get_template("model_card.md.jinja").render(
         title=name,
@@ -210,7 +219,11 @@ def _facts(about: ModelIO, size: int, model: Any) -> dict[str, Any]:
     part = f"in windows of {about.length} tokens" if tagging else f"the first {about.length} tokens"
     shown = ", ".join(names[:MOST_LABELS]) + (", ..." if len(names) > MOST_LABELS else "")
     labels = f"{len(names)} dimensions" if about.task.kind == "vectors" else _cell(shown)
-    facts = {"labels": labels, "input": f"{taken}, {part}", "size on disk": f"{size / 1e6:.2f} MB"}
+    facts = {
+        "labels": labels,
+        "input": _cell(", ".join(about.fields)) or f"{taken}, {part}",
+        "size on disk": f"{size / 1e6:.2f} MB",
+    }
     compressed = ", ".join(getattr(model.config, COMPRESSION, None) or ())
     return {**facts, "architecture": type(model).__name__, **({"compressed by": compressed} if compressed else {})}
 

@@ -115,7 +115,8 @@ def _convert(model: Any, names: list[str]) -> onnx.ModelProto:
     """The graph of all models of this form, with the parameters as inputs."""
     import onnxscript.optimizer  # takes a second, and most graphs are cached
 
-    ids = torch.randint(5, 50, (2, 12))
+    fields = len(getattr(model.config, "fields", ()))
+    ids = torch.randint(5, 50, (2, 12)) if not fields else torch.ones(2, fields + 1, dtype=torch.int64)
     example = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
@@ -129,7 +130,7 @@ def _convert(model: Any, names: list[str]) -> onnx.ModelProto:
             tuple(example[name] for name in names),
             input_names=names,
             output_names=list(_outputs(model)),
-            dynamic_shapes=(tuple({0: batch, 1: length} for _ in names),),
+            dynamic_shapes=(tuple({0: batch} if fields else {0: batch, 1: length} for _ in names),),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,

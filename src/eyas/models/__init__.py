@@ -9,8 +9,10 @@ from eyas.models.cnn import CNNForSequenceClassification, CNNForTokenClassificat
 from eyas.models.cnn_lstm import CNNLSTMForSequenceClassification, CNNLSTMForTokenClassification
 from eyas.models.configuration import (
     BiLSTMConfig,
+    CINConfig,
     CNNConfig,
     CNNLSTMConfig,
+    DAGFMConfig,
     EnsembleConfig,
     FamilyConfig,
     StaticConfig,
@@ -19,6 +21,12 @@ from eyas.models.configuration import (
 )
 from eyas.models.ensemble import MEMBERS, EnsembleForSequenceClassification
 from eyas.models.family import TAGGERS, FamilyForSequenceClassification
+from eyas.models.fields import (
+    FIELD_MODELS,
+    CINForSequenceClassification,
+    DAGFMForSequenceClassification,
+    FieldsForSequenceClassification,
+)
 from eyas.models.sequence import StudentForSequenceClassification
 from eyas.models.several_tasks import TasksForSequenceClassification
 from eyas.models.static import StaticForSequenceClassification, StaticForTokenClassification
@@ -32,26 +40,38 @@ for _name, _model in STUDENTS.items():
     AutoConfig.register(_config.model_type, _config)
     AutoModelForSequenceClassification.register(_config, _model)
     AutoModelForTokenClassification.register(_config, TAGGERS[_name])
-for _several in (EnsembleForSequenceClassification, FamilyForSequenceClassification, TasksForSequenceClassification):
-    AutoConfig.register(_several.config_class.model_type, _several.config_class)
-    AutoModelForSequenceClassification.register(_several.config_class, _several)
+_others: tuple[Any, ...] = (
+    EnsembleForSequenceClassification,
+    FamilyForSequenceClassification,
+    TasksForSequenceClassification,
+    *dict.fromkeys(FIELD_MODELS.values()),
+)
+for _other in _others:
+    AutoConfig.register(_other.config_class.model_type, _other.config_class)
+    AutoModelForSequenceClassification.register(_other.config_class, _other)
 
 __all__ = [
+    "FIELD_MODELS",
     "STUDENTS",
     "TAGGERS",
     "BiLSTMConfig",
     "BiLSTMForSequenceClassification",
     "BiLSTMForTokenClassification",
+    "CINConfig",
+    "CINForSequenceClassification",
     "CNNConfig",
     "CNNForSequenceClassification",
     "CNNForTokenClassification",
     "CNNLSTMConfig",
     "CNNLSTMForSequenceClassification",
     "CNNLSTMForTokenClassification",
+    "DAGFMConfig",
+    "DAGFMForSequenceClassification",
     "EnsembleConfig",
     "EnsembleForSequenceClassification",
     "FamilyConfig",
     "FamilyForSequenceClassification",
+    "FieldsForSequenceClassification",
     "StaticConfig",
     "StaticForSequenceClassification",
     "StaticForTokenClassification",

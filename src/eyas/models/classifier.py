@@ -42,6 +42,7 @@ class Classifier(PredictMixin):
         own = tokenizer.model_max_length
         self.max_length = input_length(model, tokenizer, max_length or (own if own < UNSET else MAX_LENGTH))
         self.pair: bool | None = getattr(model.config, "pair", None)
+        self.row_fields = list(getattr(model.config, "fields", ()))
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike[str]) -> Self:
@@ -66,6 +67,7 @@ class Classifier(PredictMixin):
             return self._tag(texts)
         if self.pair not in (None, pairs is not None):
             raise wrong_shape(self.pair)
+        texts = self.written(texts)
         given = [column for column in (texts, pairs) if column is not None]
         columns = [clean_texts(column, self.max_length) for column in given]
         order = np.argsort([sum(map(len, row)) for row in zip(*columns, strict=True)], kind="stable")
@@ -81,7 +83,8 @@ class Classifier(PredictMixin):
 
     def tokenize(self, texts: list[str], pairs: list[str] | None = None) -> Any:
         """Model inputs for a list of texts, padded to the longest."""
-        return self._encode([clean_texts(column, self.max_length) for column in (texts, pairs) if column is not None])
+        given = [column for column in (self.written(texts), pairs) if column is not None]
+        return self._encode([clean_texts(column, self.max_length) for column in given])
 
     def _encode(self, columns: Sequence[list[str]]) -> Any:
         # Students truncate texts themselves, and those of a pair separately, so every runtime truncates alike.

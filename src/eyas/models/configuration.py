@@ -82,6 +82,40 @@ class CNNLSTMConfig(StudentConfig):
     num_filters: int = 150
 
 
+class DAGFMConfig(StudentConfig):
+    """A directed acyclic graph of the interactions of categorical fields (Tian et al. 2023).
+
+    Args:
+        fields: names, in the order of the graph.
+        layers: each adds one to the order of the interactions.
+        interaction: "inner" = an edge has a weight for each dimension; "outer" = a matrix of rank one.
+    """
+
+    model_type = "eyas-dagfm"
+    embedding_size: int = 16
+    dropout: float = 0.0
+    fields: tuple[str, ...] | list[str] = ()
+    layers: int = 3
+    interaction: str = "inner"
+
+
+class CINConfig(StudentConfig):
+    """A compressed interaction network and a multilayer perceptron over categorical fields (Lian et al. 2018).
+
+    Args:
+        fields: names, in the order of the input.
+        feature_maps: of each layer of interactions.
+        hidden_sizes: of the perceptron's layers.
+    """
+
+    model_type = "eyas-cin"
+    embedding_size: int = 16
+    dropout: float = 0.0
+    fields: tuple[str, ...] | list[str] = ()
+    feature_maps: tuple[int, ...] | list[int] = (64, 64)
+    hidden_sizes: tuple[int, ...] | list[int] = (128, 64)
+
+
 class EnsembleConfig(StudentConfig):
     """Several students over one table of word vectors (Lin et al. 2024).
 

@@ -15,8 +15,8 @@ def task_loss(task: Task, logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: [rows, outputs], for tagging [..., tags].
-        labels: classification, tagging [...] int; aspects [rows, aspects] int, all -100 = none; regression [rows]
-            float, NaN = none; multi-label [rows, labels] 0 or 1, below 0 = none; vectors [rows, outputs] float.
+        labels: classification, tagging, fields [...] int; aspects [rows, aspects] int, all -100 = none; regression
+            [rows] float, NaN = none; multi-label [rows, labels] 0 or 1, below 0 = none; vectors [rows, outputs] float.
 
     Returns:
         A scalar: cross-entropy (averaged over aspects), mean squared error, binary cross-entropy, or one minus the
@@ -64,6 +64,7 @@ OBJECTIVES: dict[Kind, Callable[[Task, Tensor, Tensor], Tensor]] = {
     "regression": _squared_error,
     "multi-label": _multi_label,
     "aspects": _aspects,
+    "fields": _single_label,
     "vectors": _cosine,
 }
 

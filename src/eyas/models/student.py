@@ -41,6 +41,8 @@ class Student(PreTrainedModel):
     encoder_class: ClassVar[type[Any]]
     base_model_prefix = "student"
     main_input_name = "input_ids"
+    # Standard deviation of new word vectors.
+    scale: ClassVar[float] = 0.25
 
     def __init__(self, config: StudentConfig) -> None:
         super().__init__(config)
@@ -68,7 +70,7 @@ class Student(PreTrainedModel):
             init.xavier_uniform_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
-            init.normal_(module.weight, std=0.25)
+            init.normal_(module.weight, std=self.scale)
             if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
                 module.weight[module.padding_idx].zero_()
         elif isinstance(module, nn.LSTM):

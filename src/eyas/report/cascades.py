@@ -50,7 +50,8 @@ def together(folder: Path, table: pd.DataFrame) -> list[Together]:
     found = []
     for name, rows in table.groupby("dataset", sort=False):
         best, teacher = rows.index[rows["winner"]], reference(rows)
-        if not Task(rows["task"].iloc[0], ()).decides or not len(best) or teacher is None:
+        task = Task(rows["task"].iloc[0], ())
+        if not task.decides or task.reads_fields or not len(best) or teacher is None:  # ranks of one model alone
             continue
         if not rows.loc[teacher, "latency_ms"] > rows.loc[best[0], "latency_ms"]:  # or not measured
             continue

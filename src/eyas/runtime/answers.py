@@ -20,7 +20,7 @@ def answer(task: Task, logits: np.ndarray) -> Answer:
 
     Returns:
         classification, tagging: label, score (its probability); regression: score; multi-label: labels, scores (of
-        each); aspects: aspects {aspect: {label, score}}; vectors: vector.
+        each); aspects: aspects {aspect: {label, score}}; fields: score (the probability of 1); vectors: vector.
     """
     return answers(task, logits[None])[0]
 
@@ -64,6 +64,7 @@ ANSWERS: dict[Kind, Callable[[Task, np.ndarray, np.ndarray], Answer]] = {
     "regression": lambda task, logits, _: {"score": float(logits[0])},
     "multi-label": _labels,
     "aspects": _aspects,
+    "fields": lambda task, _, chances: {"score": float(chances[1])},
     "vectors": lambda task, logits, _: {"vector": [float(value) for value in logits]},
 }
 
@@ -79,6 +80,7 @@ PREDICTIONS: dict[Kind, Callable[[list[Answer]], Any]] = {
     "regression": lambda answers: np.array([found["score"] for found in answers], dtype=np.float32),
     "multi-label": lambda answers: [found["labels"] for found in answers],
     "aspects": lambda answers: [{name: one["label"] for name, one in found["aspects"].items()} for found in answers],
+    "fields": lambda answers: np.array([found["score"] for found in answers], dtype=np.float32),
     "vectors": lambda answers: np.array([found["vector"] for found in answers], dtype=np.float32),
 }
 

@@ -45,6 +45,7 @@ class Manifest:
             task; empty for a cascade.
         output: of one task of several, its output in the model.onnx of the folder around, whose tokenizer it has too.
         arrays: where the weights of a `static` student are in model.onnx; see `eyas.export.arrays`.
+        fields: the names of the fields, of a model of rows of fields.
         crf: scores of the first tag, the last tag and each transition, for taggers with a CRF.
         self_test: texts with their expected probabilities, within `tolerance`.
         openvino: checksum of each file in the folder `openvino`, if there is one.
@@ -62,6 +63,7 @@ class Manifest:
     tolerance: float
     unknown: str = "[UNK]"
     tokie: dict[str, Any] | None = None
+    fields: list[str] = field(default_factory=list)
     crf: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
     abstain_below: float = 0.0

@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -11,11 +11,11 @@ from eyas.errors import DataError
 from eyas.runtime.alignment import WordEncoder
 from eyas.runtime.answers import PREDICTIONS, Answer, abstained, answer_words, answers
 from eyas.tasks import Task
-from eyas.text import clean_text
+from eyas.text import clean_text, write_fields
 
 logger = logging.getLogger("eyas")
 
-Text = str | tuple[str, str] | list[str]
+Text = str | tuple[str, str] | list[str] | Mapping[str, Any]
 
 
 class PredictMixin(ABC):
@@ -32,6 +32,8 @@ class PredictMixin(ABC):
     # The maximum number of tokens per text, and how many of the texts so far had more. Taggers read all of a text.
     max_length: int
     cut: int = 0
+    # The names of the fields, if it reads rows of fields.
+    row_fields: Sequence[str] = ()
     # The confidence below which there is no answer; see `abstain`.
     abstain_below: float = 0.0
 
@@ -69,8 +71,8 @@ class PredictMixin(ABC):
         """Predict a list of texts.
 
         Args:
-            texts: strings; for a model of pairs, pairs of strings; for a tagger, strings or lists of words. A flat list
-                is a batch, never a pair.
+            texts: strings; for a model of pairs, pairs of strings; for a tagger, strings or lists of words; for a model
+                of fields, rows {field: value}. A flat list is a batch, never a pair.
 
         Returns:
             One answer per text, as in `eyas.runtime.answers`. For classification {"label": str, "score": float}, where
@@ -91,9 +93,9 @@ class PredictMixin(ABC):
             texts: as for a call.
 
         Returns:
-            classification: [texts] array of labels; regression: [texts] array of numbers; vectors: [texts, size]
-            array; multi-label, tagging: for each text a list of labels or tags; aspects: for each text
-            {aspect: label}.
+            classification: [texts] array of labels; regression: [texts] array of numbers; fields: [rows] array of the
+            probabilities of 1; vectors: [texts, size] array; multi-label, tagging: for each text a list of labels or
+            tags; aspects: for each text {aspect: label}.
         """
         return PREDICTIONS[self.task.kind](self(texts))
 
@@ -115,6 +117,12 @@ class PredictMixin(ABC):
         if not self.task.decides:
             raise DataError(f"This model does {self.task.describe()}: it has no probabilities. Use predict.")
         return self.task.probabilities(self._logits(texts))
+
+    def written(self, texts: Sequence[Any]) -> Sequence[Any]:
+        """Rows of fields as the texts that the tokenizer reads; other inputs as they are."""
+        if not self.row_fields:
+            return texts
+        return [write_fields(row, self.row_fields, f"Row {index}") for index, row in enumerate(texts)]
 
     def report_cut(self, since: int = 0, who: str = "model") -> None:
         """Warn if texts were cut.

@@ -77,6 +77,7 @@ class Predictor(PredictMixin):
         self.pair = self.manifest.pair
         self.label_names = self.manifest.labels
         self.data_labels = self.manifest.data_labels
+        self.row_fields = self.manifest.fields
         self._files, tokie = self.manifest.files(self.folder), self.manifest.tokie
         self._encode = TextEncoder(self._files / TOKENIZER, self.manifest.max_length, **tokie) if tokie else None
         vocabulary = (self._encode or self._tokenizer).get_vocab_size()
@@ -125,6 +126,7 @@ class Predictor(PredictMixin):
             return self._finite(self._tag(texts), sentence)
         if self.pair != (pairs is not None):
             raise wrong_shape(self.pair)
+        texts = self.written(texts)
         result = np.empty((len(texts), len(self.label_names)), dtype=np.float32)
         if not len(texts):
             return result

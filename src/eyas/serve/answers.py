@@ -53,7 +53,7 @@ class Span(TypedDict):
 
 
 class Score(TypedDict):
-    """Answer of a regression model."""
+    """Answer of a regression model, or the probability of 1 for a row of fields."""
 
     score: float
 
@@ -130,7 +130,7 @@ def _answer(model: Model, text: Text, question: Question) -> Any:
     if task.is_tagging:
         return _tagged(model, text, question.of_words)
     logits = _logits(model, text)
-    if not task.decides:
+    if not task.decides or task.reads_fields:
         return answer(task, logits)
     chances = task.probabilities(logits[None])[0]
     if task.kind == "aspects":
@@ -188,6 +188,8 @@ def tensors(model: Model, question: Question, stop: Stop) -> list[Tensor]:
     if task.kind == "vectors":
         return [_tensor("vector", "FP32", [count, size], logits.ravel().tolist())]
     chances = task.probabilities(logits)
+    if task.reads_fields:
+        return [_tensor("score", "FP32", [count], chances[:, 1].tolist())]
     best = chances.argmax(1) if count else np.empty(0, np.int64)
     return [
         _tensor("label", "BYTES", [count], [task.labels[column] for column in best]),

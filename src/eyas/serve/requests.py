@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from eyas.errors import DataError
 from eyas.serve.limits import Limits, RequestError, Text
 from eyas.serve.models import Model
 
@@ -82,6 +83,15 @@ class PredictSentences(Predict, kw_only=True):
     parameters: WordParameters | None = None
 
 
+Row = dict[str, str | int | float | None]
+
+
+class PredictRows(Predict, kw_only=True):
+    """`inputs` is a row, {field: value} with all fields of the model, or a list of them."""
+
+    inputs: Row | String | Annotated[list[Row | String], SEVERAL]
+
+
 class InputTensor(Struct):
     name: Annotated[str, Meta(extra_json_schema={"enum": ["text", "text_pair"]})]
     shape: list[int]
@@ -140,6 +150,8 @@ def predict_type(model: Model) -> type[Predict]:
     manifest = model.predictor.manifest
     if manifest.pair:
         return PredictPairs
+    if manifest.fields:
+        return PredictRows
     return PredictSentences if manifest.task == "tagging" else PredictTexts
 
 
@@ -148,11 +160,21 @@ def read_question(content: Any, model: Model, limits: Limits) -> Question:
     asked = read(content, predict_type(model))
     single = not isinstance(asked.inputs, list)
     rows = [asked.inputs] if single else asked.inputs
-    texts = [_text(row) for row in rows]
+    texts = _written(rows, model) if isinstance(asked, PredictRows) else [_text(row) for row in rows]
     limits.check(texts)
+    if isinstance(asked, PredictRows):
+        return Question(texts, single)
     if isinstance(asked, PredictSentences):
         return Question(texts, single, of_words=asked.parameters or WordParameters())
     return Question(texts, single, of_texts=asked.parameters or TextParameters())
+
+
+def _written(rows: Any, model: Model) -> Any:
+    """Rows of fields as texts, if the model reads such."""
+    try:
+        return model.predictor.written(rows)
+    except DataError as error:
+        raise _bad(str(error)) from None
 
 
 def _text(row: Any) -> Any:
@@ -174,6 +196,7 @@ def read_tensors(asked: Infer, model: Model, limits: Limits) -> Question:
             raise _bad(f"Tensor {tensor.name}: expected {count} texts and the shape [{count}].")
     columns = [tensor.data for tensor in sorted(asked.inputs, key=lambda tensor: tensor.name)]
     texts: list[Any] = list(zip(*columns, strict=True)) if len(columns) == 2 else columns[0]
+    texts = _written(texts, model)
     limits.check(texts)
     return Question(texts)
 

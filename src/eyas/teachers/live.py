@@ -35,7 +35,7 @@ class Teacher(Classifier):
         source: a folder, a Hub name, or a loaded model (then with its `tokenizer`).
         max_length: maximum number of tokens the teacher reads per text.
         dtype: precision of its matrix products: "bfloat16", "float32", or None for bfloat16 if the hardware has it.
-            bfloat16 changes the logits in the third digit, so regression defaults to float32.
+            bfloat16 changes the logits in the third digit, so regression and fields default to float32.
         task: the model's task; by default from its configuration.
 
     Raises:
@@ -57,7 +57,7 @@ class Teacher(Classifier):
         frozen = cast(Any, model.requires_grad_(False)).to(fastest_device())
         super().__init__(frozen, tokenizer, max_length, task)
         fastest = dtype or fastest_dtype(self.model.device)
-        self.dtype = dtype or ("float32" if self.task.kind == "regression" else fastest)
+        self.dtype = dtype or ("float32" if self.task.kind in ("regression", "fields") else fastest)
         self._inner_dtype = fastest  # the precision if no logits are requested
 
     @torch.no_grad()

@@ -15,11 +15,13 @@ from eyas.encoders import find_encoder
 from eyas.models import is_student
 from eyas.models.loading import load_encoder
 from eyas.outputs import OutputFolder
-from eyas.settings import FinetuneSettings
+from eyas.settings import FIELD_MODELS, FinetuneSettings, StudentSettings
 from eyas.training.arguments import DistillationArguments, fast_precision, shared_batches, steps_of_a_pass
 from eyas.training.callbacks import early_stopping
 from eyas.training.domains import MetaLesson
 from eyas.training.folders import WORK, write_result
+from eyas.training.student_checks import check_student
+from eyas.training.students import create_student
 from eyas.training.trainer import DistillationTrainer
 from eyas.transfer.augmentation import identity
 
@@ -81,7 +83,8 @@ def finetune(
     An interrupted run resumes, as with `distill`.
 
     Args:
-        model: folder or Hub name of a pretrained encoder; it gets a new head.
+        model: folder or Hub name of a pretrained encoder, which gets a new head; for rows of fields one of
+            `FIELD_MODELS`, which is new.
         data: as from `load_data`.
         callbacks: as in transformers.
         request: as for `OutputFolder`.
@@ -93,6 +96,9 @@ def finetune(
     """
     settings = settings or FinetuneSettings()
     data.check_validation()
+    is_new = str(model) in FIELD_MODELS
+    if is_new:
+        check_student(StudentSettings(str(model)), data.task)
     shared_batches({**DEFAULTS, **settings.arguments})
     described = {
         **processes.recorded(),
@@ -111,7 +117,9 @@ def finetune(
     with output as folder:
         set_seed(settings.seed)
         meta = MetaLesson(model, domains, settings.max_length) if domains else None
-        encoder, tokenizer = load_encoder(model, data.task, data.is_pair)
+        encoder, tokenizer = (
+            create_student(str(model), None, data["train"]) if is_new else load_encoder(model, data.task, data.is_pair)
+        )
         if not is_student(encoder):
             tokenizer.model_max_length = min(tokenizer.model_max_length, settings.max_length)
         training, may_stop = arguments_for(encoder, settings, len(data["train"]), folder / WORK)

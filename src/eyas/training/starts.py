@@ -26,7 +26,7 @@ from eyas.general import (
 from eyas.models import STUDENTS, TAGGERS, FamilyForSequenceClassification
 from eyas.models.ensemble import member_config
 from eyas.models.loading import load_classifier
-from eyas.settings import GENERAL, TRANSFORMERS, DistillSettings, StudentSettings, is_general
+from eyas.settings import FIELD_MODELS, GENERAL, TRANSFORMERS, DistillSettings, StudentSettings, is_general
 from eyas.tasks import Task
 from eyas.training.recipes import make_stages
 from eyas.transfer.augmentation import identity
@@ -174,7 +174,8 @@ def with_default_start(settings: DistillSettings, data: TaskData, teacher: Any) 
     student, wanted = settings.student, settings.student.init == GENERAL
     stages = make_stages(settings.recipe, settings.recipe_options) if settings.recipe else []
     by_token = any(stage.needs_layers for stage in stages)
-    if student.architecture in TRANSFORMERS or not (wanted or (student.init is None and not by_token)):
+    starts = student.architecture not in (*TRANSFORMERS, *FIELD_MODELS)
+    if not starts or not (wanted or (student.init is None and not by_token)):
         return settings
     found = _families_by_share(student, data["train"])
     if wanted and not found:

@@ -1,10 +1,13 @@
 """Which students fit which task."""
 
+from dataclasses import fields
+
 from eyas.compression import parse_methods
 from eyas.errors import ModelError
 from eyas.models.loading import check_model
 from eyas.settings import (
     COMBINATIONS,
+    FIELD_MODELS,
     LOGITS,
     NO_START,
     TRANSFORMERS,
@@ -16,10 +19,16 @@ from eyas.settings import (
 )
 from eyas.tasks import Task
 
+# Settings of every model of rows of fields. All fields of a row are read, whatever `max_length` is.
+OF_FIELDS = {"architecture", "dropout", "embedding_size", "embeddings", "freeze_embeddings", "max_length", "vocab_size"}
+
 
 def check_student(settings: StudentSettings, task: Task) -> None:
     """Raises ModelError if the settings do not fit `task`, or each other."""
     check_architecture(settings.architecture)
+    if task.reads_fields or settings.architecture in FIELD_MODELS:
+        _check_fields(settings, task)
+        return
     if is_folder(settings.init):
         check_model(str(settings.init))
     if settings.combination not in COMBINATIONS:
@@ -70,4 +79,23 @@ def check_student(settings: StudentSettings, task: Task) -> None:
     if settings.embeddings not in VECTORS:
         raise ModelError(
             f"{settings.architecture} reads subwords: embeddings (--embeddings) must be one of {', '.join(VECTORS)}."
+        )
+
+
+def _check_fields(settings: StudentSettings, task: Task) -> None:
+    """Raises ModelError if the student does not read rows of fields, `task` has none, or it has other settings."""
+    name = settings.architecture
+    if not task.reads_fields or name not in FIELD_MODELS:
+        raise ModelError(
+            f"{name} does not fit {task.describe()}: for rows of fields (--task fields) choose one of "
+            f"{', '.join(FIELD_MODELS)} (--student), for texts any other."
+        )
+    taken = OF_FIELDS if name == "cin" else OF_FIELDS | {"layers"}
+    others = [item.name for item in fields(settings) if getattr(settings, item.name) != item.default]
+    others = [other for other in others if other not in taken]
+    if others or settings.embeddings not in ("teacher", "random"):
+        wrong = others[0] if others else f"embeddings {settings.embeddings}"
+        raise ModelError(
+            f"{name} has no {wrong}: leave it out. It takes {', '.join(sorted(taken - {'architecture'}))}, and "
+            "embeddings are teacher or random."
         )

@@ -1,6 +1,7 @@
 """Create a student for a teacher and a transfer set: its vocabulary, word vectors and labels."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -12,13 +13,14 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from eyas.compression import layers_left, parse_methods
-from eyas.data.datasets import is_pair, task_of
+from eyas.data.datasets import fields_of, is_pair, task_of
 from eyas.data.embeddings import SCALE, read_vectors, scaled, teacher_embeddings, teacher_rows
 from eyas.data.labels import match_by_name
 from eyas.data.tokenization import (
     SPECIAL_TOKENS,
     added_tokens,
     cut_tokenizer,
+    field_tokenizer,
     token_frequencies,
     token_names,
     word_counts,
@@ -26,7 +28,13 @@ from eyas.data.tokenization import (
     wrap_tokenizer,
 )
 from eyas.errors import ModelError
-from eyas.models import STUDENTS, TAGGERS, EnsembleForSequenceClassification, FamilyForSequenceClassification
+from eyas.models import (
+    FIELD_MODELS,
+    STUDENTS,
+    TAGGERS,
+    EnsembleForSequenceClassification,
+    FamilyForSequenceClassification,
+)
 from eyas.models.characters import spell
 from eyas.models.loading import PROBLEMS, load_encoder
 from eyas.models.positions import check_padding
@@ -44,6 +52,7 @@ from eyas.settings import MIXED, NO_START, TRANSFORMERS, VECTORS, StudentSetting
 from eyas.tasks import COMPRESSION, Task
 from eyas.teachers import AlignedTeacher, Teacher
 from eyas.teachers.aligned import AnyTeacher, live
+from eyas.text import CHARACTERS_PER_TOKEN, LONGEST_VALUE
 from eyas.training.starts import read_start, rows_of_tokens
 from eyas.training.student_checks import check_student
 from eyas.training.vocabulary import Words, mixed_words, words_of
@@ -58,7 +67,7 @@ TRANSFORMER_SCALE = 0.05
 
 def create_student(
     settings: StudentSettings | str,
-    teacher: AnyTeacher,
+    teacher: AnyTeacher | None,
     dataset: Dataset,
     label_names: list[str] | None = None,
     tokens: bool = False,
@@ -68,7 +77,8 @@ def create_student(
     Args:
         settings: the student's settings, or only its architecture.
         teacher: provides the tokenizer and the word vectors. A transformer that starts from the teacher's layers also
-            gets its output layer, if the teacher is aligned or its label names match the student's.
+            gets its output layer, if the teacher is aligned or its label names match the student's. None for a new
+            model of rows of fields.
         dataset: the transfer set; determines the vocabulary and, by its feature `label`, the labels.
         label_names: the student's label names, in the order of the data's labels; by default the data's names.
         tokens: if the labels are sentence vectors, whether the student also encodes words, for taggers to start from.
@@ -88,7 +98,9 @@ def create_student(
         "eyas_task": task.kind,
         "problem_type": PROBLEMS.get(task.kind),
     }
-    if settings.architecture in TRANSFORMERS:
+    if task.reads_fields or teacher is None:
+        model, tokenizer = _of_fields(settings, None if teacher is None else live(teacher), dataset, common)
+    elif settings.architecture in TRANSFORMERS:
         order = teacher.order if isinstance(teacher, AlignedTeacher) else match_by_name(names, teacher.label_names)
         model, tokenizer = _transformer(settings, live(teacher), dataset, task, common, order)
     else:
@@ -165,6 +177,35 @@ def _student(
         model.continues.copy_(torch.from_numpy(continuing(tokenizer)))
     if config.char_embedding_size:
         model.characters.spelling.copy_(torch.from_numpy(spelling))
+    return model, wrapped
+
+
+def _of_fields(
+    settings: StudentSettings, teacher: Teacher | None, dataset: Dataset, common: dict[str, Any]
+) -> tuple[Any, Any]:
+    """A model of rows of fields; with the vectors of a teacher that reads the same fields, if the sizes are equal."""
+    model_class, fields = FIELD_MODELS[settings.architecture], fields_of(dataset)
+    asked = settings.embeddings == "teacher" and settings.vocab_size is None
+    known = teacher is not None and list(getattr(teacher.model.config, "fields", ())) == fields
+    of: Any = teacher if asked and known else None
+    tokenizer = of.tokenizer.backend_tokenizer if of else field_tokenizer(dataset, fields, settings.vocab_size)
+    default = of.model.config.embedding_size if of else model_class.config_class.embedding_size
+    characters = sum(len(name) + LONGEST_VALUE + 2 for name in fields)
+    length = max(math.ceil(characters / CHARACTERS_PER_TOKEN), len(fields) + 1)
+    wrapped = wrap_tokenizer(tokenizer, length, pair=False)
+    given = {"layers": settings.layers, "dropout": settings.dropout}
+    own = {
+        "fields": fields,
+        "vocab_size": len(wrapped),
+        "embedding_size": settings.embedding_size or default,
+        "max_length": length,
+        "pad_token_id": wrapped.pad_token_id,
+        **({"interaction": "outer"} if settings.architecture == "dagfm-outer" else {}),
+        **{name: value for name, value in given.items() if value is not None},
+    }
+    model = model_class(model_class.config_class.from_dict({**own, **common}))
+    if of and _width(model) == _width(of.model):
+        _set_embeddings(model, of.model.get_input_embeddings().weight.detach().float().cpu().numpy())
     return model, wrapped
 
 

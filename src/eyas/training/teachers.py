@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from eyas.data.splits import fields_of
 from eyas.data.task_data import TaskData
 from eyas.errors import DataError, ModelError
 from eyas.settings import Columns, DistillSettings
@@ -81,7 +82,7 @@ def open_teachers(
                     f"{one}: a file of answers cannot teach a tagger (--teacher). Pass a model; or train on the file's "
                     "tags with eyas.finetune (eyas finetune)."
                 )
-            return FileTeacher(one, data.labels, columns, max_length=length, **own)
+            return FileTeacher(one, data.labels, named_fields(columns, data), max_length=length, **own)
         if is_exported(one):
             return ExportedTeacher(one, max_length=length, **words)
         if not isinstance(one, str | os.PathLike):
@@ -91,6 +92,11 @@ def open_teachers(
         return ZeroShotTeacher(teacher, named["zero_shot"]) if asked else teacher
 
     return [opened(one) for one in listed]
+
+
+def named_fields(columns: Columns | None, data: TaskData) -> Columns | None:
+    """The columns, with all fields of the data by name if its rows have fields."""
+    return Columns(task="fields", text=",".join(fields_of(data["train"]))) if data.task.reads_fields else columns
 
 
 def with_answers(

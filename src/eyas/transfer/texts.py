@@ -40,6 +40,11 @@ def check_transfer(settings: TransferSettings, task: Task | None = None, pair: b
             selection.check(task)
     if settings.mixup and settings.smoothing:
         raise DataError("mixup (--mixup) and smoothing (--smoothing) both change the student's inputs: choose one.")
+    if task is not None and task.reads_fields and (settings.augment or settings.mixup or settings.smoothing):
+        raise DataError(
+            "Rows of fields are not changed as texts are: leave augment (--augment), mixup (--mixup) and smoothing "
+            "(--smoothing) out."
+        )
     if task is not None and (settings.mixup or settings.smoothing):
         check_blend(task, pair)
 
@@ -78,7 +83,8 @@ def default_augment(data: TaskData, settings: TransferSettings, more_text: bool)
     """
     if settings.mixup or settings.smoothing:
         return ()
-    few = len(data["train"]) <= FEW_TEXTS and data.task.is_classification and not data.is_pair
+    single = data.task.is_classification and not data.task.reads_fields and not data.is_pair
+    few = len(data["train"]) <= FEW_TEXTS and single
     return DEFAULT_AUGMENT if few and not more_text else ()
 
 

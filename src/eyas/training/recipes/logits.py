@@ -117,6 +117,11 @@ def dist(temperature: float | Schedule = 1.0, weight: float | Schedule = 2.0) ->
     return [Stage([DISTLoss(temperature, weight=weight), HardLabelLoss()])]
 
 
+def kd_dagfm(hard_weight: float | Schedule = 0.0) -> list[Stage]:
+    """The teacher's logits, then the labels, for rows of fields (KD-DAGFM, Tian et al. 2023)."""
+    return [Stage([LogitMSELoss(), HardLabelLoss(weight=hard_weight)]), Stage([HardLabelLoss()])]
+
+
 def mt_bert(
     temperature: float | Schedule = 1.0, hard_weight: float | Schedule = 1.0, hidden_weight: float | Schedule = 0.0
 ) -> list[Stage]:
