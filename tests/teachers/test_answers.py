@@ -249,23 +249,24 @@ def test_teachers_are_combined_by_rule(answers: Path, toy_data: Path, tiny_bert:
         np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
-def _divergence(chances: np.ndarray, teachers: list[tuple[list[int], list[float]]]) -> float:
-    """Sum over teachers of KL(teacher || chances given the teacher's labels)."""
-    each = [(chances[labels] / chances[labels].sum(), np.array(told)) for labels, told in teachers]
-    return float(sum((told * np.log(told / own)).sum() for own, told in each))
+def _distance(logits: np.ndarray, teachers: list[tuple[list[int], list[float]]]) -> float:
+    """Squared distance of logits to those of teachers, which are known up to a constant."""
+    apart = [logits[labels] - np.log(told) for labels, told in teachers]
+    return float(sum(((one - one.mean()) ** 2).sum() for one in apart))
 
 
 @pytest.mark.parametrize(
     "teachers",
     [
-        [([0, 1], [2 / 3, 1 / 3]), ([1, 2], [1 / 4, 3 / 4])],  # 2 : 1 : 3
+        [([0, 1], [2 / 3, 1 / 3]), ([1, 2], [1 / 4, 3 / 4])],
+        [([0, 1], [0.001, 0.999]), ([0, 2], [0.0001, 0.9999])],
         [([0, 1, 2], [0.2, 0.3, 0.5]), ([1, 3], [0.9, 0.1])],
         [([0, 1], [0.7, 0.3]), ([1, 2], [0.6, 0.4]), ([2, 0], [0.8, 0.2]), ([2, 3], [0.5, 0.5])],  # they disagree
     ],
 )
 def test_joined_teachers_are_as_close_as_can_be(teachers: list[tuple[list[int], list[float]]], tiny_bert: Path) -> None:
-    """The minimum is found by scipy over all probabilities."""
-    names = [str(label) for label in range(1 + max(label for labels, _ in teachers for label in labels))]
+    """The minimum is found by scipy."""
+    names = ["abcd"[label] for label in range(1 + max(label for labels, _ in teachers for label in labels))]
     made = [
         FunctionTeacher(
             lambda texts, told=told: np.array([told] * len(texts)), [names[i] for i in labels], encoder=tiny_bert
@@ -276,9 +277,29 @@ def test_joined_teachers_are_as_close_as_can_be(teachers: list[tuple[list[int], 
     assert sorted(both.label_names) == names
     assert both.task.labels == tuple(both.label_names)
     order = [both.label_names.index(name) for name in names]
-    found = both.outputs({"text": ["one", "two"]})["logits"].exp().numpy()[:, order]
-    best = minimize(lambda free: _divergence(softmax(free), teachers), np.zeros(len(names)), tol=1e-12)
+    found = both.outputs({"text": ["one", "two"]})["logits"].softmax(1).numpy()[:, order]
+    best = minimize(lambda free: _distance(free, teachers), np.zeros(len(names)), tol=1e-12)
     np.testing.assert_allclose(found, np.tile(softmax(best.x), (2, 1)), atol=1e-4)
+
+
+def test_joined_teachers_by_hand(tiny_bert: Path) -> None:
+    """2 : 1 from the one and 1 : 3 from the other are 2 : 1 : 3."""
+    told = {("a", "b"): [2 / 3, 1 / 3], ("c", "b"): [3 / 4, 1 / 4]}
+    made = [
+        FunctionTeacher(lambda texts, row=row: np.array([row] * len(texts)), [*names], encoder=tiny_bert)
+        for names, row in told.items()
+    ]
+    both = CombinedTeacher(made, "joined")
+    assert both.label_names == ["a", "b", "c"]
+    found = both.outputs({"text": ["one"]})["logits"].softmax(1)
+    np.testing.assert_allclose(found, [[1 / 3, 1 / 6, 1 / 2]], atol=1e-5)
+    with pytest.raises(ModelError, match="compare teachers of the same labels"):
+        both.outputs({"text": ["one"]}, ("logits", "each_logits"))
+    with pytest.raises(ModelError, match="The recipe reinforced .* compares teachers of the same labels"):
+        eyas.distill(made, {"text": ["one", "two"], "label": ["a", "b"]}, teachers="joined", recipe="reinforced")
+    names = [FunctionTeacher(says, [f"LABEL_{a}", "LABEL_1"], encoder=tiny_bert) for a in (0, 2)]
+    with pytest.raises(LabelError, match="Labels are joined by their names"):
+        CombinedTeacher(names, "joined")
 
 
 def test_joined_teachers_teach(tiny_bert: Path, tmp_path: Path) -> None:

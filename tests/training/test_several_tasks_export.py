@@ -13,9 +13,16 @@ from conftest import PLANTED, QUICK, Once
 
 import eyas
 from eyas import Classifier, DistillSettings, Predictor, StudentSettings, load_data
-from eyas.errors import DataError, ExportError, EyasError
+from eyas.errors import DataError, ExportError, EyasError, ModelError
+from eyas.exam.cascade import make_cascade
+from eyas.exam.plan_file import make_plan
+from eyas.exam.results import load_exam
+from eyas.exam.run import run_exam
+from eyas.exam.trials import trials_of
+from eyas.export.push import push_to_hub
 from eyas.serve.models import Models
 from eyas.settings import TransferSettings
+from eyas.tasks import Task
 
 Run = Callable[..., tuple[int, str, str]]
 TEACHERS = {"mood": PLANTED / "films", "names": PLANTED / "tags"}
@@ -119,6 +126,21 @@ def test_server_has_a_model_for_each_task(shipped: Path, tmp_path: Path) -> None
     newest = served.get("versions.mood")
     assert newest is not None
     assert newest.version == "2"
+    eyas.export_model(PLANTED / "films", tmp_path / "versions" / "3")
+    assert served.refresh() == ["versions version 3 was loaded"]
+    assert sorted(Models([tmp_path / "versions"]).names) == sorted(served.names)
+    (tmp_path / "copied" / "2").mkdir(parents=True)
+    shutil.copytree(shipped, tmp_path / "copied" / "1")
+    assert Models([tmp_path / "copied"]).names == ["copied.mood", "copied.names"]
+
+
+def test_served_names_are_unique(shipped: Path, tmp_path: Path) -> None:
+    shutil.copytree(shipped, tmp_path / "other" / shipped.name)
+    with pytest.raises(ExportError, match="Two models have the name"):
+        Models([shipped, tmp_path / "other" / shipped.name])
+    eyas.export_model(PLANTED / "films", tmp_path / f"{shipped.name}.mood")
+    with pytest.raises(ExportError, match=rf"Two models have the name {shipped.name}\.mood"):
+        Models([shipped, tmp_path / f"{shipped.name}.mood"])
 
 
 def test_commands_take_the_folder_of_a_task(shipped: Path, toy_data: Path, run: Run) -> None:
@@ -132,10 +154,6 @@ def test_commands_take_the_folder_of_a_task(shipped: Path, toy_data: Path, run: 
 
 
 def test_exam_has_a_row_for_each_task(folder: Path, toy_data: Path, toy_tags: Path) -> None:
-    from eyas.exam.plan_file import make_plan
-    from eyas.exam.trials import trials_of
-    from eyas.tasks import Task
-
     data = [{"source": str(toy_data), "name": "mood"}, {"source": str(toy_tags), "name": "names"}]
     plan = make_plan(data=data, teacher=str(PLANTED / "films"), add=[str(folder)], baselines=False)
     tasks = {"mood": Task("classification", ("a", "b")), "names": Task("tagging", ("O", "B-PER"))}
@@ -148,7 +166,25 @@ def test_exam_has_a_row_for_each_task(folder: Path, toy_data: Path, toy_tags: Pa
         make_plan(data=data[0] | {"name": "films"}, teacher="t", add=[str(folder)])
 
 
-def test_several_tasks_are_checked(folder: Path, shipped: Path, tmp_path: Path) -> None:
+@pytest.mark.process
+def test_exam_scores_a_task(folder: Path, toy_data: Path, tmp_path: Path) -> None:
+    plan = {"baselines": False, "seeds": [0], "cost": {"texts": 10, "rounds": 1}, "twins": False}
+    data = {"source": str(toy_data), "name": "mood", "augment": "none"}
+    student = {"architecture": "static", "embedding_size": 16}
+    short = {"num_train_epochs": 1}
+    made = make_plan(
+        data=data, teacher=str(PLANTED / "films"), add=[str(folder)], students=[student], arguments=short, **plan
+    )
+    table = load_exam(run_exam(made, tmp_path / "exam", jobs=0)).set_index("model")
+    row = table.loc[folder.name]
+    assert (
+        row["score"]
+        == eyas.evaluate(Classifier.from_pretrained(folder / "mood"), load_data(toy_data)["test"])["accuracy"]
+    )
+    assert row["other_parameters"] > 0
+
+
+def test_several_tasks_are_checked(folder: Path, shipped: Path, toy_data: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"exported without web \(--web\)"):
         eyas.export_model(folder, tmp_path / "out", web=True)
     predictor = Predictor(shipped)
@@ -163,3 +199,10 @@ def test_several_tasks_are_checked(folder: Path, shipped: Path, tmp_path: Path) 
     (tmp_path / "damaged" / "tokenizer.json").write_text("{}")
     with pytest.raises(ExportError, match="checksum"):
         Predictor(tmp_path / "damaged")
+    with pytest.raises(ModelError, match="one task of several, in one graph"):
+        make_cascade([shipped / "mood"], shipped / "mood", load_data(toy_data), tmp_path / "cascade")
+    for source in (shipped / "mood", folder / "mood", folder):
+        with pytest.raises(ExportError, match="is of a student of several tasks"):
+            push_to_hub(source, "ann/films")
+    with pytest.raises(ModelError, match="is a student of several tasks: name one"):
+        eyas.finetune(folder, toy_data, tmp_path / "tuned")

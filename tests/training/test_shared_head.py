@@ -56,6 +56,7 @@ def test_teachers_have_one_head(teachers: Path, encoders: list[Path], toy_data: 
     assert not torch.equal(two[words], three[words])
     untrained = load_encoder(encoders[1], load_data(toy_data).task)[0].state_dict()
     assert not torch.equal(three[last], untrained[last])
+    assert not (teachers / "work").exists()
     history = (teachers / "training_history.jsonl").read_text()
     assert all(f"loss/{encoder.name}/HardLabelLoss" in history for encoder in encoders)
 

@@ -67,7 +67,7 @@ def load_data(source: Source, columns: Columns | None = None, seed: int = 0) -> 
     if columns == Columns() and read.keys() == opened.keys() and all(map(is_read, read.values())):
         return TaskData.of(_with_validation(read, seed, name))
     data = TaskData.of(_with_validation(_read(opened, columns, name), seed, name))
-    _report(data)
+    report(data)
     return data
 
 
@@ -248,7 +248,7 @@ def _stratified(classes: np.ndarray, counts: list[int], seed: int) -> list[np.nd
     return samples
 
 
-def _report(data: TaskData) -> None:
+def report(data: TaskData) -> None:
     """Warn about problems in the data that do not prevent training."""
     task, train_ids = data.task, ids_of(data["train"])
     for name in ("validation", "test"):

@@ -23,6 +23,7 @@ from eyas.outputs import OutputFolder
 from eyas.runtime.cascade import Cascade, confidences
 from eyas.runtime.manifest import CARD
 from eyas.runtime.predictor import Predictor
+from eyas.runtime.several_tasks import OneTask
 
 # Texts that speed is measured on.
 COST_TEXTS = 200
@@ -189,6 +190,11 @@ def _check_alike(models: Sequence[Predictor], folders: Sequence[Path]) -> None:
     for model, folder in zip(models, folders, strict=True):
         if isinstance(model, Cascade):
             raise ModelError(f"{folder} is a cascade itself. Name its models, --student by --student.")
+        if isinstance(model, OneTask):
+            raise ModelError(
+                f"{folder} is one task of several, in one graph. Export it by itself: eyas export --model "
+                f"STUDENT/{folder.name}"
+            )
     first, task = models[0], models[0].task
     if not task.decides or task.reads_fields:  # the scores of two models cannot be ranked together
         raise ModelError(f"{folders[0]} does {task.describe()}: it has no confidence that a cascade could go by.")

@@ -110,7 +110,8 @@ def _with_paths_from(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
             ("select", moved_source),
         ):
             if isinstance(entry.get(key), str | list):
-                paths[key] = [move(part) for part in ([entry[key]] if isinstance(entry[key], str) else entry[key])]
+                listed = [entry[key]] if isinstance(entry[key], str) else entry[key]
+                paths[key] = [] if listed == ["none"] else [move(part) for part in listed]
         return {**entry, **paths}
 
     result = dict(content)

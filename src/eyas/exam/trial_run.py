@@ -46,6 +46,7 @@ from eyas.exam.results import (
 from eyas.exam.trials import ON_VECTORS, STATIC, Trial
 from eyas.export import export_model
 from eyas.export.combination import export_combination
+from eyas.models.loading import is_part, load_classifier
 from eyas.outputs import write_atomically
 from eyas.progress import part
 from eyas.runtime.cascade import confidences
@@ -242,6 +243,10 @@ def _parameters(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, int]:
 
     counts = {}
     made = Path(trial.added) if trial.added else folder / STUDENT
+    if is_part(made):
+        model: Any = load_classifier(made)[0]
+        embedding = model.get_input_embeddings().weight.numel()
+        return {"embedding_parameters": embedding, "other_parameters": model.num_parameters() - embedding}
     with safe_open(made / "model.safetensors", framework="np") as file:
         for name in file.keys():  # noqa: SIM118 (not a dict)
             counts[name] = int(np.prod(file.get_slice(name).get_shape()))

@@ -10,7 +10,8 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from eyas.errors import ExportError
 from eyas.export.model_card import model_card
-from eyas.runtime.manifest import CARD, MANIFEST, renamed_card
+from eyas.models.loading import is_part, task_folders
+from eyas.runtime.manifest import CARD, MANIFEST, TASKS, kind_of, renamed_card, stage_folders
 
 # The files of a model. Everything else in the folder stays local: checkpoints, the run's settings with their paths,
 # the sample of validation texts.
@@ -55,9 +56,12 @@ def push_to_hub(
     _check_name(repo_id)
     if license:
         card.data.license = license  # type: ignore[attr-defined]
+    patterns = [*UPLOADED]
+    if kind_of(source) == TASKS:
+        patterns += [f"{task}/{name}" for task in stage_folders(source) for name in (MANIFEST, CARD)]
     names = (file.relative_to(source).as_posix() for file in sorted(source.rglob("*")) if file.is_file())
     operations = [
-        CommitOperationAdd(name, source / name) for name in names if any(fnmatch(name, pattern) for pattern in UPLOADED)
+        CommitOperationAdd(name, source / name) for name in names if any(fnmatch(name, pattern) for pattern in patterns)
     ]
     operations.append(CommitOperationAdd(CARD, str(card).encode()))
     api = HfApi(endpoint=endpoint)
@@ -75,6 +79,11 @@ def push_to_hub(
 
 
 def _card(source: Path, repository: str) -> str:
+    if kind_of(source) == "task" or ((source / "config.json").is_file() and (is_part(source) or task_folders(source))):
+        raise ExportError(
+            f"{source} is of a student of several tasks. Export the student, eyas export --model STUDENT, and push "
+            "that folder; or export one task by itself."
+        )
     if (source / MANIFEST).is_file():
         if not (source / CARD).is_file():
             raise ExportError(f"{source} has no {CARD}. Export the model again.")

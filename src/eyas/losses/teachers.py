@@ -12,6 +12,7 @@ from eyas.losses.layer_mapping import uniform
 from eyas.losses.schedules import Schedule, at
 from eyas.losses.weights import MeansSoFar
 from eyas.models.inside import EACH, EACH_STATES, mean_of_tokens
+from eyas.models.student import is_student
 from eyas.tasks import Task
 
 
@@ -88,10 +89,10 @@ class TeachersStatesLoss(SeveralTeachersLoss):
             ModelError: a teacher is not a model with layers.
         """
         super().prepare(student, teacher)
-        if not all("hidden_states" in one.fields for one in teacher.teachers):
+        if not all("hidden_states" in one.fields and not is_student(one.model) for one in teacher.teachers):
             raise ModelError(
-                "hidden_weight (--option hidden_weight) compares the layers of all teachers (--teacher), but one has "
-                "none: a file of answers, a function or an exported model. Leave it out."
+                "hidden_weight (--option hidden_weight) compares the layers of all teachers (--teacher), but one is no "
+                "transformer. Leave it out."
             )
         sizes = [one.model.config.hidden_size for one in teacher.teachers]
         self.projections = nn.ModuleList(

@@ -86,6 +86,11 @@ def task_folders(source: str | Path) -> dict[str, Path]:
     return {name: Path(source) / name for name in config.tasks or {}} if several else {}
 
 
+def is_part(source: str | Path) -> bool:
+    """Whether `source` is the folder of one task of a student of several."""
+    return Path(source).is_dir() and bool(getattr(_config(source), PART, None))
+
+
 def load_body(source: str | Path) -> tuple[PreTrainedModel, Any]:
     """A pretrained encoder without a head, and its tokenizer, in eval mode."""
     source = find_encoder(str(source))
@@ -107,6 +112,8 @@ def load_encoder(source: str | Path, task: Task, pair: bool = False) -> tuple[Pr
     """
     source = find_encoder(str(source))
     config = _config(source)
+    if config.model_type == TasksConfig.model_type:
+        load_classifier(source)  # says to name a task
     if getattr(config, PART, None):
         with TemporaryDirectory() as folder:  # one task of several becomes a student of its own
             for part in load_classifier(source):

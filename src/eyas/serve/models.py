@@ -67,12 +67,11 @@ class Models:
     answers.
 
     Raises:
-        ExportError: a folder holds no model or a damaged one, or two folders have the same name.
+        ExportError: a folder holds no model or a damaged one, or two models have the same name.
     """
 
     def __init__(self, sources: Sequence[str | Path]) -> None:
         self.sources: dict[str, Path] = {}
-        self._task: dict[str, str] = {}
         for source in sources:
             path = Path(source).resolve()
             name = path.name
@@ -83,17 +82,19 @@ class Models:
                 )
             if name in self.sources:
                 raise ExportError(f"Two models have the name {name}: {self.sources[name]} and {path}. Rename a folder.")
-            for each, place in ({f"{name}.{task}": task for task in _tasks(path)} or {name: ""}).items():
-                self.sources[each], self._task[each] = path, place
-        folders = self._folders()
-        for name in [name for name in self.sources if not any(name == known for known, _ in folders)]:
-            folders[name, "1"] = self.sources[name]  # raises an error with what is missing
+            self.sources[name] = path
+        folders: dict[tuple[str, str], Path] = {}
+        for name, path in self.sources.items():
+            own = _folders(name, path) or {(name, "1"): path}  # which raises an error with what is missing
+            for key in own.keys() & folders.keys():
+                raise ExportError(f"Two models have the name {key[0]}: {folders[key]} and {own[key]}. Rename a folder.")
+            folders |= own
         self._loaded = {key: _load(*key, path) for key, path in folders.items()}
         self._failed: dict[tuple[str, str], Stamp] = {}
 
     @property
     def names(self) -> list[str]:
-        return list(self.sources)
+        return list(dict.fromkeys(name for name, _ in self._loaded))
 
     def versions(self, name: str) -> list[str]:
         """Versions from the oldest; empty if there is no such model."""
@@ -101,7 +102,7 @@ class Models:
 
     def get(self, name: str | None = None, version: str | None = None) -> Model | None:
         """The model; by default the first one, in its newest version."""
-        name = name or next(iter(self.sources))
+        name = name or self.names[0]
         versions = self.versions(name)
         return self._loaded.get((name, version or (versions[-1] if versions else "")))
 
@@ -111,7 +112,9 @@ class Models:
         A loaded model stays if its changed folder cannot be loaded, or if the folder is gone and there is no other
         version.
         """
-        events, loaded, folders = [], dict(self._loaded), self._folders()
+        events, loaded, folders = [], dict(self._loaded), dict[tuple[str, str], Path]()
+        for name, path in self.sources.items():
+            folders = {**_folders(name, path), **folders}
         for key, folder in folders.items():
             stamp, known = _stamp(folder), loaded.get(key)
             if stamp is None or (known is not None and known.stamp == stamp) or self._failed.get(key) == stamp:
@@ -130,16 +133,6 @@ class Models:
         self._loaded = loaded  # replaced at once, because requests read it meanwhile
         return events
 
-    def _folders(self) -> dict[tuple[str, str], Path]:
-        found = {}
-        for name, path in self.sources.items():
-            numbered = [child for child in path.iterdir() if child.name.isdecimal()] if path.is_dir() else []
-            numbered = [child for child in numbered if (child / MANIFEST).exists()]
-            if (path / MANIFEST).exists():
-                found[name, "1"] = path / self._task[name]
-            found |= {(name, child.name): child / self._task[name] for child in numbered}
-        return found
-
 
 def _load(name: str, version: str, folder: Path) -> Model:
     stamp = _stamp(folder)
@@ -152,11 +145,17 @@ def _load(name: str, version: str, folder: Path) -> Model:
     return Model(name, version, predictor, stamp or ())
 
 
-def _tasks(source: Path) -> list[str]:
-    """The tasks of an exported folder, or of the newest version in `source`; empty if it has one task."""
-    numbers = [int(child.name) for child in source.iterdir() if child.name.isdecimal()] if source.is_dir() else []
-    folder = source if (source / MANIFEST).exists() or not numbers else source / str(max(numbers))
-    return stage_folders(folder) if kind_of(folder) == TASKS else []
+def _folders(name: str, path: Path) -> dict[tuple[str, str], Path]:
+    """The folder of each model and version in a source."""
+    versions = {"1": path} if (path / MANIFEST).exists() else {}
+    for child in path.iterdir() if path.is_dir() else ():
+        if child.name.isdecimal() and (child / MANIFEST).exists():
+            versions[child.name] = child
+    found: dict[tuple[str, str], Path] = {}
+    for version, folder in versions.items():
+        tasks = stage_folders(folder) if kind_of(folder) == TASKS else []
+        found |= {(f"{name}.{task}", version): folder / task for task in tasks} or {(name, version): folder}
+    return found
 
 
 def _stamp(folder: Path) -> Stamp | None:

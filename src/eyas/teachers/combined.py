@@ -12,10 +12,10 @@ from datasets import Dataset
 from torch import Tensor
 from torch.nn import functional as F
 
+from eyas.data.labels import are_generic
 from eyas.errors import LabelError, ModelError
 from eyas.models.inside import EACH, EACH_STATES, mean_of_tokens
 from eyas.runtime import combination
-from eyas.tasks import softmax
 
 SAMPLED, JOINED = "sampled", "joined"
 RULES: dict[str, str] = {
@@ -29,28 +29,26 @@ The last three combine in training, and otherwise as `probabilities`. `sampled` 
 at random (SKDBERT, Ding et al. 2023, arXiv 2211.14466). `label-loss` and `reinforced` are recipes; see `RECIPES_OF`.
 """
 
-# Steps of `joined`; teachers that agree need a few.
-STEPS = 100
 RECIPES_OF = {"label-loss": "mt-bert", "reinforced": "reinforced"}
 """The recipes of rules that weigh or choose each teacher in the loss."""
 
 
 def joined(logits: np.ndarray) -> np.ndarray:
-    """Logarithms of the probabilities of all labels, from teachers that know some of them.
+    """Logits [rows, labels] from teachers that know some of the labels: the closest to theirs, by least squares.
 
-    A teacher's probabilities are taken for those given that one of its labels is right: the result minimizes the sum of
-    their Kullback-Leibler divergences to them (Vongkulbhisal et al. 2019, section 3.2), found by minorization.
+    A teacher's logits are known up to a constant of the text, which is found too (Vongkulbhisal et al. 2019, section
+    3.3, where the labels are unified by factorization of the logits). With the same labels, it is the rule `mean`.
 
     Args:
         logits: [teachers, rows, labels], minus infinity for labels that a teacher does not know.
     """
-    known, found = np.isfinite(logits), softmax(logits)
-    result = np.full(logits.shape[1:], 1 / logits.shape[2])
-    for _ in range(STEPS):
-        shares = (result * known).sum(-1, keepdims=True)
-        result = found.sum(0) / (known / shares).sum(0)
-        result /= result.sum(-1, keepdims=True)
-    return np.asarray(np.log(result.clip(1e-30)))
+    teachers, _, labels = logits.shape
+    owner, label = np.nonzero(np.isfinite(logits).all(1))
+    design = np.zeros((len(owner), labels + teachers))
+    design[np.arange(len(owner)), label] = 1
+    design[np.arange(len(owner)), labels + owner] = -1
+    solution = np.linalg.pinv(design) @ logits[owner, :, label]
+    return np.asarray(solution[:labels].T)
 
 
 def _labels(teachers: Sequence[Any], rule: str) -> list[str]:
@@ -59,6 +57,11 @@ def _labels(teachers: Sequence[Any], rule: str) -> list[str]:
     Raises:
         LabelError: they differ, and no rule says how to join them, or nothing connects them.
     """
+    if rule == JOINED and any(are_generic(teacher.label_names) for teacher in teachers):
+        raise LabelError(
+            f"Labels are joined by their names (--teachers joined), but one teacher has {teachers[0].label_names[:4]}. "
+            "Name them in the models' configurations (id2label)."
+        )
     groups = [set(teacher.label_names) for teacher in teachers]
     alone = sorted(set.union(*groups) - set.intersection(*groups))
     if alone and rule != JOINED:
@@ -143,6 +146,10 @@ class CombinedTeacher:
         """`logits` [rows, labels] float32, and on demand `each_logits` [rows, labels, teachers], and of live models
         `each_states`, for each teacher the means over the tokens of its layers' states, [rows, size] each.
         """
+        if self.name == JOINED and set(fields) - {"logits"}:
+            raise ModelError(
+                "mt-bert and reinforced compare teachers of the same labels, not joined (--teachers) ones."
+            )
         if self.name == SAMPLED and set(fields) == {"logits"}:
             one = int(torch.multinomial(self.shares, 1))
             return {"logits": self.members[one].outputs(batch)["logits"][:, self.orders[one]].float().cpu()}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from datasets import concatenate_datasets
 
-from eyas.data.datasets import is_labeled
+from eyas.data.datasets import is_labeled, report
 from eyas.data.task_data import TaskData
 from eyas.errors import DataError, LabelError, ModelError
 from eyas.losses import MetaTeacherLoss
@@ -60,7 +60,9 @@ def join_domains(domains: Mapping[str, TaskData]) -> TaskData:
             raise LabelError(f"The domain {name}: {error}") from None
     names = ("train", "validation", "test")
     splits = {name: [data[name] for data in domains.values() if name in data] for name in names}
-    return TaskData({name: concatenate_datasets(parts) for name, parts in splits.items() if parts})
+    joined = TaskData({name: concatenate_datasets(parts) for name, parts in splits.items() if parts})
+    report(joined)
+    return joined
 
 
 class MetaLesson:

@@ -1,11 +1,13 @@
 """Fine-tune several encoders at once under one head."""
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from transformers import TrainerCallback, set_seed
 
 from eyas import processes
@@ -109,8 +111,10 @@ def finetune_together(
             callbacks=[*callbacks, *early_stopping(training, rows, settings.patience, may_stop)],
         )
         trainer.train(resume_from_checkpoint=True)
+        PartialState().wait_for_everyone()
         if processes.is_first():
             for name, (model, tokenizer) in loaded.items():
                 write_model_folder(model, tokenizer, data["validation"], folder / name)
             write_history([{"stage": 0, **entry} for entry in trainer.state.log_history], folder)
+            shutil.rmtree(folder / WORK)
     return folders

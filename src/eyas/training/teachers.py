@@ -15,7 +15,7 @@ from eyas.errors import DataError, ModelError
 from eyas.settings import Columns, DistillSettings
 from eyas.teachers import ExportedTeacher, FileTeacher, ZeroShotTeacher
 from eyas.teachers.answers import is_answers
-from eyas.teachers.combined import RECIPES_OF
+from eyas.teachers.combined import JOINED, RECIPES_OF
 from eyas.teachers.domains import open_teacher
 from eyas.teachers.exported import is_exported
 from eyas.teachers.zero_shot import is_judge
@@ -38,6 +38,11 @@ def with_recipe_of(rule: str | None, settings: DistillSettings) -> DistillSettin
     Raises:
         ModelError: the settings name another recipe.
     """
+    if rule == JOINED and settings.recipe in RECIPES_OF.values():
+        raise ModelError(
+            f"The recipe {settings.recipe} (--recipe) compares teachers of the same labels, which those of joined "
+            "(--teachers) are not. Choose another recipe."
+        )
     recipe = RECIPES_OF.get(rule or "")
     if recipe is None or settings.recipe == recipe:
         return settings
