@@ -44,6 +44,14 @@ def test_named_fields_are_read_in_their_order() -> None:
     assert labels_of(train).tolist() == [1, 0] * 10
 
 
+def test_field_may_have_the_name_of_a_label() -> None:
+    table = pandas.DataFrame(ROWS).rename(columns={"city": "label"})
+    splits = {"train": table, "validation": table, "test": table.drop(columns="click")}
+    data = load_data(splits, Columns(task="fields", label="click"))
+    assert fields_of(data["test"]) == ["user", "label"]
+    assert set(labels_of(data["test"])) == {-1}
+
+
 @pytest.mark.parametrize(
     ("value", "written"),
     [

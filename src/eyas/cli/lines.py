@@ -86,9 +86,9 @@ class Answering:
         from eyas.runtime.predictor import Predictor
         from eyas.text import clean_text
 
-        texts_alone = self.classifier.task.is_tagging or bool(self.classifier.row_fields)
-        alone = self.all_scores or texts_alone or not isinstance(self.classifier, Predictor)
-        if alone:  # in torch, an answer depends on the other texts in the sixth decimal
+        other = self.all_scores or self.classifier.task.is_tagging or self.classifier.row_fields
+        if other or not isinstance(self.classifier, Predictor):
+            # in torch, an answer depends on the other texts in the sixth decimal
             return []
         if self.classifier.task.is_classification and not any(line.startswith(JSON_STARTS) for line in lines):
             return self._plain(lines)

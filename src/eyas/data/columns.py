@@ -136,7 +136,8 @@ def _fields(
     fields: tuple[str, ...], labels: tuple[str, ...], names: Sequence[str], source: str, labeled: bool
 ) -> Resolved:
     """The columns of rows of fields: those that are named, or all but the label."""
-    labels = labels or tuple(name for name in COLUMNS["fields"].usual if name in names)[:1]
+    if labeled or not fields:
+        labels = labels or tuple(name for name in COLUMNS["fields"].usual if name in names)[:1]
     if labeled and len(labels) != 1:
         raise DataError(
             f"{source}: fields needs one label column, found {list(labels or names)}. Name it with Columns(label=...) "
