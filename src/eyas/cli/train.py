@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eyas.cli.closing import beside, command, say_trained
+from eyas.cli.closing import beside, command, say_trained, say_writing
 from eyas.cli.expand import with_options
 from eyas.cli.options import (
     Cache,
@@ -26,7 +26,7 @@ from eyas.cli.options import (
 )
 from eyas.cli.several_tasks import parse_tasks, refuse, say_tasks
 from eyas.errors import EyasError
-from eyas.kinds import KINDS
+from eyas.kinds import GENERATION, KINDS
 from eyas.outputs import strict_json
 from eyas.settings import (
     DATA,
@@ -75,7 +75,8 @@ def finetune(
     settings = FinetuneSettings(arguments=training.arguments, seed=seed, max_length=max_length)
     run(model, data, out, settings=settings, columns=columns, overwrite=overwrite)
     options = {"teacher": out, "data": data, "out": beside(out, "student")}
-    say_trained("teacher", out, data, columns, command("distill", options, columns))
+    say = say_writing if columns.task == GENERATION else say_trained
+    say("teacher", out, data, columns, command("distill", options, columns))
 
 
 @with_options
@@ -106,7 +107,7 @@ def distill(
     task: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Task: {', '.join(KINDS)}. Or, instead of --data, one of several tasks of one student, "
+            help=f"Task: {', '.join(KINDS)}; {GENERATION}. Or, instead of --data, one of several tasks of one student, "
             "NAME=DATA[:COLUMN OF LABELS], with --teacher NAME=TEACHER (docs/several-tasks.md). Repeatable.",
             show_default="inferred from the columns",
             rich_help_panel=DATA,
@@ -163,6 +164,7 @@ def distill(
     import eyas.api
     from eyas.api import distill as run
     from eyas.data.labels import parse_label_map
+    from eyas.models.loading import is_seq2seq_folder
     from eyas.teachers.answers import is_answers
     from eyas.teachers.exported import is_exported
     from eyas.teachers.zero_shot import parse_hypotheses
@@ -206,6 +208,9 @@ def distill(
         overwrite=overwrite,
     )
     export = command("export", {"model": out, "out": beside(out, "shipped"), "int8": True})
+    if is_seq2seq_folder(out):
+        say_writing("student", out, data, columns, export, teacher[0])
+        return
     special = zero_shot is not None or is_answers(teacher[0]) or is_exported(teacher[0])
     alone = None if special or len(teacher) > 1 else teacher[0]
     say_trained("student", out, data, columns, export, alone, settings.label_map)

@@ -25,6 +25,8 @@ SCORE_COLUMNS = ("score", "similarity", "similarity_score")
 WORD_COLUMNS = ("tokens", "words", "passage")
 TAG_COLUMNS = ("tags", "ner_tags", "chunk_tags", "pos_tags", "seq_label", "labels", "label")
 QUESTION_COLUMNS = ("question",)
+# Of texts and the texts to be written for them.
+SOURCE_COLUMNS, TARGET_COLUMNS = ("source", "text"), ("target",)
 # The number of columns in a CoNLL-U file: the second has words, the fourth universal parts of speech.
 UNIVERSAL = 10
 # A column counts as an aspect if the first rows have at most this many values, each at most this long.

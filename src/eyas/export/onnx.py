@@ -63,13 +63,13 @@ def write_onnx(model: Any, names: list[str], path: Path, precision: str = "fp32"
         precision: "fp32", or "int8", which quantizes weights (dynamic activations) and the embedding table; with "int4"
             and "ternary", weights that are rounded so are stored in fewer bits.
     """
-    with _quiet():
+    with quiet():
         graph = kept_graph(_form(model, names), lambda: _convert(model, names))
         onnx.save(_with_weights(graph, model), path)
-        _fold_constants(path)
+        fold_constants(path)
         if precision != "fp32":
             pack_tables(path, LARGEST[precision])
-            _quantize(path, SMALLEST_PACKED if precision in PACKED else SMALLEST_INT8_WEIGHT)
+            quantize(path, SMALLEST_PACKED if precision in PACKED else SMALLEST_INT8_WEIGHT)
         if precision != "fp32" or getattr(model.config, COMPRESSION, None):
             pack(path)
     return path
@@ -147,7 +147,7 @@ def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return model.named_parameters(prefix="model", remove_duplicate=False)
 
 
-def _fold_constants(path: Path) -> None:
+def fold_constants(path: Path) -> None:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(path)
@@ -155,7 +155,7 @@ def _fold_constants(path: Path) -> None:
     onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
 
 
-def _quantize(path: Path, smallest: int) -> None:
+def quantize(path: Path, smallest: int) -> None:
     model = onnx.load(path)
     graph = model.graph
     del graph.value_info[:]  # wrong once the quantizer turns Gemm into MatMul; it infers its own
@@ -193,7 +193,7 @@ def _eager_attention(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the exporter and the quantizer, which write to the root logger and to stdout."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)

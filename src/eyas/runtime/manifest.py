@@ -8,7 +8,7 @@ from typing import Any
 
 from eyas._version import __version__
 from eyas.errors import ExportError
-from eyas.kinds import MEANINGS, Kind
+from eyas.kinds import GENERATION, MEANINGS, Kind
 from eyas.tasks import Task
 
 MANIFEST = "manifest.json"
@@ -138,9 +138,11 @@ class Manifest:
 
 
 def kind_of(folder: Path) -> str:
-    """What a folder's manifest describes: "cascade", "combination", or "" for one model, or no manifest."""
+    """What a folder's manifest describes: "cascade", "combination", "generation", or "" for another model or none."""
     try:
         content = json.loads((folder / MANIFEST).read_text())
+        if content.get("task") == GENERATION:
+            return GENERATION
         return ("combination" if content.get("combination") else "cascade") if content.get("stages") else ""
     except (OSError, ValueError, AttributeError):
         return ""
