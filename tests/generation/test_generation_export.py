@@ -105,7 +105,7 @@ def test_commands_from_data_to_predictions(letter_data: Path, tmp_path: Path, ru
         "--option",
         "top_k=4",
     )
-    code, _, err = run("distill", *task, *asked, "--layers", 1, *short)
+    code, _, err = run("distill", *task, *asked, "--layers", 2, "--decoder-layers", 2, *short)
     assert code == 0, err
     assert "Next: eyas export" in err
     code, out, _ = run("evaluate", "--model", student, "--data", letter_data, "--teacher", teacher, "--json", "-q")

@@ -5,7 +5,6 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-import onnx
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from eyas.data.readers import read_rows
 from eyas.errors import ExportError
-from eyas.export.onnx import OPSET, SMALLEST_INT8_WEIGHT, fold_constants, quantize, quiet
+from eyas.export.onnx import SMALLEST_INT8_WEIGHT, convert, form_of, quantize, quiet, write_graph
 from eyas.export.parity import Parity
 from eyas.generation import TextGenerator
 from eyas.kinds import GENERATION
@@ -138,48 +137,31 @@ def export_generation(
 
 def _write_graphs(model: Any, folder: Path) -> list[int]:
     """Write both graphs; returns heads and head size of the decoder's keys and values."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
     ids = torch.randint(3, min(50, model.config.vocab_size), (2, 5))
     mask = torch.ones_like(ids)
     batch, source, past = (torch.export.Dim(name) for name in ("batch", "source", "past"))
-    texts = {0: batch, 1: source}
+    texts, given = {0: batch, 1: source}, ["input_ids", "attention_mask"]
     with quiet(), torch.no_grad():
         crosses = _Encoder(model)(ids, mask)
-        layers = len(crosses) // 2
+        layers, (_, heads, _, size) = len(crosses) // 2, crosses[0].shape
         names = [f"{layer}.{part}" for layer in range(layers) for part in PARTS]
-        own = [f"cross.{name}" for name in names]
-        _export(_Encoder(model), (ids, mask), ["input_ids", "attention_mask"], own, (texts, texts), folder / ENCODER)
-        _, heads, _, size = crosses[0].shape
-        pasts = tuple(torch.randn(2, heads, 3, size) for _ in crosses)
-        inputs = ["input_ids", "attention_mask", *(f"past.{name}" for name in names), *own]
-        shapes = (
-            {0: batch},
-            texts,
-            ({0: batch, 2: past},) * len(pasts) + ({0: batch, 2: source},) * len(crosses),
-        )
-        outputs = ["logits", *(f"present.{name}" for name in names)]
-        step = (ids[:, :1], mask, *pasts, *crosses)
-        _export(_Step(model, layers), step, inputs, outputs, shapes, folder / DECODER)
-    model.set_attn_implementation(before)
+        own, pasts = [f"cross.{name}" for name in names], [f"past.{name}" for name in names]
+
+        def encoder() -> Any:
+            return convert(_Encoder(model), (ids, mask), given, own, (texts, texts))
+
+        def step() -> Any:
+            states = (*(torch.randn(2, heads, 3, size) for _ in crosses), *crosses)
+            shapes = ({0: batch, 2: past},) * len(crosses) + ({0: batch, 2: source},) * len(crosses)
+            outputs = ["logits", *(f"present.{name}" for name in names)]
+            inputs = [*given, *pasts, *own]
+            return convert(
+                _Step(model, layers), (ids[:, :1], mask, *states), inputs, outputs, ({0: batch}, texts, shapes)
+            )
+
+        write_graph(form_of(model, given), encoder, model, folder / ENCODER)
+        write_graph(form_of(model, [*given, *pasts, *own]), step, model, folder / DECODER)
     return [heads, size]
-
-
-def _export(module: nn.Module, example: Any, inputs: list[str], outputs: list[str], shapes: Any, path: Path) -> None:
-    program = torch.onnx.export(
-        module.eval(),
-        example,
-        input_names=inputs,
-        output_names=outputs,
-        dynamic_shapes=shapes,
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-        optimize=True,
-    )
-    assert program is not None  # None only without dynamo
-    onnx.save(program.model_proto, path)
-    fold_constants(path)
 
 
 def _check(model: Any, tokenizer: Any, name: str) -> None:

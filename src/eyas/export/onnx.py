@@ -5,7 +5,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,7 @@ def write_onnx(model: Any, names: list[str], path: Path, precision: str = "fp32"
             and "ternary", weights that are rounded so are stored in fewer bits.
     """
     with quiet():
-        graph = kept_graph(_form(model, names), lambda: _convert(model, names))
-        onnx.save(_with_weights(graph, model), path)
-        fold_constants(path)
+        write_graph(form_of(model, names), lambda: _convert(model, names), model, path)
         if precision != "fp32":
             pack_tables(path, LARGEST[precision])
             quantize(path, SMALLEST_PACKED if precision in PACKED else SMALLEST_INT8_WEIGHT)
@@ -75,7 +73,13 @@ def write_onnx(model: Any, names: list[str], path: Path, precision: str = "fp32"
     return path
 
 
-def _form(model: Any, names: list[str]) -> str:
+def write_graph(form: str, make: Callable[[], onnx.ModelProto], model: Any, path: Path) -> None:
+    """Write the graph of this form, kept or made, with the weights of `model`."""
+    onnx.save(_with_weights(kept_graph(form, make), model), path)
+    _fold_constants(path)
+
+
+def form_of(model: Any, names: list[str]) -> str:
     """Everything that determines the graph except parameters. An ensemble's buffers do: they leave members out.
 
     A graph fits any vocabulary: the rows of the table of word vectors are the only trace of it. Vectors of characters
@@ -98,8 +102,6 @@ def _form(model: Any, names: list[str]) -> str:
 
 def _convert(model: Any, names: list[str]) -> onnx.ModelProto:
     """The graph of all models of this form, with the parameters as inputs."""
-    import onnxscript.optimizer  # takes a second, and most graphs are cached
-
     ids = torch.randint(5, 50, (2, 12))
     example = {
         "input_ids": ids,
@@ -108,13 +110,27 @@ def _convert(model: Any, names: list[str]) -> onnx.ModelProto:
     }
     example["token_type_ids"][:, 6:] = 1
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
-    with _eager_attention(model), torch.no_grad():
+    given, shapes = tuple(example[name] for name in names), (tuple({0: batch, 1: length} for _ in names),)
+    found: onnx.ModelProto = convert(_LogitsOnly(model, names), given, names, ["logits"], shapes)
+    return found
+
+
+def convert(module: Any, example: tuple[Tensor, ...], inputs: list[str], outputs: list[str], shapes: Any) -> Any:
+    """The graph of `module`, with the parameters of the model, its `model`, as inputs.
+
+    Args:
+        example: inputs.
+        shapes: the dynamic shapes of `torch.export`.
+    """
+    import onnxscript.optimizer  # takes a second, and most graphs are cached
+
+    with _eager_attention(module.model), torch.no_grad():
         program = torch.onnx.export(
-            _LogitsOnly(model, names).eval(),
-            tuple(example[name] for name in names),
-            input_names=names,
-            output_names=["logits"],
-            dynamic_shapes=(tuple({0: batch, 1: length} for _ in names),),
+            module.eval(),
+            example,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes=shapes,
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -122,7 +138,7 @@ def _convert(model: Any, names: list[str]) -> onnx.ModelProto:
         )
     assert program is not None  # None only without dynamo
     graph = program.model.graph
-    for name, _ in _parameters(model):
+    for name, _ in _parameters(module.model):
         if name in graph.initializers:
             weight = graph.initializers.pop(name)
             weight.const_value = None
@@ -147,7 +163,7 @@ def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return model.named_parameters(prefix="model", remove_duplicate=False)
 
 
-def fold_constants(path: Path) -> None:
+def _fold_constants(path: Path) -> None:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(path)
