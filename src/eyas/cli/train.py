@@ -363,6 +363,7 @@ def recipes(
     """List the recipes: method, paper, teacher outputs, students, cost and options."""
     from inspect import signature
 
+    from eyas.generation import RECIPES as WRITING
     from eyas.training.recipes import CHOICES, COMMON, RECIPES, measured_costs
 
     rows: dict[str, Any] = {}
@@ -399,3 +400,6 @@ def recipes(
         more = ", or pairs of layers: 1-3,2-6" if name == "mapping" else ""
         print(f"  {name}: {', '.join(choices)}{more}")
     print("  temperatures and weights: a number, or linear:8:1, cosine:8:1, steps:8:4:1, annealing:7")
+    print("\nOf students that write (--task generation, docs/generation.md):")
+    for name, writing in WRITING.items():
+        print(f"{name:<{width}}{(writing.__doc__ or '').strip().splitlines()[0]}")
