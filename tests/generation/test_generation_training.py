@@ -75,6 +75,14 @@ def test_every_recipe_trains_students_of_any_width(
         assert not any("eyas" in name for name in _weights(out))  # maps to the teacher's states
 
 
+def test_imitkd_reads_no_more_tokens_than_the_models_have_positions(writer_folder: Path, tmp_path: Path) -> None:
+    """An untrained student does not end."""
+    rows = {"source": ["a b"] * 4, "target": [" ".join("klmnopqrstk")] * 4}  # 12 tokens with the end
+    settings = _settings("imitkd", NARROW, **{**QUICK, "max_steps": 6})
+    folder = distill(str(writer_folder), {"train": rows, "validation": rows}, tmp_path / "out", settings)
+    assert all(torch.isfinite(weight).all() for weight in _weights(folder).values())
+
+
 class _Interrupt(TrainerCallback):
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.epoch == 2:  # the first checkpoint is there

@@ -118,7 +118,7 @@ def _evaluate_writer(
         print(strict_json(scores))
         return
     for name, value in scores.items():
-        print(f"{name.replace('_', ' '):<16}{f'{value:.2f}' if isinstance(value, float) else value}")
+        print(f"{name.replace('_', ' '):<18}{f'{value:.2f}' if isinstance(value, float) else value}")
 
 
 def predict(

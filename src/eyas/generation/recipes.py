@@ -201,7 +201,7 @@ def _inputs(batch: dict[str, Tensor]) -> dict[str, Any]:
 
 def _written(student: Any, sources: dict[str, Tensor], context: Tensor) -> Tensor:
     """[texts, tokens] what the student writes now, word by word its likeliest, from the start token on."""
-    longest = min(int(LONGEST * context.shape[1]) + 1, student.generation_config.max_length)
+    longest = min(int(LONGEST * context.shape[1]) + 1, student.generation_config.max_length - 1)  # its positions
     student.eval()
     with torch.no_grad():
         found: Tensor = student.generate(**sources, do_sample=False, num_beams=1, max_length=longest)
