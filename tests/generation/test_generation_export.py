@@ -56,6 +56,7 @@ def test_other_families_write_as_torch(family: str, letter_data: Path, sources: 
 
 def test_predictor_opens_exported_writers(shipped_writer: Path, sources: list[str]) -> None:
     predictor = Predictor(shipped_writer)
+    assert f'Predictor("{shipped_writer.name}")' in (shipped_writer / "README.md").read_text()
     assert isinstance(predictor, GenerationPredictor)
     assert predictor(["a b"]) == [{"generated_text": predictor.predict(["a b"])[0]}]
     with pytest.raises(DataError, match="Text 1 is int"):
@@ -145,3 +146,23 @@ def test_encoders_are_no_writers(tiny_bert: Path, letter_data: Path, tmp_path: P
     )
     assert code == 2
     assert "has no decoder" in err or "expected a model that writes" in err
+
+
+def test_exported_writers_are_served(shipped_writer: Path, sources: list[str]) -> None:
+    from starlette.testclient import TestClient
+
+    from eyas.serve.app import create_app
+
+    expected, name = Predictor(shipped_writer)(sources[:2]), shipped_writer.name
+    with TestClient(create_app([shipped_writer])) as client:
+        assert client.post("/predict", json={"inputs": sources[:2]}).json() == expected
+        assert client.post("/predict", json={"inputs": sources[0]}).json() == expected[:1]
+        refused = client.post("/predict", json={"inputs": sources[0], "parameters": {"top_k": 1}})
+        assert (refused.status_code, "This model writes" in refused.json()["error"]) == (422, True)
+        tensor = {"name": "text", "shape": [2], "datatype": "BYTES", "data": sources[:2]}
+        (output,) = client.post(f"/v2/models/{name}/infer", json={"inputs": [tensor]}).json()["outputs"]
+        assert (output["name"], output["data"]) == ("generated_text", [row["generated_text"] for row in expected])
+        assert client.get(f"/v2/models/{name}").json()["outputs"][0]["name"] == "generated_text"
+        (about,) = client.get("/models").json()["models"]
+        assert (about["task"], about["labels"], len(about["examples"])) == ("generation", [], 4)
+        assert "PredictSources" in client.get("/openapi.json").text

@@ -241,6 +241,12 @@ def test_settings_of_other_students_are_refused(writer_folder: Path, letter_data
         eyas.distill([writer_folder], letter_data, tmp_path / "out", columns=Columns(task="generation"))
 
 
+def test_decoders_of_other_students_are_refused(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+    settings = DistillSettings(StudentSettings("cnn", decoder_layers=1))
+    with pytest.raises(ModelError, match=r"decoder_layers \(--decoder-layers\) is for students that write"):
+        eyas.distill(teacher_folder, toy_data, tmp_path / "out", settings=settings)
+
+
 @pytest.mark.parametrize(
     ("recipe", "options", "message"),
     [

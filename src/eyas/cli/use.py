@@ -217,7 +217,6 @@ def export(
     """Export a model to ONNX with tokenizer, labels and model card, and check that its answers match."""
     log_to_stderr(quiet)
     from eyas.export import export_model as run
-    from eyas.models.loading import is_seq2seq_folder
     from eyas.runtime.manifest import TOKENIZER
 
     texts = None if data is None else _parity_texts(model, data, columns)
@@ -234,8 +233,7 @@ def export(
             page,
             page,
         )
-    place = shlex.quote(os.path.relpath(out))
-    logger.info("Next: eyas %s %s", "predict --model" if is_seq2seq_folder(model) else "serve", place)
+    logger.info("Next: eyas serve %s", shlex.quote(os.path.relpath(out)))
 
 
 def push(

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from eyas.data.readers import Row
 from eyas.errors import DataError
-from eyas.kinds import IS, KINDS, Kind
+from eyas.kinds import GENERATION, IS, KINDS, Kind
 from eyas.settings import Columns
 
 TEXT_COLUMNS = ("text", "sentence", "review", "content", "tweet")
@@ -76,6 +76,11 @@ def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source:
     Raises:
         DataError: a named column does not exist, or a required one can't be found.
     """
+    if columns.task == GENERATION:
+        raise DataError(
+            "The task (--task) generation is for finetune and distill alone (docs/generation.md). Here expected one of "
+            f"{', '.join(KINDS)}."
+        )
     if columns.task not in (None, *KINDS):
         raise DataError(f"task (--task) is {columns.task!r}, expected one of {', '.join(KINDS)}.")
     label_names = _label_columns(columns, names)
@@ -98,6 +103,8 @@ def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source:
             f"{source}: no text column. Expected {', '.join(TEXT_COLUMNS)} or a pair such as text1 and "
             f"text2, found {list(names)}. Name it with "
             "Columns(text=..., text_pair=...) or --text (and --text-pair)."
+            + f" For {TARGET_COLUMNS[0]}s to be written: --task {GENERATION}."
+            * (TARGET_COLUMNS[0] in names)
         )
     if not labeled:
         return Resolved(named or "classification", text, pair, ())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
+from eyas._version import __version__
 from eyas.data.readers import read_rows
 from eyas.errors import ExportError
 from eyas.export.onnx import SMALLEST_INT8_WEIGHT, convert, form_of, quantize, quiet, write_graph
@@ -220,8 +221,10 @@ def _sample(model: Path) -> list[str]:
 
 def _card(name: str, parity: Parity, model: Any) -> str:
     millions = sum(weight.numel() for weight in model.parameters()) / 1e6
+    head = "---\nlibrary_name: eyas\npipeline_tag: text2text-generation\nlicense: unknown\ntags:\n- eyas\n- onnx\n---\n"
     return (
-        f"# {name}\n\nA {model.config.model_type} encoder-decoder of {millions:.1f} million parameters that writes "
-        f"texts, exported by eyas. Compared with the original: {parity}.\n\n"
-        f'```python\nfrom eyas import Predictor\n\nprint(Predictor("{name}")(["some text"]))\n```\n'
+        f"{head}# {name}\n\nA {model.config.model_type} encoder-decoder of {millions:.1f} million parameters that "
+        f"writes texts, exported by eyas {__version__}. Compared with the original: {parity}.\n\n"
+        f'```python\nfrom eyas.serve import Predictor\n\nprint(Predictor("{name}")(["some text"]))\n```\n\n'
+        "It is meant for text like its training data. What it writes can be wrong, whatever it sounds like.\n"
     )

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -16,6 +16,7 @@ from eyas.runtime.answers import Answer
 from eyas.runtime.manifest import FORMAT_VERSION, MANIFEST, TOKENIZER, checksum
 from eyas.runtime.predict import Text
 from eyas.runtime.predictor import Predictor
+from eyas.runtime.tokens import is_cut
 from eyas.text import clean_texts
 
 # The encoder, which also computes the keys and values that the decoder reads of it; and one step of the decoder.
@@ -57,6 +58,16 @@ class GenerationManifest:
     task: str = GENERATION
     eyas_version: str = __version__
     format_version: int = FORMAT_VERSION
+
+    # What the manifests of other models have, and these have not.
+    labels: ClassVar[Sequence[str]] = ()
+    pair: ClassVar[bool] = False
+    abstain_below: ClassVar[float] = 0.0
+
+    @property
+    def examples(self) -> list[list[str]]:
+        """Texts to try."""
+        return [[row["text"]] for row in self.self_test]
 
     @classmethod
     def read(cls, folder: Path) -> "GenerationManifest":
@@ -128,6 +139,7 @@ class GenerationPredictor(Predictor):
                     f"{example['generated_text']!r:.80}. int8 arithmetic differs between processors: export on this "
                     "kind of machine, or without --int8."
                 )
+        self.cut = 0
 
     def __call__(self, texts: Iterable[Text]) -> list[Answer]:
         """One answer, {"generated_text": str}, per text.
@@ -151,7 +163,9 @@ class GenerationPredictor(Predictor):
         raise DataError("This model writes texts: it has no labels. Use predict.")
 
     def _ids(self, text: str) -> list[int]:
-        return list(self._texts.encode(text).ids)
+        encoding = self._texts.encode(text)
+        self.cut += is_cut(encoding, self.max_length)
+        return list(encoding.ids)
 
     def _decoded(self, ids: Sequence[int]) -> str:
         return str(self._texts.decode(ids, skip_special_tokens=True))

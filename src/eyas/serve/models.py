@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eyas.errors import ExportError, EyasError
+from eyas.kinds import GENERATION
+from eyas.runtime.generation import FILES
 from eyas.runtime.manifest import EXAM, MANIFEST, MODEL, TOKENIZER, kind_of
 from eyas.runtime.predictor import Predictor
 
@@ -39,7 +41,7 @@ class Model:
             "name": self.name,
             "version": self.version,
             "task": manifest.task,
-            "labels": manifest.labels if manifest.task != "vectors" else [],
+            "labels": list(manifest.labels) if manifest.task != "vectors" else [],
             "pair": manifest.pair,
             "precision": manifest.precision,
             "max_length": manifest.max_length,
@@ -153,9 +155,11 @@ def _stamp(folder: Path) -> Stamp | None:
     """The stamp of a model's files; None while one is missing."""
     try:
         places = [folder]
-        if kind_of(folder):
+        kind = kind_of(folder)
+        names = (MANIFEST, *(FILES if kind == GENERATION else (MODEL, TOKENIZER)))
+        if kind and kind != GENERATION:
             places = [folder / stage["folder"] for stage in json.loads((folder / MANIFEST).read_text())["stages"]]
-        stats = [(place / name).stat() for place in places for name in (MANIFEST, MODEL, TOKENIZER)]
+        stats = [(place / name).stat() for place in places for name in names]
     except OSError:
         return None
     return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from eyas.kinds import GENERATION
 from eyas.serve.limits import Limits, RequestError, Text
 from eyas.serve.models import Model
 
@@ -66,6 +67,13 @@ class PredictTexts(Predict, kw_only=True):
 
     inputs: String | OneText | Annotated[list[String | OneText], SEVERAL]
     parameters: TextParameters | None = None
+
+
+class PredictSources(Predict, kw_only=True):
+    """This model writes: `inputs` is a text, {"text": ...}, or a list of them, without `parameters`."""
+
+    inputs: String | OneText | Annotated[list[String | OneText], SEVERAL]
+    parameters: None = None
 
 
 class PredictPairs(Predict, kw_only=True):
@@ -140,6 +148,8 @@ def predict_type(model: Model) -> type[Predict]:
     manifest = model.predictor.manifest
     if manifest.pair:
         return PredictPairs
+    if manifest.task == GENERATION:
+        return PredictSources
     return PredictSentences if manifest.task == "tagging" else PredictTexts
 
 
@@ -150,6 +160,8 @@ def read_question(content: Any, model: Model, limits: Limits) -> Question:
     rows = [asked.inputs] if single else asked.inputs
     texts = [_text(row) for row in rows]
     limits.check(texts)
+    if isinstance(asked, PredictSources):
+        return Question(texts, single)
     if isinstance(asked, PredictSentences):
         return Question(texts, single, of_words=asked.parameters or WordParameters())
     return Question(texts, single, of_texts=asked.parameters or TextParameters())
