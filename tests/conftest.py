@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from command import Command, run_command
 from filelock import FileLock
+from letters import LEARNS, TINY, letter_rows
 from toys import NEGATIVE, POSITIVE, field_rows, toy_rows, write_jsonl, write_toy
 
 if TYPE_CHECKING:
@@ -309,6 +310,29 @@ def exported(once: Once, students: dict[tuple[str, bool], Path]) -> dict[tuple[s
         export_model(students[name, pair], out, int8=int8, min_agreement=0.8 if int8 else None)
 
     return Made(once, "exported", make)
+
+
+# --- models that write -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def letter_data(once: Once) -> Path:
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        for seed, (name, count) in enumerate({"train": 300, "validation": 30, "test": 40}.items()):
+            write_jsonl(folder / f"{name}.jsonl", letter_rows(count, seed))
+
+    return once("letters", make)
+
+
+@pytest.fixture(scope="session")
+def writer_folder(once: Once, letter_data: Path) -> Path:
+    """A Marian teacher that has learned most of the letters."""
+    from eyas.generation import finetune
+    from eyas.settings import FinetuneSettings
+
+    settings = FinetuneSettings(arguments=LEARNS, max_length=12)
+    return once("writer", lambda out: finetune(f"marian:{TINY}", letter_data, out, settings))
 
 
 # --- exams ---------------------------------------------------------------------------------------------------

@@ -25,10 +25,14 @@ from eyas.evaluation.evaluate import evaluate
 from eyas.exam.linear import examine_teacher
 from eyas.export import export_model
 from eyas.general import families, fingerprint_of_family
+from eyas.generation import TextGenerator, load_pairs
+from eyas.generation import evaluate as evaluate_written
+from eyas.generation import run as _generation
+from eyas.kinds import GENERATION
 from eyas.models import STUDENTS, TAGGERS
 from eyas.models.classifier import Classifier
 from eyas.models.inside import RELATIVE
-from eyas.models.loading import is_student_folder
+from eyas.models.loading import is_seq2seq_folder, is_student_folder
 from eyas.outputs import finished_request
 from eyas.runtime.answers import Answer
 from eyas.runtime.predict import Text
@@ -87,9 +91,9 @@ class TrainedModel:
         return f"TrainedModel({str(self.path)!r})"
 
     @cached_property
-    def classifier(self) -> Classifier:
-        """The model as a callable that takes texts; runs on torch."""
-        return Classifier.from_pretrained(self.path)
+    def classifier(self) -> Any:
+        """The model as a callable that takes texts, a `Classifier` or a `TextGenerator`; runs on torch."""
+        return (TextGenerator if is_seq2seq_folder(self.path) else Classifier).from_pretrained(self.path)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -102,7 +106,8 @@ class TrainedModel:
 
     def __call__(self, texts: Iterable[Text]) -> list[Answer]:
         """One answer per text; see `Classifier`."""
-        return self.classifier(texts)
+        answers: list[Answer] = self.classifier(texts)
+        return answers
 
     def predict(self, texts: Iterable[Text]) -> Any:
         """The predictions without scores; see `Classifier.predict`."""
@@ -110,7 +115,8 @@ class TrainedModel:
 
     def predict_proba(self, texts: Iterable[Text]) -> np.ndarray:
         """[texts, labels] probabilities; see `Classifier.predict_proba`."""
-        return self.classifier.predict_proba(texts)
+        chances: np.ndarray = self.classifier.predict_proba(texts)
+        return chances
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -130,6 +136,15 @@ class TrainedModel:
             teacher: a folder, a Hub name or a loaded model; adds retention and agreement.
             split: by default test, or validation if there is no test split.
         """
+        if isinstance(self.classifier, TextGenerator):
+            pairs = load_pairs(data)
+            if split is not None and split not in pairs:
+                raise DataError(f"split is {split!r}, expected one of {', '.join(pairs)}.")
+            by_name = isinstance(teacher, str | Path | TrainedModel)
+            writer = TextGenerator.from_pretrained(os.fspath(teacher)) if by_name else teacher
+            return evaluate_written(
+                self.classifier, pairs[split or ("test" if "test" in pairs else "validation")], writer
+            )
         rows = load_table(data)
         if rows is None:
             data = load_data(data)
@@ -174,7 +189,7 @@ def distill(
     Args:
         teacher: a fine-tuned classifier or tagger: a folder, a Hub name or a loaded `Teacher`; a file of answers (see
             `FileTeacher`); an exported folder; a `FunctionTeacher` or `ZeroShotTeacher`; or a list of these, combined
-            by the rule `teachers`.
+            by the rule `teachers`; or an encoder-decoder, for a student that writes texts (docs/generation.md).
         data: anything `load_data` accepts.
         out: output folder, written atomically; by default a temporary one, deleted with the result.
         student: an architecture, `StudentSettings`, or (model, tokenizer) to start from a model with its head;
@@ -201,6 +216,14 @@ def distill(
     settings, start = _merge_settings(settings or DistillSettings(), student, recipe)
     settings = with_recipe_of(teachers, settings)
     check_architecture(settings.student.architecture)
+    if _is_generation(teacher, columns):
+        refused: dict[str, Any] = {"student": start, "unlabeled": unlabeled, "teachers": teachers, "encoder": encoder}
+        refused |= {"confidence": confidence, "zero_shot": zero_shot}
+        _refuse_for_generation(refused, teacher)
+        result, record = _result(out), _origins(teacher=teacher, source=data)
+        written = (os.fspath(teacher), data, result.path, settings, columns, teacher_dtype, cache, overwrite)
+        _generation.distill(*written, record, callbacks)
+        return result
     stages = make_stages(settings.recipe, settings.recipe_options) if settings.recipe else []
     check_transfer(settings.transfer)
     result = _result(out)
@@ -378,7 +401,8 @@ def finetune(
 
     Args:
         model: a pretrained encoder: a folder or a Hub name; the head is newly initialized. For rows of fields the name
-            of a new model, such as cin.
+            of a new model, such as cin. For the task generation, an encoder-decoder, or a new one: "marian", or with
+            sizes "marian:layers=6,hidden_size=256"; see docs/generation.md.
         data: anything `load_data` accepts.
         out: as for `distill`.
         domains: instead of `data`, the data of each of several domains with the same labels, for a meta-teacher; see
@@ -399,6 +423,11 @@ def finetune(
     result = _result(out)
     sources = {"source": data} if domains is None else {f"domain {name}": part for name, part in domains.items()}
     record = _origins(**sources)
+    if columns is not None and columns.task == GENERATION:
+        if domains is not None:
+            raise ModelError("domains (--domain) are for classifiers, and the task is generation. Leave one out.")
+        _generation.finetune(model, data, result.path, settings, columns, overwrite, record, callbacks)
+        return result
     request = _request({**record, "model": model}, {"model": find_encoder(model), **sources}, settings)
     if not overwrite and finished_request(result.path, request):
         return result
@@ -493,6 +522,22 @@ def _load_domains(domains: Mapping[str, Source], columns: Columns | None) -> dic
         except DataError as error:
             raise type(error)(f"The domain {name}: {error}") from error
     return loaded
+
+
+def _refuse_for_generation(given: Mapping[str, Any], teacher: Any) -> None:
+    """Raise ModelError for arguments of `distill` that are not for students that write."""
+    wrong = next((name for name, value in given.items() if value is not None), None)
+    if wrong is not None:
+        raise ModelError(f"{wrong} is given, but a student that writes has none (docs/generation.md). Leave it out.")
+    if not isinstance(teacher, str | os.PathLike):
+        raise ModelError("A student that writes has one teacher: expected its folder or its name on the Hub.")
+
+
+def _is_generation(teacher: Any, columns: Columns | None) -> bool:
+    """Whether the task is generation: named, or that of the teacher's folder."""
+    if columns is not None and columns.task is not None:
+        return columns.task == GENERATION
+    return isinstance(teacher, str | os.PathLike) and is_seq2seq_folder(os.fspath(teacher))
 
 
 def _encoder(model: str, length: int) -> Encoder | None:

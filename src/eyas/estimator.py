@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from eyas.api import TrainedModel, distill
 from eyas.data.datasets import load_data
 from eyas.errors import ModelError
+from eyas.models.classifier import Classifier
 from eyas.settings import Columns, DistillSettings, StudentSettings
 from eyas.teachers import Teacher
 
@@ -75,7 +76,7 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         label_map = {name: str(label) for name, label in (self.label_map or {}).items()}
         settings = DistillSettings(arguments=arguments, seed=self.seed, label_map=label_map or None)
         trained = distill(teacher, data, self.out, self.student, recipe=self.recipe, settings=settings)
-        self.classifier_ = trained.classifier
+        self.classifier_: Classifier = trained.classifier
         as_given = {str(label): label for label in np.unique(labels)}
         names = np.array([as_given.get(name, name) for name in self.classifier_.data_labels])
         self._order = np.argsort(names)

@@ -12,6 +12,8 @@ from typing import Literal, get_args
 Kind = Literal["classification", "tagging", "regression", "multi-label", "aspects", "fields", "vectors"]
 # The tasks that data can be labeled for; sentence vectors come from a teacher only.
 KINDS: tuple[str, ...] = tuple(kind for kind in get_args(Kind) if kind != "vectors")
+# The task of models that write texts. It has no labels, so it is no `Kind`; see `eyas.generation`.
+GENERATION = "generation"
 # Separates aspect and value in the output names of the aspects task: "service=positive".
 IS = "="
 Groups = list[list[int]]

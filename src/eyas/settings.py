@@ -13,7 +13,7 @@ from typing import Annotated, Any, cast, get_type_hints
 import typer
 
 from eyas.errors import ModelError
-from eyas.kinds import KINDS
+from eyas.kinds import GENERATION, KINDS
 
 # Maximum tokens per text.
 MAX_LENGTH = 256
@@ -89,7 +89,9 @@ class StudentSettings(Settings):
             as ensemble:cnn,bilstm,cnn-lstm; or a transformer of the teacher's family: bert-tiny, bert-mini,
             bert-small, bert-medium, tinybert-4l, bert-6l, or bert with the teacher's own sizes. For rows of fields
             dagfm, dagfm-outer or cin.
-        layers: layers of a transformer, or of a dagfm; by default the architecture's.
+        layers: layers of a transformer, or of a dagfm; by default the architecture's. Of a student that writes, its
+            encoder's.
+        decoder_layers: layers of the decoder of a student that writes; by default 1.
         hidden_size: hidden size of a transformer; for other students the LSTM units, or the filters per width.
         heads: attention heads of a transformer.
         feed_forward: size of a transformer's feed-forward layers.
@@ -117,6 +119,9 @@ class StudentSettings(Settings):
 
     architecture: Annotated[str, _student(f"Architecture: {STUDENT_NAMES}.", "--student")] = "bilstm"
     layers: Annotated[int | None, _student("Layers of a transformer.", min=1, default="by student")] = None
+    decoder_layers: Annotated[
+        int | None, _student("Layers of the decoder of a student that writes.", min=1, default="1")
+    ] = None
     hidden_size: Annotated[
         int | None, _student("Hidden size, LSTM units, or filters per width.", min=1, default="by student")
     ] = None
@@ -202,8 +207,9 @@ class Columns(Settings):
         text: texts; for tagging, the words of each sentence. In a CoNLL file, the column number, from "0". For fields,
             their columns, separated by commas; by default all but the label.
         text_pair: second texts; for tagging, a question about the sentence.
-        label: labels, tags or a number; several names, separated by commas, are aspects or binary labels (0 or 1).
-        task: one of `eyas.kinds.KINDS`.
+        label: labels, tags or a number; several names, separated by commas, are aspects or binary labels (0 or 1). For
+            generation, the texts to write.
+        task: one of `eyas.kinds.KINDS`, or "generation".
         repair_tags: change I- tags that do not continue a span to B-.
     """
 
@@ -217,7 +223,9 @@ class Columns(Settings):
     label: Annotated[
         str | None, _data("Column of labels or tags; a,b,c for several aspects.", default="label, tags ...")
     ] = None
-    task: Annotated[str | None, _data(f"Task: {', '.join(KINDS)}.", default="inferred from the columns")] = None
+    task: Annotated[
+        str | None, _data(f"Task: {', '.join(KINDS)}; {GENERATION}.", default="inferred from the columns")
+    ] = None
     repair_tags: Annotated[bool, _data("Change I- tags that do not continue a span to B-.", "--repair-tags")] = False
 
 

@@ -14,6 +14,8 @@ logger = logging.getLogger("eyas")
 
 # Texts that are scored at most: enough for an interval of some points, read in seconds.
 MOST_TEXTS = 1000
+# Writing takes longer.
+MOST_WRITTEN = 200
 SEED = 0
 
 
@@ -56,6 +58,33 @@ def say_trained(
         logger.info("On %s %s texts: %s.", few, split, score_text(classifier.task.metric, scores))
     if next_step:
         logger.info("Next: %s", next_step)
+
+
+def say_writing(what: str, out: Path, data: str, columns: Columns, next_step: str, teacher: str | None = None) -> None:
+    """As `say_trained`, for models that write texts; without sacrebleu there is no score."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    import numpy as np
+
+    from eyas.errors import MissingExtraError
+    from eyas.generation import TextGenerator, evaluate, load_pairs
+
+    logger.info("The %s is in %s.", what, os.path.relpath(out))
+    logger.disabled = True
+    try:
+        loaded = load_pairs(data, columns)
+        split = "test" if "test" in loaded else "validation"
+        rows = np.sort(np.random.default_rng(SEED).permutation(len(loaded[split]))[:MOST_WRITTEN])
+        other = TextGenerator.from_pretrained(teacher) if teacher else None
+        scores = evaluate(TextGenerator.from_pretrained(out), loaded[split].select(rows), other)
+        of = f", the teacher's {scores['teacher_bleu']:.1f}" if teacher else ""
+        said = f"On {len(rows):,} {split} texts: BLEU {scores['bleu']:.1f}{of}, chrF {scores['chrf']:.1f}."
+    except MissingExtraError as error:
+        said = str(error)
+    finally:
+        logger.disabled = False
+    logger.info("%s", said)
+    logger.info("Next: %s", next_step)
 
 
 def score_text(metric: str, scores: dict[str, Any]) -> str:

@@ -172,6 +172,22 @@ def predict_lines(
     classifier.report_cut()
 
 
+def write_lines(writer: Any, lines: Iterable[tuple[int, str]], source: str) -> None:
+    """Write to standard output what a model writes for each numbered line, one by one.
+
+    Raises:
+        DataError: a line cannot be answered; those before it were.
+    """
+    from eyas.data.readers import parse_input_line
+
+    for number, line in lines:
+        row = parse_input_line(line, f"{source}:{number}")
+        if not isinstance(row.get("text"), str):
+            raise DataError(f"{source}:{number}: expected a text, or a JSON object with one under 'text'.")
+        sys.stdout.write(_line(row, {"text": row["text"], **writer([row["text"]])[0]}))
+        sys.stdout.flush()
+
+
 def _parallel(chunks: Iterator[Chunk], workers: int, settings: tuple[str, float, str, bool]) -> Iterator[Answered]:
     """The answers to the chunks, in order, by processes with one thread each."""
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -113,6 +113,12 @@ AbstainBelow = Annotated[
         show_default=False,
     ),
 ]
+Beams = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="For models that write: beams of the search, 1 is greedy.", show_default="those of the model"
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.", rich_help_panel=OUTPUT)]
 
 
@@ -155,6 +161,24 @@ def open_classifier(folder: str) -> "PredictMixin":
     from eyas.models.classifier import Classifier
 
     return Classifier.from_pretrained(folder)
+
+
+def open_writer(folder: str, beams: int | None = None) -> Any:
+    """Open a model that writes texts: an exported folder without torch, any other with it; None for other models."""
+    from eyas.kinds import GENERATION
+    from eyas.runtime.manifest import MANIFEST, kind_of
+
+    if (Path(folder) / MANIFEST).is_file():
+        from eyas.runtime.generation import GenerationPredictor
+
+        return GenerationPredictor(folder, beams=beams) if kind_of(Path(folder)) == GENERATION else None
+    from eyas.models.loading import is_seq2seq_folder
+
+    if not is_seq2seq_folder(folder):
+        return None
+    from eyas.generation import TextGenerator
+
+    return TextGenerator.from_pretrained(folder, beams)
 
 
 def log_to_stderr(quiet: bool) -> None:

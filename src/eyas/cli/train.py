@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eyas.cli.closing import beside, command, say_trained
+from eyas.cli.closing import beside, command, say_trained, say_writing
 from eyas.cli.expand import with_options
 from eyas.cli.options import (
     Cache,
@@ -30,7 +30,7 @@ from eyas.cli.options import (
 )
 from eyas.cli.several_tasks import parse_tasks, refuse, say_tasks
 from eyas.errors import EyasError
-from eyas.kinds import KINDS
+from eyas.kinds import GENERATION, KINDS
 from eyas.outputs import strict_json
 from eyas.settings import (
     DATA,
@@ -89,8 +89,8 @@ def finetune(
     settings = FinetuneSettings(arguments=training.arguments, seed=seed, max_length=max_length)
     domains = named_domains(domain) if domain else None
     if shared_head:
-        if data is None or domains:
-            raise EyasError("--shared-head needs --data, and does not take --domain.")
+        if data is None or domains or columns.task == GENERATION:
+            raise EyasError("--shared-head needs --data, and does not take --domain or --task generation.")
         made = finetune_together(model, data, out, settings=settings, columns=columns, overwrite=overwrite)
         options: dict[str, Any] = {"teacher": [one.path for one in made.values()], "recipe": "mt-bert", "data": data}
         following = command("distill", {**options, "out": beside(out, "student")}, columns)
@@ -100,11 +100,12 @@ def finetune(
     if len(model) > 1:
         raise EyasError("Several encoders (--model) are trained at once with --shared-head. Pass it, or name one.")
     run(model[0], data, out, domains=domains, settings=settings, columns=columns, overwrite=overwrite)
+    say = say_writing if columns.task == GENERATION else say_trained
     for name, source in (domains or {"": str(data)}).items():
         options = {"teacher": out, "data": source, "out": beside(out, f"student-{name}" if name else "student")}
         recipe = {"recipe": "meta-kd", "student": "bert", "layers": 3} if name else {}
         what = f"teacher of {name}" if name else "teacher"
-        say_trained(what, out, source, columns, command("distill", {**options, **recipe}, columns))
+        say(what, out, source, columns, command("distill", {**options, **recipe}, columns))
 
 
 @with_options
@@ -127,7 +128,7 @@ def distill(
     task: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Task: {', '.join(KINDS)}. Or, instead of --data, one of several tasks of one student, "
+            help=f"Task: {', '.join(KINDS)}; {GENERATION}. Or, instead of --data, one of several tasks of one student, "
             "NAME=DATA[:COLUMN OF LABELS], with --teacher NAME=TEACHER (docs/several-tasks.md). Repeatable.",
             show_default="inferred from the columns",
             rich_help_panel=DATA,
@@ -185,6 +186,7 @@ def distill(
     import eyas.api
     from eyas.api import distill as run
     from eyas.data.labels import parse_label_map
+    from eyas.models.loading import is_seq2seq_folder
     from eyas.teachers.answers import is_answers
     from eyas.teachers.exported import is_exported
     from eyas.teachers.zero_shot import parse_hypotheses
@@ -229,6 +231,9 @@ def distill(
         overwrite=overwrite,
     )
     export = command("export", {"model": out, "out": beside(out, "shipped"), "int8": True})
+    if is_seq2seq_folder(out):
+        say_writing("student", out, data, columns, export, teacher[0])
+        return
     special = zero_shot is not None or is_answers(teacher[0]) or is_exported(teacher[0])
     alone = None if special or len(teacher) > 1 else f"{out}-teacher" if domain else teacher[0]
     say_trained("student", out, data, columns, export, alone, settings.label_map)
@@ -381,6 +386,7 @@ def recipes(
     """List the recipes: method, paper, teacher outputs, students, cost and options."""
     from inspect import signature
 
+    from eyas.generation import RECIPES as WRITING
     from eyas.losses import Loss
     from eyas.training.recipes import CHOICES, COMMON, RECIPES, measured_costs
 
@@ -419,3 +425,6 @@ def recipes(
         more = ", or pairs of layers: 1-3,2-6" if name == "mapping" else ""
         print(f"  {name}: {', '.join(choices)}{more}")
     print("  temperatures and weights: a number, or linear:8:1, cosine:8:1, steps:8:4:1, annealing:7")
+    print("\nOf students that write (--task generation, docs/generation.md):")
+    for name, writing in WRITING.items():
+        print(f"{name:<{width}}{(writing.__doc__ or '').strip().splitlines()[0]}")

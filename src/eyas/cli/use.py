@@ -14,6 +14,7 @@ import typer
 from eyas.cli.expand import with_options
 from eyas.cli.options import (
     AbstainBelow,
+    Beams,
     Data,
     LabelMap,
     Out,
@@ -21,6 +22,7 @@ from eyas.cli.options import (
     Quiet,
     log_to_stderr,
     open_classifier,
+    open_writer,
     read_data,
 )
 from eyas.errors import EyasError
@@ -47,6 +49,7 @@ def evaluate(
         float | None,
         typer.Option(help="Also score only the answers with at least this probability.", show_default=False),
     ] = None,
+    beams: Beams = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     columns: Columns,
     label_map: LabelMap = None,
@@ -59,6 +62,10 @@ def evaluate(
     from eyas.evaluation.similarity import evaluate_similarity
     from eyas.teachers import Encoder
 
+    writer = open_writer(model, beams)
+    if writer is not None:
+        _evaluate_writer(model, writer, data, teacher, split, beams, as_json, columns)
+        return
     alike = columns.task == SIMILARITY
     loaded = read_data(data, replace(columns, task="regression") if alike else columns)
     chosen = split or ("test" if "test" in loaded else "validation")
@@ -87,30 +94,65 @@ def evaluate(
         print(f"{name.replace('_', ' '):<{width}}{shown}")
 
 
+def _evaluate_writer(
+    model: str,
+    writer: Any,
+    data: str,
+    teacher: str | None,
+    split: str | None,
+    beams: int | None,
+    as_json: bool,
+    columns: Columns,
+) -> None:
+    from eyas.generation import evaluate as run
+    from eyas.generation import load_pairs
+
+    loaded = load_pairs(data, columns)
+    chosen = split or ("test" if "test" in loaded else "validation")
+    if chosen not in loaded:
+        raise EyasError(f"{data} has no split {chosen!r}, only {', '.join(loaded)}.")
+    other = open_writer(teacher, beams) if teacher else None
+    if teacher and other is None:
+        raise EyasError(f"The teacher {teacher} is no model that writes texts, as {model} is.")
+    scores = {"model": model, "split": chosen, **run(writer, loaded[chosen], other)}
+    if as_json:
+        print(strict_json(scores))
+        return
+    for name, value in scores.items():
+        print(f"{name.replace('_', ' '):<18}{f'{value:.2f}' if isinstance(value, float) else value}")
+
+
 def predict(
     model: Annotated[str, typer.Option(help="Student, teacher or exported folder.", show_default=False)],
     file: Annotated[Path, typer.Argument(help="Lines of text or JSON; - for standard input.")] = Path("-"),
     all_scores: Annotated[bool, typer.Option("--all-scores", help="Print the probability of every label.")] = False,
     abstain_below: AbstainBelow = None,
+    beams: Beams = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that answer the lines of a file.")] = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Classify or tag a stream of lines: text or JSON in, JSON lines out. Rows of fields may also come as a table.
+    """Classify or tag a stream of lines, or write a text for each: text or JSON in, JSON lines out.
+
+    Rows of fields may also come as a table.
 
     A JSON line is a string, {"text": ..., "text_pair": ...}, or for a tagger {"tokens": [...], "question": ...}. Other
-    fields pass through, except those of the answer: label and score, or tokens, tags, scores and spans.
+    fields pass through, except those of the answer: label and score, or tokens, tags, scores and spans, or
+    generated_text.
     """
     log_to_stderr(quiet)
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
-    from eyas.cli.lines import BLOCK, predict_lines
+    from eyas.cli.lines import BLOCK, predict_lines, write_lines
     from eyas.data.files import open_binary
     from eyas.data.readers import SUFFIXES, file_kind, read_rows, text_blocks, text_lines
     from eyas.errors import DataError
 
-    classifier = open_classifier(model)
-    if abstain_below is not None:
+    writer = open_writer(model, beams)
+    if writer is not None and (all_scores or abstain_below is not None or workers > 1):
+        raise EyasError(f"{model} writes texts: leave --all-scores, --abstain-below and --workers out.")
+    classifier = open_classifier(model) if writer is None else None
+    if classifier is not None and abstain_below is not None:
         classifier.abstain(abstain_below)
-    if all_scores and classifier.task.is_tagging:
+    if classifier is not None and all_scores and classifier.task.is_tagging:
         raise EyasError(f"--all-scores is for whole texts; this model does {classifier.task.describe()}.")
     if str(file) == "-":
         if workers > 1:
@@ -118,6 +160,9 @@ def predict(
                 "--workers is for a file: a stream is answered line by line. Name the file, or leave it out."
             )
         lines = enumerate(text_lines(sys.stdin.buffer, "standard input"), 1)
+        if classifier is None:
+            write_lines(writer, lines, "standard input")
+            return
         predict_lines(model, classifier, ((n, [line]) for n, line in lines), "standard input", all_scores)
     elif not file.is_file():
         if not file.exists():
@@ -125,7 +170,7 @@ def predict(
         raise DataError(f"{file} is not a regular file. Name a file of texts, or leave it out to read a pipe.")
     else:
         kind = file_kind(file)
-        if classifier.row_fields and kind in SUFFIXES:
+        if classifier is not None and classifier.row_fields and kind in SUFFIXES:
             rows = enumerate(read_rows(file), 1)
             written = ((number, [json.dumps(row, default=str)]) for number, (_, row) in rows)
             predict_lines(model, classifier, written, str(file), all_scores, workers)
@@ -133,6 +178,9 @@ def predict(
         if kind not in (None, ".txt", ".jsonl", ".ndjson"):
             raise DataError(f'{file} is a table ({kind}), expected lines of text or JSON, such as {{"text": ...}}.')
         with open_binary(file) as stream:
+            if classifier is None:
+                write_lines(writer, enumerate(text_lines(stream, str(file)), 1), str(file))
+                return
             blocks = text_blocks(stream, str(file), BLOCK)
             predict_lines(model, classifier, blocks, str(file), all_scores, workers)
 
@@ -177,13 +225,13 @@ def export(
     """Export a model to ONNX with tokenizer, labels and model card, and check that its answers match."""
     log_to_stderr(quiet)
     from eyas.export import export_model as run
-    from eyas.runtime.manifest import MODEL, TOKENIZER
+    from eyas.runtime.manifest import TOKENIZER
 
     texts = None if data is None else _parity_texts(model, data, columns)
     more = {"web": web, "web_runtime": web_runtime, "openvino": openvino, "abstain_below": abstain_below or 0.0,
             "int4": int4, "ternary": ternary}  # fmt: skip
     parity = run(model, out, int8, texts, min_agreement, overwrite, **more)  # type: ignore[arg-type]
-    size = sum((out / name).stat().st_size for name in (MODEL, TOKENIZER)) / 1e6
+    size = sum(file.stat().st_size for file in (*out.glob("*.onnx"), out / TOKENIZER)) / 1e6
     logger.info("Exported to %s, %.2f MB: %s.", os.path.relpath(out), size, parity)
     if web and web_runtime is None:
         page = shlex.quote(os.path.relpath(out / "web"))
@@ -215,8 +263,12 @@ def push(
 def _parity_texts(model: str, data: str, columns: Columns) -> list[tuple[Any, ...]]:
     from eyas.data.datasets import load_unlabeled
     from eyas.data.readers import inputs_of
-    from eyas.models.loading import task_of_folder
+    from eyas.models.loading import is_seq2seq_folder, task_of_folder
 
+    if is_seq2seq_folder(model):
+        from eyas.generation import load_pairs
+
+        return [(text,) for text in load_pairs(data, columns)["validation"]["source"]]
     tagging = task_of_folder(model).is_tagging
     if Path(data).is_file():
         return [

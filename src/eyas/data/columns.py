@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from eyas.data.readers import Row
 from eyas.errors import DataError
-from eyas.kinds import IS, KINDS, Kind
+from eyas.kinds import GENERATION, IS, KINDS, Kind
 from eyas.settings import Columns
 from eyas.text import FIELD_MARKS
 
@@ -26,6 +26,8 @@ SCORE_COLUMNS = ("score", "similarity", "similarity_score")
 WORD_COLUMNS = ("tokens", "words", "passage")
 TAG_COLUMNS = ("tags", "ner_tags", "chunk_tags", "pos_tags", "seq_label", "labels", "label")
 QUESTION_COLUMNS = ("question",)
+# Of texts and the texts to be written for them.
+SOURCE_COLUMNS, TARGET_COLUMNS = ("source", "text"), ("target",)
 # The number of columns in a CoNLL-U file: the second has words, the fourth universal parts of speech.
 UNIVERSAL = 10
 # A column counts as an aspect if the first rows have at most this many values, each at most this long.
@@ -76,6 +78,11 @@ def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source:
     Raises:
         DataError: a named column does not exist, or a required one can't be found.
     """
+    if columns.task == GENERATION:
+        raise DataError(
+            "The task (--task) generation is for finetune and distill alone (docs/generation.md). Here expected one of "
+            f"{', '.join(KINDS)}."
+        )
     if columns.task not in (None, *KINDS):
         raise DataError(f"task (--task) is {columns.task!r}, expected one of {', '.join(KINDS)}.")
     label_names = _several(columns.label, names)
@@ -101,6 +108,8 @@ def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source:
             f"{source}: no text column. Expected {', '.join(TEXT_COLUMNS)} or a pair such as text1 and "
             f"text2, found {list(names)}. Name it with "
             "Columns(text=..., text_pair=...) or --text (and --text-pair)."
+            + f" For {TARGET_COLUMNS[0]}s to be written: --task {GENERATION}."
+            * (TARGET_COLUMNS[0] in names)
         )
     if not labeled:
         return Resolved(named or "classification", text, pair, ())

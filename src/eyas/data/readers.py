@@ -66,13 +66,14 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
     if kind == ".parquet":
         return _parquet_rows(path)
     if kind == ".txt":
-        return ((place, {"text": line}) for place, line in _lines(path) if line.strip())
+        return ((place, {"text": line}) for place, line in placed_lines(path) if line.strip())
     if kind in CONLL:
         return _conll_rows(path)
     raise DataError(f"{path}: unknown file type, expected one of {', '.join(SUFFIXES)} ({', '.join(COMPRESSED)}).")
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
+def placed_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a text file, each with its place."""
     with open_binary(path) as file:
         for number, line in _whole_lines(file, str(path)):
             if number == 1 and b"\0" in line:
@@ -88,7 +89,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
     csv.field_size_limit(sys.maxsize)
-    lines = (line + "\n" for _, line in _lines(path))
+    lines = (line + "\n" for _, line in placed_lines(path))
     if file_kind(path) == ".tsv":
         reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     else:
@@ -115,7 +116,7 @@ def _table_rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 def _json_rows(path: Path) -> Iterator[tuple[str, Row]]:
     first = True
-    for place, line in _lines(path):
+    for place, line in placed_lines(path):
         if not line.strip():
             continue
         if first and line.lstrip().startswith("["):
@@ -162,10 +163,10 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 def _conll_rows(path: Path) -> Iterator[tuple[str, Row]]:
     """Sentences of a file with one word per line; `-DOCSTART-`, comments and blank lines are not words."""
-    style = next((_conll_fields(line)[1] for _, line in _lines(path) if _is_word(line)), None)
+    style = next((_conll_fields(line)[1] for _, line in placed_lines(path) if _is_word(line)), None)
     sentence: list[list[str]] = []
     first = ""
-    for place, line in _lines(path):
+    for place, line in placed_lines(path):
         fields, own = _conll_fields(line)
         is_comment = line.startswith("#") and not sentence and own != style  # a word may also start with #
         if not line.strip() or fields[0] == "-DOCSTART-" or is_comment:

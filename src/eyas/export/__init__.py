@@ -15,6 +15,7 @@ from eyas.data.readers import inputs_of, read_rows
 from eyas.errors import ExportError
 from eyas.export.arrays import find_arrays
 from eyas.export.browser import check_page, runtime_files
+from eyas.export.generation import export_generation
 from eyas.export.model_card import run_settings, write_model_card
 from eyas.export.onnx import input_names, write_onnx
 from eyas.export.openvino import write_openvino
@@ -22,7 +23,7 @@ from eyas.export.parity import Parity, check_parity
 from eyas.export.web import write_web
 from eyas.models import is_student
 from eyas.models.classifier import Classifier
-from eyas.models.loading import embedding_rows, task_folders
+from eyas.models.loading import embedding_rows, is_seq2seq_folder, task_folders
 from eyas.outputs import OutputFolder
 from eyas.runtime.manifest import MODEL, TOKENIZER, Manifest
 from eyas.runtime.openvino import OpenVINOPredictor, load_openvino
@@ -84,6 +85,13 @@ def export_model(
         ExportError: the exported model differs too much, there are no texts to check it with, or the page does not
             load.
     """
+    if is_seq2seq_folder(model):
+        wanted = {"web": web, "openvino": openvino, "abstain_below": abstain_below, "int4": int4, "ternary": ternary}
+        wrong = next((name for name, value in wanted.items() if value), None)
+        if wrong:
+            raise ExportError(f"{model} writes texts: leave {wrong} (--{wrong.replace('_', '-')}) out.")
+        firsts = None if texts is None else [row[0] for row in texts]
+        return export_generation(model, out, int8, firsts, min_agreement, overwrite, max_length)
     if openvino:
         load_openvino()  # fail now if it is missing
     if web_runtime is not None and not web:
@@ -96,8 +104,8 @@ def export_model(
 
         refused = {"texts (--data)": texts, "web (--web)": web, "openvino (--openvino)": openvino,
                    "max_length": max_length, "abstain_below (--abstain-below)": abstain_below}  # fmt: skip
-        if wrong := [name for name, value in refused.items() if value]:
-            raise ExportError(f"{model} is a student of several tasks, exported without {wrong[0]}. Leave it out.")
+        if unfit := [name for name, value in refused.items() if value]:
+            raise ExportError(f"{model} is a student of several tasks, exported without {unfit[0]}. Leave it out.")
         return export_tasks(tasks, out, given[0] if given else "fp32", min_agreement, overwrite)
     classifier = Classifier.from_pretrained(model)
     classifier.abstain(abstain_below)

@@ -46,7 +46,8 @@ def _key(form: str) -> str:
 def _code() -> list[str]:
     """Versions of the converters, and a digest of our own code that determines a graph."""
     own_code = hashlib.sha256()
-    for file in (*sorted(Path(eyas.models.__file__).parent.glob("*.py")), Path(__file__).with_name("onnx.py")):
+    ours = [Path(__file__).with_name(name) for name in ("onnx.py", "generation.py")]
+    for file in (*sorted(Path(eyas.models.__file__).parent.glob("*.py")), *ours):
         own_code.update(file.read_bytes())
     return [*(f"{name} {version(name)}" for name in CONVERTERS), own_code.hexdigest()]
 

@@ -5,7 +5,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -78,19 +78,23 @@ def write_onnx(model: Any, names: list[str], path: Path, precision: str = "fp32"
         precision: "fp32", or "int8", which quantizes weights (dynamic activations) and the embedding table; with "int4"
             and "ternary", weights that are rounded so are stored in fewer bits.
     """
-    with _quiet():
-        graph = kept_graph(_form(model, names), lambda: _convert(model, names))
-        onnx.save(_with_weights(graph, model), path)
-        _fold_constants(path)
+    with quiet():
+        write_graph(form_of(model, names), lambda: _convert(model, names), model, path)
         if precision != "fp32":
             pack_tables(path, LARGEST[precision])
-            _quantize(path, SMALLEST_PACKED if precision in PACKED else SMALLEST_INT8_WEIGHT)
+            quantize(path, SMALLEST_PACKED if precision in PACKED else SMALLEST_INT8_WEIGHT)
         if precision != "fp32" or getattr(model.config, COMPRESSION, None):
             pack(path)
     return path
 
 
-def _form(model: Any, names: list[str]) -> str:
+def write_graph(form: str, make: Callable[[], onnx.ModelProto], model: Any, path: Path) -> None:
+    """Write the graph of this form, kept or made, with the weights of `model`."""
+    onnx.save(_with_weights(kept_graph(form, make), model), path)
+    _fold_constants(path)
+
+
+def form_of(model: Any, names: list[str]) -> str:
     """Everything that determines the graph except parameters. An ensemble's buffers do: they leave members out.
 
     A graph fits any vocabulary: the rows of the table of word vectors are the only trace of it. Vectors of characters
@@ -113,8 +117,6 @@ def _form(model: Any, names: list[str]) -> str:
 
 def _convert(model: Any, names: list[str]) -> onnx.ModelProto:
     """The graph of all models of this form, with the parameters as inputs."""
-    import onnxscript.optimizer  # takes a second, and most graphs are cached
-
     fields = len(getattr(model.config, "fields", ()))
     ids = torch.randint(5, 50, (2, 12)) if not fields else torch.ones(2, fields + 1, dtype=torch.int64)
     example = {
@@ -124,13 +126,28 @@ def _convert(model: Any, names: list[str]) -> onnx.ModelProto:
     }
     example["token_type_ids"][:, 6:] = 1
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
-    with _eager_attention(model), torch.no_grad():
+    given = tuple(example[name] for name in names)
+    shapes = (tuple({0: batch} if fields else {0: batch, 1: length} for _ in names),)
+    found: onnx.ModelProto = convert(_LogitsOnly(model, names), given, names, list(_outputs(model)), shapes)
+    return found
+
+
+def convert(module: Any, example: tuple[Tensor, ...], inputs: list[str], outputs: list[str], shapes: Any) -> Any:
+    """The graph of `module`, with the parameters of the model, its `model`, as inputs.
+
+    Args:
+        example: inputs.
+        shapes: the dynamic shapes of `torch.export`.
+    """
+    import onnxscript.optimizer  # takes a second, and most graphs are cached
+
+    with _eager_attention(module.model), torch.no_grad():
         program = torch.onnx.export(
-            _LogitsOnly(model, names).eval(),
-            tuple(example[name] for name in names),
-            input_names=names,
-            output_names=list(_outputs(model)),
-            dynamic_shapes=(tuple({0: batch} if fields else {0: batch, 1: length} for _ in names),),
+            module.eval(),
+            example,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes=shapes,
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -138,7 +155,7 @@ def _convert(model: Any, names: list[str]) -> onnx.ModelProto:
         )
     assert program is not None  # None only without dynamo
     graph = program.model.graph
-    for name, _ in _parameters(model):
+    for name, _ in _parameters(module.model):
         if name in graph.initializers:
             weight = graph.initializers.pop(name)
             weight.const_value = None
@@ -171,7 +188,7 @@ def _fold_constants(path: Path) -> None:
     onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
 
 
-def _quantize(path: Path, smallest: int) -> None:
+def quantize(path: Path, smallest: int) -> None:
     model = onnx.load(path)
     graph = model.graph
     del graph.value_info[:]  # wrong once the quantizer turns Gemm into MatMul; it infers its own
@@ -223,7 +240,7 @@ def _eager_attention(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the exporter and the quantizer, which write to the root logger and to stdout."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)

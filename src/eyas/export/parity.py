@@ -8,6 +8,7 @@ import numpy as np
 from eyas.errors import ExportError
 from eyas.evaluation.evaluate import Predicts
 from eyas.evaluation.metrics import cosines
+from eyas.kinds import GENERATION
 
 SHOWN = 5
 # Digits of a regression's agreement; the rest is float32 noise.
@@ -16,7 +17,11 @@ KEPT_DIGITS = 6
 ALIKE = 0.99
 
 # By task: what the agreement is a share of, and what the difference is in.
-AGREEMENT_WORDS = {"regression": ("of the variance kept", "value"), "vectors": ("of the vectors agree", "value")}
+AGREEMENT_WORDS = {
+    "regression": ("of the variance kept", "value"),
+    "vectors": ("of the vectors agree", "value"),
+    GENERATION: ("of the words agree", "the share of a text's words"),
+}
 
 
 @dataclass(frozen=True)
@@ -24,11 +29,11 @@ class Parity:
     """How far the exported model is from the original.
 
     Args:
-        rows: number of compared decisions: one per text, word, aspect or label.
+        rows: number of compared decisions: one per text, word, aspect or label; of models that write, of texts.
         agreement: share of equal decisions; for regression, the share of the variance that is kept (R²); for vectors,
-            the share with a cosine of at least 0.99.
+            the share with a cosine of at least 0.99; for written texts, the mean share of equal words.
         difference: largest difference in probability, or in value.
-        task: the model's task, one of `eyas.tasks.KINDS` or "vectors".
+        task: the model's task, one of `eyas.tasks.KINDS`, "vectors" or "generation".
     """
 
     rows: int

@@ -19,7 +19,16 @@ UPLOADED = (
     *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.*"),
     *("merges.txt", "spiece.model", "sentencepiece*.model", "modules.json", "sentence_bert_config.json"),
-    *("1_Pooling/config.json", "manifest.json", "model.onnx", "exam.json", "exam.svg", "exam-plan.yaml"),
+    *(
+        "1_Pooling/config.json",
+        "manifest.json",
+        "model.onnx",
+        "encoder.onnx",
+        "decoder.onnx",
+        "exam.json",
+        "exam.svg",
+        "exam-plan.yaml",
+    ),
     *("web/*", "openvino/*", "stage-*/model.onnx", "stage-*/tokenizer.json", "stage-*/manifest.json", "cascade.json"),
 )
 FORBIDDEN = (401, 403)

@@ -9,9 +9,11 @@ from typing import Any, cast
 import torch
 from torch import nn
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -33,6 +35,8 @@ logger = logging.getLogger("eyas")
 # In the configuration of a folder in that of a student of several tasks: the name of its task.
 PART = "eyas_part"
 
+# Of a language model without an encoder.
+DECODER_ONLY = "is a decoder alone: for those use TRL (its GKDTrainer distills them)"
 # The `problem_type` of our tasks in transformers.
 PROBLEMS = {
     "classification": "single_label_classification",
@@ -141,6 +145,37 @@ def load_encoder(source: str | Path, task: Task, pair: bool = False) -> tuple[Pr
     model.config.eyas_task = task.kind
     tokenizer = load_tokenizer(source, model)
     return model, wrap_tokenizer(tokenizer.backend_tokenizer, model.config.max_length, pair) if student else tokenizer
+
+
+def load_seq2seq(source: str | Path) -> tuple[PreTrainedModel, Any]:
+    """An encoder-decoder that writes texts, and its tokenizer, in float32 and eval mode.
+
+    Raises:
+        ModelError: no such folder, no weights, a model without a decoder, or without an encoder.
+    """
+    config = _config(source)
+    kind = (config.architectures or [config.model_type])[0]
+    if "Classification" in kind:
+        raise ModelError(f"{source} is a {kind}, expected a model that writes texts.")
+    if not config.is_encoder_decoder:
+        alone = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and "CausalLM" in kind + "CausalLM" * ("LMHead" in kind)
+        raise ModelError(
+            f"{source} is a {kind}, which {DECODER_ONLY if alone else 'has no decoder'}. Expected an encoder-decoder "
+            "such as T5, BART or Marian."
+        )
+    model, info = _from_pretrained(AutoModelForSeq2SeqLM, source, output_loading_info=True)
+    if info["missing_keys"]:
+        raise ModelError(f"{source} has no weights for {', '.join(sorted(info['missing_keys'])[:4])}.")
+    return model.eval(), load_tokenizer(source, model)
+
+
+def is_seq2seq_folder(source: str | Path) -> bool:
+    """Whether a folder on this machine holds an encoder-decoder that writes texts."""
+    try:
+        config = json.loads((Path(source) / "config.json").read_text())
+        return bool(config.get("is_encoder_decoder")) and "Classification" not in str(config.get("architectures"))
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def load_masked_lm(source: str | Path) -> tuple[PreTrainedModel, Any]:

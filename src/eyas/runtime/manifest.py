@@ -8,7 +8,7 @@ from typing import Any
 
 from eyas._version import __version__
 from eyas.errors import ExportError
-from eyas.kinds import MEANINGS, Kind
+from eyas.kinds import GENERATION, MEANINGS, Kind
 from eyas.tasks import Task
 
 MANIFEST = "manifest.json"
@@ -151,11 +151,13 @@ class Manifest:
 
 
 def kind_of(folder: Path) -> str:
-    """What a folder's manifest describes: "cascade", "combination", "tasks", "task" (one of several), or "" for one
-    model, or no manifest.
+    """What a folder's manifest describes: "cascade", "combination", "generation", "tasks", "task" (one of several), or
+    "" for another model or none.
     """
     try:
         content = json.loads((folder / MANIFEST).read_text())
+        if content.get("task") == GENERATION:
+            return GENERATION
         if not content.get("stages"):
             return "task" if content.get("output") else ""
         return {"": "cascade", TASKS: TASKS}.get(content.get("combination", ""), "combination")

@@ -9,6 +9,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from eyas.errors import ExportError
+from eyas.kinds import GENERATION
 from eyas.runtime.alignment import WordEncoder
 from eyas.runtime.arrays import ArraysRun
 from eyas.runtime.crf import max_marginals
@@ -51,7 +52,7 @@ class Predictor(PredictMixin):
     """
 
     def __new__(cls, folder: str | Path, *args: Any, **kwargs: Any) -> Self:
-        """A `Cascade`, a `Combination` or `SeveralTasks` if the folder holds one."""
+        """A `Cascade`, a `Combination`, `SeveralTasks` or a `GenerationPredictor` if the folder holds one."""
         kind = kind_of(Path(folder)) if cls is Predictor else ""
         if kind in ("tasks", "task"):
             from eyas.runtime.several_tasks import OneTask, SeveralTasks
@@ -65,6 +66,10 @@ class Predictor(PredictMixin):
             from eyas.runtime.combination import Combination
 
             return cast(Self, object.__new__(Combination))
+        if kind == GENERATION:
+            from eyas.runtime.generation import GenerationPredictor
+
+            return cast(Self, object.__new__(GenerationPredictor))
         return object.__new__(cls)
 
     def __init__(

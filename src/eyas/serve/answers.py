@@ -5,11 +5,12 @@ They generate the OpenAPI document.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 
 from eyas.runtime.answers import Answer, answer, answer_words, grouped
+from eyas.runtime.generation import GenerationPredictor
 from eyas.serve.limits import Text
 from eyas.serve.models import Model
 from eyas.serve.requests import Question, WordParameters, tensor_names
@@ -64,6 +65,12 @@ class Vector(TypedDict):
     vector: list[float]
 
 
+class Written(TypedDict):
+    """Answer of a model that writes."""
+
+    generated_text: str
+
+
 class TensorType(TypedDict):
     name: str
     datatype: str
@@ -101,6 +108,7 @@ class Error(TypedDict):
 ANSWERS = (
     *(list[Aspect], list[Span], list[Word], Score, Vector),
     *(list[list[Label]], list[list[Aspect]], list[list[Span]], list[list[Word]], list[Score], list[Vector]),
+    list[Written],
 )
 
 
@@ -110,7 +118,10 @@ def size_of(text: Text) -> int:
 
 
 def answers(model: Model, question: Question, stop: Stop) -> Any:
-    """An answer per text. A single text has no outer list, except for labels, as in Hugging Face's inference."""
+    """An answer per text. A single text has no outer list, except for labels and what is written, as in Hugging Face's
+    inference."""
+    if isinstance(model.predictor, GenerationPredictor):
+        return [answer for text in _until(stop, question.texts) for answer in model.predictor([cast(str, text)])]
     found = [_answer(model, text, question) for text in _until(stop, question.texts)]
     flat = question.single and model.predictor.task.kind not in ("classification", "multi-label")
     return found[0] if flat else found
@@ -174,8 +185,13 @@ def _logits(model: Model, text: Any) -> np.ndarray:
 
 
 def tensors(model: Model, question: Question, stop: Stop) -> list[Tensor]:
-    """Output tensors: label, score and probabilities; score; vector; or JSON in `answer` for structured answers."""
-    task, count = model.predictor.task, len(question.texts)
+    """Output tensors: label, score and probabilities; score; vector; generated_text; or JSON in `answer`, for
+    structured answers."""
+    count = len(question.texts)
+    if isinstance(model.predictor, GenerationPredictor):
+        written = [text for each in _until(stop, question.texts) for text in model.predictor.predict([cast(str, each)])]
+        return [_tensor("generated_text", "BYTES", [count], written)]
+    task = model.predictor.task
     if task.kind in ("tagging", "aspects", "multi-label"):
         texts = _until(stop, question.texts)
         data = [json.dumps(_answer(model, text, question), ensure_ascii=False) for text in texts]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eyas.errors import ExportError, EyasError
+from eyas.kinds import GENERATION
+from eyas.runtime.generation import FILES
 from eyas.runtime.manifest import EXAM, MANIFEST, MODEL, TASKS, TOKENIZER, kind_of, stage_folders
 from eyas.runtime.predictor import Predictor
 
@@ -39,7 +41,7 @@ class Model:
             "name": self.name,
             "version": self.version,
             "task": manifest.task,
-            "labels": manifest.labels if manifest.task != "vectors" else [],
+            "labels": list(manifest.labels) if manifest.task != "vectors" else [],
             "pair": manifest.pair,
             "precision": manifest.precision,
             "max_length": manifest.max_length,
@@ -162,11 +164,10 @@ def _stamp(folder: Path) -> Stamp | None:
     """The stamp of a model's files; None while one is missing."""
     try:
         kind = kind_of(folder)
-        places = [folder / name for name in stage_folders(folder)] if kind not in ("", "task") else [folder]
+        places = [folder / name for name in stage_folders(folder)] if kind not in ("", "task", GENERATION) else [folder]
         files = [place / MANIFEST for place in places]
-        files += [
-            place / name for place in ([folder.parent] if kind == "task" else places) for name in (MODEL, TOKENIZER)
-        ]
+        names = FILES if kind == GENERATION else (MODEL, TOKENIZER)
+        files += [place / name for place in ([folder.parent] if kind == "task" else places) for name in names]
         stats = [file.stat() for file in files]
     except OSError:
         return None

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from eyas.errors import DataError
+from eyas.kinds import GENERATION
 from eyas.serve.limits import Limits, RequestError, Text
 from eyas.serve.models import Model
 
@@ -67,6 +68,13 @@ class PredictTexts(Predict, kw_only=True):
 
     inputs: String | OneText | Annotated[list[String | OneText], SEVERAL]
     parameters: TextParameters | None = None
+
+
+class PredictSources(Predict, kw_only=True):
+    """This model writes: `inputs` is a text, {"text": ...}, or a list of them, without `parameters`."""
+
+    inputs: String | OneText | Annotated[list[String | OneText], SEVERAL]
+    parameters: None = None
 
 
 class PredictPairs(Predict, kw_only=True):
@@ -150,6 +158,8 @@ def predict_type(model: Model) -> type[Predict]:
     manifest = model.predictor.manifest
     if manifest.pair:
         return PredictPairs
+    if manifest.task == GENERATION:
+        return PredictSources
     if manifest.fields:
         return PredictRows
     return PredictSentences if manifest.task == "tagging" else PredictTexts
@@ -162,7 +172,7 @@ def read_question(content: Any, model: Model, limits: Limits) -> Question:
     rows = [asked.inputs] if single else asked.inputs
     texts = _written(rows, model) if isinstance(asked, PredictRows) else [_text(row) for row in rows]
     limits.check(texts)
-    if isinstance(asked, PredictRows):
+    if isinstance(asked, PredictRows | PredictSources):
         return Question(texts, single)
     if isinstance(asked, PredictSentences):
         return Question(texts, single, of_words=asked.parameters or WordParameters())

@@ -139,10 +139,10 @@ def label_texts(
         name = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:24]
         folder = cache_folder("labels") / name
     path = Path(folder)
-    _claim(path, fingerprint)
+    claim_cache(path, fingerprint)
     order = first[np.argsort(_text_lengths(dataset)[first], kind="stable")]
     shards = range(0, len(order), ROWS_PER_SHARD)
-    waiting = {start: order[start : start + ROWS_PER_SHARD] for start in shards if not _shard(path, start).exists()}
+    waiting = {start: order[start : start + ROWS_PER_SHARD] for start in shards if not shard_path(path, start).exists()}
     if waiting:
         left = sum(map(len, waiting.values()))
         if left < len(order):
@@ -156,7 +156,7 @@ def label_texts(
         with progress("labeling", left, "texts") as advance, closing(labeled):
             for start, shard in labeled:
                 if shard is not None:
-                    write_atomically(_shard(path, start), shard)
+                    write_atomically(shard_path(path, start), shard)
                 advance(len(waiting[start]))
     return CachedTeacher(path)
 
@@ -168,7 +168,7 @@ def _labeled_here(
     starts = list(waiting)
     first = len(starts) * processes.number() // processes.count()
     for start in (*starts[first:], *starts[:first]):
-        done = _shard(folder, start).exists()
+        done = shard_path(folder, start).exists()
         yield start, None if done else _labeled(teacher, dataset[waiting[start].tolist()])
 
 
@@ -209,11 +209,12 @@ def _text_lengths(dataset: "Dataset") -> np.ndarray:
     return np.concatenate([np.empty(0, np.int64), *lengths])
 
 
-def _shard(folder: Path, start: int) -> Path:
-    return folder / f"shard-{start // ROWS_PER_SHARD:06}.safetensors"
+def shard_path(folder: Path, start: int, rows: int = 0) -> Path:
+    """The file of the rows from `start` on, of `rows` rows; by default `ROWS_PER_SHARD`."""
+    return folder / f"shard-{start // (rows or ROWS_PER_SHARD):06}.safetensors"
 
 
-def _claim(folder: Path, fingerprint: dict[str, Any]) -> None:
+def claim_cache(folder: Path, fingerprint: dict[str, Any]) -> None:
     """Create the cache, or check that the existing one has this `fingerprint`."""
     if (folder / FINGERPRINT).exists():
         found = _read_fingerprint(folder)

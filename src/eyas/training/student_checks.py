@@ -31,6 +31,11 @@ def check_student(settings: StudentSettings, task: Task) -> None:
         return
     if is_folder(settings.init):
         check_model(str(settings.init))
+    if settings.decoder_layers:
+        raise ModelError(
+            "decoder_layers (--decoder-layers) is for students that write, with the task generation; this is "
+            f"{task.describe()}. Leave it out."
+        )
     if settings.combination not in COMBINATIONS:
         raise ModelError(
             f"combination (--combination) is {settings.combination!r}, expected one of {', '.join(COMBINATIONS)}."

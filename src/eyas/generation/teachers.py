@@ -1,0 +1,145 @@
+"""What a teacher writes, and its distributions at the tokens of the targets, on disk: found by `example_id`."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from eyas.errors import CacheError
+from eyas.generation.data import EncodedPairs
+from eyas.generation.losses import IGNORED, TopK, top_k
+from eyas.generation.models import TextGenerator
+from eyas.outputs import cache_folder, write_atomically
+from eyas.progress import progress
+from eyas.teachers.cached import FORMAT_VERSION, claim_cache, shard_path
+from eyas.teachers.live import autocast, fingerprint_of
+
+ROWS_PER_SHARD = 1024
+BATCH = 32
+
+
+class TeacherCache:
+    """Words at the tokens of targets, and perhaps their log-probabilities.
+
+    Args:
+        shards: files of `cached`.
+    """
+
+    def __init__(self, shards: list[Path]) -> None:
+        parts = [load_file(path) for path in shards]
+        self.fields = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        ids = self.fields.pop("example_id").numpy()
+        lengths = self.fields.pop("lengths").numpy()
+        ends = np.cumsum(lengths)
+        self.places = {
+            int(one): (int(end - length), int(end)) for one, length, end in zip(ids, lengths, ends, strict=True)
+        }
+
+    def words(self, example: int) -> Tensor:
+        """[tokens, k] int32 of one example.
+
+        Raises:
+            CacheError: it is not in the cache.
+        """
+        start, end = self._place(example)
+        return self.fields["words"][start:end]
+
+    def distributions(self, examples: Tensor, labels: Tensor) -> TopK:
+        """The distributions at the tokens of `labels` [batch, tokens]; at padding anything."""
+        shape = (*labels.shape, self.fields["words"].shape[1])
+        words, logs = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape)
+        for row, example in enumerate(examples.tolist()):
+            start, end = self._place(example)
+            words[row, : end - start] = self.fields["words"][start:end]
+            logs[row, : end - start] = self.fields["log_probabilities"][start:end]
+        return TopK(words.to(labels.device), logs.to(labels.device))
+
+    def _place(self, example: int) -> tuple[int, int]:
+        if example not in self.places:
+            raise CacheError("The cache was made from other data. Omit cache (--cache), or choose another.")
+        return self.places[example]
+
+
+def fingerprint(teacher: TextGenerator, dtype: str) -> dict[str, Any]:
+    """What determines the teacher's outputs."""
+    weights, tokenizer = fingerprint_of(teacher.model, teacher.tokenizer)
+    return {"teacher_weights": weights, "tokenizer": tokenizer, "max_length": teacher.max_length, "dtype": dtype}
+
+
+def cached(
+    teacher: TextGenerator, pairs: EncodedPairs, settings: dict[str, Any], dtype: str, cache: Any
+) -> TeacherCache:
+    """Compute the teacher's outputs for `pairs` once, in order of length; after an interruption, resume.
+
+    Args:
+        settings: {"top_k": k} for distributions at the tokens of the targets, {"beams": n} for texts of the teacher's.
+        dtype: precision of the teacher's matrix products.
+        cache: the folder; by default one named after all that determines its content.
+
+    Raises:
+        CacheError: the folder was made by another teacher or from other data.
+    """
+    ids, first = np.unique(pairs.ids, return_index=True)
+    about = {
+        **{"format_version": FORMAT_VERSION, **fingerprint(teacher, dtype), **settings},
+        **{"data": hashlib.sha256(ids.tobytes()).hexdigest(), "rows": len(ids)},
+    }
+    name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+    folder = Path(cache) if cache else cache_folder("generation") / name
+    claim_cache(folder, about)
+    lengths = np.array([len(source) for source in pairs.sources])
+    order = first[np.lexsort((pairs.lengths[first], lengths[first]))]
+    starts = range(0, len(order), ROWS_PER_SHARD)
+    waiting = [start for start in starts if not shard_path(folder, start, ROWS_PER_SHARD).exists()]
+    make: Callable[[list[int]], dict[str, list[Tensor]]] = (
+        partial(_distributions, teacher, pairs, settings["top_k"])
+        if "top_k" in settings
+        else partial(_outputs, teacher, pairs, settings["beams"])
+    )
+    left = sum(len(order[start : start + ROWS_PER_SHARD]) for start in waiting)
+    with progress("asking the teacher", left, "texts") as advance:
+        for start in waiting:
+            rows = order[start : start + ROWS_PER_SHARD].tolist()
+            fields: dict[str, list[Tensor]] = {}
+            for place in range(0, len(rows), BATCH):
+                part = rows[place : place + BATCH]
+                with torch.no_grad(), autocast(teacher.model.device, dtype):
+                    for field, values in make(part).items():
+                        fields.setdefault(field, []).extend(values)
+                advance(len(part))
+            whole = {field: torch.cat(values) for field, values in fields.items()}
+            whole["lengths"] = torch.tensor([len(words) for words in fields["words"]])
+            whole["example_id"] = torch.from_numpy(pairs.ids[rows])
+            write_atomically(shard_path(folder, start, ROWS_PER_SHARD), save(whole))
+    return TeacherCache([shard_path(folder, start, ROWS_PER_SHARD) for start in starts])
+
+
+def _distributions(teacher: TextGenerator, pairs: EncodedPairs, k: int, rows: list[int]) -> dict[str, list[Tensor]]:
+    model = teacher.model
+    batch = teacher.tokenizer.pad({"input_ids": [pairs.sources[row] for row in rows]}, return_tensors="pt")
+    targets = [torch.tensor(pairs.targets[row]) for row in rows]
+    labels = torch.nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=IGNORED).to(model.device)
+    names = ("input_ids", "attention_mask")
+    found = top_k(model(**{name: batch[name].to(model.device) for name in names}, labels=labels).logits, k)
+    return {
+        "words": [words[: len(target)].int().cpu() for words, target in zip(found.words, targets, strict=True)],
+        "log_probabilities": [
+            values[: len(target)].cpu() for values, target in zip(found.log_probabilities, targets, strict=True)
+        ],
+    }
+
+
+def _outputs(teacher: TextGenerator, pairs: EncodedPairs, beams: int, rows: list[int]) -> dict[str, list[Tensor]]:
+    end = teacher.model.config.eos_token_id
+    found = []
+    for ids in teacher.ids([pairs.sources[row] for row in rows], num_beams=beams)[:, 1:].cpu().int():
+        ends = (ids == end).nonzero()
+        found.append(ids[: int(ends[0]) + 1 if len(ends) else len(ids), None])
+    return {"words": found}

@@ -1,0 +1,277 @@
+"""Teachers and students that write: sizes, recipes, caches, interruptions, bad input."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import QUICK
+from letters import LEARNS, TINY
+from safetensors.torch import load_file
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    T5Config,
+    T5ForConditionalGeneration,
+    TrainerCallback,
+)
+
+import eyas
+from eyas.errors import CacheError, DataError, ModelError, OutputError
+from eyas.generation import RECIPES, TextGenerator, distill, evaluate, finetune, load_pairs
+from eyas.generation import teachers as teachers_module
+from eyas.generation.data import EncodedPairs
+from eyas.generation.models import student_of
+from eyas.generation.recipes import make_recipe
+from eyas.generation.teachers import cached
+from eyas.settings import Columns, DistillSettings, FinetuneSettings, StudentSettings
+
+STUDENT = StudentSettings(layers=1, max_length=12)
+NARROW = replace(STUDENT, hidden_size=8, init="random")
+
+
+def _settings(recipe: str, student: StudentSettings = STUDENT, **arguments: Any) -> DistillSettings:
+    return DistillSettings(student, recipe, arguments={**LEARNS, **(arguments or QUICK)})
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_teacher_writes_what_it_learned(writer_folder: Path, letter_data: Path) -> None:
+    """An untrained one has a chrF of about 10."""
+    scores = evaluate(TextGenerator.from_pretrained(writer_folder), load_pairs(letter_data)["test"])
+    assert scores["rows"] == 40
+    assert scores["chrf"] > 30
+    assert scores["signature"].startswith("nrefs:1|case:mixed|eff:no|tok:13a")
+
+
+def test_students_learn_from_teachers(writer_folder: Path, letter_data: Path, tmp_path: Path) -> None:
+    arguments = {**LEARNS, "num_train_epochs": 6}
+    settings = DistillSettings(STUDENT, arguments=arguments)
+    trained = eyas.distill(writer_folder, letter_data, tmp_path / "student", settings=settings)
+    assert isinstance(trained.classifier, TextGenerator)
+    assert sum("encoder_attn.q_proj.weight" in name for name in _weights(trained.path)) == 1  # layers of the decoder
+    scores = trained.evaluate(letter_data, writer_folder)
+    assert scores["chrf"] > 25
+    assert scores["retention"] == pytest.approx(scores["bleu"] / scores["teacher_bleu"])
+    losses = [row["eval_loss"] for row in trained.history if "eval_loss" in row]
+    assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_trains_students_of_any_width(
+    recipe: str, writer_folder: Path, letter_data: Path, tmp_path: Path
+) -> None:
+    for student in (STUDENT, NARROW):
+        out = tmp_path / str(student.hidden_size)
+        distill(str(writer_folder), letter_data, out, _settings(recipe, student))
+        assert all(torch.isfinite(weight).all() for weight in _weights(out).values())
+        assert not any("eyas" in name for name in _weights(out))  # maps to the teacher's states
+
+
+def test_imitkd_reads_no_more_tokens_than_the_models_have_positions(writer_folder: Path, tmp_path: Path) -> None:
+    """An untrained student does not end."""
+    rows = {"source": ["a b"] * 4, "target": [" ".join("klmnopqrstk")] * 4}  # 12 tokens with the end
+    settings = _settings("imitkd", NARROW, **{**QUICK, "max_steps": 6})
+    folder = distill(str(writer_folder), {"train": rows, "validation": rows}, tmp_path / "out", settings)
+    assert all(torch.isfinite(weight).all() for weight in _weights(folder).values())
+
+
+class _Interrupt(TrainerCallback):
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.epoch == 2:  # the first checkpoint is there
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("recipe", "student"), [("imitkd", STUDENT), ("feature-alignment", NARROW)])
+def test_interrupted_runs_resume_with_the_same_bits(
+    recipe: str, student: StudentSettings, writer_folder: Path, letter_data: Path, tmp_path: Path
+) -> None:
+    settings = _settings(recipe, student, num_train_epochs=2)
+    known = (str(writer_folder), letter_data)
+    whole = distill(*known, tmp_path / "whole", settings)
+    with pytest.raises(KeyboardInterrupt):
+        distill(*known, tmp_path / "parts", settings, callbacks=[_Interrupt()])
+    assert not (tmp_path / "parts").exists()
+    parts = distill(*known, tmp_path / "parts", settings)
+    expected, found = _weights(whole), _weights(parts)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    with pytest.raises(OutputError, match="holds a run with other settings"):
+        distill(*known, tmp_path / "parts", replace(settings, seed=1))
+
+
+# --- sizes ---------------------------------------------------------------------------------------------------
+
+
+def test_students_start_from_the_teachers_layers(writer_folder: Path) -> None:
+    teacher = TextGenerator.from_pretrained(writer_folder).model
+    ours = student_of(teacher, replace(STUDENT, init="last")).state_dict()
+    for name, weight in ours.items():
+        theirs = name.replace(".layers.0.", ".layers.1.")  # the second of two
+        assert torch.equal(weight, teacher.state_dict()[theirs]), name
+    both = student_of(teacher, replace(STUDENT, layers=2, decoder_layers=2))
+    assert all(torch.equal(weight, teacher.state_dict()[name]) for name, weight in both.state_dict().items())
+
+
+def test_students_of_t5_keep_its_relative_positions() -> None:
+    """They are in the first layer alone, whichever layer it starts from."""
+    sizes = {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 3, "num_decoder_layers": 3}
+    torch.manual_seed(0)
+    teacher = T5ForConditionalGeneration(T5Config(vocab_size=40, decoder_start_token_id=0, **sizes))
+    student = student_of(teacher, StudentSettings(layers=2, decoder_layers=1, init="last")).state_dict()
+    theirs, bias = teacher.state_dict(), "layer.0.SelfAttention.relative_attention_bias.weight"
+    for side in ("encoder", "decoder"):
+        assert torch.equal(student[f"{side}.block.0.{bias}"], theirs[f"{side}.block.0.{bias}"])
+    wo = "layer.1.DenseReluDense.wo.weight"
+    assert torch.equal(student[f"encoder.block.0.{wo}"], theirs[f"encoder.block.1.{wo}"])
+
+
+def test_other_sizes_and_starts_are_refused(writer_folder: Path) -> None:
+    teacher = TextGenerator.from_pretrained(writer_folder).model
+    with pytest.raises(ModelError, match=r"the hidden size is 8, the teacher's 32.*Set init to random"):
+        student_of(teacher, replace(STUDENT, hidden_size=8, init="first"))
+    with pytest.raises(ModelError, match="multiple of the 3 heads"):
+        student_of(teacher, replace(STUDENT, heads=3))
+
+
+# --- caches --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(writer_folder: Path, letter_data: Path) -> tuple[TextGenerator, EncodedPairs]:
+    teacher = TextGenerator.from_pretrained(writer_folder)
+    pairs = EncodedPairs(load_pairs(letter_data)["test"], teacher.tokenizer, 12, 12)
+    return teacher, pairs
+
+
+def test_cached_texts_are_those_the_teacher_writes_alone(asked: tuple[TextGenerator, EncodedPairs]) -> None:
+    teacher, pairs = asked
+    cache = cached(teacher, pairs, {"beams": 3}, "float32", None)
+    for row in range(8):
+        alone = teacher.model.generate(torch.tensor([pairs.sources[row]]), num_beams=3)[0, 1:]
+        assert cache.words(int(pairs.ids[row]))[:, 0].tolist() == alone.tolist()
+
+
+def test_cached_distributions_are_found_by_id(asked: tuple[TextGenerator, EncodedPairs]) -> None:
+    teacher, pairs = asked
+    cache = cached(teacher, pairs, {"top_k": 4}, "float32", None)
+    rows = [5, 0]
+    labels = torch.full((2, 9), -100)
+    for place, row in enumerate(rows):
+        labels[place, : len(pairs.targets[row])] = torch.tensor(pairs.targets[row])
+    found = cache.distributions(torch.from_numpy(pairs.ids[rows]), labels)
+    for place, row in enumerate(rows):
+        with torch.no_grad():
+            target = torch.tensor([pairs.targets[row]])
+            logits = teacher.model(input_ids=torch.tensor([pairs.sources[row]]), labels=target).logits[0]
+        best = logits.log_softmax(-1).topk(4)
+        assert found.words[place, : len(best.indices)].tolist() == best.indices.tolist()
+        torch.testing.assert_close(found.log_probabilities[place, : len(best.indices)], best.values)
+
+
+def test_interrupted_caches_resume(
+    asked: tuple[TextGenerator, EncodedPairs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher, pairs = asked
+    monkeypatch.setattr(teachers_module, "ROWS_PER_SHARD", 16)
+    whole = cached(teacher, pairs, {"top_k": 4}, "float32", tmp_path / "whole")
+    computed, compute = [], teachers_module._distributions
+
+    def interrupted(*given: Any) -> Any:
+        if computed and len(computed[0]) == 16:
+            raise KeyboardInterrupt
+        computed.append(given[-1])
+        return compute(*given)
+
+    monkeypatch.setattr(teachers_module, "_distributions", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cached(teacher, pairs, {"top_k": 4}, "float32", tmp_path / "parts")
+    monkeypatch.setattr(teachers_module, "_distributions", compute)
+    parts = cached(teacher, pairs, {"top_k": 4}, "float32", tmp_path / "parts")
+    assert len(list((tmp_path / "parts").glob("shard-*"))) == int(np.ceil(len(set(pairs.ids.tolist())) / 16))
+    assert all(torch.equal(whole.fields[name], parts.fields[name]) for name in whole.fields)
+    with pytest.raises(CacheError, match="made with different top k"):
+        cached(teacher, pairs, {"top_k": 5}, "float32", tmp_path / "parts")
+    with pytest.raises(CacheError, match="made from other data"):
+        parts.words(1)
+
+
+# --- bad input -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", [distill, finetune])
+def test_teachers_without_a_decoder_are_refused(call: Callable[..., Any], tmp_path: Path, letter_data: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertModel(BertConfig(vocab_size=30, **sizes)).save_pretrained(tmp_path / "bert")
+    GPT2LMHeadModel(GPT2Config(vocab_size=30, n_embd=16, n_layer=1, n_head=2)).save_pretrained(tmp_path / "gpt")
+    settings = FinetuneSettings() if call is finetune else DistillSettings()
+    with pytest.raises(ModelError, match="is a BertModel, which has no decoder. Expected an encoder-decoder"):
+        call(str(tmp_path / "bert"), letter_data, tmp_path / "out", settings)
+    with pytest.raises(ModelError, match="is a GPT2LMHeadModel, which is a decoder alone: for those use TRL"):
+        call(str(tmp_path / "gpt"), letter_data, tmp_path / "out", settings)
+
+
+def test_targets_longer_than_the_teacher_writes_are_refused(writer_folder: Path, tmp_path: Path) -> None:
+    rows = {"source": ["a b"], "target": [" ".join("kl" * 8)]}
+    settings = DistillSettings(STUDENT)
+    with pytest.raises(DataError, match=r"targets are longer than the model writes: 17 tokens, at most 12"):
+        distill(str(writer_folder), {"train": rows, "validation": rows}, tmp_path / "out", settings)
+    with pytest.raises(ModelError, match=r"max_length \(--max-length\) is 20, but the model has 12 positions"):
+        distill(
+            str(writer_folder),
+            {"train": rows, "validation": rows},
+            tmp_path / "out",
+            DistillSettings(replace(STUDENT, max_length=20)),
+        )
+
+
+def test_settings_of_other_students_are_refused(writer_folder: Path, letter_data: Path, tmp_path: Path) -> None:
+    for student, name in ((StudentSettings("cnn"), "architecture"), (StudentSettings(crf=True), "crf")):
+        with pytest.raises(ModelError, match=f"{name} is set, but a student that writes is a smaller model"):
+            distill(str(writer_folder), letter_data, tmp_path / "out", DistillSettings(student))
+    with pytest.raises(ModelError, match="unlabeled is given, but a student that writes has none"):
+        eyas.distill(writer_folder, letter_data, tmp_path / "out", unlabeled=["some.txt"])
+    with pytest.raises(ModelError, match="has one teacher"):
+        eyas.distill([writer_folder], letter_data, tmp_path / "out", columns=Columns(task="generation"))
+
+
+def test_decoders_of_other_students_are_refused(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+    settings = DistillSettings(StudentSettings("cnn", decoder_layers=1))
+    with pytest.raises(ModelError, match=r"decoder_layers \(--decoder-layers\) is for students that write"):
+        eyas.distill(teacher_folder, toy_data, tmp_path / "out", settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "message"),
+    [
+        ("tinybert", {}, "Unknown recipe 'tinybert' for students that write. Expected one of hard-labels"),
+        ("word-kd", {"beams": 3}, "has no option 'beams'. Expected weight, top_k"),
+        ("word-kd", {"weight": 2}, r"weight=2, expected a number such as 0\.5"),
+        ("sequence-kd", {"beams": 0}, "beams=0, expected a number such as 5"),
+        ("imitkd", {"schedule": "never"}, "schedule='never', expected one of exponential, linear, sigmoid"),
+    ],
+)
+def test_recipes_that_do_not_exist_are_refused(recipe: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        make_recipe(recipe, options)
+
+
+@pytest.mark.parametrize("model", ["marian:depth=3", "t5:layers=0", "bart:layers"])
+def test_sizes_that_do_not_exist_are_refused(model: str, letter_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=rf"is '{model}': expected {model.split(':')[0]}, or its sizes"):
+        finetune(model, letter_data, tmp_path / "out", FinetuneSettings())
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_other_families_from_scratch(family: str, letter_data: Path, tmp_path: Path) -> None:
+    folder = finetune(
+        f"{family}:{TINY}", letter_data, tmp_path / "out", FinetuneSettings(arguments=QUICK, max_length=12)
+    )
+    config = TextGenerator.from_pretrained(folder).model.config
+    assert (config.model_type, config.num_hidden_layers, config.hidden_size) == (family, 2, 32)
