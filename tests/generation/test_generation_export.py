@@ -113,9 +113,10 @@ def test_commands_from_data_to_predictions(letter_data: Path, tmp_path: Path, ru
     scores = json.loads(out)
     assert code == 0
     assert {"bleu", "chrf", "teacher_bleu", "retention"} <= scores.keys()
-    code, _, err = run("export", "--model", student, "--out", shipped)
+    code, _, err = run("export", "--model", student, "--out", shipped, "--beams", 2)
     assert code == 0, err
     assert "of the words agree" in err
+    assert Predictor(shipped).beams == 2
     texts = tmp_path / "in.jsonl"
     texts.write_text('a b c\n{"text": "d e", "id": 3}\n')
     expected: Any = None
