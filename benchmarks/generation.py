@@ -25,7 +25,7 @@ from eyas.verbosity import set_verbosity_info
 
 RESULTS = Path(__file__).parent / "results" / "generation.jsonl"
 COLUMNS = Columns(text="en", label="de")
-LENGTH, BEAMS, TIMED = 96, 4, 200
+LENGTH, BEAMS, TIMED = 64, 4, 200
 TEACHER = "marian:layers=6,hidden_size=256,heads=4,feed_forward=1024,vocab_size=8000"
 TEACHER_EPOCHS, STUDENT_EPOCHS = 12, 12
 TOY = "marian:layers=2,hidden_size=32,heads=2,feed_forward=64,vocab_size=500"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset
 
 from eyas.errors import DataError
 from eyas.generation import load_pairs
@@ -31,6 +32,15 @@ def test_columns_by_convention_or_name() -> None:
         assert data["train"]["source"][:] == PAIRS["source"]
         assert data["train"]["target"][:] == PAIRS["target"]
         assert len(set(data["train"]["example_id"])) == 3
+
+
+def test_translations_of_the_hub_are_named_by_language() -> None:
+    rows = [{"id": "1", "translation": {"de": "eins", "en": "one"}}]
+    table = Dataset.from_list(rows)
+    data = load_pairs({"train": table, "validation": table}, Columns(text="en", label="de"))
+    assert (data["train"]["source"][0], data["train"]["target"][0]) == ("one", "eins")
+    with pytest.raises(DataError, match=r"no column of sources, found \['de', 'en'\]"):
+        load_pairs({"train": table, "validation": table})
 
 
 def test_files_of_lines_that_belong_together(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from conftest import QUICK, Once
 from letters import TINY
 
-from eyas import Predictor, export_model
+from eyas import Predictor, export_model, push_to_hub
 from eyas.errors import DataError, ExportError
 from eyas.generation import TextGenerator, finetune, load_pairs
 from eyas.runtime.generation import GenerationPredictor
@@ -83,6 +83,8 @@ def test_searches_that_the_runtime_lacks_are_refused(writer_folder: Path, tmp_pa
     writer.tokenizer.save_pretrained(tmp_path / "model")
     with pytest.raises(ExportError, match=r"no_repeat_ngram_size=3, which the exported model cannot"):
         export_model(tmp_path / "model", tmp_path / "out", texts=[("a b",)])
+    with pytest.raises(ExportError, match="writes texts: export it, and push the exported folder"):
+        push_to_hub(writer_folder, "user/name")
     with pytest.raises(ExportError, match=r"writes texts: leave web \(--web\) out"):
         export_model(writer_folder, tmp_path / "out", web=True)
 
@@ -113,9 +115,10 @@ def test_commands_from_data_to_predictions(letter_data: Path, tmp_path: Path, ru
     scores = json.loads(out)
     assert code == 0
     assert {"bleu", "chrf", "teacher_bleu", "retention"} <= scores.keys()
-    code, _, err = run("export", "--model", student, "--out", shipped)
+    code, _, err = run("export", "--model", student, "--out", shipped, "--beams", 2)
     assert code == 0, err
     assert "of the words agree" in err
+    assert Predictor(shipped).beams == 2
     texts = tmp_path / "in.jsonl"
     texts.write_text('a b c\n{"text": "d e", "id": 3}\n')
     expected: Any = None

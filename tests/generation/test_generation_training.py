@@ -158,6 +158,17 @@ def test_cached_texts_are_those_the_teacher_writes_alone(asked: tuple[TextGenera
         assert cache.words(int(pairs.ids[row]))[:, 0].tolist() == alone.tolist()
 
 
+def test_teachers_write_no_more_than_their_students_can(letter_data: Path, tmp_path: Path) -> None:
+    """An untrained teacher does not end."""
+    model, settings = f"marian:{TINY}", FinetuneSettings(arguments=QUICK, max_length=12)
+    teacher = finetune(model, letter_data, tmp_path / "teacher", settings)
+    settings = replace(_settings("sequence-kd"), student=replace(STUDENT, max_length=6))
+    distill(str(teacher), letter_data, tmp_path / "student", settings, cache=tmp_path / "cache")
+    for part in ("train", "validation"):
+        (shard,) = (tmp_path / "cache" / part).glob("*.safetensors")
+        assert int(load_file(shard)["lengths"].max()) == 6
+
+
 def test_cached_distributions_are_found_by_id(asked: tuple[TextGenerator, EncodedPairs]) -> None:
     teacher, pairs = asked
     cache = cached(teacher, pairs, {"top_k": 4}, "float32", None)
@@ -195,7 +206,8 @@ def test_interrupted_caches_resume(
     monkeypatch.setattr(teachers_module, "_distributions", compute)
     parts = cached(teacher, pairs, {"top_k": 4}, "float32", tmp_path / "parts")
     assert len(list((tmp_path / "parts").glob("shard-*"))) == int(np.ceil(len(set(pairs.ids.tolist())) / 16))
-    assert all(torch.equal(whole.fields[name], parts.fields[name]) for name in whole.fields)
+    for one, other in zip(whole.shards, parts.shards, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
     with pytest.raises(CacheError, match="made with different top k"):
         cached(teacher, pairs, {"top_k": 5}, "float32", tmp_path / "parts")
     with pytest.raises(CacheError, match="made from other data"):

@@ -64,6 +64,8 @@ def evaluate(
 
     writer = open_writer(model, beams)
     if writer is not None:
+        if abstain_below is not None or label_map is not None:
+            raise EyasError(f"{model} writes texts: leave --abstain-below and --label-map out.")
         _evaluate_writer(model, writer, data, teacher, split, beams, as_json, columns)
         return
     alike = columns.task == SIMILARITY
@@ -217,6 +219,7 @@ def export(
         ),
     ] = None,
     openvino: Annotated[bool, typer.Option("--openvino", help="Also write openvino/, in float16.")] = False,
+    beams: Beams = None,
     abstain_below: AbstainBelow = None,
     columns: Columns,
     overwrite: Overwrite = False,
@@ -229,7 +232,7 @@ def export(
 
     texts = None if data is None else _parity_texts(model, data, columns)
     more = {"web": web, "web_runtime": web_runtime, "openvino": openvino, "abstain_below": abstain_below or 0.0,
-            "int4": int4, "ternary": ternary}  # fmt: skip
+            "int4": int4, "ternary": ternary, "beams": beams}  # fmt: skip
     parity = run(model, out, int8, texts, min_agreement, overwrite, **more)  # type: ignore[arg-type]
     size = sum(file.stat().st_size for file in (*out.glob("*.onnx"), out / TOKENIZER)) / 1e6
     logger.info("Exported to %s, %.2f MB: %s.", os.path.relpath(out), size, parity)

@@ -57,6 +57,7 @@ def export_model(
     abstain_below: float = 0.0,
     int4: bool = False,
     ternary: bool = False,
+    beams: int | None = None,
 ) -> Parity:
     """Export a student or teacher folder to ONNX.
 
@@ -77,6 +78,7 @@ def export_model(
         int4: store weights in 4 bits, and compute as with int8.
         ternary: store weights in 2 bits. A model that was trained so (`eyas.compress`) keeps its answers, and `int8`
             alone stores it so; others lose much.
+        beams: of the beam search of a model that writes; by default as in its generation_config.json.
 
     Returns:
         How closely the exported model matches the original.
@@ -91,7 +93,9 @@ def export_model(
         if wrong:
             raise ExportError(f"{model} writes texts: leave {wrong} (--{wrong.replace('_', '-')}) out.")
         firsts = None if texts is None else [row[0] for row in texts]
-        return export_generation(model, out, int8, firsts, min_agreement, overwrite, max_length)
+        return export_generation(model, out, int8, firsts, min_agreement, overwrite, max_length, beams)
+    if beams is not None:
+        raise ExportError(f"beams (--beams) is for models that write; {model} does not. Leave it out.")
     if openvino:
         load_openvino()  # fail now if it is missing
     if web_runtime is not None and not web:

@@ -88,6 +88,7 @@ def export_generation(
     min_agreement: float | None = None,
     overwrite: bool = False,
     max_length: int | None = None,
+    beams: int | None = None,
 ) -> Parity:
     """Export an encoder-decoder to encoder.onnx, decoder.onnx, tokenizer.json, manifest.json and README.md.
 
@@ -97,6 +98,7 @@ def export_generation(
         texts: for the comparison with the original; by default the validation sample in `model`.
         min_agreement: required share of equal words; by default 0.98, and 0.8 with int8.
         max_length: maximum number of tokens of a source; by default, and at most, the model's.
+        beams: of the beam search, 1 is greedy; by default as in the model's generation_config.json.
 
     Returns:
         How closely it matches.
@@ -104,7 +106,7 @@ def export_generation(
     Raises:
         ExportError: the answers differ too much, or the model needs what the runtime lacks.
     """
-    writer = TextGenerator.from_pretrained(model)
+    writer = TextGenerator.from_pretrained(model, beams)
     network: Any = writer.model.cpu()
     writer.max_length = min(writer.max_length, max_length or writer.max_length)
     _check(network, writer.tokenizer, str(model))
@@ -123,6 +125,7 @@ def export_generation(
         tokenizer.no_truncation()
         tokenizer.save(str(folder / TOKENIZER), pretty=False)
         manifest = _manifest(network, writer.max_length, precision, state)
+        manifest.beams = beams or manifest.beams
         manifest.write(folder)
         exported = GenerationPredictor(folder)
         parity = _compare(writer.predict(sample), exported.predict(sample), precision, min_agreement)

@@ -10,7 +10,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from eyas.errors import ExportError
 from eyas.export.model_card import model_card
-from eyas.models.loading import is_part, task_folders
+from eyas.models.loading import is_part, is_seq2seq_folder, task_folders
 from eyas.runtime.manifest import CARD, MANIFEST, TASKS, kind_of, renamed_card, stage_folders
 
 # The files of a model. Everything else in the folder stays local: checkpoints, the run's settings with their paths,
@@ -101,6 +101,8 @@ def _card(source: Path, repository: str) -> str:
             "from eyas.serve import",
             "from huggingface_hub import snapshot_download\nfrom eyas.serve import",
         )
+    if is_seq2seq_folder(source):
+        raise ExportError(f"{source} writes texts: export it, and push the exported folder.")
     if not (source / "config.json").is_file():
         raise ExportError(f"{source} is not a model: expected an exported folder, or one with a config.json.")
     return model_card(source, repository)

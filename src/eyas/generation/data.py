@@ -27,6 +27,8 @@ logger = logging.getLogger("eyas")
 HELD_OUT = 0.1
 # Endings of files of lines that belong together: train.source and train.target.
 ENDINGS = (("source", "target"), ("src", "tgt"))
+# The column of a Hub data set for translation: the same text in each language, by its code.
+NESTED = "translation"
 
 
 def load_pairs(source: Source, columns: Columns | None = None, seed: int = 0) -> DatasetDict:
@@ -113,15 +115,18 @@ def _parallel_splits(folder: Path, columns: Columns) -> dict[str, ParallelRows]:
 
 
 def _read(rows: Any, columns: Columns, name: str) -> Dataset:
-    sources = next((c for c in (columns.text, *SOURCE_COLUMNS) if c in rows.columns), None)
-    targets = next((c for c in (columns.label, *TARGET_COLUMNS) if c in rows.columns), None)
+    names = list(rows.columns)
+    if NESTED in names and isinstance(languages := next(iter(rows))[1][NESTED], dict):
+        names, rows = list(languages), ((place, row[NESTED]) for place, row in rows)
+    sources = next((c for c in (columns.text, *SOURCE_COLUMNS) if c in names), None)
+    targets = next((c for c in (columns.label, *TARGET_COLUMNS) if c in names), None)
     if isinstance(rows, ParallelRows):
-        sources, targets = rows.columns
-    wrong = next((c for c in (columns.text, columns.label) if c is not None and c not in rows.columns), None)
+        sources, targets = names
+    wrong = next((c for c in (columns.text, columns.label) if c is not None and c not in names), None)
     if sources is None or targets is None or wrong is not None:
         what = f"no column {wrong!r}" if wrong else f"no column of {'sources' if sources is None else 'targets'}"
         raise DataError(
-            f"{name}: {what}, found {list(rows.columns)}. Expected {' or '.join(SOURCE_COLUMNS)} and "
+            f"{name}: {what}, found {names}. Expected {' or '.join(SOURCE_COLUMNS)} and "
             f"{TARGET_COLUMNS[0]}; name others with Columns(text=..., label=...) or --text and --label."
         )
     texts: list[list[str]] = [[], []]

@@ -21,7 +21,7 @@ from transformers import (
     T5Config,
 )
 
-from eyas.errors import ModelError
+from eyas.errors import DataError, ModelError
 from eyas.generation.data import source_ids
 from eyas.models.loading import input_length, load_seq2seq
 from eyas.models.positions import position_count
@@ -178,11 +178,19 @@ def _resize(config: Any, sizes: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def check_lengths(model: PreTrainedModel, tokenizer: Any, max_length: int) -> None:
+def check_lengths(model: PreTrainedModel, max_length: int) -> None:
     """Raise ModelError if the model has fewer positions than `max_length`."""
     positions = position_count(model)
     if positions and positions < max_length:
-        raise ModelError(f"max_length (--max-length) is {max_length}, but the model has {positions} positions.")
+        raise ModelError(
+            f"max_length (--max-length) is {max_length}, but the model has {positions} positions. Lower it to those."
+        )
+
+
+def limit_length(model: Any, most: int) -> None:
+    """Let the model write at most so many tokens, the end included."""
+    model.generation_config.max_length = most + 1  # with the start token
+    model.generation_config.max_new_tokens = None
 
 
 class TextGenerator:
@@ -215,7 +223,10 @@ class TextGenerator:
 
     def predict(self, texts: Iterable[str]) -> list[str]:
         """The text written for each text."""
-        rows = source_ids(list(texts), self.tokenizer, self.max_length) if texts else []
+        if isinstance(texts, str):
+            raise DataError("Expected a list of texts, got one text. Put it into a list.")
+        given = list(texts)
+        rows = source_ids(given, self.tokenizer, self.max_length) if given else []
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
         found = [""] * len(rows)
         showing = progress("writing", len(rows), "texts") if len(rows) > BATCH else nullcontext(lambda count: None)

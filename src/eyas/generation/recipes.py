@@ -32,14 +32,14 @@ class Recipe(nn.Module):
     def prepare(self, student: Any, teacher: Any) -> None:
         """Called once with both models."""
 
-    def forward(self, student: Any, batch: dict[str, Tensor], teacher: Any, progress: float, step: int) -> Tensor:
+    def forward(self, student: Any, batch: dict[str, Tensor], teacher: Any, progress: float, seed: int) -> Tensor:
         """The loss.
 
         Args:
             batch: what the decoders read, and `labels` [batch, tokens] int64, -100 at padding.
             teacher: a `TopK` for `distributions`, the model for `live`.
             progress: of the training, from 0 to 1.
-            step: its number.
+            seed: of the random numbers of this step, the same after an interruption.
         """
         return cross_entropy(student(**_inputs(batch)).logits, batch["labels"], self.smoothing)
 
@@ -62,7 +62,7 @@ class WordKD(Recipe):
         super().__init__()
         self.weight, self.top_k = weight, top_k
 
-    def forward(self, student: Any, batch: dict[str, Tensor], teacher: Any, progress: float, step: int) -> Tensor:
+    def forward(self, student: Any, batch: dict[str, Tensor], teacher: Any, progress: float, seed: int) -> Tensor:
         logits, labels = student(**_inputs(batch)).logits, batch["labels"]
         found = divergence(logits, teacher, labels >= 0)
         return self.weight * found + (1 - self.weight) * cross_entropy(logits, labels, self.smoothing)
@@ -99,10 +99,10 @@ class ImitKD(Recipe):
                 raise ModelError(f"The recipe imitkd: {name}={value!r}, expected one of {', '.join(known)}.")
         self.full, self.schedule = loss == "full", ANNEALING[schedule]
 
-    def forward(self, student: Any, batch: dict[str, Tensor], teacher: Any, progress: float, step: int) -> Tensor:
+    def forward(self, student: Any, batch: dict[str, Tensor], teacher: Any, progress: float, seed: int) -> Tensor:
         inputs, gold = _inputs(batch), batch["labels"]
         config, context = student.config, inputs["decoder_input_ids"]
-        drawn = torch.rand(len(gold), generator=torch.Generator().manual_seed(step))  # the same after an interruption
+        drawn = torch.rand(len(gold), generator=torch.Generator().manual_seed(seed))
         decoded = (drawn >= self.schedule(progress)).to(gold.device)
         if decoded.any():
             written = _written(
@@ -141,7 +141,7 @@ class FeatureAlignment(Recipe):
         ours, theirs = (int(model.config.hidden_size) for model in (student, teacher))
         self.maps.update({part: nn.Identity() if ours == theirs else nn.Linear(ours, theirs) for part in STATES})
 
-    def forward(self, student: Any, batch: dict[str, Tensor], teacher: Any, progress: float, step: int) -> Tensor:
+    def forward(self, student: Any, batch: dict[str, Tensor], teacher: Any, progress: float, seed: int) -> Tensor:
         inputs = {**_inputs(batch), "output_hidden_states": True, "output_attentions": True}
         ours = student(**inputs)
         with torch.no_grad():

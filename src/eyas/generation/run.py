@@ -1,5 +1,6 @@
 """Train models that write texts: teachers, and students of them."""
 
+import copy
 import hashlib
 import json
 import logging
@@ -17,7 +18,7 @@ from transformers import TrainerCallback, set_seed
 from eyas import processes
 from eyas.errors import EyasError, ModelError
 from eyas.generation.data import EncodedPairs, load_pairs
-from eyas.generation.models import TextGenerator, check_lengths, from_scratch, scratch_sizes, student_of
+from eyas.generation.models import TextGenerator, check_lengths, from_scratch, limit_length, scratch_sizes, student_of
 from eyas.generation.recipes import HardLabels, Recipe, make_recipe
 from eyas.generation.teachers import cached, fingerprint
 from eyas.generation.trainer import GenerationTrainer
@@ -83,7 +84,7 @@ def finetune(
         started, tokenizer = from_scratch(*sizes, texts, settings.max_length)
         weights, suited, length = asdict(sizes[1]), {"label_smoothing_factor": 0.1}, SCRATCH_STEPS
     about = {"command": "finetune", "model": model, "model_files": weights, **(record or {}), **asdict(settings)}
-    return _train(started, tokenizer, data, out, settings, {**suited}, length, about, overwrite, callbacks)
+    return _train(started, tokenizer, data, out, settings, suited, length, about, overwrite, callbacks)
 
 
 def distill(
@@ -121,7 +122,8 @@ def distill(
     data = load_pairs(source, columns)
     set_seed(settings.seed)
     student = student_of(opened.model, settings.student)
-    student.generation_config = opened.model.generation_config
+    student.generation_config = copy.deepcopy(opened.model.generation_config)
+    limit_length(opened.model, settings.student.max_length)  # it writes targets that the student can write
     asked = (opened, dtype, cache)
     return _train(
         student, tokenizer, data, out, settings, {}, STUDENT_STEPS, about, overwrite, callbacks, recipe, asked
@@ -149,7 +151,7 @@ def _train(
         asked: the teacher, its precision and its cache.
     """
     most = settings.max_length if isinstance(settings, FinetuneSettings) else settings.student.max_length
-    check_lengths(model, tokenizer, most)
+    check_lengths(model, most)
     pairs = {name: EncodedPairs(data[name], tokenizer, most, most) for name in ("train", "validation")}
     about["data"] = [hashlib.sha256(pairs[name].ids.tobytes()).hexdigest() for name in pairs]
     output = OutputFolder(out, about, overwrite)
@@ -165,7 +167,7 @@ def _train(
         if not {"num_train_epochs", "max_steps"} & settings.arguments.keys():
             passes = math.ceil(length / steps_of_a_pass(arguments, len(pairs["train"])))
             arguments.num_train_epochs = min(max(passes, FEWEST_EPOCHS), MOST_EPOCHS)
-        model.generation_config.max_length = most + 1  # with the start token
+        limit_length(model, most)
         stopping = early_stopping(arguments, len(pairs["train"]), settings.patience, False)
         trainer = GenerationTrainer(
             model, arguments, pairs["train"], pairs["validation"], tokenizer, recipe, teacher, [*callbacks, *stopping]

@@ -26,21 +26,19 @@ BATCH = 32
 
 
 class TeacherCache:
-    """Words at the tokens of targets, and perhaps their log-probabilities.
+    """Words at the tokens of targets, and perhaps their log-probabilities, memory-mapped.
 
     Args:
         shards: files of `cached`.
     """
 
     def __init__(self, shards: list[Path]) -> None:
-        parts = [load_file(path) for path in shards]
-        self.fields = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        ids = self.fields.pop("example_id").numpy()
-        lengths = self.fields.pop("lengths").numpy()
-        ends = np.cumsum(lengths)
-        self.places = {
-            int(one): (int(end - length), int(end)) for one, length, end in zip(ids, lengths, ends, strict=True)
-        }
+        self.shards = [load_file(path) for path in shards]
+        self.places: dict[int, tuple[int, int, int]] = {}  # of an example: its shard, first and last row
+        for number, shard in enumerate(self.shards):
+            ends = shard["lengths"].cumsum(0)
+            rows = zip(shard["example_id"].tolist(), (ends - shard["lengths"]).tolist(), ends.tolist(), strict=True)
+            self.places |= {example: (number, start, end) for example, start, end in rows}
 
     def words(self, example: int) -> Tensor:
         """[tokens, k] int32 of one example.
@@ -48,29 +46,32 @@ class TeacherCache:
         Raises:
             CacheError: it is not in the cache.
         """
-        start, end = self._place(example)
-        return self.fields["words"][start:end]
+        return self._of("words", example)
 
     def distributions(self, examples: Tensor, labels: Tensor) -> TopK:
         """The distributions at the tokens of `labels` [batch, tokens]; at padding anything."""
-        shape = (*labels.shape, self.fields["words"].shape[1])
-        words, logs = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape)
-        for row, example in enumerate(examples.tolist()):
-            start, end = self._place(example)
-            words[row, : end - start] = self.fields["words"][start:end]
-            logs[row, : end - start] = self.fields["log_probabilities"][start:end]
-        return TopK(words.to(labels.device), logs.to(labels.device))
+        fields = []
+        for name in ("words", "log_probabilities"):
+            rows = [self._of(name, example) for example in examples.tolist()]
+            padded = torch.zeros(*labels.shape, rows[0].shape[1], dtype=rows[0].dtype)
+            for place, row in enumerate(rows):
+                padded[place, : len(row)] = row
+            fields.append(padded.to(labels.device))
+        return TopK(fields[0].long(), fields[1])
 
-    def _place(self, example: int) -> tuple[int, int]:
+    def _of(self, field: str, example: int) -> Tensor:
         if example not in self.places:
             raise CacheError("The cache was made from other data. Omit cache (--cache), or choose another.")
-        return self.places[example]
+        shard, start, end = self.places[example]
+        return self.shards[shard][field][start:end]
 
 
 def fingerprint(teacher: TextGenerator, dtype: str) -> dict[str, Any]:
     """What determines the teacher's outputs."""
     weights, tokenizer = fingerprint_of(teacher.model, teacher.tokenizer)
-    return {"teacher_weights": weights, "tokenizer": tokenizer, "max_length": teacher.max_length, "dtype": dtype}
+    longest = teacher.model.generation_config.max_length
+    about = {"max_length": teacher.max_length, "longest": longest, "dtype": dtype}
+    return {"teacher_weights": weights, "tokenizer": tokenizer, **about}
 
 
 def cached(

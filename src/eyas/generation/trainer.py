@@ -74,7 +74,8 @@ class GenerationTrainer(AtomicCheckpoints):
             if isinstance(teacher, TeacherCache):
                 teacher = teacher.distributions(examples, labels)
             progress = self.state.global_step / max(self.state.max_steps, 1)
-            return self.recipe(model, inputs, teacher, progress, self.state.global_step)
+            seed = (self.args.seed << 32) + self.state.global_step
+            return self.recipe(model, inputs, teacher, progress, seed)
         given = {name: value for name, value in inputs.items() if name not in ("example_id", "labels")}
         outputs = model(**given)
         loss = cross_entropy(outputs.logits, labels)

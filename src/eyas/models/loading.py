@@ -291,6 +291,7 @@ def _refuse_old_name(folder: Path) -> None:
 
 
 def _from_pretrained(auto: Any, source: str | Path, **options: Any) -> Any:
+    _config(source)  # there is a model
     path = Path(source)
     if path.is_dir() and not any(path.glob("*.safetensors")):
         pickled = next((p.name for p in path.glob("*.bin")), None)
