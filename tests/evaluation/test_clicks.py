@@ -32,6 +32,7 @@ def test_auc_of_one_class_is_that_of_chance(scored: tuple[np.ndarray, np.ndarray
     assert task_metrics(TASK, scored[0], np.ones(400, int))["auc"] == 0.5
 
 
+@pytest.mark.process
 def test_interval_is_that_of_a_bootstrap_of_rows(scored: tuple[np.ndarray, np.ndarray]) -> None:
     logits, labels = scored
     parts = sums(TASK, logits, labels, np.ones(400, int))

@@ -89,7 +89,9 @@ class _Interrupt(TrainerCallback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("recipe", "student"), [("imitkd", STUDENT), ("feature-alignment", NARROW)])
+@pytest.mark.parametrize(
+    ("recipe", "student"), [("imitkd", STUDENT), pytest.param("feature-alignment", NARROW, marks=pytest.mark.process)]
+)
 def test_interrupted_runs_resume_with_the_same_bits(
     recipe: str, student: StudentSettings, writer_folder: Path, letter_data: Path, tmp_path: Path
 ) -> None:

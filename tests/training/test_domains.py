@@ -154,6 +154,7 @@ def test_domain_states_do_not_depend_on_padding(folder: Path, tmp_path: Path) ->
         MetaTeacher(PLANTED / "films")
 
 
+@pytest.mark.process
 def test_commands_make_a_meta_teacher_and_its_student(domains: dict[str, Path], tmp_path: Path, run: Run) -> None:
     named = [part for name, data in domains.items() for part in ("--domain", f"{name}={data}")]
     quick = ("--epochs", 0.25, "--batch-size", 32, "--max-length", 48)
@@ -169,6 +170,7 @@ def test_commands_make_a_meta_teacher_and_its_student(domains: dict[str, Path], 
     assert "Stage 1 of 2" in err
 
 
+@pytest.mark.process
 def test_one_command_makes_both(domains: dict[str, Path], tmp_path: Path, run: Run, monkeypatch: Any) -> None:
     monkeypatch.setattr("eyas.training.finetune.STEPS", 2)
     monkeypatch.setattr("eyas.training.finetune.FEWEST_EPOCHS", 1)

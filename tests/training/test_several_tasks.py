@@ -97,6 +97,7 @@ def test_each_task_is_fine_tuned(folder: Path, data: dict[str, Path], tmp_path: 
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
+@pytest.mark.process
 def test_each_task_is_exported_and_predicted(folder: Path, tmp_path: Path) -> None:
     eyas.export_model(folder / "names", tmp_path / "shipped")
     answer = Predictor(tmp_path / "shipped")(["anna went to rome . 4"])[0]

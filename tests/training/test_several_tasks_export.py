@@ -24,6 +24,7 @@ from eyas.serve.models import Models
 from eyas.settings import TransferSettings
 from eyas.tasks import Task
 
+Exported = dict[tuple[str, bool, bool], Path]
 Run = Callable[..., tuple[int, str, str]]
 TEACHERS = {"mood": PLANTED / "films", "names": PLANTED / "tags"}
 TEXT = "anna loved the wonderful film in rome ."
@@ -111,7 +112,7 @@ def test_pairs_and_texts_share_a_graph(
         predictor(["a film"])
 
 
-def test_server_has_a_model_for_each_task(shipped: Path, tmp_path: Path) -> None:
+def test_server_has_a_model_for_each_task(shipped: Path, exported: Exported, tmp_path: Path) -> None:
     models = Models([shipped])
     assert models.names == [f"{shipped.name}.mood", f"{shipped.name}.names"]
     model = models.get(f"{shipped.name}.names")
@@ -126,7 +127,7 @@ def test_server_has_a_model_for_each_task(shipped: Path, tmp_path: Path) -> None
     newest = served.get("versions.mood")
     assert newest is not None
     assert newest.version == "2"
-    eyas.export_model(PLANTED / "films", tmp_path / "versions" / "3")
+    shutil.copytree(exported["cnn", False, False], tmp_path / "versions" / "3")
     assert served.refresh() == ["versions version 3 was loaded"]
     assert sorted(Models([tmp_path / "versions"]).names) == sorted(served.names)
     (tmp_path / "copied" / "2").mkdir(parents=True)
@@ -134,11 +135,11 @@ def test_server_has_a_model_for_each_task(shipped: Path, tmp_path: Path) -> None
     assert Models([tmp_path / "copied"]).names == ["copied.mood", "copied.names"]
 
 
-def test_served_names_are_unique(shipped: Path, tmp_path: Path) -> None:
+def test_served_names_are_unique(shipped: Path, exported: Exported, tmp_path: Path) -> None:
     shutil.copytree(shipped, tmp_path / "other" / shipped.name)
     with pytest.raises(ExportError, match="Two models have the name"):
         Models([shipped, tmp_path / "other" / shipped.name])
-    eyas.export_model(PLANTED / "films", tmp_path / f"{shipped.name}.mood")
+    shutil.copytree(exported["cnn", False, False], tmp_path / f"{shipped.name}.mood")
     with pytest.raises(ExportError, match=rf"Two models have the name {shipped.name}\.mood"):
         Models([shipped, tmp_path / f"{shipped.name}.mood"])
 
