@@ -11,15 +11,7 @@ from eyas._telemetry import switch_off_telemetry
 from eyas._version import __version__
 
 if TYPE_CHECKING:  # for type checkers, editors and the API reference; the same names as in `_HOMES`
-    from eyas.api import (
-        TrainedModel,
-        compress,
-        distill,
-        distill_tasks,
-        finetune,
-        finetune_together,
-        pretrain_student,
-    )
+    from eyas.api import compress, distill, distill_tasks, finetune, finetune_together, pretrain_student
     from eyas.data.datasets import load_data, load_unlabeled
     from eyas.data.task_data import TaskData
     from eyas.errors import EyasError
@@ -46,6 +38,7 @@ if TYPE_CHECKING:  # for type checkers, editors and the API reference; the same 
         Teacher,
         ZeroShotTeacher,
     )
+    from eyas.trained import TrainedModel
     from eyas.training.arguments import DistillationArguments
     from eyas.training.recipes import RECIPES, Stage
     from eyas.training.students import create_student
@@ -53,9 +46,7 @@ if TYPE_CHECKING:  # for type checkers, editors and the API reference; the same 
     from eyas.verbosity import set_verbosity_debug, set_verbosity_error, set_verbosity_info, set_verbosity_warning
 
 _HOMES = {
-    "eyas.api": [
-        *("TrainedModel", "compress", "distill", "distill_tasks", "finetune", "finetune_together", "pretrain_student"),
-    ],
+    "eyas.api": ["compress", "distill", "distill_tasks", "finetune", "finetune_together", "pretrain_student"],
     "eyas.data.datasets": ["load_data", "load_unlabeled"],
     "eyas.data.task_data": ["TaskData"],
     "eyas.errors": ["EyasError"],
@@ -82,6 +73,7 @@ _HOMES = {
         "Teacher",
         "ZeroShotTeacher",
     ],
+    "eyas.trained": ["TrainedModel"],
     "eyas.training.arguments": ["DistillationArguments"],
     "eyas.training.recipes": ["RECIPES", "Stage"],
     "eyas.training.students": ["create_student"],

@@ -10,12 +10,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils.validation import check_is_fitted
 
-from eyas.api import TrainedModel, distill
+from eyas.api import distill
 from eyas.data.datasets import load_data
 from eyas.errors import ModelError
 from eyas.models.classifier import Classifier
 from eyas.settings import Columns, DistillSettings, StudentSettings
 from eyas.teachers import Teacher
+from eyas.trained import TrainedModel
 
 VALIDATION_SHARE = 0.1
 
