@@ -42,7 +42,8 @@ def test_exported_model_writes_as_torch(shipped_writer: Path, writer_folder: Pat
     _compare(writer_folder, shipped_writer, sources)
 
 
-@pytest.mark.parametrize("family", ["t5", pytest.param("bart", marks=pytest.mark.slow)])
+@pytest.mark.slow  # two more conversions each
+@pytest.mark.parametrize("family", ["t5", "bart"])
 def test_other_families_write_as_torch(family: str, letter_data: Path, sources: list[str], tmp_path: Path) -> None:
     """Untrained, so texts are as long as they can be. BART begins with a word that is forced."""
     settings = FinetuneSettings(arguments=QUICK, max_length=12)
