@@ -3,7 +3,7 @@
     python benchmarks/domains.py --shared SHARED --work WORK [--target kitchen] [--seeds 3] [--texts N] [--steps N]
 
 The teachers are MiniLM fine-tuned on the target alone, on all domains alike, and as a meta-teacher. Each teaches a
-student of three layers the target's texts, by meta-kd (without the domains of a teacher that has none) and by
+student of three layers the target's texts, by meta-kd (with domain_weight=0 if the teacher has no domains) and by
 logit-mse. Another 40 labeled texts of the target choose the checkpoint; all its test texts score. `--texts` of each
 other split, and `--steps` of each training, are for trying the script. Finished folders in WORK are kept.
 """

@@ -426,7 +426,9 @@ def _refuse_for_generation(given: Mapping[str, Any], teacher: Any) -> None:
     """Raise ModelError for arguments of `distill` that are not for students that write."""
     wrong = next((name for name, value in given.items() if value is not None), None)
     if wrong is not None:
-        raise ModelError(f"{wrong} is given, but a student that writes has none (docs/generation.md). Leave it out.")
+        raise ModelError(
+            f"{wrong} is given, but students that write do not take it (docs/generation.md). Leave it out."
+        )
     if not isinstance(teacher, str | os.PathLike):
         raise ModelError("A student that writes has one teacher: expected its folder or its name on the Hub.")
 

@@ -249,7 +249,7 @@ def test_settings_of_other_students_are_refused(writer_folder: Path, letter_data
     for student, name in ((StudentSettings("cnn"), "architecture"), (StudentSettings(crf=True), "crf")):
         with pytest.raises(ModelError, match=f"{name} is set, but a student that writes is a smaller model"):
             distill(str(writer_folder), letter_data, tmp_path / "out", DistillSettings(student))
-    with pytest.raises(ModelError, match="unlabeled is given, but a student that writes has none"):
+    with pytest.raises(ModelError, match="unlabeled is given, but students that write do not take it"):
         eyas.distill(writer_folder, letter_data, tmp_path / "out", unlabeled=["some.txt"])
     with pytest.raises(ModelError, match="has one teacher"):
         eyas.distill([writer_folder], letter_data, tmp_path / "out", columns=Columns(task="generation"))

@@ -192,7 +192,7 @@ def _check_alike(models: Sequence[Predictor], folders: Sequence[Path]) -> None:
             raise ModelError(f"{folder} is a cascade itself. Name its models, --student by --student.")
         if isinstance(model, OneTask):
             raise ModelError(
-                f"{folder} is one task of several, in one graph. Export it by itself: eyas export --model "
+                f"{folder} is one task of several, in one graph. Export it alone: eyas export --model "
                 f"STUDENT/{folder.name}"
             )
     first, task = models[0], models[0].task

@@ -91,7 +91,7 @@ def _card(source: Path, repository: str) -> str:
     if kind_of(source) == "task" or ((source / "config.json").is_file() and (is_part(source) or task_folders(source))):
         raise ExportError(
             f"{source} is of a student of several tasks. Export the student, eyas export --model STUDENT, and push "
-            "that folder; or export one task by itself."
+            "that folder; or export one task alone."
         )
     if (source / MANIFEST).is_file():
         if not (source / CARD).is_file():

@@ -46,7 +46,7 @@ def _share(ours: Any, theirs: Any, first: str, name: str) -> None:
     if _shapes(ours) != _shapes(theirs):
         raise ModelError(
             f"{first} and {name} cannot share a head: it has the sizes {_shapes(ours)} in the one, {_shapes(theirs)} "
-            "in the other. Choose encoders of one family and hidden size, or fine-tune each by itself."
+            "in the other. Choose encoders of one family and hidden size, or fine-tune each alone."
         )
     for part, module in ours.named_children():
         if part != ours.base_model_prefix:

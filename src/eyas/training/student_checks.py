@@ -88,7 +88,7 @@ def check_student(settings: StudentSettings, task: Task) -> None:
 
 
 def _check_fields(settings: StudentSettings, task: Task) -> None:
-    """Raises ModelError if the student does not read rows of fields, `task` has none, or it has other settings."""
+    """Raises ModelError if the student or `task` is not for rows of fields, or a setting is not for such a student."""
     name = settings.architecture
     if not task.reads_fields or name not in FIELD_MODELS:
         raise ModelError(
