@@ -90,7 +90,7 @@ def test_it_is_not_compressed_again(small: Any, toy_data: Path, tmp_path: Path) 
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("kind", ["tags", "regression"])
+@pytest.mark.parametrize("kind", ["tags", pytest.param("regression", marks=pytest.mark.slow)])
 def test_taggers_and_regressions(kind: str, toys: Any, tiny_bert: Path, tmp_path: Path) -> None:
     settings = eyas.FinetuneSettings(arguments={"num_train_epochs": 10, "learning_rate": 1e-3})
     teacher = eyas.finetune(tiny_bert, toys[kind], tmp_path / "teacher", settings=settings)
@@ -116,7 +116,9 @@ class Stop(TrainerCallback):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("recipe", ["ladabert", "ternarybert", "shared"])
+@pytest.mark.parametrize(
+    "recipe", ["ladabert", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ternarybert", "shared"))]
+)
 def test_interrupted_compression_resumes_with_the_same_bits(
     recipe: str, teacher_folder: Path, toy_data: Path, tmp_path: Path
 ) -> None:

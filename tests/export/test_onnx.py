@@ -56,9 +56,9 @@ def difference(model: Any, path: Path) -> float:
     "make",
     [
         lambda **settings: student("cnn", **settings),
-        pytest.param(lambda **settings: student("static", **settings), marks=pytest.mark.process),
-        pytest.param(lambda **settings: student("bilstm", **settings), marks=pytest.mark.process),
-        pytest.param(lambda **settings: student("cnn-lstm", **settings), marks=pytest.mark.process),
+        pytest.param(lambda **settings: student("static", **settings), marks=pytest.mark.slow),
+        pytest.param(lambda **settings: student("bilstm", **settings), marks=pytest.mark.slow),
+        pytest.param(lambda **settings: student("cnn-lstm", **settings), marks=pytest.mark.slow),
         pytest.param(lambda **settings: ensemble(**settings), marks=pytest.mark.process),
         pytest.param(lambda **settings: bert(**settings), marks=pytest.mark.process),
     ],
@@ -80,7 +80,7 @@ def test_graph_is_reused_for_other_weights_words_and_labels(
     ("make", "other"),
     [
         (lambda **settings: student("static", **settings), {"num_labels": 4}),
-        pytest.param(bert, {"num_attention_heads": 4}, marks=pytest.mark.process),
+        pytest.param(bert, {"num_attention_heads": 4}, marks=pytest.mark.slow),
         pytest.param(bert, {"layer_norm_eps": 5.0}, marks=pytest.mark.process),
     ],
 )

@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -374,14 +372,6 @@ def test_page_escapes_texts(plain: Path, tmp_path: Path, browser: Any) -> None:
     page.goto(path.as_uri())
     assert page.locator("#flips p").first.inner_text() == flip["text"]
     page.close()
-
-
-@pytest.mark.process
-def test_write_page_imports_no_torch(plain: Path) -> None:
-    draw = f"from eyas.report import write_page; write_page({str(plain)!r})"
-    code = f"{draw}; import sys; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.slow

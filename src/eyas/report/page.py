@@ -1,6 +1,7 @@
 """The page of an exam: one self-contained HTML file that works offline and can be printed."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def write_page(folder: str | Path, requirements: Requirements | None = None) -> 
             (pair.dataset, cascade_sentence(pair, split_of(folder, table[table["dataset"] == pair.dataset])))
             for pair in pairs
         ],
-        vega=vl_convert.javascript_bundle("window.vegaEmbed=vegaEmbed;").replace("</script", "<\\/script"),
+        vega=_vega(),
         style=(TEMPLATES / "page.css").read_text(),
         script=(TEMPLATES / "page.js").read_text(),
         failed=failed[["dataset", "model", "recipe", "without", "seed", "error"]].to_dict("records"),
@@ -193,6 +194,12 @@ def _threads(costs: list[dict[str, Any]]) -> str:
 def _hours(folder: Path, trials: pd.DataFrame) -> float:
     times = (_json(folder / "trials" / key / TIMING) for key in trials["key"])
     return float(sum(time["trial_seconds"] for time in times if time)) / 3600
+
+
+@cache
+def _vega() -> str:
+    """The scripts that draw the charts; bundling them takes two seconds."""
+    return vl_convert.javascript_bundle("window.vegaEmbed=vegaEmbed;").replace("</script", "<\\/script")
 
 
 def _json(path: Path) -> dict[str, Any] | None:
