@@ -97,10 +97,9 @@ def test_few_bits_are_stored_in_few_bits_and_answer_alike(kind: str, times: floa
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(
-    ("kind", "width"), [("ternary", 126), ("int4", 126), ("int8", 128)]
-)  # a byte's codes do not divide 126
+@pytest.mark.parametrize(("kind", "width"), [("ternary", 126), ("int4", 126), ("int8", 128)])
 def test_table_of_few_bits_is_read_exactly(kind: str, width: int, tmp_path: Path) -> None:
+    """A byte's codes do not divide 126."""
     model = rounded_copy(bert(num_hidden_layers=1, hidden_size=width, num_attention_heads=2), kind)
     graph = onnx.load(write_onnx(model, NAMES, tmp_path / "packed.onnx", kind))
     reads = (node for node in graph.graph.node if node.op_type == "Mul" and "word_embeddings" in node.input[1])
