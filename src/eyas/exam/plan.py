@@ -21,7 +21,7 @@ from eyas.tasks import Task
 from eyas.training.arguments import DistillationArguments
 from eyas.training.checks import check_recipe
 from eyas.training.recipes import make_stages, option_text, parse_recipe
-from eyas.training.student_checks import check_settings
+from eyas.training.student_checks import check_student_settings
 from eyas.transfer import check_transfer, describe_transfer
 
 Part = TypeVar("Part", Columns, Damage, StudentSettings, TransferSettings)
@@ -154,7 +154,7 @@ class StudentPlan(StudentSettings):
     def __post_init__(self) -> None:
         try:
             super().__post_init__()
-            check_settings(part_of(self, StudentSettings))
+            check_student_settings(part_of(self, StudentSettings))
         except ModelError as error:
             raise ValueError(str(error).rstrip(".")) from None
         if not self.name:
@@ -195,7 +195,7 @@ def refusal(
     name, options = parse_recipe(recipe)
     settings = student.settings(embeddings)
     try:
-        check_settings(settings, task)
+        check_student_settings(settings, task)
         check_recipe(name, make_stages(name, options), settings, task, pair)
     except ModelError as error:
         return str(error)

@@ -26,12 +26,12 @@ OF_FIELDS = {"architecture", "dropout", "embedding_size", "embeddings", "freeze_
 
 def check_student(settings: StudentSettings, task: Task) -> None:
     """Raises ModelError if the settings do not fit each other, or `task`, or `init` is no model."""
-    check_settings(settings, task)
+    check_student_settings(settings, task)
     if is_folder(settings.init):
         check_model(str(settings.init))
 
 
-def check_settings(settings: StudentSettings, task: Task | None = None) -> None:
+def check_student_settings(settings: StudentSettings, task: Task | None = None) -> None:
     """Raises ModelError if the settings do not fit each other, or `task`; reads no files."""
     check_architecture(settings.architecture)
     if settings.architecture in FIELD_MODELS or (task is not None and task.reads_fields):
