@@ -8,6 +8,7 @@ from eyas.exam.trials import trials_of
 from eyas.tasks import Task
 
 POLAR = Task("classification", ("negative", "positive"))
+PLANTED = Path(__file__).parents[1] / "planted"
 TASKS = {"films": POLAR, "reviews": POLAR}
 PLAN = """\
 data:
@@ -81,7 +82,7 @@ def test_trial_key_ignores_names(tmp_path: Path) -> None:
 
 def test_plan_resolves_init_folder(tmp_path: Path) -> None:
     (tmp_path / "general").mkdir()
-    (tmp_path / "general" / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "general" / "config.json").write_text('{"model_type": "eyas-bilstm"}')
     for written in ("general", "./general"):
         plan = read_plan(_write(tmp_path, PLAN.replace("hidden_size: 75", f"init: {written}")))
         assert [student.init for student in plan.students] == [None, str(tmp_path / "general")]
@@ -104,6 +105,13 @@ def test_plan_resolves_init_folder(tmp_path: Path) -> None:
         ("hidden_size: 75", "layers: 2", 5, "bilstm is not a transformer: leave --layers"),
         ("hidden_size: 75", "init: first", 5, "bilstm cannot start from teacher layers: init (--init) is 'first'"),
         ("hidden_size: 75", "init: reviews", 5, "expected a model folder with a config.json, found none"),
+        ("hidden_size: 75", f"init: {PLANTED / 'films'}", 5, "but bilstm starts from a pretrained student"),
+        (
+            "hidden_size: 75",
+            "init: general-xx",
+            5,
+            "init (--init) is 'general-xx', expected one of general",
+        ),
         ("hidden_size: 75", "dropout: 1.5", 5, "dropout is 1.5, expected at least 0 and less than 1"),
         ("hidden_size: 75", "decoder_layers: 2", 5, "is for students that write"),
         ("hidden_size: 75", "combination: weights", 5, "bilstm is not an ensemble"),

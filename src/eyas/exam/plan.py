@@ -14,14 +14,14 @@ from eyas.data.damage import Damage
 from eyas.errors import DataError, ModelError
 from eyas.exam.results import TWIN
 from eyas.kinds import KINDS
-from eyas.models.loading import check_model, task_folders
+from eyas.models.loading import task_folders
 from eyas.runtime.combination import RULES
-from eyas.settings import LOGITS, STUDENTS, VECTORS, Columns, StudentSettings, TransferSettings
+from eyas.settings import LOGITS, STUDENTS, VECTORS, Columns, StudentSettings, TransferSettings, is_general
 from eyas.tasks import Task
 from eyas.training.arguments import DistillationArguments
 from eyas.training.checks import check_recipe
 from eyas.training.recipes import make_stages, option_text, parse_recipe
-from eyas.training.student_checks import check_student_settings
+from eyas.training.student_checks import check_init, check_student_settings
 from eyas.transfer import check_transfer, describe_transfer
 
 Part = TypeVar("Part", Columns, Damage, StudentSettings, TransferSettings)
@@ -137,11 +137,6 @@ class StudentPlan(StudentSettings):
     def _there(cls, value: str | None) -> str | None:
         if value and value.startswith(("/", "./", "../", "~")) and not os.path.isdir(os.path.expanduser(value)):
             raise ValueError(f"expected an existing folder, got {value}")
-        if value and os.path.isdir(value):
-            try:
-                check_model(value)
-            except ModelError as error:
-                raise ValueError(str(error).rstrip(".")) from None
         return value
 
     @field_validator("embeddings")
@@ -154,7 +149,10 @@ class StudentPlan(StudentSettings):
     def __post_init__(self) -> None:
         try:
             super().__post_init__()
-            check_student_settings(part_of(self, StudentSettings))
+            settings = part_of(self, StudentSettings)
+            check_student_settings(settings)
+            if is_general(self.init) or os.path.isdir(str(self.init)):  # a name on the Hub is checked in its trial
+                check_init(settings)
         except ModelError as error:
             raise ValueError(str(error).rstrip(".")) from None
         if not self.name:

@@ -4,11 +4,13 @@ from dataclasses import fields
 
 from eyas.compression import parse_methods
 from eyas.errors import ModelError
-from eyas.models.loading import check_model
+from eyas.general import check_general
+from eyas.models.loading import check_model, is_student_folder
 from eyas.models.transformer import check_heads, listed_layers
 from eyas.settings import (
     COMBINATIONS,
     FIELD_MODELS,
+    GENERAL,
     LOGITS,
     NO_START,
     TRANSFORMERS,
@@ -25,10 +27,22 @@ OF_FIELDS = {"architecture", "dropout", "embedding_size", "embeddings", "freeze_
 
 
 def check_student(settings: StudentSettings, task: Task) -> None:
-    """Raises ModelError if the settings do not fit each other, or `task`, or `init` is no model."""
+    """Raises ModelError if the settings do not fit each other, or `task`, or `init`."""
     check_student_settings(settings, task)
-    if is_folder(settings.init):
-        check_model(str(settings.init))
+    check_init(settings)
+
+
+def check_init(settings: StudentSettings) -> None:
+    """Raises ModelError if `init` names no model, or one of another kind than the student."""
+    init = str(settings.init)
+    if is_general(settings.init) and init != GENERAL:
+        check_general(init)
+    if not is_folder(settings.init):
+        return
+    check_model(init)
+    if is_student_folder(init) == (settings.architecture in TRANSFORMERS):
+        expected = "a pretrained transformer" if settings.architecture in TRANSFORMERS else "a pretrained student"
+        raise ModelError(f"init (--init) is {init}, but {settings.architecture} starts from {expected}.")
 
 
 def check_student_settings(settings: StudentSettings, task: Task | None = None) -> None:
