@@ -127,6 +127,13 @@ def test_plan_resolves_init_folder(tmp_path: Path) -> None:
         ("    name: films\n", "    name: films\n    imbalance: 0\n", 1, "imbalance is 0, expected at least 1"),
         ("seeds: [0, 1]", "seeds: [0, 1", 9, "invalid YAML"),
         ("seeds:", "arguments: {learning_rat: 1}\nseeds:", 8, "'learning_rat'; did you mean learning_rate?"),
+        (
+            "seeds:",
+            "arguments: {learning_rate: fast}\nseeds:",
+            8,
+            "learning_rate is 'fast', expected a number",
+        ),
+        ("seeds:", "arguments: {eval_strategy: epochs}\nseeds:", 8, "epochs is not a valid IntervalStrategy"),
         ("seeds:", "arguments: {seed: 1}\nseeds:", 8, "unknown training argument 'seed'"),
     ],
 )

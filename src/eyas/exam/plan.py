@@ -306,13 +306,19 @@ class Plan(_Strict):
     @field_validator("arguments")
     @classmethod
     def _known_arguments(cls, value: dict[str, Any]) -> dict[str, Any]:
-        known = {field.name for field in fields(DistillationArguments) if field.init} - {*RESERVED}
+        known = {field.name: field.default for field in fields(DistillationArguments) if field.init}
+        known = {name: default for name, default in known.items() if name not in RESERVED}
         for name in value:
             if name not in known:
                 close = difflib.get_close_matches(name, known, 1)
                 hint = f"; did you mean {close[0]}?" if close else ""
                 raise ValueError(f"unknown training argument {name!r}{hint}")
-        return {name: _number(entry) for name, entry in value.items()}
+        found = {name: _number(entry) for name, entry in value.items()}
+        for name, entry in found.items():
+            if isinstance(known[name], int | float) and not isinstance(entry, int | float):
+                raise ValueError(f"{name} is {entry!r}, expected a number like {known[name]}")
+        DistillationArguments(**found)  # refuses what cannot be
+        return found
 
     @field_validator("add")
     @classmethod
