@@ -429,6 +429,20 @@ def results(once: Once) -> Path:
     return once("results", lambda folder: shutil.copytree(PLANTED / "exam", folder))
 
 
+@pytest.fixture
+def bars(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The libraries draw their progress bars, as in a process that has not switched them off."""
+    from datasets.utils import disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging as of_transformers
+
+    monkeypatch.delenv("HF_DATASETS_DISABLE_PROGRESS_BARS")
+    monkeypatch.setattr(sys.modules["datasets.utils.tqdm"], "HF_DATASETS_DISABLE_PROGRESS_BARS", None)
+    monkeypatch.setattr(of_transformers, "_tqdm_active", True)
+    enable_progress_bars()
+    yield
+    disable_progress_bars()
+
+
 # --- commands, processes, browsers ---------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 import eyas
+from eyas.verbosity import without_bars
 
 logger = logging.getLogger("eyas")
 
@@ -59,3 +60,18 @@ def test_existing_handler_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     assert logger.handlers == [own]
     assert logger.level == logging.DEBUG
     assert capsys.readouterr().err == ""
+
+
+def test_bars_of_libraries_are_hidden_and_come_back(bars: None, capsys: pytest.CaptureFixture[str]) -> None:
+    from datasets import Dataset
+    from transformers.utils.logging import tqdm
+
+    def draw() -> str:
+        Dataset.from_dict({"a": [1, 2]}).select([1, 0]).flatten_indices()
+        assert list(tqdm([1, 2], desc="Writing model shards")) == [1, 2]
+        return capsys.readouterr().err
+
+    with without_bars(), without_bars():
+        assert draw() == ""
+    assert "Flattening the indices: 100%" in (shown := draw())
+    assert "Writing model shards: 100%" in shown

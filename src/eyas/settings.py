@@ -114,7 +114,7 @@ class StudentSettings(Settings):
         max_length: maximum tokens per text.
         compress: methods that make a transformer smaller before it is trained, such as "low-rank:0.25"; see
             `eyas.compress`. It must start from the teacher's layers.
-        dropout: dropout probability.
+        dropout: dropout probability, at least 0 and less than 1.
     """
 
     architecture: Annotated[str, _student(f"Architecture: {STUDENT_NAMES}.", "--student")] = "bilstm"
@@ -162,6 +162,11 @@ class StudentSettings(Settings):
         ),
     ] = ()
     dropout: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ModelError(f"dropout is {self.dropout}, expected at least 0 and less than 1.")
 
     @property
     def is_ensemble(self) -> bool:

@@ -1,7 +1,10 @@
-"""Verbosity: the level of the eyas logger, which writes to stderr."""
+"""Verbosity: the level of the eyas logger, which writes to stderr, and the progress bars of the libraries."""
 
 import logging
+import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 logger = logging.getLogger("eyas")
 
@@ -35,3 +38,31 @@ def _set_verbosity(level: int) -> None:
         logger.addHandler(_HANDLER)
         logger.propagate = False
     logger.setLevel(level)
+
+
+def hide_bars() -> Callable[[], None]:
+    """Let transformers and datasets draw no progress bars, but for downloads, until the returned function is called."""
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
+
+    hook = set_tqdm_hook(lambda factory, args, options: EmptyTqdm(*args, **options))
+    drawn = not are_progress_bars_disabled() and "HF_DATASETS_DISABLE_PROGRESS_BARS" not in os.environ
+    if drawn:
+        disable_progress_bars()
+
+    def restore() -> None:
+        set_tqdm_hook(hook)
+        if drawn:
+            enable_progress_bars()
+
+    return restore
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """`hide_bars` within the context, or the decorated function: eyas says itself how far it is."""
+    restore = hide_bars()
+    try:
+        yield
+    finally:
+        restore()

@@ -47,9 +47,10 @@ def test_rounded_activations_are_those_of_the_authors() -> None:
 
 
 def test_rounded_rows_are_multiples_of_their_scale() -> None:
-    """By hand: 7 steps to the largest of each row."""
-    weight = torch.tensor([[0.7, -0.31, 0.04], [-14.0, 3.1, 7.2]])
-    assert torch.allclose(rounded(weight, 7), torch.tensor([[0.7, -0.3, 0.0], [-14.0, 4.0, 8.0]]))
+    """By hand: of 64 steps to the largest of each row, 9, 18, 27, 37, 46, 55 and 64."""
+    weight = torch.tensor([[0.64, -0.31, 0.04], [-14.0, 3.1, 7.2]])
+    expected = [[0.64, -0.27, 0.0], [-14.0, 14 * 18 / 64, 14 * 37 / 64]]
+    assert torch.allclose(rounded(weight, 7), torch.tensor(expected))
 
 
 @pytest.mark.parametrize("kind", ["ternary", "int4", "int8"])

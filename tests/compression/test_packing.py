@@ -11,11 +11,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from transformers import BertConfig, BertForSequenceClassification, set_seed
 
-from eyas.compression import compress, merge, parse_methods, rounded_copy
+from eyas.compression import LARGEST, compress, merge, parse_methods, rounded_copy
+from eyas.compression.low_bits import quantized
 from eyas.errors import ExportError
 from eyas.export import stored
-from eyas.export.onnx import write_onnx
-from eyas.export.packing import pack
+from eyas.export.onnx import quantize, write_onnx
+from eyas.export.packing import pack, pack_tables
 
 NAMES = ["input_ids", "attention_mask"]
 
@@ -49,6 +50,28 @@ def test_packed_weights_are_the_same_weights(values: list[int], share: float, co
     assert sum(kept.get(name, 0) for name in ("w", "w_packed", "w_values")) <= share * weight.size * 1.01 + 1
 
 
+@pytest.mark.parametrize("kind", ["ternary", "int4", "int8"])
+def test_rounded_weights_are_exactly_those_that_are_exported(kind: str, tmp_path: Path) -> None:
+    """The quantizer's whole numbers and scales give the float weights, bit for bit; so do a table's."""
+    weight = torch.randn(100, 300, generator=torch.Generator().manual_seed(0))  # [outputs, inputs]
+    stored = quantized(weight, kind, rows=True).numpy()
+    nodes = [helper.make_node("Gather", ["table", "ids"], ["x"]), helper.make_node("MatMul", ["x", "w"], ["y"], "mm")]
+    shapes = [helper.make_tensor_value_info(n, t, ["b", s]) for n, t, s in (("ids", 7, 2), ("y", 1, 100))]
+    weights = [numpy_helper.from_array(stored, "table"), numpy_helper.from_array(stored.T.copy(), "w")]
+    graph, path = helper.make_graph(nodes, "g", shapes[:1], shapes[1:], weights), tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    pack_tables(path, LARGEST[kind])
+    quantize(path, 1)
+    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
+    assert np.array_equal((found["w_quantized"] * found["w_scale"]).T, stored)
+    assert "table" not in found
+    opened = onnx.load(path)
+    opened.graph.output.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, None))
+    onnx.save(opened, path)
+    ids = np.arange(100).reshape(50, 2)
+    assert np.array_equal(session(path).run(["x"], {"ids": ids})[0], stored[ids])
+
+
 def bert(**more: Any) -> Any:
     set_seed(0)
     sizes = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 512, **more}
@@ -74,8 +97,9 @@ def test_few_bits_are_stored_in_few_bits_and_answer_alike(kind: str, times: floa
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(("kind", "width"), [("ternary", 126), ("int8", 128)])  # a byte's codes do not divide 126
+@pytest.mark.parametrize(("kind", "width"), [("ternary", 126), ("int4", 126), ("int8", 128)])
 def test_table_of_few_bits_is_read_exactly(kind: str, width: int, tmp_path: Path) -> None:
+    """A byte's codes do not divide 126."""
     model = rounded_copy(bert(num_hidden_layers=1, hidden_size=width, num_attention_heads=2), kind)
     graph = onnx.load(write_onnx(model, NAMES, tmp_path / "packed.onnx", kind))
     reads = (node for node in graph.graph.node if node.op_type == "Mul" and "word_embeddings" in node.input[1])

@@ -2,12 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from eyas.errors import DataError
+from eyas.errors import DataError, ModelError
 from eyas.exam.plan_file import make_plan, read_plan, to_yaml
 from eyas.exam.trials import trials_of
 from eyas.tasks import Task
 
 POLAR = Task("classification", ("negative", "positive"))
+PLANTED = Path(__file__).parents[1] / "planted"
 TASKS = {"films": POLAR, "reviews": POLAR}
 PLAN = """\
 data:
@@ -81,6 +82,7 @@ def test_trial_key_ignores_names(tmp_path: Path) -> None:
 
 def test_plan_resolves_init_folder(tmp_path: Path) -> None:
     (tmp_path / "general").mkdir()
+    (tmp_path / "general" / "config.json").write_text('{"model_type": "eyas-bilstm"}')
     for written in ("general", "./general"):
         plan = read_plan(_write(tmp_path, PLAN.replace("hidden_size: 75", f"init: {written}")))
         assert [student.init for student in plan.students] == [None, str(tmp_path / "general")]
@@ -95,6 +97,26 @@ def test_plan_resolves_init_folder(tmp_path: Path) -> None:
         ("soft-targets", "softer", 6, "Unknown recipe 'softer'. Expected one of hard-labels"),
         ("random", "no/such.vec", 7, "expected teacher, random or a file of word vectors, got"),
         ("hidden_size: 75", "init: ./general", 5, "expected an existing folder, got ./general"),
+        ("bilstm, hidden_size: 75", "cnn, compress: [low-rank:0.5]", 5, "starts from the teacher's layers, such as"),
+        ("bilstm, hidden_size: 75", "bert-mini, init: frist", 5, "No init 'frist'. Expected random, first, last, skip"),
+        ("bilstm, hidden_size: 75", "bert-mini, init: '1,3'", 5, "lists the layers 1,3, expected 4, one per student"),
+        ("bilstm, hidden_size: 75", "bert-mini, heads: 5", 5, "is 256, expected a multiple of the 5 heads"),
+        ("bilstm, hidden_size: 75", "bert-mini, crf: true", 5, "bert-mini has no CRF and no character vectors"),
+        ("hidden_size: 75", "layers: 2", 5, "bilstm is not a transformer: leave --layers"),
+        ("hidden_size: 75", "init: first", 5, "bilstm cannot start from teacher layers: init (--init) is 'first'"),
+        ("hidden_size: 75", "init: reviews", 5, "expected a model folder with a config.json, found none"),
+        ("hidden_size: 75", f"init: {PLANTED / 'films'}", 5, "but bilstm starts from a pretrained student"),
+        (
+            "hidden_size: 75",
+            "init: general-xx",
+            5,
+            "init (--init) is 'general-xx', expected one of general",
+        ),
+        ("hidden_size: 75", "dropout: 1.5", 5, "dropout is 1.5, expected at least 0 and less than 1"),
+        ("hidden_size: 75", "decoder_layers: 2", 5, "is for students that write"),
+        ("hidden_size: 75", "combination: weights", 5, "bilstm is not an ensemble"),
+        ("hidden_size: 75", "embeddings: random", 5, "from the plan: set its embeddings to [random]"),
+        ("static, {architecture: bilstm, hidden_size: 75}", "{architecture: dagfm, heads: 2}", 5, "dagfm has no heads"),
         ("seeds: [0, 1]", "seeds: [0, 0]", 8, "0 is given more than once"),
         ("seeds: [0, 1]", "seeds: []", 8, "at least 1 item"),
         ("seeds: [0, 1]", "seeds: [a]", 8, "valid integer"),
@@ -105,11 +127,19 @@ def test_plan_resolves_init_folder(tmp_path: Path) -> None:
         ("    name: films\n", "    name: films\n    imbalance: 0\n", 1, "imbalance is 0, expected at least 1"),
         ("seeds: [0, 1]", "seeds: [0, 1", 9, "invalid YAML"),
         ("seeds:", "arguments: {learning_rat: 1}\nseeds:", 8, "'learning_rat'; did you mean learning_rate?"),
+        (
+            "seeds:",
+            "arguments: {learning_rate: fast}\nseeds:",
+            8,
+            "learning_rate is 'fast', expected a number",
+        ),
+        ("seeds:", "arguments: {eval_strategy: epochs}\nseeds:", 8, "epochs is not a valid IntervalStrategy"),
         ("seeds:", "arguments: {seed: 1}\nseeds:", 8, "unknown training argument 'seed'"),
     ],
 )
 def test_plan_errors_name_the_line(tmp_path: Path, old: str, new: str, line: int, said: str) -> None:
     assert old in PLAN
+    (tmp_path / "reviews").mkdir()
     with pytest.raises(DataError) as error:
         read_plan(_write(tmp_path, PLAN.replace(old, new)))
     assert f"plan.yaml:{line}:" in str(error.value), error.value
@@ -191,3 +221,35 @@ def test_plan_uses_attributions_only_for_students_with_teacher_tokens() -> None:
 
     assert sitting() == {"cnn", "bert-l1"}
     assert sitting("x") == {"bert-l1"}
+
+
+def test_plan_pairs_students_and_word_vectors_with_data_they_fit(tmp_path: Path) -> None:
+    words = Task("tagging", ("O", "B-place", "I-place"))
+    (tmp_path / "glove.txt").write_text("a 0.1 0.2\n")
+    vectors = str(tmp_path / "glove.txt")
+    students = ["ensemble:cnn,static", {"architecture": "cnn", "crf": True}, "bert-tiny"]
+    plan = make_plan(
+        data=[{"source": "films"}, {"source": "words"}],
+        teacher="t",
+        students=students,
+        seeds=[0],
+        embeddings=["teacher", vectors],
+        baselines=False,
+    )
+    trials = [trial for trial in trials_of(plan, {"films": POLAR, "words": words}) if trial.kind == "student"]
+    assert {(trial.dataset.name, trial.model, trial.embeddings) for trial in trials} == {
+        ("films", "ensemble:cnn,static", "teacher"),
+        ("films", "ensemble:cnn,static", vectors),
+        ("films", "bert-tiny", "teacher"),
+        ("words", "cnn-crf", "teacher"),
+        ("words", "cnn-crf", vectors),
+        ("words", "bert-tiny", "teacher"),
+    }
+    with pytest.raises(ModelError, match="student cnn-crf: crf .* are for tagging"):
+        trials_of(plan, {"films": POLAR, "words": POLAR})
+    recipes = ["logit-mse", "soft-targets loss=standardized"]
+    plan = make_plan(data="films", teacher="t", students=["cnn"], recipes=recipes)
+    with pytest.raises(ModelError, match="soft-targets loss=standardized: LogitStandardizationLoss needs"):
+        trials_of(plan, {"films": POLAR})
+    with pytest.raises(DataError, match=r"student bert-tiny: bert-tiny reads subwords: embeddings"):
+        make_plan(data="films", teacher="t", students=["bert-tiny"], embeddings=[vectors])

@@ -92,6 +92,7 @@ def test_learned_weights_match_manual_values() -> None:
     terms = [HardLabelLoss(), LogitMSELoss(weight=2.0)]
     loss = LearnedWeights(terms)
     assert loss.teacher_fields == {"logits"}
+    assert loss.title == "HardLabelLoss, LogitMSELoss, with learned weights"
     values = [float(value) for term in terms for _, value in term.terms(student, teacher, batch, 0.0)]
     assert loss(student, teacher, batch).item() == pytest.approx(sum(values))
     optimizer = torch.optim.SGD(loss.parameters(), lr=0.05 / SCALE)

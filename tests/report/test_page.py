@@ -5,6 +5,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from eyas.exam.results import COSTS, PREDICTIONS, RESULTS, TWIN, Requirements, c
 from eyas.report import write_page
 from eyas.report.charts import as_file, pareto
 from eyas.report.training import training_curves
-from eyas.report.verdict import helped, mark_front, sentence, summaries, taught
+from eyas.report.verdict import helped, mark_front, sentence, summaries, taught, verdict
 
 Row = dict[str, Any]
 CNN = "cnn-e16-h32"  # one of the two students of the planted exam
@@ -78,6 +79,24 @@ def test_page_says_if_the_teacher_is_no_better_than_a_linear_model(
             row["score"] = 0.9
     (folder / RESULTS).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     assert "The teacher (90.0) is not certainly better than a linear model" in write_page(folder).read_text()
+
+
+def test_verdict_says_if_something_simpler_scores_more(plain: Path, tmp_path: Path) -> None:
+    """The planted models answer alike; then the student is given another score."""
+    table = candidates(load_exam(plain))
+    said, best, _ = verdict(plain, table, Requirements())
+    assert said.startswith("Ship ")
+    assert said.endswith(" MB.")
+    table.loc[best, "score"] = 0.9
+    said = verdict(plain, table, Requirements())[0]
+    assert (
+        " MB, but on the labels alone the same student scores more (100.0 against 90.0), so the teacher does not "
+        in said
+    )
+    assert "help, and the linear model " in said
+    assert said.endswith("+ LR scores more (100.0 against 90.0), so no student is needed.")
+    table.loc[table["kind"] == "baseline", "latency_ms"] = 1e3
+    assert verdict(plain, table, Requirements())[0].endswith("so the student has only its speed to offer.")
 
 
 def test_page_is_self_contained(page_file: Path, plain: Path) -> None:
@@ -351,6 +370,25 @@ def test_write_page_handles_missing_costs_and_failed_trials(plain: Path, tmp_pat
     (copy / RESULTS).write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(DataError, match="no memory"):
         write_page(copy)
+
+
+def test_labels_of_points_do_not_overlap(plain: Path, tmp_path: Path) -> None:
+    """Twelve models close together: read from the drawn chart, at 5.5 x 11 pixels a character."""
+    table = candidates(load_exam(plain))
+    one = table[table["kind"] == "student"].iloc[0]
+    close = [
+        {**one, "model": f"student-{number}", "score": 0.9 + number % 3 / 100, "latency_ms": 0.1 + number / 1000}
+        for number in range(12)
+    ]
+    table = pd.concat([table, pd.DataFrame(close)], ignore_index=True)
+    as_file(pareto(table.assign(front=mark_front(table), winner=False)), tmp_path / "chart.svg")
+    marks = (tmp_path / "chart.svg").read_text().split("mark-text role-mark layer_3_marks")[1].split("</g>")[0]
+    found = re.findall(r"translate\(([-\d.]+),([-\d.]+)\)[^>]*>([^<]+)</text>", marks)
+    assert {"teacher"} < {name for _, _, name in found}
+    assert sum(name.startswith("student-") for _, _, name in found) >= 3
+    for (x, y, name), (other_x, other_y, other) in combinations(found, 2):
+        room = 5.5 * (len(name) + len(other)) / 2
+        assert abs(float(x) - float(other_x)) >= room - 1 or abs(float(y) - float(other_y)) >= 11, (name, other)
 
 
 def test_as_file_saves_svg(plain: Path, tmp_path: Path) -> None:

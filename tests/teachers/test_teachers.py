@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, BertForQuestionAnsw
 
 from eyas.data.datasets import ids_of, load_data
 from eyas.errors import CacheError, ModelError
-from eyas.teachers import CachedTeacher, Teacher, label_texts
+from eyas.teachers import CachedTeacher, Encoder, Teacher, label_texts
 from eyas.teachers import cached as cached_module
 
 
@@ -134,6 +134,15 @@ def test_teacher_refuses_invalid_folders(tiny_bert: Path, teacher_folder: Path, 
     BertForQuestionAnswering.from_pretrained(tiny_bert).save_pretrained(reader)
     with pytest.raises(ModelError, match="BertForQuestionAnswering"):
         Teacher(reader)
+    other = tmp_path / "other"
+    other.mkdir()
+    for kind, opened, said in (
+        ("eyas-cnn", Encoder, r"is a student \(eyas-cnn\), expected a pretrained encoder such as BERT"),
+        ("vit_mae", Teacher, "is a vit_mae, for which transformers has no AutoModelForSequenceClassification"),
+    ):
+        (other / "config.json").write_text(f'{{"model_type": "{kind}"}}')
+        with pytest.raises(ModelError, match=said):
+            opened(other)
     empty = tmp_path / "empty"
     shutil.copytree(teacher_folder, empty)
     (empty / "model.safetensors").unlink()

@@ -9,7 +9,7 @@ import typer
 
 from eyas import processes
 from eyas._version import __version__
-from eyas.cli import ensemble, exam, serve, train, transfer, use
+from eyas.cli import ensemble, exam, lists, serve, train, transfer, use
 from eyas.errors import EyasError, install_hint
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 COMMANDS: list[Callable[..., None]] = [
     *(train.finetune, train.pretrain_student, transfer.augment, transfer.label, train.distill),
-    *(train.compress, train.encoders, train.recipes),
+    *(train.compress, lists.encoders, lists.recipes),
     *(ensemble.join, ensemble.prune_ensemble, ensemble.cascade),
     *(exam.exam, exam.report, exam.best),
     *(use.evaluate, use.predict, use.export, use.push, serve.serve, exam.demo),

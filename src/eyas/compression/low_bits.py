@@ -61,9 +61,13 @@ def _total(values: Tensor, rows: bool) -> Tensor:
 
 
 def rounded(weight: Tensor, largest: int) -> Tensor:
-    """Whole multiples of a scale, at most `largest` of them; one scale for each row, the row's largest / `largest`."""
-    scale = weight.abs().amax(-1, keepdim=True).clamp_min(1e-12) / largest
-    return _straight_through(weight, (weight / scale).round() * scale)
+    """Multiples of a row's largest / `largest`, each moved to the next multiple of its largest / 64.
+
+    These the exporter stores exactly: it has whole numbers up to 64 for every weight, and a scale for each row.
+    """
+    scale = weight.abs().amax(-1, keepdim=True).clamp_min(1e-12) / LARGEST["int8"]
+    step = LARGEST["int8"] / largest
+    return _straight_through(weight, ((weight / (scale * step)).round() * step).round() * scale)
 
 
 def rounded_activations(values: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from eyas.data.targets import encode_labels, find_task, has_one_label_each, task
 from eyas.data.task_data import TaskData
 from eyas.errors import DataError
 from eyas.settings import Columns
+from eyas.verbosity import without_bars
 
 logger = logging.getLogger("eyas")
 
@@ -38,6 +39,7 @@ logger = logging.getLogger("eyas")
 COLUMNS_SHOWN = 8
 
 
+@without_bars()
 def load_data(source: Source, columns: Columns | None = None, seed: int = 0) -> TaskData:
     """Load labeled data as `train`, `validation` and, if there is one, `test`.
 
@@ -71,6 +73,7 @@ def load_data(source: Source, columns: Columns | None = None, seed: int = 0) -> 
     return data
 
 
+@without_bars()
 def load_table(source: Source, columns: Columns | None = None) -> Dataset | None:
     """All rows of a table in memory, unsplit; None for files, folders, Hub names and several splits.
 
@@ -89,6 +92,7 @@ def load_table(source: Source, columns: Columns | None = None) -> Dataset | None
     return next(iter(_read(opened, columns, name_of(source, "data")).values()))
 
 
+@without_bars()
 def load_unlabeled(
     sources: Source | pandas.Series | Sequence[Source | pandas.Series],
     columns: Columns | None = None,

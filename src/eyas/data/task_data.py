@@ -10,6 +10,7 @@ from eyas.data.splits import data_fingerprint, is_labeled, is_pair, is_read
 from eyas.data.targets import task_of, with_labels_of
 from eyas.errors import DataError, LabelError
 from eyas.tasks import Task
+from eyas.verbosity import without_bars
 
 
 class TaskData(DatasetDict):  # type: ignore[misc] # datasets has no types
@@ -51,6 +52,7 @@ class TaskData(DatasetDict):  # type: ignore[misc] # datasets has no types
         about = [self.task.kind, self.labels, {name: data_fingerprint(rows) for name, rows in self.items()}]
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
+    @without_bars()
     def with_labels_of(self, model_names: Sequence[str], label_map: Mapping[str, str] | None = None) -> "TaskData":
         """The same data with the labels that only the model has appended (see `targets.with_labels_of`)."""
         return TaskData({name: with_labels_of(rows, model_names, label_map) for name, rows in self.items()})

@@ -13,6 +13,7 @@ from eyas.evaluation.bootstrap import SUMS, ratio_interval, score_interval, sums
 from eyas.evaluation.metrics import agreement, answered, task_metrics
 from eyas.runtime.predict import PredictMixin
 from eyas.tasks import softmax
+from eyas.verbosity import without_bars
 
 
 class Predicts(Named, Protocol):
@@ -35,6 +36,7 @@ def predict_dataset(classifier: Predicts, dataset: Dataset, who: str = "model") 
     return logits
 
 
+@without_bars()
 def evaluate(
     classifier: Predicts,
     dataset: Dataset,

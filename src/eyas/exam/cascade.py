@@ -24,6 +24,7 @@ from eyas.runtime.cascade import Cascade, confidences
 from eyas.runtime.manifest import CARD
 from eyas.runtime.predictor import Predictor
 from eyas.runtime.several_tasks import OneTask
+from eyas.verbosity import without_bars
 
 # Texts that speed is measured on.
 COST_TEXTS = 200
@@ -51,6 +52,7 @@ class Scored:
     speed: float
 
 
+@without_bars()
 def make_cascade(
     students: Sequence[str | Path],
     teacher: str | Path,

@@ -10,16 +10,18 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
-from eyas.compression import parse_methods
 from eyas.data.damage import Damage
 from eyas.errors import DataError, ModelError
+from eyas.exam.results import TWIN
 from eyas.kinds import KINDS
 from eyas.models.loading import task_folders
 from eyas.runtime.combination import RULES
-from eyas.settings import LOGITS, STUDENTS, VECTORS, Columns, StudentSettings, TransferSettings, check_architecture
+from eyas.settings import LOGITS, STUDENTS, VECTORS, Columns, StudentSettings, TransferSettings, is_general
+from eyas.tasks import Task
 from eyas.training.arguments import DistillationArguments
 from eyas.training.checks import check_recipe
 from eyas.training.recipes import make_stages, option_text, parse_recipe
+from eyas.training.student_checks import check_init, check_student_settings
 from eyas.transfer import check_transfer, describe_transfer
 
 Part = TypeVar("Part", Columns, Damage, StudentSettings, TransferSettings)
@@ -137,11 +139,20 @@ class StudentPlan(StudentSettings):
             raise ValueError(f"expected an existing folder, got {value}")
         return value
 
+    @field_validator("embeddings")
+    @classmethod
+    def _of_the_plan(cls, value: str) -> str:
+        if value != VECTORS[0]:
+            raise ValueError(f"all students take their word vectors from the plan: set its embeddings to [{value}]")
+        return value
+
     def __post_init__(self) -> None:
         try:
             super().__post_init__()
-            check_architecture(self.architecture)
-            parse_methods(self.compress)
+            settings = part_of(self, StudentSettings)
+            check_student_settings(settings)
+            if is_general(self.init) or os.path.isdir(str(self.init)):  # a name on the Hub is checked in its trial
+                check_init(settings)
         except ModelError as error:
             raise ValueError(str(error).rstrip(".")) from None
         if not self.name:
@@ -167,21 +178,26 @@ def part_of(plan: Any, kind: type[Part]) -> Part:
     return kind(**{field.name: getattr(plan, field.name) for field in fields(kind)})
 
 
-def fits(student: StudentPlan, recipe: str, embeddings: str = "teacher", pair: bool = False) -> bool:
-    """Whether the recipe can teach the student.
+def refusal(
+    student: StudentPlan, recipe: str, embeddings: str = "teacher", pair: bool = False, task: Task | None = None
+) -> str:
+    """Why the recipe cannot teach the student; empty if it can.
 
     Some recipes need a transformer's layers, some the teacher's tokens, some an ensemble's members.
 
     Args:
         embeddings: source of the student's word vectors.
         pair: whether the texts are pairs.
+        task: of the data; by default, what depends on it is not checked.
     """
     name, options = parse_recipe(recipe)
+    settings = student.settings(embeddings)
     try:
-        check_recipe(name, make_stages(name, options), student.settings(embeddings), pair=pair)
-    except ModelError:
-        return False
-    return True
+        check_student_settings(settings, task)
+        check_recipe(name, make_stages(name, options), settings, task, pair)
+    except ModelError as error:
+        return str(error)
+    return ""
 
 
 class CostPlan(_Strict):
@@ -290,13 +306,19 @@ class Plan(_Strict):
     @field_validator("arguments")
     @classmethod
     def _known_arguments(cls, value: dict[str, Any]) -> dict[str, Any]:
-        known = {field.name for field in fields(DistillationArguments) if field.init} - {*RESERVED}
+        known = {field.name: field.default for field in fields(DistillationArguments) if field.init}
+        known = {name: default for name, default in known.items() if name not in RESERVED}
         for name in value:
             if name not in known:
                 close = difflib.get_close_matches(name, known, 1)
                 hint = f"; did you mean {close[0]}?" if close else ""
                 raise ValueError(f"unknown training argument {name!r}{hint}")
-        return {name: _number(entry) for name, entry in value.items()}
+        found = {name: _number(entry) for name, entry in value.items()}
+        for name, entry in found.items():
+            if isinstance(known[name], int | float) and not isinstance(entry, int | float):
+                raise ValueError(f"{name} is {entry!r}, expected a number like {known[name]}")
+        DistillationArguments(**found)  # refuses what cannot be
+        return found
 
     @field_validator("add")
     @classmethod
@@ -333,8 +355,12 @@ class Plan(_Strict):
                 )
         if same:
             raise ValueError(f"{min(same)} is both a student and an added folder (--add): rename the folder")
+        for student in self.students:
+            reasons = [refusal(student, TWIN, embeddings) for embeddings in self.embeddings]
+            if all(reasons):
+                raise ValueError(f"student {student.name}: {reasons[0].rstrip('.')}")
         for recipe in self.recipes:
-            if not any(fits(student, recipe) for student in self.students):
+            if all(refusal(student, recipe) for student in self.students):
                 raise ValueError(f"{recipe} supports none of the students {', '.join(s.name for s in self.students)}")
         for entry in self.data:
             if not (entry.teacher or self.teacher):

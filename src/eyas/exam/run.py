@@ -38,6 +38,7 @@ from eyas.exam.tune import OPTIONS, apply, search
 from eyas.exam.workers import Failure, LocalWorker, LocalWorkers, RayWorkers, ThisProcess, Workers
 from eyas.outputs import RUN_FILE, lock_folder, refuse_old_name, write_atomically
 from eyas.tasks import Task
+from eyas.verbosity import without_bars
 
 logger = logging.getLogger("eyas")
 
@@ -45,6 +46,7 @@ logger = logging.getLogger("eyas")
 QUICK = 0.05
 
 
+@without_bars()
 def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None, ray_cpus: float = 1) -> Path:
     """Run the missing trials of an exam and measure cost.
 
@@ -103,6 +105,7 @@ def _workers(jobs: int, ray: str | None, ray_cpus: float) -> LocalWorkers | RayW
     return LocalWorkers(jobs) if jobs else ThisProcess()
 
 
+@without_bars()
 def planned_trials(plan: Plan) -> list[Trial]:
     """The trials of a plan. Reads the data, but not the teachers, which may have more labels."""
     loaded = {entry.name: load_data(entry.source, entry.columns) for entry in plan.data}

@@ -4,10 +4,12 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from eyas.exam.plan import NONE, DataPlan, Plan, StudentPlan, fits
+from eyas.errors import ModelError
+from eyas.exam.plan import NONE, DataPlan, Plan, StudentPlan, refusal
 from eyas.exam.results import ADDED, FORMAT_VERSION, LAST_STAGE, LINEAR, START, TRANSFER, TWIN
 from eyas.general import families, fingerprint_of_family
 from eyas.models.loading import task_folders
@@ -111,8 +113,23 @@ def trials_of(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str] = ()
     Args:
         tasks: {data set: task}.
         pairs: names of data sets of pairs of texts.
+
+    Raises:
+        ModelError: a student or a recipe of the plan fits none of the data sets.
     """
+    _check_all_used(plan, tasks, pairs)
     return list(_all_trials(plan, tasks, pairs))
+
+
+def _check_all_used(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -> None:
+    reasons: dict[str, list[str]] = {}
+    for student, name, embeddings in product(plan.students, tasks, plan.embeddings):
+        for recipe in (TWIN, *plan.recipes):
+            reason = refusal(student, recipe, embeddings, name in pairs, tasks[name])
+            reasons.setdefault(f"student {student.name}" if recipe == TWIN else recipe, []).append(reason)
+    for unused, found in reasons.items():
+        if all(found):
+            raise ModelError(f"{unused}: {found[0]}")
 
 
 def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -> Iterator[Trial]:
@@ -137,8 +154,9 @@ def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -
             for student in plan.students:
                 chosen = plan.recipes or (default_recipe(tasks[entry.name], student.crf),)
                 for embeddings in plan.embeddings:
-                    fitting = [name for name in chosen if fits(student, name, embeddings, entry.name in pairs)]
-                    controls = _controls(fitting) if plan.twins else []
+                    how = (embeddings, entry.name in pairs, tasks[entry.name])
+                    fitting = [name for name in chosen if not refusal(student, name, *how)]
+                    controls = [] if not plan.twins or refusal(student, TWIN, *how) else _controls(fitting)
                     same = _starting_alike(student, fitting, plan.embeddings)
                     longest = max((_length(recipe) for recipe in fitting), default=1.0)
                     for recipe in dict.fromkeys([*fitting, *controls]):

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from eyas.cluster import connect
 from eyas.errors import EyasError
 from eyas.progress import PROGRESS
+from eyas.verbosity import hide_bars
 
 # Imported by the fork server once, so that a worker starts in a tenth of a second.
 PRELOADED = ["eyas.exam.trial_run"]
@@ -196,7 +197,6 @@ def end_with_parent() -> None:
 def _start_worker(level: int, threads: int | None) -> None:
     """Log warnings and progress like the parent, and exit with it, even if it is killed."""
     import torch
-    from transformers.utils.logging import disable_progress_bar
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -206,5 +206,5 @@ def _start_worker(level: int, threads: int | None) -> None:
     logger.handlers, logger.propagate = [handler], False
     logger.setLevel(level)
     handler.addFilter(lambda record: record.levelno > logging.INFO or record.name == PROGRESS)
-    disable_progress_bar()
+    hide_bars()
     end_with_parent()

@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from eyas.compression import LARGEST
+
 # Weights with fewer elements are not worth the nodes that unpack them.
 SMALLEST = 4096
 # Ends of the names of a packed table's parts.
@@ -41,11 +43,12 @@ def pack(path: Path) -> None:
 
 
 def pack_tables(path: Path, largest: int) -> None:
-    """Turn float tables that `Gather` reads, whose rows are multiples of a scale, into whole numbers and scales.
+    """Turn float tables that `Gather` reads, whose rows have few values, into whole numbers up to 64 and scales.
 
     Args:
-        largest: of the whole numbers: 1 for ternary, 7 for 4 bits, 64 for 8.
+        largest: how many of the numbers are above 0: 1 for ternary, 7 for 4 bits, 64 for 8.
     """
+    values = np.rint(np.arange(-largest, largest + 1) * (LARGEST["int8"] / largest)).astype(np.int8)
     model = onnx.load(path)
     graph = model.graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
@@ -57,11 +60,11 @@ def pack_tables(path: Path, largest: int) -> None:
         table = numpy_helper.to_array(tensor)
         if table.ndim != 2 or uses[tensor.name] > 1:
             continue
-        scale = np.abs(table).max(1, keepdims=True).astype(np.float32) / largest
+        scale = np.abs(table).max(1, keepdims=True).astype(np.float32) / LARGEST["int8"]
         whole = np.rint(table / np.maximum(scale, 1e-12)).astype(np.int8)
-        if not np.allclose(whole * scale, table, atol=1e-5 * float(np.abs(table).max())):
+        close = np.allclose(whole * scale, table, atol=1e-5 * float(np.abs(table).max()))
+        if not close or not np.isin(whole, values).all():
             continue  # not rounded, such as positions
-        values = np.arange(-largest, largest + 1, dtype=np.int8)
         made = _packed_rows(tensor.name, whole, values, scale, node.input[1], node.output[0])
         graph.initializer.remove(tensor)
         graph.initializer.extend(made[0])
@@ -179,7 +182,7 @@ def _packed_rows(name: str, whole: np.ndarray, values: np.ndarray, scale: np.nda
         rows = make("Gather", make.constant("packed", whole), ids)
         make("Mul", make("Cast", rows, to=TensorProto.FLOAT), scales, output=output)
         return make.constants, make.nodes
-    codes = _in_bytes((whole - values[0]).astype(np.uint8), bits)
+    codes = _in_bytes(np.searchsorted(values, whole).astype(np.uint8), bits)
     packed = make("Gather", make.constant("packed", codes), ids)
     unpacked = make(
         "Gather", make.constant("decoded", _decoded(values, bits)), make("Cast", packed, to=TensorProto.INT32)

@@ -48,15 +48,21 @@ def _weights(family: Path) -> Path:
     return next(path for path in (family / WEIGHTS, family / "model.safetensors") if path.exists())
 
 
+def check_general(name: str) -> None:
+    """Raises ModelError if there is no such family."""
+    known = families()
+    if name not in known:
+        raise ModelError(f"init (--init) is {name!r}, expected one of {', '.join([GENERAL, *known])}.")
+
+
 def read_general(name: str) -> tuple[FamilyForSequenceClassification, Any]:
     """A family and its tokenizer; its heads may be new.
 
     Raises:
         ModelError: there is no such family.
     """
+    check_general(name)
     known = families()
-    if name not in known:
-        raise ModelError(f"init (--init) is {name!r}, expected one of {', '.join([GENERAL, *known])}.")
     if (known[name] / WEIGHTS).exists():
         return read_compact(known[name])
     model, tokenizer = load_classifier(known[name])

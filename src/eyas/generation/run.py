@@ -30,6 +30,7 @@ from eyas.training.arguments import DistillationArguments, fast_precision, steps
 from eyas.training.callbacks import early_stopping
 from eyas.training.finetune import learning_rate
 from eyas.training.folders import SAMPLE_FILE, SAMPLE_ROWS, WORK, write_history
+from eyas.verbosity import without_bars
 
 logger = logging.getLogger("eyas")
 
@@ -50,6 +51,7 @@ PRETRAINED_STEPS, STUDENT_STEPS, SCRATCH_STEPS = 1000, 4000, 8000
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 30
 
 
+@without_bars()
 def finetune(
     model: str,
     source: Any,
@@ -87,6 +89,7 @@ def finetune(
     return _train(started, tokenizer, data, out, settings, suited, length, about, overwrite, callbacks)
 
 
+@without_bars()
 def distill(
     teacher: str,
     source: Any,

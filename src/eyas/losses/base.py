@@ -1,8 +1,8 @@
 """The base classes of the losses."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,11 @@ class Loss(nn.Module, ABC):
         self.weight = weight
 
     @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return type(self).__name__
+
+    @property
     def reads_layers(self) -> bool:
         """Whether it reads any teacher output other than logits."""
         return bool(self.teacher_fields - FROM_CACHE)
@@ -86,6 +91,50 @@ class Loss(nn.Module, ABC):
         """The batch's task; classification by default."""
         task = batch.get("task")
         return task if task is not None else Task("classification", tuple(map(str, range(student["logits"].shape[-1]))))
+
+
+class WeightedLosses(Loss):
+    """A sum of losses, weighted by more than their own weights.
+
+    Args:
+        losses: the terms; their own weights still apply.
+    """
+
+    # How they are weighted, in messages.
+    weighting: ClassVar[str]
+
+    def __init__(self, losses: Sequence[Loss]) -> None:
+        super().__init__()
+        self._losses = nn.ModuleList(losses)
+        self.student_fields = frozenset().union(*(loss.student_fields for loss in losses))
+        self.teacher_fields = frozenset().union(*(loss.teacher_fields for loss in losses))
+
+    @property
+    def losses(self) -> list[Loss]:
+        return list(cast(Any, self._losses))
+
+    @property
+    def title(self) -> str:
+        return f"{', '.join(loss.title for loss in self.losses)}, {self.weighting}"
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        for loss in self.losses:
+            loss.check(task)
+
+    def check_models(self, student: Any, teacher: Any) -> None:
+        for loss in self.losses:
+            loss.check_models(student, teacher)
+
+    def prepare(self, student: Any, teacher: Any) -> None:
+        for loss in self.losses:
+            loss.prepare(student, teacher)
+
+    @abstractmethod
+    def terms(self, student: Fields, teacher: Fields, batch: Fields, progress: float) -> list[tuple[str, Tensor]]: ...
+
+    def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
+        return torch.stack([term for _, term in self.terms(student, teacher, batch, progress)]).sum()
 
 
 class RawLogitLoss(Loss):

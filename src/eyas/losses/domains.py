@@ -1,14 +1,14 @@
 """Losses of teachers that are fine-tuned on several domains, and of their students."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eyas.errors import ModelError
-from eyas.losses.base import Fields, Loss
+from eyas.losses.base import Fields, Loss, WeightedLosses
 from eyas.losses.schedules import Schedule, at
 from eyas.losses.weights import MeansSoFar
 from eyas.models.domains import DomainHead
@@ -90,7 +90,7 @@ class DomainStateLoss(Loss):
         return found
 
 
-class ExpertiseWeights(Loss):
+class ExpertiseWeights(WeightedLosses):
     """The mean over texts of losses over layers, each text weighted by how well the teacher knows it.
 
     The weight is 1 / (1 + exp((p - 1)^2)), where p is the teacher's probability of the label: 0.27 to 0.5. A text
@@ -103,29 +103,16 @@ class ExpertiseWeights(Loss):
 
     paper = "Meta-KD, Pan et al. 2021 (arXiv 2012.01266), meta-distillation"
     of_whole_texts = True
+    weighting = "each text weighted by how well the teacher knows it"
 
     def __init__(self, losses: Sequence[Loss], scores: bool = True) -> None:
-        super().__init__()
-        self._losses, self.scores, self.means = nn.ModuleList(losses), scores, MeansSoFar()
-        self.student_fields = frozenset().union(*(loss.student_fields for loss in losses))
-        weighing = {"logits", SCORES} if scores else {"logits"}
-        self.teacher_fields = frozenset(weighing).union(*(loss.teacher_fields for loss in losses))
-
-    @property
-    def losses(self) -> list[Loss]:
-        return list(cast(Any, self._losses))
+        super().__init__(losses)
+        self.scores, self.means = scores, MeansSoFar()
+        self.teacher_fields |= {"logits", SCORES} if scores else {"logits"}
 
     def check(self, task: Task) -> None:
         super().check(task)
         check_one_label(self, task)
-
-    def check_models(self, student: Any, teacher: Any) -> None:
-        for loss in self.losses:
-            loss.check_models(student, teacher)
-
-    def prepare(self, student: Any, teacher: Any) -> None:
-        for loss in self.losses:
-            loss.prepare(student, teacher)
 
     def weights(self, teacher: Fields, batch: Fields) -> Tensor:
         """[texts]."""
@@ -143,9 +130,6 @@ class ExpertiseWeights(Loss):
             )
             for loss in self.losses
         ]
-
-    def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
-        return torch.stack([term for _, term in self.terms(student, teacher, batch, progress)]).sum()
 
 
 def of_each_text(loss: Loss, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:

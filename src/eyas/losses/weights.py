@@ -1,19 +1,17 @@
 """Learned weights of losses, and what texts without a label get in place of one."""
 
 from collections.abc import Sequence
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from eyas.losses.base import Fields, Loss
-from eyas.tasks import Task
+from eyas.losses.base import Fields, Loss, WeightedLosses
 
 # Adam moves a parameter by about the learning rate per step, but the log-variances must move by whole units.
 SCALE = 50.0
 
 
-class LearnedWeights(Loss):
+class LearnedWeights(WeightedLosses):
     """The sum of exp(-s) * term + s, with a learned s for each term.
 
     s is the logarithm of the term's variance: a term that stays large loses weight.
@@ -23,40 +21,19 @@ class LearnedWeights(Loss):
     """
 
     paper = "Kendall et al. 2018, section 3.2"
+    weighting = "with learned weights"
 
     def __init__(self, losses: Sequence[Loss]) -> None:
-        super().__init__()
-        self._losses = nn.ModuleList(losses)
-        self.student_fields = frozenset().union(*(loss.student_fields for loss in losses))
-        self.teacher_fields = frozenset().union(*(loss.teacher_fields for loss in losses))
+        super().__init__(losses)
         # The terms' log-variances divided by `SCALE`.
         self.scaled_log_variances = nn.Parameter(torch.zeros(len(losses)))
         # Otherwise, `SCALE` would inflate the gradient norm used for clipping.
         self.scaled_log_variances.register_hook(lambda gradient: gradient / SCALE)
 
-    @property
-    def losses(self) -> list[Loss]:
-        return list(cast(Any, self._losses))
-
-    def check(self, task: Task) -> None:
-        for loss in self.losses:
-            loss.check(task)
-
-    def check_models(self, student: Any, teacher: Any) -> None:
-        for loss in self.losses:
-            loss.check_models(student, teacher)
-
-    def prepare(self, student: Any, teacher: Any) -> None:
-        for loss in self.losses:
-            loss.prepare(student, teacher)
-
     def terms(self, student: Fields, teacher: Fields, batch: Fields, progress: float) -> list[tuple[str, Tensor]]:
         terms = [term for loss in self.losses for term in loss.terms(student, teacher, batch, progress)]
         log_variances = (SCALE * self.scaled_log_variances).unbind()
         return [(name, torch.exp(-s) * term + s) for (name, term), s in zip(terms, log_variances, strict=True)]
-
-    def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
-        return torch.stack([term for _, term in self.terms(student, teacher, batch, progress)]).sum()
 
 
 class MeansSoFar(nn.Module):

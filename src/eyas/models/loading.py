@@ -3,7 +3,6 @@
 import json
 import logging
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
@@ -29,6 +28,7 @@ from eyas.models.positions import position_count
 from eyas.models.student import is_student
 from eyas.runtime.alignment import continuing
 from eyas.tasks import COMPRESSION, Task, task_of_model
+from eyas.verbosity import without_bars
 
 logger = logging.getLogger("eyas")
 
@@ -96,8 +96,17 @@ def is_part(source: str | Path) -> bool:
 
 
 def load_body(source: str | Path) -> tuple[PreTrainedModel, Any]:
-    """A pretrained encoder without a head, and its tokenizer, in eval mode."""
+    """A pretrained encoder without a head, and its tokenizer, in eval mode.
+
+    Raises:
+        ModelError: no such model, no weights, or one of our students.
+    """
     source = find_encoder(str(source))
+    if is_student_folder(source):
+        raise ModelError(
+            f"{source} is a student ({_config(source).model_type}), expected a pretrained encoder such as BERT. The "
+            "encoders on this machine: eyas encoders."
+        )
     model, info = _from_pretrained(AutoModel, source, output_loading_info=True)
     missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
     if missing:
@@ -118,15 +127,10 @@ def load_encoder(source: str | Path, task: Task, pair: bool = False) -> tuple[Pr
     config = _config(source)
     if config.model_type == TasksConfig.model_type:
         load_classifier(source)  # says to name a task
-    if getattr(config, PART, None):
-        with TemporaryDirectory() as folder:  # one task of several becomes a student of its own
-            for part in load_classifier(source):
-                part.save_pretrained(folder)
-            return load_encoder(folder, task, pair)
     student, family = config.model_type.startswith("eyas-"), config.model_type == FamilyConfig.model_type
     if student and not family and task.is_tagging and not task_of_config(config).is_tagging:
         raise ModelError(f"{source} is a student for whole texts: it cannot be fine-tuned for tagging.")
-    auto = AutoModelForTokenClassification if task.is_tagging else AutoModelForSequenceClassification
+    auto: Any = AutoModelForTokenClassification if task.is_tagging else AutoModelForSequenceClassification
     settings: dict[str, Any] = {
         "id2label": dict(enumerate(task.labels)),
         "label2id": {name: index for index, name in enumerate(task.labels)},
@@ -140,10 +144,17 @@ def load_encoder(source: str | Path, task: Task, pair: bool = False) -> tuple[Pr
             backend = separating_words(backend)
             model.continues.copy_(torch.from_numpy(continuing(backend)))
         return model, wrap_tokenizer(backend, model.config.max_length, pair)
-    model = _from_pretrained(auto, source, ignore_mismatched_sizes=True, **settings)
+    if getattr(config, PART, None):  # one task of several becomes a student of its own
+        part, tokenizer = load_classifier(source)
+        model = auto.from_config(type(part.config).from_dict({**part.config.to_dict(), **settings}))
+        shapes = {name: weight.shape for name, weight in model.state_dict().items()}
+        known = {name: weight for name, weight in part.state_dict().items() if shapes.get(name) == weight.shape}
+        model.load_state_dict(known, strict=False)
+    else:
+        model = _from_pretrained(auto, source, ignore_mismatched_sizes=True, **settings)
+        tokenizer = load_tokenizer(source, model)
     vars(model.config).pop(COMPRESSION, None)  # of the weights that will be trained
     model.config.eyas_task = task.kind
-    tokenizer = load_tokenizer(source, model)
     return model, wrap_tokenizer(tokenizer.backend_tokenizer, model.config.max_length, pair) if student else tokenizer
 
 
@@ -290,8 +301,11 @@ def _refuse_old_name(folder: Path) -> None:
         )
 
 
+@without_bars()
 def _from_pretrained(auto: Any, source: str | Path, **options: Any) -> Any:
-    _config(source)  # there is a model
+    config = _config(source)  # there is a model
+    if type(config) not in auto._model_mapping:
+        raise ModelError(f"{source} is a {config.model_type}, for which transformers has no {auto.__name__}.")
     path = Path(source)
     if path.is_dir() and not any(path.glob("*.safetensors")):
         pickled = next((p.name for p in path.glob("*.bin")), None)

@@ -71,8 +71,7 @@ def smaller_config(
     feed_forward = next(name for name in FEED_FORWARD if hasattr(config, name))
     width = size.hidden_size or config.hidden_size
     heads = size.heads or config.num_attention_heads
-    if width % heads:
-        raise ModelError(f"hidden_size (--hidden-size) is {width}, expected a multiple of the {heads} heads (--heads).")
+    check_heads(width, heads)
     count = size.layers or config.num_hidden_layers
     kinds = getattr(config, "layer_types", None)
     if kinds:
@@ -87,6 +86,14 @@ def smaller_config(
     if dropout is not None:
         setattr(config, next((name for name in DROPOUT if hasattr(config, name)), DROPOUT[0]), dropout)
     return config
+
+
+def check_heads(hidden_size: int, heads: int) -> None:
+    """Raises ModelError if the heads do not divide the hidden size."""
+    if hidden_size % heads:
+        raise ModelError(
+            f"hidden_size (--hidden-size) is {hidden_size}, expected a multiple of the {heads} heads (--heads)."
+        )
 
 
 def check_family(teacher: PreTrainedModel) -> None:
@@ -108,18 +115,35 @@ def chosen_layers(start: str, student_layers: int, teacher_layers: int) -> list[
     Raises:
         ModelError: unknown `start`, or not exactly one layer per student layer.
     """
+    layers = listed_layers(start, student_layers) or STARTS[start](student_layers, teacher_layers)
+    if not all(1 <= layer <= teacher_layers for layer in layers):
+        raise ModelError(
+            f"init (--init) {start} gives the layers {layers}, expected {student_layers} of the teacher's layers 1 to "
+            f"{teacher_layers}. Change init or layers (--layers)."
+        )
+    return layers
+
+
+def listed_layers(start: str, student_layers: int | None) -> list[int]:
+    """The layers that `start` lists, counted from 1; none for "first", "last" and "skip".
+
+    Args:
+        student_layers: how many the student has; None if that is the teacher's to say.
+
+    Raises:
+        ModelError: unknown `start`, or not exactly one layer per student layer.
+    """
     if start in STARTS:
-        layers = STARTS[start](student_layers, teacher_layers)
-    elif re.fullmatch(r"\d+(,\d+)*", start):
-        layers = [int(number) for number in start.split(",")]
-    else:
+        return []
+    if not re.fullmatch(r"\d+(,\d+)*", start):
         raise ModelError(
             f"No init {start!r}. Expected random, {', '.join(STARTS)}, layers such as 1,3,5, or a model's folder."
         )
-    if len(layers) != student_layers or not all(1 <= layer <= teacher_layers for layer in layers):
+    layers = [int(number) for number in start.split(",")]
+    if student_layers not in (None, len(layers)):
         raise ModelError(
-            f"init (--init) {start} gives the layers {layers}, expected {student_layers} of the teacher's layers 1 to "
-            f"{teacher_layers}, one per student layer. Change init or layers (--layers)."
+            f"init (--init) lists the layers {start}, expected {student_layers}, one per student layer. Change init or "
+            "layers (--layers)."
         )
     return layers
 

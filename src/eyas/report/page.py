@@ -22,7 +22,6 @@ from eyas.exam.results import (
     load_exam,
     plain,
     read_rows,
-    winner,
 )
 from eyas.outputs import write_atomically
 from eyas.report.cascades import sentence as cascade_sentence
@@ -35,7 +34,6 @@ from eyas.report.verdict import (
     helped,
     mark_front,
     reference,
-    sentence,
     several_teachers,
     split_of,
     starting_points,
@@ -43,6 +41,7 @@ from eyas.report.verdict import (
     taught,
     teacher_doubt,
     twins,
+    verdict,
     worst_slice,
 )
 
@@ -72,22 +71,20 @@ def write_page(folder: str | Path, requirements: Requirements | None = None) -> 
     if table.empty:
         raise DataError(f"Every trial of {folder} failed. The first error: {trials['error'].iloc[0]}")
     table["front"], table["winner"] = mark_front(table), False
-    found = {name: winner(rows, requirements) for name, rows in table.groupby("dataset")}
-    table.loc[[index for index, _ in found.values() if index is not None], "winner"] = True
+    found = {name: verdict(folder, rows, requirements) for name, rows in table.groupby("dataset")}
+    table.loc[[index for _, index, _ in found.values() if index is not None], "winner"] = True
     curves = _curves(folder, table)
     scores = _scores(table, curves)
     by_size = table.assign(front=mark_front(table, "size_bytes"))
     charts = {"pareto": pareto(table).to_dict(), "sizes": pareto(by_size, "size").to_dict()}
     if len(scores):
-        charts["curves"] = learning_curves(scores).to_dict()
+        charts["curves"] = learning_curves(scores, list(table["model"].unique())).to_dict()
     pairs = together(folder, table)
     if pairs:
         charts["cascades"] = cascades(pd.concat([pair.curve for pair in pairs])).to_dict()
     failed, recipes = trials[trials["status"] == "failed"], taught(folder, table)
     content = {
-        "datasets": [
-            _dataset(folder, rows, requirements, *found[name]) for name, rows in table.groupby("dataset", sort=False)
-        ],
+        "datasets": [_dataset(folder, rows, *found[name]) for name, rows in table.groupby("dataset", sort=False)],
         "details": _details(folder, table),
         "training": {key: compact(rows) for key, rows in curves.items()},
         "charts": charts,
@@ -122,7 +119,7 @@ def write_page(folder: str | Path, requirements: Requirements | None = None) -> 
     return path
 
 
-def _dataset(folder: Path, table: pd.DataFrame, requirements: Requirements, best: Any, good: bool) -> dict[str, Any]:
+def _dataset(folder: Path, table: pd.DataFrame, said: str, best: Any, good: bool) -> dict[str, Any]:
     """Verdict and rows of one data set."""
     answers, pairs, teacher = Answers(folder, table), twins(table), reference(table)
     rows = []
@@ -138,17 +135,15 @@ def _dataset(folder: Path, table: pd.DataFrame, requirements: Requirements, best
         rows.append(cells)
     metric = str(table["metric"].iloc[0])
     named = METRICS.get(metric, metric)
-    split, verdict, loses = split_of(folder, table), "No student finished this exam.", ""
+    split, loses = split_of(folder, table), ""
     if best is not None:
-        kept = None if teacher is None else answers.retention(best, teacher)
-        verdict = sentence(dict(table.loc[best]), good, requirements, split, kept)
         found = _json(folder / "trials" / table.loc[best, "keys"][0] / DIFFERENCES) or {}
         loses = worst_slice(found.get("slices", ()))
     splits = {"test": "the test split", "validation": "the validation split, which also chose the checkpoints"}
     return {
         "name": str(table["dataset"].iloc[0]),
         "metric": named,
-        "verdict": verdict,
+        "verdict": said,
         "loses": loses,
         "doubt": teacher_doubt(answers, table).replace(" -", " \N{MINUS SIGN}"),
         "together": several_teachers(answers, table).replace(" -", " \N{MINUS SIGN}"),

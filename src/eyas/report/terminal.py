@@ -8,19 +8,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from eyas.exam.results import Requirements, candidates, load_exam, shippable, winner
-from eyas.report.verdict import Answers, megabytes, reference, sentence, split_of
+from eyas.exam.results import Requirements, candidates, load_exam, shippable
+from eyas.report.verdict import megabytes, verdict
 
 
 def verdicts(folder: Path, requirements: Requirements) -> Iterator[tuple[str, pd.DataFrame, str]]:
     """(data set, its candidates, the verdict) of each data set of an exam."""
     for name, table in candidates(load_exam(folder)).groupby("dataset", sort=False):
-        (best, good), teacher = winner(table, requirements), reference(table)
-        if best is None:
-            yield str(name), table, "No student finished."
-            continue
-        kept = None if teacher is None else Answers(folder, table).retention(best, teacher)
-        yield str(name), table, sentence(dict(table.loc[best]), good, requirements, split_of(folder, table), kept)
+        yield str(name), table, verdict(folder, table, requirements)[0]
 
 
 def reachable(table: pd.DataFrame, requirements: Requirements) -> Requirements:

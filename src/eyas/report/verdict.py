@@ -22,6 +22,7 @@ from eyas.exam.results import (
     TWIN,
     Requirements,
     predictions,
+    winner,
 )
 from eyas.settings import NO_START
 
@@ -49,12 +50,14 @@ def sentence(
     requirements: Requirements,
     split: str = "test",
     interval: tuple[float, float] | None = None,
+    rivals: str = "",
 ) -> str:
     """The verdict as a sentence.
 
     Args:
         split: the split that was scored.
         interval: of the retention on it.
+        rivals: as from `outscored`.
     """
     if not np.isfinite(row["times_faster"]) or not np.isfinite(row["retention"]):
         return f"{row['title']} is not measured beside its teacher yet: run the exam again."
@@ -63,12 +66,54 @@ def sentence(
     sure = f" (95 % interval {interval[0]:.1%} to {interval[1]:.1%})" if interval else ""
     kept = f"{row['retention']:.1%} of the teacher{sure}"
     facts = f"{kept} on the {split} split, at {speed} and {megabytes(row['size_bytes'])}"
+    facts += f", but {rivals}" if rivals else ""
     if good:
         return f"Ship {row['title']}: {facts}."
     return (
         f"On validation, no student reaches {requirements}. The closest is {row['title']}, with "
         f"{row['validation_retention']:.1%} there. It keeps {facts}."
     )
+
+
+def verdict(folder: Path, table: pd.DataFrame, requirements: Requirements) -> tuple[str, Any | None, bool]:
+    """The verdict on one data set: a sentence, the index of its student, whether that meets the requirements.
+
+    Args:
+        table: candidates of the data set.
+    """
+    (best, good), teacher, answers = winner(table, requirements), reference(table), Answers(folder, table)
+    if best is None:
+        return "No student finished this exam.", None, False
+    kept = None if teacher is None else answers.retention(best, teacher)
+    rivals = outscored(answers, table, best)
+    return sentence(dict(table.loc[best]), good, requirements, split_of(folder, table), kept, rivals), best, good
+
+
+def outscored(answers: "Answers", table: pd.DataFrame, best: Any) -> str:
+    """What is simpler than a student and scores more: its twin, the best linear model; empty if neither does.
+
+    Args:
+        table: candidates of one data set.
+        best: the index of the student.
+    """
+    said, score = [], float(table.loc[best, "score"])
+    twin = twins(table).get(best)
+    if twin is not None and table.loc[twin, "score"] > score:
+        harm = answers.compare(best, twin).high < 0
+        meaning = "the teacher does harm" if harm else "the teacher does not help"
+        said.append(f"on the labels alone the same student scores more ({_against(table, twin, best)}), so {meaning}")
+    linear = table[table["kind"] == "baseline"].sort_values("score")
+    if len(linear) and linear["score"].iloc[-1] > score:
+        other = linear.index[-1]
+        slower = linear.loc[other, "latency_ms"] > table.loc[best, "latency_ms"]
+        meaning = "the student has only its speed to offer" if slower else "no student is needed"
+        name = linear.loc[other, "model"]
+        said.append(f"the linear model {name} scores more ({_against(table, other, best)}), so {meaning}")
+    return ", and ".join(said)
+
+
+def _against(table: pd.DataFrame, one: Any, other: Any) -> str:
+    return f"{100 * table.loc[one, 'score']:.1f} against {100 * table.loc[other, 'score']:.1f}"
 
 
 def megabytes(size: float) -> str:

@@ -30,10 +30,12 @@ from eyas.training.steps import with_length
 from eyas.training.student_checks import check_student
 from eyas.training.vocabulary import check_mixed
 from eyas.transfer import check_transfer, sources_of, transfer_set
+from eyas.verbosity import without_bars
 
 logger = logging.getLogger("eyas")
 
 
+@without_bars()
 def distill(
     teacher: AnyTeacher,
     data: TaskData,

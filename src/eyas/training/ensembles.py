@@ -26,6 +26,7 @@ from eyas.outputs import OutputFolder
 from eyas.settings import COMBINATIONS, LOGITS, WEIGHTS
 from eyas.training.folders import SAMPLE_FILE, write_model_folder
 from eyas.transfer.augmentation import identity
+from eyas.verbosity import without_bars
 
 logger = logging.getLogger("eyas")
 
@@ -74,6 +75,7 @@ def member_logits(model: EnsembleForSequenceClassification, tokenizer: Any, data
     return torch.stack([torch.from_numpy(aligned_logits(one, dataset)) for one in alone])
 
 
+@without_bars()
 def prune_ensemble(
     folder: str | Path, dataset: Dataset, out: str | Path, tolerance: float = 0.0, overwrite: bool = False
 ) -> list[Subset]:
@@ -115,6 +117,7 @@ def prune_ensemble(
     return [chosen, *sorted((found for found in every if found is not chosen), key=lambda found: -found.score)]
 
 
+@without_bars()
 def join(
     folders: Sequence[str | Path],
     out: str | Path,

@@ -24,6 +24,7 @@ from eyas.training.student_checks import check_student
 from eyas.training.students import create_student
 from eyas.training.trainer import DistillationTrainer
 from eyas.transfer.augmentation import identity
+from eyas.verbosity import without_bars
 
 logger = logging.getLogger("eyas")
 
@@ -67,6 +68,7 @@ def arguments_for(model: Any, settings: FinetuneSettings, rows: int, out: Path) 
     return training, may_stop
 
 
+@without_bars()
 def finetune(
     model: str | Path,
     data: TaskData,

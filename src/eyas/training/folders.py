@@ -19,6 +19,7 @@ from eyas.evaluation.calibration import calibration
 from eyas.models.classifier import Classifier
 from eyas.models.loading import PART
 from eyas.tasks import CALIBRATION
+from eyas.verbosity import without_bars
 
 WORK = "work"
 HISTORY = "training_history.jsonl"
@@ -65,6 +66,7 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
+@without_bars()
 def write_model_folder(model: PreTrainedModel, tokenizer: Any, validation: Dataset | None, folder: Path) -> None:
     """Save model, tokenizer and a sample of validation texts (for parity checks), with a temperature fitted on them."""
     training, found = model.training, None

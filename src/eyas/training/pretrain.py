@@ -24,6 +24,7 @@ from eyas.training.recipes import Stage, make_stages, recipe_name, with_shares
 from eyas.training.run import DistillationRun
 from eyas.training.steps import with_length
 from eyas.training.student_checks import check_student
+from eyas.verbosity import without_bars
 
 logger = logging.getLogger("eyas")
 
@@ -43,6 +44,7 @@ SENTENCE_TRANSFORMERS: dict[str, Any] = {
 }
 
 
+@without_bars()
 def pretrain_student(
     teacher: Encoder,
     dataset: Dataset,

@@ -88,7 +88,7 @@ class DistillationRun:
         encoded: dict[int, EncodedTexts] = {}  # texts are tokenized once for all stages
         for number, stage in enumerate(self.stages):
             if len(self.stages) > 1:
-                terms = ", ".join(type(loss).__name__ for loss in stage.losses)
+                terms = ", ".join(loss.title for loss in stage.losses)
                 logger.info("Stage %d of %d: %s.", number + 1, len(self.stages), terms)
             student = transformed(student, stage.before, number)
             with frozen(student, stage.frozen):

@@ -37,6 +37,7 @@ from eyas.training.students import create_student
 from eyas.training.trainer import DistillationTrainer
 from eyas.transfer import check_transfer, sources_of, transfer_set
 from eyas.transfer.texts import with_default_augment
+from eyas.verbosity import without_bars
 
 # MKD's objective: the squared error of the logits, of every task (Liu et al. 2019).
 RECIPE = "logit-mse"
@@ -80,6 +81,7 @@ class Subject:
         return self.teacher if live_teacher else self.teacher.label(self.dataset, own)
 
 
+@without_bars()
 def distill_tasks(
     teachers: Mapping[str, AnyTeacher],
     data: Mapping[str, TaskData],

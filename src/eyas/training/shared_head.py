@@ -25,6 +25,7 @@ from eyas.training.finetune import arguments_for
 from eyas.training.folders import WORK, write_history, write_model_folder
 from eyas.training.trainer import DistillationTrainer
 from eyas.transfer.augmentation import identity
+from eyas.verbosity import without_bars
 
 logger = logging.getLogger("eyas")
 
@@ -44,6 +45,7 @@ def names_of(models: Sequence[str | Path]) -> dict[str, str]:
     return dict(zip(names, map(str, models), strict=True))
 
 
+@without_bars()
 def finetune_together(
     models: Sequence[str | Path],
     data: TaskData,

@@ -39,6 +39,7 @@ from eyas.training.optimizer import LazyAdamW, clip_gradients, set_sparse_embedd
 from eyas.training.terms import TermMeans, numbered
 from eyas.training.theseus import Replacing
 from eyas.transfer.blending import Blend, check_blend
+from eyas.verbosity import without_bars
 
 logger = logging.getLogger("eyas")
 
@@ -312,6 +313,7 @@ class DistillationTrainer(AtomicCheckpoints):
 
     # --- the run -------------------------------------------------------------------------------------------
 
+    @without_bars()
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **options: Any) -> Any:
         """Train; `True` resumes from the newest intact checkpoint in `output_dir`, if there is one."""
         if resume_from_checkpoint is True:

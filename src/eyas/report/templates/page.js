@@ -110,7 +110,7 @@ function showTable() {
   head.replaceChildren(
     ...shown.map((column) => {
       const [title, , , explanation] = column, index = COLUMNS.indexOf(column);
-      const cell = element("th");
+      const cell = element("th", "", title === "notes" ? "note" : "");
       const button = element("button", title);
       cell.scope = "col";
       button.type = "button";
@@ -158,11 +158,10 @@ function showDetails() {
     for (const slice of details.slices) {
       const line = body.insertRow();
       const lost = slice.student_accuracy == null ? null : slice.student_accuracy - slice.teacher_accuracy;
-      const meter = element("span", "", "meter");
+      const meter = element("span", "", lost == null ? "" : "meter");
       const bar = element("i");
       bar.style.width = percent(slice.student_accuracy) + "%";
       meter.append(bar);
-      if (lost == null) meter.replaceChildren();
       if (slice.rows < FEW) line.className = "quiet few";
       const name = slice.group === "label" ? `label ${slice.name}` : slice.name;
       const cells = [name, number(slice.rows), percent(slice.student_accuracy), meter, percent(slice.teacher_accuracy)];
