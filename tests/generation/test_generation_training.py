@@ -167,8 +167,8 @@ def test_teachers_write_no_more_than_their_students_can(letter_data: Path, tmp_p
     settings = replace(_settings("sequence-kd"), student=replace(STUDENT, max_length=6))
     distill(str(teacher), letter_data, tmp_path / "student", settings, cache=tmp_path / "cache")
     for part in ("train", "validation"):
-        (shard,) = (tmp_path / "cache" / part).glob("*.safetensors")
-        assert int(load_file(shard)["lengths"].max()) == 6
+        for shard in (tmp_path / "cache" / part).glob("*.safetensors"):
+            assert int(load_file(shard)["lengths"].max()) == 6
 
 
 def test_cached_distributions_are_found_by_id(asked: tuple[TextGenerator, EncodedPairs]) -> None:

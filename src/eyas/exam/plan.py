@@ -7,16 +7,28 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from eyas.compression import parse_methods
 from eyas.data.damage import Damage
 from eyas.errors import DataError, ModelError
-from eyas.kinds import KINDS
+from eyas.generation.recipes import make_recipe
+from eyas.generation.run import check_settings
+from eyas.kinds import GENERATION, KINDS
 from eyas.models.loading import task_folders
 from eyas.runtime.combination import RULES
-from eyas.settings import LOGITS, STUDENTS, VECTORS, Columns, StudentSettings, TransferSettings, check_architecture
+from eyas.settings import (
+    LOGITS,
+    SMALLER,
+    STUDENTS,
+    VECTORS,
+    Columns,
+    DistillSettings,
+    StudentSettings,
+    TransferSettings,
+    check_architecture,
+)
 from eyas.training.arguments import DistillationArguments
 from eyas.training.checks import check_recipe
 from eyas.training.recipes import make_stages, option_text, parse_recipe
@@ -73,8 +85,8 @@ class DataPlan(Columns, TransferSettings, Damage):
     @field_validator("task")
     @classmethod
     def _known_task(cls, value: str | None) -> str | None:
-        if value not in (None, *KINDS):
-            raise ValueError(f"expected one of {', '.join(KINDS)}, got {value!r}")
+        if value not in (None, *KINDS, GENERATION):
+            raise ValueError(f"expected one of {', '.join([*KINDS, GENERATION])}, got {value!r}")
         return value
 
     @field_validator("unlabeled", "augment", "select", mode="before")
@@ -98,6 +110,11 @@ class DataPlan(Columns, TransferSettings, Damage):
     @property
     def columns(self) -> Columns:
         return part_of(self, Columns)
+
+    @property
+    def writes(self) -> bool:
+        """Whether its students write."""
+        return self.task == GENERATION
 
     @property
     def damage(self) -> Damage:
@@ -150,7 +167,7 @@ class StudentPlan(StudentSettings):
     def _marks(self) -> list[str]:
         """Short marks for the settings that differ from the architecture's defaults."""
         sizes = [("e", self.embedding_size), ("h", self.hidden_size), ("v", self.vocab_size), ("l", self.layers)]
-        sizes += [("a", self.heads), ("f", self.feed_forward)]
+        sizes += [("d", self.decoder_layers), ("a", self.heads), ("f", self.feed_forward)]
         marks = [f"{letter}{size}" for letter, size in sizes if size] + ["frozen"] * self.freeze_embeddings
         marks += [Path(self.init).name] if self.init else []
         marks += [self.combination] if self.combination != LOGITS else []
@@ -167,7 +184,9 @@ def part_of(plan: Any, kind: type[Part]) -> Part:
     return kind(**{field.name: getattr(plan, field.name) for field in fields(kind)})
 
 
-def fits(student: StudentPlan, recipe: str, embeddings: str = "teacher", pair: bool = False) -> bool:
+def fits(
+    student: StudentPlan, recipe: str, embeddings: str = "teacher", pair: bool = False, writes: bool = False
+) -> bool:
     """Whether the recipe can teach the student.
 
     Some recipes need a transformer's layers, some the teacher's tokens, some an ensemble's members.
@@ -175,9 +194,13 @@ def fits(student: StudentPlan, recipe: str, embeddings: str = "teacher", pair: b
     Args:
         embeddings: source of the student's word vectors.
         pair: whether the texts are pairs.
+        writes: whether the student writes.
     """
     name, options = parse_recipe(recipe)
     try:
+        if writes:
+            check_settings(DistillSettings(student.settings(embeddings), name, options))
+            return True
         check_recipe(name, make_stages(name, options), student.settings(embeddings), pair=pair)
     except ModelError:
         return False
@@ -199,7 +222,7 @@ class Plan(_Strict):
         data: data sets; a path, a `DataPlan`, or a list of them.
         teacher: the default teacher of the data sets, or several.
         teachers: how several teachers answer together.
-        students: architectures, with sizes.
+        students: architectures, with sizes; of students that write by default a smaller model of the teacher's family.
         recipes: keys of `RECIPES`, each for the students it supports; with options, `tinybert mapping=top` or
             `{recipe: tinybert, mapping: top}`. By default, the default recipe of each task.
         embeddings: sources of word vectors: "teacher", "random" or files of vectors.
@@ -239,6 +262,11 @@ class Plan(_Strict):
             for entry in self.data
         ]
 
+    @property
+    def writes(self) -> bool:
+        """Whether its students write."""
+        return any(entry.writes for entry in self.data)
+
     def completed(self, found: Mapping[str, dict[str, Any]]) -> "Plan":
         """The plan with more fields of each data set, by name."""
         return self.model_copy(update={"data": tuple(replace(entry, **found[entry.name]) for entry in self.data)})
@@ -247,7 +275,10 @@ class Plan(_Strict):
     @classmethod
     def _data_as_list(cls, value: Any) -> Any:
         if isinstance(value, dict) and isinstance(value.get("data"), str | dict):
-            return {**value, "data": [value["data"]]}
+            value = {**value, "data": [value["data"]]}
+        if isinstance(value, dict) and isinstance(value.get("data"), list):
+            writes = any(isinstance(entry, dict) and entry.get("task") == GENERATION for entry in value["data"])
+            return {**({"students": [SMALLER]} if writes else {}), **value}
         return value
 
     _teachers_as_tuple = field_validator("teacher", mode="before")(_tuple)
@@ -268,10 +299,11 @@ class Plan(_Strict):
 
     @field_validator("recipes")
     @classmethod
-    def _known_recipes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _known_recipes(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        writes = any(entry.writes for entry in info.data.get("data", ()))
         for text in value:
             try:
-                make_stages(*parse_recipe(text))
+                (make_recipe if writes else make_stages)(*parse_recipe(text))
             except ModelError as error:
                 raise ValueError(str(error).rstrip(".")) from None
         return value
@@ -334,12 +366,34 @@ class Plan(_Strict):
         if same:
             raise ValueError(f"{min(same)} is both a student and an added folder (--add): rename the folder")
         for recipe in self.recipes:
-            if not any(fits(student, recipe) for student in self.students):
+            if not any(fits(student, recipe, writes=self.writes) for student in self.students):
                 raise ValueError(f"{recipe} supports none of the students {', '.join(s.name for s in self.students)}")
         for entry in self.data:
             if not (entry.teacher or self.teacher):
                 raise ValueError(f"data set {entry.name} has no teacher: set one for it or for the plan")
+        if self.writes:
+            self._check_writing()
         return self
+
+    def _check_writing(self) -> None:
+        """Raise ValueError for what students that write do not take."""
+        if not all(entry.writes for entry in self.data):
+            raise ValueError("students that write (task: generation) need a plan of their own, without other data sets")
+        for entry in self.datasets:
+            usual = DataPlan(source=entry.source, augment=entry.augment or ())
+            own = {"source", "name", "teacher", "teachers", "text", "label", "task", "augment"}
+            wrong = [field.name for field in fields(entry) if getattr(entry, field.name) != getattr(usual, field.name)]
+            wrong = [name for name in wrong if name not in own] + ["augment"] * bool(entry.augment)
+            wrong += ["tune"] * bool(self.tune) + ["embeddings"] * (self.embeddings != ("teacher",))
+            if wrong:
+                raise ValueError(f"{wrong[0]} is set, but students that write do not take it: leave it out")
+            if len(entry.teacher) > 1:
+                raise ValueError(f"students that write have one teacher, got {', '.join(entry.teacher)}")
+        for student in self.students:
+            try:
+                check_settings(DistillSettings(student.settings("teacher")))
+            except ModelError as error:
+                raise ValueError(f"{student.name}: {str(error).rstrip('.')}") from None
 
 
 def _number(value: Any) -> Any:

@@ -1,7 +1,6 @@
 """Export an encoder-decoder: two ONNX graphs, an encoder and a step of a decoder with keys and values of the past."""
 
 import logging
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from eyas.errors import ExportError
 from eyas.export.onnx import SMALLEST_INT8_WEIGHT, convert, form_of, quantize, quiet, write_graph
 from eyas.export.parity import Parity
 from eyas.generation import TextGenerator
+from eyas.generation.scoring import word_agreement
 from eyas.kinds import GENERATION
 from eyas.outputs import OutputFolder
 from eyas.runtime.generation import DECODER, ENCODER, GenerationManifest, GenerationPredictor
@@ -202,11 +202,11 @@ def _manifest(model: Any, max_length: int, precision: str, state: list[int]) -> 
 
 def _compare(expected: list[str], found: list[str], precision: str, least: float | None) -> Parity:
     """Raises ExportError if fewer words agree than required."""
-    shares = [SequenceMatcher(None, a.split(), b.split(), False).ratio() for a, b in zip(expected, found, strict=True)]
-    parity = Parity(len(shares), sum(shares) / len(shares), 1 - min(shares), GENERATION)
+    shares = word_agreement(expected, found)
+    parity = Parity(len(shares), float(shares.mean()), 1 - float(shares.min()), GENERATION)
     least = SMALLEST_AGREEMENT[precision] if least is None else least
     if parity.agreement < least:
-        worst = min(range(len(shares)), key=shares.__getitem__)
+        worst = int(shares.argmin())
         raise ExportError(
             f"The exported model disagrees with the original: {parity}; required {least:g}. Nothing was exported. "
             "Export without --int8, or lower min_agreement (--min-agreement).\n"

@@ -2,17 +2,15 @@
 
 import copy
 import hashlib
-import json
 import logging
-import math
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 from transformers import TrainerCallback, set_seed
 
 from eyas import processes
@@ -24,12 +22,13 @@ from eyas.generation.teachers import cached, fingerprint
 from eyas.generation.trainer import GenerationTrainer
 from eyas.models.loading import load_seq2seq
 from eyas.outputs import OutputFolder
-from eyas.settings import Columns, DistillSettings, FinetuneSettings, StudentSettings, TransferSettings
+from eyas.settings import WRITERS, Columns, DistillSettings, FinetuneSettings, StudentSettings, TransferSettings
 from eyas.teachers.live import fastest_dtype
-from eyas.training.arguments import DistillationArguments, fast_precision, steps_of_a_pass
+from eyas.training.arguments import DistillationArguments, fast_precision, passes_for
 from eyas.training.callbacks import early_stopping
 from eyas.training.finetune import learning_rate
-from eyas.training.folders import SAMPLE_FILE, SAMPLE_ROWS, WORK, write_history
+from eyas.training.folders import WORK, write_result
+from eyas.training.steps import LENGTHS
 
 logger = logging.getLogger("eyas")
 
@@ -112,8 +111,8 @@ def distill(
     """
     _check_one_process()
     settings = replace(settings, recipe=str(settings.recipe or DEFAULT_RECIPE))
+    check_settings(settings)
     recipe = make_recipe(str(settings.recipe), settings.recipe_options)
-    _check_settings(settings)
     model, tokenizer = load_seq2seq(teacher)
     opened = TextGenerator(model.requires_grad_(False), tokenizer)
     opened.max_length = min(opened.max_length, settings.student.max_length)
@@ -159,26 +158,41 @@ def _train(
         logger.info("%s already exists, made with the same settings.", out)
         return output.path
     with output as folder:
-        recipe, teacher = recipe or HardLabels(), None
-        if asked is not None:
-            teacher = _ask(recipe, model, pairs, *asked)
-        chosen = {**ARGUMENTS, **suited, **fast_precision(settings.arguments), **settings.arguments}
-        arguments = DistillationArguments(output_dir=str(folder / WORK), seed=settings.seed, **chosen)
-        if not {"num_train_epochs", "max_steps"} & settings.arguments.keys():
-            passes = math.ceil(length / steps_of_a_pass(arguments, len(pairs["train"])))
-            arguments.num_train_epochs = min(max(passes, FEWEST_EPOCHS), MOST_EPOCHS)
+        recipe = recipe or HardLabels()
+        teacher = None if asked is None else _ask(recipe, model, pairs, *asked)
+        arguments = arguments_for(settings, len(pairs["train"]), folder / WORK, length, suited)
         limit_length(model, most)
         stopping = early_stopping(arguments, len(pairs["train"]), settings.patience, False)
         trainer = GenerationTrainer(
             model, arguments, pairs["train"], pairs["validation"], tokenizer, recipe, teacher, [*callbacks, *stopping]
         )
-        trainer.train()
-        model.eval().save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        _write_sample(data["validation"], folder)
-        write_history([{"stage": 0, **entry} for entry in trainer.state.log_history], folder)
-        shutil.rmtree(folder / WORK, ignore_errors=True)
+        trainer.train(resume_from_checkpoint=True)
+        history = [{"stage": 0, **entry} for entry in trainer.state.log_history]
+        sources = data["validation"].select_columns(["source"]).rename_column("source", "text")
+        write_result(model.eval(), tokenizer, sources, history, folder)
     return output.path
+
+
+def arguments_for(
+    settings: FinetuneSettings | DistillSettings,
+    rows: int,
+    work: Path,
+    steps: int = STUDENT_STEPS,
+    suited: Mapping[str, Any] = MappingProxyType({}),
+) -> DistillationArguments:
+    """The training arguments.
+
+    Args:
+        rows: number of training pairs.
+        work: folder of the checkpoints.
+        steps: of a training whose length is not set.
+        suited: defaults of this kind of training.
+    """
+    chosen = {**ARGUMENTS, **suited, **fast_precision(settings.arguments), **settings.arguments}
+    arguments = DistillationArguments(output_dir=str(work), seed=settings.seed, **chosen)
+    if not LENGTHS & settings.arguments.keys():
+        arguments.num_train_epochs = passes_for(arguments, rows, steps, FEWEST_EPOCHS, MOST_EPOCHS)
+    return arguments
 
 
 def _ask(
@@ -199,12 +213,14 @@ def _ask(
     return opened.model if recipe.needs == "live" else None
 
 
-def _check_settings(settings: DistillSettings) -> None:
-    """Raise ModelError for settings of other students."""
+def check_settings(settings: DistillSettings) -> None:
+    """Raise ModelError for a recipe or settings of other students."""
+    make_recipe(str(settings.recipe or DEFAULT_RECIPE), settings.recipe_options)
     student, usual = settings.student, StudentSettings()
     own = {"architecture", "layers", "decoder_layers", "hidden_size", "heads", "feed_forward", "init", "max_length"}
     wrong = [name for name, value in asdict(student).items() if value != getattr(usual, name)]
-    wrong = [name for name in wrong if name not in own or (name == "architecture")]
+    wrong = [name for name in wrong if name not in own]
+    wrong += ["architecture"] if student.architecture not in (usual.architecture, *WRITERS) else []
     wrong += ["transfer"] if settings.transfer not in (TransferSettings(), TransferSettings(augment=())) else []
     wrong += [name for name in ("live", "label_map") if getattr(settings, name)]
     if wrong:
@@ -218,9 +234,3 @@ def _check_settings(settings: DistillSettings) -> None:
 def _check_one_process() -> None:
     if processes.count() > 1:
         raise EyasError("Models that write are trained in one process. Run it without torchrun.")
-
-
-def _write_sample(validation: Dataset, folder: Path) -> None:
-    rows = np.linspace(0, len(validation) - 1, min(SAMPLE_ROWS, len(validation))).astype(int)
-    texts = (json.dumps({"text": row["source"]}, ensure_ascii=False) for row in validation.select(rows))
-    (folder / SAMPLE_FILE).write_text("".join(f"{line}\n" for line in texts))

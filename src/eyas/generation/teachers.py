@@ -1,9 +1,6 @@
 """What a teacher writes, and its distributions at the tokens of the targets, on disk: found by `example_id`."""
 
 import hashlib
-import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +13,11 @@ from eyas.errors import CacheError
 from eyas.generation.data import EncodedPairs
 from eyas.generation.losses import IGNORED, TopK, top_k
 from eyas.generation.models import TextGenerator
-from eyas.outputs import cache_folder, write_atomically
-from eyas.progress import progress
-from eyas.teachers.cached import FORMAT_VERSION, claim_cache, shard_path
+from eyas.kinds import GENERATION
+from eyas.teachers.cached import FORMAT_VERSION, Shards, Waiting, claim_cache, write_shards
 from eyas.teachers.live import autocast, fingerprint_of
 
-ROWS_PER_SHARD = 1024
+ROWS_PER_SHARD = 256
 BATCH = 32
 
 
@@ -70,7 +66,8 @@ def fingerprint(teacher: TextGenerator, dtype: str) -> dict[str, Any]:
     """What determines the teacher's outputs."""
     weights, tokenizer = fingerprint_of(teacher.model, teacher.tokenizer)
     longest = teacher.model.generation_config.max_length
-    about = {"max_length": teacher.max_length, "longest": longest, "dtype": dtype}
+    search = {k: v for k, v in teacher.model.generation_config.to_diff_dict().items() if k != "transformers_version"}
+    about = {"max_length": teacher.max_length, "longest": longest, "search": search, "dtype": dtype}
     return {"teacher_weights": weights, "tokenizer": tokenizer, **about}
 
 
@@ -92,34 +89,23 @@ def cached(
         **{"format_version": FORMAT_VERSION, **fingerprint(teacher, dtype), **settings},
         **{"data": hashlib.sha256(ids.tobytes()).hexdigest(), "rows": len(ids)},
     }
-    name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
-    folder = Path(cache) if cache else cache_folder("generation") / name
-    claim_cache(folder, about)
+    folder = claim_cache(cache, about, GENERATION)
     lengths = np.array([len(source) for source in pairs.sources])
     order = first[np.lexsort((pairs.lengths[first], lengths[first]))]
-    starts = range(0, len(order), ROWS_PER_SHARD)
-    waiting = [start for start in starts if not shard_path(folder, start, ROWS_PER_SHARD).exists()]
-    make: Callable[[list[int]], dict[str, list[Tensor]]] = (
-        partial(_distributions, teacher, pairs, settings["top_k"])
-        if "top_k" in settings
-        else partial(_outputs, teacher, pairs, settings["beams"])
-    )
-    left = sum(len(order[start : start + ROWS_PER_SHARD]) for start in waiting)
-    with progress("asking the teacher", left, "texts") as advance:
-        for start in waiting:
-            rows = order[start : start + ROWS_PER_SHARD].tolist()
+    ask, setting = (_distributions, "top_k") if "top_k" in settings else (_outputs, "beams")
+
+    def shards(waiting: Waiting) -> Shards:
+        for start, rows in waiting.items():
             fields: dict[str, list[Tensor]] = {}
-            for place in range(0, len(rows), BATCH):
-                part = rows[place : place + BATCH]
+            for part in np.split(rows, range(BATCH, len(rows), BATCH)):
                 with torch.no_grad(), autocast(teacher.model.device, dtype):
-                    for field, values in make(part).items():
+                    for field, values in ask(teacher, pairs, settings[setting], part.tolist()).items():
                         fields.setdefault(field, []).extend(values)
-                advance(len(part))
             whole = {field: torch.cat(values) for field, values in fields.items()}
             whole["lengths"] = torch.tensor([len(words) for words in fields["words"]])
-            whole["example_id"] = torch.from_numpy(pairs.ids[rows])
-            write_atomically(shard_path(folder, start, ROWS_PER_SHARD), save(whole))
-    return TeacherCache([shard_path(folder, start, ROWS_PER_SHARD) for start in starts])
+            yield start, save(whole | {"example_id": torch.from_numpy(pairs.ids[rows])})
+
+    return TeacherCache(write_shards(folder, order, shards, ROWS_PER_SHARD))
 
 
 def _distributions(teacher: TextGenerator, pairs: EncodedPairs, k: int, rows: list[int]) -> dict[str, list[Tensor]]:

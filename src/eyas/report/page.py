@@ -50,7 +50,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 # Number of candidates with details and curves on the page; the others have a table row and a point in the chart.
 MOST_DETAILS = 60
 # Names of metrics on the page.
-METRICS = {"span_f1": "span F1", "micro_f1": "micro F1", "pearson": "Pearson correlation", "auc": "AUC"}
+METRICS = {"span_f1": "span F1", "micro_f1": "micro F1", "pearson": "Pearson correlation", "auc": "AUC", "bleu": "BLEU"}
 
 
 def write_page(folder: str | Path, requirements: Requirements | None = None) -> Path:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -35,6 +35,9 @@ ROWS_PER_SHARD = 4096
 ROWS_PER_BATCH = 100_000
 TOKENS_PER_BATCH = 4096
 CHARACTERS_PER_TOKEN = 4
+# The places of the texts of shards, by the start of each; and the starts with what is in their files.
+Waiting = Mapping[int, np.ndarray]
+Shards = Generator[tuple[int, bytes | None], None, None]
 
 
 class CachedTeacher:
@@ -135,35 +138,46 @@ def label_texts(
         "data": hashlib.sha256(ids.tobytes()).hexdigest(),
         "rows": len(ids),
     }
-    if folder is None:
-        name = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:24]
-        folder = cache_folder("labels") / name
-    path = Path(folder)
-    claim_cache(path, fingerprint)
+    path = claim_cache(folder, fingerprint, "labels")
     order = first[np.argsort(_text_lengths(dataset)[first], kind="stable")]
-    shards = range(0, len(order), ROWS_PER_SHARD)
-    waiting = {start: order[start : start + ROWS_PER_SHARD] for start in shards if not shard_path(path, start).exists()}
-    if waiting:
-        left = sum(map(len, waiting.values()))
-        if left < len(order):
-            done = f"{len(order) - left:,}"
-            logger.info("%s of %s texts are already labeled; resuming.", done, f"{len(order):,}")
-        labeled: Generator[tuple[int, bytes | None], None, None] = (
-            label_on_cluster(ray, ray_cpus, _labeled, teacher, dataset, waiting)
-            if ray
-            else _labeled_here(teacher, dataset, path, waiting)
-        )
-        with progress("labeling", left, "texts") as advance, closing(labeled):
-            for start, shard in labeled:
-                if shard is not None:
-                    write_atomically(shard_path(path, start), shard)
-                advance(len(waiting[start]))
+
+    def labeled(waiting: Waiting) -> Shards:
+        if ray:
+            return label_on_cluster(ray, ray_cpus, _labeled, teacher, dataset, waiting)
+        return _labeled_here(teacher, dataset, path, waiting)
+
+    write_shards(path, order, labeled)
     return CachedTeacher(path)
 
 
-def _labeled_here(
-    teacher: Any, dataset: "Dataset", folder: Path, waiting: Mapping[int, np.ndarray]
-) -> Generator[tuple[int, bytes | None], None, None]:
+def write_shards(folder: Path, order: np.ndarray, make: Callable[[Waiting], Shards], rows: int = 0) -> list[Path]:
+    """Write the shards of a cache that are missing.
+
+    Args:
+        order: the places of the texts, shard by shard.
+        make: {start of a shard: places of its texts} -> each start and the content of the file, None if another process
+            has written it.
+        rows: of a shard; by default `ROWS_PER_SHARD`.
+
+    Returns:
+        The files of all shards.
+    """
+    rows = rows or ROWS_PER_SHARD
+    files = {start: shard_path(folder, start, rows) for start in range(0, len(order), rows)}
+    waiting = {start: order[start : start + rows] for start, file in files.items() if not file.exists()}
+    left = sum(map(len, waiting.values()))
+    if 0 < left < len(order):
+        logger.info("%s of %s texts are already labeled; resuming.", f"{len(order) - left:,}", f"{len(order):,}")
+    if waiting:
+        with progress("labeling", left, "texts") as advance, closing(make(waiting)) as made:
+            for start, content in made:
+                if content is not None:
+                    write_atomically(files[start], content)
+                advance(len(waiting[start]))
+    return list(files.values())
+
+
+def _labeled_here(teacher: Any, dataset: "Dataset", folder: Path, waiting: Waiting) -> Shards:
     """Label each shard, except those that another process has written by then: None. Each begins at another place."""
     starts = list(waiting)
     first = len(starts) * processes.number() // processes.count()
@@ -214,8 +228,14 @@ def shard_path(folder: Path, start: int, rows: int = 0) -> Path:
     return folder / f"shard-{start // (rows or ROWS_PER_SHARD):06}.safetensors"
 
 
-def claim_cache(folder: Path, fingerprint: dict[str, Any]) -> None:
-    """Create the cache, or check that the existing one has this `fingerprint`."""
+def claim_cache(given: str | Path | None, fingerprint: dict[str, Any], kind: str) -> Path:
+    """Create a cache, or check that the existing one has this `fingerprint`.
+
+    Args:
+        given: its folder; by default one of the caches of this `kind`, named after the fingerprint.
+    """
+    name = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:24]
+    folder = cache_folder(kind) / name if given is None else Path(given)
     if (folder / FINGERPRINT).exists():
         found = _read_fingerprint(folder)
         differing = [key for key in fingerprint if found.get(key) != fingerprint[key]]
@@ -224,12 +244,13 @@ def claim_cache(folder: Path, fingerprint: dict[str, Any]) -> None:
                 f"{folder} was made with different {' and '.join(k.replace('_', ' ') for k in differing)}. "
                 "Choose another cache (--cache), or omit it to use the default."
             )
-        return
+        return folder
     # Another process may be creating the same cache: its temporary files do not count.
     if folder.exists() and any(file.suffix != ".tmp" for file in folder.iterdir()):
         raise CacheError(f"{folder} is not empty and not a cache of teacher logits. Choose another cache (--cache).")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / FINGERPRINT, json.dumps(fingerprint, indent=2, sort_keys=True) + "\n")
+    return folder
 
 
 def _read_fingerprint(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from eyas.settings import (
     NO_START,
     TRANSFORMERS,
     VECTORS,
+    WRITERS,
     StudentSettings,
     check_architecture,
     is_folder,
@@ -31,10 +32,10 @@ def check_student(settings: StudentSettings, task: Task) -> None:
         return
     if is_folder(settings.init):
         check_model(str(settings.init))
-    if settings.decoder_layers:
+    if settings.decoder_layers or settings.architecture in WRITERS:
+        wrong = "decoder_layers (--decoder-layers)" if settings.decoder_layers else settings.architecture
         raise ModelError(
-            "decoder_layers (--decoder-layers) is for students that write, with the task generation; this is "
-            f"{task.describe()}. Leave it out."
+            f"{wrong} is for students that write, with the task generation; this is {task.describe()}. Leave it out."
         )
     if settings.combination not in COMBINATIONS:
         raise ModelError(
