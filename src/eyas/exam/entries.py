@@ -184,8 +184,7 @@ class LoadedPairs:
         """What the teacher writes for the split that is scored."""
         pairs = EncodedPairs(self.data[self.split], self.teacher.tokenizer, self.max_length, ANY_LENGTH)
         beams = int(self.teacher.model.generation_config.num_beams or 1)
-        found = cached(self.teacher, pairs, {"beams": beams}, "float32", None)
-        ids = [found.words(example)[:, 0] for example in pairs.ids.tolist()]
+        ids = cached(self.teacher, pairs, {"beams": beams}, "float32", None).texts(pairs.ids)
         return list(self.teacher.tokenizer.batch_decode(ids, skip_special_tokens=True))
 
     def distill(

@@ -3,10 +3,10 @@
 import copy
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,21 +14,23 @@ from datasets import DatasetDict
 from transformers import TrainerCallback, set_seed
 
 from eyas import processes
-from eyas.errors import EyasError, ModelError
+from eyas.errors import EyasError
 from eyas.generation.data import EncodedPairs, load_pairs
-from eyas.generation.models import TextGenerator, check_lengths, from_scratch, limit_length, scratch_sizes, student_of
+from eyas.generation.models import TextGenerator, limit_length
 from eyas.generation.recipes import HardLabels, Recipe, make_recipe
 from eyas.generation.teachers import cached, fingerprint
 from eyas.generation.trainer import GenerationTrainer
+from eyas.models.encoder_decoders import check_lengths, from_scratch, scratch_sizes, student_of
 from eyas.models.loading import load_seq2seq
 from eyas.outputs import OutputFolder
-from eyas.settings import WRITERS, Columns, DistillSettings, FinetuneSettings, StudentSettings, TransferSettings
+from eyas.settings import Columns, DistillSettings, FinetuneSettings
 from eyas.teachers.live import fastest_dtype
 from eyas.training.arguments import DistillationArguments, fast_precision, passes_for
 from eyas.training.callbacks import early_stopping
 from eyas.training.finetune import learning_rate
 from eyas.training.folders import WORK, write_result
 from eyas.training.steps import LENGTHS
+from eyas.training.student_checks import check_writer
 
 logger = logging.getLogger("eyas")
 
@@ -75,15 +77,14 @@ def finetune(
     if sizes is None:
         started, tokenizer = load_seq2seq(model)
         weights: Any = fingerprint(TextGenerator(started, tokenizer), "")
-        suited = {"learning_rate": learning_rate(started.config.hidden_size)}
-        length = PRETRAINED_STEPS
+        usual = {"steps": PRETRAINED_STEPS, "learning_rate": learning_rate(started.config.hidden_size)}
     else:
         set_seed(settings.seed)
         texts = [*data["train"]["source"], *data["train"]["target"]]
         started, tokenizer = from_scratch(*sizes, texts, settings.max_length)
-        weights, suited, length = asdict(sizes[1]), {"label_smoothing_factor": 0.1}, SCRATCH_STEPS
+        weights, usual = asdict(sizes[1]), {"steps": SCRATCH_STEPS, "label_smoothing_factor": 0.1}
     about = {"command": "finetune", "model": model, "model_files": weights, **(record or {}), **asdict(settings)}
-    return _train(started, tokenizer, data, out, settings, suited, length, about, overwrite, callbacks)
+    return _train(started, tokenizer, data, out, settings, about, overwrite, callbacks, HardLabels(), None, usual)
 
 
 def distill(
@@ -123,10 +124,8 @@ def distill(
     student = student_of(opened.model, settings.student)
     student.generation_config = copy.deepcopy(opened.model.generation_config)
     limit_length(opened.model, settings.student.max_length)  # it writes targets that the student can write
-    asked = (opened, dtype, cache)
-    return _train(
-        student, tokenizer, data, out, settings, {}, STUDENT_STEPS, about, overwrite, callbacks, recipe, asked
-    )
+    asked = partial(_ask, recipe, student, opened, dtype, cache)
+    return _train(student, tokenizer, data, out, settings, about, overwrite, callbacks, recipe, asked, {})
 
 
 def _train(
@@ -135,19 +134,18 @@ def _train(
     data: DatasetDict,
     out: str | Path,
     settings: FinetuneSettings | DistillSettings,
-    suited: dict[str, Any],
-    length: int,
     about: dict[str, Any],
     overwrite: bool,
     callbacks: Sequence[TrainerCallback],
-    recipe: Recipe | None = None,
-    asked: tuple[TextGenerator, str, Any] | None = None,
+    recipe: Recipe,
+    ask: Callable[[dict[str, EncodedPairs]], Any] | None,
+    usual: dict[str, Any],
 ) -> Path:
     """Train `model` and write its folder.
 
     Args:
-        suited: arguments of this kind of training, `length`: its steps by default.
-        asked: the teacher, its precision and its cache.
+        ask: what the recipe reads of the teacher, for these pairs.
+        usual: as for `arguments_for`.
     """
     most = settings.max_length if isinstance(settings, FinetuneSettings) else settings.student.max_length
     check_lengths(model, most)
@@ -158,9 +156,8 @@ def _train(
         logger.info("%s already exists, made with the same settings.", out)
         return output.path
     with output as folder:
-        recipe = recipe or HardLabels()
-        teacher = None if asked is None else _ask(recipe, model, pairs, *asked)
-        arguments = arguments_for(settings, len(pairs["train"]), folder / WORK, length, suited)
+        teacher = ask(pairs) if ask else None
+        arguments = arguments_for(settings, len(pairs["train"]), folder / WORK, **usual)
         limit_length(model, most)
         stopping = early_stopping(arguments, len(pairs["train"]), settings.patience, False)
         trainer = GenerationTrainer(
@@ -174,11 +171,7 @@ def _train(
 
 
 def arguments_for(
-    settings: FinetuneSettings | DistillSettings,
-    rows: int,
-    work: Path,
-    steps: int = STUDENT_STEPS,
-    suited: Mapping[str, Any] = MappingProxyType({}),
+    settings: FinetuneSettings | DistillSettings, rows: int, work: Path, steps: int = STUDENT_STEPS, **suited: Any
 ) -> DistillationArguments:
     """The training arguments.
 
@@ -196,7 +189,7 @@ def arguments_for(
 
 
 def _ask(
-    recipe: Recipe, student: Any, pairs: dict[str, EncodedPairs], opened: TextGenerator, dtype: str, cache: Any
+    recipe: Recipe, student: Any, opened: TextGenerator, dtype: str, cache: Any, pairs: dict[str, EncodedPairs]
 ) -> Any:
     """What the recipe needs of the teacher; of its texts, they become the targets."""
     recipe.prepare(student, opened.model)
@@ -204,8 +197,7 @@ def _ask(
         settings = {"beams": recipe.beams}
         for name, part in pairs.items():
             own = Path(cache) / name if cache else None
-            written = cached(opened, part, settings, dtype, own)
-            part.targets = [written.words(example)[:, 0].tolist() for example in part.ids.tolist()]
+            part.targets = cached(opened, part, settings, dtype, own).texts(part.ids)
             part.lengths = np.array([len(ids) for ids in part.targets])
         return None
     if recipe.needs == "distributions":
@@ -216,19 +208,7 @@ def _ask(
 def check_settings(settings: DistillSettings) -> None:
     """Raise ModelError for a recipe or settings of other students."""
     make_recipe(str(settings.recipe or DEFAULT_RECIPE), settings.recipe_options)
-    student, usual = settings.student, StudentSettings()
-    own = {"architecture", "layers", "decoder_layers", "hidden_size", "heads", "feed_forward", "init", "max_length"}
-    wrong = [name for name, value in asdict(student).items() if value != getattr(usual, name)]
-    wrong = [name for name in wrong if name not in own]
-    wrong += ["architecture"] if student.architecture not in (usual.architecture, *WRITERS) else []
-    wrong += ["transfer"] if settings.transfer not in (TransferSettings(), TransferSettings(augment=())) else []
-    wrong += [name for name in ("live", "label_map") if getattr(settings, name)]
-    if wrong:
-        raise ModelError(
-            f"{wrong[0]} is set, but a student that writes is a smaller model of its teacher's family: only layers, "
-            "decoder_layers, hidden_size, heads, feed_forward, init and max_length (--layers ...) are its settings. "
-            "Leave it out."
-        )
+    check_writer(settings)
 
 
 def _check_one_process() -> None:

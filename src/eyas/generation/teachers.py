@@ -1,65 +1,49 @@
 """What a teacher writes, and its distributions at the tokens of the targets, on disk: found by `example_id`."""
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
-from torch import Tensor
+from safetensors.torch import save
+from torch import Tensor, nn
 
-from eyas.errors import CacheError
 from eyas.generation.data import EncodedPairs
 from eyas.generation.losses import IGNORED, TopK, top_k
 from eyas.generation.models import TextGenerator
 from eyas.kinds import GENERATION
-from eyas.teachers.cached import FORMAT_VERSION, Shards, Waiting, claim_cache, write_shards
+from eyas.teachers.cached import FORMAT_VERSION, CachedRows, Shards, Waiting, claim_cache, write_shards
 from eyas.teachers.live import autocast, fingerprint_of
 
 ROWS_PER_SHARD = 256
+FIELDS = ("words", "log_probabilities")
 BATCH = 32
 
 
-class TeacherCache:
-    """Words at the tokens of targets, and perhaps their log-probabilities, memory-mapped.
+class TeacherCache(CachedRows):
+    """Words at the tokens of targets, [tokens, k] int32 each, and perhaps their log-probabilities."""
 
-    Args:
-        shards: files of `cached`.
-    """
-
-    def __init__(self, shards: list[Path]) -> None:
-        self.shards = [load_file(path) for path in shards]
-        self.places: dict[int, tuple[int, int, int]] = {}  # of an example: its shard, first and last row
-        for number, shard in enumerate(self.shards):
-            ends = shard["lengths"].cumsum(0)
-            rows = zip(shard["example_id"].tolist(), (ends - shard["lengths"]).tolist(), ends.tolist(), strict=True)
-            self.places |= {example: (number, start, end) for example, start, end in rows}
-
-    def words(self, example: int) -> Tensor:
-        """[tokens, k] int32 of one example.
+    def texts(self, ids: np.ndarray) -> list[list[int]]:
+        """The words that the teacher wrote for examples.
 
         Raises:
-            CacheError: it is not in the cache.
+            CacheError: one is not in the cache.
         """
-        return self._of("words", example)
+        words, lengths = self.rows(ids, "words")
+        return [part[:, 0].tolist() for part in words.split(lengths.tolist())]
 
     def distributions(self, examples: Tensor, labels: Tensor) -> TopK:
-        """The distributions at the tokens of `labels` [batch, tokens]; at padding anything."""
-        fields = []
-        for name in ("words", "log_probabilities"):
-            rows = [self._of(name, example) for example in examples.tolist()]
-            padded = torch.zeros(*labels.shape, rows[0].shape[1], dtype=rows[0].dtype)
-            for place, row in enumerate(rows):
-                padded[place, : len(row)] = row
-            fields.append(padded.to(labels.device))
-        return TopK(fields[0].long(), fields[1])
+        """The distributions at the tokens of `labels` [batch, tokens]; at padding anything.
 
-    def _of(self, field: str, example: int) -> Tensor:
-        if example not in self.places:
-            raise CacheError("The cache was made from other data. Omit cache (--cache), or choose another.")
-        shard, start, end = self.places[example]
-        return self.shards[shard][field][start:end]
+        Raises:
+            CacheError: an example is not in the cache.
+        """
+        found = []
+        for name in FIELDS:
+            values, lengths = self.rows(examples.cpu().numpy(), name)
+            rows = torch.nn.utils.rnn.pad_sequence(values.split(lengths.tolist()), batch_first=True)
+            found.append(nn.functional.pad(rows, (0, 0, 0, labels.shape[1] - rows.shape[1])).to(labels.device))
+        return TopK(found[0].long(), found[1])
 
 
 def fingerprint(teacher: TextGenerator, dtype: str) -> dict[str, Any]:
@@ -105,7 +89,7 @@ def cached(
             whole["lengths"] = torch.tensor([len(words) for words in fields["words"]])
             yield start, save(whole | {"example_id": torch.from_numpy(pairs.ids[rows])})
 
-    return TeacherCache(write_shards(folder, order, shards, ROWS_PER_SHARD))
+    return TeacherCache(write_shards(folder, order, shards, ROWS_PER_SHARD), FIELDS[: 2 if "top_k" in settings else 1])
 
 
 def _distributions(teacher: TextGenerator, pairs: EncodedPairs, k: int, rows: list[int]) -> dict[str, list[Tensor]]:

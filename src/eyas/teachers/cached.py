@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -40,7 +40,60 @@ Waiting = Mapping[int, np.ndarray]
 Shards = Generator[tuple[int, bytes | None], None, None]
 
 
-class CachedTeacher:
+class CachedRows:
+    """Tensors with some rows for each example, memory-mapped in shards, found by `example_id`.
+
+    Args:
+        shards: the files, each with `example_id` [examples] int64, `lengths` [examples] (rows of each) and `fields`.
+        fields: names of tensors [rows of all examples of the shard, ...].
+    """
+
+    def __init__(self, shards: Sequence[Path], fields: Sequence[str]) -> None:
+        self.folder = shards[0].parent if shards else Path()
+        ids, self._starts, self._values = [], [], []
+        for path in shards:
+            with safe_open(path, framework="pt") as file:
+                ids.append(file.get_tensor("example_id").numpy())
+                # For each example of a shard, its first row.
+                self._starts.append(np.concatenate([[0], np.cumsum(file.get_tensor("lengths").numpy())]))
+                self._values.append({field: file.get_tensor(field) for field in fields})
+        self._ends = np.cumsum([len(part) for part in ids])
+        joined = np.concatenate(ids) if ids else np.empty(0, np.int64)
+        self._order = np.argsort(joined, kind="stable")
+        self._ids = joined[self._order]
+
+    def rows(self, ids: np.ndarray, field: str) -> tuple[torch.Tensor, np.ndarray]:
+        """The rows of [examples] int64 ids, one after the other, and [examples] the number of each.
+
+        Raises:
+            CacheError: an id that is not there.
+        """
+        found = np.searchsorted(self._ids, ids).clip(max=max(len(self._ids) - 1, 0))
+        unknown = self._ids[found] != ids if len(self._ids) else np.ones(len(ids), bool)
+        if unknown.any():
+            raise CacheError(
+                f"{self.folder} has nothing for {int(unknown.sum()):,} of {len(ids):,} texts: it was made from other "
+                "data. Omit cache (--cache), or label this data."
+            )
+        places = self._order[found]
+        shards = np.searchsorted(self._ends, places, side="right")
+        starts, ends = np.empty(len(ids), np.int64), np.empty(len(ids), np.int64)
+        for shard in np.unique(shards):
+            here = shards == shard
+            inside = places[here] - (self._ends[shard - 1] if shard else 0)
+            starts[here], ends[here] = self._starts[shard][inside], self._starts[shard][inside + 1]
+        owner = np.repeat(np.arange(len(ids)), ends - starts)
+        firsts = np.repeat(np.cumsum(ends - starts) - (ends - starts), ends - starts)
+        inside = np.arange(len(owner)) - firsts + starts[owner]
+        values = self._values[0][field]
+        result = torch.empty(len(owner), *values.shape[1:], dtype=values.dtype)
+        for shard in np.unique(shards):
+            chosen = np.flatnonzero(shards[owner] == shard)
+            result[chosen] = self._values[shard][field][inside[chosen]]
+        return result, ends - starts
+
+
+class CachedTeacher(CachedRows):
     """A teacher's memory-mapped logits, with the interface of the teacher.
 
     Args:
@@ -56,18 +109,12 @@ class CachedTeacher:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.fingerprint = _read_fingerprint(self.folder)
-        shards = [self._open(path) for path in sorted(self.folder.glob("shard-*.safetensors"))]
-        ids = np.concatenate([ids for ids, _, _ in shards]) if shards else np.empty(0, np.int64)
-        if len(ids) != self.fingerprint["rows"]:
+        super().__init__(sorted(self.folder.glob("shard-*.safetensors")), ["logits"])
+        if len(self._ids) != self.fingerprint["rows"]:
             raise CacheError(
-                f"{self.folder} holds {len(ids):,} of {self.fingerprint['rows']:,} texts: it was interrupted. "
+                f"{self.folder} holds {len(self._ids):,} of {self.fingerprint['rows']:,} texts: it was interrupted. "
                 "Run eyas label again with the same arguments to finish it."
             )
-        self._logits = [logits for _, _, logits in shards]
-        # For each text of a shard, its first row of logits. A text has one row, in tagging one row per word.
-        self._starts = [np.concatenate([[0], np.cumsum(lengths)]) for _, lengths, _ in shards]
-        self._order = np.argsort(ids, kind="stable")
-        self._ids = ids[self._order]
         self.label_names: list[str] = self.fingerprint["labels"]
 
     def outputs(self, batch: Mapping[str, Any], fields: Collection[str] = ("logits",)) -> dict[str, Any]:
@@ -80,33 +127,7 @@ class CachedTeacher:
         Raises:
             CacheError: an id that was not labeled.
         """
-        found = np.searchsorted(self._ids, ids).clip(max=max(len(self._ids) - 1, 0))
-        unknown = self._ids[found] != ids if len(self._ids) else np.ones(len(ids), bool)
-        if unknown.any():
-            raise CacheError(
-                f"{self.folder} has no logits for {int(unknown.sum()):,} of {len(ids):,} texts: it was made from "
-                "other data. Omit cache (--cache), or label this data."
-            )
-        places = self._order[found]
-        shards, rows = places // ROWS_PER_SHARD, places % ROWS_PER_SHARD
-        starts, ends = np.empty(len(ids), np.int64), np.empty(len(ids), np.int64)
-        for shard in np.unique(shards):
-            here = shards == shard
-            starts[here], ends[here] = self._starts[shard][rows[here]], self._starts[shard][rows[here] + 1]
-        owner = np.repeat(np.arange(len(ids)), ends - starts)
-        firsts = np.repeat(np.cumsum(ends - starts) - (ends - starts), ends - starts)
-        inside = np.arange(len(owner)) - firsts + starts[owner]
-        result = torch.empty(len(owner), len(self.label_names))
-        for shard in np.unique(shards):
-            chosen = np.flatnonzero(shards[owner] == shard)
-            result[chosen] = self._logits[shard][inside[chosen]]
-        return result
-
-    @staticmethod
-    def _open(path: Path) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
-        with safe_open(path, framework="pt") as file:
-            ids, lengths = file.get_tensor("example_id").numpy(), file.get_tensor("lengths").numpy()
-            return ids, lengths, file.get_tensor("logits")
+        return self.rows(ids, "logits")[0]
 
 
 def label_texts(

@@ -71,7 +71,8 @@ def write_model_folder(model: PreTrainedModel, tokenizer: Any, validation: Datas
     if validation is not None and "label" in validation.column_names:
         found = calibration(Classifier(model, tokenizer), validation)
     model.train(training)
-    setattr(model.config, CALIBRATION, found)
+    if found is not None or hasattr(model.config, CALIBRATION):
+        setattr(model.config, CALIBRATION, found)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if validation is not None:

@@ -1,6 +1,6 @@
 """Which students fit which task."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 from eyas.compression import parse_methods
 from eyas.errors import ModelError
@@ -13,7 +13,9 @@ from eyas.settings import (
     TRANSFORMERS,
     VECTORS,
     WRITERS,
+    DistillSettings,
     StudentSettings,
+    TransferSettings,
     check_architecture,
     is_folder,
     is_general,
@@ -22,6 +24,8 @@ from eyas.tasks import Task
 
 # Settings of every model of rows of fields. All fields of a row are read, whatever `max_length` is.
 OF_FIELDS = {"architecture", "dropout", "embedding_size", "embeddings", "freeze_embeddings", "max_length", "vocab_size"}
+# Settings of students that write.
+OF_WRITERS = {"layers", "decoder_layers", "hidden_size", "heads", "feed_forward", "init", "max_length"}
 
 
 def check_student(settings: StudentSettings, task: Task) -> None:
@@ -85,6 +89,24 @@ def check_student(settings: StudentSettings, task: Task) -> None:
     if settings.embeddings not in VECTORS:
         raise ModelError(
             f"{settings.architecture} reads subwords: embeddings (--embeddings) must be one of {', '.join(VECTORS)}."
+        )
+
+
+def check_writer(settings: DistillSettings) -> None:
+    """Raises ModelError for settings that are not for students that write."""
+    student, usual = settings.student, StudentSettings()
+    wrong = ["architecture"] * (student.architecture not in (usual.architecture, *WRITERS))
+    wrong += [
+        name
+        for name, value in asdict(student).items()
+        if value != getattr(usual, name) and name not in OF_WRITERS | {"architecture"}
+    ]
+    wrong += ["transfer"] * (settings.transfer not in (TransferSettings(), TransferSettings(augment=())))
+    wrong += [name for name in ("live", "label_map") if getattr(settings, name)]
+    if wrong:
+        raise ModelError(
+            f"{wrong[0]} is set, but a student that writes is one of {', '.join(WRITERS)} (--student) and takes only "
+            f"{', '.join(sorted(OF_WRITERS))} (--layers ...). Leave it out."
         )
 
 
