@@ -23,6 +23,7 @@ from eyas.exam.results import (
     read_rows,
     winner,
 )
+from eyas.kinds import GENERATION
 from eyas.outputs import write_atomically
 from eyas.report.cascades import sentence as cascade_sentence
 from eyas.report.cascades import together
@@ -147,6 +148,7 @@ def _dataset(folder: Path, table: pd.DataFrame, requirements: Requirements, best
     return {
         "name": str(table["dataset"].iloc[0]),
         "metric": named,
+        "writes": table["task"].iloc[0] == GENERATION,
         "verdict": verdict,
         "loses": loses,
         "doubt": teacher_doubt(answers, table).replace(" -", " \N{MINUS SIGN}"),
