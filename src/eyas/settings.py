@@ -20,9 +20,9 @@ MAX_LENGTH = 256
 STUDENTS = ("static", "cnn", "bilstm", "cnn-lstm")
 # Models of rows of categorical fields; cin is rather a teacher.
 FIELD_MODELS = ("dagfm", "dagfm-outer", "cin")
-# Students that write: a smaller model of the teacher's family.
-SMALLER = "encoder-decoder"
-WRITERS = (SMALLER,)
+# Students that write: a smaller model of the teacher's family, and one of GRUs.
+SMALLER, GRU = "encoder-decoder", "gru"
+WRITERS = (SMALLER, GRU)
 ENSEMBLE = "ensemble"
 # How an ensemble combines its members' outputs.
 LOGITS, PROBABILITIES, WEIGHTS = "logits", "probabilities", "weights"

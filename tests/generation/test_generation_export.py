@@ -11,9 +11,9 @@ from letters import TINY
 
 from eyas import Predictor, export_model, push_to_hub
 from eyas.errors import DataError, ExportError
-from eyas.generation import TextGenerator, finetune, load_pairs
+from eyas.generation import TextGenerator, distill, finetune, load_pairs
 from eyas.runtime.generation import GenerationPredictor
-from eyas.settings import FinetuneSettings
+from eyas.settings import DistillSettings, FinetuneSettings, StudentSettings
 
 pytestmark = pytest.mark.process  # two conversions to ONNX, of some seconds each
 Run = Callable[..., tuple[int, str, str]]
@@ -53,6 +53,16 @@ def test_other_families_write_as_torch(family: str, letter_data: Path, sources: 
         path.write_text(json.dumps({**json.loads(path.read_text()), "forced_bos_token_id": 7}))
     export_model(folder, tmp_path / "shipped")
     _compare(folder, tmp_path / "shipped", sources[:8])
+
+
+@pytest.mark.slow  # two more conversions
+def test_grus_write_as_torch(writer_folder: Path, letter_data: Path, sources: list[str], tmp_path: Path) -> None:
+    settings = DistillSettings(StudentSettings("gru", max_length=12), arguments=QUICK)
+    folder = distill(str(writer_folder), letter_data, tmp_path / "model", settings)
+    export_model(folder, tmp_path / "shipped")
+    _compare(folder, tmp_path / "shipped", sources[:8])
+    export_model(folder, tmp_path / "int8", int8=True, min_agreement=0.1)
+    assert (tmp_path / "int8" / "decoder.onnx").stat().st_size < (tmp_path / "shipped" / "decoder.onnx").stat().st_size
 
 
 def test_predictor_opens_exported_writers(shipped_writer: Path, sources: list[str]) -> None:

@@ -14,16 +14,16 @@ from datasets import DatasetDict
 from transformers import TrainerCallback, set_seed
 
 from eyas import processes
-from eyas.errors import EyasError
+from eyas.errors import EyasError, ModelError
 from eyas.generation.data import EncodedPairs, load_pairs
 from eyas.generation.models import TextGenerator, limit_length
-from eyas.generation.recipes import HardLabels, Recipe, make_recipe
+from eyas.generation.recipes import FeatureAlignment, HardLabels, Recipe, make_recipe
 from eyas.generation.teachers import cached, fingerprint
 from eyas.generation.trainer import GenerationTrainer
 from eyas.models.encoder_decoders import check_lengths, from_scratch, scratch_sizes, student_of
 from eyas.models.loading import load_seq2seq
 from eyas.outputs import OutputFolder
-from eyas.settings import Columns, DistillSettings, FinetuneSettings
+from eyas.settings import GRU, Columns, DistillSettings, FinetuneSettings
 from eyas.teachers.live import fastest_dtype
 from eyas.training.arguments import DistillationArguments, fast_precision, passes_for
 from eyas.training.callbacks import early_stopping
@@ -46,6 +46,7 @@ ARGUMENTS: dict[str, Any] = {
     "greater_is_better": False,
     "prediction_loss_only": True,
 }
+GRU_ARGUMENTS = {"learning_rate": 2e-3, "weight_decay": 1e-4}
 # Steps of a training whose length is not set, within these bounds on epochs.
 PRETRAINED_STEPS, STUDENT_STEPS, SCRATCH_STEPS = 1000, 4000, 8000
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 30
@@ -181,7 +182,9 @@ def arguments_for(
         steps: of a training whose length is not set.
         suited: defaults of this kind of training.
     """
-    chosen = {**ARGUMENTS, **suited, **fast_precision(settings.arguments), **settings.arguments}
+    is_gru = isinstance(settings, DistillSettings) and settings.student.architecture == GRU
+    suited |= GRU_ARGUMENTS if is_gru else fast_precision(settings.arguments)
+    chosen = {**ARGUMENTS, **suited, **settings.arguments}
     arguments = DistillationArguments(output_dir=str(work), seed=settings.seed, **chosen)
     if not LENGTHS & settings.arguments.keys():
         arguments.num_train_epochs = passes_for(arguments, rows, steps, FEWEST_EPOCHS, MOST_EPOCHS)
@@ -207,8 +210,10 @@ def _ask(
 
 def check_settings(settings: DistillSettings) -> None:
     """Raise ModelError for a recipe or settings of other students."""
-    make_recipe(str(settings.recipe or DEFAULT_RECIPE), settings.recipe_options)
+    recipe = make_recipe(str(settings.recipe or DEFAULT_RECIPE), settings.recipe_options)
     check_writer(settings)
+    if settings.student.architecture == GRU and isinstance(recipe, FeatureAlignment):
+        raise ModelError(f"The recipe {settings.recipe} compares layers, which a gru lacks: choose word-kd or imitkd.")
 
 
 def _check_one_process() -> None:

@@ -19,9 +19,10 @@ from transformers import (
 )
 
 from eyas.errors import ModelError
+from eyas.models.gru import gru_of
 from eyas.models.positions import position_count
 from eyas.models.transformer import chosen_layers
-from eyas.settings import StudentSettings, is_folder
+from eyas.settings import GRU, StudentSettings, is_folder
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 FAMILIES: dict[str, Any] = {"marian": MarianConfig, "bart": BartConfig, "t5": T5Config}
@@ -94,11 +95,13 @@ def from_scratch(family: str, sizes: ScratchSizes, texts: Iterable[str], max_len
 
 
 def student_of(teacher: PreTrainedModel, settings: StudentSettings) -> Any:
-    """A smaller model of the teacher's family, started from the teacher's layers if it is as wide.
+    """A smaller model of the teacher's family, started from the teacher's layers if it is as wide; or a `gru`.
 
     Raises:
         ModelError: the family's sizes have unknown names, or the settings do not fit.
     """
+    if settings.architecture == GRU:
+        return gru_of(teacher, settings.hidden_size, settings.init == "random")
     config = copy.deepcopy(teacher.config)
     wide = settings.hidden_size in (None, config.d_model) if hasattr(config, "d_model") else True
     start = settings.init or ("first" if wide else "random")

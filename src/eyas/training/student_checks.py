@@ -8,6 +8,7 @@ from eyas.models.loading import check_model
 from eyas.settings import (
     COMBINATIONS,
     FIELD_MODELS,
+    GRU,
     LOGITS,
     NO_START,
     TRANSFORMERS,
@@ -24,8 +25,9 @@ from eyas.tasks import Task
 
 # Settings of every model of rows of fields. All fields of a row are read, whatever `max_length` is.
 OF_FIELDS = {"architecture", "dropout", "embedding_size", "embeddings", "freeze_embeddings", "max_length", "vocab_size"}
-# Settings of students that write.
-OF_WRITERS = {"layers", "decoder_layers", "hidden_size", "heads", "feed_forward", "init", "max_length"}
+# Settings of students that write: of a smaller model of the teacher's family, of a gru.
+OF_SMALLER = {"layers", "decoder_layers", "hidden_size", "heads", "feed_forward", "init", "max_length"}
+OF_GRU = {"hidden_size", "init", "max_length"}
 
 
 def check_student(settings: StudentSettings, task: Task) -> None:
@@ -95,18 +97,23 @@ def check_student(settings: StudentSettings, task: Task) -> None:
 def check_writer(settings: DistillSettings) -> None:
     """Raises ModelError for settings that are not for students that write."""
     student, usual = settings.student, StudentSettings()
+    own = OF_GRU if student.architecture == GRU else OF_SMALLER
     wrong = ["architecture"] * (student.architecture not in (usual.architecture, *WRITERS))
     wrong += [
         name
         for name, value in asdict(student).items()
-        if value != getattr(usual, name) and name not in OF_WRITERS | {"architecture"}
+        if value != getattr(usual, name) and name not in own | {"architecture"}
     ]
     wrong += ["transfer"] * (settings.transfer not in (TransferSettings(), TransferSettings(augment=())))
     wrong += [name for name in ("live", "label_map") if getattr(settings, name)]
     if wrong:
         raise ModelError(
             f"{wrong[0]} is set, but a student that writes is one of {', '.join(WRITERS)} (--student) and takes only "
-            f"{', '.join(sorted(OF_WRITERS))} (--layers ...). Leave it out."
+            f"{', '.join(sorted(own))}. Leave it out."
+        )
+    if student.architecture == GRU and student.init not in (None, "random"):
+        raise ModelError(
+            f"init (--init) is {student.init!r}, but a gru has no layers to copy: leave it out, or random."
         )
 
 

@@ -297,6 +297,7 @@ function show() {
   const [better, right] = state.dataset.writes ? ["closer to the target", "less close"] : ["right", "wrong"];
   $("flip-kind").options[1].text = `teacher ${better}, student ${right}`;
   $("flip-kind").options[2].text = `student ${better}, teacher ${right}`;
+  $("changed").hidden = state.dataset.writes;
   $("scored").textContent = `Scored by ${state.dataset.scored_on}.`;
   showRecipeChoice();
   showTable();
@@ -329,6 +330,7 @@ $("more-flips").addEventListener("click", () => {
   showFlips();
 });
 $("curves").hidden = !content.charts.curves;
+$("training-details").open = !content.charts.curves;
 $("curves-section").hidden = !Object.keys(content.training).length;
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawCharts);
 show();
