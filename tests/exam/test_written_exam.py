@@ -14,11 +14,10 @@ from letters import LEARNS
 from eyas import Predictor
 from eyas.errors import DataError
 from eyas.evaluation.bootstrap import score
-from eyas.exam.estimate import estimate
+from eyas.evaluation.written import text_sums
 from eyas.exam.plan_file import make_plan
 from eyas.exam.results import PREDICTIONS, load_exam
-from eyas.exam.run import planned_trials, run_exam
-from eyas.generation.scoring import text_sums
+from eyas.exam.run import run_exam
 from eyas.report import write_page
 
 DATA = {"source": "letters", "name": "letters", "task": "generation"}
@@ -45,7 +44,6 @@ def test_exam_compares_by_bleu_and_ships(
     arguments = {**LEARNS, "num_train_epochs": 8}
     settings: dict[str, Any] = {**SMALL_EXAM, "students": students, "arguments": arguments, "recipes": ["word-kd"]}
     plan = make_plan(data={**DATA, "source": str(letter_data)}, teacher=str(writer_folder), **settings)
-    assert " of training on this machine" in estimate(planned_trials(plan))
     exam = run_exam(plan, tmp_path / "exam", jobs=0)
     trials = load_exam(exam)
     assert list(trials["status"]) == ["done"] * 4
@@ -58,6 +56,11 @@ def test_exam_compares_by_bleu_and_ships(
         kept = pd.read_parquet(exam / "trials" / row["key"] / PREDICTIONS)
         assert row["score"] == pytest.approx(float(score("bleu", np.stack(list(kept["sums"])).sum(0))))
         assert row["score"] > 0.1
+    given = ("--task", "generation", "--data", letter_data, "--teacher", writer_folder, "--recipe", "sequence-kd")
+    code, out, _ = run("exam", *given, "--student", "gru", "--seeds", 1, "--epochs", 1, "--dry-run")
+    assert code == 0
+    assert "letters · gru · sequence-kd · teacher embeddings · seed 0\n" in out
+    assert " of training on this machine" in out
     page = write_page(exam).read_text()
     assert '"metric": "BLEU"' in page
     code, _, err = run("best", exam, "--min-retention", "0.01", "--export", tmp_path / "shipped")

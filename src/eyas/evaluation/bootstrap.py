@@ -97,7 +97,7 @@ def sums(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray
         [texts, parts] float64: accuracy (correct, all); F1 (true positives, predicted, gold); Pearson's correlation
         (1, x, y, x squared, y squared, x y); area under the ROC curve (positive, its rank among the negatives,
         negative, its rank among the positives, 1, the area), with the ranks of all texts (DeLong et al. 1988). Of BLEU
-        it is `eyas.generation.scoring.text_sums`.
+        it is `eyas.evaluation.written.text_sums`.
     """
     return SUMS[task.kind](task, logits, labels, lengths)
 

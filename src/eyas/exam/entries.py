@@ -24,11 +24,11 @@ from eyas.data.task_data import TaskData
 from eyas.encoders import CONFIG, find_encoder, in_hub_cache
 from eyas.errors import ModelError
 from eyas.evaluation.changes import WORD, Changed, changed_texts
+from eyas.evaluation.written import metrics
 from eyas.exam.plan import NONE, DataPlan
 from eyas.generation import TextGenerator, load_pairs
 from eyas.generation import distill as distill_writer
 from eyas.generation.data import EncodedPairs
-from eyas.generation.scoring import metrics
 from eyas.generation.teachers import cached, fingerprint
 from eyas.kinds import GENERATION
 from eyas.models.loading import is_student_folder

@@ -11,10 +11,10 @@ import pyarrow.parquet
 
 from eyas.evaluation.bootstrap import score
 from eyas.evaluation.differences import FLIPS, shown, slices_of_texts
+from eyas.evaluation.written import metrics, text_scores, text_sums, word_agreement
 from eyas.exam.entries import LoadedPairs, known_words
 from eyas.exam.results import DIFFERENCES, PREDICTIONS
 from eyas.exam.trials import Trial
-from eyas.generation.scoring import metrics, text_scores, text_sums, word_agreement
 from eyas.outputs import write_atomically
 
 # Of chrF, from 0 to 100: texts that are closer to the target than this are equally good.

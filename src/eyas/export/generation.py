@@ -13,10 +13,10 @@ from transformers.modeling_outputs import BaseModelOutput
 from eyas._version import __version__
 from eyas.data.readers import read_rows
 from eyas.errors import ExportError
+from eyas.evaluation.written import word_agreement
 from eyas.export.onnx import SMALLEST_INT8_WEIGHT, convert, form_of, quantize, quiet, write_graph
 from eyas.export.parity import Parity
 from eyas.generation import TextGenerator
-from eyas.generation.scoring import word_agreement
 from eyas.kinds import GENERATION
 from eyas.outputs import OutputFolder
 from eyas.runtime.generation import DECODER, ENCODER, GenerationManifest, GenerationPredictor
