@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import sacrebleu
-from conftest import SMALL_EXAM
+from conftest import SMALL_EXAM, write_jsonl
 from letters import LEARNS
 
 from eyas import Predictor
 from eyas.errors import DataError
 from eyas.evaluation.bootstrap import score
 from eyas.evaluation.written import text_sums
+from eyas.exam.entries import inspect
+from eyas.exam.plan import DataPlan
 from eyas.exam.plan_file import make_plan
 from eyas.exam.results import PREDICTIONS, load_exam
 from eyas.exam.run import run_exam
@@ -87,6 +89,14 @@ def test_exam_compares_by_bleu_and_ships(
 def test_plans_that_cannot_be_are_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         make_plan(**{"data": DATA, "teacher": "teacher", **given})
+
+
+def test_targets_longer_than_the_teacher_writes_are_refused(writer_folder: Path, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "train.jsonl", [{"source": "a b", "target": " ".join("k" * 20)}] * 2)
+    write_jsonl(tmp_path / "validation.jsonl", [{"source": "a b", "target": "k l"}])
+    entry = DataPlan(source=str(tmp_path), task="generation", teacher=(str(writer_folder),))
+    with pytest.raises(DataError, match="2 of 2 targets are longer than the model writes: 21 tokens, at most 12"):
+        inspect(entry)
 
 
 def test_students_that_write_are_smaller_models_by_default() -> None:

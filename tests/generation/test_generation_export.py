@@ -10,7 +10,8 @@ from conftest import QUICK, Once
 from letters import TINY
 
 from eyas import Predictor, export_model, push_to_hub
-from eyas.errors import DataError, ExportError
+from eyas.errors import DataError, ExportError, ModelError
+from eyas.exam.cascade import _check_alike
 from eyas.generation import TextGenerator, distill, finetune, load_pairs
 from eyas.runtime.generation import GenerationPredictor
 from eyas.settings import DistillSettings, FinetuneSettings, StudentSettings
@@ -74,6 +75,8 @@ def test_predictor_opens_exported_writers(shipped_writer: Path, sources: list[st
         predictor(["a", 1])  # type: ignore[list-item]
     with pytest.raises(DataError, match="writes texts: it has no labels with probabilities"):
         predictor.predict_proba(sources)
+    with pytest.raises(ModelError, match="does generation: it has no confidence that a cascade could go by"):
+        _check_alike([predictor, predictor], [shipped_writer] * 2)
 
 
 def test_int8_is_smaller_and_changed_files_are_refused(

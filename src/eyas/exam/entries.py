@@ -105,6 +105,10 @@ class Loaded:
             return self.texts
         return chosen_texts(self.texts, self.data, self.teacher.label(self.texts), self.settings)
 
+    def check(self) -> None:
+        """Raises DataError if the data cannot be trained on."""
+        self.data.check_validation()
+
     @property
     def max_length(self) -> int:
         """The teacher's maximum number of tokens."""
@@ -171,6 +175,10 @@ class LoadedPairs:
     def transfer(self) -> Dataset:
         return self.data["train"]
 
+    def check(self) -> None:
+        for name in ("train", "validation"):
+            EncodedPairs(self.data[name], self.teacher.tokenizer, self.max_length, self.max_length)
+
     @property
     def max_length(self) -> int:
         return self.teacher.max_length
@@ -213,8 +221,7 @@ def inspect(entry: DataPlan) -> tuple[int, Task, dict[str, Any]]:
         EyasError: the data or the teacher cannot be used.
     """
     loaded = load_entry(entry)
-    if isinstance(loaded, Loaded):
-        loaded.data.check_validation()
+    loaded.check()
     return outline(entry, loaded.data)
 
 

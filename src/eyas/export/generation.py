@@ -223,10 +223,11 @@ def _sample(model: Path) -> list[str]:
 
 
 def _card(name: str, parity: Parity, model: Any) -> str:
+    family = model.config.model_type.removeprefix("eyas-")
     millions = sum(weight.numel() for weight in model.parameters()) / 1e6
     head = "---\nlibrary_name: eyas\npipeline_tag: text2text-generation\nlicense: unknown\ntags:\n- eyas\n- onnx\n---\n"
     return (
-        f"{head}# {name}\n\nA {model.config.model_type} encoder-decoder of {millions:.1f} million parameters that "
+        f"{head}# {name}\n\nA {family} encoder-decoder of {millions:.1f} million parameters that "
         f"writes texts, exported by eyas {__version__}. Compared with the original: {parity}.\n\n"
         f'```python\nfrom eyas.serve import Predictor\n\nprint(Predictor("{name}")(["some text"]))\n```\n\n'
         "It is meant for text like its training data. What it writes can be wrong, whatever it sounds like.\n"

@@ -72,8 +72,8 @@ class CachedRows:
         unknown = self._ids[found] != ids if len(self._ids) else np.ones(len(ids), bool)
         if unknown.any():
             raise CacheError(
-                f"{self.folder} has nothing for {int(unknown.sum()):,} of {len(ids):,} texts: it was made from other "
-                "data. Omit cache (--cache), or label this data."
+                f"{self.folder} has no {field.replace('_', ' ')} for {int(unknown.sum()):,} of {len(ids):,} texts: it "
+                "was made from other data. Omit cache (--cache), or label this data."
             )
         places = self._order[found]
         shards = np.searchsorted(self._ends, places, side="right")
