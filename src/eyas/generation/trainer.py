@@ -13,13 +13,13 @@ from eyas.generation.teachers import TeacherCache
 from eyas.training.arguments import DistillationArguments
 from eyas.training.batches import LengthGroupedBatchSampler
 from eyas.training.callbacks import ProgressCallback
-from eyas.training.checkpoints import AtomicCheckpoints
+from eyas.training.checkpoints import ResumableTrainer
 
 # Where a recipe with parameters is in the model while it is trained.
 RECIPE = "eyas_recipe"
 
 
-class GenerationTrainer(AtomicCheckpoints):
+class GenerationTrainer(ResumableTrainer):
     """Trains an encoder-decoder by a recipe; the cross-entropy of the validation targets chooses the checkpoint.
 
     Args:

@@ -25,8 +25,11 @@ logger = logging.getLogger("eyas")
 MANIFEST, TRAINER_STATE = "manifest.json", "trainer_state.json"
 
 
-class AtomicCheckpoints(Trainer):
-    """A trainer with atomic checkpoints. Of several processes, each writes its part, and the first publishes them."""
+class ResumableTrainer(Trainer):
+    """A trainer with atomic checkpoints, from which it resumes, and with its own batches.
+
+    Of several processes, each writes its part of a checkpoint, and the first publishes them.
+    """
 
     _staging: str | None = None
 

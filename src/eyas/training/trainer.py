@@ -28,7 +28,7 @@ from eyas.teachers.aligned import Teaches
 from eyas.training.arguments import OBJECTIVE, DistillationArguments
 from eyas.training.batches import MixedTexts, batches_of
 from eyas.training.callbacks import ProgressCallback
-from eyas.training.checkpoints import AtomicCheckpoints
+from eyas.training.checkpoints import ResumableTrainer
 from eyas.training.checks import check_blended_fields
 from eyas.training.encoded import EncodedTexts, already_batched, encoded_for
 from eyas.training.folders import write_model_folder
@@ -45,7 +45,7 @@ LOSSES = "losses"
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-class DistillationTrainer(AtomicCheckpoints):
+class DistillationTrainer(ResumableTrainer):
     """Trains a student on the weighted sum of `losses`.
 
     Several data sets are passed as {name: data set}, with their losses and teachers under the same names, as in
