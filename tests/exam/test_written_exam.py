@@ -81,7 +81,8 @@ def test_exam_compares_by_bleu_and_ships(
         ({"data": {**DATA, "label_noise": 0.2}}, "label_noise is set, but students that write"),
         ({"data": {**DATA, "augment": ["tang:20"]}}, "augment is set, but students that write"),
         ({"teacher": ["a", "b"]}, "students that write have one teacher, got a, b"),
-        ({"students": ["cnn"]}, "cnn: architecture is set, but a student that writes"),
+        ({"students": ["bilstm"]}, "bilstm does not write: choose encoder-decoder or gru"),
+        ({"students": [{"architecture": "gru", "layers": 2}]}, "gru-l2: layers is set, but a student that writes"),
         ({"recipes": ["dist"]}, "Unknown recipe 'dist' for students that write"),
         ({"data": {**DATA, "task": None}, "recipes": ["word-kd"]}, "word-kd"),
     ],
@@ -100,5 +101,7 @@ def test_targets_longer_than_the_teacher_writes_are_refused(writer_folder: Path,
 
 
 def test_students_that_write_are_smaller_models_by_default() -> None:
-    plan = make_plan(data=DATA, teacher="teacher")
-    assert [(student.architecture, student.name) for student in plan.students] == [("encoder-decoder",) * 2]
+    (usual,) = make_plan(data=DATA, teacher="teacher").students
+    assert (usual.architecture, usual.name) == ("encoder-decoder",) * 2
+    (other,) = make_plan(data=DATA, teacher="teacher", students=[{"layers": 2, "decoder_layers": 1}]).students
+    assert (other.architecture, other.name) == ("encoder-decoder", "encoder-decoder-l2-d1")

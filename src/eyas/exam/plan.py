@@ -23,6 +23,7 @@ from eyas.settings import (
     SMALLER,
     STUDENTS,
     VECTORS,
+    WRITERS,
     Columns,
     DistillSettings,
     StudentSettings,
@@ -276,9 +277,11 @@ class Plan(_Strict):
     def _data_as_list(cls, value: Any) -> Any:
         if isinstance(value, dict) and isinstance(value.get("data"), str | dict):
             value = {**value, "data": [value["data"]]}
-        if isinstance(value, dict) and isinstance(value.get("data"), list):
-            writes = any(isinstance(entry, dict) and entry.get("task") == GENERATION for entry in value["data"])
-            return {**({"students": [SMALLER]} if writes else {}), **value}
+        entries = value.get("data") if isinstance(value, dict) else None
+        if isinstance(entries, list) and any(isinstance(e, dict) and e.get("task") == GENERATION for e in entries):
+            students = value.get("students", [SMALLER])
+            named = [{"architecture": SMALLER, **one} if isinstance(one, dict) else one for one in students]
+            value = {**value, "students": named}
         return value
 
     _teachers_as_tuple = field_validator("teacher", mode="before")(_tuple)
@@ -390,6 +393,8 @@ class Plan(_Strict):
             if len(entry.teacher) > 1:
                 raise ValueError(f"students that write have one teacher, got {', '.join(entry.teacher)}")
         for student in self.students:
+            if student.architecture not in WRITERS:
+                raise ValueError(f"{student.name} does not write: choose {' or '.join(WRITERS)}")
             try:
                 check_settings(DistillSettings(student.settings("teacher")))
             except ModelError as error:
