@@ -280,8 +280,9 @@ class Plan(_Strict):
         entries = value.get("data") if isinstance(value, dict) else None
         if isinstance(entries, list) and any(isinstance(e, dict) and e.get("task") == GENERATION for e in entries):
             students = value.get("students", [SMALLER])
-            named = [{"architecture": SMALLER, **one} if isinstance(one, dict) else one for one in students]
-            value = {**value, "students": named}
+            if isinstance(students, list):
+                students = [{"architecture": SMALLER, **one} if isinstance(one, dict) else one for one in students]
+            value = {**value, "students": students}
         return value
 
     _teachers_as_tuple = field_validator("teacher", mode="before")(_tuple)
