@@ -1,6 +1,6 @@
 """The kinds of task and the meaning of their outputs. Imports no numpy, so `--help` stays fast.
 
-Every task but regression and vectors consists of decisions, each a choice among a few options: one per text
+Every task but regression, vectors and generation consists of decisions, each a choice among a few options: one per text
 (classification) or row of fields (fields), one per word (tagging), one per aspect (aspects), yes or no per label
 (multi-label). Scores, agreement and losses are written once, for decisions.
 """
@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Kind = Literal["classification", "tagging", "regression", "multi-label", "aspects", "fields", "vectors"]
+Kind = Literal["classification", "tagging", "regression", "multi-label", "aspects", "fields", "vectors", "generation"]
+# The task of models that write texts. It has no outputs to compare, only a score; see `eyas.generation`.
+GENERATION: Kind = "generation"
 # The tasks that data can be labeled for; sentence vectors come from a teacher only.
-KINDS: tuple[str, ...] = tuple(kind for kind in get_args(Kind) if kind != "vectors")
-# The task of models that write texts. It has no labels, so it is no `Kind`; see `eyas.generation`.
-GENERATION = "generation"
+KINDS: tuple[str, ...] = tuple(kind for kind in get_args(Kind) if kind not in ("vectors", GENERATION))
 # Separates aspect and value in the output names of the aspects task: "service=positive".
 IS = "="
 Groups = list[list[int]]
@@ -61,4 +61,5 @@ MEANINGS: dict[Kind, Meaning] = {
     "aspects": Meaning("accuracy", "aspects", one_an_aspect),
     "fields": Meaning("auc", "labels", one_decision),
     "vectors": Meaning("cosine", "dimensions", no_decision),
+    "generation": Meaning("bleu", "texts", no_decision),
 }

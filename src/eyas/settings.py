@@ -20,6 +20,9 @@ MAX_LENGTH = 256
 STUDENTS = ("static", "cnn", "bilstm", "cnn-lstm")
 # Models of rows of categorical fields; cin is rather a teacher.
 FIELD_MODELS = ("dagfm", "dagfm-outer", "cin")
+# Students that write: a smaller model of the teacher's family, and one of GRUs.
+SMALLER, GRU = "encoder-decoder", "gru"
+WRITERS = (SMALLER, GRU)
 ENSEMBLE = "ensemble"
 # How an ensemble combines its members' outputs.
 LOGITS, PROBABILITIES, WEIGHTS = "logits", "probabilities", "weights"
@@ -55,7 +58,8 @@ TRANSFORMERS: dict[str, Size] = {
     "bert": Size(),
 }
 STUDENT_NAMES = (
-    f"{', '.join([*STUDENTS, f'{ENSEMBLE}:cnn,bilstm,cnn-lstm', *TRANSFORMERS])}; for fields {', '.join(FIELD_MODELS)}"
+    f"{', '.join([*STUDENTS, f'{ENSEMBLE}:cnn,bilstm,cnn-lstm', *TRANSFORMERS])}; for fields "
+    f"{', '.join(FIELD_MODELS)}; to write {', '.join(WRITERS)}"
 )
 
 
@@ -364,7 +368,7 @@ def check_architecture(name: str) -> None:
     """Raise ModelError for an unknown student."""
     if name.partition(":")[0] == ENSEMBLE:
         member_names(name)
-    elif name not in (*STUDENTS, *TRANSFORMERS, *FIELD_MODELS):
+    elif name not in (*STUDENTS, *TRANSFORMERS, *FIELD_MODELS, *WRITERS):
         raise ModelError(f"No student {name!r}. Expected one of {STUDENT_NAMES}.")
 
 

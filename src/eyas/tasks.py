@@ -24,9 +24,9 @@ class Task:
     Args:
         kind: classification (one label per text), tagging (one label per word), regression (a number), multi-label
             (any number of labels), aspects (one value for each of several aspects), fields (0 or 1 for a row of
-            categorical fields), vectors (one vector per text).
+            categorical fields), vectors (one vector per text), generation (a text that is written).
         labels: output names: `aspect=value` for aspects, a single name for regression, the dimensions for vectors
-            (none in data).
+            (none in data); none for generation.
         temperature: of a model: what its logits are divided by for probabilities.
     """
 
@@ -71,7 +71,7 @@ class Task:
 
     @property
     def decides(self) -> bool:
-        """Whether the outputs are decisions; those of regression and vectors are numbers to approximate."""
+        """Whether the outputs are decisions, not numbers to approximate or texts."""
         return MEANINGS[self.kind].groups is not no_decision
 
     @cached_property
@@ -128,6 +128,8 @@ class Task:
 
     def describe(self) -> str:
         """A short description for messages."""
+        if not self.labels:
+            return self.kind
         return f"{self.kind} ({len(self.aspects) or len(self.labels)} {MEANINGS[self.kind].units})"
 
 

@@ -10,10 +10,11 @@ from conftest import QUICK, Once
 from letters import TINY
 
 from eyas import Predictor, export_model, push_to_hub
-from eyas.errors import DataError, ExportError
-from eyas.generation import TextGenerator, finetune, load_pairs
+from eyas.errors import DataError, ExportError, ModelError
+from eyas.exam.cascade import _check_alike
+from eyas.generation import TextGenerator, distill, finetune, load_pairs
 from eyas.runtime.generation import GenerationPredictor
-from eyas.settings import FinetuneSettings
+from eyas.settings import DistillSettings, FinetuneSettings, StudentSettings
 
 pytestmark = pytest.mark.process  # two conversions to ONNX, of some seconds each
 Run = Callable[..., tuple[int, str, str]]
@@ -55,6 +56,16 @@ def test_other_families_write_as_torch(family: str, letter_data: Path, sources: 
     _compare(folder, tmp_path / "shipped", sources[:8])
 
 
+@pytest.mark.slow  # two more conversions
+def test_grus_write_as_torch(writer_folder: Path, letter_data: Path, sources: list[str], tmp_path: Path) -> None:
+    settings = DistillSettings(StudentSettings("gru", max_length=12), arguments=QUICK)
+    folder = distill(str(writer_folder), letter_data, tmp_path / "model", settings)
+    export_model(folder, tmp_path / "shipped")
+    _compare(folder, tmp_path / "shipped", sources[:8])
+    export_model(folder, tmp_path / "int8", int8=True, min_agreement=0.1)
+    assert (tmp_path / "int8" / "decoder.onnx").stat().st_size < (tmp_path / "shipped" / "decoder.onnx").stat().st_size
+
+
 def test_predictor_opens_exported_writers(shipped_writer: Path, sources: list[str]) -> None:
     predictor = Predictor(shipped_writer)
     assert f'Predictor("{shipped_writer.name}")' in (shipped_writer / "README.md").read_text()
@@ -64,6 +75,8 @@ def test_predictor_opens_exported_writers(shipped_writer: Path, sources: list[st
         predictor(["a", 1])  # type: ignore[list-item]
     with pytest.raises(DataError, match="writes texts: it has no labels with probabilities"):
         predictor.predict_proba(sources)
+    with pytest.raises(ModelError, match="does generation: it has no confidence that a cascade could go by"):
+        _check_alike([predictor, predictor], [shipped_writer] * 2)
 
 
 def test_int8_is_smaller_and_changed_files_are_refused(

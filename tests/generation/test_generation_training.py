@@ -26,13 +26,16 @@ from eyas.errors import CacheError, DataError, ModelError, OutputError
 from eyas.generation import RECIPES, TextGenerator, distill, evaluate, finetune, load_pairs
 from eyas.generation import teachers as teachers_module
 from eyas.generation.data import EncodedPairs
-from eyas.generation.models import student_of
 from eyas.generation.recipes import make_recipe
+from eyas.generation.run import check_settings
 from eyas.generation.teachers import cached
+from eyas.models.encoder_decoders import student_of
 from eyas.settings import Columns, DistillSettings, FinetuneSettings, StudentSettings
+from eyas.training.folders import read_history
 
 STUDENT = StudentSettings(layers=1, max_length=12)
 NARROW = replace(STUDENT, hidden_size=8, init="random")
+GRU = StudentSettings("gru", max_length=12)
 
 
 def _settings(recipe: str, student: StudentSettings = STUDENT, **arguments: Any) -> DistillSettings:
@@ -68,8 +71,9 @@ def test_students_learn_from_teachers(writer_folder: Path, letter_data: Path, tm
 def test_every_recipe_trains_students_of_any_width(
     recipe: str, writer_folder: Path, letter_data: Path, tmp_path: Path
 ) -> None:
-    for student in (STUDENT, NARROW):
-        out = tmp_path / str(student.hidden_size)
+    grus = () if recipe == "feature-alignment" else (GRU,)
+    for number, student in enumerate((STUDENT, NARROW, *grus)):
+        out = tmp_path / str(number)
         distill(str(writer_folder), letter_data, out, _settings(recipe, student))
         assert all(torch.isfinite(weight).all() for weight in _weights(out).values())
         assert not any("eyas" in name for name in _weights(out))  # maps to the teacher's states
@@ -134,12 +138,50 @@ def test_students_of_t5_keep_its_relative_positions() -> None:
     assert torch.equal(student[f"encoder.block.0.{wo}"], theirs[f"encoder.block.1.{wo}"])
 
 
+def test_grus_write_the_same_word_by_word_and_without_padding(writer_folder: Path) -> None:
+    teacher = TextGenerator.from_pretrained(writer_folder).model
+    torch.manual_seed(0)
+    student = student_of(teacher, GRU).eval()
+    words, theirs = (model.get_input_embeddings().weight for model in (student, teacher))
+    torch.testing.assert_close(torch.corrcoef(torch.stack([words[5], theirs[5]]))[0, 1], torch.tensor(1.0))
+    sources, targets = torch.tensor([[3, 4, 5, 1], [6, 1, 0, 0]]), torch.tensor([[0, 8, 9, 10], [0, 11, 12, 13]])
+    mask = (sources > 0).long()
+    with torch.no_grad():
+        whole = student(sources, mask, targets).logits
+        torch.testing.assert_close(student(sources[1:, :2], mask[1:, :2], targets[1:]).logits, whole[1:])
+        read, past = student.encoder(sources, mask), None
+        for place in range(4):
+            found = student(None, mask, targets[:, place : place + 1], read, past, use_cache=True)
+            torch.testing.assert_close(found.logits[:, 0], whole[:, place])
+            past = found.past_key_values
+    search: Any = {"attention_mask": mask, "num_beams": 2, "max_length": 6}
+    plain = [student.generate(sources, use_cache=use, **search) for use in (True, False)]
+    assert torch.equal(*plain)
+
+
+def test_grus_learn_from_teachers(writer_folder: Path, letter_data: Path, tmp_path: Path) -> None:
+    once = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    arguments = {**LEARNS, **once, "num_train_epochs": 4, "learning_rate": 1e-2}
+    folder = distill(str(writer_folder), letter_data, tmp_path / "gru", DistillSettings(GRU, arguments=arguments))
+    losses = [row["loss"] for row in read_history(folder)]
+    assert losses[-1] < losses[0] / 1.5
+
+
 def test_other_sizes_and_starts_are_refused(writer_folder: Path) -> None:
     teacher = TextGenerator.from_pretrained(writer_folder).model
     with pytest.raises(ModelError, match=r"the hidden size is 8, the teacher's 32.*Set init to random"):
         student_of(teacher, replace(STUDENT, hidden_size=8, init="first"))
     with pytest.raises(ModelError, match="multiple of the 3 heads"):
         student_of(teacher, replace(STUDENT, heads=3))
+    with pytest.raises(ModelError, match=r"is 7, expected an even number: the gru"):
+        student_of(teacher, replace(GRU, hidden_size=7))
+    for settings, message in (
+        (DistillSettings(replace(GRU, layers=2)), "layers is set, but a student that writes"),
+        (DistillSettings(replace(GRU, init="first")), "a gru has no layers to copy"),
+        (DistillSettings(GRU, "feature-alignment"), "compares layers, which a gru lacks"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            check_settings(settings)
 
 
 # --- caches --------------------------------------------------------------------------------------------------
@@ -157,7 +199,7 @@ def test_cached_texts_are_those_the_teacher_writes_alone(asked: tuple[TextGenera
     cache = cached(teacher, pairs, {"beams": 3}, "float32", None)
     for row in range(8):
         alone = teacher.model.generate(torch.tensor([pairs.sources[row]]), num_beams=3)[0, 1:]
-        assert cache.words(int(pairs.ids[row]))[:, 0].tolist() == alone.tolist()
+        assert cache.texts(pairs.ids[row : row + 1]) == [alone.tolist()]
 
 
 def test_teachers_write_no_more_than_their_students_can(letter_data: Path, tmp_path: Path) -> None:
@@ -167,8 +209,8 @@ def test_teachers_write_no_more_than_their_students_can(letter_data: Path, tmp_p
     settings = replace(_settings("sequence-kd"), student=replace(STUDENT, max_length=6))
     distill(str(teacher), letter_data, tmp_path / "student", settings, cache=tmp_path / "cache")
     for part in ("train", "validation"):
-        (shard,) = (tmp_path / "cache" / part).glob("*.safetensors")
-        assert int(load_file(shard)["lengths"].max()) == 6
+        for shard in (tmp_path / "cache" / part).glob("*.safetensors"):
+            assert int(load_file(shard)["lengths"].max()) == 6
 
 
 def test_cached_distributions_are_found_by_id(asked: tuple[TextGenerator, EncodedPairs]) -> None:
@@ -208,12 +250,12 @@ def test_interrupted_caches_resume(
     monkeypatch.setattr(teachers_module, "_distributions", compute)
     parts = cached(teacher, pairs, {"top_k": 4}, "float32", tmp_path / "parts")
     assert len(list((tmp_path / "parts").glob("shard-*"))) == int(np.ceil(len(set(pairs.ids.tolist())) / 16))
-    for one, other in zip(whole.shards, parts.shards, strict=True):
-        assert all(torch.equal(one[name], other[name]) for name in one)
+    for name in ("words", "log_probabilities"):
+        assert torch.equal(whole.rows(pairs.ids, name)[0], parts.rows(pairs.ids, name)[0])
     with pytest.raises(CacheError, match="made with different top k"):
         cached(teacher, pairs, {"top_k": 5}, "float32", tmp_path / "parts")
     with pytest.raises(CacheError, match="made from other data"):
-        parts.words(1)
+        parts.texts(np.array([1]))
 
 
 # --- bad input -----------------------------------------------------------------------------------------------
@@ -247,7 +289,7 @@ def test_targets_longer_than_the_teacher_writes_are_refused(writer_folder: Path,
 
 def test_settings_of_other_students_are_refused(writer_folder: Path, letter_data: Path, tmp_path: Path) -> None:
     for student, name in ((StudentSettings("cnn"), "architecture"), (StudentSettings(crf=True), "crf")):
-        with pytest.raises(ModelError, match=f"{name} is set, but a student that writes is a smaller model"):
+        with pytest.raises(ModelError, match=f"{name} is set, but a student that writes is one of"):
             distill(str(writer_folder), letter_data, tmp_path / "out", DistillSettings(student))
     with pytest.raises(ModelError, match="unlabeled is given, but students that write do not take it"):
         eyas.distill(writer_folder, letter_data, tmp_path / "out", unlabeled=["some.txt"])

@@ -123,8 +123,8 @@ def test_distill_refuses_unlabeled_validation_split(teacher: Teacher, tmp_path: 
 def test_distill_refuses_unknown_recipe_and_student(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"'magic'.*hard-labels"):
         teach(teacher, toy_data, tmp_path / "out", recipe="magic")
-    with pytest.raises(ModelError, match=r"'gru'.*static, cnn"):
-        teach(teacher, toy_data, tmp_path / "out", "gru")
+    with pytest.raises(ModelError, match=r"'rnn'.*static, cnn"):
+        teach(teacher, toy_data, tmp_path / "out", "rnn")
 
 
 # --- interruption, in real processes -----------------------------------------------------------------------

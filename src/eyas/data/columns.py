@@ -80,7 +80,7 @@ def resolve(columns: Columns, names: Sequence[str], rows: Sequence[Row], source:
     """
     if columns.task == GENERATION:
         raise DataError(
-            "The task (--task) generation is for finetune and distill alone (docs/generation.md). Here expected one of "
+            "The task (--task) generation is for models that write (docs/generation.md). Here expected one of "
             f"{', '.join(KINDS)}."
         )
     if columns.task not in (None, *KINDS):

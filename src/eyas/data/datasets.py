@@ -1,7 +1,7 @@
 """Any source -> one schema: `example_id`, `text`, `text_pair` (pairs), `tokens` (tagging), `label` (see targets.py)."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -67,8 +67,8 @@ def load_data(source: Source, columns: Columns | None = None, seed: int = 0) -> 
     opened = open_splits(source, columns)
     read = {split: rows.dataset for split, rows in opened.items() if isinstance(rows, LoadedRows)}
     if columns == Columns() and read.keys() == opened.keys() and all(map(is_read, read.values())):
-        return TaskData.of(_with_validation(read, seed, name))
-    data = TaskData.of(_with_validation(_read(opened, columns, name), seed, name))
+        return TaskData.of(with_validation(read, ids_of, seed, name))
+    data = TaskData.of(with_validation(_read(opened, columns, name), ids_of, seed, name))
     report(data)
     return data
 
@@ -197,18 +197,25 @@ def _check_widths(opened: Mapping[str, Rows]) -> None:
 # --- splits ----------------------------------------------------------------------------------------------
 
 
-def _with_validation(splits: dict[str, Dataset], seed: int, source: str) -> dict[str, Dataset]:
+def with_validation(
+    splits: dict[str, Dataset], ids_of: Callable[[Dataset], np.ndarray], seed: int, source: str
+) -> dict[str, Dataset]:
     """Split missing validation (and, for a single file, test) rows off train; equal texts stay together.
 
     Classes keep their shares, and every class keeps a text in train.
+
+    Args:
+        ids_of: rows -> [rows] int64, equal for equal texts.
+        source: its name in messages.
     """
     if "validation" in splits:
         return splits
-    train, task = splits["train"], task_of(splits["train"])
+    train = splits["train"]
+    task = task_of(train) if "label" in train.column_names else None
     parts = {"validation": 0.1} if "test" in splits else {"validation": 0.1, "test": 0.1}
     ids = ids_of(train)
     unique, first = np.unique(ids, return_index=True)
-    classes = labels_of(train)[first] if task.is_classification else np.zeros(len(unique), dtype=np.int64)
+    classes = labels_of(train)[first] if task and task.is_classification else np.zeros(len(unique), dtype=np.int64)
     counts = {name: max(1, round(share * len(unique))) for name, share in parts.items()}
     if sum(counts.values()) >= len(unique):
         raise DataError(f"{source}: {len(train)} rows are too few to split into train and {' and '.join(parts)}.")
@@ -217,13 +224,9 @@ def _with_validation(splits: dict[str, Dataset], seed: int, source: str) -> dict
     rest = train.select(np.flatnonzero(~np.isin(ids, unique[np.concatenate(list(drawn.values()))])))
     sizes = ", ".join(f"{name} {len(part):,}" for name, part in {"train": rest, **taken}.items())
     logger.info("%s has no validation split: split train with seed %d into %s rows.", source, seed, sizes)
-    for name, part in taken.items():
-        missing = (
-            sorted(set(classes.tolist()) - set(labels_of(part).tolist()) - {UNLABELED})
-            if task.is_classification
-            else []
-        )
-        if missing:
+    for name, part in taken.items() if task and task.is_classification else ():
+        missing = sorted(set(classes.tolist()) - set(labels_of(part).tolist()) - {UNLABELED})
+        if task and missing:
             logger.warning(
                 "%s: %d of %d labels have no text in %s (%s): they are too rare for a tenth of the texts.",
                 source, len(missing), len(task.labels), name, ", ".join(task.labels[label] for label in missing[:5]),
@@ -255,14 +258,7 @@ def _stratified(classes: np.ndarray, counts: list[int], seed: int) -> list[np.nd
 def report(data: TaskData) -> None:
     """Warn about problems in the data that do not prevent training."""
     task, train_ids = data.task, ids_of(data["train"])
-    for name in ("validation", "test"):
-        if name in data:
-            shared = int(np.isin(ids_of(data[name]), train_ids).sum())
-            if shared:
-                logger.warning(
-                    "%d of %d %s texts also occur in train: scores on them are inflated.",
-                    shared, len(data[name]), name,
-                )  # fmt: skip
+    report_repeats(data, ids_of)
     if task.is_classification:
         pairs = np.unique(np.stack([train_ids, labels_of(data["train"])]), axis=1)
         conflicting = int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
@@ -273,6 +269,17 @@ def report(data: TaskData) -> None:
             report_broken_tags(part, task, name)
         if len(part) and not is_labeled(part).any():
             logger.warning("The %s split has no labels: a teacher can label it, but it cannot be scored.", name)
+
+
+def report_repeats(splits: Mapping[str, Dataset], ids_of: Callable[[Dataset], np.ndarray]) -> None:
+    """Warn about texts of other splits that also occur in train; arguments as for `with_validation`."""
+    train_ids = ids_of(splits["train"])
+    for name in ("validation", "test"):
+        shared = int(np.isin(ids_of(splits[name]), train_ids).sum()) if name in splits else 0
+        if shared:
+            logger.warning(
+                "%d of %d %s texts also occur in train: scores on them are inflated.", shared, len(splits[name]), name
+            )
 
 
 __all__ = [

@@ -96,7 +96,8 @@ def sums(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray
     Returns:
         [texts, parts] float64: accuracy (correct, all); F1 (true positives, predicted, gold); Pearson's correlation
         (1, x, y, x squared, y squared, x y); area under the ROC curve (positive, its rank among the negatives,
-        negative, its rank among the positives, 1, the area), with the ranks of all texts (DeLong et al. 1988).
+        negative, its rank among the positives, 1, the area), with the ranks of all texts (DeLong et al. 1988). Of BLEU
+        it is `eyas.evaluation.written.text_sums`.
     """
     return SUMS[task.kind](task, logits, labels, lengths)
 
@@ -152,9 +153,26 @@ def score(metric: str, total: np.ndarray) -> np.ndarray:
     if metric == "auc":
         positives, below, negatives, above, n, area = np.moveaxis(total.astype(np.float64), -1, 0)
         return np.asarray(below / np.maximum(positives, 1) + above / np.maximum(negatives, 1) - area / n)
+    if metric == "bleu":
+        return _bleu(total.astype(np.float64))
     if metric in ("span_f1", "micro_f1"):
         return np.asarray(2 * total[..., 0] / np.maximum(total[..., 1] + total[..., 2], 1))
     return np.asarray(total[..., 0] / np.maximum(total[..., 1], 1))
+
+
+def _bleu(total: np.ndarray) -> np.ndarray:
+    """BLEU from 0 to 1 (Papineni et al. 2002), smoothed as by default in sacrebleu (Chen & Cherry 2014, method 3).
+
+    Args:
+        total: [..., 10] n-grams that match a target's, for n = 1 to 4; all that were written; words written, and of the
+            targets.
+    """
+    matches, count, written, wanted = total[..., :4], total[..., 4:8], total[..., 8], total[..., 9]
+    halved = 0.5 ** np.cumsum(matches == 0, -1)
+    precisions = np.where(matches > 0, matches, halved) / np.maximum(count, 1)
+    brevity = np.exp(np.minimum(1 - wanted / np.maximum(written, 1), 0))
+    defined = (matches > 0).any(-1) & (count > 0).all(-1)
+    return np.asarray(defined * brevity * np.exp(np.log(precisions).mean(-1)))
 
 
 def _sum(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -65,7 +65,7 @@ def differences(
     differing = np.flatnonzero(student_said != teacher_said)
     flips = [
         {
-            "text": _shown(texts[rows[at]], int(places[at])),
+            "text": shown(texts[rows[at]], int(places[at])),
             "label": task.choices[gold[at]],
             "student": task.choices[student_said[at]],
             "student_score": round(float(student[at].max()), 4),
@@ -88,19 +88,25 @@ def _slices(
     """(group, name, mask over decisions); `rows` maps decisions to texts."""
     for label in np.argsort(-np.bincount(gold, minlength=len(names)), kind="stable")[:MOST_LABELS]:
         yield "label", names[label], gold == label
+    for least, above in zip(CONFIDENCES, (*CONFIDENCES[1:], 1.01), strict=True):
+        name = f"teacher {least:.0%} to {min(above, 1):.0%} sure"
+        yield "confidence", name, (confidence >= least) & (confidence < above)
+    for group, name, mask in slices_of_texts(texts, known_words):
+        yield group, name, mask[rows]
+
+
+def slices_of_texts(texts: Sequence[str], known_words: Collection[str]) -> Iterator[tuple[str, str, np.ndarray]]:
+    """(group, name, mask over texts) by length and content."""
     words = [WORD.findall(text.lower()) for text in texts]
     lengths = np.array([len(row) for row in words])
     for low, high in LENGTHS:
         name = f"{low} to {high} words" if high else f"{low} words and more"
-        yield "length", name, ((lengths >= low) & (lengths <= (high or lengths.max(initial=0))))[rows]
-    for least, above in zip(CONFIDENCES, (*CONFIDENCES[1:], 1.01), strict=True):
-        name = f"teacher {least:.0%} to {min(above, 1):.0%} sure"
-        yield "confidence", name, (confidence >= least) & (confidence < above)
-    yield "content", "with a negation", np.array([bool(NEGATIONS.search(text)) for text in texts])[rows]
-    yield "content", "with a number", np.array([bool(NUMBER.search(text)) for text in texts])[rows]
+        yield "length", name, (lengths >= low) & (lengths <= (high or lengths.max(initial=0)))
+    yield "content", "with a negation", np.array([bool(NEGATIONS.search(text)) for text in texts])
+    yield "content", "with a number", np.array([bool(NUMBER.search(text)) for text in texts])
     unknown = np.array([any(word not in known_words for word in row) for row in words])
-    yield "content", "with a word not seen in training", unknown[rows]
-    yield "content", "with known words only", ~unknown[rows]
+    yield "content", "with a word not seen in training", unknown
+    yield "content", "with known words only", ~unknown
 
 
 def _widest(texts: Sequence[str], labels: np.ndarray, student: np.ndarray, teacher: np.ndarray) -> list[dict[str, Any]]:
@@ -108,7 +114,7 @@ def _widest(texts: Sequence[str], labels: np.ndarray, student: np.ndarray, teach
     order = np.argsort(-np.abs(student_said - teacher_said), kind="stable")[:FLIPS]
     return [
         {
-            "text": _shown(texts[row], 0),
+            "text": shown(texts[row]),
             "label": f"{labels[row]:.3g}",
             "student": f"{student_said[row]:.3g}",
             "student_score": None,
@@ -119,7 +125,7 @@ def _widest(texts: Sequence[str], labels: np.ndarray, student: np.ndarray, teach
     ]
 
 
-def _shown(text: Any, place: int) -> str:
+def shown(text: Any, place: int = 0) -> str:
     """A shortened text; for a sentence, the word at `place` in brackets and the words around it."""
     if isinstance(text, str):
         return text[:SHOWN_CHARACTERS] + "…" * (len(text) > SHOWN_CHARACTERS)

@@ -18,6 +18,7 @@ import numpy as np
 from eyas.errors import EyasError
 from eyas.exam.baselines import BASELINE, load_baseline
 from eyas.exam.workers import end_with_parent
+from eyas.runtime.generation import GenerationPredictor
 from eyas.runtime.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _times(folders: dict[str, str], texts: Texts, rounds: int, threads: int) -> 
         own: dict[str, list[float]] = {name: [] for name in models}
         for start in range(0, len(feeds), RUN):
             for name, model in models.items():
-                model.logits(*feeds[start])  # warm the caches, which the other models have used
+                _answer(model, feeds[start])  # warm the caches, which the other models have used
                 own[name] += [_seconds(model, feed) for feed in feeds[start : start + RUN]]
         for name, model in models.items():
             times[name]["single"].append(own[name])
@@ -148,7 +149,7 @@ def _memory(folder: str, texts: Texts, threads: int) -> dict[str, float | None]:
     loaded = time.perf_counter() - started
     feeds = [_columns([row]) for row in texts[:MEMORY_TEXTS]]
     for feed in feeds:
-        model.logits(*feed)
+        _answer(model, feed)
     return {
         "load_ms": round(loaded * 1e3, 2),
         "added_rss_bytes": _status("VmRSS") - before,
@@ -164,7 +165,7 @@ def _energy(model: "Predicts", feeds: list[tuple[list[str], list[str] | None]]) 
     except OSError:
         return None
     for number in range(ENERGY_TEXTS):
-        model.logits(*feeds[number % len(feeds)])
+        _answer(model, feeds[number % len(feeds)])
     used = int(RAPL.read_text()) - before
     return round(used / 1e6 * 1000 / ENERGY_TEXTS, 4) if used > 0 else None  # the counter wraps around
 
@@ -173,9 +174,16 @@ def _columns(rows: Texts) -> tuple[list[str], list[str] | None]:
     return [row[0] for row in rows], [row[1] for row in rows] if len(rows[0]) == 2 else None
 
 
+def _answer(model: "Predicts", feed: tuple[list[str], list[str] | None]) -> None:
+    if isinstance(model, GenerationPredictor):
+        model.predict(feed[0])
+    else:
+        model.logits(*feed)
+
+
 def _seconds(model: "Predicts", feed: tuple[list[str], list[str] | None]) -> float:
     started = time.perf_counter()
-    model.logits(*feed)
+    _answer(model, feed)
     return time.perf_counter() - started
 
 

@@ -3,13 +3,13 @@
 import hashlib
 import json
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from eyas.data.damage import damaged
 from eyas.data.datasets import (
@@ -24,18 +24,27 @@ from eyas.data.task_data import TaskData
 from eyas.encoders import CONFIG, find_encoder, in_hub_cache
 from eyas.errors import ModelError
 from eyas.evaluation.changes import WORD, Changed, changed_texts
+from eyas.evaluation.written import metrics
 from eyas.exam.plan import NONE, DataPlan
+from eyas.generation import TextGenerator, load_pairs
+from eyas.generation import distill as distill_writer
+from eyas.generation.data import EncodedPairs
+from eyas.generation.teachers import cached, fingerprint
+from eyas.kinds import GENERATION
 from eyas.models.loading import is_student_folder
 from eyas.outputs import RUN_FILE
-from eyas.settings import Columns, TransferSettings
+from eyas.settings import Columns, DistillSettings, TransferSettings
 from eyas.tasks import Task
 from eyas.teachers import AlignedTeacher, CombinedTeacher, Encoder, align
 from eyas.teachers.domains import open_teacher
 from eyas.teachers.encoder import pooling_of
+from eyas.training.distill import distill
 from eyas.transfer import check_transfer, chosen_texts, transfer_set
 from eyas.transfer.texts import counts_of, default_augment
 
 COST_TEXTS = 1000
+# No limit on the tokens of the targets that are scored.
+ANY_LENGTH = 10**9
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,114 @@ class Loaded:
             return self.texts
         return chosen_texts(self.texts, self.data, self.teacher.label(self.texts), self.settings)
 
+    def check(self) -> None:
+        """Raises DataError if the data cannot be trained on."""
+        self.data.check_validation()
+
+    @property
+    def max_length(self) -> int:
+        """The teacher's maximum number of tokens."""
+        return int(self.teacher.teacher.max_length)
+
+    @property
+    def models(self) -> list[Any]:
+        """The teacher, or the teachers that answer together."""
+        teacher = self.teacher.teacher
+        return [one.model for one in (teacher.teachers if isinstance(teacher, CombinedTeacher) else [teacher])]
+
+    def distill(
+        self, settings: DistillSettings, out: Path, data: Any = None, alone: bool = False, **options: Any
+    ) -> Path:
+        """Train a student.
+
+        Args:
+            data: other splits than all of `self.data`.
+            alone: without the unlabeled texts.
+        """
+        unlabeled = None if alone or data is not None else self.unlabeled
+        return distill(self.teacher, data or self.data, out, settings, unlabeled, **options)
+
+    def sample(self, count: int) -> list[tuple[Any, ...]]:
+        """Inputs of some validation texts."""
+        return sample(self.data["validation"], count)
+
+    def facts(self) -> DatasetFacts:
+        """Label every text once and return the facts."""
+        data = self.data
+        for rows in (self.texts, data["validation"], data[self.split]):
+            self.teacher.label(rows)
+        if self.changed is not None:
+            self.teacher.label(self.changed[1])
+        counts = {name: len(rows) for name, rows in data.items()}
+        return DatasetFacts(
+            fingerprint=_fingerprint(self, self.transfer),
+            data_key=_fingerprint(self, data["train"])[:12],
+            split=self.split,
+            rows={**counts, "unlabeled": 0, **counts_of(self.transfer)},
+            texts=self.sample(COST_TEXTS),
+        )
+
+
+@dataclass(frozen=True)
+class LoadedPairs:
+    """A data set of pairs, and a teacher that writes: what `Loaded` is for teachers with labels.
+
+    Args:
+        name: the teacher's folder or Hub name.
+    """
+
+    data: DatasetDict
+    teacher: TextGenerator
+    name: str
+
+    task: ClassVar[Task] = Task(GENERATION, ())
+
+    @property
+    def split(self) -> str:
+        return "test" if "test" in self.data else "validation"
+
+    @property
+    def transfer(self) -> Dataset:
+        return self.data["train"]
+
+    def check(self) -> None:
+        for name in ("train", "validation"):
+            EncodedPairs(self.data[name], self.teacher.tokenizer, self.max_length, self.max_length)
+
+    @property
+    def max_length(self) -> int:
+        return self.teacher.max_length
+
+    @property
+    def models(self) -> list[Any]:
+        return [self.teacher.model]
+
+    @cached_property
+    def written(self) -> list[str]:
+        """What the teacher writes for the split that is scored."""
+        pairs = EncodedPairs(self.data[self.split], self.teacher.tokenizer, self.max_length, ANY_LENGTH)
+        beams = int(self.teacher.model.generation_config.num_beams or 1)
+        ids = cached(self.teacher, pairs, {"beams": beams}, "float32", None).texts(pairs.ids)
+        return list(self.teacher.tokenizer.batch_decode(ids, skip_special_tokens=True))
+
+    def distill(
+        self, settings: DistillSettings, out: Path, data: Any = None, alone: bool = False, **options: Any
+    ) -> Path:
+        longest = min(settings.student.max_length, self.max_length)
+        settings = replace(settings, student=replace(settings.student, max_length=longest))
+        return distill_writer(self.name, data or self.data, out, settings, **options)
+
+    def sample(self, count: int) -> list[tuple[Any, ...]]:
+        return sample(self.data["validation"].rename_column("source", "text"), count)
+
+    def facts(self) -> DatasetFacts:
+        _ = self.written
+        about = json.dumps(fingerprint(self.teacher, "float32"), sort_keys=True)
+        ids = [np.asarray(self.data[name]["example_id"]).tobytes() for name in ("train", "validation", self.split)]
+        name = hashlib.sha256(b"".join([about.encode(), *ids])).hexdigest()
+        counts = {split: len(rows) for split, rows in self.data.items()}
+        return DatasetFacts(name, name[:12], self.split, counts, self.sample(COST_TEXTS))
+
 
 def inspect(entry: DataPlan) -> tuple[int, Task, dict[str, Any]]:
     """Load a data set and its teacher; returns (texts per row, task, defaults of the data set's plan).
@@ -103,8 +220,20 @@ def inspect(entry: DataPlan) -> tuple[int, Task, dict[str, Any]]:
     Raises:
         EyasError: the data or the teacher cannot be used.
     """
-    data = load_entry(entry).data
-    data.check_validation()
+    loaded = load_entry(entry)
+    loaded.check()
+    return outline(entry, loaded.data)
+
+
+def read(entry: DataPlan) -> Any:
+    """The data set of a plan, without its teacher."""
+    return (load_pairs if entry.writes else load_data)(entry.source, entry.columns)
+
+
+def outline(entry: DataPlan, data: Any) -> tuple[int, Task, dict[str, Any]]:
+    """As `inspect`, of data that were read."""
+    if entry.writes:
+        return 1, LoadedPairs.task, {"augment": (), "encoder": NONE}
     return 2 if data.is_pair else 1, data.task, defaults_of(entry, data)
 
 
@@ -139,21 +268,8 @@ def encoder_of(teacher: str) -> str | None:
 
 
 def prepare(entry: DataPlan) -> DatasetFacts:
-    """Label every text once and return the facts."""
-    loaded = load_entry(entry)
-    data, teacher = loaded.data, loaded.teacher
-    for rows in (loaded.texts, data["validation"], data[loaded.split]):
-        teacher.label(rows)
-    if loaded.changed is not None:
-        teacher.label(loaded.changed[1])
-    counts = {name: len(rows) for name, rows in data.items()}
-    return DatasetFacts(
-        fingerprint=_fingerprint(loaded, loaded.transfer),
-        data_key=_fingerprint(loaded, data["train"])[:12],
-        split=loaded.split,
-        rows={**counts, "unlabeled": 0, **counts_of(loaded.transfer)},
-        texts=sample(data["validation"], COST_TEXTS),
-    )
+    """Let the teacher answer every text once, and return the facts."""
+    return load_entry(entry).facts()
 
 
 def _fingerprint(loaded: Loaded, dataset: Dataset) -> str:
@@ -165,7 +281,7 @@ def _fingerprint(loaded: Loaded, dataset: Dataset) -> str:
     return content.hexdigest()
 
 
-def load_entry(entry: DataPlan) -> Loaded:
+def load_entry(entry: DataPlan) -> Loaded | LoadedPairs:
     """Load a data set and its teacher; they stay in memory between trials."""
     return _load(_text(entry))
 
@@ -175,9 +291,12 @@ def _text(entry: DataPlan) -> str:
 
 
 @lru_cache(maxsize=4)
-def _load(entry: str) -> Loaded:
+def _load(entry: str) -> Loaded | LoadedPairs:
     plan = DataPlan(**json.loads(entry))
-    data = load_data(plan.source, plan.columns)
+    data = read(plan)
+    if plan.writes:
+        metrics()  # fail now if a library is missing
+        return LoadedPairs(data, TextGenerator.from_pretrained(plan.teacher[0]), plan.teacher[0])
     each = [open_teacher(name, data["train"]) for name in plan.teacher]
     teacher: Any = CombinedTeacher(each, plan.teachers) if len(each) > 1 else each[0]
     data = data.with_labels_of(teacher.label_names, plan.label_map)
@@ -195,7 +314,8 @@ def _load(entry: str) -> Loaded:
 @lru_cache(maxsize=4)
 def _known_words(entry: str) -> frozenset[str]:
     loaded = _load(entry)
-    return frozenset(word for text in written_texts(loaded.transfer) for word in WORD.findall(text.lower()))
+    texts = loaded.transfer["source"] if isinstance(loaded, LoadedPairs) else written_texts(loaded.transfer)
+    return frozenset(word for text in texts for word in WORD.findall(text.lower()))
 
 
 def known_words(entry: DataPlan) -> frozenset[str]:

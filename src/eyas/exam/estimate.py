@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,14 +12,16 @@ import torch
 from transformers import TrainerCallback
 
 from eyas.data.datasets import is_pair, texts_of
-from eyas.data.task_data import TaskData
-from eyas.exam.entries import Loaded, load_entry
+from eyas.exam.entries import Loaded, LoadedPairs, load_entry
 from eyas.exam.trial_run import student_settings
 from eyas.exam.trials import Trial
-from eyas.settings import TransferSettings
+from eyas.generation.recipes import SequenceKD, make_recipe
+from eyas.generation.run import arguments_for
+from eyas.settings import DistillSettings, TransferSettings
 from eyas.teachers import CombinedTeacher
-from eyas.training.arguments import DistillationArguments
-from eyas.training.distill import distill
+from eyas.training.arguments import DistillationArguments, steps_of_all
+from eyas.training.folders import WORK
+from eyas.training.recipes import parse_recipe
 from eyas.training.steps import LENGTHS, training_steps
 
 logger = logging.getLogger("eyas")
@@ -42,7 +44,10 @@ def estimate(trials: Sequence[Trial], jobs: int = 1, tries: int = 0) -> str:
         tries: of a search of each student's settings.
     """
     entries = {trial.dataset.name: trial.dataset for trial in trials}
-    labels = sum(_labeling(load_entry(entry)) for entry in entries.values())
+    labels = sum(
+        _labeling(load_entry(entry), {trial.recipe for trial in trials if trial.dataset == entry})
+        for entry in entries.values()
+    )
     paces: dict[tuple[str, ...], float] = {}
     searched: set[tuple[str, ...]] = set()
     total, threads, level = 0.0, torch.get_num_threads(), logger.level
@@ -56,7 +61,7 @@ def estimate(trials: Sequence[Trial], jobs: int = 1, tries: int = 0) -> str:
             form = (trial.dataset.name, trial.model, trial.recipe, trial.embeddings)
             if form not in paces:
                 paces[form] = _pace(trial, loaded)
-            steps = training_steps(student_settings(trial, loaded), len(loaded.texts), len(loaded.data["train"]))
+            steps = _steps(student_settings(trial, loaded), loaded)
             runs = 1 if (trial.dataset.name, trial.model, trial.embeddings) in searched else 1 + tries
             searched.add((trial.dataset.name, trial.model, trial.embeddings))
             total += runs * steps * paces[form]
@@ -76,8 +81,18 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _labeling(loaded: Loaded) -> float:
+def _steps(settings: DistillSettings, loaded: Loaded | LoadedPairs) -> int:
+    """The steps of a training."""
+    rows = len(loaded.data["train"])
+    if isinstance(loaded, LoadedPairs):
+        return steps_of_all(arguments_for(settings, rows, Path(WORK)), rows)
+    return training_steps(settings, len(loaded.texts), rows)
+
+
+def _labeling(loaded: Loaded | LoadedPairs, recipes: Collection[str]) -> float:
     """The seconds that the teacher takes for all texts."""
+    if isinstance(loaded, LoadedPairs):
+        return _writing(loaded, recipes)
     rows = loaded.texts.select(range(min(TEXTS, len(loaded.texts))))
     pairs = list(rows["text_pair"]) if is_pair(rows) else None
     started = time.perf_counter()
@@ -87,6 +102,17 @@ def _labeling(loaded: Loaded) -> float:
     spent = time.perf_counter() - started
     every = len(loaded.texts) + len(loaded.data["validation"]) + len(loaded.data[loaded.split])
     return spent / len(rows) * every
+
+
+def _writing(loaded: LoadedPairs, recipes: Collection[str]) -> float:
+    """The seconds that the teacher takes for what it writes: with beams, each costs as much as a text."""
+    started = time.perf_counter()
+    loaded.teacher.predict([row[0] for row in loaded.sample(TEXTS)])
+    spent = (time.perf_counter() - started) / min(TEXTS, len(loaded.data["validation"]))
+    made = [make_recipe(*parse_recipe(recipe)) for recipe in filter(None, recipes)]
+    beams = sum({recipe.beams for recipe in made if isinstance(recipe, SequenceKD)})
+    taught = len(loaded.data["train"]) + len(loaded.data["validation"])
+    return spent * (len(loaded.data[loaded.split]) + beams * taught)
 
 
 class _Clock(TrainerCallback):
@@ -101,19 +127,19 @@ class _Clock(TrainerCallback):
         self.seconds += time.perf_counter() - self.started
 
 
-def _pace(trial: Trial, loaded: Loaded) -> float:
+def _pace(trial: Trial, loaded: Loaded | LoadedPairs) -> float:
     """Seconds per step of a student."""
     settings = student_settings(trial, loaded)
     kept = {name: value for name, value in settings.arguments.items() if name not in LENGTHS}
     settings = replace(settings, arguments={**kept, **ALONE}, transfer=TransferSettings(augment=()))
     rows = STEPS * DistillationArguments(**kept).per_device_train_batch_size
-    data = TaskData(
+    data = type(loaded.data)(
         {"train": _first(loaded.data["train"], rows), "validation": _first(loaded.data["validation"], TEXTS)}
     )
     clock = _Clock()
     with TemporaryDirectory() as folder:
         place = Path(folder)
-        distill(loaded.teacher, data, place / "student", settings, cache=place / "cache", callbacks=[clock])
+        loaded.distill(settings, place / "student", data, cache=place / "cache", callbacks=[clock])
     return clock.seconds / STEPS
 
 

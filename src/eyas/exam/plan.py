@@ -7,16 +7,29 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from eyas.data.damage import Damage
 from eyas.errors import DataError, ModelError
 from eyas.exam.results import TWIN
-from eyas.kinds import KINDS
+from eyas.generation.recipes import make_recipe
+from eyas.generation.run import check_settings
+from eyas.kinds import GENERATION, KINDS
 from eyas.models.loading import task_folders
 from eyas.runtime.combination import RULES
-from eyas.settings import LOGITS, STUDENTS, VECTORS, Columns, StudentSettings, TransferSettings, is_general
+from eyas.settings import (
+    LOGITS,
+    SMALLER,
+    STUDENTS,
+    VECTORS,
+    WRITERS,
+    Columns,
+    DistillSettings,
+    StudentSettings,
+    TransferSettings,
+    is_general,
+)
 from eyas.tasks import Task
 from eyas.training.arguments import DistillationArguments
 from eyas.training.checks import check_recipe
@@ -75,8 +88,8 @@ class DataPlan(Columns, TransferSettings, Damage):
     @field_validator("task")
     @classmethod
     def _known_task(cls, value: str | None) -> str | None:
-        if value not in (None, *KINDS):
-            raise ValueError(f"expected one of {', '.join(KINDS)}, got {value!r}")
+        if value not in (None, *KINDS, GENERATION):
+            raise ValueError(f"expected one of {', '.join([*KINDS, GENERATION])}, got {value!r}")
         return value
 
     @field_validator("unlabeled", "augment", "select", mode="before")
@@ -100,6 +113,11 @@ class DataPlan(Columns, TransferSettings, Damage):
     @property
     def columns(self) -> Columns:
         return part_of(self, Columns)
+
+    @property
+    def writes(self) -> bool:
+        """Whether its students write."""
+        return self.task == GENERATION
 
     @property
     def damage(self) -> Damage:
@@ -150,7 +168,8 @@ class StudentPlan(StudentSettings):
         try:
             super().__post_init__()
             settings = part_of(self, StudentSettings)
-            check_student_settings(settings)
+            if self.architecture not in WRITERS:
+                check_student_settings(settings)
             if is_general(self.init) or os.path.isdir(str(self.init)):  # a name on the Hub is checked in its trial
                 check_init(settings)
         except ModelError as error:
@@ -161,7 +180,7 @@ class StudentPlan(StudentSettings):
     def _marks(self) -> list[str]:
         """Short marks for the settings that differ from the architecture's defaults."""
         sizes = [("e", self.embedding_size), ("h", self.hidden_size), ("v", self.vocab_size), ("l", self.layers)]
-        sizes += [("a", self.heads), ("f", self.feed_forward)]
+        sizes += [("d", self.decoder_layers), ("a", self.heads), ("f", self.feed_forward)]
         marks = [f"{letter}{size}" for letter, size in sizes if size] + ["frozen"] * self.freeze_embeddings
         marks += [Path(self.init).name] if self.init else []
         marks += [self.combination] if self.combination != LOGITS else []
@@ -193,8 +212,11 @@ def refusal(
     name, options = parse_recipe(recipe)
     settings = student.settings(embeddings)
     try:
-        check_student_settings(settings, task)
-        check_recipe(name, make_stages(name, options), settings, task, pair)
+        if settings.architecture in WRITERS:
+            check_settings(DistillSettings(settings, name, options))
+        else:
+            check_student_settings(settings, task)
+            check_recipe(name, make_stages(name, options), settings, task, pair)
     except ModelError as error:
         return str(error)
     return ""
@@ -215,7 +237,7 @@ class Plan(_Strict):
         data: data sets; a path, a `DataPlan`, or a list of them.
         teacher: the default teacher of the data sets, or several.
         teachers: how several teachers answer together.
-        students: architectures, with sizes.
+        students: architectures, with sizes; of students that write by default a smaller model of the teacher's family.
         recipes: keys of `RECIPES`, each for the students it supports; with options, `tinybert mapping=top` or
             `{recipe: tinybert, mapping: top}`. By default, the default recipe of each task.
         embeddings: sources of word vectors: "teacher", "random" or files of vectors.
@@ -255,6 +277,11 @@ class Plan(_Strict):
             for entry in self.data
         ]
 
+    @property
+    def writes(self) -> bool:
+        """Whether its students write."""
+        return any(entry.writes for entry in self.data)
+
     def completed(self, found: Mapping[str, dict[str, Any]]) -> "Plan":
         """The plan with more fields of each data set, by name."""
         return self.model_copy(update={"data": tuple(replace(entry, **found[entry.name]) for entry in self.data)})
@@ -263,7 +290,13 @@ class Plan(_Strict):
     @classmethod
     def _data_as_list(cls, value: Any) -> Any:
         if isinstance(value, dict) and isinstance(value.get("data"), str | dict):
-            return {**value, "data": [value["data"]]}
+            value = {**value, "data": [value["data"]]}
+        entries = value.get("data") if isinstance(value, dict) else None
+        if isinstance(entries, list) and any(isinstance(e, dict) and e.get("task") == GENERATION for e in entries):
+            students = value.get("students", [SMALLER])
+            if isinstance(students, list):
+                students = [{"architecture": SMALLER, **one} if isinstance(one, dict) else one for one in students]
+            value = {**value, "students": students}
         return value
 
     _teachers_as_tuple = field_validator("teacher", mode="before")(_tuple)
@@ -284,10 +317,11 @@ class Plan(_Strict):
 
     @field_validator("recipes")
     @classmethod
-    def _known_recipes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _known_recipes(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        writes = any(entry.writes for entry in info.data.get("data", ()))
         for text in value:
             try:
-                make_stages(*parse_recipe(text))
+                (make_recipe if writes else make_stages)(*parse_recipe(text))
             except ModelError as error:
                 raise ValueError(str(error).rstrip(".")) from None
         return value
@@ -355,6 +389,11 @@ class Plan(_Strict):
                 )
         if same:
             raise ValueError(f"{min(same)} is both a student and an added folder (--add): rename the folder")
+        writers = [student.name for student in self.students if student.architecture in WRITERS]
+        if self.writes:
+            self._check_writing()
+        elif writers:
+            raise ValueError(f"{writers[0]} is for students that write: choose another, or data with task: generation")
         for student in self.students:
             reasons = [refusal(student, TWIN, embeddings) for embeddings in self.embeddings]
             if all(reasons):
@@ -366,6 +405,28 @@ class Plan(_Strict):
             if not (entry.teacher or self.teacher):
                 raise ValueError(f"data set {entry.name} has no teacher: set one for it or for the plan")
         return self
+
+    def _check_writing(self) -> None:
+        """Raise ValueError for what students that write do not take."""
+        if not all(entry.writes for entry in self.data):
+            raise ValueError("students that write (task: generation) need a plan of their own, without other data sets")
+        for entry in self.datasets:
+            usual = DataPlan(source=entry.source, augment=entry.augment or ())
+            own = {"source", "name", "teacher", "teachers", "text", "label", "task", "augment"}
+            wrong = [field.name for field in fields(entry) if getattr(entry, field.name) != getattr(usual, field.name)]
+            wrong = [name for name in wrong if name not in own] + ["augment"] * bool(entry.augment)
+            wrong += ["tune"] * bool(self.tune) + ["embeddings"] * (self.embeddings != ("teacher",))
+            if wrong:
+                raise ValueError(f"{wrong[0]} is set, but students that write do not take it: leave it out")
+            if len(entry.teacher) > 1:
+                raise ValueError(f"students that write have one teacher, got {', '.join(entry.teacher)}")
+        for student in self.students:
+            if student.architecture not in WRITERS:
+                raise ValueError(f"{student.name} does not write: choose {' or '.join(WRITERS)}")
+            try:
+                check_settings(DistillSettings(student.settings("teacher")))
+            except ModelError as error:
+                raise ValueError(f"{student.name}: {str(error).rstrip('.')}") from None
 
 
 def _number(value: Any) -> Any:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from eyas._version import __version__
-from eyas.data.datasets import load_data
 from eyas.errors import DataError, EyasError, OutputError
 from eyas.exam.cost import machine, measure_costs
-from eyas.exam.entries import DatasetFacts, defaults_of, inspect, prepare
+from eyas.exam.entries import DatasetFacts, inspect, outline, prepare, read
 from eyas.exam.estimate import duration
 from eyas.exam.plan import DataPlan, Plan
 from eyas.exam.plan_file import to_yaml
@@ -108,10 +107,10 @@ def _workers(jobs: int, ray: str | None, ray_cpus: float) -> LocalWorkers | RayW
 @without_bars()
 def planned_trials(plan: Plan) -> list[Trial]:
     """The trials of a plan. Reads the data, but not the teachers, which may have more labels."""
-    loaded = {entry.name: load_data(entry.source, entry.columns) for entry in plan.data}
-    tasks = {name: data.task for name, data in loaded.items()}
-    plan = plan.completed({entry.name: defaults_of(entry, loaded[entry.name]) for entry in plan.datasets})
-    return trials_of(plan, tasks, {name for name, data in loaded.items() if data.is_pair})
+    found = {entry.name: outline(entry, read(entry)) for entry in plan.datasets}
+    plan = plan.completed({name: defaults for name, (_, _, defaults) in found.items()})
+    pairs = {name for name, (inputs, _, _) in found.items() if inputs == 2}
+    return trials_of(plan, {name: task for name, (_, task, _) in found.items()}, pairs)
 
 
 def _claim(folder: Path) -> None:

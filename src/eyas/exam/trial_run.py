@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -30,7 +31,7 @@ from eyas.evaluation.metrics import agreement, task_metrics
 from eyas.exam.baselines import fit_baseline
 from eyas.exam.cost import open_model
 from eyas.exam.encoder_vectors import export_on_vectors
-from eyas.exam.entries import Loaded, known_words, load_entry, sample, written_texts
+from eyas.exam.entries import Loaded, LoadedPairs, known_words, load_entry, written_texts
 from eyas.exam.results import (
     DIFFERENCES,
     FORMAT_VERSION,
@@ -44,17 +45,17 @@ from eyas.exam.results import (
     VALIDATION,
 )
 from eyas.exam.trials import ON_VECTORS, STATIC, Trial
+from eyas.exam.writing import score_texts
 from eyas.export import export_model
 from eyas.export.combination import export_combination
-from eyas.models.loading import is_part, load_classifier
+from eyas.models.loading import is_part, is_seq2seq_folder, load_classifier, load_seq2seq
 from eyas.outputs import write_atomically
 from eyas.progress import part
 from eyas.runtime.cascade import confidences
 from eyas.runtime.manifest import MANIFEST
 from eyas.settings import DistillSettings, TransferSettings
-from eyas.teachers import CombinedTeacher, Encoder
+from eyas.teachers import Encoder
 from eyas.training.arguments import FEWEST_VALIDATIONS
-from eyas.training.distill import distill
 from eyas.training.folders import read_history
 from eyas.training.recipes import parse_recipe
 from eyas.training.starts import with_default_start
@@ -63,6 +64,8 @@ from eyas.training.students import create_student
 
 # In an exam, predictions changed by the export are a result; only below this agreement are they an error.
 SMALLEST_AGREEMENT = 0.8
+# The same of the words of texts that are written: one other word changes those after it.
+SMALLEST_OF_WORDS = 0.2
 PARITY_TEXTS = 500
 
 
@@ -77,7 +80,26 @@ def run_trial(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
     loaded = load_entry(trial.dataset)
     with part(trial.title):
         about = _make(trial, loaded, folder)
-    model = open_model(folder / SHIPPED)
+    model: Any = open_model(folder / SHIPPED)
+    scored = score_texts if isinstance(loaded, LoadedPairs) else _scored
+    row = {
+        "format_version": FORMAT_VERSION,
+        "key": key,
+        "status": "done",
+        **describe(trial),
+        "task": loaded.task.kind,
+        "metric": loaded.task.metric,
+        "split": loaded.split,
+        **scored(trial, cast(Any, loaded), model, folder),
+        **about,
+    }
+    write_atomically(folder / TIMING, json.dumps({"trial_seconds": round(time.perf_counter() - started, 2)}))
+    write_atomically(folder / RESULT, json.dumps(row, ensure_ascii=False))
+    return row
+
+
+def _scored(trial: Trial, loaded: Loaded, model: Any, folder: Path) -> dict[str, Any]:
+    """The columns of the scores; writes the predictions and the differences from the teacher."""
     split = loaded.data[loaded.split]
     split = split.select(np.flatnonzero(is_labeled(split)))
     task, labels, lengths = loaded.task, labels_of(split), word_counts_of(split)
@@ -87,32 +109,22 @@ def run_trial(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
     teacher_logits = loaded.teacher.label(loaded.data[loaded.split]).logits_of(split)
     calibrated = model.task.calibrated(logits)
     scores = task_metrics(task, calibrated, labels, lengths)
-    row = {
-        "format_version": FORMAT_VERSION,
-        "key": key,
-        "status": "done",
-        **describe(trial),
-        "task": task.kind,
-        "metric": task.metric,
-        "split": loaded.split,
-        "rows": len(split),
-        "score": scores[task.metric],
-        "validation_score": _validate(model, loaded.data["validation"], order, folder / VALIDATION),
-        **scores,
-        "temperature": model.task.temperature,
-        "uncalibrated_error": task_metrics(task, logits, labels, lengths).get("calibration_error"),
-        "agreement": agreement(task, logits, teacher_logits, labels),
-        **about,
-    }
+    validation_score = _validate(model, loaded.data["validation"], order, folder / VALIDATION)
     _write_predictions(split, logits, _sure(model, split, logits), folder / PREDICTIONS)
     texts = texts_of(split) if task.is_tagging else written_texts(split)
     teacher = loaded.teacher.teacher.task.calibrated(teacher_logits)
     lost = differences(task, texts, labels, calibrated, teacher, known_words(trial.dataset))
     lost["slices"] += _changes(loaded, model, order, labels)
     write_atomically(folder / DIFFERENCES, json.dumps(lost, ensure_ascii=False))
-    write_atomically(folder / TIMING, json.dumps({"trial_seconds": round(time.perf_counter() - started, 2)}))
-    write_atomically(folder / RESULT, json.dumps(row, ensure_ascii=False))
-    return row
+    return {
+        "rows": len(split),
+        "score": scores[task.metric],
+        "validation_score": validation_score,
+        **scores,
+        "temperature": model.task.temperature,
+        "uncalibrated_error": task_metrics(task, logits, labels, lengths).get("calibration_error"),
+        "agreement": agreement(task, logits, teacher_logits, labels),
+    }
 
 
 def describe(trial: Trial) -> dict[str, Any]:
@@ -134,9 +146,10 @@ def describe(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
+def _make(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path) -> dict[str, Any]:
     """Make the model, export it to `folder / SHIPPED` and return its sizes."""
     if trial.kind == "baseline":
+        assert isinstance(loaded, Loaded)
         return _make_baseline(trial, loaded, folder / SHIPPED)
     source: str | Path = trial.dataset.teacher[0]
     learned: dict[str, Any] = {"transfer_texts": None, "steps": None, "start": None}
@@ -145,16 +158,16 @@ def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
     elif trial.kind == "student":
         settings, train = student_settings(trial, loaded), len(loaded.data["train"])
         alone = trial.without == TRANSFER
-        source = distill(loaded.teacher, loaded.data, folder / STUDENT, settings, None if alone else loaded.unlabeled)
+        source = loaded.distill(settings, folder / STUDENT, alone=alone)
         texts = len(loaded.transfer) if trial.is_taught and not alone else train
         steps = _steps(read_history(folder / STUDENT))
         learned = {"transfer_texts": texts, "steps": steps, "start": settings.student.init}
     options: dict[str, Any] = {
         "int8": trial.precision == "int8",
-        "texts": sample(loaded.data["validation"], PARITY_TEXTS),
-        "min_agreement": SMALLEST_AGREEMENT,
+        "texts": loaded.sample(PARITY_TEXTS),
+        "min_agreement": SMALLEST_OF_WORDS if trial.dataset.writes else SMALLEST_AGREEMENT,
         "overwrite": True,
-        "max_length": loaded.teacher.teacher.max_length if trial.kind in ("teacher", "member") else None,
+        "max_length": loaded.max_length if trial.kind in ("teacher", "member") else None,
     }
     if trial.kind == "teacher" and len(trial.dataset.teacher) > 1:
         agreement = export_combination(trial.dataset.teacher, trial.dataset.teachers, folder / SHIPPED, **options)
@@ -168,18 +181,20 @@ def _make(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]:
     }
 
 
-def student_settings(trial: Trial, loaded: Loaded) -> DistillSettings:
+def student_settings(trial: Trial, loaded: Loaded | LoadedPairs) -> DistillSettings:
     assert trial.student is not None
     name, options = parse_recipe(trial.recipe)
     settings = DistillSettings(
         student=trial.student.settings(trial.embeddings),
         recipe=name,
         recipe_options={**options, **trial.recipe_options},
-        transfer=loaded.settings,
+        transfer=trial.dataset.transfer,
         arguments=trial.arguments,
         seed=trial.seed,
         label_map=trial.dataset.label_map,
     )
+    if isinstance(loaded, LoadedPairs):
+        return settings
     settings = with_default_start(settings, loaded.data, loaded.teacher.teacher.tokenizer)
     if trial.without == TRANSFER:
         settings = replace(settings, transfer=TransferSettings(augment=()))
@@ -232,26 +247,26 @@ def _make_baseline(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]
     }
 
 
-def _parameters(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, int]:
+def _parameters(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path) -> dict[str, int]:
     if trial.kind == "teacher":
-        teacher = loaded.teacher.teacher
-        models = [one.model for one in (teacher.teachers if isinstance(teacher, CombinedTeacher) else [teacher])]
-        embedding = sum(model.get_input_embeddings().weight.numel() for model in models)
-        total = sum(model.num_parameters() for model in models)
-        return {"embedding_parameters": embedding, "other_parameters": total - embedding}
+        return _parameters_of(loaded.models)
     from safetensors import safe_open
 
     counts = {}
     made = Path(trial.added) if trial.added else folder / STUDENT
-    if is_part(made):
-        model: Any = load_classifier(made)[0]
-        embedding = model.get_input_embeddings().weight.numel()
-        return {"embedding_parameters": embedding, "other_parameters": model.num_parameters() - embedding}
+    if is_part(made) or is_seq2seq_folder(made):
+        return _parameters_of([(load_seq2seq if trial.dataset.writes else load_classifier)(made)[0]])
     with safe_open(made / "model.safetensors", framework="np") as file:
         for name in file.keys():  # noqa: SIM118 (not a dict)
             counts[name] = int(np.prod(file.get_slice(name).get_shape()))
     embedding = max(count for name, count in counts.items() if name.endswith("embeddings.weight"))
     return {"embedding_parameters": embedding, "other_parameters": sum(counts.values()) - embedding}
+
+
+def _parameters_of(models: Sequence[Any]) -> dict[str, int]:
+    embedding = sum(model.get_input_embeddings().weight.numel() for model in models)
+    total = sum(model.num_parameters() for model in models)
+    return {"embedding_parameters": embedding, "other_parameters": total - embedding}
 
 
 def _order(model: Predicts, dataset: Dataset, logits: np.ndarray) -> list[int]:

@@ -12,8 +12,10 @@ from eyas.errors import ModelError
 from eyas.exam.plan import NONE, DataPlan, Plan, StudentPlan, refusal
 from eyas.exam.results import ADDED, FORMAT_VERSION, LAST_STAGE, LINEAR, START, TRANSFER, TWIN
 from eyas.general import families, fingerprint_of_family
+from eyas.generation.recipes import make_recipe
+from eyas.generation.run import DEFAULT_RECIPE
 from eyas.models.loading import task_folders
-from eyas.settings import NO_START, TRANSFORMERS
+from eyas.settings import NO_START, TRANSFORMERS, WRITERS
 from eyas.tasks import Task
 from eyas.training.arguments import with_precision
 from eyas.training.recipes import default_recipe, make_stages, parse_recipe
@@ -23,7 +25,7 @@ from eyas.transfer.augmentation import identity
 
 STATIC, ON_VECTORS = "static + LR", "encoder + LR"
 BASELINES = (LINEAR[0], STATIC)
-OTHER_BASELINES = {"tagging": (LINEAR[1],), "fields": (LINEAR[2],)}
+OTHER_BASELINES = {"tagging": (LINEAR[1],), "fields": (LINEAR[2],), "generation": ()}
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Trial:
             fingerprint: hash of the data set and its teacher's weights.
         """
         init = None if self.student is None else self.student.init
-        own = self.student is not None and self.student.architecture not in TRANSFORMERS
+        own = self.student is not None and self.student.architecture not in (*TRANSFORMERS, *WRITERS)
         settings = {
             **asdict(self),
             "dataset": {**asdict(self.dataset), "name": "", "source": "", "teacher": (), "encoder": None},
@@ -86,6 +88,8 @@ class Trial:
         """Whether a stage of its recipe uses the teacher; an added student's is not known."""
         if self.added:
             return False
+        if self.dataset.writes:
+            return bool(make_recipe(*parse_recipe(self.recipe)).needs)
         return any(stage.needs_teacher for stage in make_stages(*parse_recipe(self.recipe)))
 
     @property
@@ -152,13 +156,15 @@ def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -
     for seed in plan.seeds:
         for entry in plan.datasets:
             for student in plan.students:
-                chosen = plan.recipes or (default_recipe(tasks[entry.name], student.crf),)
+                usual = DEFAULT_RECIPE if entry.writes else default_recipe(tasks[entry.name], student.crf)
+                chosen = plan.recipes or (usual,)
                 for embeddings in plan.embeddings:
                     how = (embeddings, entry.name in pairs, tasks[entry.name])
                     fitting = [name for name in chosen if not refusal(student, name, *how)]
-                    controls = [] if not plan.twins or refusal(student, TWIN, *how) else _controls(fitting)
-                    same = _starting_alike(student, fitting, plan.embeddings)
-                    longest = max((_length(recipe) for recipe in fitting), default=1.0)
+                    staged = [] if entry.writes else fitting
+                    controls = [] if not plan.twins or refusal(student, TWIN, *how) else [TWIN, *_last_stages(staged)]
+                    same = _starting_alike(student, staged, plan.embeddings)
+                    longest = max(map(_length, staged), default=1.0)
                     for recipe in dict.fromkeys([*fitting, *controls]):
                         yield Trial(
                             entry,
@@ -191,7 +197,7 @@ def without_parts(trial: Trial, start: str | None) -> Iterator[Trial]:
         start: what the student started from; None or "none" for nothing.
     """
     assert trial.student is not None
-    if start not in (None, NO_START) and trial.student.architecture not in TRANSFORMERS:
+    if start not in (None, NO_START) and trial.student.architecture not in (*TRANSFORMERS, *WRITERS):
         yield replace(trial, student=replace(trial.student, init=NO_START), without=START)
     if trial.transfer:
         yield replace(trial, without=TRANSFER)
@@ -210,7 +216,6 @@ def _length(recipe: str) -> float:
     return sum(stage.length for stage in make_stages(*parse_recipe(recipe)))
 
 
-def _controls(recipes: Sequence[str]) -> list[str]:
-    """The labels alone, and of each recipe with several stages the last one."""
-    staged = [recipe for recipe in recipes if len(make_stages(*parse_recipe(recipe))) > 1]
-    return [TWIN, *(recipe + LAST_STAGE for recipe in staged)]
+def _last_stages(recipes: Sequence[str]) -> list[str]:
+    """Of each recipe with several stages the last one."""
+    return [recipe + LAST_STAGE for recipe in recipes if len(make_stages(*parse_recipe(recipe))) > 1]

@@ -10,12 +10,11 @@ from torch import nn
 from transformers import TrainerCallback
 
 from eyas.errors import EyasError, MissingExtraError, ModelError, install_hint
-from eyas.exam.entries import load_entry
+from eyas.exam.entries import Loaded, load_entry
 from eyas.exam.trial_run import student_settings
 from eyas.exam.trials import Trial
 from eyas.settings import NO_START, TRANSFORMERS
 from eyas.training.arguments import OBJECTIVE
-from eyas.training.distill import distill
 from eyas.training.folders import read_history
 from eyas.training.recipes import find_recipe, make_stages, parse_recipe
 
@@ -62,6 +61,7 @@ def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
     )
 
     loaded = load_entry(trial.dataset)
+    assert isinstance(loaded, Loaded)
     width = cast(nn.Embedding, loaded.teacher.teacher.model.get_input_embeddings()).embedding_dim
 
     free = student_settings(trial, loaded).student.init in (None, NO_START)
@@ -80,7 +80,7 @@ def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
         out = folder / f"try-{attempt.number}"
         settings = student_settings(apply(trial, _suggest(attempt, trial, width, free)), loaded)
         try:
-            distill(loaded.teacher, loaded.data, out, settings, loaded.unlabeled, callbacks=[Prune()])
+            loaded.distill(settings, out, callbacks=[Prune()])
             scored = [entry for entry in read_history(out) if "eval_score" in entry]
             last = max(entry["stage"] for entry in scored)  # the student is its best checkpoint
             return max(float(entry["eval_score"]) for entry in scored if entry["stage"] == last)

@@ -1,7 +1,6 @@
 """Export an encoder-decoder: two ONNX graphs, an encoder and a step of a decoder with keys and values of the past."""
 
 import logging
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from eyas._version import __version__
 from eyas.data.readers import read_rows
 from eyas.errors import ExportError
+from eyas.evaluation.written import word_agreement
 from eyas.export.onnx import SMALLEST_INT8_WEIGHT, convert, form_of, quantize, quiet, write_graph
 from eyas.export.parity import Parity
 from eyas.generation import TextGenerator
@@ -202,11 +202,11 @@ def _manifest(model: Any, max_length: int, precision: str, state: list[int]) -> 
 
 def _compare(expected: list[str], found: list[str], precision: str, least: float | None) -> Parity:
     """Raises ExportError if fewer words agree than required."""
-    shares = [SequenceMatcher(None, a.split(), b.split(), False).ratio() for a, b in zip(expected, found, strict=True)]
-    parity = Parity(len(shares), sum(shares) / len(shares), 1 - min(shares), GENERATION)
+    shares = word_agreement(expected, found)
+    parity = Parity(len(shares), float(shares.mean()), 1 - float(shares.min()), GENERATION)
     least = SMALLEST_AGREEMENT[precision] if least is None else least
     if parity.agreement < least:
-        worst = min(range(len(shares)), key=shares.__getitem__)
+        worst = int(shares.argmin())
         raise ExportError(
             f"The exported model disagrees with the original: {parity}; required {least:g}. Nothing was exported. "
             "Export without --int8, or lower min_agreement (--min-agreement).\n"
@@ -223,10 +223,11 @@ def _sample(model: Path) -> list[str]:
 
 
 def _card(name: str, parity: Parity, model: Any) -> str:
+    family = model.config.model_type.removeprefix("eyas-")
     millions = sum(weight.numel() for weight in model.parameters()) / 1e6
     head = "---\nlibrary_name: eyas\npipeline_tag: text2text-generation\nlicense: unknown\ntags:\n- eyas\n- onnx\n---\n"
     return (
-        f"{head}# {name}\n\nA {model.config.model_type} encoder-decoder of {millions:.1f} million parameters that "
+        f"{head}# {name}\n\nA {family} encoder-decoder of {millions:.1f} million parameters that "
         f"writes texts, exported by eyas {__version__}. Compared with the original: {parity}.\n\n"
         f'```python\nfrom eyas.serve import Predictor\n\nprint(Predictor("{name}")(["some text"]))\n```\n\n'
         "It is meant for text like its training data. What it writes can be wrong, whatever it sounds like.\n"

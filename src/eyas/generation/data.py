@@ -1,9 +1,6 @@
 """Pairs of a source and the target to write for it: any source of data -> splits, and token ids."""
 
-import logging
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +10,14 @@ from datasets import Dataset, DatasetDict
 from torch.utils.data import Dataset as TorchDataset
 
 from eyas.data.columns import SOURCE_COLUMNS, TARGET_COLUMNS
-from eyas.data.files import COMPRESSED
-from eyas.data.opening import SPLIT_NAMES, Source, name_of, open_splits
-from eyas.data.readers import Row, file_kind, placed_lines
+from eyas.data.datasets import report_repeats, with_validation
+from eyas.data.opening import Source, name_of, open_splits
+from eyas.data.parallel import ParallelRows, open_parallel
 from eyas.data.rows import example_id
 from eyas.errors import DataError
 from eyas.settings import Columns
 from eyas.text import clean_text, clean_texts
 
-logger = logging.getLogger("eyas")
-
-# A tenth of the rows of a file without splits are for validation, another tenth for testing.
-HELD_OUT = 0.1
-# Endings of files of lines that belong together: train.source and train.target.
-ENDINGS = (("source", "target"), ("src", "tgt"))
 # The column of a Hub data set for translation: the same text in each language, by its code.
 NESTED = "translation"
 
@@ -45,73 +36,19 @@ def load_pairs(source: Source, columns: Columns | None = None, seed: int = 0) ->
         DataError: invalid data; the message names the file and line.
     """
     columns, name = columns or Columns(), name_of(source, "data")
-    opened: Any = _parallel_splits(Path(source), columns) if isinstance(source, str | Path) else {}
+    opened: Any = open_parallel(Path(source), columns) if isinstance(source, str | Path) else {}
     opened = opened or open_splits(source, replace(columns, task=None))
     splits = {split: _read(rows, columns, name) for split, rows in opened.items()}
     if "train" not in splits or not len(splits["train"]):
         raise DataError(f"{name}: no training pairs, expected some.")
-    splits = _with_held_out(splits, seed, name)
-    known = set(splits["train"]["source"])
-    for split in splits.keys() - {"train"}:
-        shared = sum(text in known for text in splits[split]["source"])
-        if shared:
-            logger.warning("%d of %d %s sources also occur in train.", shared, len(splits[split]), split)
-    return DatasetDict(splits)
+    splits = DatasetDict(with_validation(splits, _ids_of_sources, seed, name))
+    report_repeats(splits, _ids_of_sources)
+    return splits
 
 
-class ParallelRows:
-    """Rows of two files of lines that belong together.
-
-    Args:
-        files: of the sources and of the targets.
-        columns: their names.
-    """
-
-    def __init__(self, files: Sequence[Path], columns: Sequence[str]) -> None:
-        self.files, self.columns, self.name = list(files), list(columns), str(files[0])
-
-    def __iter__(self) -> Iterator[tuple[str, Row]]:
-        for number, lines in enumerate(zip_longest(*map(placed_lines, self.files)), 1):
-            if None in lines:
-                short, long = sorted(self.files, key=lambda file: sum(1 for _ in placed_lines(file)))
-                raise DataError(
-                    f"{short} has {number - 1} lines, {long.name} has more. Expected a line with the target for each "
-                    "line with a source."
-                )
-            yield lines[0][0], {name: text for name, (_, text) in zip(self.columns, lines, strict=True)}
-
-
-def _parallel_splits(folder: Path, columns: Columns) -> dict[str, ParallelRows]:
-    """The files of lines in a folder, by split; empty if there are none.
-
-    Raises:
-        DataError: it is not clear which are sources and which are targets.
-    """
-    found: dict[str, dict[str, Path]] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        name = path.name
-        for ending in COMPRESSED:
-            name = name.removesuffix(ending)
-        stem, _, ending = name.rpartition(".")
-        split = next((SPLIT_NAMES[alias] for alias in SPLIT_NAMES if f"{stem}_".startswith(f"{alias}_")), None)
-        if split and path.is_file() and not file_kind(path):
-            if ending in found.setdefault(split, {}):
-                raise DataError(f"{folder}: {found[split][ending].name} and {name} are both the {split} split.")
-            found[split][ending] = path
-    if "train" not in found:
-        return {}
-    named = (str(columns.text), str(columns.label))
-    endings = next((pair for pair in (named, *ENDINGS) if set(pair) <= found["train"].keys()), None)
-    if endings is None:
-        raise DataError(
-            f"{folder}: files of lines that end with {', '.join(found['train'])}. Name the ending of the sources and "
-            "that of the targets with Columns(text=..., label=...) or --text and --label."
-        )
-    splits = {split: [files.get(ending) for ending in endings] for split, files in found.items()}
-    missing = next((split for split, files in splits.items() if None in files), None)
-    if missing is not None:
-        raise DataError(f"{folder}: the {missing} split has no file that ends with {' or '.join(endings)}.")
-    return {split: ParallelRows([file for file in files if file], endings) for split, files in splits.items()}
+def _ids_of_sources(dataset: Dataset) -> np.ndarray:
+    """[rows] int64: equal for equal sources."""
+    return np.array([example_id(text) for text in dataset["source"]], dtype=np.int64)
 
 
 def _read(rows: Any, columns: Columns, name: str) -> Dataset:
@@ -138,24 +75,6 @@ def _read(rows: Any, columns: Columns, name: str) -> Dataset:
             part.append(clean_text(value))
     ids = pyarrow.array([example_id(*pair) for pair in zip(*texts, strict=True)], pyarrow.int64())
     return Dataset(pyarrow.table({"example_id": ids, "source": texts[0], "target": texts[1]}))
-
-
-def _with_held_out(splits: dict[str, Dataset], seed: int, name: str) -> dict[str, Dataset]:
-    """Split missing validation (and, for a single file, test) rows off train; equal sources stay together."""
-    if "validation" in splits:
-        return splits
-    wanted = ["validation"] if "test" in splits else ["validation", "test"]
-    sources = np.unique(np.array(splits["train"]["source"], dtype=object).astype(str), return_inverse=True)[1]
-    order = np.random.default_rng(seed).permutation(sources.max() + 1)
-    count = max(1, round(HELD_OUT * len(order)))
-    if len(order) <= count * len(wanted):
-        raise DataError(f"{name}: {len(sources)} rows are too few to split into train and {' and '.join(wanted)}.")
-    owner = np.minimum(np.argsort(order) // count, len(wanted))[sources]
-    parts = {part: splits["train"].select(np.flatnonzero(owner == place)) for place, part in enumerate(wanted)}
-    rest = splits["train"].select(np.flatnonzero(owner == len(wanted)))
-    sizes = ", ".join(f"{part} {len(rows):,}" for part, rows in {"train": rest, **parts}.items())
-    logger.info("%s has no validation split: split train with seed %d into %s rows.", name, seed, sizes)
-    return {**splits, "train": rest, **parts}
 
 
 class EncodedPairs(TorchDataset[Any]):

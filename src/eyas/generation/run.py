@@ -2,34 +2,35 @@
 
 import copy
 import hashlib
-import json
 import logging
-import math
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 from transformers import TrainerCallback, set_seed
 
 from eyas import processes
 from eyas.errors import EyasError, ModelError
 from eyas.generation.data import EncodedPairs, load_pairs
-from eyas.generation.models import TextGenerator, check_lengths, from_scratch, limit_length, scratch_sizes, student_of
-from eyas.generation.recipes import HardLabels, Recipe, make_recipe
+from eyas.generation.models import TextGenerator, limit_length
+from eyas.generation.recipes import FeatureAlignment, HardLabels, Recipe, make_recipe
 from eyas.generation.teachers import cached, fingerprint
 from eyas.generation.trainer import GenerationTrainer
+from eyas.models.encoder_decoders import check_lengths, from_scratch, scratch_sizes, student_of
 from eyas.models.loading import load_seq2seq
 from eyas.outputs import OutputFolder
-from eyas.settings import Columns, DistillSettings, FinetuneSettings, StudentSettings, TransferSettings
+from eyas.settings import GRU, Columns, DistillSettings, FinetuneSettings
 from eyas.teachers.live import fastest_dtype
-from eyas.training.arguments import DistillationArguments, fast_precision, steps_of_a_pass
+from eyas.training.arguments import DistillationArguments, fast_precision, passes_for
 from eyas.training.callbacks import early_stopping
 from eyas.training.finetune import learning_rate
-from eyas.training.folders import SAMPLE_FILE, SAMPLE_ROWS, WORK, write_history
+from eyas.training.folders import WORK, write_result
+from eyas.training.steps import LENGTHS
+from eyas.training.student_checks import check_writer
 from eyas.verbosity import without_bars
 
 logger = logging.getLogger("eyas")
@@ -46,6 +47,7 @@ ARGUMENTS: dict[str, Any] = {
     "greater_is_better": False,
     "prediction_loss_only": True,
 }
+GRU_ARGUMENTS = {"learning_rate": 2e-3, "weight_decay": 1e-4}
 # Steps of a training whose length is not set, within these bounds on epochs.
 PRETRAINED_STEPS, STUDENT_STEPS, SCRATCH_STEPS = 1000, 4000, 8000
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 30
@@ -78,15 +80,14 @@ def finetune(
     if sizes is None:
         started, tokenizer = load_seq2seq(model)
         weights: Any = fingerprint(TextGenerator(started, tokenizer), "")
-        suited = {"learning_rate": learning_rate(started.config.hidden_size)}
-        length = PRETRAINED_STEPS
+        usual = {"steps": PRETRAINED_STEPS, "learning_rate": learning_rate(started.config.hidden_size)}
     else:
         set_seed(settings.seed)
         texts = [*data["train"]["source"], *data["train"]["target"]]
         started, tokenizer = from_scratch(*sizes, texts, settings.max_length)
-        weights, suited, length = asdict(sizes[1]), {"label_smoothing_factor": 0.1}, SCRATCH_STEPS
+        weights, usual = asdict(sizes[1]), {"steps": SCRATCH_STEPS, "label_smoothing_factor": 0.1}
     about = {"command": "finetune", "model": model, "model_files": weights, **(record or {}), **asdict(settings)}
-    return _train(started, tokenizer, data, out, settings, suited, length, about, overwrite, callbacks)
+    return _train(started, tokenizer, data, out, settings, about, overwrite, callbacks, HardLabels(), None, usual)
 
 
 @without_bars()
@@ -115,8 +116,8 @@ def distill(
     """
     _check_one_process()
     settings = replace(settings, recipe=str(settings.recipe or DEFAULT_RECIPE))
+    check_settings(settings)
     recipe = make_recipe(str(settings.recipe), settings.recipe_options)
-    _check_settings(settings)
     model, tokenizer = load_seq2seq(teacher)
     opened = TextGenerator(model.requires_grad_(False), tokenizer)
     opened.max_length = min(opened.max_length, settings.student.max_length)
@@ -127,10 +128,8 @@ def distill(
     student = student_of(opened.model, settings.student)
     student.generation_config = copy.deepcopy(opened.model.generation_config)
     limit_length(opened.model, settings.student.max_length)  # it writes targets that the student can write
-    asked = (opened, dtype, cache)
-    return _train(
-        student, tokenizer, data, out, settings, {}, STUDENT_STEPS, about, overwrite, callbacks, recipe, asked
-    )
+    asked = partial(_ask, recipe, student, opened, dtype, cache)
+    return _train(student, tokenizer, data, out, settings, about, overwrite, callbacks, recipe, asked, {})
 
 
 def _train(
@@ -139,19 +138,18 @@ def _train(
     data: DatasetDict,
     out: str | Path,
     settings: FinetuneSettings | DistillSettings,
-    suited: dict[str, Any],
-    length: int,
     about: dict[str, Any],
     overwrite: bool,
     callbacks: Sequence[TrainerCallback],
-    recipe: Recipe | None = None,
-    asked: tuple[TextGenerator, str, Any] | None = None,
+    recipe: Recipe,
+    ask: Callable[[dict[str, EncodedPairs]], Any] | None,
+    usual: dict[str, Any],
 ) -> Path:
     """Train `model` and write its folder.
 
     Args:
-        suited: arguments of this kind of training, `length`: its steps by default.
-        asked: the teacher, its precision and its cache.
+        ask: what the recipe reads of the teacher, for these pairs.
+        usual: as for `arguments_for`.
     """
     most = settings.max_length if isinstance(settings, FinetuneSettings) else settings.student.max_length
     check_lengths(model, most)
@@ -162,30 +160,42 @@ def _train(
         logger.info("%s already exists, made with the same settings.", out)
         return output.path
     with output as folder:
-        recipe, teacher = recipe or HardLabels(), None
-        if asked is not None:
-            teacher = _ask(recipe, model, pairs, *asked)
-        chosen = {**ARGUMENTS, **suited, **fast_precision(settings.arguments), **settings.arguments}
-        arguments = DistillationArguments(output_dir=str(folder / WORK), seed=settings.seed, **chosen)
-        if not {"num_train_epochs", "max_steps"} & settings.arguments.keys():
-            passes = math.ceil(length / steps_of_a_pass(arguments, len(pairs["train"])))
-            arguments.num_train_epochs = min(max(passes, FEWEST_EPOCHS), MOST_EPOCHS)
+        teacher = ask(pairs) if ask else None
+        arguments = arguments_for(settings, len(pairs["train"]), folder / WORK, **usual)
         limit_length(model, most)
         stopping = early_stopping(arguments, len(pairs["train"]), settings.patience, False)
         trainer = GenerationTrainer(
             model, arguments, pairs["train"], pairs["validation"], tokenizer, recipe, teacher, [*callbacks, *stopping]
         )
-        trainer.train()
-        model.eval().save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        _write_sample(data["validation"], folder)
-        write_history([{"stage": 0, **entry} for entry in trainer.state.log_history], folder)
-        shutil.rmtree(folder / WORK, ignore_errors=True)
+        trainer.train(resume_from_checkpoint=True)
+        history = [{"stage": 0, **entry} for entry in trainer.state.log_history]
+        sources = data["validation"].select_columns(["source"]).rename_column("source", "text")
+        write_result(model.eval(), tokenizer, sources, history, folder)
     return output.path
 
 
+def arguments_for(
+    settings: FinetuneSettings | DistillSettings, rows: int, work: Path, steps: int = STUDENT_STEPS, **suited: Any
+) -> DistillationArguments:
+    """The training arguments.
+
+    Args:
+        rows: number of training pairs.
+        work: folder of the checkpoints.
+        steps: of a training whose length is not set.
+        suited: defaults of this kind of training.
+    """
+    is_gru = isinstance(settings, DistillSettings) and settings.student.architecture == GRU
+    suited |= GRU_ARGUMENTS if is_gru else fast_precision(settings.arguments)
+    chosen = {**ARGUMENTS, **suited, **settings.arguments}
+    arguments = DistillationArguments(output_dir=str(work), seed=settings.seed, **chosen)
+    if not LENGTHS & settings.arguments.keys():
+        arguments.num_train_epochs = passes_for(arguments, rows, steps, FEWEST_EPOCHS, MOST_EPOCHS)
+    return arguments
+
+
 def _ask(
-    recipe: Recipe, student: Any, pairs: dict[str, EncodedPairs], opened: TextGenerator, dtype: str, cache: Any
+    recipe: Recipe, student: Any, opened: TextGenerator, dtype: str, cache: Any, pairs: dict[str, EncodedPairs]
 ) -> Any:
     """What the recipe needs of the teacher; of its texts, they become the targets."""
     recipe.prepare(student, opened.model)
@@ -193,8 +203,7 @@ def _ask(
         settings = {"beams": recipe.beams}
         for name, part in pairs.items():
             own = Path(cache) / name if cache else None
-            written = cached(opened, part, settings, dtype, own)
-            part.targets = [written.words(example)[:, 0].tolist() for example in part.ids.tolist()]
+            part.targets = cached(opened, part, settings, dtype, own).texts(part.ids)
             part.lengths = np.array([len(ids) for ids in part.targets])
         return None
     if recipe.needs == "distributions":
@@ -202,28 +211,14 @@ def _ask(
     return opened.model if recipe.needs == "live" else None
 
 
-def _check_settings(settings: DistillSettings) -> None:
-    """Raise ModelError for settings of other students."""
-    student, usual = settings.student, StudentSettings()
-    own = {"architecture", "layers", "decoder_layers", "hidden_size", "heads", "feed_forward", "init", "max_length"}
-    wrong = [name for name, value in asdict(student).items() if value != getattr(usual, name)]
-    wrong = [name for name in wrong if name not in own or (name == "architecture")]
-    wrong += ["transfer"] if settings.transfer not in (TransferSettings(), TransferSettings(augment=())) else []
-    wrong += [name for name in ("live", "label_map") if getattr(settings, name)]
-    if wrong:
-        raise ModelError(
-            f"{wrong[0]} is set, but a student that writes is a smaller model of its teacher's family: only layers, "
-            "decoder_layers, hidden_size, heads, feed_forward, init and max_length (--layers ...) are its settings. "
-            "Leave it out."
-        )
+def check_settings(settings: DistillSettings) -> None:
+    """Raise ModelError for a recipe or settings of other students."""
+    recipe = make_recipe(str(settings.recipe or DEFAULT_RECIPE), settings.recipe_options)
+    check_writer(settings)
+    if settings.student.architecture == GRU and isinstance(recipe, FeatureAlignment):
+        raise ModelError(f"The recipe {settings.recipe} compares layers, which a gru lacks: choose word-kd or imitkd.")
 
 
 def _check_one_process() -> None:
     if processes.count() > 1:
         raise EyasError("Models that write are trained in one process. Run it without torchrun.")
-
-
-def _write_sample(validation: Dataset, folder: Path) -> None:
-    rows = np.linspace(0, len(validation) - 1, min(SAMPLE_ROWS, len(validation))).astype(int)
-    texts = (json.dumps({"text": row["source"]}, ensure_ascii=False) for row in validation.select(rows))
-    (folder / SAMPLE_FILE).write_text("".join(f"{line}\n" for line in texts))

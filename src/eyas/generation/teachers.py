@@ -1,76 +1,57 @@
 """What a teacher writes, and its distributions at the tokens of the targets, on disk: found by `example_id`."""
 
 import hashlib
-import json
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
-from torch import Tensor
+from safetensors.torch import save
+from torch import Tensor, nn
 
-from eyas.errors import CacheError
 from eyas.generation.data import EncodedPairs
 from eyas.generation.losses import IGNORED, TopK, top_k
 from eyas.generation.models import TextGenerator
-from eyas.outputs import cache_folder, write_atomically
-from eyas.progress import progress
-from eyas.teachers.cached import FORMAT_VERSION, claim_cache, shard_path
+from eyas.kinds import GENERATION
+from eyas.teachers.cached import FORMAT_VERSION, CachedRows, Shards, Waiting, claim_cache, write_shards
 from eyas.teachers.live import autocast, fingerprint_of
 
-ROWS_PER_SHARD = 1024
+ROWS_PER_SHARD = 256
+FIELDS = ("words", "log_probabilities")
 BATCH = 32
 
 
-class TeacherCache:
-    """Words at the tokens of targets, and perhaps their log-probabilities, memory-mapped.
+class TeacherCache(CachedRows):
+    """Words at the tokens of targets, [tokens, k] int32 each, and perhaps their log-probabilities."""
 
-    Args:
-        shards: files of `cached`.
-    """
-
-    def __init__(self, shards: list[Path]) -> None:
-        self.shards = [load_file(path) for path in shards]
-        self.places: dict[int, tuple[int, int, int]] = {}  # of an example: its shard, first and last row
-        for number, shard in enumerate(self.shards):
-            ends = shard["lengths"].cumsum(0)
-            rows = zip(shard["example_id"].tolist(), (ends - shard["lengths"]).tolist(), ends.tolist(), strict=True)
-            self.places |= {example: (number, start, end) for example, start, end in rows}
-
-    def words(self, example: int) -> Tensor:
-        """[tokens, k] int32 of one example.
+    def texts(self, ids: np.ndarray) -> list[list[int]]:
+        """The words that the teacher wrote for examples.
 
         Raises:
-            CacheError: it is not in the cache.
+            CacheError: one is not in the cache.
         """
-        return self._of("words", example)
+        words, lengths = self.rows(ids, "words")
+        return [part[:, 0].tolist() for part in words.split(lengths.tolist())]
 
     def distributions(self, examples: Tensor, labels: Tensor) -> TopK:
-        """The distributions at the tokens of `labels` [batch, tokens]; at padding anything."""
-        fields = []
-        for name in ("words", "log_probabilities"):
-            rows = [self._of(name, example) for example in examples.tolist()]
-            padded = torch.zeros(*labels.shape, rows[0].shape[1], dtype=rows[0].dtype)
-            for place, row in enumerate(rows):
-                padded[place, : len(row)] = row
-            fields.append(padded.to(labels.device))
-        return TopK(fields[0].long(), fields[1])
+        """The distributions at the tokens of `labels` [batch, tokens]; at padding anything.
 
-    def _of(self, field: str, example: int) -> Tensor:
-        if example not in self.places:
-            raise CacheError("The cache was made from other data. Omit cache (--cache), or choose another.")
-        shard, start, end = self.places[example]
-        return self.shards[shard][field][start:end]
+        Raises:
+            CacheError: an example is not in the cache.
+        """
+        found = []
+        for name in FIELDS:
+            values, lengths = self.rows(examples.cpu().numpy(), name)
+            rows = torch.nn.utils.rnn.pad_sequence(values.split(lengths.tolist()), batch_first=True)
+            found.append(nn.functional.pad(rows, (0, 0, 0, labels.shape[1] - rows.shape[1])).to(labels.device))
+        return TopK(found[0].long(), found[1])
 
 
 def fingerprint(teacher: TextGenerator, dtype: str) -> dict[str, Any]:
     """What determines the teacher's outputs."""
     weights, tokenizer = fingerprint_of(teacher.model, teacher.tokenizer)
     longest = teacher.model.generation_config.max_length
-    about = {"max_length": teacher.max_length, "longest": longest, "dtype": dtype}
+    search = {k: v for k, v in teacher.model.generation_config.to_diff_dict().items() if k != "transformers_version"}
+    about = {"max_length": teacher.max_length, "longest": longest, "search": search, "dtype": dtype}
     return {"teacher_weights": weights, "tokenizer": tokenizer, **about}
 
 
@@ -92,34 +73,23 @@ def cached(
         **{"format_version": FORMAT_VERSION, **fingerprint(teacher, dtype), **settings},
         **{"data": hashlib.sha256(ids.tobytes()).hexdigest(), "rows": len(ids)},
     }
-    name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
-    folder = Path(cache) if cache else cache_folder("generation") / name
-    claim_cache(folder, about)
+    folder = claim_cache(cache, about, GENERATION)
     lengths = np.array([len(source) for source in pairs.sources])
     order = first[np.lexsort((pairs.lengths[first], lengths[first]))]
-    starts = range(0, len(order), ROWS_PER_SHARD)
-    waiting = [start for start in starts if not shard_path(folder, start, ROWS_PER_SHARD).exists()]
-    make: Callable[[list[int]], dict[str, list[Tensor]]] = (
-        partial(_distributions, teacher, pairs, settings["top_k"])
-        if "top_k" in settings
-        else partial(_outputs, teacher, pairs, settings["beams"])
-    )
-    left = sum(len(order[start : start + ROWS_PER_SHARD]) for start in waiting)
-    with progress("asking the teacher", left, "texts") as advance:
-        for start in waiting:
-            rows = order[start : start + ROWS_PER_SHARD].tolist()
+    ask, setting = (_distributions, "top_k") if "top_k" in settings else (_outputs, "beams")
+
+    def shards(waiting: Waiting) -> Shards:
+        for start, rows in waiting.items():
             fields: dict[str, list[Tensor]] = {}
-            for place in range(0, len(rows), BATCH):
-                part = rows[place : place + BATCH]
+            for part in np.split(rows, range(BATCH, len(rows), BATCH)):
                 with torch.no_grad(), autocast(teacher.model.device, dtype):
-                    for field, values in make(part).items():
+                    for field, values in ask(teacher, pairs, settings[setting], part.tolist()).items():
                         fields.setdefault(field, []).extend(values)
-                advance(len(part))
             whole = {field: torch.cat(values) for field, values in fields.items()}
             whole["lengths"] = torch.tensor([len(words) for words in fields["words"]])
-            whole["example_id"] = torch.from_numpy(pairs.ids[rows])
-            write_atomically(shard_path(folder, start, ROWS_PER_SHARD), save(whole))
-    return TeacherCache([shard_path(folder, start, ROWS_PER_SHARD) for start in starts])
+            yield start, save(whole | {"example_id": torch.from_numpy(pairs.ids[rows])})
+
+    return TeacherCache(write_shards(folder, order, shards, ROWS_PER_SHARD), FIELDS[: 2 if "top_k" in settings else 1])
 
 
 def _distributions(teacher: TextGenerator, pairs: EncodedPairs, k: int, rows: list[int]) -> dict[str, list[Tensor]]:

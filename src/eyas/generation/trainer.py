@@ -1,13 +1,10 @@
 """The training loop of models that write: transformers' trainer with our recipes and atomic checkpoints."""
 
-import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from transformers import DataCollatorForSeq2Seq, PrinterCallback, TrainerCallback, TrainerState
+from transformers import DataCollatorForSeq2Seq, TrainerCallback
 
 from eyas.generation.data import EncodedPairs
 from eyas.generation.losses import cross_entropy
@@ -16,15 +13,13 @@ from eyas.generation.teachers import TeacherCache
 from eyas.training.arguments import DistillationArguments
 from eyas.training.batches import LengthGroupedBatchSampler
 from eyas.training.callbacks import ProgressCallback
-from eyas.training.checkpoints import TRAINER_STATE, AtomicCheckpoints, has_stopped_early, newest_whole
-
-logger = logging.getLogger("eyas")
+from eyas.training.checkpoints import ResumableTrainer
 
 # Where a recipe with parameters is in the model while it is trained.
 RECIPE = "eyas_recipe"
 
 
-class GenerationTrainer(AtomicCheckpoints):
+class GenerationTrainer(ResumableTrainer):
     """Trains an encoder-decoder by a recipe; the cross-entropy of the validation targets chooses the checkpoint.
 
     Args:
@@ -55,10 +50,8 @@ class GenerationTrainer(AtomicCheckpoints):
             processing_class=tokenizer,
             callbacks=[*callbacks, ProgressCallback({})],
         )
-        self.remove_callback(PrinterCallback)
         if isinstance(teacher, nn.Module):
             teacher.to(self.args.device)
-        self.model_accepts_loss_kwargs = False  # losses are means over the batch
 
     def compute_loss(
         self,
@@ -81,34 +74,13 @@ class GenerationTrainer(AtomicCheckpoints):
         loss = cross_entropy(outputs.logits, labels)
         return (loss, {"loss": loss, "logits": outputs.logits}) if return_outputs else loss
 
-    def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
-        metrics: dict[str, float] = super().evaluate(*args, **options)
-        logger.info("epoch %.3g: validation loss %.4f", self.state.epoch or 0, metrics["eval_loss"])
-        return metrics
-
-    def get_train_dataloader(self) -> DataLoader[Any]:
+    def train_batches(self) -> Any:
         pairs = cast(EncodedPairs, self.train_dataset)
-        sampler = LengthGroupedBatchSampler(pairs.lengths, self.args.train_batch_size, self.args.seed)
-        loader: DataLoader[Any] = DataLoader(pairs, batch_sampler=sampler, collate_fn=cast(Any, self.data_collator))
-        return cast(DataLoader[Any], self.accelerator.prepare(loader))
+        return LengthGroupedBatchSampler(pairs.lengths, self.args.train_batch_size, self.args.seed)
 
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        return 0  # transformers would walk over all parameters in every step
-
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **options: Any) -> Any:
-        """Train, from the newest intact checkpoint on, if there is one."""
-        found = newest_whole(Path(str(self.args.output_dir)))
-        model = cast(nn.Module, self.model)
+    def train(self, *args: Any, **options: Any) -> Any:
         try:
-            if found is not None:
-                logger.info("Resuming from %s.", found.name)
-                if has_stopped_early(found):
-                    self.state = TrainerState.load_from_json(str(found / TRAINER_STATE))
-                    return self._load_best_model()
-            return super().train(None if found is None else str(found), *args, **options)
+            return super().train(*args, **options)
         finally:
-            for callback in self.callback_handler.callbacks:
-                if isinstance(callback, ProgressCallback):
-                    callback.close()
-            if hasattr(model, RECIPE):
-                delattr(model, RECIPE)
+            if hasattr(self.model, RECIPE):
+                delattr(self.model, RECIPE)

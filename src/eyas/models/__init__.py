@@ -2,7 +2,12 @@
 
 from typing import Any
 
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 from eyas.models.bilstm import BiLSTMForSequenceClassification, BiLSTMForTokenClassification
 from eyas.models.cnn import CNNForSequenceClassification, CNNForTokenClassification
@@ -27,6 +32,7 @@ from eyas.models.fields import (
     DAGFMForSequenceClassification,
     FieldsForSequenceClassification,
 )
+from eyas.models.gru import GRUConfig, GRUForConditionalGeneration
 from eyas.models.sequence import StudentForSequenceClassification
 from eyas.models.several_tasks import TasksForSequenceClassification
 from eyas.models.static import StaticForSequenceClassification, StaticForTokenClassification
@@ -49,6 +55,8 @@ _others: tuple[Any, ...] = (
 for _other in _others:
     AutoConfig.register(_other.config_class.model_type, _other.config_class)
     AutoModelForSequenceClassification.register(_other.config_class, _other)
+AutoConfig.register(GRUConfig.model_type, GRUConfig)
+AutoModelForSeq2SeqLM.register(GRUConfig, GRUForConditionalGeneration)
 
 __all__ = [
     "FIELD_MODELS",
@@ -72,6 +80,8 @@ __all__ = [
     "FamilyConfig",
     "FamilyForSequenceClassification",
     "FieldsForSequenceClassification",
+    "GRUConfig",
+    "GRUForConditionalGeneration",
     "StaticConfig",
     "StaticForSequenceClassification",
     "StaticForTokenClassification",

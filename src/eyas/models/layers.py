@@ -107,6 +107,62 @@ class LSTM(nn.Module):
         return torch.cat(output.unbind(1), -1).transpose(0, 1)
 
 
+class GRU(nn.Module):
+    """One GRU layer that stops at each text's end, as `LSTM`."""
+
+    def __init__(self, input_size: int, hidden_size: int, bidirectional: bool = False) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.layers = nn.ModuleList(
+            nn.GRU(input_size, hidden_size, batch_first=True) for _ in range(2 if bidirectional else 1)
+        )
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """-> [batch, length, directions * hidden_size], first forwards, then backwards; undefined at padding."""
+        lengths = mask.sum(1)
+        if torch.compiler.is_exporting():
+            return self._as_onnx_operator(x, lengths)
+        outputs = [self.layers[0](x)[0]]
+        if len(self.layers) == 2:
+            outputs.append(_reverse(self.layers[1](_reverse(x, lengths))[0], lengths))
+        return torch.cat(outputs, -1)
+
+    def after(self, x: Tensor, state: Tensor) -> Tensor:
+        """-> [batch, length, hidden_size] after a state [batch, hidden_size]; one direction, in a graph one word."""
+        layer = cast(nn.GRU, self.layers[0])
+        if not torch.compiler.is_exporting():
+            states: Tensor = layer(x, state[None].contiguous())[0]
+            return states
+        weights: Any = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
+        return torch.gru_cell(x[:, 0], state, *weights)[:, None]
+
+    def _as_onnx_operator(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """ONNX's own GRU takes sequence lengths; its gates are in another order."""
+        layers = [cast(nn.GRU, layer) for layer in self.layers]
+
+        def gates(weight: Any) -> Tensor:
+            reset, update, new = weight.chunk(3)
+            return torch.cat([update, reset, new])
+
+        inputs = (
+            x.transpose(0, 1),
+            torch.stack([gates(layer.weight_ih_l0) for layer in layers]),
+            torch.stack([gates(layer.weight_hh_l0) for layer in layers]),
+            torch.stack([torch.cat([gates(layer.bias_ih_l0), gates(layer.bias_hh_l0)]) for layer in layers]),
+            lengths.to(torch.int32),
+        )
+        direction = "bidirectional" if len(layers) == 2 else "forward"
+        output = torch.onnx.ops.symbolic(
+            "GRU",
+            inputs,
+            attrs={"hidden_size": self.hidden_size, "direction": direction, "linear_before_reset": 1},
+            dtype=x.dtype,
+            shape=(x.shape[1], len(layers), x.shape[0], self.hidden_size),
+            version=14,
+        )  # [length, directions, batch, hidden]
+        return torch.cat(output.unbind(1), -1).transpose(0, 1)
+
+
 def _reverse(x: Tensor, lengths: Tensor) -> Tensor:
     """Reverse each text within its own length; padding stays in place."""
     positions = torch.arange(x.shape[1], device=x.device).unsqueeze(0)

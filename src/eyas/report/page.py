@@ -23,6 +23,7 @@ from eyas.exam.results import (
     plain,
     read_rows,
 )
+from eyas.kinds import GENERATION
 from eyas.outputs import write_atomically
 from eyas.report.cascades import sentence as cascade_sentence
 from eyas.report.cascades import together
@@ -50,7 +51,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 # Number of candidates with details and curves on the page; the others have a table row and a point in the chart.
 MOST_DETAILS = 60
 # Names of metrics on the page.
-METRICS = {"span_f1": "span F1", "micro_f1": "micro F1", "pearson": "Pearson correlation", "auc": "AUC"}
+METRICS = {"span_f1": "span F1", "micro_f1": "micro F1", "pearson": "Pearson correlation", "auc": "AUC", "bleu": "BLEU"}
 
 
 def write_page(folder: str | Path, requirements: Requirements | None = None) -> Path:
@@ -143,6 +144,7 @@ def _dataset(folder: Path, table: pd.DataFrame, said: str, best: Any, good: bool
     return {
         "name": str(table["dataset"].iloc[0]),
         "metric": named,
+        "writes": table["task"].iloc[0] == GENERATION,
         "verdict": said,
         "loses": loses,
         "doubt": teacher_doubt(answers, table).replace(" -", " \N{MINUS SIGN}"),

@@ -11,6 +11,8 @@ from eyas.exam.results import STUDENT
 
 HISTORY = "training_history.jsonl"
 SCORE, LOSS = "validation score", "loss"
+# Of students without a score while they train.
+VALIDATION_LOSS = "validation loss"
 # Most points per curve and stage; longer histories are averaged.
 MOST_POINTS = 60
 
@@ -33,7 +35,7 @@ def training_curves(folder: Path, keys: list[str]) -> pd.DataFrame:
     before = found["stage"].map(last.cumsum() - last)
     groups = found.assign(step=found["step"] + before).groupby(["stage", "name", bins.rename("bin")], sort=False)
     curves = groups.agg(step=("step", "max"), value=("value", "mean")).reset_index()
-    terms = curves[~curves["name"].isin([SCORE, LOSS])].groupby("stage")["name"].nunique()
+    terms = curves[~curves["name"].isin([SCORE, LOSS, VALIDATION_LOSS])].groupby("stage")["name"].nunique()
     same = (curves["name"] == LOSS) & (curves["stage"].map(terms) == 1)
     return curves[~same].sort_values(["stage", "step"], kind="stable").drop(columns="bin")
 
@@ -55,6 +57,8 @@ def _history(path: Path) -> list[dict[str, Any]]:
     rows = []
     for entry in map(json.loads, lines):
         named = {LOSS: entry.get("loss", nan), SCORE: entry.get("eval_score", nan)}
+        if "eval_score" not in entry:
+            named[VALIDATION_LOSS] = entry.get("eval_loss", nan)
         named |= {name.removeprefix("loss/"): value for name, value in entry.items() if name.startswith("loss/")}
         at = {"stage": entry["stage"], "step": entry["step"]}
         rows += [{**at, "name": name, "value": value} for name, value in named.items() if isfinite(value)]

@@ -17,6 +17,7 @@ from eyas.runtime.manifest import FORMAT_VERSION, MANIFEST, TOKENIZER, checksum
 from eyas.runtime.predict import Text
 from eyas.runtime.predictor import Predictor
 from eyas.runtime.tokens import is_cut
+from eyas.tasks import Task
 from eyas.text import clean_texts
 
 # The encoder, which also computes the keys and values that the decoder reads of it; and one step of the decoder.
@@ -116,7 +117,7 @@ class GenerationPredictor(Predictor):
         import onnxruntime
 
         self.folder = Path(folder)
-        self.manifest = GenerationManifest.read(self.folder)
+        self.manifest, self.task = GenerationManifest.read(self.folder), Task(GENERATION, ())
         self.max_length, self.beams = self.manifest.max_length, beams or self.manifest.beams
         if self.beams < 1:
             raise DataError(f"beams (--beams) is {beams}, expected at least 1.")

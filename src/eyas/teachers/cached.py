@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -35,9 +35,65 @@ ROWS_PER_SHARD = 4096
 ROWS_PER_BATCH = 100_000
 TOKENS_PER_BATCH = 4096
 CHARACTERS_PER_TOKEN = 4
+# The places of the texts of shards, by the start of each; and the starts with what is in their files.
+Waiting = Mapping[int, np.ndarray]
+Shards = Generator[tuple[int, bytes | None], None, None]
 
 
-class CachedTeacher:
+class CachedRows:
+    """Tensors with some rows for each example, memory-mapped in shards, found by `example_id`.
+
+    Args:
+        shards: the files, each with `example_id` [examples] int64, `lengths` [examples] (rows of each) and `fields`.
+        fields: names of tensors [rows of all examples of the shard, ...].
+    """
+
+    def __init__(self, shards: Sequence[Path], fields: Sequence[str]) -> None:
+        self.folder = shards[0].parent if shards else Path()
+        ids, self._starts, self._values = [], [], []
+        for path in shards:
+            with safe_open(path, framework="pt") as file:
+                ids.append(file.get_tensor("example_id").numpy())
+                # For each example of a shard, its first row.
+                self._starts.append(np.concatenate([[0], np.cumsum(file.get_tensor("lengths").numpy())]))
+                self._values.append({field: file.get_tensor(field) for field in fields})
+        self._ends = np.cumsum([len(part) for part in ids])
+        joined = np.concatenate(ids) if ids else np.empty(0, np.int64)
+        self._order = np.argsort(joined, kind="stable")
+        self._ids = joined[self._order]
+
+    def rows(self, ids: np.ndarray, field: str) -> tuple[torch.Tensor, np.ndarray]:
+        """The rows of [examples] int64 ids, one after the other, and [examples] the number of each.
+
+        Raises:
+            CacheError: an id that is not there.
+        """
+        found = np.searchsorted(self._ids, ids).clip(max=max(len(self._ids) - 1, 0))
+        unknown = self._ids[found] != ids if len(self._ids) else np.ones(len(ids), bool)
+        if unknown.any():
+            raise CacheError(
+                f"{self.folder} has no {field.replace('_', ' ')} for {int(unknown.sum()):,} of {len(ids):,} texts: it "
+                "was made from other data. Omit cache (--cache), or label this data."
+            )
+        places = self._order[found]
+        shards = np.searchsorted(self._ends, places, side="right")
+        starts, ends = np.empty(len(ids), np.int64), np.empty(len(ids), np.int64)
+        for shard in np.unique(shards):
+            here = shards == shard
+            inside = places[here] - (self._ends[shard - 1] if shard else 0)
+            starts[here], ends[here] = self._starts[shard][inside], self._starts[shard][inside + 1]
+        owner = np.repeat(np.arange(len(ids)), ends - starts)
+        firsts = np.repeat(np.cumsum(ends - starts) - (ends - starts), ends - starts)
+        inside = np.arange(len(owner)) - firsts + starts[owner]
+        values = self._values[0][field]
+        result = torch.empty(len(owner), *values.shape[1:], dtype=values.dtype)
+        for shard in np.unique(shards):
+            chosen = np.flatnonzero(shards[owner] == shard)
+            result[chosen] = self._values[shard][field][inside[chosen]]
+        return result, ends - starts
+
+
+class CachedTeacher(CachedRows):
     """A teacher's memory-mapped logits, with the interface of the teacher.
 
     Args:
@@ -53,18 +109,12 @@ class CachedTeacher:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.fingerprint = _read_fingerprint(self.folder)
-        shards = [self._open(path) for path in sorted(self.folder.glob("shard-*.safetensors"))]
-        ids = np.concatenate([ids for ids, _, _ in shards]) if shards else np.empty(0, np.int64)
-        if len(ids) != self.fingerprint["rows"]:
+        super().__init__(sorted(self.folder.glob("shard-*.safetensors")), ["logits"])
+        if len(self._ids) != self.fingerprint["rows"]:
             raise CacheError(
-                f"{self.folder} holds {len(ids):,} of {self.fingerprint['rows']:,} texts: it was interrupted. "
+                f"{self.folder} holds {len(self._ids):,} of {self.fingerprint['rows']:,} texts: it was interrupted. "
                 "Run eyas label again with the same arguments to finish it."
             )
-        self._logits = [logits for _, _, logits in shards]
-        # For each text of a shard, its first row of logits. A text has one row, in tagging one row per word.
-        self._starts = [np.concatenate([[0], np.cumsum(lengths)]) for _, lengths, _ in shards]
-        self._order = np.argsort(ids, kind="stable")
-        self._ids = ids[self._order]
         self.label_names: list[str] = self.fingerprint["labels"]
 
     def outputs(self, batch: Mapping[str, Any], fields: Collection[str] = ("logits",)) -> dict[str, Any]:
@@ -77,33 +127,7 @@ class CachedTeacher:
         Raises:
             CacheError: an id that was not labeled.
         """
-        found = np.searchsorted(self._ids, ids).clip(max=max(len(self._ids) - 1, 0))
-        unknown = self._ids[found] != ids if len(self._ids) else np.ones(len(ids), bool)
-        if unknown.any():
-            raise CacheError(
-                f"{self.folder} has no logits for {int(unknown.sum()):,} of {len(ids):,} texts: it was made from "
-                "other data. Omit cache (--cache), or label this data."
-            )
-        places = self._order[found]
-        shards, rows = places // ROWS_PER_SHARD, places % ROWS_PER_SHARD
-        starts, ends = np.empty(len(ids), np.int64), np.empty(len(ids), np.int64)
-        for shard in np.unique(shards):
-            here = shards == shard
-            starts[here], ends[here] = self._starts[shard][rows[here]], self._starts[shard][rows[here] + 1]
-        owner = np.repeat(np.arange(len(ids)), ends - starts)
-        firsts = np.repeat(np.cumsum(ends - starts) - (ends - starts), ends - starts)
-        inside = np.arange(len(owner)) - firsts + starts[owner]
-        result = torch.empty(len(owner), len(self.label_names))
-        for shard in np.unique(shards):
-            chosen = np.flatnonzero(shards[owner] == shard)
-            result[chosen] = self._logits[shard][inside[chosen]]
-        return result
-
-    @staticmethod
-    def _open(path: Path) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
-        with safe_open(path, framework="pt") as file:
-            ids, lengths = file.get_tensor("example_id").numpy(), file.get_tensor("lengths").numpy()
-            return ids, lengths, file.get_tensor("logits")
+        return self.rows(ids, "logits")[0]
 
 
 def label_texts(
@@ -135,35 +159,46 @@ def label_texts(
         "data": hashlib.sha256(ids.tobytes()).hexdigest(),
         "rows": len(ids),
     }
-    if folder is None:
-        name = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:24]
-        folder = cache_folder("labels") / name
-    path = Path(folder)
-    claim_cache(path, fingerprint)
+    path = claim_cache(folder, fingerprint, "labels")
     order = first[np.argsort(_text_lengths(dataset)[first], kind="stable")]
-    shards = range(0, len(order), ROWS_PER_SHARD)
-    waiting = {start: order[start : start + ROWS_PER_SHARD] for start in shards if not shard_path(path, start).exists()}
-    if waiting:
-        left = sum(map(len, waiting.values()))
-        if left < len(order):
-            done = f"{len(order) - left:,}"
-            logger.info("%s of %s texts are already labeled; resuming.", done, f"{len(order):,}")
-        labeled: Generator[tuple[int, bytes | None], None, None] = (
-            label_on_cluster(ray, ray_cpus, _labeled, teacher, dataset, waiting)
-            if ray
-            else _labeled_here(teacher, dataset, path, waiting)
-        )
-        with progress("labeling", left, "texts") as advance, closing(labeled):
-            for start, shard in labeled:
-                if shard is not None:
-                    write_atomically(shard_path(path, start), shard)
-                advance(len(waiting[start]))
+
+    def labeled(waiting: Waiting) -> Shards:
+        if ray:
+            return label_on_cluster(ray, ray_cpus, _labeled, teacher, dataset, waiting)
+        return _labeled_here(teacher, dataset, path, waiting)
+
+    write_shards(path, order, labeled)
     return CachedTeacher(path)
 
 
-def _labeled_here(
-    teacher: Any, dataset: "Dataset", folder: Path, waiting: Mapping[int, np.ndarray]
-) -> Generator[tuple[int, bytes | None], None, None]:
+def write_shards(folder: Path, order: np.ndarray, make: Callable[[Waiting], Shards], rows: int = 0) -> list[Path]:
+    """Write the shards of a cache that are missing.
+
+    Args:
+        order: the places of the texts, shard by shard.
+        make: {start of a shard: places of its texts} -> each start and the content of the file, None if another process
+            has written it.
+        rows: of a shard; by default `ROWS_PER_SHARD`.
+
+    Returns:
+        The files of all shards.
+    """
+    rows = rows or ROWS_PER_SHARD
+    files = {start: shard_path(folder, start, rows) for start in range(0, len(order), rows)}
+    waiting = {start: order[start : start + rows] for start, file in files.items() if not file.exists()}
+    left = sum(map(len, waiting.values()))
+    if 0 < left < len(order):
+        logger.info("%s of %s texts are already labeled; resuming.", f"{len(order) - left:,}", f"{len(order):,}")
+    if waiting:
+        with progress("labeling", left, "texts") as advance, closing(make(waiting)) as made:
+            for start, content in made:
+                if content is not None:
+                    write_atomically(files[start], content)
+                advance(len(waiting[start]))
+    return list(files.values())
+
+
+def _labeled_here(teacher: Any, dataset: "Dataset", folder: Path, waiting: Waiting) -> Shards:
     """Label each shard, except those that another process has written by then: None. Each begins at another place."""
     starts = list(waiting)
     first = len(starts) * processes.number() // processes.count()
@@ -214,8 +249,14 @@ def shard_path(folder: Path, start: int, rows: int = 0) -> Path:
     return folder / f"shard-{start // (rows or ROWS_PER_SHARD):06}.safetensors"
 
 
-def claim_cache(folder: Path, fingerprint: dict[str, Any]) -> None:
-    """Create the cache, or check that the existing one has this `fingerprint`."""
+def claim_cache(given: str | Path | None, fingerprint: dict[str, Any], kind: str) -> Path:
+    """Create a cache, or check that the existing one has this `fingerprint`.
+
+    Args:
+        given: its folder; by default one of the caches of this `kind`, named after the fingerprint.
+    """
+    name = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:24]
+    folder = cache_folder(kind) / name if given is None else Path(given)
     if (folder / FINGERPRINT).exists():
         found = _read_fingerprint(folder)
         differing = [key for key in fingerprint if found.get(key) != fingerprint[key]]
@@ -224,12 +265,13 @@ def claim_cache(folder: Path, fingerprint: dict[str, Any]) -> None:
                 f"{folder} was made with different {' and '.join(k.replace('_', ' ') for k in differing)}. "
                 "Choose another cache (--cache), or omit it to use the default."
             )
-        return
+        return folder
     # Another process may be creating the same cache: its temporary files do not count.
     if folder.exists() and any(file.suffix != ".tmp" for file in folder.iterdir()):
         raise CacheError(f"{folder} is not empty and not a cache of teacher logits. Choose another cache (--cache).")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / FINGERPRINT, json.dumps(fingerprint, indent=2, sort_keys=True) + "\n")
+    return folder
 
 
 def _read_fingerprint(folder: Path) -> dict[str, Any]:

@@ -102,6 +102,17 @@ def shared_batches(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def passes_for(arguments: DistillationArguments, rows: int, steps: int, fewest: int, most: int) -> int:
+    """Epochs of about `steps` steps together, within these bounds."""
+    return min(max(math.ceil(steps / steps_of_a_pass(arguments, rows)), fewest), most)
+
+
+def steps_of_all(arguments: DistillationArguments, rows: int) -> int:
+    """Optimizer steps of a training on `rows` texts."""
+    passes = math.ceil(steps_of_a_pass(arguments, rows) * arguments.num_train_epochs)
+    return arguments.max_steps if arguments.max_steps > 0 else passes
+
+
 def steps_of_a_pass(arguments: DistillationArguments, rows: int) -> int:
     """Optimizer steps of an epoch over `rows` texts."""
     return math.ceil(math.ceil(rows / arguments.train_batch_size) / arguments.gradient_accumulation_steps)

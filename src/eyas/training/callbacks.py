@@ -72,6 +72,8 @@ class ProgressCallback(TrainerCallback):
                 whose = f"{of} " if of else ""
                 metric = self.metrics.get(of, "mean score")
                 logger.info("epoch %.3g: validation %s%s %.4f", state.epoch, whose, metric, value)
+        if not any(name.endswith("_score") for name in metrics) and "eval_loss" in metrics:
+            logger.info("epoch %.3g: validation loss %.4f", state.epoch or 0, metrics["eval_loss"])
 
     def close(self) -> None:
         """End the display, after a training or one that was interrupted: there can be only one at a time."""

@@ -1,4 +1,7 @@
-"""Atomic checkpoints: written to a staging folder, synced, listed in a manifest, then renamed."""
+"""What all our trainers share: atomic checkpoints, resuming, progress, batches of similar lengths.
+
+Checkpoints are written to a staging folder, synced, listed in a manifest, then renamed.
+"""
 
 import hashlib
 import json
@@ -6,24 +9,70 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
-from transformers import Trainer
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from eyas.errors import EyasError
 from eyas.outputs import write_atomically
+from eyas.training.callbacks import ProgressCallback
 
 logger = logging.getLogger("eyas")
 
 MANIFEST, TRAINER_STATE = "manifest.json", "trainer_state.json"
 
 
-class AtomicCheckpoints(Trainer):
-    """A trainer with atomic checkpoints. Of several processes, each writes its part, and the first publishes them."""
+class ResumableTrainer(Trainer):
+    """A trainer with atomic checkpoints, from which it resumes, and with its own batches.
+
+    Of several processes, each writes its part of a checkpoint, and the first publishes them.
+    """
 
     _staging: str | None = None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.remove_callback(PrinterCallback)
+        # Our losses are means over the batch, whatever the model's forward accepts.
+        self.model_accepts_loss_kwargs = False
+        self.loss_is_scaled_for_ga = False
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **options: Any) -> Any:
+        """Train; `True` resumes from the newest intact checkpoint in `output_dir`, if there is one."""
+        if resume_from_checkpoint is True:
+            found = newest_whole(Path(str(self.args.output_dir)))
+            if found is not None:
+                logger.info("Resuming from %s.", found.name)
+            resume_from_checkpoint = None if found is None else str(found)
+        try:
+            if resume_from_checkpoint and has_stopped_early(Path(str(resume_from_checkpoint))):
+                self.state = TrainerState.load_from_json(str(Path(str(resume_from_checkpoint)) / TRAINER_STATE))
+                return self._load_best_model()
+            return super().train(resume_from_checkpoint, *args, **options)
+        finally:
+            for callback in self.callback_handler.callbacks:
+                if isinstance(callback, ProgressCallback):
+                    callback.close()
+
+    def train_batches(self) -> Any:
+        """The batch sampler."""
+        raise NotImplementedError
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        loader: DataLoader[Any] = DataLoader(
+            cast(Any, self.train_dataset),
+            batch_sampler=self.train_batches(),
+            collate_fn=cast(Any, self.data_collator),
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return cast(DataLoader[Any], self.accelerator.prepare(loader))
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        return 0  # transformers would walk over all parameters in every step
 
     def _get_output_dir(self, trial: Any) -> str:
         return self._staging or super()._get_output_dir(trial)

@@ -1,7 +1,6 @@
 """Fine-tune a pretrained encoder into a teacher."""
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,7 @@ from eyas.models import is_student
 from eyas.models.loading import load_encoder
 from eyas.outputs import OutputFolder
 from eyas.settings import FIELD_MODELS, FinetuneSettings, StudentSettings
-from eyas.training.arguments import DistillationArguments, fast_precision, shared_batches, steps_of_a_pass
+from eyas.training.arguments import DistillationArguments, fast_precision, passes_for, shared_batches
 from eyas.training.callbacks import early_stopping
 from eyas.training.domains import MetaLesson
 from eyas.training.folders import WORK, write_result
@@ -63,8 +62,7 @@ def arguments_for(model: Any, settings: FinetuneSettings, rows: int, out: Path) 
     training = DistillationArguments(output_dir=str(out), seed=settings.seed, **arguments)
     may_stop = not {"num_train_epochs", "max_steps"} & arguments.keys()
     if may_stop:
-        steps = steps_of_a_pass(training, rows)
-        training.num_train_epochs = min(max(math.ceil(STEPS / steps), FEWEST_EPOCHS), MOST_EPOCHS)
+        training.num_train_epochs = passes_for(training, rows, STEPS, FEWEST_EPOCHS, MOST_EPOCHS)
     return training, may_stop
 
 

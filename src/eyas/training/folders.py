@@ -68,12 +68,13 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
 
 @without_bars()
 def write_model_folder(model: PreTrainedModel, tokenizer: Any, validation: Dataset | None, folder: Path) -> None:
-    """Save model, tokenizer and a sample of validation texts (for parity checks), with a temperature fitted on them."""
+    """Save model, tokenizer, a sample of validation texts (for parity checks) and, if labeled, a temperature."""
     training, found = model.training, None
-    if validation is not None:
+    if validation is not None and "label" in validation.column_names:
         found = calibration(Classifier(model, tokenizer), validation)
     model.train(training)
-    setattr(model.config, CALIBRATION, found)
+    if found is not None or hasattr(model.config, CALIBRATION):
+        setattr(model.config, CALIBRATION, found)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if validation is not None:

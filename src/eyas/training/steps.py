@@ -1,14 +1,13 @@
 """Defaults for the length and learning rate of a stage."""
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from eyas.settings import TRANSFORMERS, DistillSettings
-from eyas.training.arguments import OBJECTIVE, DistillationArguments, shared_batches, steps_of_a_pass
+from eyas.training.arguments import OBJECTIVE, DistillationArguments, passes_for, shared_batches, steps_of_all
 from eyas.training.folders import WORK
 from eyas.training.recipes import Stage, make_stages
 
@@ -45,8 +44,7 @@ def stage_arguments(
     chosen |= shared_batches(chosen)
     arguments = DistillationArguments(output_dir=str(work), seed=settings.seed, **chosen)
     if not LENGTHS & chosen.keys():
-        steps = steps_of_a_pass(arguments, rows)
-        arguments.num_train_epochs = min(max(math.ceil(STEPS / steps), FEWEST_EPOCHS), MOST_EPOCHS) * stage.length
+        arguments.num_train_epochs = passes_for(arguments, rows, STEPS, FEWEST_EPOCHS, MOST_EPOCHS) * stage.length
         return arguments
     arguments.num_train_epochs *= stage.share
     if arguments.max_steps > 0:
@@ -65,9 +63,7 @@ def training_steps(settings: DistillSettings, texts: int, train: int | None = No
     total = 0
     for stage in stages:
         rows = texts if stage.needs_teacher or train is None else train
-        arguments = stage_arguments(stage, settings, rows, Path(WORK))
-        passes = math.ceil(steps_of_a_pass(arguments, rows) * arguments.num_train_epochs)
-        total += arguments.max_steps if arguments.max_steps > 0 else passes
+        total += steps_of_all(stage_arguments(stage, settings, rows, Path(WORK)), rows)
     return total
 
 

@@ -1,6 +1,6 @@
 """Which students fit which task."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 from eyas.compression import parse_methods
 from eyas.errors import ModelError
@@ -11,11 +11,15 @@ from eyas.settings import (
     COMBINATIONS,
     FIELD_MODELS,
     GENERAL,
+    GRU,
     LOGITS,
     NO_START,
     TRANSFORMERS,
     VECTORS,
+    WRITERS,
+    DistillSettings,
     StudentSettings,
+    TransferSettings,
     check_architecture,
     is_folder,
     is_general,
@@ -24,6 +28,9 @@ from eyas.tasks import Task
 
 # Settings of every model of rows of fields. All fields of a row are read, whatever `max_length` is.
 OF_FIELDS = {"architecture", "dropout", "embedding_size", "embeddings", "freeze_embeddings", "max_length", "vocab_size"}
+# Settings of students that write: of a smaller model of the teacher's family, of a gru.
+OF_SMALLER = {"layers", "decoder_layers", "hidden_size", "heads", "feed_forward", "init", "max_length"}
+OF_GRU = {"hidden_size", "init", "max_length"}
 
 
 def check_student(settings: StudentSettings, task: Task) -> None:
@@ -51,10 +58,9 @@ def check_student_settings(settings: StudentSettings, task: Task | None = None) 
     if settings.architecture in FIELD_MODELS or (task is not None and task.reads_fields):
         _check_fields(settings, task)
         return
-    if settings.decoder_layers:
-        raise ModelError(
-            "decoder_layers (--decoder-layers) is for students that write (--task generation). Leave it out."
-        )
+    if settings.decoder_layers or settings.architecture in WRITERS:
+        wrong = "decoder_layers (--decoder-layers)" if settings.decoder_layers else settings.architecture
+        raise ModelError(f"{wrong} is for students that write (--task generation). Leave it out.")
     _check_combination(settings)
     for_taggers = settings.crf or settings.char_embedding_size
     if task is not None and not task.is_tagging and for_taggers:
@@ -121,6 +127,29 @@ def _check_transformer(settings: StudentSettings) -> None:
     if settings.embeddings not in VECTORS:
         raise ModelError(
             f"{settings.architecture} reads subwords: embeddings (--embeddings) must be one of {', '.join(VECTORS)}."
+        )
+
+
+def check_writer(settings: DistillSettings) -> None:
+    """Raises ModelError for settings that are not for students that write."""
+    student, usual = settings.student, StudentSettings()
+    own = OF_GRU if student.architecture == GRU else OF_SMALLER
+    wrong = ["architecture"] * (student.architecture not in (usual.architecture, *WRITERS))
+    wrong += [
+        name
+        for name, value in asdict(student).items()
+        if value != getattr(usual, name) and name not in own | {"architecture"}
+    ]
+    wrong += ["transfer"] * (settings.transfer not in (TransferSettings(), TransferSettings(augment=())))
+    wrong += [name for name in ("live", "label_map") if getattr(settings, name)]
+    if wrong:
+        raise ModelError(
+            f"{wrong[0]} is set, but a student that writes is one of {', '.join(WRITERS)} (--student) and takes only "
+            f"{', '.join(sorted(own))}. Leave it out."
+        )
+    if student.architecture == GRU and student.init not in (None, "random"):
+        raise ModelError(
+            f"init (--init) is {student.init!r}, but a gru has no layers to copy: leave it out, or random."
         )
 
 

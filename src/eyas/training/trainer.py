@@ -11,9 +11,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from transformers import EvalPrediction, PreTrainedModel, TrainerCallback, TrainerState, TrainingArguments, set_seed
-from transformers.trainer_callback import PrinterCallback
+from transformers import EvalPrediction, PreTrainedModel, TrainerCallback, TrainingArguments, set_seed
 
 from eyas.data.datasets import is_pair
 from eyas.errors import ModelError
@@ -30,7 +28,7 @@ from eyas.teachers.aligned import Teaches
 from eyas.training.arguments import OBJECTIVE, DistillationArguments
 from eyas.training.batches import MixedTexts, batches_of
 from eyas.training.callbacks import ProgressCallback
-from eyas.training.checkpoints import TRAINER_STATE, AtomicCheckpoints, has_stopped_early, newest_whole
+from eyas.training.checkpoints import ResumableTrainer
 from eyas.training.checks import check_blended_fields
 from eyas.training.encoded import EncodedTexts, already_batched, encoded_for
 from eyas.training.folders import write_model_folder
@@ -48,7 +46,7 @@ LOSSES = "losses"
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-class DistillationTrainer(AtomicCheckpoints):
+class DistillationTrainer(ResumableTrainer):
     """Trains a student on the weighted sum of `losses`.
 
     Several data sets are passed as {name: data set}, with their losses and teachers under the same names, as in
@@ -134,12 +132,8 @@ class DistillationTrainer(AtomicCheckpoints):
             compute_metrics=self._score,
             callbacks=[*(callbacks or []), ProgressCallback({name: part.task.metric for name, part in scored.items()})],
         )
-        self.remove_callback(PrinterCallback)
         for lesson in self.lessons.values():
             lesson.to(self.args.device)
-        # Our losses are means over the batch, whatever the model's forward accepts.
-        self.model_accepts_loss_kwargs = False
-        self.loss_is_scaled_for_ga = False
 
     # --- the objective -----------------------------------------------------------------------------------
 
@@ -270,16 +264,6 @@ class DistillationTrainer(AtomicCheckpoints):
 
     # --- speed: little overhead in the steps of tiny students -----------------------------------------------
 
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        loader: DataLoader[Any] = DataLoader(
-            cast(Any, self.train_dataset),
-            batch_sampler=self.train_batches(),
-            collate_fn=cast(Any, already_batched),
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-        )
-        return cast(DataLoader[Any], self.accelerator.prepare(loader))
-
     def train_batches(self) -> Any:
         """The batch sampler."""
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
@@ -308,34 +292,22 @@ class DistillationTrainer(AtomicCheckpoints):
             grad_norm = clip_gradients(model, math.inf)
         return super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
 
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        return 0  # transformers would walk over all parameters in every step
-
     # --- the run -------------------------------------------------------------------------------------------
 
     @without_bars()
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **options: Any) -> Any:
-        """Train; `True` resumes from the newest intact checkpoint in `output_dir`, if there is one."""
-        if resume_from_checkpoint is True:
-            found = newest_whole(Path(str(self.args.output_dir)))
-            if found is not None:
-                logger.info("Resuming from %s.", found.name)
-            resume_from_checkpoint = None if found is None else str(found)
         model = cast(nn.Module, self.model)
         adam = self.args.optim in ("adamw_torch", "adamw_torch_fused")
         lazy = adam and self.args.device.type == "cpu" and self.args.world_size == 1
         # Of transformers only the word vectors: DeBERTa also multiplies by its table of relative positions.
         tables = list(model.modules()) if is_student(model) else [word_table(model)] if lazy else []
         try:
-            if resume_from_checkpoint and has_stopped_early(Path(str(resume_from_checkpoint))):
-                self.state = TrainerState.load_from_json(str(Path(str(resume_from_checkpoint)) / TRAINER_STATE))
-                return self._load_best_model()
             set_sparse_embeddings(tables, lazy)
             return super().train(resume_from_checkpoint, *args, **options)
         finally:
             set_sparse_embeddings(tables, False)
             for callback in self.callback_handler.callbacks:
-                if isinstance(callback, ProgressCallback | Replacing):
+                if isinstance(callback, Replacing):
                     callback.close()
             if hasattr(model, LOSSES):
                 delattr(model, LOSSES)

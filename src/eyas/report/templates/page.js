@@ -17,6 +17,8 @@ const OTHER_SCORES = [
   ["macro_f1", "macro F1", "percent"],
   ["span_macro_f1", "span macro F1", "mean over the types of spans, percent"],
   ["spearman", "Spearman", "rank correlation, times 100"],
+  ["chrf", "chrF", "of runs of characters, from 0 to 100"],
+  ["rougeL", "ROUGE-L", "of the longest common words, from 0 to 100"],
 ];
 
 const between = (x) => (x == null ? "" : ` (${percent(x[0])} to ${percent(x[1])})`);
@@ -32,7 +34,7 @@ const COLUMNS = [
   ["latency, ms", (r) => r.latency_ms, (r) => number(r.latency_ms, 3), "median of one text"],
   ["speed", (r) => r.times_faster, (r) => (r.times_faster == null ? "" : number(r.times_faster, r.times_faster < 10 ? 1 : 0) + "×"), "times the speed of the fp32 teacher"],
   ["size, MB", (r) => r.size_bytes, (r) => number(r.size_bytes / 1e6, 2), "weights and tokenizer"],
-  ["agreement", (r) => r.agreement, (r) => percent(r.agreement), "share of predictions equal to the teacher's, percent", true],
+  ["agreement", (r) => r.agreement, (r) => percent(r.agreement), "share of predictions, or of the words that are written, equal to the teacher's, percent", true],
   ...OTHER_SCORES.filter(([key]) => content.datasets.some((d) => d.rows.some((r) => r[key] != null && r.metric !== key))).map(
     ([key, title, what]) => [title, (r) => r[key], (r) => percent(r[key]), what, true],
   ),
@@ -176,16 +178,22 @@ function showDetails() {
 function showFlips() {
   const flips = content.details[$("detail").value]?.flips ?? [];
   const [kind, text] = [$("flip-kind").value, $("flip-text").value.toLowerCase()];
-  const kindOf = (f) => (f.teacher === f.label ? "lost" : f.student === f.label ? "won" : "both");
+  const kindOf = (f) => f.kind ?? (f.teacher === f.label ? "lost" : f.student === f.label ? "won" : "both");
   const shown = flips.filter((f) => (kind === "all" || kindOf(f) === kind) && f.text.toLowerCase().includes(text));
   const visible = state.allFlips ? shown : shown.slice(0, FIRST_FLIPS);
-  $("flip-count").textContent = `${visible.length} of the ${flips.length} most confident disagreements`;
+  const most = flips.some((f) => f.student_score != null) ? "most confident" : "widest";
+  $("flips-title").textContent = `The ${most} disagreements`;
+  $("flip-count").textContent = `${visible.length} of the ${flips.length} ${most} disagreements`;
   $("more-flips").hidden = visible.length === shown.length;
   $("flips").replaceChildren(
     ...visible.map((flip) => {
       const item = element("li", "", kindOf(flip));
       const says = (who, score) => (score == null ? who : `${who} (${percent(score, 0)} % sure)`);
       item.append(element("p", flip.text));
+      if (flip.kind) {
+        for (const who of ["target", "student", "teacher"]) item.append(element("p", `${who}: ${flip[who] ?? flip.label}`, "quiet"));
+        return item;
+      }
       const line = `label ${flip.label}; student says ${says(flip.student, flip.student_score)}, teacher ${says(flip.teacher, flip.teacher_score)}`;
       item.append(element("p", line, "quiet"));
       return item;
@@ -285,6 +293,10 @@ function show() {
   $("doubt").textContent = state.dataset.doubt;
   $("together").textContent = state.dataset.together;
   $("starts").textContent = state.dataset.starts;
+  const [better, right] = state.dataset.writes ? ["closer to the target", "less close"] : ["right", "wrong"];
+  $("flip-kind").options[1].text = `teacher ${better}, student ${right}`;
+  $("flip-kind").options[2].text = `student ${better}, teacher ${right}`;
+  $("changed").hidden = state.dataset.writes;
   $("scored").textContent = `Scored by ${state.dataset.scored_on}.`;
   showRecipeChoice();
   showTable();
@@ -317,6 +329,7 @@ $("more-flips").addEventListener("click", () => {
   showFlips();
 });
 $("curves").hidden = !content.charts.curves;
+$("training-details").open = !content.charts.curves;
 $("curves-section").hidden = !Object.keys(content.training).length;
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawCharts);
 show();
