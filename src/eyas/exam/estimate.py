@@ -11,13 +11,11 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from eyas.data.datasets import is_pair, texts_of
 from eyas.data.task_data import TaskData
 from eyas.exam.entries import Loaded, load_entry
 from eyas.exam.trial_run import student_settings
 from eyas.exam.trials import Trial
 from eyas.settings import TransferSettings
-from eyas.teachers import CombinedTeacher
 from eyas.training.arguments import DistillationArguments
 from eyas.training.distill import distill
 from eyas.training.steps import LENGTHS, training_steps
@@ -79,11 +77,9 @@ def duration(seconds: float) -> str:
 def _labeling(loaded: Loaded) -> float:
     """The seconds that the teacher takes for all texts."""
     rows = loaded.texts.select(range(min(TEXTS, len(loaded.texts))))
-    pairs = list(rows["text_pair"]) if is_pair(rows) else None
     started = time.perf_counter()
-    teacher = loaded.teacher.teacher
-    for one in teacher.teachers if isinstance(teacher, CombinedTeacher) else [teacher]:
-        one.logits(texts_of(rows), pairs)
+    with TemporaryDirectory() as folder:
+        loaded.teacher.label(rows, folder)
     spent = time.perf_counter() - started
     every = len(loaded.texts) + len(loaded.data["validation"]) + len(loaded.data[loaded.split])
     return spent / len(rows) * every

@@ -12,13 +12,15 @@ from datasets import Dataset
 from eyas.data.splits import fields_of
 from eyas.data.task_data import TaskData
 from eyas.errors import DataError, ModelError
+from eyas.models.loading import task_of_folder
+from eyas.runtime.combination import JOINED
 from eyas.settings import Columns, DistillSettings
 from eyas.teachers import ExportedTeacher, FileTeacher, ZeroShotTeacher
 from eyas.teachers.answers import is_answers
-from eyas.teachers.combined import JOINED, RECIPES_OF
+from eyas.teachers.combined import RECIPES_OF
 from eyas.teachers.domains import open_teacher
 from eyas.teachers.exported import is_exported
-from eyas.teachers.zero_shot import is_judge
+from eyas.teachers.zero_shot import entails, is_judge
 
 logger = logging.getLogger("eyas")
 
@@ -30,6 +32,17 @@ TAKEN_BY = {
 }
 # The largest share of training texts that may have no answer.
 MOST_MISSING = 0.2
+
+
+def is_fine_tuned(source: str, zero_shot: bool = False) -> bool:
+    """Whether a teacher is a model in torch that answers itself: no file, no exported model, none of entailment.
+
+    Args:
+        zero_shot: whether models of entailment are asked for other labels.
+    """
+    if is_answers(source) or is_exported(source):
+        return False
+    return not zero_shot or not any(map(entails, task_of_folder(source).labels))
 
 
 def with_recipe_of(rule: str | None, settings: DistillSettings) -> DistillSettings:
