@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -67,6 +67,20 @@ def with_recipe_of(rule: str | None, settings: DistillSettings) -> DistillSettin
     return replace(settings, recipe=recipe)
 
 
+def takes(teacher: Any, name: str) -> bool:
+    """Whether a teacher takes the argument `name`, a key of `TAKEN_BY`."""
+    file, exported = is_answers(teacher), is_exported(teacher)
+    named = isinstance(teacher, str | os.PathLike) and not (file or exported)
+    return {"encoder": file or exported, "confidence": file, "zero_shot": named}[name]
+
+
+def check_named(named: Iterable[str], teachers: Sequence[Any]) -> None:
+    """Raises DataError for an argument that no teacher takes."""
+    for name in named:
+        if not any(takes(one, name) for one in teachers):
+            raise DataError(f"No teacher takes {name} (--{name.replace('_', '-')}): {TAKEN_BY[name]}. Leave it out.")
+
+
 def open_teachers(
     given: Any, data: TaskData, columns: Columns | None, length: int, dtype: str | None, named: Mapping[str, Any]
 ) -> list[Any]:
@@ -81,15 +95,7 @@ def open_teachers(
         DataError: there are such arguments, but no teacher that takes them.
     """
     listed = given if isinstance(given, list | tuple) else [given]
-    files, exported = [is_answers(one) for one in listed], [is_exported(one) for one in listed]
-    named_ones = [
-        isinstance(one, str | os.PathLike) and not (file or ours)
-        for one, file, ours in zip(listed, files, exported, strict=True)
-    ]
-    taking = {"encoder": any(files) or any(exported), "confidence": any(files), "zero_shot": any(named_ones)}
-    for name in named:
-        if not taking[name]:
-            raise DataError(f"No teacher takes {name} (--{name.replace('_', '-')}): {TAKEN_BY[name]}. Leave it out.")
+    check_named(named, listed)
     own = {name: named[name] for name in ("encoder", "confidence") if name in named}
     words = {name: named[name] for name in ("encoder",) if name in named}
 
