@@ -230,7 +230,7 @@ def _unshare(graph: onnx.GraphProto) -> None:
 @contextmanager
 def _eager_attention(model: Any) -> Iterator[None]:
     """sdpa exports guards that no optimizer fuses."""
-    several = model.students.values() if isinstance(model, TasksForSequenceClassification) else [model]
+    several: Any = model.students.values() if isinstance(model, TasksForSequenceClassification) else [model]
     changed = [one for one in several if not is_student(one) and one.config._attn_implementation != "eager"]
     before = [one.config._attn_implementation for one in changed]
     for one in changed:
