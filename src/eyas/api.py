@@ -197,7 +197,7 @@ def distill_tasks(
         teachers: the teacher of each task, by the task's name: any that `distill` takes, but one for each.
         data: the data of each task: anything `load_data` accepts.
         out: as for `distill`.
-        student: one of `STUDENTS`, or `StudentSettings`; overrides `settings`.
+        student: an architecture, but no ensemble, or `StudentSettings`; overrides `settings`.
         recipe: by default logit-mse; overrides `settings`.
         settings: all other settings; see `DistillSettings`.
         columns: of each task that needs it.
