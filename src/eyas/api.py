@@ -51,7 +51,15 @@ from eyas.training.recipes import make_stages, recipe_name
 from eyas.training.shared_head import finetune_together as _finetune_together
 from eyas.training.shared_head import names_of
 from eyas.training.starts import with_default_start
-from eyas.training.teachers import examined, named_fields, open_teachers, with_answers, with_recipe_of
+from eyas.training.teachers import (
+    check_named,
+    examined,
+    named_fields,
+    open_teachers,
+    takes,
+    with_answers,
+    with_recipe_of,
+)
 from eyas.transfer.augmentation import identity
 from eyas.transfer.texts import check_transfer, with_default_augment
 
@@ -174,6 +182,8 @@ def distill_tasks(
     settings: DistillSettings | None = None,
     columns: Mapping[str, Columns] | None = None,
     teacher_dtype: str | None = None,
+    encoder: str | Path | None = None,
+    confidence: float | None = None,
     cache: str | Path | None = None,
     overwrite: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
@@ -184,14 +194,16 @@ def distill_tasks(
     resume, as with `distill`.
 
     Args:
-        teachers: the teacher of each task, by the task's name: a folder, a Hub name or a loaded `Teacher`.
+        teachers: the teacher of each task, by the task's name: any that `distill` takes, but one for each.
         data: the data of each task: anything `load_data` accepts.
         out: as for `distill`.
-        student: one of `STUDENTS`, or `StudentSettings`; overrides `settings`.
+        student: an architecture, but no ensemble, or `StudentSettings`; overrides `settings`.
         recipe: by default logit-mse; overrides `settings`.
         settings: all other settings; see `DistillSettings`.
         columns: of each task that needs it.
         teacher_dtype: as for `distill`.
+        encoder: as for `distill`.
+        confidence: as for `distill`.
         cache: a folder, in which each task's logits get one; by default found by fingerprint.
         overwrite: as for `distill`.
         callbacks: as in transformers.
@@ -209,11 +221,13 @@ def distill_tasks(
     result = _result(out)
     named = {name: (columns or {}).get(name) for name in data}
     record = {name: _origins(teacher=teachers[name], source=data[name]) for name in data}
+    given = {k: v for k, v in (("encoder", _name(encoder)), ("confidence", confidence)) if v is not None}
+    check_named(given, list(teachers.values()))
     loaded = {name: load_data(source, named[name]) for name, source in data.items()}
-    opened = {
-        name: open_teachers(given, loaded[name], named[name], settings.student.max_length, teacher_dtype, {})[0]
-        for name, given in teachers.items()
-    }
+    opened = {}
+    for name, teacher in teachers.items():
+        own, length = {k: v for k, v in given.items() if takes(teacher, k)}, settings.student.max_length
+        opened[name] = open_teachers(teacher, loaded[name], named[name], length, teacher_dtype, own)[0]
     _tasks.distill_tasks(opened, loaded, result.path, settings, cache, overwrite, {"origins": record}, callbacks)
     return _parts(result, {name: result.path / name for name in data})
 

@@ -1,6 +1,7 @@
 """Exams with several teachers: a row for each and for all together."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,17 +9,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SMALL_EXAM
+from conftest import SMALL_EXAM, write_jsonl
 from safetensors.torch import load_file, save_file
 
 from eyas import CombinedTeacher, Predictor, Teacher, load_data
 from eyas.errors import DataError, ExportError
+from eyas.exam.entries import load_entry
+from eyas.exam.plan import DataPlan
 from eyas.exam.plan_file import make_plan, read_plan
-from eyas.exam.results import candidates, load_exam
+from eyas.exam.results import Requirements, candidates, load_exam
 from eyas.exam.run import run_exam
 from eyas.exam.trials import members_of, trials_of
 from eyas.export.combination import export_combination
 from eyas.report import write_page
+from eyas.report.terminal import verdicts
 from eyas.runtime.combination import RULES
 from eyas.runtime.openvino import OpenVINOPredictor
 from eyas.tasks import Task, softmax
@@ -56,6 +60,7 @@ def test_exported_teachers_answer_together_as_in_training(
         "mean": softmax(aligned.mean(0)),
         "probabilities": chances.mean(0),
         "confidence": (chances * chances.max(2, keepdims=True)).sum(0) / chances.max(2).sum(0)[:, None],
+        "joined": softmax(aligned.mean(0)),
     }[rule]
     np.testing.assert_allclose(shipped.predict_proba(TEXTS), expected, atol=1e-4)
     assert shipped.label_names == Teacher(teacher_folder).label_names
@@ -105,8 +110,58 @@ def test_plan_names_several_teachers(tmp_path: Path) -> None:
     trials = trials_of(read_plan(path), {"films": Task("classification", ("x", "y"))})
     assert [trial.model for trial in trials if trial.kind == "member"] == ["teacher a", "teacher b"] * 2
     path.write_text("data: films\nteacher: [a, b]\nteachers: vote\n")
-    with pytest.raises(DataError, match=r"plan.yaml:3: teachers: expected one of mean, probabilities, confidence"):
+    with pytest.raises(DataError, match=r"plan.yaml:3: teachers: .*expected one of mean, probabilities, confidence"):
         read_plan(path)
+    path.write_text("data: films\nteacher: [a, b]\nteachers: label-loss\nrecipes: [dist]\n")
+    with pytest.raises(DataError, match="label-loss is the recipe mt-bert, but recipe .* is dist"):
+        read_plan(path)
+    path.write_text("data: films\nteacher: [a, b]\nteachers: label-loss\ntwins: false\n")
+    trials = trials_of(read_plan(path), {"films": Task("classification", ("x", "y"))})
+    assert {trial.recipe for trial in trials if trial.kind == "student"} == {"mt-bert"}
+
+
+@pytest.mark.process
+def test_labels_that_overlap_are_joined_in_what_is_exported(teacher_folder: Path, second: Path, tmp_path: Path) -> None:
+    """The second teacher has a label of its own in place of the first's negative."""
+    other = Path(shutil.copytree(second, tmp_path / "other"))
+    config = json.loads((other / "config.json").read_text())
+    config["id2label"] = {"0": config["id2label"]["0"], "1": "neutral"}
+    config["label2id"] = {name: int(place) for place, name in config["id2label"].items()}
+    (other / "config.json").write_text(json.dumps(config))
+    export_combination([teacher_folder, other], "joined", tmp_path / "both")
+    shipped = Predictor(tmp_path / "both")
+    teachers = CombinedTeacher([Teacher(one, dtype="float32") for one in (teacher_folder, other)], "joined")
+    assert shipped.label_names == teachers.label_names
+    assert len(shipped.label_names) == 3
+    np.testing.assert_allclose(shipped.logits(TEXTS), teachers.outputs({"text": TEXTS})["logits"], atol=1e-3)
+
+
+@pytest.mark.process
+def test_exam_takes_answers_and_exported_models(
+    exported: dict[tuple[str, bool, bool], Path], toy_data: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
+    rows = [row for part in load_data(toy_data).values() for row in part]
+    labels = load_data(toy_data).labels
+    answers = [{"text": row["text"], "answer": labels[row["label"]]} for row in rows]
+    data = {"source": str(toy_data), "name": "films", "encoder": str(tiny_bert), "confidence": 0.9}
+    known = write_jsonl(tmp_path / "answers.jsonl", answers)
+    teachers = [str(known), str(exported["static", False, False])]
+    plan = make_plan(data=data, teacher=teachers, teachers="reinforced", **SMALL_EXAM, twins=False, baselines=False)
+    folder = run_exam(plan, tmp_path / "exam", jobs=0)
+    table = candidates(load_exam(folder)).set_index("title")
+    name = exported["static", False, False].name
+    assert list(table.index) == [
+        "teacher fp32", "teacher answers.jsonl fp32", f"teacher {name} fp32", "static-e16, reinforced"
+    ]  # fmt: skip
+    assert table.loc["teacher answers.jsonl fp32", "score"] == 1
+    assert np.isnan(table["latency_ms"]).tolist() == [True, True, False, False]
+    assert np.isnan(table["times_faster"]).all()
+    write_page(folder)
+    ((_, _, verdict),) = verdicts(folder, Requirements(0.1))
+    assert re.search(r"Ship static-e16, reinforced: .* of the teacher .*, at [\d.]+ ms and", verdict)
+    few = write_jsonl(tmp_path / "few.jsonl", answers[:-10])
+    with pytest.raises(DataError, match="has no answer for 10 of 60 test texts, on which an exam compares"):
+        load_entry(DataPlan(source=str(toy_data), teacher=(str(few),), encoder=str(tiny_bert)))
 
 
 @pytest.mark.process

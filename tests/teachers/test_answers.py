@@ -218,6 +218,16 @@ def test_function_teaches_a_student(toy_data: Path, tiny_bert: Path, tmp_path: P
     assert other.fingerprint != FunctionTeacher(says, LABELS, encoder=tiny_bert).fingerprint
 
 
+def test_function_that_fails_on_one_text_is_named() -> None:
+    def fails(texts: list[str]) -> list[list[float]]:
+        return [[1 / len(text), 1 - 1 / len(text)] for text in texts]
+
+    with pytest.raises(ModelError, match="on one of 2 texts, of which the first is 'one': ZeroDivisionError"):
+        FunctionTeacher(fails, LABELS).outputs({"text": ["one", ""]})
+    with pytest.raises(DataError, match="the teacher's function, for 'two'"):
+        FunctionTeacher(lambda texts: [[0.5, 0.5], [np.nan, 1]], LABELS).outputs({"text": ["one", "two"]})
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [

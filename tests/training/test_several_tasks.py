@@ -3,13 +3,15 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
-from conftest import PLANTED, QUICK, Once
+from conftest import PLANTED, QUICK, Once, write_jsonl
 from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification, TrainerCallback
 
@@ -104,7 +106,7 @@ def test_each_task_is_exported_and_predicted(folder: Path, tmp_path: Path) -> No
     assert [span["entity_group"] for span in answer["spans"]] == ["PER", "LOC"]
 
 
-def test_command_distills_several_tasks(data: dict[str, Path], tmp_path: Path, run: Run) -> None:
+def test_command_distills_several_tasks(data: dict[str, Path], tiny_bert: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "tags.jsonl").write_text(
         "".join(
             json.dumps(
@@ -114,12 +116,18 @@ def test_command_distills_several_tasks(data: dict[str, Path], tmp_path: Path, r
             for row in load_data(data["names"])["train"].select(range(40))
         )
     )
+    films = load_data(data["mood"])
+    rows = zip(films["train"]["text"], films["train"]["label"], strict=True)
+    answers = [{"text": text, "answer": films.labels[label]} for text, label in rows]
+    write_jsonl(tmp_path / "answers.jsonl", [*answers[1:], {"text": "in no split", "answer": "positive"}])
     tasks = ("--task", f"mood={data['mood']}", "--task", f"names={tmp_path / 'tags.jsonl'}:entities")
-    teachers = [part for name, teacher in TEACHERS.items() for part in ("--teacher", f"{name}={teacher}")]
+    teachers = ("--teacher", f"mood={tmp_path / 'answers.jsonl'}", "--teacher", f"names={TEACHERS['names']}")
+    teachers += ("--encoder", tiny_bert, "--confidence", 0.9)
     sizes = ("--embedding-size", 16, "--hidden-size", 24, "--epochs", 0.1, "--augment", "none")
     code, _, err = run("distill", *tasks, *teachers, *sizes, "--out", tmp_path / "out")
     assert code == 0, err
     assert "student of mood" in err
+    assert "has no answer for 1 training texts" in " ".join(err.split())
     assert err.count("Next: eyas export --model") == 1
     code, out, err = run(
         "evaluate", "--model", tmp_path / "out" / "names", "--data", data["names"], "--json", "--quiet"
@@ -148,8 +156,8 @@ def test_command_refuses_tasks(arguments: tuple[str, ...], expected: str, tmp_pa
 
 def test_tasks_are_checked(data: dict[str, Path], folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(ModelError, match="one of static, cnn, bilstm, cnn-lstm, got bert-tiny"):
-        eyas.distill_tasks(TEACHERS, data, out, "bert-tiny")
+    with pytest.raises(ModelError, match="one of static, cnn, .*got ensemble:cnn,bilstm"):
+        eyas.distill_tasks(TEACHERS, data, out, "ensemble:cnn,bilstm")
     with pytest.raises(ModelError, match="in one stage: tinybert"):
         eyas.distill_tasks(TEACHERS, data, out, recipe="tinybert")
     with pytest.raises(ModelError, match="does not take compress"):
@@ -165,6 +173,51 @@ def test_tasks_are_checked(data: dict[str, Path], folder: Path, tmp_path: Path) 
         Classifier.from_pretrained(tmp_path / "mood")
     with pytest.raises(DataError, match="has no data, only teacher"):
         eyas.distill_tasks(TEACHERS, {"mood": data["mood"]}, out)
+
+
+@pytest.fixture(scope="module")
+def transformer(once: Once, data: dict[str, Path], toy_pairs: Path, pair_teacher_folder: Path) -> Path:
+    """A layer for texts, words and pairs."""
+    teachers, sources = {**TEACHERS, "pairs": pair_teacher_folder}, {**data, "pairs": toy_pairs}
+    student = StudentSettings("bert", layers=1, max_length=32)
+    settings = replace(_settings(num_train_epochs=4, learning_rate=5e-3), student=student)
+    return once("tasks-transformer", lambda out: eyas.distill_tasks(teachers, sources, out, settings=settings))
+
+
+def test_transformer_reads_texts_words_and_pairs_with_the_same_layers(
+    transformer: Path, data: dict[str, Path], toy_pairs: Path
+) -> None:
+    sources, bodies = {**data, "pairs": toy_pairs}, []
+    for name, metric in (("mood", "accuracy"), ("names", "span_f1"), ("pairs", "accuracy")):
+        classifier = Classifier.from_pretrained(transformer / name)
+        assert eyas.evaluate(classifier, load_data(sources[name])["test"])[metric] > 0.8
+        bodies.append(classifier.model.bert.state_dict())
+    for name, weight in bodies[0].items():
+        assert all(torch.equal(weight, other[name]) for other in bodies[1:])
+    with safe_open(transformer / "model.safetensors", "pt") as file:
+        assert sum("attention.self.query.weight" in name for name in file.keys()) == 1  # noqa: SIM118
+
+
+@pytest.mark.slow
+def test_transformer_of_several_tasks_is_exported_and_fine_tuned(
+    transformer: Path, data: dict[str, Path], toy_pairs: Path, tmp_path: Path
+) -> None:
+    eyas.export_model(transformer, tmp_path / "shipped")
+    graph = onnx.load(tmp_path / "shipped" / "model.onnx").graph
+    assert [value.name for value in graph.output] == ["logits_mood", "logits_names", "logits_pairs"]
+    shipped, test = Predictor(tmp_path / "shipped"), load_data(toy_pairs)["test"]
+    texts = {
+        "mood": ["a wonderful film", "a dull film"],
+        "pairs": list(zip(test["text"][:4], test["text_pair"][:4], strict=True)),
+        "names": [["anna", "went", "to", "rome"]],
+    }
+    for name, rows in texts.items():
+        columns = list(zip(*rows, strict=True)) if name == "pairs" else [rows]
+        expected = Classifier.from_pretrained(transformer / name).logits(*columns)
+        np.testing.assert_allclose(shipped.of(name).logits(*columns), expected, atol=1e-4)
+    settings = eyas.FinetuneSettings(arguments=QUICK)
+    tuned = eyas.finetune(transformer / "names", data["names"], tmp_path / "tuned", settings=settings)
+    assert type(tuned.model).__name__ == "BertForTokenClassification"
 
 
 def test_pairs_and_texts_share_a_student(

@@ -38,15 +38,28 @@ def exam(
     teacher: Annotated[
         list[str] | None,
         typer.Option(
-            help="Fine-tuned classifier: a folder or a Hub name. Repeatable: several answer together.",
+            help="As for distill: a folder or a Hub name, a file of answers, an exported folder. Repeatable: several "
+            "answer together.",
             show_default=False,
         ),
     ] = None,
     teachers: Annotated[
         str | None,
+        typer.Option(help="How several teachers are combined, as for distill.", show_default="mean"),
+    ] = None,
+    encoder: Annotated[
+        str | None,
         typer.Option(
-            help="How several teachers answer together: mean, probabilities or confidence.", show_default="mean"
+            help="The encoder that the teacher was made from, for a baseline, or from which students of a teacher "
+            "without a model take their words; none.",
+            show_default="found",
         ),
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="For a file of single answers, as for distill.", show_default="0.95")
+    ] = None,
+    zero_shot: Annotated[
+        str | None, typer.Option(help="For a model of entailment, as for distill.", show_default=False)
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Data as for distill: a folder, a file or a Hub name.", show_default=False)
@@ -85,7 +98,11 @@ def exam(
 ) -> None:
     """Compare many students on one page: score, latency, memory, size."""
     log_to_stderr(quiet)
+    from eyas.teachers.zero_shot import parse_hypotheses
+
+    labels = None if zero_shot is None else parse_hypotheses(zero_shot)
     given = {"source": data, **asdict(columns), "unlabeled": unlabeled}
+    given |= {"encoder": encoder, "confidence": confidence, "zero_shot": labels}
     usual = asdict(TransferSettings())
     chosen = {name: value for name, value in asdict(transfer).items() if value != usual[name]}
     entry = {**{name: value for name, value in given.items() if value}, **chosen}
@@ -165,7 +182,9 @@ def best(
     print(found["title"])
     for name in ("score", "retention", "agreement", "validation_retention"):
         print(f"  {name.replace('_', ' '):<22}{found[name]:.1%}")
-    print(f"  {'latency':<22}{found['latency_ms']:.3f} ms, {found['times_faster']:,.0f} times the teacher's speed")
+    faster = found["times_faster"]
+    speed = "" if faster is None else f", {faster:,.0f} times the teacher's speed"
+    print(f"  {'latency':<22}{found['latency_ms']:.3f} ms{speed}")
     print(f"  {'size':<22}{found['size_bytes'] / 1e6:.2f} MB")
 
 

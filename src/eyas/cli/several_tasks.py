@@ -52,8 +52,10 @@ def refuse(given: dict[str, Any]) -> None:
 def say_tasks(out: Path, tasks: Tasks) -> None:
     """Log each task's score and the next step."""
     from eyas.cli.closing import beside, command, say_trained
+    from eyas.training.teachers import is_fine_tuned
 
     for number, (name, data) in enumerate(tasks.data.items(), 1):
         last = number == len(tasks.data)
         export = command("export", {"model": out, "out": beside(out, "shipped"), "int8": True}) if last else None
-        say_trained(f"student of {name}", out / name, data, tasks.columns[name], export, tasks.teachers[name])
+        teacher = tasks.teachers[name] if is_fine_tuned(tasks.teachers[name]) else None
+        say_trained(f"student of {name}", out / name, data, tasks.columns[name], export, teacher)

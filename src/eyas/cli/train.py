@@ -203,10 +203,11 @@ def distill(
         label_map=parse_label_map(label_map) if label_map else None,
     )
     if task and (len(task) > 1 or "=" in task[0]):
-        one = {"data": data, "domain": domain, "unlabeled": unlabeled, "teachers": teachers, "encoder": encoder}
-        refuse({**one, "zero-shot": zero_shot, "confidence": confidence})
+        one = {"data": data, "domain": domain, "unlabeled": unlabeled, "teachers": teachers}
+        refuse({**one, "zero-shot": zero_shot})
         tasks = parse_tasks(task, teacher, columns)
         more: Any = {"columns": tasks.columns, "teacher_dtype": dtype, "cache": cache, "overwrite": overwrite}
+        more |= {"encoder": encoder, "confidence": confidence}
         eyas.api.distill_tasks(tasks.teachers, tasks.data, out, settings=settings, **more)
         say_tasks(out, tasks)
         return

@@ -45,13 +45,13 @@ def open_model(folder: Path, threads: int = 1) -> "Predicts":
 
 
 def measure_costs(
-    folders: Mapping[str, Path], reference: str, texts: Texts, rounds: int = 3, threads: int = 1
+    folders: Mapping[str, Path], reference: str | None, texts: Texts, rounds: int = 3, threads: int = 1
 ) -> dict[str, dict[str, float | None]]:
     """Measure the cost of each model at batch size 1, tokenization included.
 
     Args:
         folders: {name: exported model or baseline}.
-        reference: name of the model to compare with.
+        reference: name of the model to compare with; None = a teacher without a model of its own.
         texts: real texts, as 1-tuples or pairs.
 
     Returns:
@@ -66,13 +66,13 @@ def measure_costs(
     for name in folders:
         memory = _in_own_process(_memory, threads, paths[name], list(texts), threads)
         own = times[name]["single"]  # [rounds, texts]
-        ratios = np.median(times[reference]["single"], 1) / np.median(own, 1)
+        ratios = None if reference is None else np.median(times[reference]["single"], 1) / np.median(own, 1)
         p50, p95, p99 = np.quantile(own, [0.5, 0.95, 0.99]) * 1e3
         costs[name] = {
             "latency_ms": round(p50, 5),
             "latency_p95_ms": round(p95, 5),
             "latency_p99_ms": round(p99, 5),
-            "times_faster": round(float(np.median(ratios)), 3),
+            "times_faster": None if ratios is None else round(float(np.median(ratios)), 3),
             "sentences_per_second": round(BATCH / float(np.median(times[name]["batch"])), 1),
             **memory,
         }

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from eyas.data.datasets import (
 from eyas.data.readers import inputs_of
 from eyas.data.task_data import TaskData
 from eyas.encoders import CONFIG, find_encoder, in_hub_cache
-from eyas.errors import ModelError
+from eyas.errors import DataError, ModelError
 from eyas.evaluation.changes import WORD, Changed, changed_texts
 from eyas.evaluation.written import metrics
 from eyas.exam.plan import NONE, DataPlan
@@ -33,12 +34,14 @@ from eyas.generation.teachers import cached, fingerprint
 from eyas.kinds import GENERATION
 from eyas.models.loading import is_student_folder
 from eyas.outputs import RUN_FILE
-from eyas.settings import Columns, DistillSettings, TransferSettings
+from eyas.settings import MAX_LENGTH, Columns, DistillSettings, TransferSettings
 from eyas.tasks import Task
 from eyas.teachers import AlignedTeacher, CombinedTeacher, Encoder, align
-from eyas.teachers.domains import open_teacher
+from eyas.teachers.answers import is_answers
 from eyas.teachers.encoder import pooling_of
+from eyas.teachers.exported import is_exported
 from eyas.training.distill import distill
+from eyas.training.teachers import files_of, open_teachers, with_answers
 from eyas.transfer import check_transfer, chosen_texts, transfer_set
 from eyas.transfer.texts import counts_of, default_augment
 
@@ -77,7 +80,13 @@ class Loaded:
 
     @property
     def split(self) -> str:
-        return "test" if "test" in self.data and is_labeled(self.data["test"]).any() else "validation"
+        return split_of(self.data)
+
+    @property
+    def teachers(self) -> list[Any]:
+        """Each teacher, not aligned."""
+        whole = self.teacher.teacher
+        return whole.teachers if isinstance(whole, CombinedTeacher) else [whole]
 
     @property
     def task(self) -> Task:
@@ -92,6 +101,8 @@ class Loaded:
     def changed(self) -> tuple[Changed, Dataset] | None:
         """Changed texts of the split that is scored, and the different ones as rows; None if the task has no such."""
         if self.data.is_pair or self.task.is_tagging or self.task.reads_fields or not self.task.decides:
+            return None
+        if files_of(self.teachers):  # which answer their own texts alone
             return None
         split = self.data[self.split]
         labeled = split.select(np.flatnonzero(is_labeled(split)))
@@ -116,9 +127,8 @@ class Loaded:
 
     @property
     def models(self) -> list[Any]:
-        """The teacher, or the teachers that answer together."""
-        teacher = self.teacher.teacher
-        return [one.model for one in (teacher.teachers if isinstance(teacher, CombinedTeacher) else [teacher])]
+        """The teacher's model, or those of the teachers that answer together."""
+        return [one.model for one in self.teachers]
 
     def distill(
         self, settings: DistillSettings, out: Path, data: Any = None, alone: bool = False, **options: Any
@@ -240,6 +250,8 @@ def outline(entry: DataPlan, data: Any) -> tuple[int, Task, dict[str, Any]]:
 def defaults_of(entry: DataPlan, data: TaskData) -> dict[str, Any]:
     """What a plan leaves open: the augmentation, as in `distill`, and the encoder that the teacher was made from."""
     augment, encoder = entry.augment, entry.encoder
+    if augment is None and any(map(is_answers, entry.teacher)):
+        augment = ()
     if augment is None:
         augment = default_augment(data, entry.transfer, bool(entry.unlabeled))
     if encoder is None:
@@ -297,18 +309,42 @@ def _load(entry: str) -> Loaded | LoadedPairs:
     if plan.writes:
         metrics()  # fail now if a library is missing
         return LoadedPairs(data, TextGenerator.from_pretrained(plan.teacher[0]), plan.teacher[0])
-    each = [open_teacher(name, data["train"]) for name in plan.teacher]
+    asked = any(is_answers(name) or is_exported(name) for name in plan.teacher)
+    encoder = plan.encoder if asked and plan.encoder != NONE else None
+    given = (("encoder", encoder), ("confidence", plan.confidence), ("zero_shot", plan.zero_shot))
+    named = {name: value for name, value in given if value is not None}
+    each = open_teachers(plan.teacher, data, plan.columns, MAX_LENGTH, None, named)
     teacher: Any = CombinedTeacher(each, plan.teachers) if len(each) > 1 else each[0]
     data = data.with_labels_of(teacher.label_names, plan.label_map)
     check_transfer(plan.transfer, data.task, data.is_pair)
     unlabeled = None
     if plan.unlabeled:
         unlabeled = load_unlabeled(plan.unlabeled, Columns(plan.text, plan.text_pair), teacher.task.is_tagging)
+    settings, data, unlabeled = with_answers(each, DistillSettings(transfer=plan.transfer), data, unlabeled)
+    _check_answers(each, data)
     aligned = align(teacher, data, plan.label_map)
     if plan.damage.describe():
         train = damaged(data["train"], plan.damage, lambda rows: aligned.label(rows).logits_of(rows))
         data = TaskData({**data, "train": train})
-    return Loaded(data, aligned, unlabeled, plan.transfer)
+    return Loaded(data, aligned, unlabeled, settings.transfer)
+
+
+def split_of(data: TaskData) -> str:
+    """The split that is scored."""
+    return "test" if "test" in data and is_labeled(data["test"]).any() else "validation"
+
+
+def _check_answers(teachers: Sequence[Any], data: TaskData) -> None:
+    """Raises DataError unless files of answers have one for each text that students are compared on."""
+    for file in files_of(teachers):
+        for split in dict.fromkeys(("validation", split_of(data))):
+            missing = int((~file.knows(data[split])).sum())
+            if missing:
+                raise DataError(
+                    f"{file.path} has no answer for {missing:,} of {len(data[split]):,} {split} texts, on which an "
+                    "exam compares the students with their teacher. Answer these too; or distill from the file "
+                    "(eyas distill), and examine the student beside another teacher (--add)."
+                )
 
 
 @lru_cache(maxsize=4)

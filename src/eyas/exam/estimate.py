@@ -11,14 +11,12 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from eyas.data.datasets import is_pair, texts_of
 from eyas.exam.entries import Loaded, LoadedPairs, load_entry
 from eyas.exam.trial_run import student_settings
 from eyas.exam.trials import Trial
 from eyas.generation.recipes import SequenceKD, make_recipe
 from eyas.generation.run import arguments_for
 from eyas.settings import DistillSettings, TransferSettings
-from eyas.teachers import CombinedTeacher
 from eyas.training.arguments import DistillationArguments, steps_of_all
 from eyas.training.folders import WORK
 from eyas.training.recipes import parse_recipe
@@ -94,11 +92,9 @@ def _labeling(loaded: Loaded | LoadedPairs, recipes: Collection[str]) -> float:
     if isinstance(loaded, LoadedPairs):
         return _writing(loaded, recipes)
     rows = loaded.texts.select(range(min(TEXTS, len(loaded.texts))))
-    pairs = list(rows["text_pair"]) if is_pair(rows) else None
     started = time.perf_counter()
-    teacher = loaded.teacher.teacher
-    for one in teacher.teachers if isinstance(teacher, CombinedTeacher) else [teacher]:
-        one.logits(texts_of(rows), pairs)
+    with TemporaryDirectory() as folder:
+        loaded.teacher.label(rows, folder)
     spent = time.perf_counter() - started
     every = len(loaded.texts) + len(loaded.data["validation"]) + len(loaded.data[loaded.split])
     return spent / len(rows) * every

@@ -17,7 +17,6 @@ from eyas.generation.recipes import make_recipe
 from eyas.generation.run import check_settings
 from eyas.kinds import GENERATION, KINDS
 from eyas.models.loading import task_folders
-from eyas.runtime.combination import RULES
 from eyas.settings import (
     LOGITS,
     SMALLER,
@@ -31,10 +30,12 @@ from eyas.settings import (
     is_general,
 )
 from eyas.tasks import Task
+from eyas.teachers.combined import parse_rule
 from eyas.training.arguments import DistillationArguments
 from eyas.training.checks import check_recipe
 from eyas.training.recipes import make_stages, option_text, parse_recipe
 from eyas.training.student_checks import check_init, check_student_settings
+from eyas.training.teachers import with_recipe_of
 from eyas.transfer import check_transfer, describe_transfer
 
 Part = TypeVar("Part", Columns, Damage, StudentSettings, TransferSettings)
@@ -48,8 +49,10 @@ def _tuple(value: Any) -> Any:
 
 
 def _rule(value: str) -> str:
-    if value and value not in RULES:
-        raise ValueError(f"expected one of {', '.join(RULES)}, got {value!r}")
+    try:
+        parse_rule(value or "mean")
+    except ModelError as error:
+        raise ValueError(str(error).rstrip(".")) from None
     return value
 
 
@@ -64,12 +67,15 @@ class DataPlan(Columns, TransferSettings, Damage):
     Attributes:
         source: as for `load_data`.
         name: its name on the page; by default the last part of `source`.
-        teacher: a fine-tuned classifier, or several that answer together; by default the plan's.
-        teachers: how several answer together: mean, probabilities or confidence; by default the plan's.
+        teacher: as for `distill`, by path or name; or several that answer together; by default the plan's.
+        teachers: how several are combined, as for `distill`; by default the plan's.
+        confidence: as for `distill`.
+        zero_shot: as for `distill`.
         unlabeled: more texts for the teacher to label, as for `load_unlabeled`.
         label_map: {teacher's label name: data's}, if they cannot be matched automatically.
         encoder: the pretrained encoder that the teacher was made from: a linear model on its sentence vectors becomes a
             baseline. By default the one that `finetune` recorded, if it is on this machine; "none" for no baseline.
+            Students of a teacher without a model take their words from it.
     """
 
     source: str
@@ -79,6 +85,8 @@ class DataPlan(Columns, TransferSettings, Damage):
     unlabeled: tuple[str, ...] = ()
     label_map: dict[str, str] | None = None
     encoder: str | None = None
+    confidence: float | None = None
+    zero_shot: tuple[str, ...] | dict[str, str] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -236,7 +244,7 @@ class Plan(_Strict):
     Attributes:
         data: data sets; a path, a `DataPlan`, or a list of them.
         teacher: the default teacher of the data sets, or several.
-        teachers: how several teachers answer together.
+        teachers: how several teachers are combined, as for `distill`.
         students: architectures, with sizes; of students that write by default a smaller model of the teacher's family.
         recipes: keys of `RECIPES`, each for the students it supports; with options, `tinybert mapping=top` or
             `{recipe: tinybert, mapping: top}`. By default, the default recipe of each task.
@@ -401,8 +409,13 @@ class Plan(_Strict):
         for recipe in self.recipes:
             if all(refusal(student, recipe) for student in self.students):
                 raise ValueError(f"{recipe} supports none of the students {', '.join(s.name for s in self.students)}")
-        for entry in self.data:
-            if not (entry.teacher or self.teacher):
+        for entry in self.datasets:
+            for recipe in self.recipes if len(entry.teacher) > 1 else ():
+                try:
+                    with_recipe_of(entry.teachers, DistillSettings(recipe=parse_recipe(recipe)[0]))
+                except ModelError as error:
+                    raise ValueError(str(error).rstrip(".")) from None
+            if not entry.teacher:
                 raise ValueError(f"data set {entry.name} has no teacher: set one for it or for the plan")
         return self
 

@@ -67,7 +67,7 @@ def load_exam(folder: str | Path) -> pd.DataFrame:
             frame[column] = None
     costs = [row for row in read_rows(folder / COSTS) if row["key"] in set(frame["key"])]
     if costs:
-        known = pd.DataFrame(costs)[[*FORM, *COST_COLUMNS]]
+        known = pd.DataFrame(costs)[[*FORM, *COST_COLUMNS]].astype(dict.fromkeys(COST_COLUMNS, float))
         frame = frame.merge(known, on=FORM, how="left")
     for column in (*LEARNED_COLUMNS, *COST_COLUMNS):
         if column not in frame:

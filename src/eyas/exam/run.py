@@ -153,13 +153,13 @@ def _check_tasks(
     Returns:
         {data set: task}, the names of the data sets of pairs, and {data set: defaults of its plan}.
     """
-    taught: dict[tuple[str, ...], tuple[str, Any]] = {}
+    taught: dict[tuple[Any, ...], tuple[str, Any]] = {}
     tasks, pairs, defaults = {}, set(), {}
     for entry in entries:
         task = worker.call(inspect, entry)
         if isinstance(task, Failure):
             raise DataError(f"Data set {entry.name}: {task.error}")
-        other, known = taught.setdefault(entry.teacher, (entry.name, task))
+        other, known = taught.setdefault((entry.teacher, str(entry.zero_shot)), (entry.name, task))
         tasks[entry.name], defaults[entry.name] = task[1:]
         pairs |= {entry.name} if task[0] == 2 else set()
         if task[0] != known[0] or task[1].kind != known[1].kind or len(task[1].labels) != len(known[1].labels):
@@ -296,12 +296,13 @@ def _measure(plan: Plan, entry: DataPlan, rows: list[dict[str, Any]], facts: Dat
     if reference is None:
         logger.warning("%s: cost is not measured, because the fp32 teacher failed.", entry.name)
         return
+    forms = {form: key for form, key in forms.items() if (folder / "trials" / key / SHIPPED).is_dir()}
     if all(measured.get(form) == key for form, key in forms.items()):
         return
     logger.info("%s: measuring the cost of %d models side by side.", entry.name, len(forms))
     folders = {key: folder / "trials" / key / SHIPPED for key in forms.values()}
     texts = facts.texts[: plan.cost.texts]
-    costs = measure_costs(folders, forms[reference], texts, plan.cost.rounds, plan.cost.threads)
+    costs = measure_costs(folders, forms.get(reference), texts, plan.cost.rounds, plan.cost.threads)
     named = [
         {"format_version": FORMAT_VERSION, "key": key, **dict(zip(FORM, form, strict=True)), **costs[key], **how}
         for form, key in forms.items()

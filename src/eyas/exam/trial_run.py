@@ -44,29 +44,33 @@ from eyas.exam.results import (
     TWIN,
     VALIDATION,
 )
-from eyas.exam.trials import ON_VECTORS, STATIC, Trial
+from eyas.exam.trials import ON_VECTORS, STATIC, Trial, members_of
 from eyas.exam.writing import score_texts
-from eyas.export import export_model
-from eyas.export.combination import export_combination
+from eyas.export.combination import export_combination, ship
 from eyas.models.loading import is_part, is_seq2seq_folder, load_classifier, load_seq2seq
 from eyas.outputs import write_atomically
 from eyas.progress import part
 from eyas.runtime.cascade import confidences
-from eyas.runtime.manifest import MANIFEST
+from eyas.runtime.manifest import MANIFEST, kind_of
 from eyas.settings import DistillSettings, TransferSettings
-from eyas.teachers import Encoder
+from eyas.tasks import Task
+from eyas.teachers import AlignedTeacher, Encoder, align
+from eyas.teachers.exported import is_exported
 from eyas.training.arguments import FEWEST_VALIDATIONS
 from eyas.training.folders import read_history
 from eyas.training.recipes import parse_recipe
 from eyas.training.starts import with_default_start
 from eyas.training.steps import LENGTHS, training_steps
 from eyas.training.students import create_student
+from eyas.training.teachers import is_fine_tuned
 
 # In an exam, predictions changed by the export are a result; only below this agreement are they an error.
 SMALLEST_AGREEMENT = 0.8
 # The same of the words of texts that are written: one other word changes those after it.
 SMALLEST_OF_WORDS = 0.2
 PARITY_TEXTS = 500
+# Of a teacher whose parameters are not counted.
+UNKNOWN_SIZES: dict[str, int | None] = {"embedding_parameters": None, "other_parameters": None}
 
 
 def run_trial(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
@@ -80,7 +84,7 @@ def run_trial(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
     loaded = load_entry(trial.dataset)
     with part(trial.title):
         about = _make(trial, loaded, folder)
-    model: Any = open_model(folder / SHIPPED)
+    model: Any = _asked(trial, loaded) or open_model(folder / SHIPPED)
     scored = score_texts if isinstance(loaded, LoadedPairs) else _scored
     row = {
         "format_version": FORMAT_VERSION,
@@ -103,11 +107,11 @@ def _scored(trial: Trial, loaded: Loaded, model: Any, folder: Path) -> dict[str,
     split = loaded.data[loaded.split]
     split = split.select(np.flatnonzero(is_labeled(split)))
     task, labels, lengths = loaded.task, labels_of(split), word_counts_of(split)
-    raw = predict_dataset(model, split)
-    order = loaded.teacher.order if trial.kind == "teacher" else _order(model, split, raw)
-    logits = raw[:, order]
+    order = [] if isinstance(model, AlignedTeacher) else _order(model, split, trial, loaded)
+    logits = _predict(model, split, order)
     teacher_logits = loaded.teacher.label(loaded.data[loaded.split]).logits_of(split)
-    calibrated = model.task.calibrated(logits)
+    own = _task(model)
+    calibrated = own.calibrated(logits)
     scores = task_metrics(task, calibrated, labels, lengths)
     validation_score = _validate(model, loaded.data["validation"], order, folder / VALIDATION)
     _write_predictions(split, logits, _sure(model, split, logits), folder / PREDICTIONS)
@@ -121,7 +125,7 @@ def _scored(trial: Trial, loaded: Loaded, model: Any, folder: Path) -> dict[str,
         "score": scores[task.metric],
         "validation_score": validation_score,
         **scores,
-        "temperature": model.task.temperature,
+        "temperature": own.temperature,
         "uncalibrated_error": task_metrics(task, logits, labels, lengths).get("calibration_error"),
         "agreement": agreement(task, logits, teacher_logits, labels),
     }
@@ -153,6 +157,8 @@ def _make(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path) -> dict[str,
         return _make_baseline(trial, loaded, folder / SHIPPED)
     source: str | Path = trial.dataset.teacher[0]
     learned: dict[str, Any] = {"transfer_texts": None, "steps": None, "start": None}
+    if _asked(trial, loaded) is not None:
+        return {**UNKNOWN_SIZES, "size_bytes": None, "export_agreement": None, **learned}
     if trial.added:
         source = trial.added
     elif trial.kind == "student":
@@ -169,16 +175,43 @@ def _make(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path) -> dict[str,
         "overwrite": True,
         "max_length": loaded.max_length if trial.kind in ("teacher", "member") else None,
     }
-    if trial.kind == "teacher" and len(trial.dataset.teacher) > 1:
-        agreement = export_combination(trial.dataset.teacher, trial.dataset.teachers, folder / SHIPPED, **options)
+    if trial.kind == "teacher" and isinstance(loaded, Loaded) and len(trial.dataset.teacher) > 1:
+        agreement = export_combination(
+            trial.dataset.teacher, loaded.teacher.teacher.combination, folder / SHIPPED, **options
+        )
     else:
-        agreement = export_model(source, folder / SHIPPED, **options).agreement
+        agreement = ship(source, folder / SHIPPED, **options)
     return {
         **_parameters(trial, loaded, folder),
         "size_bytes": _size(folder / SHIPPED),
         "export_agreement": agreement,
         **learned,
     }
+
+
+def _asked(trial: Trial, loaded: Loaded | LoadedPairs) -> AlignedTeacher | None:
+    """The teacher of a trial if it is not exported: a file, a model of entailment, an ONNX classifier of another tool.
+
+    Its answers are those of the cache, and its cost is not measured.
+    """
+    sources, zero_shot = _teachers_of(trial), trial.dataset.zero_shot is not None
+    if all(is_fine_tuned(source, zero_shot) or _is_shipped(Path(source)) for source in sources):
+        return None
+    assert isinstance(loaded, Loaded)
+    if trial.kind == "teacher":
+        return loaded.teacher
+    member = loaded.teachers[list(members_of(trial.dataset)).index(trial.model)]
+    return align(member, loaded.data, trial.dataset.label_map)
+
+
+def _is_shipped(source: Path) -> bool:
+    """Whether `source` is an exported folder that stands alone."""
+    return (source / MANIFEST).is_file() and kind_of(source) != "task"
+
+
+def _teachers_of(trial: Trial) -> tuple[str, ...]:
+    """The sources of a teacher's or a member's trial; none of others."""
+    return {"teacher": trial.dataset.teacher, "member": (trial.added,)}.get(trial.kind, ())
 
 
 def student_settings(trial: Trial, loaded: Loaded | LoadedPairs) -> DistillSettings:
@@ -247,7 +280,9 @@ def _make_baseline(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]
     }
 
 
-def _parameters(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path) -> dict[str, int]:
+def _parameters(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path) -> dict[str, int | None]:
+    if any(is_exported(source) for source in _teachers_of(trial)):
+        return UNKNOWN_SIZES
     if trial.kind == "teacher":
         return _parameters_of(loaded.models)
     from safetensors import safe_open
@@ -263,23 +298,40 @@ def _parameters(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path) -> dic
     return {"embedding_parameters": embedding, "other_parameters": sum(counts.values()) - embedding}
 
 
-def _parameters_of(models: Sequence[Any]) -> dict[str, int]:
+def _parameters_of(models: Sequence[Any]) -> dict[str, int | None]:
     embedding = sum(model.get_input_embeddings().weight.numel() for model in models)
     total = sum(model.num_parameters() for model in models)
     return {"embedding_parameters": embedding, "other_parameters": total - embedding}
 
 
-def _order(model: Predicts, dataset: Dataset, logits: np.ndarray) -> list[int]:
+def _order(model: Predicts, dataset: Dataset, trial: Trial, loaded: Loaded) -> list[int]:
     """The columns of the model's logits in the data's label order."""
+    if trial.kind == "teacher":
+        return loaded.teacher.order
     task = task_of(dataset)
     check_task(task, model.task, "model")
-    return match_labels(list(task.labels), model, lambda: (logits, labels_of(dataset)), None, "model")
+    return match_labels(
+        list(task.labels), model, lambda: (predict_dataset(model, dataset), labels_of(dataset)), None, "model"
+    )
 
 
-def _validate(model: Predicts, dataset: Dataset, order: list[int], path: Path) -> float:
+def _predict(model: Predicts | AlignedTeacher, dataset: Dataset, order: list[int]) -> np.ndarray:
+    """Logits, [rows, labels] in the data's label order, for tagging [words, tags]."""
+    if isinstance(model, AlignedTeacher):
+        return model.logits_of(dataset)
+    return predict_dataset(model, dataset)[:, order]
+
+
+def _task(model: Predicts | AlignedTeacher) -> Task:
+    """The model's task, with its temperature."""
+    found: Task = model.teacher.task if isinstance(model, AlignedTeacher) else model.task
+    return found
+
+
+def _validate(model: Predicts | AlignedTeacher, dataset: Dataset, order: list[int], path: Path) -> float:
     """The score on validation texts; writes what a cascade needs of them."""
     labeled = dataset.select(np.flatnonzero(is_labeled(dataset)))
-    logits, task = predict_dataset(model, labeled)[:, order], task_of(labeled)
+    logits, task = _predict(model, labeled, order), task_of(labeled)
     labels, lengths = labels_of(labeled), word_counts_of(labeled)
     added = sums(task, logits, labels, lengths).astype(np.float64)
     columns = {"sums": list(added), "confidence": _sure(model, labeled, logits)}
@@ -294,13 +346,13 @@ def _changes(loaded: Loaded, model: Any, order: list[int], labels: np.ndarray) -
     changed, texts = loaded.changed
     rows = {text: row for row, text in enumerate(texts["text"])}
     places = [rows[text] for text in changed.texts]
-    own, theirs = model.logits(list(texts["text"])), loaded.teacher.label(texts).logits_of(texts)
-    return change_slices(loaded.task, changed, labels, own[:, order][places], theirs[places])
+    own, theirs = _predict(model, texts, order), loaded.teacher.label(texts).logits_of(texts)
+    return change_slices(loaded.task, changed, labels, own[places], theirs[places])
 
 
-def _sure(model: Predicts, dataset: Dataset, logits: np.ndarray) -> np.ndarray:
+def _sure(model: Predicts | AlignedTeacher, dataset: Dataset, logits: np.ndarray) -> np.ndarray:
     """[texts] the model's confidence in its answer; 0 for numbers."""
-    task, calibrated = task_of(dataset), model.task.calibrated(logits)
+    task, calibrated = task_of(dataset), _task(model).calibrated(logits)
     counts = word_counts_of(dataset) if task.is_tagging else np.ones(len(dataset), dtype=np.int64)
     return confidences(task, calibrated, counts.tolist()) if task.decides else np.zeros(len(dataset))
 

@@ -15,16 +15,21 @@ from eyas.general import families, fingerprint_of_family
 from eyas.generation.recipes import make_recipe
 from eyas.generation.run import DEFAULT_RECIPE
 from eyas.models.loading import task_folders
+from eyas.runtime.combination import JOINED
 from eyas.settings import NO_START, TRANSFORMERS, WRITERS
 from eyas.tasks import Task
+from eyas.teachers.combined import RECIPES_OF
 from eyas.training.arguments import with_precision
 from eyas.training.recipes import default_recipe, make_stages, parse_recipe
 from eyas.training.starts import start_identity
+from eyas.training.teachers import is_fine_tuned
 from eyas.transfer import sources_of
 from eyas.transfer.augmentation import identity
 
 STATIC, ON_VECTORS = "static + LR", "encoder + LR"
 BASELINES = (LINEAR[0], STATIC)
+# Settings of a data set that its teacher's fingerprint has.
+OF_TEACHER = ("confidence", "zero_shot")
 OTHER_BASELINES = {"tagging": (LINEAR[1],), "fields": (LINEAR[2],), "generation": ()}
 
 
@@ -39,7 +44,7 @@ class Trial:
         precision: precision of the export; empty for baselines.
         student, recipe, recipe_options, embeddings, seed, arguments: settings of a student.
         length: of a twin by default, relative to a training in one stage: that of the longest recipe beside it.
-        added: the folder of a student made before, or of a member; then it has no settings.
+        added: the folder of a student made before, or the source of a member; then it has no settings.
         encoder: the encoder of a baseline on its vectors.
         without: the part of the student that this trial leaves out, `START` or `TRANSFER`; empty for none.
     """
@@ -69,7 +74,8 @@ class Trial:
         own = self.student is not None and self.student.architecture not in (*TRANSFORMERS, *WRITERS)
         settings = {
             **asdict(self),
-            "dataset": {**asdict(self.dataset), "name": "", "source": "", "teacher": (), "encoder": None},
+            "dataset": {name: value for name, value in asdict(self.dataset).items() if name not in OF_TEACHER}
+            | {"name": "", "source": "", "teacher": (), "encoder": None},
             "student": self.student and {**asdict(self.student), "name": ""},
             "model": self.model if self.kind == "baseline" else "",
             "vectors": Path(self.embeddings).stat().st_size if Path(self.embeddings).is_file() else None,
@@ -138,10 +144,13 @@ def _check_all_used(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str
 
 def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -> Iterator[Trial]:
     for entry in plan.datasets:
+        members = members_of(entry)
         for precision in ("fp32", "int8"):
-            yield Trial(entry, "teacher", "teacher", precision)
-            for name, folder in members_of(entry).items():
-                yield Trial(entry, "member", name, precision, added=folder)
+            if precision == "fp32" or _is_quantized(entry, *entry.teacher):
+                yield Trial(entry, "teacher", "teacher", precision)
+            for name, source in members.items():
+                if precision == "fp32" or _is_quantized(entry, source):
+                    yield Trial(entry, "member", name, precision, added=source)
         names = OTHER_BASELINES.get(tasks[entry.name].kind, BASELINES)
         for name in names if plan.baselines else ():
             yield Trial(entry, "baseline", name)
@@ -156,8 +165,9 @@ def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -
     for seed in plan.seeds:
         for entry in plan.datasets:
             for student in plan.students:
+                combined = RECIPES_OF.get(entry.teachers) if len(entry.teacher) > 1 else None
                 usual = DEFAULT_RECIPE if entry.writes else default_recipe(tasks[entry.name], student.crf)
-                chosen = plan.recipes or (usual,)
+                chosen = plan.recipes or (combined or usual,)
                 for embeddings in plan.embeddings:
                     how = (embeddings, entry.name in pairs, tasks[entry.name])
                     fitting = [name for name in chosen if not refusal(student, name, *how)]
@@ -181,13 +191,18 @@ def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -
 
 
 def members_of(entry: DataPlan) -> dict[str, str]:
-    """{name on the page: folder} of several teachers; none of a single one."""
-    if len(entry.teacher) < 2:
+    """{name on the page: source} of several teachers; none of a single one, and of those that know some labels."""
+    if len(entry.teacher) < 2 or entry.teachers == JOINED:
         return {}
     names = [f"teacher {Path(folder).name}" for folder in entry.teacher]
     if len(set(names)) < len(names):
         names = [f"{name} ({number})" for number, name in enumerate(names, 1)]
     return dict(zip(names, entry.teacher, strict=True))
+
+
+def _is_quantized(entry: DataPlan, *sources: str) -> bool:
+    """Whether these teachers are also examined in int8: as models that the exam exports."""
+    return all(is_fine_tuned(source, entry.zero_shot is not None) for source in sources)
 
 
 def without_parts(trial: Trial, start: str | None) -> Iterator[Trial]:

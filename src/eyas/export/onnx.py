@@ -63,7 +63,8 @@ def input_names(model: Any, tokenizer: Any) -> list[str]:
     """The graph's inputs. A student detects padding; a transformer needs an attention mask."""
     if isinstance(model, TasksForSequenceClassification):
         pair = any(task["pair"] for task in (model.config.tasks or {}).values())
-        return ["input_ids", "token_type_ids"] if pair else ["input_ids"]
+        mask = [] if is_student(model) else ["attention_mask"]
+        return ["input_ids", *mask, *(["token_type_ids"] if pair else [])]
     if is_student(model):
         return ["input_ids", "token_type_ids"] if model.config.pair else ["input_ids"]
     return [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in tokenizer.model_input_names]
@@ -229,14 +230,16 @@ def _unshare(graph: onnx.GraphProto) -> None:
 @contextmanager
 def _eager_attention(model: Any) -> Iterator[None]:
     """sdpa exports guards that no optimizer fuses."""
-    before = model.config._attn_implementation
-    if before != "eager" and not is_student(model):
-        model.set_attn_implementation("eager")
+    several: Any = model.students.values() if isinstance(model, TasksForSequenceClassification) else [model]
+    changed = [one for one in several if not is_student(one) and one.config._attn_implementation != "eager"]
+    before = [one.config._attn_implementation for one in changed]
+    for one in changed:
+        one.set_attn_implementation("eager")
     try:
         yield
     finally:
-        if before != "eager" and not is_student(model):
-            model.set_attn_implementation(before)
+        for one, used in zip(changed, before, strict=True):
+            one.set_attn_implementation(used)
 
 
 @contextmanager

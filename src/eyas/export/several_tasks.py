@@ -9,6 +9,7 @@ from eyas.export import checked, columns_of, manifest_of, sample_of, stored, wri
 from eyas.export.model_card import run_settings, write_model_card
 from eyas.export.onnx import input_names, output_name, write_onnx
 from eyas.export.parity import Parity
+from eyas.models import is_student
 from eyas.models.classifier import Classifier
 from eyas.models.loading import load_tasks, load_tokenizer
 from eyas.outputs import OutputFolder
@@ -43,7 +44,8 @@ def export_tasks(
     texts = {name: columns_of(sample_of(folder), classifiers[name]) for name, folder in tasks.items()}
     made, precision = stored(model, source, precision)
     for name, classifier in classifiers.items():
-        if not classifier.pair:  # their texts are cut before the graph, so all tasks read the same tokens, once
+        # Their texts are cut before the graph, so all tasks read the same tokens, once.
+        if is_student(model) and not classifier.pair:
             made.student(name).config.max_length = sys.maxsize
     settings = {"command": "export", "model": str(source.resolve()), "precision": precision}
     parities: dict[str, Parity] = {}

@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 from torch import Tensor, nn
+from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from eyas.models.configuration import TasksConfig
 from eyas.models.ensemble import MEMBERS
@@ -27,7 +28,8 @@ class Several(nn.Module):
 class TasksForSequenceClassification(Student, Several):
     """Students that share their word vectors, and those that read texts, or words, alike also their encoder.
 
-    After MKD (Liu et al. 2019). `bilstm` reads both alike; the others have one encoder of texts and one of words.
+    After MKD (Liu et al. 2019). `bilstm` and transformers read both alike; the others have one encoder of texts and one
+    of words.
     """
 
     config_class = TasksConfig
@@ -35,25 +37,41 @@ class TasksForSequenceClassification(Student, Several):
 
     def __init__(self, config: TasksConfig) -> None:
         super().__init__(config)
+        self.reads_alone = config.architecture in MEMBERS
         self.students = nn.ModuleDict()
         encoders: dict[type, nn.Module] = {}
         for name, own in (config.tasks or {}).items():
-            kind: Any = (TAGGERS if own["eyas_task"] == "tagging" else MEMBERS)[config.architecture]
+            tagging = own["eyas_task"] == "tagging"
+            if not self.reads_alone:
+                auto: Any = AutoModelForTokenClassification if tagging else AutoModelForSequenceClassification
+                self.students[name] = auto.from_config(CONFIG_MAPPING[own["model_type"]].from_dict(own))
+                continue
+            kind: Any = (TAGGERS if tagging else MEMBERS)[config.architecture]
             student = kind(kind.config_class.from_dict(own))
             student.embeddings = self.embeddings
             student.encoder = encoders.setdefault(kind.encoder_class, student.encoder)
             self.students[name] = student
+        if not self.reads_alone:
+            self._share_body()
         self._tied_weights_keys = self.stored_elsewhere()
         self._keys_to_ignore_on_save = set(self._tied_weights_keys)
         self.post_init()  # type: ignore[no-untyped-call]
+
+    def _share_body(self) -> None:
+        """Give all transformers the same layers: those with a pooler, if a task has one."""
+        bodies = [cast(Any, student).base_model for student in self.students.values()]
+        body = max(bodies, key=lambda one: one.num_parameters())
+        for student in self.students.values():
+            setattr(student, cast(str, student.base_model_prefix), body)
+        self.embeddings = body.get_input_embeddings()
 
     def forward(self, input_ids: Tensor, labels: Tensor | None = None, *, task: str, **inputs: Any) -> Any:
         """The outputs of the student of `task`; the arguments are that student's."""
         return self.students[task](input_ids=input_ids, labels=labels, **inputs)
 
-    def student(self, task: str) -> Student:
+    def student(self, task: str) -> Any:
         """An ordinary student of one task; its word vectors and encoder are those of the others."""
-        return cast(Student, self.students[task])
+        return self.students[task]
 
 
 def student_of(model: Any, name: str) -> Any:

@@ -41,6 +41,8 @@ class Student(PreTrainedModel):
     encoder_class: ClassVar[type[Any]]
     base_model_prefix = "student"
     main_input_name = "input_ids"
+    # Whether the model finds padding and truncates long texts itself.
+    reads_alone: bool = True
     # Standard deviation of new word vectors.
     scale: ClassVar[float] = 0.25
 
@@ -85,4 +87,4 @@ class Student(PreTrainedModel):
 
 def is_student(model: nn.Module) -> bool:
     """Whether `model` is a student: it finds padding and truncates long texts itself."""
-    return isinstance(model, Student)
+    return isinstance(model, Student) and model.reads_alone

@@ -69,12 +69,13 @@ def _intervals(folder: Path, table: pd.DataFrame) -> tuple[str, str]:
 
 def _figures(found: dict[str, Any], of_score: str, of_retention: str) -> str:
     seeds = f"mean of {found['seeds']} seeds; this one is seed {found['seed']}"
+    faster = found["times_faster"]
     figures = {
         found["metric"].replace("_", " "): f"{found['score']:.1%}{of_score}, {seeds}",
         "share of the teacher's score": f"{found['retention']:.1%}{of_retention}",
         "agreement with the teacher": f"{found['agreement']:.1%}",
         "latency of one text": f"{found['latency_ms']:.3f} ms, tokenization included",
-        "speed": f"{found['times_faster']:,.1f} times the teacher in fp32",
+        **({} if faster is None else {"speed": f"{faster:,.1f} times the teacher in fp32"}),
     }
     rows = "".join(f"| {name} | {value} |\n" for name, value in figures.items())
     return (

@@ -40,8 +40,13 @@ def print_table(table: pd.DataFrame) -> None:
             row["title"],
             f"{row['score']:.1%}",
             f"{row['retention']:.1%}",
-            megabytes(row["size_bytes"]),
-            f"{row['latency_ms']:.3f} ms",
-            f"{row['times_faster']:.0f}x",
+            *(
+                "" if pd.isna(row[name]) else said(row[name])
+                for name, said in (
+                    ("size_bytes", megabytes),
+                    ("latency_ms", "{:.3f} ms".format),
+                    ("times_faster", "{:.0f}x".format),
+                )
+            ),
         )
     Console().print(shown)

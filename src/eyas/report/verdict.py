@@ -59,10 +59,11 @@ def sentence(
         interval: of the retention on it.
         rivals: as from `outscored`.
     """
-    if not np.isfinite(row["times_faster"]) or not np.isfinite(row["retention"]):
+    if not np.isfinite(row["latency_ms"]) or not np.isfinite(row["retention"]):
         return f"{row['title']} is not measured beside its teacher yet: run the exam again."
     digits = 0 if row["times_faster"] >= 10 else 1
-    speed = f"{row['times_faster']:,.{digits}f} times its speed"
+    known = np.isfinite(row["times_faster"])  # not beside a teacher without a model, such as a file
+    speed = f"{row['times_faster']:,.{digits}f} times its speed" if known else f"{row['latency_ms']:.3f} ms"
     sure = f" (95 % interval {interval[0]:.1%} to {interval[1]:.1%})" if interval else ""
     kept = f"{row['retention']:.1%} of the teacher{sure}"
     facts = f"{kept} on the {split} split, at {speed} and {megabytes(row['size_bytes'])}"

@@ -1,5 +1,6 @@
 """Several exported models in one folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from eyas.runtime.alignment import WordEncoder
@@ -7,8 +8,14 @@ from eyas.runtime.manifest import Manifest
 from eyas.runtime.predictor import Predictor
 
 
+def places_of(names: Sequence[str], known: Sequence[str]) -> list[int]:
+    """The place of each of `names` in `known`; of an unknown one, the place after the last."""
+    places = {name: number for number, name in enumerate(known)}
+    return [places.get(name, len(known)) for name in names]
+
+
 class Stages(Predictor):
-    """Models of the same labels, each in a folder of its own; subclasses say how they answer together.
+    """Models, each in a folder of its own; subclasses say how they answer together.
 
     Args:
         folder, threads, self_test, abstain_below: as for `Predictor`.
@@ -24,7 +31,7 @@ class Stages(Predictor):
         self.label_names, self.data_labels = self.manifest.labels, self.manifest.data_labels
         self.max_length = self.manifest.max_length
         self.abstain(self.manifest.abstain_below if abstain_below is None else abstain_below)
-        self.orders = [[stage.label_names.index(name) for name in self.label_names] for stage in self.stages]
+        self.orders = [places_of(self.label_names, stage.label_names) for stage in self.stages]
 
     @property
     def words(self) -> WordEncoder:

@@ -129,6 +129,7 @@ class FunctionTeacher(AnsweringTeacher):
 
     Raises:
         DataError: when it answers: another shape, negative numbers, or sums other than 1.
+        ModelError: when it fails.
     """
 
     def __init__(
@@ -149,7 +150,14 @@ class FunctionTeacher(AnsweringTeacher):
         texts: list[Any] = list(batch["text"]) if not pairs else list(zip(batch["text"], pairs, strict=True))
         if self.task.reads_fields:
             texts = list(map(read_fields, texts))
-        found = np.asarray(self.function(texts), dtype=np.float64)
+        try:
+            found = np.asarray(self.function(texts), dtype=np.float64)
+        except Exception as error:
+            raise ModelError(
+                f"The teacher's function failed on one of {len(texts)} texts, of which the first is {texts[0]!r:.60}: "
+                f"{type(error).__name__}: {error}. Catch it there, and return equal probabilities for such a text; or "
+                "leave the text out. Texts that are labeled already are kept."
+            ) from error
         if found.shape != (len(texts), len(self.label_names)):
             raise DataError(
                 f"The teacher's function returned an array of {found.shape} for {len(texts)} texts, expected "

@@ -16,10 +16,12 @@ from eyas.data.labels import are_generic
 from eyas.errors import LabelError, ModelError
 from eyas.models.inside import EACH, EACH_STATES, mean_of_tokens
 from eyas.runtime import combination
+from eyas.runtime.combination import JOINED
+from eyas.runtime.stages import places_of
 
-SAMPLED, JOINED = "sampled", "joined"
+SAMPLED = "sampled"
 RULES: dict[str, str] = {
-    **{name: name for name in (*combination.RULES, JOINED)},
+    **{name: name for name in combination.RULES},
     **dict.fromkeys((SAMPLED, "label-loss", "reinforced"), "probabilities"),
 }
 """Rules by name: the mean of the logits, of the probabilities, and of the probabilities weighted by confidence; what
@@ -33,22 +35,16 @@ RECIPES_OF = {"label-loss": "mt-bert", "reinforced": "reinforced"}
 """The recipes of rules that weigh or choose each teacher in the loss."""
 
 
-def joined(logits: np.ndarray) -> np.ndarray:
-    """Logits [rows, labels] from teachers that know some of the labels: the closest to theirs, by least squares.
+def parse_rule(rule: str) -> tuple[str, str | None]:
+    """The rule's name, and the shares of "sampled:2,1".
 
-    A teacher's logits are known up to a constant of the text, which is found too (Vongkulbhisal et al. 2019, section
-    3.3, where the labels are unified by factorization of the logits). With the same labels, it is the rule `mean`.
-
-    Args:
-        logits: [teachers, rows, labels], minus infinity for labels that a teacher does not know.
+    Raises:
+        ModelError: unknown rule.
     """
-    teachers, _, labels = logits.shape
-    owner, label = np.nonzero(np.isfinite(logits).all(1))
-    design = np.zeros((len(owner), labels + teachers))
-    design[np.arange(len(owner)), label] = 1
-    design[np.arange(len(owner)), labels + owner] = -1
-    solution = np.linalg.pinv(design) @ logits[owner, :, label]
-    return np.asarray(solution[:labels].T)
+    name, colon, shares = rule.partition(":")
+    if name not in RULES or (colon and name != SAMPLED):
+        raise ModelError(f"teachers (--teachers) is {rule!r}, expected one of {', '.join(RULES)}.")
+    return name, shares if colon else None
 
 
 def _labels(teachers: Sequence[Any], rule: str) -> list[str]:
@@ -110,12 +106,10 @@ class CombinedTeacher:
     fields: ClassVar[frozenset[str]] = frozenset({"logits", EACH, EACH_STATES})
 
     def __init__(self, teachers: Sequence[Any], rule: str = "mean", members: Sequence[Any] = ()) -> None:
-        name, colon, shares = rule.partition(":")
-        if name not in RULES or (colon and name != SAMPLED):
-            raise ModelError(f"teachers (--teachers) is {rule!r}, expected one of {', '.join(RULES)}.")
+        name, shares = parse_rule(rule)
         if len(teachers) < 2:
             raise ModelError(f"Expected at least two teachers (--teacher), got {len(teachers)}.")
-        self.shares = _shares(shares if colon else None, len(teachers))
+        self.shares = _shares(shares, len(teachers))
         first = teachers[0]
         for other in teachers[1:]:
             if other.task.kind != first.task.kind:
@@ -127,15 +121,16 @@ class CombinedTeacher:
         self.teachers, self.rule, self.name = list(teachers), rule, name
         # What answers: the teachers, or their caches.
         self.members = list(members) or self.teachers
+        # What combines their answers outside training, a key of `eyas.runtime.combination.RULES`.
+        self.combination = "mean" if name == SAMPLED and not first.task.is_single_label else RULES[name]
         self.label_names = _labels(teachers, name)
         same = self.label_names == first.label_names
         self.task = first.task if same else replace(first.task, labels=tuple(self.label_names))
         self.data_labels = list(first.data_labels) if same else self.label_names
         self.model, self.tokenizer, self.max_length = first.model, first.tokenizer, first.max_length
         self.reads: tuple[str, ...] = tuple(dict.fromkeys(name for member in self.members for name in member.reads))
-        places = [{name: number for number, name in enumerate(one.label_names)} for one in self.teachers]
         # The last column, of a label that a teacher does not know, is minus infinity.
-        self.orders = [[of.get(name, len(of)) for name in self.label_names] for of in places]
+        self.orders = [places_of(self.label_names, one.label_names) for one in self.teachers]
 
     @property
     def is_cached(self) -> bool:
@@ -170,9 +165,7 @@ class CombinedTeacher:
         return self._combine(self._aligned([member.logits(ids) for member in self.members]))
 
     def _combine(self, logits: Tensor) -> Tensor:
-        multiple = self.name == SAMPLED and not self.task.is_single_label
-        rule = {**combination.RULES, JOINED: joined}["mean" if multiple else RULES[self.name]]
-        return torch.from_numpy(rule(logits.double().numpy())).float()
+        return torch.from_numpy(combination.RULES[self.combination](logits.double().numpy())).float()
 
     def _aligned(self, logits: Sequence[Tensor]) -> Tensor:
         """[teachers, rows, labels], in the order of the first teacher's labels."""

@@ -39,7 +39,7 @@ class ZeroShotTeacher(AnsweringTeacher):
         dtype: str | None = None,
     ) -> None:
         self.judge = model if isinstance(model, Teacher) else Teacher(model, max_length=max_length, dtype=dtype)
-        found = [row for row, name in enumerate(self.judge.label_names) if name.lower().startswith(ENTAILMENT)]
+        found = [row for row, name in enumerate(self.judge.label_names) if entails(name)]
         if len(found) != 1 or not self.judge.task.is_single_label:
             raise ModelError(
                 f"A zero-shot teacher (--zero-shot) is a model of entailment: one of its labels starts with "
@@ -85,7 +85,11 @@ class ZeroShotTeacher(AnsweringTeacher):
 
 def is_judge(teacher: Teacher) -> bool:
     """Whether one of its labels is entailment."""
-    return any(name.lower().startswith(ENTAILMENT) for name in teacher.label_names)
+    return any(map(entails, teacher.label_names))
+
+
+def entails(label: str) -> bool:
+    return label.lower().startswith(ENTAILMENT)
 
 
 def parse_hypotheses(text: str) -> list[str] | dict[str, str]:

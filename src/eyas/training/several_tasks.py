@@ -22,10 +22,11 @@ from eyas.models import STUDENTS, TAGGERS, TasksConfig, TasksForSequenceClassifi
 from eyas.models.classifier import Classifier
 from eyas.models.loading import PROBLEMS
 from eyas.outputs import OutputFolder
-from eyas.settings import NO_START, DistillSettings
+from eyas.settings import NO_START, TRANSFORMERS, DistillSettings
 from eyas.tasks import CALIBRATION
-from eyas.teachers import AlignedTeacher, FileTeacher, align
+from eyas.teachers import AlignedTeacher, align
 from eyas.teachers.aligned import AnyTeacher, live
+from eyas.training.arguments import with_precision
 from eyas.training.callbacks import early_stopping
 from eyas.training.checks import check_recipe
 from eyas.training.folders import WORK, write_part, write_result
@@ -34,6 +35,7 @@ from eyas.training.starts import read_start, start_identity, with_default_start
 from eyas.training.steps import LENGTHS, stage_arguments
 from eyas.training.student_checks import check_student
 from eyas.training.students import create_student
+from eyas.training.teachers import with_answers
 from eyas.training.trainer import DistillationTrainer
 from eyas.transfer import check_transfer, sources_of, transfer_set
 from eyas.transfer.texts import with_default_augment
@@ -54,8 +56,6 @@ class Subject:
     """
 
     def __init__(self, name: str, teacher: AnyTeacher, data: TaskData, settings: DistillSettings) -> None:
-        if isinstance(live(teacher), FileTeacher):
-            raise ModelError(f"The task {name} has a file of answers as its teacher, expected a model (--teacher).")
         self.name = name
         self.data = data.with_labels_of(live(teacher).label_names)
         task, pair = self.data.task, self.data.is_pair
@@ -65,9 +65,12 @@ class Subject:
         check_student(student, task)
         self.stage = _only_stage(settings)
         check_recipe(str(settings.recipe), [self.stage], student, task, pair, live(teacher))
-        self.transfer = with_default_augment(settings, self.data, False, self.stage.needs_teacher).transfer
+        more: Dataset | None = None
+        if self.stage.needs_teacher:
+            settings, self.data, more = with_answers([live(teacher)], settings, self.data, None)
+        self.transfer = with_default_augment(settings, self.data, more is not None, self.stage.needs_teacher).transfer
         self.teacher = align(teacher, self.data)
-        self.dataset = transfer_set(self.data, self.teacher, None, self.transfer)
+        self.dataset = transfer_set(self.data, self.teacher, more, self.transfer)
 
     @property
     def label_names(self) -> list[str]:
@@ -110,7 +113,8 @@ def distill_tasks(
         EyasError: invalid input, raised before any training step.
     """
     settings = settings or DistillSettings()
-    settings = replace(settings, recipe=recipe_name(settings.recipe or RECIPE))
+    arguments = with_precision(settings.arguments, settings.student.architecture)
+    settings = replace(settings, recipe=recipe_name(settings.recipe or RECIPE), arguments=arguments)
     check_tasks(teachers, data)
     _check_settings(settings)
     subjects = [Subject(name, teacher, data[name], settings) for name, teacher in teachers.items()]
@@ -162,9 +166,10 @@ def check_tasks(teachers: Mapping[str, Any], data: Mapping[str, Any]) -> None:
 
 def _check_settings(settings: DistillSettings) -> None:
     student, transfer = settings.student, settings.transfer
-    if student.architecture not in STUDENTS:
+    if student.architecture not in (*STUDENTS, *TRANSFORMERS):
         raise ModelError(
-            f"A student of several tasks is one of {', '.join(STUDENTS)}, got {student.architecture} (--student)."
+            f"A student of several tasks is one of {', '.join((*STUDENTS, *TRANSFORMERS))}, got {student.architecture} "
+            "(--student)."
         )
     for wanted, what in (
         (bool(student.char_embedding_size), "char_embedding_size (--char-embedding-size)"),
@@ -198,7 +203,7 @@ def create_tasks_student(
     base: Any
     base, tokenizer = create_student(settings.student, first.teacher, _texts(subjects, first), first.label_names)
     common = {name: value for name, value in base.config.to_dict().items() if name not in ("id2label", "label2id")}
-    tasks = {}
+    architecture, tasks = settings.student.architecture, {}
     for one in subjects:
         names, task = one.label_names, one.data.task
         tasks[one.name] = {
@@ -210,16 +215,17 @@ def create_tasks_student(
             "problem_type": PROBLEMS.get(task.kind),
             "pair": one.data.is_pair,
             "crf": settings.student.crf and task.is_tagging,
-            "model_type": (TAGGERS if task.is_tagging else STUDENTS)[
-                settings.student.architecture
-            ].config_class.model_type,
         }
-    shared = ("vocab_size", "embedding_size", "max_length", "pad_token_id", "hidden_size", "dropout")
-    sizes = {name: common[name] for name in shared}
-    model = TasksForSequenceClassification(
-        TasksConfig(architecture=settings.student.architecture, tasks=tasks, **sizes)
-    )
-    for one in subjects:
+        if architecture in STUDENTS:
+            kind: Any = (TAGGERS if task.is_tagging else STUDENTS)[architecture]
+            tasks[one.name]["model_type"] = kind.config_class.model_type
+    shared = ("vocab_size", "embedding_size", "pad_token_id", "hidden_size", "dropout")
+    sizes = {name: common[name] for name in shared if name in common}
+    config = TasksConfig(architecture=architecture, tasks=tasks, max_length=settings.student.max_length, **sizes)
+    model = TasksForSequenceClassification(config)
+    if architecture in TRANSFORMERS:
+        model.student(first.name).load_state_dict(base.state_dict(), strict=False)  # it may have a pooler, base none
+    for one in subjects if architecture in STUDENTS else ():
         student: Any = model.student(one.name)
         if type(student.encoder) is type(base.encoder):
             student.encoder.load_state_dict(base.encoder.state_dict())
@@ -227,7 +233,7 @@ def create_tasks_student(
             read_start(settings.student, one.dataset, one.data.task).load(student)
         if one.data.task.is_tagging:
             student.continues.copy_(base.continues)
-    model.embeddings.load_state_dict(base.embeddings.state_dict())
+    model.embeddings.load_state_dict(base.get_input_embeddings().state_dict())
     model.embeddings.weight.requires_grad_(not settings.student.freeze_embeddings)
     pair = any(one.data.is_pair for one in subjects)
     if pair:
@@ -265,7 +271,8 @@ def _train(
     student, tokenizer = create_tasks_student(subjects, first, settings)
     stage, rows = first.stage, sum(len(one.dataset) for one in subjects)
     # As many epochs as a task of their mean size has alone, so that each has about as many steps.
-    arguments = stage_arguments(stage, settings, math.ceil(rows / len(subjects)), folder / WORK / "stage-0")
+    rows_of_one, width = math.ceil(rows / len(subjects)), getattr(live(first.teacher).model.config, "hidden_size", 0)
+    arguments = stage_arguments(stage, settings, rows_of_one, folder / WORK / "stage-0", width)
     may_stop = not stage.is_scheduled and not LENGTHS & {*stage.arguments, *settings.arguments}
     trainer = DistillationTrainer(
         student,

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,13 +12,15 @@ from datasets import Dataset
 from eyas.data.splits import fields_of
 from eyas.data.task_data import TaskData
 from eyas.errors import DataError, ModelError
+from eyas.models.loading import task_of_folder
+from eyas.runtime.combination import JOINED
 from eyas.settings import Columns, DistillSettings
 from eyas.teachers import ExportedTeacher, FileTeacher, ZeroShotTeacher
 from eyas.teachers.answers import is_answers
-from eyas.teachers.combined import JOINED, RECIPES_OF
+from eyas.teachers.combined import RECIPES_OF
 from eyas.teachers.domains import open_teacher
 from eyas.teachers.exported import is_exported
-from eyas.teachers.zero_shot import is_judge
+from eyas.teachers.zero_shot import entails, is_judge
 
 logger = logging.getLogger("eyas")
 
@@ -30,6 +32,17 @@ TAKEN_BY = {
 }
 # The largest share of training texts that may have no answer.
 MOST_MISSING = 0.2
+
+
+def is_fine_tuned(source: str, zero_shot: bool = False) -> bool:
+    """Whether a teacher is a model in torch that answers itself: no file, no exported model, none of entailment.
+
+    Args:
+        zero_shot: whether models of entailment are asked for other labels.
+    """
+    if is_answers(source) or is_exported(source):
+        return False
+    return not zero_shot or not any(map(entails, task_of_folder(source).labels))
 
 
 def with_recipe_of(rule: str | None, settings: DistillSettings) -> DistillSettings:
@@ -54,6 +67,20 @@ def with_recipe_of(rule: str | None, settings: DistillSettings) -> DistillSettin
     return replace(settings, recipe=recipe)
 
 
+def takes(teacher: Any, name: str) -> bool:
+    """Whether a teacher takes the argument `name`, a key of `TAKEN_BY`."""
+    file, exported = is_answers(teacher), is_exported(teacher)
+    named = isinstance(teacher, str | os.PathLike) and not (file or exported)
+    return {"encoder": file or exported, "confidence": file, "zero_shot": named}[name]
+
+
+def check_named(named: Iterable[str], teachers: Sequence[Any]) -> None:
+    """Raises DataError for an argument that no teacher takes."""
+    for name in named:
+        if not any(takes(one, name) for one in teachers):
+            raise DataError(f"No teacher takes {name} (--{name.replace('_', '-')}): {TAKEN_BY[name]}. Leave it out.")
+
+
 def open_teachers(
     given: Any, data: TaskData, columns: Columns | None, length: int, dtype: str | None, named: Mapping[str, Any]
 ) -> list[Any]:
@@ -68,15 +95,7 @@ def open_teachers(
         DataError: there are such arguments, but no teacher that takes them.
     """
     listed = given if isinstance(given, list | tuple) else [given]
-    files, exported = [is_answers(one) for one in listed], [is_exported(one) for one in listed]
-    named_ones = [
-        isinstance(one, str | os.PathLike) and not (file or ours)
-        for one, file, ours in zip(listed, files, exported, strict=True)
-    ]
-    taking = {"encoder": any(files) or any(exported), "confidence": any(files), "zero_shot": any(named_ones)}
-    for name in named:
-        if not taking[name]:
-            raise DataError(f"No teacher takes {name} (--{name.replace('_', '-')}): {TAKEN_BY[name]}. Leave it out.")
+    check_named(named, listed)
     own = {name: named[name] for name in ("encoder", "confidence") if name in named}
     words = {name: named[name] for name in ("encoder",) if name in named}
 

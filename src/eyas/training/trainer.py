@@ -88,11 +88,11 @@ class DistillationTrainer(ResumableTrainer):
             set_seed(args.seed)  # learned parts of losses start alike, whatever ran before
         length = input_length(model, processing_class, max_length)
         train = {
-            name: encoded_for(model, processing_class, part, max_length, training=True)
+            name: encoded_for(student_of(model, name), processing_class, part, max_length, training=True)
             for name, part in _by_name(train_dataset).items()
         }
         scored = {
-            name: encoded_for(model, processing_class, part, max_length)
+            name: encoded_for(student_of(model, name), processing_class, part, max_length)
             for name, part in _by_name(eval_dataset).items()
         }
         self.lessons = {
