@@ -75,7 +75,7 @@ def test_exam_without_a_finished_student_still_ends(exam: Path, tmp_path: Path, 
     kept = [row if row["kind"] != "student" else {**row, "status": "failed", "error": "broken"} for row in rows]
     (folder / "results.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in kept))
     for name, table, verdict in verdicts(folder, Requirements()):
-        assert verdict == "No student finished.", name
+        assert verdict == "No student finished this exam.", name
         assert reachable(table, Requirements()) == Requirements()
 
 

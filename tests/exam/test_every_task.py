@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import EXAM_TASKS, OTHER_TASKS, teach
+from conftest import EXAM_TASKS, OTHER_TASKS, PLANTED, teach
 from toys import toy_rows, write_jsonl
 
 from eyas import Classifier, Predictor, StudentSettings
 from eyas.exam.best import find_best
-from eyas.exam.results import Requirements, candidates, load_exam
+from eyas.exam.results import SHIPPED, Requirements, candidates, load_exam
 from eyas.report import ship, write_page
 from eyas.training.finetune import finetune
 
@@ -84,6 +84,16 @@ def test_shipped_student_answers_for_films_and_tags(data: str, exam: Path, tmp_p
 @pytest.mark.parametrize("data", OTHER_TASKS)
 def test_shipped_student_answers_for_every_other_task(data: str, other_exam: Path, tmp_path: Path, run: Run) -> None:
     _check_answers(data, other_exam, tmp_path, run)
+
+
+def test_exported_teacher_of_pairs_cuts_long_texts_as_the_teacher(other_exam: Path) -> None:
+    trials = load_exam(other_exam)
+    teachers = trials[(trials["dataset"] == "regression") & (trials["kind"] == "teacher")]
+    shipped = Predictor(other_exam / "trials" / teachers["key"].iloc[0] / SHIPPED)
+    firsts, seconds = ["a great film " * 200] * 2 + ["a great film"], ["1 " * 300, "3", "2 " * 300]
+    expected = Classifier.from_pretrained(PLANTED / "regression").logits(firsts, seconds)
+    assert shipped.logits(firsts, seconds) == pytest.approx(expected, abs=1e-4)
+    assert shipped.cut == 3
 
 
 def test_page_names_metric_of_each_task(exam: Path) -> None:

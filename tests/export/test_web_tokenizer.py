@@ -142,7 +142,6 @@ def _compare(tokenizer: Tokenizer, scripts: Path, texts: list[str]) -> None:
     pairs = list(zip([*texts[1:60], *ODD], [*texts[:59], *reversed(ODD)], strict=True))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    two = [tokenizer.encode(*pair) for pair in pairs]
     words = WordEncoder(tokenizer, "[UNK]")
     tokenizer.enable_truncation(LENGTH)
     rows = [*([text] for text in texts), *pairs]
@@ -152,7 +151,7 @@ def _compare(tokenizer: Tokenizer, scripts: Path, texts: list[str]) -> None:
     ran = subprocess.run(command, cwd=scripts, input=sent, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout)
-    expected = [*(tokenizer.encode(text) for text in texts), *two]
+    expected = [tokenizer.encode(*row) for row in rows]
     for row, js, py in zip(rows, found["encoded"], expected, strict=True):
         order = _order(tokenizer, row)
         assert (order(js["ids"]), js["types"]) == (order(py.ids), py.type_ids), row

@@ -124,8 +124,7 @@ def export_model(
         names = input_names(classifier.model, classifier.tokenizer)
         logger.info("Exporting %s to ONNX (%s).", model, precision)
         write_onnx(model_made, names, folder / MODEL, precision)
-        whole = classifier.task.is_tagging or bool(classifier.row_fields)
-        write_tokenizer(classifier, folder / TOKENIZER, cut=not pair and not whole)
+        write_tokenizer(classifier, folder / TOKENIZER, cut=is_cut_before(classifier))
         manifest = manifest_of(classifier, folder / TOKENIZER, precision, firsts, seconds)
         manifest.abstain_below = abstain_below
         manifest.arrays = find_arrays(folder / MODEL, classifier.model)
@@ -239,6 +238,13 @@ def _differs_on_openvino(parity: Parity, pair: bool) -> ExportError:
     )
 
 
+def is_cut_before(classifier: Classifier) -> bool:
+    """Whether texts are cut before the graph: a student cuts each text of a pair itself, and words have windows."""
+    if classifier.task.is_tagging or classifier.row_fields:
+        return False
+    return not (classifier.pair and is_student(classifier.model))
+
+
 def write_tokenizer(classifier: Classifier, path: Path, cut: bool) -> None:
     """Write tokenizer.json; with `cut`, it cuts texts to the model's maximum length."""
     state = json.loads(classifier.tokenizer.backend_tokenizer.to_str())
@@ -249,7 +255,7 @@ def write_tokenizer(classifier: Classifier, path: Path, cut: bool) -> None:
     if cut:
         tokenizer.enable_truncation(classifier.max_length)
     else:
-        tokenizer.no_truncation()  # a student truncates each text of a pair separately
+        tokenizer.no_truncation()
     tokenizer.save(str(path), pretty=False)
 
 

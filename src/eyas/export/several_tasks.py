@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from eyas.export import checked, columns_of, manifest_of, sample_of, stored, write_tokenizer
+from eyas.export import checked, columns_of, is_cut_before, manifest_of, sample_of, stored, write_tokenizer
 from eyas.export.model_card import run_settings, write_model_card
 from eyas.export.onnx import input_names, output_name, write_onnx
 from eyas.export.parity import Parity
@@ -53,8 +53,7 @@ def export_tasks(
         first = next(iter(classifiers.values()))
         logger.info("Exporting %s to ONNX (%s).", source, precision)
         write_onnx(made, input_names(model, first.tokenizer), folder / MODEL, precision)
-        whole = [pairs is None and not classifiers[name].task.is_tagging for name, (_, pairs) in texts.items()]
-        write_tokenizer(first, folder / TOKENIZER, cut=any(whole))
+        write_tokenizer(first, folder / TOKENIZER, cut=any(map(is_cut_before, classifiers.values())))
         for name, classifier in classifiers.items():
             own, (firsts, seconds) = folder / name, texts[name]
             own.mkdir()

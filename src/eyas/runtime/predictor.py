@@ -85,6 +85,7 @@ class Predictor(PredictMixin):
         self.row_fields = self.manifest.fields
         self._files, tokie = self.manifest.files(self.folder), self.manifest.tokie
         self._encode = TextEncoder(self._files / TOKENIZER, self.manifest.max_length, **tokie) if tokie else None
+        self._run, self._inputs = self._open(threads)
         vocabulary = (self._encode or self._tokenizer).get_vocab_size()
         if vocabulary > self.manifest.vocab_size:
             raise ExportError(
@@ -92,7 +93,6 @@ class Predictor(PredictMixin):
                 f"{self.manifest.vocab_size:,}. The files belong to different models; export the model again."
             )
         self.max_length = self.manifest.max_length
-        self._run, self._inputs = self._open(threads)
         if self_test:
             self._self_test()
             self.cut = 0
@@ -112,7 +112,8 @@ class Predictor(PredictMixin):
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(self._files / TOKENIZER))
-        if self.pair or self.task.is_tagging:  # several tasks have one file; these cut texts themselves
+        detects_padding = "attention_mask" not in self._inputs
+        if self.task.is_tagging or (self.pair and detects_padding):  # several tasks have one file; these cut themselves
             tokenizer.no_truncation()
         return tokenizer
 

@@ -66,7 +66,10 @@ export class Tokenizer {
     const { tokens } = this.library.post_processor([""], null), text = tokens.indexOf("");
     // Special tokens before and after a text.
     this.sides = [this.ids(tokens.slice(0, text)), this.ids(tokens.slice(text + 1))];
-    this.room = state.truncation ? state.truncation.max_length - tokens.length + 1 : Infinity;
+    const most = state.truncation?.max_length ?? Infinity;
+    // Tokens of a text, and of a pair.
+    this.room = most - tokens.length + 1;
+    this.together = most - this.library.post_processor([""], [""]).tokens.length + 2;
     // RoBERTa's second text has the type of the first; the library gives it another.
     this.typed = stepsOf(state.post_processor).every(({ type }) => type !== "RobertaProcessing");
     const steps = stepsOf(state.pre_tokenizer);
@@ -79,9 +82,17 @@ export class Tokenizer {
 
   // {ids, types} of a text, or of a pair.
   encode(text, pair) {
-    const first = this.library.tokenize(text), second = pair === undefined ? null : this.library.tokenize(pair);
-    const { tokens, token_type_ids } = this.library.post_processor(second ? first : first.slice(0, this.room), second);
+    const texts = [text, pair].filter((one) => one !== undefined).map((one) => this.library.tokenize(one));
+    const { tokens, token_type_ids } = this.library.post_processor(...this.cut(texts));
     return { ids: this.ids(tokens), types: this.typed ? token_type_ids : tokens.map(() => 0) };
+  }
+
+  // A text, or a pair of which the longer text is cut first, both then to the same length.
+  cut([first, second]) {
+    if (second === undefined) return [first.slice(0, this.room), null];
+    const shorter = Math.min(first.length, second.length, Math.floor(this.together / 2)), longer = this.together - shorter;
+    const [one, other] = first.length > second.length ? [longer, shorter] : [shorter, longer];
+    return [first.slice(0, one), second.slice(0, other)];
   }
 
   ids(tokens) {
