@@ -60,10 +60,8 @@ def test_two_processes_train_as_one_and_resume(
     assert said.count("The student is in") == 1
     assert "find_unused_parameters" not in said
 
-    alone = subprocess.run(
-        [sys.executable, "-m", "eyas", "distill", *map(str, given), "--out", str(tmp_path / "alone")]
-    )
-    assert alone.returncode == 0
+    code, _, err = run("distill", *given, "--out", tmp_path / "alone")
+    assert code == 0, err
     one, two = (read_history(tmp_path / name) for name in ("alone", "together"))
     assert [(row["step"], row.get("learning_rate")) for row in one] == [
         (row["step"], row.get("learning_rate")) for row in two
@@ -89,7 +87,7 @@ def test_two_processes_train_as_one_and_resume(
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-@pytest.mark.process
+@pytest.mark.slow
 def test_finetune_ends_with_one_teacher(tiny_bert: Path, toy_data: Path, tmp_path: Path) -> None:
     log, out = tmp_path / "log", tmp_path / "teacher"
     given = ["--model", tiny_bert, "--data", toy_data, "--epochs", "1", "--batch-size", "16"]
