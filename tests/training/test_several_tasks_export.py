@@ -67,6 +67,21 @@ def test_answers_are_those_of_the_student(folder: Path, shipped: Path, toy_data:
     assert Predictor(shipped / "mood")(texts) == predictor(texts, task="mood")
 
 
+def test_predict_answers_all_tasks_of_each_line(shipped: Path, run: Run, tmp_path: Path) -> None:
+    long = "great " * 600
+    (tmp_path / "in.txt").write_text(f"{TEXT}\n{json.dumps({'id': 7, 'text': 'a dull film .'})}\n{long}\n")
+    code, out, err = run("predict", "--model", shipped, tmp_path / "in.txt")
+    assert code == 0, err
+    first, second, _ = map(json.loads, out.splitlines())
+    assert first.keys() == {"text", "mood", "names"}
+    assert first["mood"]["label"] == Predictor(shipped)([TEXT], task="mood")[0]["label"]
+    assert first["names"]["tokens"] == TEXT.split()
+    assert (second["id"], second["names"]["tokens"]) == (7, ["a", "dull", "film", "."])
+    assert "that the model of mood reads" in err
+    code, _, err = run("predict", "--model", shipped, tmp_path / "in.txt", "--workers", 2)
+    assert (code, "answers several tasks: leave --all-scores" in err) == (2, True)
+
+
 def test_a_text_is_read_once_for_all_tasks(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = Predictor(shipped)
     answers = predictor([TEXT, "a dull film ."])

@@ -16,6 +16,7 @@ import numpy as np
 
 from eyas.cli.options import open_classifier
 from eyas.errors import DataError, EyasError
+from eyas.runtime.several_tasks import SeveralTasks
 
 if TYPE_CHECKING:
     from eyas.runtime.predict import PredictMixin
@@ -172,8 +173,8 @@ def predict_lines(
     classifier.report_cut()
 
 
-def write_lines(writer: Any, lines: Iterable[tuple[int, str]], source: str) -> None:
-    """Write to standard output what a model writes for each numbered line, one by one.
+def write_lines(model: Any, lines: Iterable[tuple[int, str]], source: str) -> None:
+    """Write to standard output what a model of several tasks, or one that writes, answers to each numbered line.
 
     Raises:
         DataError: a line cannot be answered; those before it were.
@@ -184,8 +185,15 @@ def write_lines(writer: Any, lines: Iterable[tuple[int, str]], source: str) -> N
         row = parse_input_line(line, f"{source}:{number}")
         if not isinstance(row.get("text"), str):
             raise DataError(f"{source}:{number}: expected a text, or a JSON object with one under 'text'.")
-        sys.stdout.write(_line(row, {"text": row["text"], **writer([row["text"]])[0]}))
+        text, pair = row["text"], row.get("text_pair")
+        try:
+            (answer,) = model([text if pair is None else (text, pair)])
+        except DataError as error:
+            raise DataError(f"{source}:{number}: {error}") from None
+        sys.stdout.write(_line(row, {"text": text, **answer}))
         sys.stdout.flush()
+    for name, task in (model.tasks if isinstance(model, SeveralTasks) else {}).items():
+        task.report_cut(who=f"model of {name}")
 
 
 def _parallel(chunks: Iterator[Chunk], workers: int, settings: tuple[str, float, str, bool]) -> Iterator[Answered]:

@@ -135,7 +135,7 @@ def predict(
 ) -> None:
     """Classify or tag a stream of lines, or write a text for each: text or JSON in, JSON lines out.
 
-    Rows of fields may also come as a table.
+    Rows of fields may also come as a table. A model of several tasks answers all of them: {"text": ..., "TASK": {...}}.
 
     A JSON line is a string, {"text": ..., "text_pair": ...}, or for a tagger {"tokens": [...], "question": ...}. Other
     fields pass through, except those of the answer: label and score, or tokens, tags, scores and spans, or
@@ -147,11 +147,15 @@ def predict(
     from eyas.data.files import open_binary
     from eyas.data.readers import SUFFIXES, file_kind, read_rows, text_blocks, text_lines
     from eyas.errors import DataError
+    from eyas.runtime.several_tasks import SeveralTasks
 
-    writer = open_writer(model, beams)
-    if writer is not None and (all_scores or abstain_below is not None or workers > 1):
-        raise EyasError(f"{model} writes texts: leave --all-scores, --abstain-below and --workers out.")
-    classifier = open_classifier(model) if writer is None else None
+    alone = open_writer(model, beams)  # it answers line by line, as several tasks do
+    classifier = open_classifier(model) if alone is None else None
+    if isinstance(classifier, SeveralTasks):
+        alone, classifier = classifier, None
+    if alone is not None and (all_scores or abstain_below is not None or workers > 1):
+        does = "answers several tasks" if isinstance(alone, SeveralTasks) else "writes texts"
+        raise EyasError(f"{model} {does}: leave --all-scores, --abstain-below and --workers out.")
     if classifier is not None and abstain_below is not None:
         classifier.abstain(abstain_below)
     if classifier is not None and all_scores and classifier.task.is_tagging:
@@ -163,7 +167,7 @@ def predict(
             )
         lines = enumerate(text_lines(sys.stdin.buffer, "standard input"), 1)
         if classifier is None:
-            write_lines(writer, lines, "standard input")
+            write_lines(alone, lines, "standard input")
             return
         predict_lines(model, classifier, ((n, [line]) for n, line in lines), "standard input", all_scores)
     elif not file.is_file():
@@ -181,7 +185,7 @@ def predict(
             raise DataError(f'{file} is a table ({kind}), expected lines of text or JSON, such as {{"text": ...}}.')
         with open_binary(file) as stream:
             if classifier is None:
-                write_lines(writer, enumerate(text_lines(stream, str(file)), 1), str(file))
+                write_lines(alone, enumerate(text_lines(stream, str(file)), 1), str(file))
                 return
             blocks = text_blocks(stream, str(file), BLOCK)
             predict_lines(model, classifier, blocks, str(file), all_scores, workers)
