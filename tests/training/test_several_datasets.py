@@ -20,6 +20,8 @@ from eyas import (
 from eyas.data.task_data import TaskData
 from eyas.errors import ModelError
 from eyas.training.batches import LengthGroupedBatchSampler, MixedBatches
+from eyas.training.callbacks import early_stopping
+from eyas.training.checkpoints import has_stopped_early
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +111,25 @@ def test_trainer_uses_teacher_and_losses_of_each_data_set(
     parts = [entry[f"eval_{name}_score"] for name in ("all", "few") for entry in trainer.state.log_history
              if f"eval_{name}_score" in entry and entry["epoch"] == scored["epoch"]]  # fmt: skip
     assert scored["eval_score"] == pytest.approx(sum(parts) / 2)
+
+
+def test_training_stops_early_by_the_mean_of_the_data_sets(teacher: Teacher, data: TaskData, tmp_path: Path) -> None:
+    student, tokenizer = create_student(StudentSettings("static", embedding_size=16), teacher, data["train"])
+    arguments = DistillationArguments(str(tmp_path), num_train_epochs=9, learning_rate=1e-12)  # it never gets better
+    parts = {"a": data["train"].select(range(32)), "b": data["train"].select(range(32))}
+    trainer = DistillationTrainer(
+        student,
+        arguments,
+        train_dataset=parts,
+        eval_dataset={"a": data["validation"], "b": data["validation"]},
+        processing_class=tokenizer,
+        losses={name: [HardLabelLoss()] for name in parts},
+        callbacks=early_stopping(arguments, 64, 2, False),
+    )
+    trainer.train()
+    assert trainer.state.epoch == 3  # the best is the first, and none of the two after it is better
+    (newest,) = sorted(tmp_path.glob("checkpoint-*"))[-1:]
+    assert has_stopped_early(newest)
 
 
 def test_trainer_refuses_data_set_without_losses(teacher: Teacher, data: TaskData) -> None:

@@ -25,7 +25,15 @@ def early_stopping(
     """
     if arguments.eval_strategy == "no" or not arguments.load_best_model_at_end or not (patience or may_stop):
         return []
-    return [EarlyStoppingCallback(patience or patience_of(arguments, rows))]
+    return [EarlyStopping(patience or patience_of(arguments, rows))]
+
+
+class EarlyStopping(EarlyStoppingCallback):
+    """Stops by the mean of several data sets; transformers also tells of each one's evaluation, without the mean."""
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+        if f"eval_{args.metric_for_best_model.removeprefix('eval_')}" in metrics:
+            super().on_evaluate(args, state, control, metrics, **kwargs)
 
 
 class CurvatureCallback(TrainerCallback):

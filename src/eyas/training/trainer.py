@@ -240,8 +240,10 @@ class DistillationTrainer(ResumableTrainer):
             prefix = options.get("metric_key_prefix", "eval")
             for metric in ("score", *([OBJECTIVE] if self._by_objective else [])):
                 values = [value for name, value in metrics.items() if name.endswith(f"_{metric}")]
-                metrics[f"{prefix}_{metric}"] = float(np.mean(values))
-                self.log({f"{prefix}_{metric}": metrics[f"{prefix}_{metric}"]})
+                mean = {f"{prefix}_{metric}": float(np.mean(values))}
+                metrics |= mean
+                self.log(mean)
+                self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, mean)
         return metrics
 
     @property
