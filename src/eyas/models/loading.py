@@ -18,6 +18,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
 )
+from transformers.utils import logging as transformers_logging
 
 from eyas.data.labels import ordered_names
 from eyas.data.tokenization import separating_words, wrap_tokenizer
@@ -80,7 +81,10 @@ def load_classifier(source: str | Path) -> tuple[PreTrainedModel, Any]:
 
 def load_tasks(source: str | Path) -> Any:
     """A student of several tasks, in eval mode."""
-    return _from_pretrained(AutoModelForSequenceClassification, source).eval()
+    model, info = _from_pretrained(AutoModelForSequenceClassification, source, output_loading_info=True)
+    if info["missing_keys"]:
+        raise ModelError(f"{source} has no weights for {', '.join(sorted(info['missing_keys'])[:4])}: train it again.")
+    return model.eval()
 
 
 def task_folders(source: str | Path) -> dict[str, Path]:
@@ -121,7 +125,8 @@ def load_encoder(source: str | Path, task: Task, pair: bool = False) -> tuple[Pr
         pair: whether the texts are pairs.
 
     Raises:
-        ModelError: no such model, or a student for whole texts if the task is tagging.
+        ModelError: no such model, weights that are missing or of other shapes than its configuration has, or a student
+            for whole texts if the task is tagging.
     """
     source = find_encoder(str(source))
     config = _config(source)
@@ -151,7 +156,11 @@ def load_encoder(source: str | Path, task: Task, pair: bool = False) -> tuple[Pr
         known = {name: weight for name, weight in part.state_dict().items() if shapes.get(name) == weight.shape}
         model.load_state_dict(known, strict=False)
     else:
-        model = _from_pretrained(auto, source, ignore_mismatched_sizes=True, **settings)
+        model, info = _from_pretrained(auto, source, ignore_mismatched_sizes=True, output_loading_info=True, **settings)
+        new = [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]
+        body = sorted(key for key in new if key.startswith(f"{model.base_model_prefix}.") and "pooler" not in key)
+        if body:
+            raise ModelError(f"{source} has no weights for {', '.join(body[:4])}: it is not a pretrained encoder.")
         tokenizer = load_tokenizer(source, model)
     vars(model.config).pop(COMPRESSION, None)  # of the weights that will be trained
     model.config.eyas_task = task.kind
@@ -311,7 +320,11 @@ def _from_pretrained(auto: Any, source: str | Path, **options: Any) -> Any:
         pickled = next((p.name for p in path.glob("*.bin")), None)
         found = f"only {pickled}, a pickle, which can run code when loaded" if pickled else "no weights"
         raise ModelError(f"{source}: expected weights in model.safetensors, found {found}.")
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # what is missing is checked, and a new head is always reported
     try:
         return auto.from_pretrained(source, dtype=torch.float32, use_safetensors=True, **options)
     except Exception as error:
         raise ModelError(f"{source}: the model could not be loaded: {error}") from error
+    finally:
+        transformers_logging.set_verbosity(level)
