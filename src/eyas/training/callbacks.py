@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
-from transformers import EarlyStoppingCallback, TrainerCallback
+import transformers
+from transformers import TrainerCallback
 
 from eyas.compression import learn_curvature
 from eyas.errors import ModelError
@@ -25,11 +26,14 @@ def early_stopping(
     """
     if arguments.eval_strategy == "no" or not arguments.load_best_model_at_end or not (patience or may_stop):
         return []
-    return [EarlyStopping(patience or patience_of(arguments, rows))]
+    return [EarlyStoppingCallback(patience or patience_of(arguments, rows))]
 
 
-class EarlyStopping(EarlyStoppingCallback):
-    """Stops by the mean of several data sets; transformers also tells of each one's evaluation, without the mean."""
+class EarlyStoppingCallback(transformers.EarlyStoppingCallback):
+    """Stops by the mean of several data sets; transformers also tells of each one's evaluation, without the mean.
+
+    Checkpoints know it by this name.
+    """
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
         if f"eval_{args.metric_for_best_model.removeprefix('eval_')}" in metrics:

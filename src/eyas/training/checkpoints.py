@@ -147,7 +147,7 @@ def newest_whole(folder: Path) -> Path | None:
 
 def has_stopped_early(checkpoint: Path) -> bool:
     """Whether early stopping ended the training at this checkpoint."""
-    state = json.loads((checkpoint / TRAINER_STATE).read_text())["stateful_callbacks"].get("EarlyStopping")
+    state = json.loads((checkpoint / TRAINER_STATE).read_text())["stateful_callbacks"].get("EarlyStoppingCallback")
     if not isinstance(state, dict):
         return False
     waited = state["attributes"]["early_stopping_patience_counter"]
