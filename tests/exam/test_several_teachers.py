@@ -120,6 +120,12 @@ def test_plan_names_several_teachers(tmp_path: Path) -> None:
     assert {trial.recipe for trial in trials if trial.kind == "student"} == {"mt-bert"}
 
 
+def test_teachers_on_the_hub_have_trials_of_their_own() -> None:
+    plan = make_plan(data="films", teacher=["someone/one", "someone/other"])
+    trials = trials_of(plan, {"films": Task("classification", ("x", "y"))})
+    assert len({trial.key("") for trial in trials}) == len(trials)
+
+
 @pytest.mark.process
 def test_labels_that_overlap_are_joined_in_what_is_exported(teacher_folder: Path, second: Path, tmp_path: Path) -> None:
     """The second teacher has a label of its own in place of the first's negative."""

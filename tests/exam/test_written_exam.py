@@ -16,7 +16,7 @@ from eyas.errors import DataError
 from eyas.evaluation.bootstrap import score
 from eyas.evaluation.written import text_sums
 from eyas.exam.entries import inspect
-from eyas.exam.plan import DataPlan
+from eyas.exam.plan import DataPlan, Plan
 from eyas.exam.plan_file import make_plan
 from eyas.exam.results import PREDICTIONS, load_exam
 from eyas.exam.run import run_exam
@@ -36,6 +36,12 @@ def test_bleu_from_sums_is_that_of_sacrebleu() -> None:
     ):
         expected = sacrebleu.corpus_bleu(written, [targets]).score / 100
         assert score("bleu", text_sums(written, targets).sum(0)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_plan_in_python_has_students_that_write() -> None:
+    entry = DataPlan(source="letters", task="generation", teacher=("t",))
+    for data in (entry, [entry], (entry,)):
+        assert [student.architecture for student in Plan.model_validate({"data": data}).students] == ["encoder-decoder"]
 
 
 @pytest.mark.process

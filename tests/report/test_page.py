@@ -391,6 +391,16 @@ def test_labels_of_points_do_not_overlap(plain: Path, tmp_path: Path) -> None:
         assert abs(float(x) - float(other_x)) >= room - 1 or abs(float(y) - float(other_y)) >= 11, (name, other)
 
 
+def test_points_have_labels_beside_a_teacher_without_a_cost(plain: Path) -> None:
+    table = candidates(load_exam(plain))
+    teacher = table["kind"] == "teacher"
+    table = table.assign(**{name: table[name].mask(teacher) for name in ("latency_ms", "size_bytes")})
+    (rows,) = pareto(table.assign(front=mark_front(table), winner=False)).to_dict()["datasets"].values()
+    named = {row["model"] for row in rows if row["dx"] is not None}
+    assert CNN in named
+    assert "teacher" not in named
+
+
 def test_as_file_saves_svg(plain: Path, tmp_path: Path) -> None:
     table = candidates(load_exam(plain))
     as_file(pareto(table.assign(front=mark_front(table), winner=False)), tmp_path / "chart.svg")

@@ -244,6 +244,15 @@ def test_models_reload_versions_and_changed_folders(
     assert models.get("films") is not None
 
 
+def test_figures_beside_a_teacher_without_speed_are_shown(folders: dict[str, Path], tmp_path: Path) -> None:
+    root = Path(shutil.copytree(folders["films"], tmp_path / "films"))
+    figures = {"metric": "accuracy", "score": 0.9, "retention": 0.95, "agreement": 0.9, "latency_ms": 0.1}
+    (root / "exam.json").write_text(json.dumps({**figures, "times_faster": None, "seeds": 3}))
+    found = Models([root]).get("films")
+    assert found is not None
+    assert found.describe()["exam"] == {**figures, "times_faster": None}
+
+
 def test_models_refuse_invalid_folders(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="is not an exported model"):
         Models([tmp_path])

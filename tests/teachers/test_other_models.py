@@ -19,6 +19,7 @@ from eyas.errors import DataError, LabelError, ModelError
 from eyas.export.onnx import write_onnx
 from eyas.teachers.exported import is_exported
 from eyas.teachers.zero_shot import parse_hypotheses
+from eyas.training.students import create_student
 from eyas.training.teachers import open_teachers
 
 Run = Callable[..., tuple[int, str, str]]
@@ -207,6 +208,17 @@ def test_zero_shot_answers_are_cached_in_the_order_of_the_labels(judge: Path, to
         assert cached.label_names == labels
         expected = teacher.outputs({"text": rows["text"][:]})["logits"]
         torch.testing.assert_close(cached.logits(ids_of(rows)), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("labels", [["negative", "positive"], ["great", "dull", "funny", "odd"]])
+def test_student_of_zero_shot_has_a_head_of_its_own(labels: list[str], judge: Path) -> None:
+    """The judge's has rows of entailment and its opposites, whatever the number of labels."""
+    teacher = ZeroShotTeacher(judge, labels, max_length=64, dtype="float32")
+    data = load_data((TEXTS, [labels[number % len(labels)] for number in range(len(TEXTS))]))
+    student: Any = create_student("bert", teacher, data["train"], labels)[0]
+    head, own = student.classifier.weight, teacher.judge.model.classifier.weight
+    assert head.shape[0] == len(labels)
+    assert not any(torch.equal(row, other) for row in head for other in own)
 
 
 def test_zero_shot_is_for_the_models_of_entailment_among_the_teachers(

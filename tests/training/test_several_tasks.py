@@ -16,9 +16,10 @@ from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification, TrainerCallback
 
 import eyas
-from eyas import Classifier, DistillSettings, Predictor, StudentSettings, load_data
+from eyas import Classifier, DistillSettings, Predictor, StudentSettings, Teacher, load_data
 from eyas.errors import DataError, EyasError, ModelError
 from eyas.settings import TransferSettings
+from eyas.training.several_tasks import Subject, create_tasks_student
 
 Run = Callable[..., tuple[int, str, str]]
 TEACHERS = {"mood": PLANTED / "films", "names": PLANTED / "tags"}
@@ -182,6 +183,23 @@ def transformer(once: Once, data: dict[str, Path], toy_pairs: Path, pair_teacher
     student = StudentSettings("bert", layers=1, max_length=32)
     settings = replace(_settings(num_train_epochs=4, learning_rate=5e-3), student=student)
     return once("tasks-transformer", lambda out: eyas.distill_tasks(teachers, sources, out, settings=settings))
+
+
+def test_transformer_starts_from_the_head_of_each_teacher(data: dict[str, Path]) -> None:
+    settings = replace(_settings(), student=StudentSettings("bert"), recipe="logit-mse")
+    opened = {name: Teacher(folder, dtype="float32") for name, folder in TEACHERS.items()}
+    mood, names = (Subject(name, teacher, load_data(data[name]), settings) for name, teacher in opened.items())
+    student: Any = create_tasks_student([mood, names], names, settings)[0]
+    for one in (mood, names):
+        made, head = student.student(one.name).classifier.weight, opened[one.name].model.classifier.weight
+        torch.testing.assert_close(made, head[one.teacher.order])
+    poolers = (student.student("mood").bert.pooler.dense.weight, opened["mood"].model.bert.pooler.dense.weight)
+    torch.testing.assert_close(*poolers)
+    queries = [
+        model.bert.encoder.layer[0].attention.self.query.weight
+        for model in (student.student("mood"), opened["names"].model)
+    ]
+    torch.testing.assert_close(*queries)
 
 
 def test_transformer_reads_texts_words_and_pairs_with_the_same_layers(

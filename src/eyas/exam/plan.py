@@ -297,10 +297,11 @@ class Plan(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _data_as_list(cls, value: Any) -> Any:
-        if isinstance(value, dict) and isinstance(value.get("data"), str | dict):
+        if isinstance(value, dict) and isinstance(value.get("data"), str | dict | DataPlan):
             value = {**value, "data": [value["data"]]}
         entries = value.get("data") if isinstance(value, dict) else None
-        if isinstance(entries, list) and any(isinstance(e, dict) and e.get("task") == GENERATION for e in entries):
+        entries = entries if isinstance(entries, list | tuple) else ()
+        if GENERATION in [one.get("task") if isinstance(one, dict) else getattr(one, "task", None) for one in entries]:
             students = value.get("students", [SMALLER])
             if isinstance(students, list):
                 students = [{"architecture": SMALLER, **one} if isinstance(one, dict) else one for one in students]

@@ -200,8 +200,12 @@ def _asked(trial: Trial, loaded: Loaded | LoadedPairs) -> AlignedTeacher | None:
     assert isinstance(loaded, Loaded)
     if trial.kind == "teacher":
         return loaded.teacher
-    member = loaded.teachers[list(members_of(trial.dataset)).index(trial.model)]
-    return align(member, loaded.data, trial.dataset.label_map)
+    return align(_member(trial, loaded), loaded.data, trial.dataset.label_map)
+
+
+def _member(trial: Trial, loaded: Loaded) -> Any:
+    """The teacher of a member's trial, not aligned."""
+    return loaded.teachers[list(members_of(trial.dataset)).index(trial.model)]
 
 
 def _is_shipped(source: Path) -> bool:
@@ -285,6 +289,9 @@ def _parameters(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path) -> dic
         return UNKNOWN_SIZES
     if trial.kind == "teacher":
         return _parameters_of(loaded.models)
+    if trial.kind == "member":
+        assert isinstance(loaded, Loaded)
+        return _parameters_of([_member(trial, loaded).model])
     from safetensors import safe_open
 
     counts = {}

@@ -81,7 +81,7 @@ class Trial:
             "vectors": Path(self.embeddings).stat().st_size if Path(self.embeddings).is_file() else None,
             "sources": sources_of(self.dataset.transfer),
             "init": start_identity(init),
-            "added": identity(self.added) if self.added else "",
+            "added": identity(self.added) or self.added,  # a name on the Hub has no files
             "encoder": [self.encoder, identity(self.encoder)] if self.encoder else "",
             "general": [fingerprint_of_family(name) for name in families()] if init is None and own else [],
             "fingerprint": fingerprint,

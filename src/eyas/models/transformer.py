@@ -149,6 +149,20 @@ def listed_layers(start: str, student_layers: int | None) -> list[int]:
 
 
 @torch.no_grad()
+def copy_head(student: PreTrainedModel, teacher: PreTrainedModel, order: Sequence[int]) -> None:
+    """Copy the teacher's pooler and head into a student of the same class and hidden size, as `copy_layers` does."""
+    if type(student) is not type(teacher) or student.config.hidden_size != teacher.config.hidden_size:
+        return
+    weights, body = teacher.state_dict(), f"{student.base_model_prefix}."
+    for name, value in student.state_dict().items():
+        if name not in weights or (name.startswith(body) and not name.startswith(f"{body}pooler.")):
+            continue
+        source = weights[name][list(order)] if name in LAST_LAYER else weights[name]
+        if value.shape == source.shape:
+            value.copy_(source)
+
+
+@torch.no_grad()
 def copy_layers(
     student: PreTrainedModel,
     teacher: PreTrainedModel,

@@ -192,6 +192,7 @@ def _labels(rows: pd.DataFrame, height: int) -> pd.DataFrame:
     y = _pixels(-rows["score"], -ends[1], -ends[0], height, PADDING[1])
     radius = rows["radius"].to_numpy()
     taken = np.stack([x - radius, y - radius, x + radius, y + radius], axis=1)
+    taken = taken[np.isfinite(taken).all(1)]  # models whose cost is not measured have no point
     best = ~rows.sort_values("score", ascending=False).duplicated("model")
     wanted = rows["winner"] | rows["front"] | best.loc[rows.index]
     places = np.full((len(rows), 2), np.nan)

@@ -57,9 +57,11 @@ class Model:
         except (OSError, ValueError):
             return {}
         figures = found if isinstance(found, dict) else {}
-        numbers = [figures.get(name) for name in EXAM_FIELDS[1:]]
-        whole = all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
-        return {name: figures[name] for name in EXAM_FIELDS} if whole and isinstance(figures.get("metric"), str) else {}
+        # Beside a teacher without a model, such as a file, a student is not faster.
+        numbers = [*(figures.get(name) for name in EXAM_FIELDS[1:-1]), figures.get("times_faster") or 0]
+        known = all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+        whole = known and isinstance(figures.get("metric"), str)
+        return {name: figures.get(name) for name in EXAM_FIELDS} if whole else {}
 
 
 class Models:

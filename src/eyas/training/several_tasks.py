@@ -21,8 +21,9 @@ from eyas.evaluation.calibration import calibration
 from eyas.models import STUDENTS, TAGGERS, TasksConfig, TasksForSequenceClassification
 from eyas.models.classifier import Classifier
 from eyas.models.loading import PROBLEMS
+from eyas.models.transformer import copy_head
 from eyas.outputs import OutputFolder
-from eyas.settings import NO_START, TRANSFORMERS, DistillSettings
+from eyas.settings import NO_START, TRANSFORMERS, DistillSettings, is_folder
 from eyas.tasks import CALIBRATION
 from eyas.teachers import AlignedTeacher, align
 from eyas.teachers.aligned import AnyTeacher, live
@@ -34,7 +35,7 @@ from eyas.training.recipes import Stage, make_stages, recipe_name
 from eyas.training.starts import read_start, start_identity, with_default_start
 from eyas.training.steps import LENGTHS, stage_arguments
 from eyas.training.student_checks import check_student
-from eyas.training.students import create_student
+from eyas.training.students import create_student, head_order
 from eyas.training.teachers import with_answers
 from eyas.training.trainer import DistillationTrainer
 from eyas.transfer import check_transfer, sources_of, transfer_set
@@ -224,6 +225,11 @@ def create_tasks_student(
     config = TasksConfig(architecture=architecture, tasks=tasks, max_length=settings.student.max_length, **sizes)
     model = TasksForSequenceClassification(config)
     if architecture in TRANSFORMERS:
+        width = live(first.teacher).model.config.hidden_size
+        copied = settings.student.copies_layers(width) and not is_folder(settings.student.init)
+        for one in subjects if copied else ():
+            if (order := head_order(one.teacher, one.label_names)) is not None:
+                copy_head(model.student(one.name), live(one.teacher).model, order)
         model.student(first.name).load_state_dict(base.state_dict(), strict=False)  # it may have a pooler, base none
     for one in subjects if architecture in STUDENTS else ():
         student: Any = model.student(one.name)

@@ -36,7 +36,7 @@ from eyas.models import (
     FamilyForSequenceClassification,
 )
 from eyas.models.characters import spell
-from eyas.models.loading import PROBLEMS, load_encoder
+from eyas.models.loading import PROBLEMS, load_encoder, task_of_config
 from eyas.models.positions import check_padding
 from eyas.models.projection import check_projection, project_layers
 from eyas.models.transformer import (
@@ -101,8 +101,7 @@ def create_student(
     if task.reads_fields or teacher is None:
         model, tokenizer = _of_fields(settings, None if teacher is None else live(teacher), dataset, common)
     elif settings.architecture in TRANSFORMERS:
-        order = teacher.order if isinstance(teacher, AlignedTeacher) else match_by_name(names, teacher.label_names)
-        model, tokenizer = _transformer(settings, live(teacher), dataset, task, common, order)
+        model, tokenizer = _transformer(settings, live(teacher), dataset, task, common, head_order(teacher, names))
     else:
         model, tokenizer = _student(settings, live(teacher), dataset, task, common, tokens)
     table = cast(nn.Embedding, model.get_input_embeddings()).weight
@@ -115,6 +114,16 @@ def create_student(
         f"{model.num_parameters() - table.numel():,}",
     )
     return model, tokenizer
+
+
+def head_order(teacher: AnyTeacher, names: list[str]) -> Sequence[int] | None:
+    """For each student label, the index of its output in the head of the teacher's model.
+
+    None if there is none: a model of entailment answers of other labels, joined teachers of more than the first knows.
+    """
+    if list(task_of_config(live(teacher).model.config).labels) != list(live(teacher).label_names):
+        return None
+    return teacher.order if isinstance(teacher, AlignedTeacher) else match_by_name(names, teacher.label_names)
 
 
 def _student(
