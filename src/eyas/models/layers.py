@@ -3,8 +3,9 @@
 Shapes: x [batch, length, size] with zeros at padding; mask [batch, length] bool, padding on the right.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -61,18 +62,23 @@ class Convolution(nn.Module):
         return torch.cat([cast(nn.Linear, kernel).bias for kernel in self.kernels])
 
 
-class LSTM(nn.Module):
-    """One LSTM layer that stops at each text's end; the backward direction starts there."""
+class _Recurrent(nn.Module, ABC):
+    """One recurrent layer that stops at each text's end; the backward direction starts there."""
 
-    def __init__(self, input_size: int, hidden_size: int, bidirectional: bool) -> None:
+    cell: ClassVar[type[nn.RNNBase]]
+    # Attributes of ONNX's operator of the same name.
+    attributes: ClassVar[dict[str, int]] = {}
+
+    def __init__(self, input_size: int, hidden_size: int, bidirectional: bool = False) -> None:
         super().__init__()
         self.output_size = hidden_size * (2 if bidirectional else 1)
+        cell: Any = self.cell
         self.layers = nn.ModuleList(
-            nn.LSTM(input_size, hidden_size, batch_first=True) for _ in range(2 if bidirectional else 1)
+            cell(input_size, hidden_size, batch_first=True) for _ in range(2 if bidirectional else 1)
         )
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """-> [batch, length, output_size]; undefined at padding."""
+        """-> [batch, length, output_size], first forwards, then backwards; undefined at padding."""
         lengths = mask.sum(1)
         if torch.compiler.is_exporting():
             return self._as_onnx_operator(x, lengths)
@@ -82,50 +88,49 @@ class LSTM(nn.Module):
             outputs.append(_reverse(backwards, lengths))
         return torch.cat(outputs, -1)
 
+    @abstractmethod
+    def _onnx_gates(self, weight: Any) -> Tensor:
+        """A weight or bias with the gates in ONNX's order."""
+
     def _as_onnx_operator(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """ONNX's own LSTM takes sequence lengths: one node, without reversals."""
-        directions = len(self.layers)
-        hidden = self.output_size // directions
-        layers = [cast(nn.LSTM, layer) for layer in self.layers]
+        """ONNX's own operator takes sequence lengths: one node, without reversals."""
+        layers, gates = [cast(Any, layer) for layer in self.layers], self._onnx_gates
+        hidden = self.output_size // len(layers)
         inputs = (
             x.transpose(0, 1),
-            torch.stack([_onnx_gates(layer.weight_ih_l0) for layer in layers]),
-            torch.stack([_onnx_gates(layer.weight_hh_l0) for layer in layers]),
-            torch.stack(
-                [torch.cat([_onnx_gates(layer.bias_ih_l0), _onnx_gates(layer.bias_hh_l0)]) for layer in layers]
-            ),
+            torch.stack([gates(layer.weight_ih_l0) for layer in layers]),
+            torch.stack([gates(layer.weight_hh_l0) for layer in layers]),
+            torch.stack([torch.cat([gates(layer.bias_ih_l0), gates(layer.bias_hh_l0)]) for layer in layers]),
             lengths.to(torch.int32),
         )
+        direction = "bidirectional" if len(layers) == 2 else "forward"
         output = torch.onnx.ops.symbolic(
-            "LSTM",
+            self.cell.__name__,
             inputs,
-            attrs={"hidden_size": hidden, "direction": "bidirectional" if directions == 2 else "forward"},
+            attrs={"hidden_size": hidden, "direction": direction, **self.attributes},
             dtype=x.dtype,
-            shape=(x.shape[1], directions, x.shape[0], hidden),
+            shape=(x.shape[1], len(layers), x.shape[0], hidden),
             version=14,
         )  # [length, directions, batch, hidden]
         return torch.cat(output.unbind(1), -1).transpose(0, 1)
 
 
-class GRU(nn.Module):
+class LSTM(_Recurrent):
+    """One LSTM layer that stops at each text's end; the backward direction starts there."""
+
+    cell = nn.LSTM
+
+    def _onnx_gates(self, weight: Any) -> Tensor:
+        """torch orders gates input, forget, cell, output; ONNX input, output, forget, cell."""
+        i, f, c, o = weight.chunk(4)
+        return torch.cat([i, o, f, c])
+
+
+class GRU(_Recurrent):
     """One GRU layer that stops at each text's end, as `LSTM`."""
 
-    def __init__(self, input_size: int, hidden_size: int, bidirectional: bool = False) -> None:
-        super().__init__()
-        self.hidden_size = hidden_size
-        self.layers = nn.ModuleList(
-            nn.GRU(input_size, hidden_size, batch_first=True) for _ in range(2 if bidirectional else 1)
-        )
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """-> [batch, length, directions * hidden_size], first forwards, then backwards; undefined at padding."""
-        lengths = mask.sum(1)
-        if torch.compiler.is_exporting():
-            return self._as_onnx_operator(x, lengths)
-        outputs = [self.layers[0](x)[0]]
-        if len(self.layers) == 2:
-            outputs.append(_reverse(self.layers[1](_reverse(x, lengths))[0], lengths))
-        return torch.cat(outputs, -1)
+    cell = nn.GRU
+    attributes: ClassVar[dict[str, int]] = {"linear_before_reset": 1}
 
     def after(self, x: Tensor, state: Tensor) -> Tensor:
         """-> [batch, length, hidden_size] after a state [batch, hidden_size]; one direction, in a graph one word."""
@@ -136,31 +141,10 @@ class GRU(nn.Module):
         weights: Any = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
         return torch.gru_cell(x[:, 0], state, *weights)[:, None]
 
-    def _as_onnx_operator(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """ONNX's own GRU takes sequence lengths; its gates are in another order."""
-        layers = [cast(nn.GRU, layer) for layer in self.layers]
-
-        def gates(weight: Any) -> Tensor:
-            reset, update, new = weight.chunk(3)
-            return torch.cat([update, reset, new])
-
-        inputs = (
-            x.transpose(0, 1),
-            torch.stack([gates(layer.weight_ih_l0) for layer in layers]),
-            torch.stack([gates(layer.weight_hh_l0) for layer in layers]),
-            torch.stack([torch.cat([gates(layer.bias_ih_l0), gates(layer.bias_hh_l0)]) for layer in layers]),
-            lengths.to(torch.int32),
-        )
-        direction = "bidirectional" if len(layers) == 2 else "forward"
-        output = torch.onnx.ops.symbolic(
-            "GRU",
-            inputs,
-            attrs={"hidden_size": self.hidden_size, "direction": direction, "linear_before_reset": 1},
-            dtype=x.dtype,
-            shape=(x.shape[1], len(layers), x.shape[0], self.hidden_size),
-            version=14,
-        )  # [length, directions, batch, hidden]
-        return torch.cat(output.unbind(1), -1).transpose(0, 1)
+    def _onnx_gates(self, weight: Any) -> Tensor:
+        """torch orders gates reset, update, new; ONNX update, reset, new."""
+        reset, update, new = weight.chunk(3)
+        return torch.cat([update, reset, new])
 
 
 def _reverse(x: Tensor, lengths: Tensor) -> Tensor:
@@ -169,9 +153,3 @@ def _reverse(x: Tensor, lengths: Tensor) -> Tensor:
     last = lengths.unsqueeze(1) - 1
     index = torch.where(positions <= last, last - positions, positions)
     return x.gather(1, index.unsqueeze(-1).expand_as(x))
-
-
-def _onnx_gates(weight: Any) -> Tensor:
-    """torch orders gates input, forget, cell, output; ONNX input, output, forget, cell."""
-    i, f, c, o = weight.chunk(4)
-    return torch.cat([i, o, f, c])
