@@ -105,7 +105,7 @@ def exam(
     given |= {"encoder": encoder, "confidence": confidence, "zero_shot": labels}
     usual = asdict(TransferSettings())
     chosen = {name: value for name, value in asdict(transfer).items() if value != usual[name]}
-    entry = {**{name: value for name, value in given.items() if value}, **chosen}
+    entry = {**{name: value for name, value in given.items() if value or isinstance(value, float)}, **chosen}
     if entry and not data and plan is None:
         raise EyasError(f"--{next(iter(entry)).replace('_', '-')} describes --data, which is missing.")
     made = _plan(
