@@ -642,13 +642,12 @@ def _line(name: str, group: pd.DataFrame) -> list[str]:
 def several_tasks() -> str:
     frame = pd.DataFrame(read_rows(RESULTS / "several_tasks.jsonl"))
     cells = {key: spread(list(rows["score"])) for key, rows in frame.groupby(["student", "task", "trained"])}
-    own = {key: f"{int(rows['own'].iloc[0]):,}" for key, rows in frame.groupby(["student", "task", "trained"])}
     rows = []
     for student in (name for name in frame["student"].unique() if name != "teacher"):
         for task in frame["task"].unique():
             keys = [("teacher", task, "alone"), (student, task, "alone"), (student, task, "together")]
-            rows.append([f"`{student}`", task, *(cells[key] for key in keys), own[keys[1]], own[keys[2]]])
-    header = ["student", "task", "teacher", "alone", "one for both", "own parameters, alone", "one for both"]
+            rows.append([f"`{student}`", task, *(cells[key] for key in keys)])
+    header = ["student", "task", "teacher", "alone", "one for both"]
     count = frame["seed"].nunique()
     return f"{table(header, rows)}\n\n{count} seed{'s' * (count > 1)}, {where(frame.iloc[-1].to_dict())}."
 
