@@ -641,15 +641,16 @@ def _line(name: str, group: pd.DataFrame) -> list[str]:
 
 def several_tasks() -> str:
     frame = pd.DataFrame(read_rows(RESULTS / "several_tasks.jsonl"))
-    cells = {key: spread(list(rows["score"])) for key, rows in frame.groupby(["student", "task", "trained"])}
+    cells = {key: spread(list(rows["score"])) for key, rows in frame.groupby(["student", "task", "recipe", "trained"])}
     rows = []
-    for student in (name for name in frame["student"].unique() if name != "teacher"):
+    for (student, recipe), own in frame[frame["student"] != "teacher"].groupby(["student", "recipe"], sort=False):
         for task in frame["task"].unique():
-            keys = [("teacher", task, "alone"), (student, task, "alone"), (student, task, "together")]
-            rows.append([f"`{student}`", task, *(cells[key] for key in keys)])
-    header = ["student", "task", "teacher", "alone", "one for both"]
-    count = frame["seed"].nunique()
-    return f"{table(header, rows)}\n\n{count} seed{'s' * (count > 1)}, {where(frame.iloc[-1].to_dict())}."
+            keys = [("teacher", task, "", "alone")] + [(student, task, recipe, one) for one in ("alone", "together")]
+            rows.append(
+                [f"`{student}`", f"`{recipe}`", str(own["seed"].nunique()), task, *(cells[key] for key in keys)]
+            )
+    header = ["student", "recipe", "seeds", "task", "teacher", "alone", "one for both"]
+    return f"{table(header, rows)}\n\n{where(frame.iloc[-1].to_dict())}."
 
 
 def main() -> None:

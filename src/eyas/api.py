@@ -45,7 +45,7 @@ from eyas.training import finetune as _finetune
 from eyas.training import pretrain as _pretrain
 from eyas.training import several_tasks as _tasks
 from eyas.training.checks import check_recipe
-from eyas.training.domains import check_names, join_domains
+from eyas.training.domains import check_names, join_domains, load_domains
 from eyas.training.pretrain import SRA
 from eyas.training.recipes import make_stages, recipe_name
 from eyas.training.shared_head import finetune_together as _finetune_together
@@ -198,7 +198,7 @@ def distill_tasks(
         data: the data of each task: anything `load_data` accepts.
         out: as for `distill`.
         student: an architecture, but no ensemble, or `StudentSettings`; overrides `settings`.
-        recipe: by default logit-mse; overrides `settings`.
+        recipe: of all tasks; by default that which `distill` has for each; overrides `settings`.
         settings: all other settings; see `DistillSettings`.
         columns: of each task that needs it.
         teacher_dtype: as for `distill`.
@@ -343,7 +343,7 @@ def finetune(
     request = _request({**record, "model": model}, {"model": find_encoder(model), **sources}, settings)
     if not overwrite and finished_request(result.path, request):
         return result
-    parts = None if domains is None else _load_domains(domains, columns)
+    parts = None if domains is None else load_domains(domains, columns)
     data = load_data(data, columns) if parts is None else join_domains(parts)
     _finetune.finetune(model, data, result.path, settings, overwrite, record, callbacks, request, parts)
     single = not (data.is_pair or data.task.is_tagging or model in FIELD_MODELS or is_student_folder(model))
@@ -416,24 +416,13 @@ def _meta_teacher(
     if not isinstance(encoder, str | os.PathLike) or is_answers(encoder) or is_exported(encoder):
         raise ModelError("domains (--domain) fine-tune one encoder: expected its folder or Hub name (--teacher).")
     check_names(domains)
-    loaded = _load_domains(domains, columns)
+    loaded = load_domains(domains, columns)
     labels = join_domains(loaded).labels
     if data.labels != labels:
         raise LabelError(f"data (--data) has the labels {data.labels}, the domains have {labels}. Expected the same.")
     own = FinetuneSettings(seed=settings.seed, max_length=settings.student.max_length)
     place = out.with_name(f"{out.name}-teacher")
     return finetune(os.fspath(encoder), out=place, domains=loaded, settings=own, overwrite=overwrite)
-
-
-def _load_domains(domains: Mapping[str, Source], columns: Columns | None) -> dict[str, TaskData]:
-    """The data of each domain; errors name it."""
-    loaded = {}
-    for name, source in domains.items():
-        try:
-            loaded[name] = load_data(source, columns)
-        except DataError as error:
-            raise type(error)(f"The domain {name}: {error}") from error
-    return loaded
 
 
 def _refuse_for_generation(given: Mapping[str, Any], teacher: Any) -> None:

@@ -19,6 +19,9 @@ from eyas.data.datasets import ids_of
 from eyas.errors import DataError, EyasError, LabelError, ModelError
 from eyas.exam.entries import load_entry
 from eyas.exam.plan import DataPlan
+from eyas.exam.plan_file import make_plan, read_plan
+from eyas.exam.results import load_exam
+from eyas.exam.run import run_exam
 from eyas.models.domains import DomainHead
 from eyas.settings import TransferSettings
 from eyas.teachers import MetaTeacher
@@ -289,6 +292,42 @@ def test_small_students_are_no_meta_teachers(
 def test_exams_know_meta_teachers(folder: Path, domains: dict[str, Path]) -> None:
     entry = load_entry(DataPlan(source=str(domains["books"]), teacher=(str(folder),)))
     assert isinstance(entry.teacher.teacher, MetaTeacher)
+
+
+def test_exam_makes_a_meta_teacher_first(domains: dict[str, Path], tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("eyas.training.finetune.STEPS", 2)
+    monkeypatch.setattr("eyas.training.finetune.FEWEST_EPOCHS", 1)
+    (tmp_path / "plan.yaml").write_text(
+        "data: {source: DATA, name: reviews, augment: none, domains: {films: FILMS, books: BOOKS}}\n"
+        f"teacher: {PLANTED / 'tiny-bert'}\n"
+        "students: [{architecture: bert, layers: 1, max_length: 48}]\n"
+        "recipes: [meta-kd]\n"
+        "seeds: [0]\n"
+        "twins: false\n"
+        "baselines: false\n"
+        "arguments: {max_steps: 2, eval_strategy: 'no', save_strategy: 'no', load_best_model_at_end: false}\n"
+        "cost: {texts: 10, rounds: 1}\n"
+    )
+    for name, source in (("DATA", "books"), ("FILMS", "films"), ("BOOKS", "books")):
+        (tmp_path / name).symlink_to(domains[source])
+    plan = read_plan(tmp_path / "plan.yaml")
+    made = []
+    for _ in range(2):  # the second run finds the teacher and the trials
+        folder = run_exam(plan, tmp_path / "exam", jobs=0)
+        (teacher,) = (folder / "teachers").iterdir()
+        made.append((teacher / "model.safetensors").stat().st_mtime_ns)
+    assert made[0] == made[1]
+    assert MetaTeacher(teacher).domain_names == ["films", "books"]
+    student = load_exam(folder).query("kind == 'student'").iloc[0]
+    assert (student["recipe"], student["status"]) == ("meta-kd", "done")
+    again = read_plan(folder / "plan.yaml").data[0]
+    assert again.teacher == ()
+    assert again.domains == plan.data[0].domains
+
+
+def test_plans_refuse_one_domain(domains: dict[str, Path]) -> None:
+    with pytest.raises(DataError, match=r"data.0: Expected several domains .*, got films"):
+        make_plan(data={"source": "x", "domains": {"films": str(domains["films"])}}, teacher="encoder")
 
 
 def test_last_stage_teaches_every_student(domains: dict[str, Path], folder: Path, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_bilstm_reads_texts_and_words_with_one_encoder(data: dict[str, Path], tm
     assert all(torch.equal(texts[name], words[name]) for name in shared)
     history = (tmp_path / "out" / "training_history.jsonl").read_text()
     assert "loss/mood/LogitMSELoss" in history
-    assert "loss/names/LogitMSELoss" in history
+    assert "loss/names/DISTLoss" in history  # each task has its own default
 
 
 class _InterruptedError(Exception):

@@ -34,15 +34,18 @@ from eyas.generation.teachers import cached, fingerprint
 from eyas.kinds import GENERATION
 from eyas.models.loading import is_student_folder
 from eyas.outputs import RUN_FILE
-from eyas.settings import MAX_LENGTH, Columns, DistillSettings, TransferSettings
+from eyas.settings import MAX_LENGTH, Columns, DistillSettings, FinetuneSettings, TransferSettings
 from eyas.tasks import Task
 from eyas.teachers import AlignedTeacher, CombinedTeacher, Encoder, align
 from eyas.teachers.answers import is_answers
 from eyas.teachers.encoder import pooling_of
 from eyas.teachers.exported import is_exported
 from eyas.training.distill import distill
+from eyas.training.domains import join_domains, load_domains
+from eyas.training.finetune import finetune
 from eyas.training.teachers import files_of, open_teachers, with_answers
 from eyas.transfer import check_transfer, chosen_texts, transfer_set
+from eyas.transfer.augmentation import identity
 from eyas.transfer.texts import counts_of, default_augment
 
 COST_TEXTS = 1000
@@ -146,6 +149,10 @@ class Loaded:
         """Inputs of some validation texts."""
         return sample(self.data["validation"], count)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        return _fingerprint(self, self.transfer)
+
     def facts(self) -> DatasetFacts:
         """Label every text once and return the facts."""
         data = self.data
@@ -155,7 +162,7 @@ class Loaded:
             self.teacher.label(self.changed[1])
         counts = {name: len(rows) for name, rows in data.items()}
         return DatasetFacts(
-            fingerprint=_fingerprint(self, self.transfer),
+            fingerprint=self.fingerprint,
             data_key=_fingerprint(self, data["train"])[:12],
             split=self.split,
             rows={**counts, "unlabeled": 0, **counts_of(self.transfer)},
@@ -277,6 +284,16 @@ def encoder_of(teacher: str) -> str | None:
     except (OSError, ValueError, KeyError, TypeError, ModelError):
         return None
     return encoder
+
+
+def meta_teacher(entry: DataPlan, folder: Path) -> Path:
+    """The teacher, an encoder, fine-tuned on the domains of its data set; in `folder`, once for each data."""
+    assert entry.domains is not None
+    domains = load_domains(entry.domains, entry.columns)
+    about = {name: [data.fingerprint(split) for split in ("train", "validation")] for name, data in domains.items()}
+    about["encoder"] = identity(find_encoder(entry.teacher[0]))
+    out = folder / f"{entry.name}-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:8]}"
+    return finetune(entry.teacher[0], join_domains(domains), out, FinetuneSettings(), domains=domains)
 
 
 def prepare(entry: DataPlan) -> DatasetFacts:

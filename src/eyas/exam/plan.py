@@ -4,6 +4,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -33,7 +34,10 @@ from eyas.tasks import Task
 from eyas.teachers.combined import parse_rule
 from eyas.training.arguments import DistillationArguments
 from eyas.training.checks import check_recipe
+from eyas.training.domains import check_names
 from eyas.training.recipes import make_stages, option_text, parse_recipe
+from eyas.training.several_tasks import check_settings as check_together
+from eyas.training.several_tasks import check_tasks
 from eyas.training.student_checks import check_init, check_student_settings
 from eyas.training.teachers import with_recipe_of
 from eyas.transfer import check_transfer, describe_transfer
@@ -71,6 +75,8 @@ class DataPlan(Columns, TransferSettings, Damage):
         teachers: how several are combined, as for `distill`; by default the plan's.
         confidence: as for `distill`.
         zero_shot: as for `distill`.
+        domains: the data of several domains, {name: source}, on which the exam fine-tunes the teacher, an encoder,
+            first, as for `distill`.
         unlabeled: more texts for the teacher to label, as for `load_unlabeled`.
         label_map: {teacher's label name: data's}, if they cannot be matched automatically.
         encoder: the pretrained encoder that the teacher was made from: a linear model on its sentence vectors becomes a
@@ -87,6 +93,7 @@ class DataPlan(Columns, TransferSettings, Damage):
     encoder: str | None = None
     confidence: float | None = None
     zero_shot: tuple[str, ...] | dict[str, str] | None = None
+    domains: dict[str, str] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -113,6 +120,8 @@ class DataPlan(Columns, TransferSettings, Damage):
             super().__post_init__()
             check_transfer(self.transfer)
             _ = self.damage  # refuses what cannot be
+            if self.domains is not None:
+                check_names(self.domains)
         except (DataError, ModelError) as error:
             raise ValueError(str(error).rstrip(".")) from None
         if not self.name:
@@ -230,6 +239,19 @@ def refusal(
     return ""
 
 
+def refusal_together(student: StudentPlan, recipe: str, embeddings: str, entry: DataPlan) -> str:
+    """Why the student cannot learn this data set together with others, by the recipe; empty if it can."""
+    name, options = parse_recipe(recipe) if recipe else ("", {})
+    settings = DistillSettings(
+        student.settings(embeddings), name, options, transfer=entry.transfer, label_map=entry.label_map
+    )
+    try:
+        check_together(settings)
+    except ModelError as error:
+        return str(error)
+    return ""
+
+
 class CostPlan(_Strict):
     """How cost is measured: on `texts` validation texts, `rounds` times, with `threads` threads."""
 
@@ -258,6 +280,7 @@ class Plan(_Strict):
             vectors of each teacher's encoder.
         add: folders of students made before, as by `distill` or `finetune`, to examine as they are; one of several
             tasks on the data sets that are named as its tasks.
+        together: whether each student is also trained once on all data sets, a student of several tasks.
         tune: number of tries in a search of learning rate, dropout and sizes before the exam; 0 = no search.
         cost: how cost is measured.
     """
@@ -274,6 +297,7 @@ class Plan(_Strict):
     twins: bool = True
     baselines: bool = True
     add: tuple[str, ...] = ()
+    together: bool = False
     tune: int = Field(default=0, ge=0)
     cost: CostPlan = Field(default_factory=CostPlan)
 
@@ -396,6 +420,8 @@ class Plan(_Strict):
                 raise ValueError(
                     f"{folder} has the tasks {', '.join(found)}, but no data set is named so (--add): name it like one"
                 )
+        if self.together:
+            self._check_together()
         if same:
             raise ValueError(f"{min(same)} is both a student and an added folder (--add): rename the folder")
         writers = [student.name for student in self.students if student.architecture in WRITERS]
@@ -420,6 +446,24 @@ class Plan(_Strict):
                 raise ValueError(f"data set {entry.name} has no teacher: set one for it or for the plan")
         return self
 
+    def _check_together(self) -> None:
+        """Raise ValueError for what a student of several tasks does not take."""
+        try:
+            check_tasks(sets := {entry.name: entry.source for entry in self.datasets}, sets)
+        except DataError:
+            raise ValueError(
+                "together needs several data sets, whose names, of letters, digits, - and _, are its tasks'; got "
+                f"{', '.join(sets)}"
+            ) from None
+        for entry in self.datasets:
+            several = "several teachers" * (len(entry.teacher) > 1) or "unlabeled" * bool(entry.unlabeled)
+            if several or self.tune:
+                raise ValueError(f"together is for students without {several or 'tune'}: leave one out ({entry.name})")
+        each = product(self.students, self.recipes or ("",), self.embeddings)
+        reasons = [next(filter(None, (refusal_together(*one, entry) for entry in self.datasets)), "") for one in each]
+        if all(reasons):
+            raise ValueError(f"together: {reasons[0].rstrip('.')}")
+
     def _check_writing(self) -> None:
         """Raise ValueError for what students that write do not take."""
         if not all(entry.writes for entry in self.data):
@@ -429,7 +473,11 @@ class Plan(_Strict):
             own = {"source", "name", "teacher", "teachers", "text", "label", "task", "augment"}
             wrong = [field.name for field in fields(entry) if getattr(entry, field.name) != getattr(usual, field.name)]
             wrong = [name for name in wrong if name not in own] + ["augment"] * bool(entry.augment)
-            wrong += ["tune"] * bool(self.tune) + ["embeddings"] * (self.embeddings != ("teacher",))
+            wrong += (
+                ["tune"] * bool(self.tune)
+                + ["together"] * self.together
+                + ["embeddings"] * (self.embeddings != ("teacher",))
+            )
             if wrong:
                 raise ValueError(f"{wrong[0]} is set, but students that write do not take it: leave it out")
             if len(entry.teacher) > 1:

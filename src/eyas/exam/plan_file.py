@@ -112,6 +112,8 @@ def _with_paths_from(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
             if isinstance(entry.get(key), str | list):
                 listed = [entry[key]] if isinstance(entry[key], str) else entry[key]
                 paths[key] = [] if listed == ["none"] else [move(part) for part in listed]
+        if isinstance(entry.get("domains"), dict):
+            paths["domains"] = {name: moved(source) for name, source in entry["domains"].items()}
         return {**entry, **paths}
 
     result = dict(content)

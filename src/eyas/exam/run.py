@@ -4,14 +4,14 @@ import json
 import logging
 import multiprocessing
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from eyas._version import __version__
 from eyas.errors import DataError, EyasError, OutputError
 from eyas.exam.cost import machine, measure_costs
-from eyas.exam.entries import DatasetFacts, inspect, outline, prepare, read
+from eyas.exam.entries import DatasetFacts, inspect, meta_teacher, outline, prepare, read
 from eyas.exam.estimate import duration
 from eyas.exam.plan import DataPlan, Plan
 from eyas.exam.plan_file import to_yaml
@@ -25,6 +25,7 @@ from eyas.exam.results import (
     RESULT,
     RESULTS,
     SHIPPED,
+    TEACHERS,
     Requirements,
     candidates,
     load_exam,
@@ -32,7 +33,7 @@ from eyas.exam.results import (
     winner,
 )
 from eyas.exam.trial_run import describe, run_trial
-from eyas.exam.trials import Trial, trials_of, without_parts
+from eyas.exam.trials import Trial, fingerprint_of, trials_of, without_parts
 from eyas.exam.tune import OPTIONS, apply, search
 from eyas.exam.workers import Failure, LocalWorker, LocalWorkers, RayWorkers, ThisProcess, Workers
 from eyas.outputs import RUN_FILE, lock_folder, refuse_old_name, write_atomically
@@ -74,8 +75,13 @@ def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None,
     lock = lock_folder(folder)
     try:
         with LocalWorker() if jobs else ThisProcess() as worker:
+            # In the exam's own plan.yaml, and no path of this machine.
+            as_given = {
+                entry.name: {name: getattr(entry, name) for name in ("encoder", "teacher", "domains")}
+                for entry in plan.data
+            }
+            plan = _with_meta_teachers(worker, plan, folder)
             tasks, pairs, defaults = _check_tasks(worker, plan.datasets)
-            as_given = {entry.name: {"encoder": entry.encoder} for entry in plan.data}  # not this machine's path
             plan = _completed(plan, defaults)
             facts = {entry.name: _prepared(worker, entry) for entry in plan.datasets}
         write_atomically(folder / PLAN, to_yaml(plan.completed(as_given)))
@@ -83,13 +89,13 @@ def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None,
             found = trials_of(plan, tasks, pairs)
             if plan.tune:
                 found = _tuned(workers, found, plan.tune, facts, folder)
-            trials = [(trial, trial.key(facts[trial.dataset.name].fingerprint)) for trial in found]
+            trials = _keyed(found, facts)
             _run_missing(workers, trials, folder)
         rows = _write_rows(trials, facts, folder)
         for entry in plan.datasets:
             _measure(plan, entry, rows, facts[entry.name], folder)
         if plan.twins:
-            parts = [(part, part.key(facts[part.dataset.name].fingerprint)) for part in _parts(trials, folder)]
+            parts = _keyed(_parts(trials, folder), facts)
             with _workers(jobs, ray, ray_cpus) as workers:
                 _run_missing(workers, parts, folder)
             _write_rows([*trials, *parts], facts, folder)
@@ -174,6 +180,20 @@ def _task_text(task: tuple[int, Task, dict[str, Any]]) -> str:
     return f"{task[1].describe()} of {'pairs of texts' if task[0] == 2 else 'single texts'}"
 
 
+def _with_meta_teachers(worker: LocalWorker | ThisProcess, plan: Plan, folder: Path) -> Plan:
+    """The plan with the teachers that are fine-tuned on its domains."""
+    made = {}
+    for entry in plan.datasets:
+        if entry.domains is None:
+            continue
+        logger.info("%s: fine-tuning %s on %s.", entry.name, entry.teacher[0], ", ".join(entry.domains))
+        teacher = worker.call(meta_teacher, entry, folder / TEACHERS)
+        if isinstance(teacher, Failure):
+            raise EyasError(f"Data set {entry.name}: {teacher.error}")
+        made[entry.name] = {"teacher": (str(teacher),), "domains": None}
+    return plan.completed({entry.name: made.get(entry.name, {}) for entry in plan.data})
+
+
 def _tuned(
     workers: Workers, trials: list[Trial], tries: int, facts: dict[str, DatasetFacts], folder: Path
 ) -> list[Trial]:
@@ -219,6 +239,11 @@ def _prepared(worker: LocalWorker | ThisProcess, entry: DataPlan) -> DatasetFact
     damage = f"; training labels: {entry.damage.describe()}" if entry.damage.describe() else ""
     logger.info("%s: %s; scored on %s%s.", entry.name, counts, facts.split, damage)
     return facts
+
+
+def _keyed(trials: Iterable[Trial], facts: Mapping[str, DatasetFacts]) -> list[tuple[Trial, str]]:
+    fingerprints = {name: found.fingerprint for name, found in facts.items()}
+    return [(trial, trial.key(fingerprint_of(trial, fingerprints))) for trial in trials]
 
 
 def _run_missing(workers: Workers, trials: Sequence[tuple[Trial, str]], folder: Path) -> None:
@@ -276,10 +301,10 @@ def _parts(trials: Sequence[tuple[Trial, str]], folder: Path) -> Iterator[Trial]
         index, _ = winner(rows, Requirements())
         best: dict[str, Any] = {"keys": ()} if index is None else dict(rows.loc[index])
         for key in best["keys"]:
-            if known[key, best["dataset"], best["model"]].added:
-                continue
-            start = json.loads((folder / "trials" / key / RESULT).read_text()).get("start")
-            yield from without_parts(known[key, best["dataset"], best["model"]], start)
+            trial = known[key, best["dataset"], best["model"]]
+            if not trial.added and not trial.together:
+                start = json.loads((folder / "trials" / key / RESULT).read_text()).get("start")
+                yield from without_parts(trial, start)
 
 
 def _measure(plan: Plan, entry: DataPlan, rows: list[dict[str, Any]], facts: DatasetFacts, folder: Path) -> None:

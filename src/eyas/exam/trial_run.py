@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 from datasets import Dataset
+from filelock import FileLock
 
 from eyas.data.datasets import (
     ids_of,
@@ -44,7 +45,7 @@ from eyas.exam.results import (
     TWIN,
     VALIDATION,
 )
-from eyas.exam.trials import ON_VECTORS, STATIC, Trial, members_of
+from eyas.exam.trials import ON_VECTORS, STATIC, Trial, fingerprint_of, members_of
 from eyas.exam.writing import score_texts
 from eyas.export.combination import export_combination, ship
 from eyas.models.loading import is_part, is_seq2seq_folder, load_classifier, load_seq2seq
@@ -59,6 +60,7 @@ from eyas.teachers.exported import is_exported
 from eyas.training.arguments import FEWEST_VALIDATIONS
 from eyas.training.folders import read_history
 from eyas.training.recipes import parse_recipe
+from eyas.training.several_tasks import distill_tasks
 from eyas.training.starts import with_default_start
 from eyas.training.steps import LENGTHS, training_steps
 from eyas.training.students import create_student
@@ -161,6 +163,8 @@ def _make(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path) -> dict[str,
         return {**UNKNOWN_SIZES, "size_bytes": None, "export_agreement": None, **learned}
     if trial.added:
         source = trial.added
+    elif trial.together:
+        source, learned = _train_together(trial, folder.parent)
     elif trial.kind == "student":
         settings, train = student_settings(trial, loaded), len(loaded.data["train"])
         alone = trial.without == TRANSFER
@@ -182,11 +186,35 @@ def _make(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path) -> dict[str,
     else:
         agreement = ship(source, folder / SHIPPED, **options)
     return {
-        **_parameters(trial, loaded, folder),
+        **_parameters(trial, loaded, Path(source)),
         "size_bytes": _size(folder / SHIPPED),
         "export_agreement": agreement,
         **learned,
     }
+
+
+def _train_together(trial: Trial, trials: Path) -> tuple[Path, dict[str, Any]]:
+    """Train a student of several tasks once, in the folder of its first trial.
+
+    Returns:
+        The folder of this trial's task, and what the training took.
+    """
+    loaded = {entry.name: cast(Loaded, load_entry(entry)) for entry in trial.datasets}
+    each = {entry.name: replace(trial, dataset=entry, recipe=recipe) for entry, recipe in trial.together}
+    first, *_ = each.values()
+    key = first.key(fingerprint_of(first, {name: one.fingerprint for name, one in loaded.items()}))
+    out = trials / key / STUDENT
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(out.with_suffix(".lock")):  # trials of the other tasks wait
+        distill_tasks(
+            {name: one.teacher.teacher for name, one in loaded.items()},
+            {name: one.data for name, one in loaded.items()},
+            out,
+            _settings_of(first),
+            own={name: _settings_of(one) for name, one in each.items()},
+        )
+    texts = sum(len(one.transfer) for one in loaded.values())
+    return out / trial.dataset.name, {"transfer_texts": texts, "steps": _steps(read_history(out)), "start": None}
 
 
 def _asked(trial: Trial, loaded: Loaded | LoadedPairs) -> AlignedTeacher | None:
@@ -218,10 +246,10 @@ def _teachers_of(trial: Trial) -> tuple[str, ...]:
     return {"teacher": trial.dataset.teacher, "member": (trial.added,)}.get(trial.kind, ())
 
 
-def student_settings(trial: Trial, loaded: Loaded | LoadedPairs) -> DistillSettings:
+def _settings_of(trial: Trial) -> DistillSettings:
     assert trial.student is not None
     name, options = parse_recipe(trial.recipe)
-    settings = DistillSettings(
+    return DistillSettings(
         student=trial.student.settings(trial.embeddings),
         recipe=name,
         recipe_options={**options, **trial.recipe_options},
@@ -230,6 +258,10 @@ def student_settings(trial: Trial, loaded: Loaded | LoadedPairs) -> DistillSetti
         seed=trial.seed,
         label_map=trial.dataset.label_map,
     )
+
+
+def student_settings(trial: Trial, loaded: Loaded | LoadedPairs) -> DistillSettings:
+    settings = _settings_of(trial)
     if isinstance(loaded, LoadedPairs):
         return settings
     settings = with_default_start(settings, loaded.data, loaded.teacher.teacher.tokenizer)
@@ -284,7 +316,7 @@ def _make_baseline(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]
     }
 
 
-def _parameters(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path) -> dict[str, int | None]:
+def _parameters(trial: Trial, loaded: Loaded | LoadedPairs, made: Path) -> dict[str, int | None]:
     if any(is_exported(source) for source in _teachers_of(trial)):
         return UNKNOWN_SIZES
     if trial.kind == "teacher":
@@ -295,7 +327,6 @@ def _parameters(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path) -> dic
     from safetensors import safe_open
 
     counts = {}
-    made = Path(trial.added) if trial.added else folder / STUDENT
     if is_part(made) or is_seq2seq_folder(made):
         return _parameters_of([(load_seq2seq if trial.dataset.writes else load_classifier)(made)[0]])
     with safe_open(made / "model.safetensors", framework="np") as file:

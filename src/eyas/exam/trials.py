@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eyas.errors import ModelError
-from eyas.exam.plan import NONE, DataPlan, Plan, StudentPlan, refusal
+from eyas.exam.plan import NONE, DataPlan, Plan, StudentPlan, refusal, refusal_together
 from eyas.exam.results import ADDED, FORMAT_VERSION, LAST_STAGE, LINEAR, START, TRANSFER, TWIN
 from eyas.general import families, fingerprint_of_family
 from eyas.generation.recipes import make_recipe
@@ -29,7 +29,7 @@ from eyas.transfer.augmentation import identity
 STATIC, ON_VECTORS = "static + LR", "encoder + LR"
 BASELINES = (LINEAR[0], STATIC)
 # Settings of a data set that its teacher's fingerprint has.
-OF_TEACHER = ("confidence", "zero_shot")
+OF_TEACHER = ("confidence", "zero_shot", "domains")
 OTHER_BASELINES = {"tagging": (LINEAR[1],), "fields": (LINEAR[2],), "generation": ()}
 
 
@@ -46,6 +46,7 @@ class Trial:
         length: of a twin by default, relative to a training in one stage: that of the longest recipe beside it.
         added: the folder of a student made before, or the source of a member; then it has no settings.
         encoder: the encoder of a baseline on its vectors.
+        together: of a student of several tasks, each task's data set and recipe; its trial of each has the same.
         without: the part of the student that this trial leaves out, `START` or `TRANSFER`; empty for none.
     """
 
@@ -63,19 +64,25 @@ class Trial:
     without: str = ""
     added: str = ""
     encoder: str = ""
+    together: tuple[tuple[DataPlan, str], ...] = ()
+
+    @property
+    def datasets(self) -> list[DataPlan]:
+        """All data sets that it is trained on."""
+        return [entry for entry, _ in self.together] or [self.dataset]
 
     def key(self, fingerprint: str) -> str:
         """A hash of everything that determines the outcome.
 
         Args:
-            fingerprint: hash of the data set and its teacher's weights.
+            fingerprint: hash of the data sets and their teachers' weights.
         """
         init = None if self.student is None else self.student.init
         own = self.student is not None and self.student.architecture not in (*TRANSFORMERS, *WRITERS)
         settings = {
             **asdict(self),
-            "dataset": {name: value for name, value in asdict(self.dataset).items() if name not in OF_TEACHER}
-            | {"name": "", "source": "", "teacher": (), "encoder": None},
+            "dataset": _anonymous(self.dataset),
+            "together": [({**_anonymous(entry), "name": entry.name}, recipe) for entry, recipe in self.together],
             "student": self.student and {**asdict(self.student), "name": ""},
             "model": self.model if self.kind == "baseline" else "",
             "vectors": Path(self.embeddings).stat().st_size if Path(self.embeddings).is_file() else None,
@@ -87,6 +94,8 @@ class Trial:
             "fingerprint": fingerprint,
             "format": FORMAT_VERSION,
         }
+        if not self.together:
+            del settings["together"]  # which older exams do not have
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:20]
 
     @property
@@ -115,6 +124,17 @@ class Trial:
     @property
     def embeddings_name(self) -> str:
         return Path(self.embeddings).name if "/" in self.embeddings else self.embeddings
+
+
+def _anonymous(entry: DataPlan) -> dict[str, Any]:
+    """What determines an outcome beside the texts, their labels and the teacher."""
+    settings = {name: value for name, value in asdict(entry).items() if name not in OF_TEACHER}
+    return {**settings, "name": "", "source": "", "teacher": (), "encoder": None}
+
+
+def fingerprint_of(trial: Trial, fingerprints: Mapping[str, str]) -> str:
+    """The hash of the data sets of a trial and their teachers' weights, from those of each."""
+    return " ".join(fingerprints[entry.name] for entry in trial.datasets)
 
 
 def trials_of(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str] = ()) -> list[Trial]:
@@ -188,6 +208,29 @@ def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -
                             arguments=with_precision(dict(plan.arguments), student.architecture),
                             length=longest if recipe == TWIN else 1.0,
                         )
+        if plan.together:
+            yield from _together(plan, tasks, seed)
+
+
+def _together(plan: Plan, tasks: Mapping[str, Task], seed: int) -> Iterator[Trial]:
+    """Students of all data sets at once. The first data set's first: the others wait for the same training."""
+    found = []
+    for student, recipe, embeddings in product(plan.students, plan.recipes or ("",), plan.embeddings):
+        if any(refusal_together(student, recipe, embeddings, entry) for entry in plan.datasets):
+            continue
+        of_task = {
+            name: recipe or default_recipe(task, student.crf and task.is_tagging) for name, task in tasks.items()
+        }
+        own = tuple((entry, of_task[entry.name]) for entry in plan.datasets)
+        arguments = with_precision(dict(plan.arguments), student.architecture)
+        for entry, chosen in own:
+            trial = Trial(
+                entry, "student", f"{student.name} together", plan.precision, student, chosen, embeddings, seed,
+                arguments=arguments, together=own,
+            )  # fmt: skip
+            found.append(trial)
+    for entry in plan.datasets:
+        yield from (trial for trial in found if trial.dataset == entry)
 
 
 def members_of(entry: DataPlan) -> dict[str, str]:

@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from datasets import concatenate_datasets
 
-from eyas.data.datasets import is_labeled, report
+from eyas.data.datasets import is_labeled, load_data, report
 from eyas.data.task_data import TaskData
 from eyas.errors import DataError, LabelError, ModelError
 from eyas.losses import MetaTeacherLoss
 from eyas.models.domains import DomainHead
 from eyas.models.loading import is_student_folder
+from eyas.settings import Columns
 from eyas.teachers import AlignedTeacher, Encoder
 from eyas.teachers.domains import DomainTexts, write_domains
 
@@ -26,6 +28,17 @@ def check_names(domains: Mapping[str, object]) -> None:
         raise DataError(
             f"Expected several domains (--domain), got {', '.join(domains) or 'none'}. For one, use data (--data)."
         )
+
+
+def load_domains(domains: Mapping[str, Any], columns: Columns | None = None) -> dict[str, TaskData]:
+    """The data of each domain, from anything that `load_data` accepts; errors name it."""
+    loaded = {}
+    for name, source in domains.items():
+        try:
+            loaded[name] = load_data(source, columns)
+        except DataError as error:
+            raise type(error)(f"The domain {name}: {error}") from error
+    return loaded
 
 
 def join_domains(domains: Mapping[str, TaskData]) -> TaskData:

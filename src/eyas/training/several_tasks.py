@@ -31,7 +31,7 @@ from eyas.training.arguments import with_precision
 from eyas.training.callbacks import early_stopping
 from eyas.training.checks import check_recipe
 from eyas.training.folders import WORK, write_part, write_result
-from eyas.training.recipes import Stage, make_stages, recipe_name
+from eyas.training.recipes import Stage, default_recipe, make_stages, recipe_name
 from eyas.training.starts import read_start, start_identity, with_default_start
 from eyas.training.steps import LENGTHS, stage_arguments
 from eyas.training.student_checks import check_student
@@ -42,8 +42,6 @@ from eyas.transfer import check_transfer, sources_of, transfer_set
 from eyas.transfer.texts import with_default_augment
 from eyas.verbosity import without_bars
 
-# MKD's objective: the squared error of the logits, of every task (Liu et al. 2019).
-RECIPE = "logit-mse"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -53,7 +51,7 @@ class Subject:
     Args:
         teacher: live, not aligned.
         data: train and validation.
-        settings: of the whole training.
+        settings: of the whole training; without a recipe, the default of the task.
     """
 
     def __init__(self, name: str, teacher: AnyTeacher, data: TaskData, settings: DistillSettings) -> None:
@@ -64,8 +62,9 @@ class Subject:
         check_transfer(settings.transfer, task, pair)
         student = replace(settings.student, crf=settings.student.crf and task.is_tagging)
         check_student(student, task)
-        self.stage = _only_stage(settings)
-        check_recipe(str(settings.recipe), [self.stage], student, task, pair, live(teacher))
+        self.recipe = str(settings.recipe or default_recipe(task, student.crf))
+        self.stage = _only_stage(replace(settings, recipe=self.recipe))
+        check_recipe(self.recipe, [self.stage], student, task, pair, live(teacher))
         more: Dataset | None = None
         if self.stage.needs_teacher:
             settings, self.data, more = with_answers([live(teacher)], settings, self.data, None)
@@ -95,6 +94,7 @@ def distill_tasks(
     overwrite: bool = False,
     record: dict[str, Any] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
+    own: Mapping[str, DistillSettings] | None = None,
 ) -> Path:
     """Train one student on several tasks at once, after MKD (Liu et al. 2019), and write it to `out`.
 
@@ -106,6 +106,7 @@ def distill_tasks(
         cache: a folder, in which each task's logits get one; by default found by fingerprint.
         record: origin of teachers and data, for `eyas.json`.
         callbacks: as in transformers.
+        own: of each task, the settings whose recipe and transfer set replace those of `settings`.
 
     Returns:
         `out`, a Hugging Face model folder, with a folder for each task.
@@ -115,10 +116,14 @@ def distill_tasks(
     """
     settings = settings or DistillSettings()
     arguments = with_precision(settings.arguments, settings.student.architecture)
-    settings = replace(settings, recipe=recipe_name(settings.recipe or RECIPE), arguments=arguments)
+    settings = replace(settings, recipe=recipe_name(settings.recipe or ""), arguments=arguments)
     check_tasks(teachers, data)
-    _check_settings(settings)
-    subjects = [Subject(name, teacher, data[name], settings) for name, teacher in teachers.items()]
+    subjects = []
+    for name, teacher in teachers.items():
+        named = (own or {}).get(name, settings)
+        named = replace(settings, recipe=named.recipe, recipe_options=named.recipe_options, transfer=named.transfer)
+        check_settings(named)
+        subjects.append(Subject(name, teacher, data[name], named))
     first = next((one for one in subjects if one.data.task.is_tagging), subjects[0])
     settings = with_default_start(settings, first.data, live(first.teacher).tokenizer)
     output = OutputFolder(
@@ -133,6 +138,7 @@ def distill_tasks(
             "tasks": {
                 one.name: {
                     "teacher": live(one.teacher).fingerprint,
+                    "recipe": one.recipe,
                     "transfer_set": data_fingerprint(one.dataset),
                     "validation": one.data.fingerprint("validation"),
                     "labels": one.data.labels,
@@ -165,7 +171,8 @@ def check_tasks(teachers: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         raise DataError(f"Expected several tasks, got {', '.join(data) or 'none'}. For one, use --data and --teacher.")
 
 
-def _check_settings(settings: DistillSettings) -> None:
+def check_settings(settings: DistillSettings) -> None:
+    """Raises ModelError for what a student of several tasks does not take."""
     student, transfer = settings.student, settings.transfer
     if student.architecture not in (*STUDENTS, *TRANSFORMERS):
         raise ModelError(
@@ -181,6 +188,8 @@ def _check_settings(settings: DistillSettings) -> None:
     ):
         if wanted:
             raise ModelError(f"A student of several tasks does not take {what}. Leave it out.")
+    if settings.recipe:
+        _only_stage(settings)
 
 
 def _only_stage(settings: DistillSettings) -> Stage:
@@ -279,7 +288,10 @@ def _train(
     # As many epochs as a task of their mean size has alone, so that each has about as many steps.
     rows_of_one, width = math.ceil(rows / len(subjects)), getattr(live(first.teacher).model.config, "hidden_size", 0)
     arguments = stage_arguments(stage, settings, rows_of_one, folder / WORK / "stage-0", width)
-    may_stop = not stage.is_scheduled and not LENGTHS & {*stage.arguments, *settings.arguments}
+    may_stop = not any(one.stage.is_scheduled for one in subjects) and not LENGTHS & {
+        *stage.arguments,
+        *settings.arguments,
+    }
     trainer = DistillationTrainer(
         student,
         arguments,
