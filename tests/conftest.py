@@ -417,10 +417,11 @@ def exam(once: Once, toys: dict[str, Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def other_exam(once: Once, toys: dict[str, Path]) -> Path:
-    """The same for the other tasks."""
+    """The same for the other tasks, without controls."""
     from eyas.exam.run import run_exam
 
-    return once("other-exam", lambda folder: run_exam(plan_of(toys, OTHER_TASKS), folder, jobs=0))
+    plan = plan_of(toys, OTHER_TASKS).model_copy(update={"twins": False})
+    return once("other-exam", lambda folder: run_exam(plan, folder, jobs=0))
 
 
 @pytest.fixture(scope="session")

@@ -69,8 +69,10 @@ def test_plan_resolves_teacher_but_not_embeddings_named_teacher(tmp_path: Path) 
     assert plan.teacher == (str(tmp_path / "teacher"),)
     assert plan.embeddings == ("teacher", "random")
     assert plan.arguments == {"learning_rate": 5e-4}  # which YAML reads as a string
-    single = make_plan(data={"source": "a", "unlabeled": "more.txt"}, teacher="b")
+    single = make_plan(data={"source": "a", "unlabeled": "more.txt"}, teacher="b", students="cnn", recipes="dist")
     assert single.data[0].unlabeled == ("more.txt",)
+    assert [student.architecture for student in single.students] == ["cnn"]
+    assert single.recipes == ("dist",)
 
 
 def test_trial_key_ignores_names(tmp_path: Path) -> None:
@@ -131,8 +133,11 @@ def test_plan_resolves_init_folder(tmp_path: Path) -> None:
             "seeds:",
             "arguments: {learning_rate: fast}\nseeds:",
             8,
-            "learning_rate is 'fast', expected a number",
+            "learning_rate is 'fast': Input should be a valid number",
         ),
+        ("seeds:", "arguments: {per_device_train_batch_size: 0}\nseeds:", 8, "batch_size is 0, expected at least 1"),
+        ("seeds:", "arguments: {eval_steps: x}\nseeds:", 8, "eval_steps is 'x': Input should be a valid number"),
+        ("seeds:", "arguments: {max_steps: 2.5}\nseeds:", 8, "max_steps is 2.5: Input should be a valid integer"),
         ("seeds:", "arguments: {eval_strategy: epochs}\nseeds:", 8, "epochs is not a valid IntervalStrategy"),
         ("seeds:", "arguments: {seed: 1}\nseeds:", 8, "unknown training argument 'seed'"),
     ],

@@ -12,10 +12,10 @@ from eyas.errors import DataError
 from eyas.exam.plan import Plan
 from eyas.exam.plan_file import make_plan
 from eyas.exam.results import candidates, load_exam
-from eyas.exam.run import planned_trials, run_exam
+from eyas.exam.run import _run_missing, planned_trials, run_exam
+from eyas.exam.workers import ThisProcess
 from eyas.models.loading import is_part
 from eyas.report import write_page
-
 
 BERT = {"architecture": "bert", "layers": 1}
 
@@ -74,6 +74,21 @@ def test_plans_refuse_what_several_tasks_do_not_take(
 ) -> None:
     with pytest.raises(DataError, match=expected):
         _plan(toys, **other)
+
+
+def test_two_names_of_one_student_are_trained_once(toys: dict[str, Path], tmp_path: Path) -> None:
+    started: list[str] = []
+
+    class Workers(ThisProcess):
+        def run(self, tasks: Any) -> Any:
+            started.extend(arguments[1] for _, arguments in tasks)
+            return iter(())
+
+    plan = _plan(toys, students=["cnn", {"architecture": "cnn", "name": "again"}], together=False)
+    trials = [(trial, trial.key("data")) for trial in planned_trials(plan)]
+    _run_missing(Workers(), trials, tmp_path)
+    assert len(started) == len(set(started)) == len({key for _, key in trials}) < len(trials)
+    assert started == list(dict.fromkeys(key for _, key in trials))  # in the order of the plan
 
 
 def test_other_data_are_another_training(toys: dict[str, Path]) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -55,6 +54,14 @@ def test_two_processes_train_as_one_and_resume(
     given = ["--teacher", teacher_folder, "--data", toy_data, "--student", student, *recipe, *LENGTH, *PLAIN]
     log = tmp_path / "log"
     together = torchrun(log, "distill", *given, "--out", tmp_path / "together")
+    partial, stopped = tmp_path / "together.partial", tmp_path / "stopped"
+    while not (found := sorted(partial.glob("work/stage-*/checkpoint-*"))):
+        assert together.poll() is None, log.read_text()
+        time.sleep(0.02)
+    for part in (partial / "eyas.json", found[0]):  # what a kill would leave now
+        place = stopped / part.relative_to(partial)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if part.is_dir() else shutil.copy)(part, place)
     assert together.wait(240) == 0, log.read_text()
     said = log.read_text()
     assert said.count("The student is in") == 1
@@ -72,19 +79,16 @@ def test_two_processes_train_as_one_and_resume(
         terms = [value for name, value in row.items() if name.startswith("loss/")]
         assert not terms or sum(terms) == pytest.approx(row["loss"], rel=1e-3)
 
-    interrupted = torchrun(log, "distill", *given, "--out", tmp_path / "interrupted")
-    while not list((tmp_path / "interrupted.partial" / "work").glob("stage-*/checkpoint-*")):
-        assert interrupted.poll() is None, log.read_text()
-        time.sleep(0.02)
-    os.killpg(interrupted.pid, signal.SIGKILL)
-    interrupted.wait()
-    again = torchrun(log, "distill", *given, "--out", tmp_path / "interrupted")
+    (tmp_path / "together").rename(tmp_path / "whole")
+    stopped.rename(partial)
+    again = torchrun(log, "distill", *given, "--out", tmp_path / "together")
     assert again.wait(240) == 0, log.read_text()
-    found, expected = (
+    assert "Resuming from checkpoint-" in log.read_text()
+    resumed, expected = (
         AutoModelForSequenceClassification.from_pretrained(tmp_path / name).state_dict()
-        for name in ("interrupted", "together")
+        for name in ("together", "whole")
     )
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert all(torch.equal(resumed[name], expected[name]) for name in expected)
 
 
 @pytest.mark.slow

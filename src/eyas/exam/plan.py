@@ -6,9 +6,18 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 
 from eyas.data.damage import Damage
@@ -44,12 +53,24 @@ from eyas.transfer import check_transfer, describe_transfer
 
 Part = TypeVar("Part", Columns, Damage, StudentSettings, TransferSettings)
 NONE = "none"
+# Fields of a plan that hold several, or one.
+LISTS = ("data", "students", "recipes", "embeddings", "add")
 # Training arguments that the exam sets itself.
 RESERVED = ("output_dir", "seed", "data_seed")
 
 
 def _tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
+
+
+def with_lists(content: Any) -> Any:
+    """A plan in which a single data set, student, recipe ... is a list of one."""
+    if not isinstance(content, dict):
+        return content
+    single = {
+        name: content[name] for name in LISTS if isinstance(content.get(name), str | dict | DataPlan | StudentPlan)
+    }
+    return {**content, **{name: [value] for name, value in single.items()}}
 
 
 def _rule(value: str) -> str:
@@ -321,8 +342,7 @@ class Plan(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _data_as_list(cls, value: Any) -> Any:
-        if isinstance(value, dict) and isinstance(value.get("data"), str | dict | DataPlan):
-            value = {**value, "data": [value["data"]]}
+        value = with_lists(value)
         entries = value.get("data") if isinstance(value, dict) else None
         entries = entries if isinstance(entries, list | tuple) else ()
         if GENERATION in [one.get("task") if isinstance(one, dict) else getattr(one, "task", None) for one in entries]:
@@ -373,17 +393,20 @@ class Plan(_Strict):
     @field_validator("arguments")
     @classmethod
     def _known_arguments(cls, value: dict[str, Any]) -> dict[str, Any]:
-        known = {field.name: field.default for field in fields(DistillationArguments) if field.init}
-        known = {name: default for name, default in known.items() if name not in RESERVED}
+        known = [field.name for field in fields(DistillationArguments) if field.init and field.name not in RESERVED]
         for name in value:
             if name not in known:
                 close = difflib.get_close_matches(name, known, 1)
                 hint = f"; did you mean {close[0]}?" if close else ""
                 raise ValueError(f"unknown training argument {name!r}{hint}")
-        found = {name: _number(entry) for name, entry in value.items()}
-        for name, entry in found.items():
-            if isinstance(known[name], int | float) and not isinstance(entry, int | float):
-                raise ValueError(f"{name} is {entry!r}, expected a number like {known[name]}")
+        kinds, found = get_type_hints(DistillationArguments), dict(value)
+        for name, entry in value.items():
+            try:
+                read = TypeAdapter(kinds[name]).validate_python(entry)
+            except ValidationError as error:
+                raise ValueError(f"{name} is {entry!r}: {error.errors()[0]['msg']}") from None
+            if isinstance(entry, str):  # as YAML reads 5e-4
+                found[name] = read
         DistillationArguments(**found)  # refuses what cannot be
         return found
 
@@ -489,11 +512,3 @@ class Plan(_Strict):
                 check_settings(DistillSettings(student.settings("teacher")))
             except ModelError as error:
                 raise ValueError(f"{student.name}: {str(error).rstrip('.')}") from None
-
-
-def _number(value: Any) -> Any:
-    """Convert numbers that YAML reads as strings, such as 5e-4."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value

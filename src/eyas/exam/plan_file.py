@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from eyas.data.files import open_binary
 from eyas.errors import DataError
-from eyas.exam.plan import CostPlan, DataPlan, Plan, StudentPlan
+from eyas.exam.plan import CostPlan, DataPlan, Plan, StudentPlan, with_lists
 from eyas.settings import VECTORS
 
 
@@ -39,7 +39,7 @@ def read_plan(path: Path) -> Plan:
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected a plan (data, teacher, students ...), got {type(content).__name__}.")
     try:
-        return Plan.model_validate(_with_paths_from(path.parent, content))
+        return Plan.model_validate(_with_paths_from(path.parent, with_lists(content)))
     except ValidationError as error:
         raise DataError("\n".join(_explain(path, tree, problem) for problem in error.errors())) from None
 
@@ -131,11 +131,8 @@ def _with_paths_from(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
         ]
     if isinstance(result.get("add"), list):
         result["add"] = [moved(student) for student in result["add"]]
-    data = result.get("data")
-    if isinstance(data, list):
-        result["data"] = [moved_data(entry) for entry in data]
-    elif data is not None:
-        result["data"] = moved_data(data)
+    if isinstance(result.get("data"), list):
+        result["data"] = [moved_data(entry) for entry in result["data"]]
     return result
 
 

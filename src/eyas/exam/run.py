@@ -247,9 +247,10 @@ def _keyed(trials: Iterable[Trial], facts: Mapping[str, DatasetFacts]) -> list[t
 
 
 def _run_missing(workers: Workers, trials: Sequence[tuple[Trial, str]], folder: Path) -> None:
-    missing = [(trial, key) for trial, key in trials if not (folder / "trials" / key / RESULT).is_file()]
-    if len(missing) < len(trials):
-        logger.info("%d of %d trials are already finished.", len(trials) - len(missing), len(trials))
+    each = {key: trial for trial, key in reversed(trials)}  # two names may be of the same settings
+    missing = [(trial, key) for key, trial in reversed(each.items()) if not _result(folder, key).is_file()]
+    if len(missing) < len(each):
+        logger.info("%d of %d trials are already finished.", len(each) - len(missing), len(each))
     if not missing:
         return
     tasks = [(run_trial, (trial, key, folder / "trials" / key)) for trial, key in missing]
@@ -275,11 +276,15 @@ def _run_missing(workers: Workers, trials: Sequence[tuple[Trial, str]], folder: 
         logger.info("%d/%d %s: %s", done, len(tasks), trial.title, said)
 
 
+def _result(folder: Path, key: str) -> Path:
+    return folder / "trials" / key / RESULT
+
+
 def _outcome(trial: Trial, key: str, facts: DatasetFacts, folder: Path) -> dict[str, Any]:
     """The trial's row, with the names of this plan."""
     where, about = folder / "trials" / key, {**describe(trial), "data_key": facts.data_key}
-    if (where / RESULT).is_file():
-        return {**json.loads((where / RESULT).read_text()), **about}
+    if _result(folder, key).is_file():
+        return {**json.loads(_result(folder, key).read_text()), **about}
     error = json.loads((where / FAILURE).read_text())["error"]
     return {"format_version": FORMAT_VERSION, "key": key, "status": "failed", **about, "error": error}
 
@@ -303,7 +308,7 @@ def _parts(trials: Sequence[tuple[Trial, str]], folder: Path) -> Iterator[Trial]
         for key in best["keys"]:
             trial = known[key, best["dataset"], best["model"]]
             if not trial.added and not trial.together:
-                start = json.loads((folder / "trials" / key / RESULT).read_text()).get("start")
+                start = json.loads(_result(folder, key).read_text()).get("start")
                 yield from without_parts(trial, start)
 
 

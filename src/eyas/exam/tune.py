@@ -1,5 +1,6 @@
 """Search a student's learning rate, dropout, sizes and loss weights, on the validation split only."""
 
+import math
 import shutil
 from dataclasses import replace
 from inspect import signature
@@ -62,8 +63,9 @@ def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
 
     loaded = load_entry(trial.dataset)
     assert isinstance(loaded, Loaded)
-    width = cast(nn.Embedding, loaded.teacher.teacher.model.get_input_embeddings()).embedding_dim
-
+    width = math.inf
+    if not loaded.task.reads_fields:
+        width = cast(nn.Embedding, loaded.teacher.teacher.model.get_input_embeddings()).embedding_dim
     free = student_settings(trial, loaded).student.init in (None, NO_START)
 
     def score(attempt: Any) -> float:
@@ -107,11 +109,11 @@ def apply(trial: Trial, found: dict[str, Any]) -> Trial:
     return replace(trial, student=student, recipe_options=options, arguments={**trial.arguments, **rate})
 
 
-def _suggest(attempt: Any, trial: Trial, width: int, free: bool) -> dict[str, Any]:
+def _suggest(attempt: Any, trial: Trial, width: float, free: bool) -> dict[str, Any]:
     """Suggest the settings of a try, without sizes that the plan sets.
 
     Args:
-        width: dimensions of the teacher's word vectors.
+        width: dimensions of the teacher's word vectors, from which the student starts.
         free: whether the student does not start from another, whose sizes it would have.
     """
     assert trial.student is not None

@@ -19,6 +19,10 @@ FEWEST_VALIDATIONS = 3
 OBJECTIVE = "objective"
 
 
+# Arguments that count texts or batches.
+COUNTS = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
+
+
 @dataclass
 class DistillationArguments(TrainingArguments):
     """`TrainingArguments` with defaults for a student of a million parameters on a CPU.
@@ -58,6 +62,12 @@ class DistillationArguments(TrainingArguments):
         default=False,
         metadata={"help": "Must stay False: True would drop example_id and the teacher's columns."},
     )
+
+    def __post_init__(self) -> None:
+        for name in COUNTS:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        super().__post_init__()  # type: ignore[no-untyped-call]
 
 
 def fast_precision(given: Mapping[str, Any]) -> dict[str, bool]:

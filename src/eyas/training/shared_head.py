@@ -31,12 +31,12 @@ logger = logging.getLogger("eyas")
 
 
 def names_of(models: Sequence[str | Path]) -> dict[str, str]:
-    """The models by the names of their folders.
+    """The models by their names, or those of their folders.
 
     Raises:
         ModelError: fewer than two models, or two of one name.
     """
-    names = [Path(find_encoder(str(model))).resolve().name for model in models]
+    names = [Path(model).resolve().name for model in models]
     if len(names) < 2:
         raise ModelError("A shared head needs several models (--model), each given once.")
     twice = next((name for name in names if names.count(name) > 1), None)
