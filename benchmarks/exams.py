@@ -49,8 +49,8 @@ from eyas import FinetuneSettings, load_data
 from eyas.data.datasets import task_of
 from eyas.demo import encoder_folder
 from eyas.evaluation.bootstrap import compare
-from eyas.exam.plan import DataPlan
 from eyas.exam.plan_file import read_plan
+from eyas.exam.plan_parts import DataPlan
 from eyas.exam.results import load_exam, predictions, read_rows
 from eyas.exam.run import run_exam
 from eyas.report import write_page

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from eyas.errors import ModelError
-from eyas.exam.plan import DataPlan, StudentPlan
+from eyas.exam.plan_parts import DataPlan, StudentPlan
 from eyas.export.model_card import FLAGS
 from eyas.models import STUDENTS as MODELS
 from eyas.settings import (

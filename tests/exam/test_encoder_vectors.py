@@ -13,8 +13,8 @@ from eyas import Predictor
 from eyas.errors import ModelError
 from eyas.exam.encoder_vectors import export_on_vectors
 from eyas.exam.entries import encoder_of, inspect
-from eyas.exam.plan import DataPlan
 from eyas.exam.plan_file import make_plan
+from eyas.exam.plan_parts import DataPlan
 from eyas.exam.results import load_exam
 from eyas.exam.run import run_exam
 from eyas.exam.trials import ON_VECTORS, trials_of

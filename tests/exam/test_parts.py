@@ -17,7 +17,7 @@ from eyas.exam.baselines import Baseline, fit_baseline, load_baseline
 from eyas.exam.cost import measure_costs
 from eyas.exam.entries import load_entry, prepare
 from eyas.exam.linear import examine_teacher
-from eyas.exam.plan import DataPlan
+from eyas.exam.plan_parts import DataPlan
 from eyas.tasks import Task
 from eyas.teachers import align
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from eyas import CombinedTeacher, Predictor, Teacher, load_data
 from eyas.errors import DataError, ExportError
 from eyas.exam.entries import load_entry
-from eyas.exam.plan import DataPlan
 from eyas.exam.plan_file import make_plan, read_plan
+from eyas.exam.plan_parts import DataPlan
 from eyas.exam.results import Requirements, candidates, load_exam
 from eyas.exam.run import run_exam
 from eyas.exam.trials import members_of, trials_of

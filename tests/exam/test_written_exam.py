@@ -16,8 +16,9 @@ from eyas.errors import DataError
 from eyas.evaluation.bootstrap import score
 from eyas.evaluation.written import text_sums
 from eyas.exam.entries import inspect
-from eyas.exam.plan import DataPlan, Plan
+from eyas.exam.plan import Plan
 from eyas.exam.plan_file import make_plan
+from eyas.exam.plan_parts import DataPlan
 from eyas.exam.results import PREDICTIONS, load_exam
 from eyas.exam.run import run_exam
 from eyas.report import write_page

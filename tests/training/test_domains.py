@@ -18,8 +18,8 @@ from eyas import DistillSettings, FinetuneSettings, StudentSettings, load_data
 from eyas.data.datasets import ids_of
 from eyas.errors import DataError, EyasError, LabelError, ModelError
 from eyas.exam.entries import load_entry
-from eyas.exam.plan import DataPlan
 from eyas.exam.plan_file import make_plan, read_plan
+from eyas.exam.plan_parts import DataPlan
 from eyas.exam.results import load_exam
 from eyas.exam.run import run_exam
 from eyas.models.domains import DomainHead

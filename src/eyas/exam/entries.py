@@ -26,7 +26,7 @@ from eyas.encoders import CONFIG, find_encoder, in_hub_cache
 from eyas.errors import DataError, ModelError
 from eyas.evaluation.changes import WORD, Changed, changed_texts
 from eyas.evaluation.written import metrics
-from eyas.exam.plan import NONE, DataPlan
+from eyas.exam.plan_parts import NONE, DataPlan
 from eyas.generation import TextGenerator, load_pairs
 from eyas.generation import distill as distill_writer
 from eyas.generation.data import EncodedPairs

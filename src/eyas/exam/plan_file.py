@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from eyas.data.files import open_binary
 from eyas.errors import DataError
-from eyas.exam.plan import CostPlan, DataPlan, Plan, StudentPlan, with_lists
+from eyas.exam.plan import CostPlan, Plan, with_lists
+from eyas.exam.plan_parts import DataPlan, StudentPlan
 from eyas.settings import VECTORS
 
 

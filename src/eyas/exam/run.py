@@ -13,8 +13,9 @@ from eyas.errors import DataError, EyasError, OutputError
 from eyas.exam.cost import machine, measure_costs
 from eyas.exam.entries import DatasetFacts, inspect, meta_teacher, outline, prepare, read
 from eyas.exam.estimate import duration
-from eyas.exam.plan import DataPlan, Plan
+from eyas.exam.plan import Plan
 from eyas.exam.plan_file import to_yaml
+from eyas.exam.plan_parts import DataPlan
 from eyas.exam.results import (
     COSTS,
     FAILURE,

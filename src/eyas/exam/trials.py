@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from eyas.errors import ModelError
-from eyas.exam.plan import NONE, DataPlan, Plan, StudentPlan, refusal, refusal_together
+from eyas.exam.plan import Plan
+from eyas.exam.plan_parts import NONE, DataPlan, StudentPlan, refusal, refusal_together
 from eyas.exam.results import ADDED, FORMAT_VERSION, LAST_STAGE, LINEAR, START, TRANSFER, TWIN
 from eyas.general import families, fingerprint_of_family
 from eyas.generation.recipes import make_recipe
