@@ -653,6 +653,37 @@ def several_tasks() -> str:
     return f"{table(header, rows)}\n\n{where(frame.iloc[-1].to_dict())}."
 
 
+def fields() -> str:
+    frame = pd.DataFrame(read_rows(RESULTS / "fields.jsonl"))
+    rows = []
+    for (model, recipe), own in frame.groupby(["model", "recipe"], sort=False):
+        each = ", ".join(f"{100 * auc:.1f}" for auc in own.sort_values("seed")["auc"])
+        first = own.iloc[0]
+        share = "" if first["share"] == 1 else f" ({first['share']:.1%})"
+        cost = f"{first['multiply_adds']:,}{share}"
+        rows.append([f"`{model}`", recipe, spread(list(own["auc"])), each, f"{own['log_loss'].mean():.3f}", cost])
+    header = ["model", "recipe", "AUC", "of each seed", "log loss", "multiply-adds"]
+    return f"{table(header, rows)}\n\n{where(frame.iloc[-1].to_dict())}."
+
+
+def generation() -> str:
+    frame = pd.DataFrame(read_rows(RESULTS / "generation.jsonl"))
+    teacher = frame[frame["model"] == "teacher"].iloc[0]
+    rows = []
+    for model, own in frame.groupby("model", sort=False):
+        scores = [_plain(own[name]) for name in ("greedy_bleu", "beam_bleu", "greedy_chrf")]
+        faster = own["per_second"].mean() / teacher["per_second"]
+        length, size = own["epochs"].iloc[0], own["megabytes"].mean()
+        rows.append([f"`{model}`", str(len(own)), str(length), *scores, f"{faster:.1f}", f"{size:.1f}"])
+    header = ["model", "seeds", "epochs", "BLEU, greedy", "BLEU, 4 beams", "chrF, greedy", "speed", "MB"]
+    return f"{table(header, rows)}\n\n{where(frame.iloc[-1].to_dict())}."
+
+
+def _plain(values: pd.Series) -> str:
+    """Mean and spread as they are."""
+    return spread([value / 100 for value in values])
+
+
 def main() -> None:
     if (RESULTS / "which_student.jsonl").exists():
         text = (Path(__file__).parent / "which-student.template.md").read_text()
@@ -669,6 +700,8 @@ def main() -> None:
         ("cascades", cascades),
         ("compression", compression),
         ("few bits", few_bits),
+        ("fields", fields),
+        ("generation", generation),
         ("exam", exam),
         ("indonlu", lambda: exam_table("indonlu", "macro_f1")),
         ("taggers", lambda: exam_table("taggers")),
