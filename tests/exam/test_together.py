@@ -32,6 +32,7 @@ def test_one_student_has_a_row_for_each_task(exam: Path, toys: dict[str, Path], 
     assert set(rows.index) == set(EXAM_TASKS)
     assert dict(rows["recipe"]) == {"films": "logit-mse", "tags": "dist"}  # the default of each
     assert (rows["score"] > 0.8).all()
+    assert rows["start"].isna().all()  # narrower than the general students
     assert rows["steps"].nunique() == 1  # of the same training
     alone = candidates(load_exam(folder)).query("model == 'static-e16'").set_index("dataset")
     assert set(alone["recipe"]) == {"logit-mse", "dist"}

@@ -49,7 +49,7 @@ from eyas.exam.trials import ON_VECTORS, STATIC, Trial, fingerprint_of, members_
 from eyas.exam.writing import score_texts
 from eyas.export.combination import export_combination, ship
 from eyas.models.loading import is_part, is_seq2seq_folder, load_classifier, load_seq2seq
-from eyas.outputs import write_atomically
+from eyas.outputs import RUN_FILE, write_atomically
 from eyas.progress import part
 from eyas.runtime.cascade import confidences
 from eyas.runtime.manifest import MANIFEST, kind_of
@@ -214,7 +214,8 @@ def _train_together(trial: Trial, trials: Path) -> tuple[Path, dict[str, Any]]:
             own={name: _settings_of(one) for name, one in each.items()},
         )
     texts = sum(len(one.transfer) for one in loaded.values())
-    return out / trial.dataset.name, {"transfer_texts": texts, "steps": _steps(read_history(out)), "start": None}
+    start = json.loads((out / RUN_FILE).read_text())["settings"]["student"]["init"]
+    return out / trial.dataset.name, {"transfer_texts": texts, "steps": _steps(read_history(out)), "start": start}
 
 
 def _asked(trial: Trial, loaded: Loaded | LoadedPairs) -> AlignedTeacher | None:
