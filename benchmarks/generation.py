@@ -47,7 +47,7 @@ def main() -> None:
     data: Any = load_pairs(arguments.shared / "data" / "multi30k", COLUMNS)
     if arguments.toy:
         data = {name: rows.select(range(TOY_ROWS[name])) for name, rows in data.items()}
-    done = {(row["model"], row["seed"]) for row in read_rows(results)}
+    done = {(row["model"], row["seed"], row["epochs"]) for row in read_rows(results)}
     test = data["test"]
 
     def score(model: str, seed: int, folder: Path, seconds: float, epochs: int) -> None:
@@ -69,12 +69,12 @@ def main() -> None:
     epochs = 2 if arguments.toy else arguments.teacher_epochs
     settings = FinetuneSettings(arguments={"num_train_epochs": epochs}, max_length=LENGTH)
     finetune(TOY if arguments.toy else TEACHER, data, teacher, settings)
-    if ("teacher", 0) not in done:
+    if ("teacher", 0, epochs) not in done:
         score("teacher", 0, teacher, time.time() - started, epochs)
     epochs = 2 if arguments.toy else arguments.student_epochs
     for seed in range(arguments.seeds):
         for name in arguments.recipes:
-            if (name, seed) in done:
+            if (name, seed, epochs) in done:
                 continue
             recipe, _, init = name.partition(" ")
             student = StudentSettings(layers=2, decoder_layers=1, init=init or None, max_length=LENGTH)

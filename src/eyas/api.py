@@ -16,7 +16,7 @@ from eyas.compression import FORMS, parse_methods
 from eyas.data.datasets import load_data, load_unlabeled
 from eyas.data.task_data import TaskData
 from eyas.encoders import find_encoder
-from eyas.errors import DataError, LabelError, ModelError, OutputError
+from eyas.errors import DataError, ModelError, OutputError
 from eyas.exam.linear import examine_teacher
 from eyas.general import families, fingerprint_of_family
 from eyas.generation import run as _generation
@@ -45,7 +45,7 @@ from eyas.training import finetune as _finetune
 from eyas.training import pretrain as _pretrain
 from eyas.training import several_tasks as _tasks
 from eyas.training.checks import check_recipe
-from eyas.training.domains import check_names, join_domains, load_domains
+from eyas.training.domains import check_labels, check_names, join_domains, load_domains
 from eyas.training.pretrain import SRA
 from eyas.training.recipes import make_stages, recipe_name
 from eyas.training.shared_head import finetune_together as _finetune_together
@@ -417,9 +417,7 @@ def _meta_teacher(
         raise ModelError("domains (--domain) fine-tune one encoder: expected its folder or Hub name (--teacher).")
     check_names(domains)
     loaded = load_domains(domains, columns)
-    labels = join_domains(loaded).labels
-    if data.labels != labels:
-        raise LabelError(f"data (--data) has the labels {data.labels}, the domains have {labels}. Expected the same.")
+    check_labels(data, join_domains(loaded))
     own = FinetuneSettings(seed=settings.seed, max_length=settings.student.max_length)
     place = out.with_name(f"{out.name}-teacher")
     return finetune(os.fspath(encoder), out=place, domains=loaded, settings=own, overwrite=overwrite)

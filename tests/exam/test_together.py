@@ -1,6 +1,5 @@
 """Exams train one student for several data sets."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,14 +7,16 @@ from typing import Any
 import pytest
 from conftest import EXAM_TASKS, plan_of
 
-from eyas.errors import DataError
+from eyas.errors import DataError, ModelError
 from eyas.exam.plan import Plan
 from eyas.exam.plan_file import make_plan
-from eyas.exam.results import candidates, load_exam
+from eyas.exam.results import load_exam
 from eyas.exam.run import _run_missing, planned_trials, run_exam
+from eyas.exam.trials import homes_of
 from eyas.exam.workers import ThisProcess
 from eyas.models.loading import is_part
 from eyas.report import write_page
+from eyas.settings import NO_START
 
 BERT = {"architecture": "bert", "layers": 1}
 
@@ -26,7 +27,7 @@ def test_one_student_has_a_row_for_each_task(exam: Path, toys: dict[str, Path], 
     plan = plan_of(toys, EXAM_TASKS).model_copy(update={"together": True})
     run_exam(plan, folder, jobs=0)
     assert len(list((folder / "trials").iterdir())) == before + len(EXAM_TASKS)  # all others were finished
-    (whole,) = (path.parent for path in folder.glob("trials/*/student/config.json") if "tasks" in _config(path))
+    (whole,) = (path.parent for path in folder.glob("trials/*/together/config.json"))
     assert all(is_part(whole / name) for name in EXAM_TASKS)
     rows = load_exam(folder).query("model == 'static-e16 together'").set_index("dataset")
     assert set(rows.index) == set(EXAM_TASKS)
@@ -34,14 +35,7 @@ def test_one_student_has_a_row_for_each_task(exam: Path, toys: dict[str, Path], 
     assert (rows["score"] > 0.8).all()
     assert rows["start"].isna().all()  # narrower than the general students
     assert rows["steps"].nunique() == 1  # of the same training
-    alone = candidates(load_exam(folder)).query("model == 'static-e16'").set_index("dataset")
-    assert set(alone["recipe"]) == {"logit-mse", "dist"}
     assert "static-e16 together" in write_page(folder).read_text()
-
-
-def _config(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
 
 
 def _plan(toys: dict[str, Path], **other: Any) -> Plan:
@@ -61,13 +55,14 @@ def test_students_and_recipes_that_cannot_do_several_tasks_are_left_out(toys: di
     ("other", "expected"),
     [
         ({"data": [{"source": "x", "teacher": "t"}]}, "together needs several data sets.*got x"),
-        ({"data": [{"source": "x", "name": "a b", "teacher": "t"}, {"source": "y", "teacher": "t"}]}, "got a b, y"),
-        ({"tune": 3}, r"together is for students without tune: leave one out \(films\)"),
+        ({"data": [{"source": "x", "name": "2020", "teacher": "t"}, {"source": "y", "teacher": "t"}]}, "got 2020, y"),
+        ({"tune": 3}, "together is for plans without tune"),
         ({"students": ["ensemble:cnn,bilstm"]}, "together: A student of several tasks is one of static, cnn"),
         ({"recipes": ["tinybert"], "students": [BERT]}, "together: .*in one stage"),
         ({"data": [{"source": n, "teacher": ["t", "u"]} for n in "xy"]}, "without several teachers"),
         ({"data": [{"source": n, "teacher": "t", "unlabeled": ["z"]} for n in "xy"]}, "without unlabeled"),
         ({"data": [{"source": n, "teacher": "t", "mixup": 0.4} for n in "xy"]}, "does not take mixup"),
+        ({"students": ["cnn", {"architecture": "static", "name": "cnn together"}]}, "named like another"),
     ],
 )
 def test_plans_refuse_what_several_tasks_do_not_take(
@@ -75,6 +70,27 @@ def test_plans_refuse_what_several_tasks_do_not_take(
 ) -> None:
     with pytest.raises(DataError, match=expected):
         _plan(toys, **other)
+
+
+def test_students_that_fit_no_task_of_the_data_are_refused(toys: dict[str, Path], toy_fields: Path) -> None:
+    data = [{"source": str(toys["films"]), "name": "films", "teacher": "t"}]
+    data.append({"source": str(toy_fields), "name": "clicks", "task": "fields", "teacher": "u"})
+    with pytest.raises(ModelError, match="together: .*rows of fields"):
+        planned_trials(_plan(toys, data=data, students=["cnn", "dagfm"]))
+
+
+def test_trials_of_a_student_differ_by_task_and_by_data(toys: dict[str, Path]) -> None:
+    data = [{"source": str(toys["films"]), "name": name, "teacher": "t", "augment": "none"} for name in ("a", "b")]
+    trials = [trial for trial in planned_trials(_plan(toys, data=data)) if trial.together]
+    keys = [trial.key("films films") for trial in trials]
+    assert len(set(keys)) == 2
+    assert set(homes_of(zip(trials, keys, strict=True)).values()) == {keys[0]}
+    assert {trial.key("films other") for trial in trials}.isdisjoint(keys)
+
+
+def test_students_start_as_they_do_alone(toys: dict[str, Path]) -> None:
+    trials = [trial for trial in planned_trials(_plan(toys, embeddings=["teacher", "random"])) if trial.student]
+    assert {trial.student.init for trial in trials if trial.student} == {NO_START}
 
 
 def test_two_names_of_one_student_are_trained_once(toys: dict[str, Path], tmp_path: Path) -> None:
@@ -90,10 +106,3 @@ def test_two_names_of_one_student_are_trained_once(toys: dict[str, Path], tmp_pa
     _run_missing(Workers(), trials, tmp_path)
     assert len(started) == len(set(started)) == len({key for _, key in trials}) < len(trials)
     assert started == list(dict.fromkeys(key for _, key in trials))  # in the order of the plan
-
-
-def test_other_data_are_another_training(toys: dict[str, Path]) -> None:
-    trials = [trial for trial in planned_trials(_plan(toys)) if trial.together]
-    keys = {trial.key("films tags") for trial in trials}
-    assert len(keys) == 2
-    assert {trial.key("films other") for trial in trials}.isdisjoint(keys)

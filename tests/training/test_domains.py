@@ -325,6 +325,20 @@ def test_exam_makes_a_meta_teacher_first(domains: dict[str, Path], tmp_path: Pat
     assert again.domains == plan.data[0].domains
 
 
+def test_plans_refuse_domains_with_other_teachers(domains: dict[str, Path]) -> None:
+    data = {"source": "x", "domains": {name: str(path) for name, path in domains.items()}}
+    with pytest.raises(DataError, match="its teacher is one encoder"):
+        make_plan(data=data, teacher=["a", "b"])
+
+
+def test_exams_read_all_data_before_they_fine_tune(domains: dict[str, Path], tmp_path: Path) -> None:
+    named = {name: str(path) for name, path in domains.items()}
+    data = [{"source": str(domains["books"]), "domains": named}, {"source": str(tmp_path / "nowhere"), "name": "x"}]
+    with pytest.raises(EyasError, match="Data set x: "):
+        run_exam(make_plan(data=data, teacher=str(PLANTED / "tiny-bert")), tmp_path / "exam", jobs=0)
+    assert not (tmp_path / "exam" / "teachers").exists()
+
+
 def test_plans_refuse_one_domain(domains: dict[str, Path]) -> None:
     with pytest.raises(DataError, match=r"data.0: Expected several domains .*, got films"):
         make_plan(data={"source": "x", "domains": {"films": str(domains["films"])}}, teacher="encoder")

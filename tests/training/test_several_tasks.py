@@ -68,6 +68,16 @@ def test_bilstm_reads_texts_and_words_with_one_encoder(data: dict[str, Path], tm
     assert "loss/names/DISTLoss" in history  # each task has its own default
 
 
+def test_hard_labels_train_on_the_labeled_texts_alone(data: dict[str, Path]) -> None:
+    settings = replace(_settings(), transfer=TransferSettings(augment=("neighbors:3",)))
+    taught = {
+        recipe: Subject("mood", Teacher(TEACHERS["mood"]), load_data(data["mood"]), replace(settings, recipe=recipe))
+        for recipe in ("hard-labels", "logit-mse")
+    }
+    assert len(taught["hard-labels"].dataset) == len(load_data(data["mood"])["train"])
+    assert len(taught["logit-mse"].dataset) > len(taught["hard-labels"].dataset)
+
+
 class _InterruptedError(Exception):
     pass
 

@@ -41,7 +41,7 @@ from eyas.teachers.answers import is_answers
 from eyas.teachers.encoder import pooling_of
 from eyas.teachers.exported import is_exported
 from eyas.training.distill import distill
-from eyas.training.domains import join_domains, load_domains
+from eyas.training.domains import check_labels, join_domains, load_domains
 from eyas.training.finetune import finetune
 from eyas.training.teachers import files_of, open_teachers, with_answers
 from eyas.transfer import check_transfer, chosen_texts, transfer_set
@@ -149,10 +149,6 @@ class Loaded:
         """Inputs of some validation texts."""
         return sample(self.data["validation"], count)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        return _fingerprint(self, self.transfer)
-
     def facts(self) -> DatasetFacts:
         """Label every text once and return the facts."""
         data = self.data
@@ -162,7 +158,7 @@ class Loaded:
             self.teacher.label(self.changed[1])
         counts = {name: len(rows) for name, rows in data.items()}
         return DatasetFacts(
-            fingerprint=self.fingerprint,
+            fingerprint=_fingerprint(self, self.transfer),
             data_key=_fingerprint(self, data["train"])[:12],
             split=self.split,
             rows={**counts, "unlabeled": 0, **counts_of(self.transfer)},
@@ -247,6 +243,11 @@ def read(entry: DataPlan) -> Any:
     return (load_pairs if entry.writes else load_data)(entry.source, entry.columns)
 
 
+def check_data(entry: DataPlan) -> None:
+    """Raises DataError unless the data set can be read."""
+    read(entry)
+
+
 def outline(entry: DataPlan, data: Any) -> tuple[int, Task, dict[str, Any]]:
     """As `inspect`, of data that were read."""
     if entry.writes:
@@ -287,13 +288,21 @@ def encoder_of(teacher: str) -> str | None:
 
 
 def meta_teacher(entry: DataPlan, folder: Path) -> Path:
-    """The teacher, an encoder, fine-tuned on the domains of its data set; in `folder`, once for each data."""
+    """The teacher, an encoder, fine-tuned on the domains of its data set; in `folder`, once for the same domains.
+
+    Raises:
+        LabelError: the data set has other labels than the domains.
+    """
     assert entry.domains is not None
     domains = load_domains(entry.domains, entry.columns)
-    about = {name: [data.fingerprint(split) for split in ("train", "validation")] for name, data in domains.items()}
-    about["encoder"] = identity(find_encoder(entry.teacher[0]))
-    out = folder / f"{entry.name}-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:8]}"
-    return finetune(entry.teacher[0], join_domains(domains), out, FinetuneSettings(), domains=domains)
+    joined = join_domains(domains)
+    check_labels(read(entry), joined)
+    about: dict[str, Any] = {
+        name: [data.fingerprint(split) for split in ("train", "validation")] for name, data in domains.items()
+    }
+    about["encoder"] = [entry.teacher[0], identity(find_encoder(entry.teacher[0]))]
+    out = folder / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
+    return finetune(entry.teacher[0], joined, out, FinetuneSettings(), domains=domains)
 
 
 def prepare(entry: DataPlan) -> DatasetFacts:

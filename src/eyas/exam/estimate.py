@@ -41,6 +41,8 @@ def estimate(trials: Sequence[Trial], jobs: int = 1, tries: int = 0) -> str:
         jobs: parallel trials.
         tries: of a search of each student's settings.
     """
+    unmade = sorted({entry.name for trial in trials for entry in trial.datasets if entry.domains})
+    trials = [trial for trial in trials if not any(entry.domains for entry in trial.datasets)]
     entries = {trial.dataset.name: trial.dataset for trial in trials}
     labels = sum(
         _labeling(load_entry(entry), {trial.recipe for trial in trials if trial.dataset == entry})
@@ -66,9 +68,10 @@ def estimate(trials: Sequence[Trial], jobs: int = 1, tries: int = 0) -> str:
     finally:
         torch.set_num_threads(threads)
         logger.setLevel(level)
+    without = f"; {', '.join(unmade)}, whose teacher is fine-tuned on domains first, is not counted" * bool(unmade)
     return (
         f"about {duration(labels)} of labeling and {duration(total / jobs)} of training on this machine, less where it "
-        "stops early; validation, export and timing come on top"
+        f"stops early; validation, export and timing come on top{without}"
     )
 
 

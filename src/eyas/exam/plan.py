@@ -18,8 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-from eyas.errors import DataError, ModelError
-from eyas.exam.plan_parts import DataPlan, StudentPlan, as_tuple, known_rule, refusal, refusal_together
+from eyas.errors import ModelError
+from eyas.exam.plan_parts import DataPlan, StudentPlan, as_tuple, known_rule, refusal, refusal_together, together_name
 from eyas.exam.results import TWIN
 from eyas.generation.recipes import make_recipe
 from eyas.generation.run import check_settings
@@ -28,7 +28,7 @@ from eyas.models.loading import task_folders
 from eyas.settings import SMALLER, STUDENTS, VECTORS, WRITERS, DistillSettings
 from eyas.training.arguments import DistillationArguments
 from eyas.training.recipes import make_stages, option_text, parse_recipe
-from eyas.training.several_tasks import check_tasks
+from eyas.training.several_tasks import NAME
 from eyas.training.teachers import with_recipe_of
 
 # Fields of a plan that hold several, or one.
@@ -180,12 +180,15 @@ class Plan(_Strict):
         kinds, found = get_type_hints(DistillationArguments), dict(value)
         for name, entry in value.items():
             try:
-                read = TypeAdapter(kinds[name]).validate_python(entry)
+                read = TypeAdapter(kinds[name]).validate_python(entry, strict=not isinstance(entry, str))
             except ValidationError as error:
                 raise ValueError(f"{name} is {entry!r}: {error.errors()[0]['msg']}") from None
             if isinstance(entry, str):  # as YAML reads 5e-4
                 found[name] = read
-        DistillationArguments(**found)  # refuses what cannot be
+        try:
+            DistillationArguments(**found)
+        except Exception as error:  # of whatever library an argument is for
+            raise ValueError(str(error)) from None
         return found
 
     @field_validator("add")
@@ -214,7 +217,11 @@ class Plan(_Strict):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"two {part} are named {', '.join(twice)}: give each its own name")
-        same = {student.name for student in self.students} & {Path(folder).resolve().name for folder in self.add}
+        own = {student.name for student in self.students}
+        own |= {together_name(student) for student in self.students if self.together}
+        if len(own) < len(self.students) * (1 + self.together):
+            raise ValueError("a student is named like another that is trained together: give it another name")
+        same = own & {Path(folder).resolve().name for folder in self.add}
         sets = {entry.name for entry in self.datasets}
         for folder in self.add:
             if (found := task_folders(folder)) and not sets & set(found):
@@ -243,23 +250,26 @@ class Plan(_Strict):
                     with_recipe_of(entry.teachers, DistillSettings(recipe=parse_recipe(recipe)[0]))
                 except ModelError as error:
                     raise ValueError(str(error).rstrip(".")) from None
+            if entry.domains and (len(entry.teacher) > 1 or entry.zero_shot):
+                raise ValueError(f"data set {entry.name} has domains: its teacher is one encoder, fine-tuned on them")
             if not entry.teacher:
                 raise ValueError(f"data set {entry.name} has no teacher: set one for it or for the plan")
         return self
 
     def _check_together(self) -> None:
         """Raise ValueError for what a student of several tasks does not take."""
-        try:
-            check_tasks(sets := {entry.name: entry.source for entry in self.datasets}, sets)
-        except DataError:
+        if self.tune:
+            raise ValueError("together is for plans without tune: leave one out")
+        names = [entry.name for entry in self.datasets]
+        if len(names) < 2 or not all(map(NAME.fullmatch, names)):
             raise ValueError(
-                "together needs several data sets, whose names, of letters, digits, - and _, are its tasks'; got "
-                f"{', '.join(sets)}"
-            ) from None
+                "together needs several data sets, each named like a task: a letter, then letters, digits, - or _; got "
+                f"{', '.join(names)}"
+            )
         for entry in self.datasets:
             several = "several teachers" * (len(entry.teacher) > 1) or "unlabeled" * bool(entry.unlabeled)
-            if several or self.tune:
-                raise ValueError(f"together is for students without {several or 'tune'}: leave one out ({entry.name})")
+            if several:
+                raise ValueError(f"together is for data sets without {several}: leave it out ({entry.name})")
         each = product(self.students, self.recipes or ("",), self.embeddings)
         reasons = [next(filter(None, (refusal_together(*one, entry) for entry in self.datasets)), "") for one in each]
         if all(reasons):

@@ -222,12 +222,15 @@ def refusal(
     return ""
 
 
+def together_name(student: StudentPlan) -> str:
+    """On the page, of the student that is trained on all data sets."""
+    return f"{student.name} together"
+
+
 def refusal_together(student: StudentPlan, recipe: str, embeddings: str, entry: DataPlan) -> str:
     """Why the student cannot learn this data set together with others, by the recipe; empty if it can."""
     name, options = parse_recipe(recipe) if recipe else ("", {})
-    settings = DistillSettings(
-        student.settings(embeddings), name, options, transfer=entry.transfer, label_map=entry.label_map
-    )
+    settings = DistillSettings(student.settings(embeddings), name, options, transfer=entry.transfer)
     try:
         check_together(settings)
     except ModelError as error:

@@ -23,7 +23,9 @@ FORMAT_VERSION = 4
 RESULTS, COSTS, PLAN, MACHINE = "results.jsonl", "costs.jsonl", "plan.yaml", "machine.json"
 RESULT, FAILURE, TIMING = "result.json", "failure.json", "timing.json"
 PREDICTIONS, VALIDATION, DIFFERENCES = "predictions.parquet", "validation.parquet", "differences.json"
-STUDENT, SHIPPED, TEACHERS = "student", "shipped", "teachers"
+STUDENT, SHIPPED = "student", "shipped"
+# Folders of a student of several tasks, in that of its first trial, and of the teachers that an exam fine-tunes.
+TOGETHER, TEACHERS = "together", "teachers"
 # The recipe of a student without a teacher (a twin); in an exam it trains for as many steps as with one.
 TWIN = "hard-labels"
 # The linear models on the texts themselves: of whole texts, of words, of rows of fields.

@@ -11,7 +11,7 @@ from typing import Any
 from eyas._version import __version__
 from eyas.errors import DataError, EyasError, OutputError
 from eyas.exam.cost import machine, measure_costs
-from eyas.exam.entries import DatasetFacts, inspect, meta_teacher, outline, prepare, read
+from eyas.exam.entries import DatasetFacts, check_data, inspect, meta_teacher, outline, prepare, read
 from eyas.exam.estimate import duration
 from eyas.exam.plan import Plan
 from eyas.exam.plan_file import to_yaml
@@ -34,7 +34,7 @@ from eyas.exam.results import (
     winner,
 )
 from eyas.exam.trial_run import describe, run_trial
-from eyas.exam.trials import Trial, fingerprint_of, trials_of, without_parts
+from eyas.exam.trials import Trial, fingerprint_of, homes_of, trials_of, without_parts
 from eyas.exam.tune import OPTIONS, apply, search
 from eyas.exam.workers import Failure, LocalWorker, LocalWorkers, RayWorkers, ThisProcess, Workers
 from eyas.outputs import RUN_FILE, lock_folder, refuse_old_name, write_atomically
@@ -182,8 +182,11 @@ def _task_text(task: tuple[int, Task, dict[str, Any]]) -> str:
 
 
 def _with_meta_teachers(worker: LocalWorker | ThisProcess, plan: Plan, folder: Path) -> Plan:
-    """The plan with the teachers that are fine-tuned on its domains."""
+    """The plan with the teachers that are fine-tuned on its domains, after all data sets were read."""
     made = {}
+    for entry in plan.datasets if any(entry.domains for entry in plan.data) else ():
+        if isinstance(found := worker.call(check_data, entry), Failure):
+            raise EyasError(f"Data set {entry.name}: {found.error}")
     for entry in plan.datasets:
         if entry.domains is None:
             continue
@@ -248,15 +251,18 @@ def _keyed(trials: Iterable[Trial], facts: Mapping[str, DatasetFacts]) -> list[t
 
 
 def _run_missing(workers: Workers, trials: Sequence[tuple[Trial, str]], folder: Path) -> None:
-    each = {key: trial for trial, key in reversed(trials)}  # two names may be of the same settings
-    missing = [(trial, key) for key, trial in reversed(each.items()) if not _result(folder, key).is_file()]
+    each: dict[str, Trial] = {}
+    for trial, key in trials:
+        each.setdefault(key, trial)  # two names may be of the same settings
+    missing = [(trial, key) for key, trial in each.items() if not _result(folder, key).is_file()]
     if len(missing) < len(each):
         logger.info("%d of %d trials are already finished.", len(each) - len(missing), len(each))
     if not missing:
         return
-    tasks = [(run_trial, (trial, key, folder / "trials" / key)) for trial, key in missing]
+    homes, places = homes_of(trials), folder / "trials"
+    tasks = [(run_trial, (trial, key, places / key, places / homes.get(key, key))) for trial, key in missing]
     started, teachers, finished = time.monotonic(), {}, 0.0
-    efforts = [1.0 if trial.kind == "student" else QUICK for trial, _ in missing]
+    efforts = [1.0 if trial.kind == "student" and homes.get(key, key) == key else QUICK for trial, key in missing]
     for done, (number, outcome) in enumerate(workers.run(tasks), 1):
         trial, key = missing[number]
         if isinstance(outcome, Failure):

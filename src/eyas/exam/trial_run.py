@@ -41,11 +41,12 @@ from eyas.exam.results import (
     SHIPPED,
     STUDENT,
     TIMING,
+    TOGETHER,
     TRANSFER,
     TWIN,
     VALIDATION,
 )
-from eyas.exam.trials import ON_VECTORS, STATIC, Trial, fingerprint_of, members_of
+from eyas.exam.trials import ON_VECTORS, STATIC, Trial, members_of
 from eyas.exam.writing import score_texts
 from eyas.export.combination import export_combination, ship
 from eyas.models.loading import is_part, is_seq2seq_folder, load_classifier, load_seq2seq
@@ -75,8 +76,11 @@ PARITY_TEXTS = 500
 UNKNOWN_SIZES: dict[str, int | None] = {"embedding_parameters": None, "other_parameters": None}
 
 
-def run_trial(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
+def run_trial(trial: Trial, key: str, folder: Path, home: Path | None = None) -> dict[str, Any]:
     """Run one trial and write everything about it to `folder`, its row last.
+
+    Args:
+        home: of a student of several tasks, the folder of the trial that has it.
 
     Returns:
         The row.
@@ -85,7 +89,7 @@ def run_trial(trial: Trial, key: str, folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     loaded = load_entry(trial.dataset)
     with part(trial.title):
-        about = _make(trial, loaded, folder)
+        about = _make(trial, loaded, folder, home or folder)
     model: Any = _asked(trial, loaded) or open_model(folder / SHIPPED)
     scored = score_texts if isinstance(loaded, LoadedPairs) else _scored
     row = {
@@ -152,7 +156,7 @@ def describe(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _make(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path) -> dict[str, Any]:
+def _make(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path, home: Path) -> dict[str, Any]:
     """Make the model, export it to `folder / SHIPPED` and return its sizes."""
     if trial.kind == "baseline":
         assert isinstance(loaded, Loaded)
@@ -164,7 +168,10 @@ def _make(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path) -> dict[str,
     if trial.added:
         source = trial.added
     elif trial.together:
-        source, learned = _train_together(trial, folder.parent)
+        whole = _train_together(trial, home / TOGETHER)
+        source, texts = whole / trial.dataset.name, loaded.transfer if trial.is_taught else loaded.data["train"]
+        start = json.loads((whole / RUN_FILE).read_text())["settings"]["student"]["init"]
+        learned = {"transfer_texts": len(texts), "steps": _steps(read_history(whole)), "start": start}
     elif trial.kind == "student":
         settings, train = student_settings(trial, loaded), len(loaded.data["train"])
         alone = trial.without == TRANSFER
@@ -193,29 +200,23 @@ def _make(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path) -> dict[str,
     }
 
 
-def _train_together(trial: Trial, trials: Path) -> tuple[Path, dict[str, Any]]:
-    """Train a student of several tasks once, in the folder of its first trial.
-
-    Returns:
-        The folder of this trial's task, and what the training took.
-    """
-    loaded = {entry.name: cast(Loaded, load_entry(entry)) for entry in trial.datasets}
-    each = {entry.name: replace(trial, dataset=entry, recipe=recipe) for entry, recipe in trial.together}
-    first, *_ = each.values()
-    key = first.key(fingerprint_of(first, {name: one.fingerprint for name, one in loaded.items()}))
-    out = trials / key / STUDENT
+def _train_together(trial: Trial, out: Path) -> Path:
+    """Train a student of several tasks, unless another trial has."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(out.with_suffix(".lock")):  # trials of the other tasks wait
-        distill_tasks(
-            {name: one.teacher.teacher for name, one in loaded.items()},
+    with FileLock(out.with_suffix(".lock")):  # another trial may be training it
+        if out.is_dir():
+            return out
+        loaded = {entry.name: cast(Loaded, load_entry(entry)) for entry in trial.datasets}
+        own = {
+            entry.name: _settings_of(replace(trial, dataset=entry, recipe=recipe)) for entry, recipe in trial.together
+        }
+        return distill_tasks(
+            {name: one.teacher for name, one in loaded.items()},
             {name: one.data for name, one in loaded.items()},
             out,
-            _settings_of(first),
-            own={name: _settings_of(one) for name, one in each.items()},
+            replace(next(iter(own.values())), label_map=None),  # the teachers are aligned
+            own=own,
         )
-    texts = sum(len(one.transfer) for one in loaded.values())
-    start = json.loads((out / RUN_FILE).read_text())["settings"]["student"]["init"]
-    return out / trial.dataset.name, {"transfer_texts": texts, "steps": _steps(read_history(out)), "start": start}
 
 
 def _asked(trial: Trial, loaded: Loaded | LoadedPairs) -> AlignedTeacher | None:
@@ -265,6 +266,8 @@ def student_settings(trial: Trial, loaded: Loaded | LoadedPairs) -> DistillSetti
     settings = _settings_of(trial)
     if isinstance(loaded, LoadedPairs):
         return settings
+    if trial.together and not loaded.task.is_tagging:
+        settings = replace(settings, student=replace(settings.student, crf=False))
     settings = with_default_start(settings, loaded.data, loaded.teacher.teacher.tokenizer)
     if trial.without == TRANSFER:
         settings = replace(settings, transfer=TransferSettings(augment=()))

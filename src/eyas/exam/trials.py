@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from eyas.errors import ModelError
 from eyas.exam.plan import Plan
-from eyas.exam.plan_parts import NONE, DataPlan, StudentPlan, refusal, refusal_together
+from eyas.exam.plan_parts import NONE, DataPlan, StudentPlan, refusal, refusal_together, together_name
 from eyas.exam.results import ADDED, FORMAT_VERSION, LAST_STAGE, LINEAR, START, TRANSFER, TWIN
 from eyas.general import families, fingerprint_of_family
 from eyas.generation.recipes import make_recipe
@@ -82,7 +82,7 @@ class Trial:
         own = self.student is not None and self.student.architecture not in (*TRANSFORMERS, *WRITERS)
         settings = {
             **asdict(self),
-            "dataset": _anonymous(self.dataset),
+            "dataset": {**_anonymous(self.dataset), "name": self.dataset.name if self.together else ""},
             "together": [({**_anonymous(entry), "name": entry.name}, recipe) for entry, recipe in self.together],
             "student": self.student and {**asdict(self.student), "name": ""},
             "model": self.model if self.kind == "baseline" else "",
@@ -136,6 +136,16 @@ def _anonymous(entry: DataPlan) -> dict[str, Any]:
 def fingerprint_of(trial: Trial, fingerprints: Mapping[str, str]) -> str:
     """The hash of the data sets of a trial and their teachers' weights, from those of each."""
     return " ".join(fingerprints[entry.name] for entry in trial.datasets)
+
+
+def homes_of(trials: Iterable[tuple[Trial, str]]) -> dict[str, str]:
+    """Of each trial of a student of several tasks, by key, the key of the first with the same student."""
+    first: dict[str, str] = {}
+    return {
+        key: first.setdefault(str((trial.model, trial.embeddings, trial.seed, trial.together)), key)
+        for trial, key in trials
+        if trial.together
+    }
 
 
 def trials_of(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str] = ()) -> list[Trial]:
@@ -209,29 +219,42 @@ def _all_trials(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -
                             arguments=with_precision(dict(plan.arguments), student.architecture),
                             length=longest if recipe == TWIN else 1.0,
                         )
-        if plan.together:
-            yield from _together(plan, tasks, seed)
+    if plan.together:
+        yield from _together(plan, tasks, pairs)
 
 
-def _together(plan: Plan, tasks: Mapping[str, Task], seed: int) -> Iterator[Trial]:
-    """Students of all data sets at once. The first data set's first: the others wait for the same training."""
-    found = []
+def _together(plan: Plan, tasks: Mapping[str, Task], pairs: Collection[str]) -> Iterator[Trial]:
+    """Students of all data sets at once. All trials of the first data set first: the others use their trainings."""
+    found, refused = [], list[str]()
     for student, recipe, embeddings in product(plan.students, plan.recipes or ("",), plan.embeddings):
-        if any(refusal_together(student, recipe, embeddings, entry) for entry in plan.datasets):
-            continue
-        of_task = {
-            name: recipe or default_recipe(task, student.crf and task.is_tagging) for name, task in tasks.items()
-        }
-        own = tuple((entry, of_task[entry.name]) for entry in plan.datasets)
-        arguments = with_precision(dict(plan.arguments), student.architecture)
-        for entry, chosen in own:
-            trial = Trial(
-                entry, "student", f"{student.name} together", plan.precision, student, chosen, embeddings, seed,
-                arguments=arguments, together=own,
-            )  # fmt: skip
-            found.append(trial)
-    for entry in plan.datasets:
-        yield from (trial for trial in found if trial.dataset == entry)
+        own, reasons = [], []
+        for entry in plan.datasets:
+            task = tasks[entry.name]
+            fitted = student if task.is_tagging else replace(student, crf=False)
+            chosen = recipe or default_recipe(task, fitted.crf)
+            reason = refusal_together(student, recipe, embeddings, entry)
+            reasons.append(reason or refusal(fitted, chosen, embeddings, entry.name in pairs, task))
+            own.append((entry, chosen))
+        if not any(reasons):
+            found.append((student, embeddings, tuple(own)))
+        refused += filter(None, reasons)
+    if not found:
+        raise ModelError(f"together: {refused[0]}")
+    for place, seed in product(range(len(plan.datasets)), plan.seeds):
+        for student, embeddings, together in found:
+            fitting = [recipe for recipe in plan.recipes if not refusal(student, recipe)]
+            yield Trial(
+                together[place][0],
+                "student",
+                together_name(student),
+                plan.precision,
+                _starting_alike(student, fitting, plan.embeddings),
+                together[place][1],
+                embeddings,
+                seed,
+                arguments=with_precision(dict(plan.arguments), student.architecture),
+                together=together,
+            )
 
 
 def members_of(entry: DataPlan) -> dict[str, str]:

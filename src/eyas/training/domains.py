@@ -78,6 +78,14 @@ def join_domains(domains: Mapping[str, TaskData]) -> TaskData:
     return joined
 
 
+def check_labels(data: TaskData, domains: TaskData) -> None:
+    """Raises LabelError unless a student's data have the labels of the domains that its teacher learns."""
+    if data.labels != domains.labels:
+        raise LabelError(
+            f"data (--data) has the labels {data.labels}, the domains have {domains.labels}. Expected the same."
+        )
+
+
 class MetaLesson:
     """What a teacher learns of several domains: its losses, and the scores of its training texts.
 

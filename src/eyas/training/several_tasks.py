@@ -70,7 +70,8 @@ class Subject:
             settings, self.data, more = with_answers([live(teacher)], settings, self.data, None)
         self.transfer = with_default_augment(settings, self.data, more is not None, self.stage.needs_teacher).transfer
         self.teacher = align(teacher, self.data)
-        self.dataset = transfer_set(self.data, self.teacher, more, self.transfer)
+        taught = self.stage.needs_teacher
+        self.dataset = transfer_set(self.data, self.teacher, more, self.transfer) if taught else self.data["train"]
 
     @property
     def label_names(self) -> list[str]:
