@@ -1,7 +1,7 @@
 """One student of several teachers: is a combination better than the best of them?
 
     python benchmarks/teachers.py --shared SHARED --work WORK [--only trec] [--seeds 3] [--students cnn]
-        [--rules mean ...] [--damage]
+        [--teachers minilm me5 ...] [--rules mean ...] [--damage]
 
 The teachers are MiniLM, MiniLM with another seed, and me5, fine-tuned by `finetune`. Each teaches the student alone;
 then the first and the last teach it together ("2"), and all three ("3"). "labels" is the student without a teacher.
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=["trec"], help="folders in SHARED/data")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--students", nargs="+", default=["cnn"])
+    parser.add_argument("--teachers", nargs="+", choices=TEACHERS, default=list(TEACHERS))
     parser.add_argument("--rules", nargs="+", default=RULES)
     parser.add_argument("--damage", action="store_true")
     arguments = parser.parse_args()
@@ -43,21 +44,21 @@ def main() -> None:
 def run(name: str, arguments: Any) -> None:
     data, work = eyas.load_data(arguments.shared / "data" / name), arguments.work / name
     models, teachers = arguments.shared / "models", {}
-    for teacher, (encoder, seed) in TEACHERS.items():
+    for teacher in arguments.teachers:
+        encoder, seed = TEACHERS[teacher]
         source = models / encoder if (models / encoder).is_dir() else encoder
         eyas.finetune(source, data, work / teacher, settings=FinetuneSettings(seed=seed))
         teachers[teacher] = eyas.Teacher(work / teacher)
         save(name, {"student": teacher, "taught": "teacher", "seed": None}, eyas.TrainedModel(work / teacher), data)
-    first, second, third = teachers.values()
+    names, each = list(teachers), list(teachers.values())
     if arguments.damage:
-        first = damaged(first)
-    groups: list[tuple[str, Any, dict[str, Any]]] = [("labels", first, {"recipe": "hard-labels"})]
-    groups += [(teacher, one, {}) for teacher, one in zip(teachers, (first, second, third), strict=True)]
+        each[0] = damaged(each[0])
+    groups: list[tuple[str, Any, dict[str, Any]]] = [("labels", each[0], {"recipe": "hard-labels"})]
+    groups += [(teacher, one, {}) for teacher, one in zip(names, each, strict=True)]
     for rule in arguments.rules:
-        groups += [
-            (f"2 {rule}", [first, third], {"teachers": rule}),
-            (f"3 {rule}", [first, second, third], {"teachers": rule}),
-        ]
+        groups.append((f"{names[0]} + {names[-1]} {rule}", [each[0], each[-1]], {"teachers": rule}))
+        if len(each) > 2:
+            groups.append((f"3 {rule}", each, {"teachers": rule}))
     for seed in range(arguments.seeds):
         for student in arguments.students:
             for taught, teacher, options in groups:
