@@ -653,6 +653,20 @@ def several_tasks() -> str:
     return f"{table(header, rows)}\n\n{where(frame.iloc[-1].to_dict())}."
 
 
+def teachers() -> str:
+    frame = pd.DataFrame(read_rows(RESULTS / "teachers.jsonl"))
+    own = frame[frame["taught"] == "teacher"]
+    scores = ", ".join(f"{row.student} {100 * row.score:.1f}" for row in own.itertuples())
+    rows = []
+    for (dataset, student, taught), group in frame[frame["taught"] != "teacher"].groupby(
+        ["dataset", "student", "taught"], sort=False
+    ):
+        rows.append([str(dataset), f"`{student}`", str(taught), str(len(group)), spread(list(group["score"]))])
+    header = ["data", "student", "taught by", "seeds", "score"]
+    about = f"The teachers' scores: {scores}. {where(frame.iloc[-1].to_dict())}."
+    return f"{table(header, rows)}\n\n{about}"
+
+
 def fields() -> str:
     frame = pd.DataFrame(read_rows(RESULTS / "fields.jsonl"))
     rows = []
@@ -701,6 +715,7 @@ def main() -> None:
         ("compression", compression),
         ("few bits", few_bits),
         ("fields", fields),
+        ("teachers", teachers),
         ("generation", generation),
         ("exam", exam),
         ("indonlu", lambda: exam_table("indonlu", "macro_f1")),
