@@ -682,14 +682,13 @@ def fields() -> str:
 
 def generation() -> str:
     frame = pd.DataFrame(read_rows(RESULTS / "generation.jsonl"))
-    teacher = frame[frame["model"] == "teacher"].iloc[0]
     rows = []
-    for model, own in frame.groupby("model", sort=False):
+    for (layers, model), own in frame.groupby(["teacher_layers", "model"], sort=False):
         scores = [_plain(own[name]) for name in ("greedy_bleu", "beam_bleu", "greedy_chrf")]
-        faster = own["per_second"].mean() / teacher["per_second"]
         length, size = own["epochs"].iloc[0], own["megabytes"].mean()
-        rows.append([f"`{model}`", str(len(own)), str(length), *scores, f"{faster:.1f}", f"{size:.1f}"])
-    header = ["model", "seeds", "epochs", "BLEU, greedy", "BLEU, 4 beams", "chrF, greedy", "speed", "MB"]
+        name = f"teacher, {layers} + {layers} layers" if model == "teacher" else f"`{model}`, 2 + 1 layers"
+        rows.append([name, str(len(own)), str(length), *scores, f"{size:.1f}"])
+    header = ["model", "seeds", "epochs", "BLEU, greedy", "BLEU, 4 beams", "chrF, greedy", "MB"]
     return f"{table(header, rows)}\n\n{where(frame.iloc[-1].to_dict())}."
 
 

@@ -314,7 +314,7 @@ def finetune(
     Args:
         model: a pretrained encoder: a folder or a Hub name; the head is newly initialized. For rows of fields the name
             of a new model, such as cin. For the task generation, an encoder-decoder, or a new one: "marian", or with
-            sizes "marian:layers=6,hidden_size=256"; see docs/generation.md.
+            sizes "marian:layers=3,hidden_size=256"; see docs/generation.md.
         data: anything `load_data` accepts.
         out: as for `distill`.
         domains: instead of `data`, the data of each of several domains with the same labels, for a meta-teacher; see

@@ -68,7 +68,7 @@ def finetune(
 
     Args:
         model: a pretrained one, a folder or a Hub name; or a family from scratch, such as `marian` or
-            `marian:layers=6,hidden_size=256,vocab_size=8000`.
+            `marian:layers=3,hidden_size=256,vocab_size=8000`.
         record: further settings for `eyas.json`.
 
     Raises:

@@ -42,7 +42,7 @@ _LAYER = re.compile(r"\b(encoder|decoder)\.(layers|block)\.(\d+)\.(?!.*relative_
 class ScratchSizes:
     """The sizes of a model from scratch; `layers` are those of the encoder and of the decoder."""
 
-    layers: int = 6
+    layers: int = 3
     hidden_size: int = 256
     heads: int = 4
     feed_forward: int = 1024
@@ -63,7 +63,7 @@ def scratch_sizes(model: str) -> tuple[str, ScratchSizes] | None:
     wrong = next((name for name, _, value in pairs if name not in known or not value.isdigit() or value == "0"), None)
     if wrong is not None:
         raise ModelError(
-            f"model (--model) is {model!r}: expected {family}, or its sizes as {family}:layers=6,hidden_size=256, of "
+            f"model (--model) is {model!r}: expected {family}, or its sizes as {family}:layers=3,hidden_size=256, of "
             f"{', '.join(known)}."
         )
     return family, ScratchSizes(**{name: int(value) for name, _, value in pairs})
