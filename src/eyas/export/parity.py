@@ -76,8 +76,9 @@ def check_parity(
         differs = f" on {int((~same).sum())} of {len(same)} answers" if kept is None else ""
         raise ExportError(
             f"The exported model disagrees with the original{differs} (agreement {parity.agreement:.{KEPT_DIGITS}g}, "
-            f"required {smallest_agreement:g}): {parity}. Nothing was exported. Export without --int8, or lower "
-            f"min_agreement (--min-agreement).\n{_examples(texts, expected, found, ~same, original)}"
+            f"required {smallest_agreement:g}): {parity}. Nothing was exported. Export without --int8, --int4 "
+            "or --ternary, or lower min_agreement (--min-agreement).\n"
+            f"{_examples(texts, expected, found, ~same, original)}"
         )
     return parity
 
