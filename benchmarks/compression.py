@@ -13,6 +13,7 @@ models side by side, one text at a time, one thread.
 
 import argparse
 import gc
+import shutil
 import statistics
 import time
 from dataclasses import replace
@@ -34,7 +35,9 @@ METHODS = [
     *("ternary:loss-aware", "layers:0.5", "heads:0.5+units:0.5", "prune:0.7", "shared", "low-rank:0.5+int4"),
 ]
 # Recipes that compress, on a student that starts as the teacher.
-RECIPES = ["ladabert", "pea-kd"]
+RECIPES = ["ternarybert", "ladabert", "pea-kd"]
+# Teachers at hand in SHARED; the others are fine-tuned.
+TEACHERS = {"sst2-sentences": "models/minilm-sst2"}
 LAYERS: dict[str, Any] = {"architecture": "bert", "layers": 3}
 STUDENTS: dict[str, dict[str, Any]] = {
     "cnn": {},
@@ -46,12 +49,16 @@ STUDENTS: dict[str, dict[str, Any]] = {
 PRECISIONS = ("fp32", "int8", "int4", "ternary")
 
 
-def prepare(encoder: str, data: Any, work: Path, methods: list[str], seed: int) -> None:
+def prepare(encoder: str, at_hand: Path | None, data: Any, work: Path, methods: list[str], seed: int) -> None:
     """The teacher, its exports, and each compressed model."""
-    if not (work / "teacher").is_dir():
+    if at_hand and not (work / "teacher").is_dir():
+        shutil.copytree(at_hand, work / "teacher")
+    elif not (work / "teacher").is_dir():
         eyas.finetune(encoder, data, work / "teacher")
     for precision in PRECISIONS:
-        export(work / "teacher", work / f"teacher-{precision}", **({} if precision == "fp32" else {precision: True}))
+        texts = [(text,) for text in data["validation"]["text"]] if at_hand else None
+        out, options = work / f"teacher-{precision}", {} if precision == "fp32" else {precision: True}
+        export(work / "teacher", out, texts=texts, **options)
     short = DistillSettings(transfer=TransferSettings(augment=()), arguments={"num_train_epochs": EPOCHS}, seed=seed)
     for method in methods:
         folder = work / f"{method}-{seed}"
@@ -145,8 +152,9 @@ def main() -> None:
         data, work = eyas.load_data(arguments.shared / "data" / name), arguments.work / encoder / name
         if arguments.train_texts:
             data["train"] = data["train"].select(range(min(arguments.train_texts, len(data["train"]))))
+        at_hand = arguments.shared / TEACHERS[name] if name in TEACHERS else None
         for seed in range(0 if arguments.measure else arguments.seeds):
-            prepare(arguments.encoder, data, work, arguments.methods, seed)
+            prepare(arguments.encoder, at_hand, data, work, arguments.methods, seed)
         if not arguments.prepare:
             measure(name, encoder, data, work, arguments.methods, range(arguments.seeds))
 

@@ -13,6 +13,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -24,8 +25,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 from eyas.data.tokenization import cut_tokenizer, word_counts, word_tokenizer
 from eyas.export import as_wordpiece
+from eyas.export.arrays import find_arrays
 from eyas.export.onnx import input_names, write_onnx
 from eyas.models import STUDENTS
+from eyas.runtime.arrays import ArraysRun
 from eyas.runtime.tokens import TextEncoder, find_alike
 
 LENGTHS = (16, 32, 128)
@@ -33,9 +36,9 @@ RUN = 10
 
 
 class Exported:
-    """Tokenizer and session, as `Predictor` uses them."""
+    """Tokenizer and session, or numpy's arrays of a `static` student, as `Predictor` uses them."""
 
-    def __init__(self, tokenizer: Tokenizer, path: Path) -> None:
+    def __init__(self, tokenizer: Tokenizer, path: Path, model=None) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -45,16 +48,23 @@ class Exported:
         alike = find_alike(file, 256)
         self.encode = TextEncoder(file, 256, **alike) if alike else lambda text: tokenizer.encode(text).ids[:256]
         self.size_bytes = path.stat().st_size + file.stat().st_size
+        arrays = find_arrays(path, model)
+        self.arrays = arrays and ArraysRun(path, arrays)
 
-    def tokenize(self, text: str) -> dict[str, np.ndarray]:
+    def tokenize(self, text: str) -> Any:
+        if self.arrays:
+            return self.encode(text)
         ids = np.array([self.encode(text)], dtype=np.int64)
         if self.names == ["input_ids"]:
             return {"input_ids": ids}
         feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
         return {name: feed[name] for name in self.names}
 
-    def run(self, feed: dict[str, np.ndarray]) -> None:
-        self.session.run(None, feed)
+    def run(self, feed: Any) -> None:
+        if self.arrays:
+            self.arrays.one(feed)
+        else:
+            self.session.run(None, feed)
 
 
 class Function:
@@ -80,7 +90,7 @@ def students(tokenizer, texts: Dataset, folder: Path, vocab_size: int, suffix: s
         for precision in ("fp32", "int8"):
             path = folder / f"{name}{suffix}-{precision}.onnx"
             write_onnx(model, ["input_ids"], path, precision)
-            found[f"{name}{suffix} {precision}"] = Exported(tokenizer, path)
+            found[f"{name}{suffix} {precision}"] = Exported(tokenizer, path, model)
     return found
 
 

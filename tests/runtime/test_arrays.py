@@ -49,6 +49,13 @@ def test_padding_and_no_tokens_are_as_in_the_graph(folder: Path) -> None:
         np.testing.assert_allclose(predictor._run(feed), session.run(None, feed)[0], atol=0.02)
 
 
+def test_a_text_has_the_same_answer_alone_and_among_others(folder: Path) -> None:
+    predictor = Predictor(folder)
+    texts = [*TEXTS, "[PAD] a great film", "[PAD]", *(f"film {number} " * number for number in range(40))]
+    alone = np.concatenate([predictor.logits([text]) for text in texts])
+    np.testing.assert_array_equal(predictor.logits(texts), alone)
+
+
 def test_weights_are_stored_once(folder: Path) -> None:
     assert {path.suffix for path in folder.iterdir()} <= {".onnx", ".json", ".md"}
     assert (folder / "manifest.json").stat().st_size < 20_000

@@ -49,7 +49,8 @@ ARGUMENTS: dict[str, Any] = {
 }
 GRU_ARGUMENTS = {"learning_rate": 2e-3, "weight_decay": 1e-4}
 # Steps of a training whose length is not set, within these bounds on epochs.
-PRETRAINED_STEPS, STUDENT_STEPS, SCRATCH_STEPS = 1000, 4000, 8000
+PRETRAINED_STEPS, STUDENT_STEPS = 1000, 4000
+SCRATCH: dict[str, Any] = {"steps": 8000, "learning_rate": 1e-3, "label_smoothing_factor": 0.1}
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 30
 
 
@@ -85,7 +86,7 @@ def finetune(
         set_seed(settings.seed)
         texts = [*data["train"]["source"], *data["train"]["target"]]
         started, tokenizer = from_scratch(*sizes, texts, settings.max_length)
-        weights, usual = asdict(sizes[1]), {"steps": SCRATCH_STEPS, "label_smoothing_factor": 0.1}
+        weights, usual = asdict(sizes[1]), SCRATCH
     about = {"command": "finetune", "model": model, "model_files": weights, **(record or {}), **asdict(settings)}
     return _train(started, tokenizer, data, out, settings, about, overwrite, callbacks, HardLabels(), None, usual)
 

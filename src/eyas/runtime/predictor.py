@@ -133,35 +133,31 @@ class Predictor(PredictMixin):
         if self.pair != (pairs is not None):
             raise wrong_shape(self.pair)
         texts = self.written(texts)
+        if self._encode is not None and isinstance(self._run, ArraysRun) and len(texts):
+            return self._finite(self._together(texts, self._encode, self._run))
         result = np.empty((len(texts), len(self.label_names)), dtype=np.float32)
-        if not len(texts):
-            return result
         given = [column for column in (texts, pairs) if column is not None]
-        columns = [clean_texts(column, self.max_length) for column in given]
-        if self._encode is not None and isinstance(self._run, ArraysRun):
-            return self._finite(self._together(columns[0], given[0], self._run), np.arange(len(texts)))
-        for row, (feed, cut) in enumerate(self._feeds(columns)):
+        for row, (feed, cut) in enumerate(self._feeds([clean_texts(column, self.max_length) for column in given])):
             self.cut += cut or any(is_too_long(column[row], self.max_length) for column in given)
             result[row] = self._run(feed)[0]
-        return self._finite(result, np.arange(len(texts)))
+        return self._finite(result)
 
-    def _together(self, texts: list[str], whole: Sequence[str], run: ArraysRun) -> np.ndarray:
-        """Logits of texts in one call; `whole` are the texts before they were cut by characters."""
-        assert self._encode is not None
-        ids, lengths = list[int](), []
-        for text, given in zip(texts, whole, strict=True):
-            before, found = self._encode.cut, self._encode(text)
-            ids += found
-            lengths.append(len(found))
-            self.cut += self._encode.cut > before or is_too_long(given, self.max_length)
-        return run.many(np.array(ids, dtype=np.int64), lengths)
+    def _together(self, texts: Sequence[str], encode: TextEncoder, run: ArraysRun) -> np.ndarray:
+        """Logits of texts in one call."""
+        rows = []
+        for text, given in zip(clean_texts(texts, self.max_length), texts, strict=True):
+            before = encode.cut
+            rows.append(encode(text))
+            self.cut += encode.cut > before or is_too_long(given, self.max_length)
+        return run.many(rows)
 
-    def _finite(self, logits: np.ndarray, texts: np.ndarray) -> np.ndarray:
-        """`logits`; `texts` [rows] is the text that each row belongs to, for the error."""
+    def _finite(self, logits: np.ndarray, texts: np.ndarray | None = None) -> np.ndarray:
+        """`logits`; `texts` [rows] is the text that each row belongs to, for the error, if it is not the row's own."""
         if not np.isfinite(logits).all():
             row = int(np.flatnonzero(~np.isfinite(logits).all(1))[0])
             raise ExportError(
-                f"{self.folder} returned a score that is not finite for text {texts[row]}: its weights are damaged."
+                f"{self.folder} returned a score that is not finite for text {row if texts is None else texts[row]}: "
+                "its weights are damaged."
             )
         return logits
 
