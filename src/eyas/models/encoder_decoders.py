@@ -86,8 +86,9 @@ def from_scratch(family: str, sizes: ScratchSizes, texts: Iterable[str], max_len
     )
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
     special = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None, "decoder_start_token_id": 0}
-    # Word vectors are scaled to be about as large as the positions (Vaswani et al. 2017, 3.4).
-    more = {"scale_embedding": True, "max_position_embeddings": max_length, "forced_eos_token_id": None}
+    # Scaled word vectors (Vaswani et al. 2017, 3.4) start a third as large as positions: larger ones learn late.
+    more = {"scale_embedding": True, "init_std": 0.32 * sizes.hidden_size**-0.5}
+    more |= {"max_position_embeddings": max_length, "forced_eos_token_id": None}
     config = FAMILIES[family](vocab_size=len(tokenizer), **special, **({} if family == "t5" else more))
     _resize(config, {**asdict(sizes), "decoder_layers": sizes.layers})
     return _new(config), tokenizer
