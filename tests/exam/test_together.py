@@ -16,6 +16,7 @@ from eyas.exam.trials import homes_of
 from eyas.exam.workers import ThisProcess
 from eyas.models.loading import is_part
 from eyas.report import write_page
+from eyas.report.training import training_curves
 from eyas.settings import NO_START
 
 BERT = {"architecture": "bert", "layers": 1}
@@ -35,6 +36,7 @@ def test_one_student_has_a_row_for_each_task(exam: Path, toys: dict[str, Path], 
     assert (rows["score"] > 0.8).all()
     assert rows["start"].isna().all()  # narrower than the general students
     assert rows["steps"].nunique() == 1  # of the same training
+    assert all("validation score" in set(training_curves(folder, [key])["name"]) for key in rows["key"])
     assert "static-e16 together" in write_page(folder).read_text()
 
 

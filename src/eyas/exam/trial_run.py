@@ -59,7 +59,7 @@ from eyas.tasks import Task
 from eyas.teachers import AlignedTeacher, Encoder, align
 from eyas.teachers.exported import is_exported
 from eyas.training.arguments import FEWEST_VALIDATIONS
-from eyas.training.folders import read_history
+from eyas.training.folders import read_history, write_history
 from eyas.training.recipes import parse_recipe
 from eyas.training.several_tasks import distill_tasks
 from eyas.training.starts import with_default_start
@@ -172,6 +172,8 @@ def _make(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path, home: Path) 
         source, texts = whole / trial.dataset.name, loaded.transfer if trial.is_taught else loaded.data["train"]
         start = json.loads((whole / RUN_FILE).read_text())["settings"]["student"]["init"]
         learned = {"transfer_texts": len(texts), "steps": _steps(read_history(whole)), "start": start}
+        (folder / STUDENT).mkdir(parents=True, exist_ok=True)
+        write_history(read_history(whole), folder / STUDENT)  # each of its trials has its curves
     elif trial.kind == "student":
         settings, train = student_settings(trial, loaded), len(loaded.data["train"])
         alone = trial.without == TRANSFER
