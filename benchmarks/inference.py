@@ -33,6 +33,8 @@ from eyas.runtime.tokens import TextEncoder, find_alike
 
 LENGTHS = (16, 32, 128)
 RUN = 10
+# Of `bilstm`, beside the default of 150 in each direction.
+LSTM_UNITS = (100, 75)
 
 
 class Exported:
@@ -82,10 +84,12 @@ class Function:
 
 def students(tokenizer, texts: Dataset, folder: Path, vocab_size: int, suffix: str) -> dict[str, Exported]:
     found = {}
-    for name, model_class in STUDENTS.items():
+    known = {name: (model_class, {}) for name, model_class in STUDENTS.items()}
+    known |= {f"bilstm-h{units}": (STUDENTS["bilstm"], {"hidden_size": units}) for units in LSTM_UNITS}
+    for name, (model_class, sizes) in known.items():
         torch.manual_seed(0)
         size = 100 if suffix == "-word" else 128
-        config = model_class.config_class(vocab_size=vocab_size, embedding_size=size, num_labels=2)
+        config = model_class.config_class(vocab_size=vocab_size, embedding_size=size, num_labels=2, **sizes)
         model = model_class(config).eval()
         for precision in ("fp32", "int8"):
             path = folder / f"{name}{suffix}-{precision}.onnx"
