@@ -8,6 +8,7 @@ import pytest
 from conftest import EXAM_TASKS, plan_of
 
 from eyas.errors import DataError, ModelError
+from eyas.exam.estimate import estimate
 from eyas.exam.plan import Plan
 from eyas.exam.plan_file import make_plan
 from eyas.exam.results import load_exam
@@ -108,3 +109,13 @@ def test_two_names_of_one_student_are_trained_once(toys: dict[str, Path], tmp_pa
     _run_missing(Workers(), trials, tmp_path)
     assert len(started) == len(set(started)) == len({key for _, key in trials}) < len(trials)
     assert started == list(dict.fromkeys(key for _, key in trials))  # in the order of the plan
+
+
+def test_dry_runs_count_the_training_of_several_tasks(toys: dict[str, Path]) -> None:
+    plan = plan_of(toys, EXAM_TASKS).model_copy(update={"together": True})
+    found = estimate([trial for trial in planned_trials(plan) if trial.together])
+    assert "0 s of training" not in found
+    assert "not counted" not in found
+    data = {"source": str(toys["films"]), "name": "films", "domains": dict.fromkeys(("films", "books"), str(toys["films"]))}
+    plan = _plan(toys, data=[data], teacher="demo", together=False)
+    assert "films, whose teacher is fine-tuned on domains first, is not counted" in estimate(planned_trials(plan))
