@@ -116,6 +116,7 @@ def test_dry_runs_count_the_training_of_several_tasks(toys: dict[str, Path]) -> 
     found = estimate([trial for trial in planned_trials(plan) if trial.together])
     assert "0 s of training" not in found
     assert "not counted" not in found
-    data = {"source": str(toys["films"]), "name": "films", "domains": dict.fromkeys(("films", "books"), str(toys["films"]))}
+    source = str(toys["films"])
+    data = {"source": source, "name": "films", "domains": {"films": source, "books": source}}
     plan = _plan(toys, data=[data], teacher="demo", together=False)
     assert "films, whose teacher is fine-tuned on domains first, is not counted" in estimate(planned_trials(plan))
