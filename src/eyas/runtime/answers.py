@@ -27,8 +27,7 @@ def answer(task: Task, logits: np.ndarray) -> Answer:
 
 def answers(task: Task, logits: np.ndarray) -> list[Answer]:
     """The answers for logits [texts, outputs]; see `answer`."""
-    make, chances = ANSWERS[task.kind], task.probabilities(logits)
-    return [make(task, *row) for row in zip(logits, chances, strict=True)]
+    return ANSWERS[task.kind](task, logits, task.probabilities(logits))
 
 
 def abstained(found: Answer, least: float) -> Answer:
@@ -38,34 +37,41 @@ def abstained(found: Answer, least: float) -> Answer:
     return found if found["score"] >= least else {**found, "label": None, "guess": found["label"]}
 
 
-def _label(task: Task, logits: np.ndarray, chances: np.ndarray) -> Answer:
-    best = int(chances.argmax())
-    return {"label": task.labels[best], "score": float(chances[best])}
+def _label(task: Task, logits: np.ndarray, chances: np.ndarray) -> list[Answer]:
+    best, scores = chances.argmax(1).tolist(), np.maximum.reduce(chances, axis=1).tolist()
+    return [{"label": task.labels[column], "score": score} for column, score in zip(best, scores, strict=True)]
 
 
-def _labels(task: Task, logits: np.ndarray, chances: np.ndarray) -> Answer:
-    found = [int(column) for column in np.flatnonzero(logits > 0)]
-    return {"labels": [task.labels[c] for c in found], "scores": [float(chances[c]) for c in found]}
+def _labels(task: Task, logits: np.ndarray, chances: np.ndarray) -> list[Answer]:
+    chosen = [np.flatnonzero(row > 0).tolist() for row in logits]
+    return [
+        {"labels": [task.labels[c] for c in columns], "scores": row[columns].tolist()}
+        for columns, row in zip(chosen, chances, strict=True)
+    ]
 
 
-def _aspects(task: Task, logits: np.ndarray, chances: np.ndarray) -> Answer:
+def _aspects(task: Task, logits: np.ndarray, chances: np.ndarray) -> list[Answer]:
+    return [{"aspects": _of_each_aspect(task, row)} for row in chances]
+
+
+def _of_each_aspect(task: Task, chances: np.ndarray) -> Answer:
     found = {}
     for columns in task.groups:
         best = columns[int(chances[columns].argmax())]
         aspect, value = task.labels[best].split(IS, 1)
         found[aspect] = {"label": value, "score": float(chances[best])}
-    return {"aspects": found}
+    return found
 
 
-# Task, logits and probabilities of one text -> its answer.
-ANSWERS: dict[Kind, Callable[[Task, np.ndarray, np.ndarray], Answer]] = {
+# Task, logits and probabilities of texts -> the answer for each.
+ANSWERS: dict[Kind, Callable[[Task, np.ndarray, np.ndarray], list[Answer]]] = {
     "classification": _label,
     "tagging": _label,
-    "regression": lambda task, logits, _: {"score": float(logits[0])},
+    "regression": lambda task, logits, _: [{"score": score} for score in logits[:, 0].tolist()],
     "multi-label": _labels,
     "aspects": _aspects,
-    "fields": lambda task, _, chances: {"score": float(chances[1])},
-    "vectors": lambda task, logits, _: {"vector": [float(value) for value in logits]},
+    "fields": lambda task, _, chances: [{"score": score} for score in chances[:, 1].tolist()],
+    "vectors": lambda task, logits, _: [{"vector": row} for row in logits.tolist()],
 }
 
 
