@@ -73,6 +73,14 @@ def test_different_counts_are_refused(tmp_path: Path, short: str, long: str) -> 
         load_pairs(tmp_path, Columns(text="en", label="de"))
 
 
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize("empty", [{"source": [], "target": []}, {"translation": []}])
+def test_empty_splits_are_refused(split: str, empty: dict[str, Any]) -> None:
+    splits = {name: {"source": ["a"], "target": ["b"]} for name in ("train", "validation", "test")}
+    with pytest.raises(DataError, match=f"no pairs in {split}|no column of sources"):
+        load_pairs({**splits, split: empty})
+
+
 def test_columns_of_different_lengths_are_refused() -> None:
     with pytest.raises(DataError, match="Expected columns of the same length"):
         load_pairs({"source": ["a", "b"], "target": ["k"]})

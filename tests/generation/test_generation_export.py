@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import QUICK, Once
 from letters import TINY
 
@@ -13,6 +14,8 @@ from eyas import Predictor, export_model, push_to_hub
 from eyas.errors import DataError, ExportError, ModelError
 from eyas.exam.cascade import _check_alike
 from eyas.generation import TextGenerator, distill, finetune, load_pairs
+from eyas.generation.data import source_ids
+from eyas.models.encoder_decoders import ScratchSizes, from_scratch
 from eyas.runtime.generation import GenerationPredictor
 from eyas.settings import DistillSettings, FinetuneSettings, StudentSettings
 
@@ -64,6 +67,30 @@ def test_grus_write_as_torch(writer_folder: Path, letter_data: Path, sources: li
     _compare(folder, tmp_path / "shipped", sources[:8])
     export_model(folder, tmp_path / "int8", int8=True, min_agreement=0.1)
     assert (tmp_path / "int8" / "decoder.onnx").stat().st_size < (tmp_path / "shipped" / "decoder.onnx").stat().st_size
+
+
+def test_first_and_last_words_are_forced_as_in_torch(tmp_path: Path) -> None:
+    """BART's usual search. The weights are large, so that some texts end early and others at the limit."""
+    words = [f"{one} {other}" for one in "abcdefgh" for other in "ijkl"]
+    model, tokenizer = from_scratch("bart", ScratchSizes(1, 16, 2, 16, 40), words, 12)
+    torch.manual_seed(0)
+    for weight in model.parameters():
+        if weight.dim() > 1:
+            torch.nn.init.normal_(weight, std=0.7)
+    model.final_logits_bias[0, 1] = 4.0
+    forced = {"forced_bos_token_id": 0, "forced_eos_token_id": 1, "max_length": 13}
+    model.generation_config.update(**forced, num_beams=4, early_stopping=True, length_penalty=2.0)
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    export_model(tmp_path / "model", tmp_path / "shipped", texts=[(text,) for text in words], min_agreement=0.9)
+    writer, exported = TextGenerator.from_pretrained(tmp_path / "model"), GenerationPredictor(tmp_path / "shipped")
+    lengths = set()
+    for writer.beams, search in ((4, exported._beam_search), (1, exported._greedy)):
+        for text in words:
+            expected = writer.ids(source_ids([text], tokenizer, 12))[0].tolist()[1:]
+            assert search(exported._ids(text)) == expected
+            lengths.add(len(expected))
+    assert max(lengths) == 12 > min(lengths)
 
 
 def test_predictor_opens_exported_writers(shipped_writer: Path, sources: list[str]) -> None:

@@ -85,3 +85,15 @@ def test_teacher_without_doubt_gives_finite_gradients() -> None:
     divergence(student, kept, torch.ones(1, 1, dtype=torch.bool)).backward()
     assert student.grad is not None
     assert torch.isfinite(student.grad).all()
+
+
+def test_words_outside_the_top_count_in_large_vocabularies() -> None:
+    """With 250,112 words (mT5), what is outside has 1.7 %: the library's divergence of the top and one other."""
+    student, kept = torch.zeros(1, 1, 250_112), torch.full((1, 1, 16), 0.983 / 16).log()
+    student[..., :16] = 12.0  # 9 % are outside
+    ours = student.double().softmax(-1)[0, 0, :16]
+    merged = torch.cat([ours, 1 - ours.sum()[None]]).log()
+    theirs = torch.cat([kept[0, 0].double().exp(), torch.tensor([0.017], dtype=torch.float64)])
+    expected = torch.nn.functional.kl_div(merged, theirs, reduction="sum")
+    found = divergence(student, TopK(torch.arange(16)[None, None], kept), torch.ones(1, 1, dtype=torch.bool))
+    assert float(found) == pytest.approx(float(expected), rel=0.02)

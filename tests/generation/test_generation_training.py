@@ -138,6 +138,31 @@ def test_students_of_t5_keep_its_relative_positions() -> None:
     assert torch.equal(student[f"encoder.block.0.{wo}"], theirs[f"encoder.block.1.{wo}"])
 
 
+def test_heads_of_t5_have_a_size_of_their_own() -> None:
+    """As in flan-t5-small: six heads of 64 for a hidden size of 512."""
+    sizes = {"d_model": 32, "d_kv": 8, "num_heads": 6, "d_ff": 32, "num_layers": 2, "num_decoder_layers": 2}
+    teacher = T5ForConditionalGeneration(T5Config(vocab_size=40, decoder_start_token_id=0, **sizes))
+    student = student_of(teacher, StudentSettings(layers=1, hidden_size=32))
+    assert student.config.d_kv == 8
+    assert student_of(teacher, StudentSettings(layers=1, hidden_size=24, init="random")).config.d_kv == 4
+    with pytest.raises(ModelError, match="multiple of the 6 heads"):
+        student_of(teacher, StudentSettings(layers=1, hidden_size=40, init="random"))
+
+
+def test_writers_read_and_write_as_much_as_they_learned(writer_folder: Path) -> None:
+    writer = TextGenerator.from_pretrained(writer_folder)
+    assert (writer.max_length, writer.model.generation_config.max_length) == (12, 13)
+    writer.tokenizer.model_max_length, writer.model.config.max_position_embeddings = 512, 512
+    assert TextGenerator(writer.model, writer.tokenizer).max_length == 512
+    about = writer.model.generation_config
+    about.max_length = None  # transformers would write 20 words
+    assert TextGenerator(writer.model, writer.tokenizer).model.generation_config.max_length == 513
+    about.max_length, about.max_new_tokens = None, 7
+    assert TextGenerator(writer.model, writer.tokenizer).model.generation_config.max_length is None
+    with pytest.raises(DataError, match=r"beams \(--beams\) is 0"):
+        TextGenerator(writer.model, writer.tokenizer, beams=0)
+
+
 def test_grus_write_the_same_word_by_word_and_without_padding(writer_folder: Path) -> None:
     teacher = TextGenerator.from_pretrained(writer_folder).model
     torch.manual_seed(0)
@@ -175,9 +200,12 @@ def test_other_sizes_and_starts_are_refused(writer_folder: Path) -> None:
         student_of(teacher, replace(STUDENT, heads=3))
     with pytest.raises(ModelError, match=r"is 7, expected an even number: the gru"):
         student_of(teacher, replace(GRU, hidden_size=7))
+    with pytest.raises(ModelError, match=r"decoder_layers \(--decoder-layers\) is 3, but the teacher's decoder has 2"):
+        student_of(teacher, replace(STUDENT, decoder_layers=3))
     for settings, message in (
         (DistillSettings(replace(GRU, layers=2)), "layers is set, but a student that writes"),
         (DistillSettings(replace(GRU, init="first")), "a gru has no layers to copy"),
+        (DistillSettings(replace(STUDENT, init="general")), "starts at random, or from the teacher's layers"),
         (DistillSettings(GRU, "feature-alignment"), "compares layers, which a gru lacks"),
     ):
         with pytest.raises(ModelError, match=message):
@@ -211,6 +239,21 @@ def test_teachers_write_no_more_than_their_students_can(letter_data: Path, tmp_p
     for part in ("train", "validation"):
         for shard in (tmp_path / "cache" / part).glob("*.safetensors"):
             assert int(load_file(shard)["lengths"].max()) == 6
+
+
+def test_texts_that_the_teacher_does_not_end_are_reported(
+    writer_folder: Path, letter_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    student = replace(STUDENT, max_length=2)
+    data = {name: {"source": ["a b"] * 3, "target": ["k"] * 3} for name in ("train", "validation")}
+    distill(str(writer_folder), data, tmp_path / "out", _settings("sequence-kd", student))
+    assert "texts that the teacher writes for train reach the limit of 2 tokens and have no end" in caplog.text
+
+
+def test_teachers_with_few_positions_are_refused(writer_folder: Path, letter_data: Path, tmp_path: Path) -> None:
+    settings = DistillSettings(replace(GRU, max_length=20), "imitkd")
+    with pytest.raises(ModelError, match=r"max_length \(--max-length\) is 20, but the model has 12 positions"):
+        distill(str(writer_folder), letter_data, tmp_path / "out", settings)
 
 
 def test_cached_distributions_are_found_by_id(asked: tuple[TextGenerator, EncodedPairs]) -> None:

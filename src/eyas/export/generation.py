@@ -36,6 +36,12 @@ UNKNOWN: dict[str, tuple[Any, ...]] = {
     "min_length": (None, 0),
     "repetition_penalty": (None, 1.0),
     "suppress_tokens": (None, []),
+    "begin_suppress_tokens": (None, []),
+    "bad_words_ids": (None, []),
+    "min_new_tokens": (None, 0),
+    "encoder_repetition_penalty": (None, 1.0),
+    "exponential_decay_length_penalty": (None,),
+    "sequence_bias": (None, {}, []),
 }
 
 
@@ -189,10 +195,11 @@ def _manifest(model: Any, max_length: int, precision: str, state: list[int]) -> 
     return GenerationManifest(
         precision=precision,
         max_length=max_length,
-        longest=int(about.max_length or max_length + 1),
+        longest=int(about.max_new_tokens + 1 if about.max_new_tokens else about.max_length),
         start=int(model.config.decoder_start_token_id if start is None else start),
         end=int(end[0] if isinstance(end, list) else end),
         forced=about.forced_bos_token_id,
+        forced_end=last[0] if isinstance(last := about.forced_eos_token_id, list) else last,
         beams=int(about.num_beams or 1),
         length_penalty=float(1.0 if about.length_penalty is None else about.length_penalty),
         early_stopping=about.early_stopping or False,

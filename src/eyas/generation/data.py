@@ -39,8 +39,9 @@ def load_pairs(source: Source, columns: Columns | None = None, seed: int = 0) ->
     opened: Any = open_parallel(Path(source), columns) if isinstance(source, str | Path) else {}
     opened = opened or open_splits(source, replace(columns, task=None))
     splits = {split: _read(rows, columns, name) for split, rows in opened.items()}
-    if "train" not in splits or not len(splits["train"]):
-        raise DataError(f"{name}: no training pairs, expected some.")
+    empty = next((split for split in ("train", *splits) if not len(splits.get(split, ()))), None)
+    if empty:
+        raise DataError(f"{name}: no pairs in {empty}, expected some.")
     splits = DatasetDict(with_validation(splits, _ids_of_sources, seed, name))
     report_repeats(splits, _ids_of_sources)
     return splits
@@ -53,7 +54,7 @@ def _ids_of_sources(dataset: Dataset) -> np.ndarray:
 
 def _read(rows: Any, columns: Columns, name: str) -> Dataset:
     names = list(rows.columns)
-    if NESTED in names and isinstance(languages := next(iter(rows))[1][NESTED], dict):
+    if NESTED in names and isinstance(languages := next(iter(rows), (0, {NESTED: None}))[1][NESTED], dict):
         names, rows = list(languages), ((place, row[NESTED]) for place, row in rows)
     sources = next((c for c in (columns.text, *SOURCE_COLUMNS) if c in names), None)
     targets = next((c for c in (columns.label, *TARGET_COLUMNS) if c in names), None)

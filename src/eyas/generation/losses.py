@@ -49,7 +49,7 @@ def divergence(logits: Tensor, teacher: Tensor | TopK, mask: Tensor) -> Tensor:
     found = (teacher.log_probabilities.exp() * (teacher.log_probabilities - ours)).sum(-1)
     rest, our_rest = (1 - part.exp().sum(-1) for part in (teacher.log_probabilities, ours))
     smallest = torch.finfo(torch.float32).eps
-    known = rest > smallest * logits.shape[-1]  # with all words the rest is a rounding error
+    known = teacher.words.shape[-1] < logits.shape[-1]  # with all words the rest is a rounding error
     rest, our_rest = rest.clamp(min=smallest), our_rest.clamp(min=smallest)
     return masked_mean(found + known * rest * (rest.log() - our_rest.log()), mask)
 

@@ -13,7 +13,6 @@ from eyas.generation.data import source_ids
 from eyas.models.loading import input_length, load_seq2seq
 from eyas.progress import progress
 from eyas.runtime.answers import Answer
-from eyas.settings import MAX_LENGTH
 from eyas.teachers.live import fastest_device
 
 BATCH = 32
@@ -38,7 +37,12 @@ class TextGenerator:
     ) -> None:
         self.model: Any = model.to(fastest_device()).eval()  # type: ignore[arg-type]
         self.tokenizer, self.beams = tokenizer, beams
-        self.max_length = max_length or input_length(model, tokenizer, MAX_LENGTH)
+        if beams is not None and beams < 1:
+            raise DataError(f"beams (--beams) is {beams}, expected at least 1.")
+        self.max_length = max_length or input_length(model, tokenizer)
+        about = self.model.generation_config
+        if not (about.max_length or about.max_new_tokens):  # transformers would end every text after 20 words
+            limit_length(self.model, self.max_length)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, beams: int | None = None) -> Self:

@@ -26,7 +26,6 @@ class Recipe(nn.Module):
     """
 
     needs: ClassVar[str] = ""
-    student: Any = None
     smoothing = 0.0
 
     def prepare(self, student: Any, teacher: Any) -> None:

@@ -121,6 +121,7 @@ def distill(
     recipe = make_recipe(str(settings.recipe), settings.recipe_options)
     model, tokenizer = load_seq2seq(teacher)
     opened = TextGenerator(model.requires_grad_(False), tokenizer)
+    check_lengths(opened.model, settings.student.max_length)
     opened.max_length = min(opened.max_length, settings.student.max_length)
     dtype = dtype or fastest_dtype(opened.model.device)
     about = {"command": "distill", **(record or {}), **asdict(settings), "teacher": fingerprint(opened, dtype)}
@@ -154,6 +155,7 @@ def _train(
     """
     most = settings.max_length if isinstance(settings, FinetuneSettings) else settings.student.max_length
     check_lengths(model, most)
+    tokenizer.model_max_length = min(tokenizer.model_max_length, most)
     pairs = {name: EncodedPairs(data[name], tokenizer, most, most) for name in ("train", "validation")}
     about["data"] = [hashlib.sha256(pairs[name].ids.tobytes()).hexdigest() for name in pairs]
     output = OutputFolder(out, about, overwrite)
@@ -206,6 +208,13 @@ def _ask(
             own = Path(cache) / name if cache else None
             part.targets = cached(opened, part, settings, dtype, own).texts(part.ids)
             part.lengths = np.array([len(ids) for ids in part.targets])
+            cut = sum(ids[-1:] != [opened.model.config.eos_token_id] for ids in part.targets)
+            if cut:
+                logger.warning(
+                    "%d of the %d texts that the teacher writes for %s reach the limit of %d tokens and have no end: "
+                    "the student learns that too. Raise max_length (--max-length).",
+                    cut, len(part), name, opened.model.generation_config.max_length - 1,
+                )  # fmt: skip
         return None
     if recipe.needs == "distributions":
         return cached(opened, pairs["train"], {"top_k": recipe.top_k}, dtype, cache)

@@ -14,13 +14,10 @@ from eyas.models.student import is_student
 from eyas.runtime.alignment import WordEncoder, pad
 from eyas.runtime.predict import PredictMixin
 from eyas.runtime.tokens import is_cut
-from eyas.settings import MAX_LENGTH
 from eyas.tasks import Task
 from eyas.text import clean_texts, is_too_long, wrong_shape
 
 TEXTS_PER_BATCH = 64
-# Tokenizers without a limit report 1e30.
-UNSET = 100_000
 
 
 class Classifier(PredictMixin):
@@ -39,8 +36,7 @@ class Classifier(PredictMixin):
         self.task = task or task_of_config(model.config)
         self.label_names = list(self.task.labels)
         self.data_labels: list[str] = getattr(model.config, "data_labels", None) or self.label_names
-        own = tokenizer.model_max_length
-        self.max_length = input_length(model, tokenizer, max_length or (own if own < UNSET else MAX_LENGTH))
+        self.max_length = input_length(model, tokenizer, max_length)
         self.pair: bool | None = getattr(model.config, "pair", None)
         self.row_fields = list(getattr(model.config, "fields", ()))
 

@@ -117,6 +117,11 @@ def student_of(teacher: PreTrainedModel, settings: StudentSettings) -> Any:
     student = _new(config)
     if start == "random":
         return student
+    if sizes["decoder_layers"] > before["decoder_layers"]:
+        raise ModelError(
+            f"decoder_layers (--decoder-layers) is {sizes['decoder_layers']}, but the teacher's decoder has "
+            f"{before['decoder_layers']} to copy. Lower it, or set init (--init) to random."
+        )
     chosen = {
         side: chosen_layers(start if start in ("first", "last", "skip") or side == "encoder" else "first", count, of)
         for side, count, of in (
@@ -149,7 +154,7 @@ def _resize(config: Any, sizes: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ModelError: no known name for a size, or heads that do not divide the hidden size.
     """
-    found = {}
+    before, found = {}, {}
     for size, names in NAMES.items():
         own = [name for name in names if name in vars(config)]
         if not own:
@@ -157,15 +162,18 @@ def _resize(config: Any, sizes: dict[str, Any]) -> dict[str, Any]:
                 f"Cannot make a smaller {config.model_type}: its configuration has no known name for {size}. Choose a "
                 "teacher such as T5, BART or Marian."
             )
+        before[size] = getattr(config, own[0])
         for name in own if sizes.get(size) else ():
             setattr(config, name, sizes[size])
         found[size] = getattr(config, own[0])
-    if found["hidden_size"] % found["heads"]:
+    # T5's heads have a size of their own, which a model that is not resized keeps.
+    keeps = "d_kv" in vars(config) and all(found[size] == before[size] for size in ("hidden_size", "heads"))
+    if found["hidden_size"] % found["heads"] and not keeps:
         raise ModelError(
             f"hidden_size (--hidden-size) is {found['hidden_size']}, expected a multiple of the {found['heads']} heads "
             "(--heads)."
         )
-    if "d_kv" in vars(config) and (sizes.get("hidden_size") or sizes.get("heads")):
+    if "d_kv" in vars(config) and not keeps:
         config.d_kv = found["hidden_size"] // found["heads"]
     return found
 

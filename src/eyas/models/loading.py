@@ -28,6 +28,7 @@ from eyas.models.configuration import FamilyConfig, TasksConfig
 from eyas.models.positions import position_count
 from eyas.models.student import is_student
 from eyas.runtime.alignment import continuing
+from eyas.settings import MAX_LENGTH
 from eyas.tasks import COMPRESSION, Task, task_of_model
 from eyas.verbosity import without_bars
 
@@ -35,6 +36,8 @@ logger = logging.getLogger("eyas")
 
 # In the configuration of a folder in that of a student of several tasks: the name of its task.
 PART = "eyas_part"
+# Tokenizers without a limit report 1e30.
+UNSET = 100_000
 
 # Of a language model without an encoder.
 DECODER_ONLY = "is a decoder alone: for those use TRL (its GKDTrainer distills them)"
@@ -186,7 +189,9 @@ def load_seq2seq(source: str | Path) -> tuple[PreTrainedModel, Any]:
     model, info = _from_pretrained(AutoModelForSeq2SeqLM, source, output_loading_info=True)
     if info["missing_keys"]:
         raise ModelError(f"{source} has no weights for {', '.join(sorted(info['missing_keys'])[:4])}.")
-    return model.eval(), load_tokenizer(source, model)
+    tokenizer = load_tokenizer(source, model)
+    tokenizer.clean_up_tokenization_spaces = False  # exported models and targets keep their spaces too
+    return model.eval(), tokenizer
 
 
 def is_seq2seq_folder(source: str | Path) -> bool:
@@ -263,11 +268,16 @@ def embedding_rows(model: PreTrainedModel) -> int:
     return int(cast(nn.Embedding, model.get_input_embeddings()).num_embeddings)
 
 
-def input_length(model: PreTrainedModel, tokenizer: Any, wanted: int) -> int:
-    """`wanted`, limited by the positions of the model and its tokenizer; for a student its own `max_length`."""
+def input_length(model: PreTrainedModel, tokenizer: Any, wanted: int | None = None) -> int:
+    """`wanted`, limited by the positions of the model and its tokenizer; for a student its own `max_length`.
+
+    By default the tokenizer's limit, or `MAX_LENGTH` if it has none.
+    """
     if is_student(model):
         return int(model.config.max_length)
-    limits = [wanted, tokenizer.model_max_length]
+    own = tokenizer.model_max_length
+    wanted = wanted or (own if own < UNSET else MAX_LENGTH)
+    limits = [wanted, own]
     return int(min([*limits, position_count(model) or wanted]))
 
 

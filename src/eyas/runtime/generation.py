@@ -36,6 +36,7 @@ class GenerationManifest:
         longest: of a target, with the start token.
         start, end: ids of the token from which the decoder starts, and of the end of a text.
         forced: id of the first word of every text, if any.
+        forced_end: id of the last word of a text that reaches `longest`, if any.
         beams: of the beam search; 1 is greedy.
         length_penalty: a text's log-probability is divided by its length to this power.
         early_stopping: True, False or "never", as in transformers' `GenerationConfig`.
@@ -54,6 +55,7 @@ class GenerationManifest:
     length_penalty: float
     early_stopping: bool | str
     state: list[int]
+    forced_end: int | None = None
     self_test: list[dict[str, str]] = field(default_factory=list)
     sha256: dict[str, str] = field(default_factory=dict)
     task: str = GENERATION
@@ -118,7 +120,7 @@ class GenerationPredictor(Predictor):
 
         self.folder = Path(folder)
         self.manifest, self.task = GenerationManifest.read(self.folder), Task(GENERATION, ())
-        self.max_length, self.beams = self.manifest.max_length, beams or self.manifest.beams
+        self.max_length, self.beams = self.manifest.max_length, self.manifest.beams if beams is None else beams
         if self.beams < 1:
             raise DataError(f"beams (--beams) is {beams}, expected at least 1.")
         self._texts = Tokenizer.from_file(str(self.folder / TOKENIZER))
@@ -187,8 +189,9 @@ class GenerationPredictor(Predictor):
         logits, *present = self._decoder.run(None, feed)
         state |= {name.replace("present", "past"): value for name, value in zip(self._presents, present, strict=True)}
         if written == 1 and self.manifest.forced is not None:
-            logits = np.full_like(logits, NEVER)
-            logits[:, self.manifest.forced] = 0
+            logits = _forced(logits, self.manifest.forced)
+        if written == self.manifest.longest - 1 and self.manifest.forced_end is not None:
+            logits = _forced(logits, self.manifest.forced_end)
         return np.asarray(logits)
 
     def _greedy(self, ids: list[int]) -> list[int]:
@@ -229,3 +232,10 @@ class GenerationPredictor(Predictor):
             if len(finished) == beams and (about.early_stopping is True or reach <= finished[-1][0]):
                 break
         return finished[0][1][1:]
+
+
+def _forced(logits: np.ndarray, word: int) -> np.ndarray:
+    """Logits of the same shape with which no other word can follow."""
+    found = np.full_like(logits, -np.inf)
+    found[:, word] = 0
+    return found

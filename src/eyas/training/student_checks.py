@@ -1,12 +1,13 @@
 """Which students fit which task."""
 
+import re
 from dataclasses import asdict, fields
 
 from eyas.compression import parse_methods
 from eyas.errors import ModelError
 from eyas.general import check_general
 from eyas.models.loading import check_model, is_student_folder
-from eyas.models.transformer import check_heads, listed_layers
+from eyas.models.transformer import STARTS, check_heads, listed_layers
 from eyas.settings import (
     COMBINATIONS,
     FIELD_MODELS,
@@ -150,6 +151,12 @@ def check_writer(settings: DistillSettings) -> None:
     if student.architecture == GRU and student.init not in (None, "random"):
         raise ModelError(
             f"init (--init) is {student.init!r}, but a gru has no layers to copy: leave it out, or random."
+        )
+    start = student.init or "random"
+    if start not in ("random", *STARTS) and not re.fullmatch(r"\d+(,\d+)*", start):
+        raise ModelError(
+            f"init (--init) is {start!r}. A student that writes starts at random, or from the teacher's layers: "
+            f"expected random, {', '.join(STARTS)}, or layers of its encoder such as 1,3."
         )
 
 
