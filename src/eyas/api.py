@@ -281,7 +281,8 @@ def compress(
     classifier = Classifier.from_pretrained(folder)
     if is_student_folder(folder):
         own = {kind: name for name, kind in (*STUDENTS.items(), *TAGGERS.items())}
-        named = StudentSettings(own.get(type(classifier.model), settings.student.architecture), compress=methods)
+        kind, crf = own.get(type(classifier.model), settings.student.architecture), bool(classifier.model.config.crf)
+        named = StudentSettings(kind, compress=methods, crf=crf)
         student = (classifier.model, classifier.tokenizer)
         return distill(folder, data, out, student, recipe=recipe, settings=replace(settings, student=named), **more)
     dropout, length = settings.student.dropout, classifier.max_length

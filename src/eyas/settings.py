@@ -169,6 +169,8 @@ class StudentSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(cast(Any, self.compress), str):
+            object.__setattr__(self, "compress", (self.compress,))
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ModelError(f"dropout is {self.dropout}, expected at least 0 and less than 1.")
 

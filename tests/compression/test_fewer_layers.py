@@ -81,8 +81,10 @@ def test_settings_of_each_layer_go_with_it() -> None:
     """As Longformer's attention_window has them."""
     model = deep(bert)
     model.config.attention_window = [2, 4, 6, 8, 10, 12]
+    model.config.data_labels = list("abcdef")  # as many as layers
     kept = remove_layers(model, 0.5, BATCHES)
     assert model.config.attention_window == [2 * (place + 1) for place in kept]
+    assert model.config.data_labels == list("abcdef")
 
 
 def test_families_whose_other_weights_depend_on_the_layers_are_refused() -> None:

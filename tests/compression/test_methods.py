@@ -8,13 +8,14 @@ from transformers import BertConfig, BertForSequenceClassification
 
 import eyas
 from eyas import StudentSettings, Teacher, load_data
-from eyas.compression import check_methods, parse_methods
+from eyas.compression import Compress, check_methods, parse_methods
 from eyas.compression.modules import matrices
 from eyas.errors import ModelError
 from eyas.models import EnsembleForSequenceClassification
 from eyas.models.ensemble import EnsembleConfig
 from eyas.settings import DistillSettings
 from eyas.training.distill import distill
+from eyas.training.recipes import make_stages
 
 
 def test_methods_are_read_with_their_rules() -> None:
@@ -90,7 +91,7 @@ def test_methods_of_student_and_recipe_are_checked_together(teacher_folder: Path
 
 def test_ensembles_are_refused(students: dict[tuple[str, bool], Path], toy_data: Path, tmp_path: Path) -> None:
     model = EnsembleForSequenceClassification(EnsembleConfig(members=["cnn", "static"], vocab_size=40, num_labels=2))
-    with pytest.raises(ModelError, match="Compress its members, and join them"):
+    with pytest.raises(ModelError, match="An ensemble cannot be compressed. Leave members out"):
         check_methods(parse_methods("ternary"), model)
 
 
@@ -100,3 +101,34 @@ def test_a_head_as_wide_as_the_model_is_the_only_matrix_left_out() -> None:
     names = {matrix.name for matrix in matrices(model)}
     assert "bert.encoder.layer.0.attention.self.query" in names
     assert "classifier" not in names
+
+
+def test_all_output_layers_of_an_ensemble_are_left_out() -> None:
+    """`export --int4` rounds what is left."""
+    model = EnsembleForSequenceClassification(EnsembleConfig(members=["cnn", "static"], vocab_size=40, num_labels=6))
+    assert {name.rpartition(".")[2] for name in {matrix.name for matrix in matrices(model)}} >= {"hidden"}
+    assert not [matrix.name for matrix in matrices(model) if matrix.weight.shape[0] == 6]
+
+
+def test_the_last_stage_alone_trains_a_model_as_small() -> None:
+    """It is the control of an exam: what the other stages bring, at the same size."""
+    for recipe, methods in (("pea-kd", ("shared",)), ("ladabert", ("low-rank:0.5", "prune:0.5"))):
+        (last,) = make_stages(recipe, {"stages": "last"})
+        assert isinstance(last.before, Compress)
+        assert last.before.methods == methods
+    (last,) = make_stages("tinybert", {"stages": "last"})
+    assert last.before is None
+
+
+def test_weights_of_recipes_that_compress_may_change() -> None:
+    *_, last = make_stages("pea-kd", {"hard_weight": "linear:1:0"})
+    weights: list[Any] = [loss.weight for loss in last.losses]
+    assert [[weight(progress) for weight in weights] for progress in (0.0, 0.25, 1.0)] == [[1, 0], [0.75, 0.25], [0, 1]]
+    with pytest.raises(ModelError, match="hard_weight=2, expected at most 1"):
+        make_stages("pea-kd", {"hard_weight": 2.0})
+    with pytest.raises(ModelError, match="scales=row is for ternary weights, but bits=int4"):
+        make_stages("ternarybert", {"bits": "int4", "scales": "row"})
+
+
+def test_one_method_needs_no_list() -> None:
+    assert StudentSettings("bert", compress="ternary").compress == ("ternary",)  # type: ignore[arg-type]

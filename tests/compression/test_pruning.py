@@ -11,6 +11,8 @@ from transformers import (
     DebertaV2ForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
+    MegatronBertConfig,
+    MegatronBertForSequenceClassification,
     set_seed,
 )
 
@@ -109,3 +111,6 @@ def test_families_without_known_heads_are_refused() -> None:
     model = DebertaV2ForSequenceClassification(DebertaV2Config(vocab_size=60, **small))
     with pytest.raises(ModelError, match="heads of a DebertaV2ForSequenceClassification cannot be pruned"):
         heads_of(model)
+    megatron = MegatronBertForSequenceClassification(MegatronBertConfig(vocab_size=60, **small))
+    with pytest.raises(ModelError, match="heads of a MegatronBertForSequenceClassification cannot be pruned"):
+        heads_of(megatron)  # it joins all heads into one size

@@ -17,7 +17,7 @@ from eyas.data.tokenization import token_names
 from eyas.errors import ModelError
 from eyas.settings import DistillSettings, TransferSettings
 from eyas.training import vocabulary
-from eyas.training.vocabulary import mixed_pieces, mixed_words, words_of
+from eyas.training.vocabulary import Pieces, mixed_pieces, mixed_words, words_of
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "mixed_vocabulary.json").read_text())
 
@@ -32,9 +32,10 @@ def test_each_word_is_cut_with_its_vocabulary() -> None:
     inputs, expected = GOLDEN["inputs"], GOLDEN["expected"]
     teacher, student = wordpiece(inputs["teacher_vocabulary"]), wordpiece(inputs["student_vocabulary"])
     words, flags = inputs["words"], list(map(bool, inputs["word_uses_student_vocabulary"]))
-    assert mixed_pieces(words, flags, teacher, student) == expected["pieces"]
-    assert mixed_pieces(words, [False] * len(words), teacher, student) == expected["all_teacher"]
-    assert mixed_pieces(words, [True] * len(words), teacher, student) == expected["all_student"]
+    for own, whose in ((flags, "pieces"), ([False] * len(words), "all_teacher"), ([True] * len(words), "all_student")):
+        found = mixed_pieces(words, own, Pieces(teacher), Pieces(student))
+        named = [(student if is_own else teacher).id_to_token(token) for token, is_own in found]
+        assert named == [piece for word in expected[whose] for piece in word]
 
 
 def test_teacher_understands_the_new_words_better_than_before(

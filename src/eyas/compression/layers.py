@@ -10,6 +10,9 @@ from eyas.compression.pruning import Batches, on_device
 from eyas.errors import ModelError
 from eyas.models.inside import layers_of
 
+# Lists of a configuration that are none of its layers, however long.
+OTHER_LISTS = ("architectures", "data_labels", "fields")
+
 
 def layers_left(count: int, share: float) -> int:
     """How many layers stay if a share of them is left out, rounded down.
@@ -58,7 +61,7 @@ def remove_layers(model: Any, share: float, batches: Batches) -> list[int]:
     kept = sorted(best.tolist())
     _put(layers, [every[place] for place in kept])
     for name, value in model.config.to_dict().items():
-        if isinstance(value, list) and len(value) == len(every):  # a setting for each layer
+        if isinstance(value, list) and len(value) == len(every) and name not in OTHER_LISTS:  # a setting for each layer
             setattr(model.config, name, [value[place] for place in kept])
     model.config.num_hidden_layers = len(kept)
     with torch.device("meta"):

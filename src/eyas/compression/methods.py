@@ -75,7 +75,9 @@ def parse_methods(texts: Sequence[str]) -> list[Method]:
 def check_methods(methods: Sequence[Method], model: Any, layers: int | None = None) -> None:
     """Raises ModelError if a method does not support a model like `model`, with so many layers (by default its own)."""
     if methods and isinstance(model, EnsembleForSequenceClassification):
-        raise ModelError("An ensemble cannot be compressed. Compress its members, and join them (eyas join).")
+        raise ModelError(
+            "An ensemble cannot be compressed. Leave members out (eyas prune-ensemble), or export it with --int8."
+        )
     if methods:
         matrices(model)
         _check_first(model)

@@ -10,6 +10,8 @@ from eyas.errors import ModelError
 
 # Matrices with fewer elements stay as they are.
 SMALLEST = 512
+# The end of the names of output layers in our own students, of which ensembles and students of several tasks have many.
+OWN_HEAD = ".head.classifier"
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Matrix:
 
 
 def matrices(model: Any) -> list[Matrix]:
-    """The linear layers and the table of word vectors, without the output layer, other tables and small matrices.
+    """The linear layers and the table of word vectors, without output layers, other tables and small matrices.
 
     Raises:
         ModelError: the table is also another layer's weight.
@@ -45,13 +47,14 @@ def matrices(model: Any) -> list[Matrix]:
             "apart. Choose a model whose config has tie_word_embeddings=false."
         )
     labels = getattr(model, "num_labels", 0)
-    head = next((module for module in reversed(linears) if module.out_features == labels), None)
+    heads = [module for name, module in model.named_modules() if f".{name}".endswith(OWN_HEAD)]
+    heads = heads or [module for module in linears if module.out_features == labels][-1:]
     found = [
         Matrix(name, module)
         for name, module in model.named_modules()
         if (module in tables if isinstance(module, nn.Embedding) else isinstance(module, nn.Linear))
     ]
-    return [one for one in found if one.module is not head and one.weight.numel() >= SMALLEST]
+    return [one for one in found if one.module not in heads and one.weight.numel() >= SMALLEST]
 
 
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -10,13 +10,15 @@ from torch.nn.utils import parametrize
 from eyas.compression.low_rank import FactoredLinear
 from eyas.compression.modules import matrices
 from eyas.errors import ModelError
-from eyas.models.inside import FUSED, RELATIVE, layers_of, projections
+from eyas.models.inside import FUSED, layers_of, projections
 from eyas.models.transformer import FEED_FORWARD
 
 Batches: TypeAlias = Sequence[Mapping[str, Tensor]]
 
 # The layer after the attention heads, by the end of its name, in BERT, RoBERTa, ELECTRA; DistilBERT.
 ATTENTION_OUTPUTS = ("attention.output.dense", "attention.out_lin")
+# Families whose attention takes any number of heads in each layer.
+WITH_HEADS = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
 
 
 class Pruned(nn.Module):
@@ -92,7 +94,7 @@ def heads_of(model: Any) -> list[Part]:
         ModelError: an unsupported family.
     """
     readers = [module for part, module in model.named_modules() if part.endswith(ATTENTION_OUTPUTS)]
-    if model.config.model_type in RELATIVE or is_fused(model) or not readers:
+    if model.config.model_type not in WITH_HEADS or is_fused(model) or not readers:
         raise ModelError(
             f"The attention heads of a {type(model).__name__} cannot be pruned. Choose low-rank, prune, or few bits."
         )

@@ -44,8 +44,14 @@ def check_shareable(model: Any, count: int) -> None:
     """Raises ModelError if `count` is odd, or models like `model` have no projections to queries and keys."""
     if count % 2:
         raise ModelError(f"shared: the model has {count} layers, expected an even number. Set layers (--layers).")
-    for field in ("queries", "keys"):
-        projections(model, field)
+    try:
+        for field in ("queries", "keys"):
+            projections(model, field)
+    except ModelError:
+        raise ModelError(
+            f"The layers of a {type(model).__name__} cannot be shared: it has no projections to queries and keys to "
+            "exchange. Choose low-rank, prune, or few bits."
+        ) from None
 
 
 def _share(lower: nn.Module, upper: nn.Module, exchanged: dict[str, str]) -> None:

@@ -217,7 +217,7 @@ def stored(model: Any, folder: Path, precision: str) -> tuple[Any, str]:
     )
     kind = trained.split(":")[0]
     if kind and precision in PACKED and precision != kind:
-        raise ExportError(f"The model was trained as {kind}, got --{precision}. Export it with --int8 or --{kind}.")
+        raise ExportError(f"The model was trained as {kind}, got --{precision}. Export it with --int8.")
     made = shrunk(model, folder)
     if kind and precision == "int8":
         return made, kind

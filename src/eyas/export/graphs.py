@@ -10,6 +10,7 @@ from pathlib import Path
 
 import onnx
 
+import eyas.compression
 import eyas.models
 from eyas.outputs import cache_root, write_atomically
 
@@ -47,6 +48,7 @@ def _code() -> list[str]:
     """Versions of the converters, and a digest of our own code that determines a graph."""
     own_code = hashlib.sha256()
     ours = [Path(__file__).with_name(name) for name in ("onnx.py", "generation.py")]
+    ours += [Path(eyas.compression.__file__).with_name("low_rank.py")]  # layers of compressed models
     for file in (*sorted(Path(eyas.models.__file__).parent.glob("*.py")), *ours):
         own_code.update(file.read_bytes())
     return [*(f"{name} {version(name)}" for name in CONVERTERS), own_code.hexdigest()]

@@ -53,12 +53,13 @@ def pack_tables(path: Path, largest: int) -> None:
     graph = model.graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     uses = Counter(name for node in graph.node for name in node.input)
+    reads = Counter(node.input[0] for node in graph.node if node.op_type == "Gather")
     for place, node in reversed(list(enumerate(graph.node))):
         tensor = tensors.get(node.input[0]) if node.op_type == "Gather" else None
         if tensor is None or tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST:
             continue
         table = numpy_helper.to_array(tensor)
-        if table.ndim != 2 or uses[tensor.name] > 1:
+        if table.ndim != 2 or uses[tensor.name] > reads[tensor.name]:
             continue
         scale = np.abs(table).max(1, keepdims=True).astype(np.float32) / LARGEST["int8"]
         whole = np.rint(table / np.maximum(scale, 1e-12)).astype(np.int8)
@@ -66,8 +67,9 @@ def pack_tables(path: Path, largest: int) -> None:
         if not close or not np.isin(whole, values).all():
             continue  # not rounded, such as positions
         made = _packed_rows(tensor.name, whole, values, scale, node.input[1], node.output[0])
-        graph.initializer.remove(tensor)
-        graph.initializer.extend(made[0])
+        if tensor in graph.initializer:  # several tasks read one table, each in its own place
+            graph.initializer.remove(tensor)
+            graph.initializer.extend(made[0])
         del graph.node[place]
         for offset, new in enumerate(made[1]):
             graph.node.insert(place + offset, new)
@@ -176,7 +178,7 @@ def _as_nonzeros(name: str, weight: np.ndarray) -> Packed | None:
 
 def _packed_rows(name: str, whole: np.ndarray, values: np.ndarray, scale: np.ndarray, ids: str, output: str) -> Packed:
     """Nodes that read rows of a table, unpack them, and multiply them with their scales; ids are [batch, length]."""
-    make, bits, width = _Maker(name), _bits_of(len(values)), whole.shape[1]
+    make, bits, width = _Maker(name, output), _bits_of(len(values)), whole.shape[1]
     scales = make("Gather", make.constant("scales", scale), ids)
     if not bits:
         rows = make("Gather", make.constant("packed", whole), ids)
@@ -197,10 +199,10 @@ def _packed_rows(name: str, whole: np.ndarray, values: np.ndarray, scale: np.nda
 
 
 class _Maker:
-    """Makes nodes and constants with names that begin with a weight's."""
+    """Makes constants whose names begin with a weight's, and nodes whose names begin with it or with `output`."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, output: str = "") -> None:
+        self.name, self.nodes_of = name, output or name
         self.constants: list[onnx.TensorProto] = []
         self.nodes: list[onnx.NodeProto] = []
 
@@ -209,6 +211,6 @@ class _Maker:
         return self.constants[-1].name
 
     def __call__(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        name = output or f"{self.name}_{kind.lower()}_{len(self.nodes)}"
+        name = output or f"{self.nodes_of}_{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name=f"{name}_{kind}", **attributes))
         return name

@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from eyas import processes
-from eyas.compression import Compress, check_methods, parse_methods
+from eyas.compression import check_methods, parse_methods
 from eyas.data.datasets import data_fingerprint
 from eyas.data.labels import are_generic
 from eyas.data.task_data import TaskData
@@ -24,6 +24,7 @@ from eyas.teachers.live import fingerprint_of
 from eyas.training.arguments import shared_batches, with_precision
 from eyas.training.checks import StudentKind, check_fields, check_losses, check_recipe
 from eyas.training.recipes import Stage, default_recipe, make_stages, recipe_name
+from eyas.training.recipes.base import compressed_by
 from eyas.training.run import DistillationRun, Start
 from eyas.training.starts import start_identity
 from eyas.training.steps import with_length
@@ -87,9 +88,7 @@ def distill(
         check_losses([loss for stage in stages for loss in stage.losses], StudentKind.of(start[0]), task)
     like = live(teacher).model if start is None else start[0]
     layers = settings.student.size.layers if settings.student.architecture in TRANSFORMERS and start is None else None
-    of_stages = [text for stage in stages if isinstance(stage.before, Compress) for text in stage.before.methods]
-    last = {text.split(":")[0]: text for text in of_stages}  # of a method that goes on in every stage
-    methods = parse_methods([*settings.student.compress, *last.values()])
+    methods = parse_methods([*settings.student.compress, *compressed_by(stages)])
     if start is not None or not is_folder(settings.student.init):
         check_methods(methods, like, layers)
     for stage in stages:

@@ -286,6 +286,11 @@ def planned_config(settings: StudentSettings, teacher: PreTrainedModel) -> Any:
     config = smaller_config(teacher, settings.size, layers, settings.dropout)
     if layers is not None and not settings.is_as_wide(teacher.config.hidden_size):
         check_projection(config.hidden_size, teacher)
+        if settings.embeddings == MIXED:
+            raise ModelError(
+                "embeddings (--embeddings) is mixed, whose vectors are as wide as the teacher's, but this student "
+                "starts from narrowed layers of the teacher. Leave out init (--init), or embeddings."
+            )
     for method in parse_methods(settings.compress):
         if method.name == "layers":
             config.num_hidden_layers = layers_left(config.num_hidden_layers, method.share)

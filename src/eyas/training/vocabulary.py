@@ -24,6 +24,7 @@ from eyas.data.datasets import is_pair
 from eyas.data.embeddings import teacher_rows
 from eyas.data.tokenization import PAD, SEPARATOR, SPECIAL_TOKENS, START, UNKNOWN, token_names
 from eyas.errors import ModelError
+from eyas.models.positions import position_count
 from eyas.teachers import Teacher
 
 logger = logging.getLogger("eyas")
@@ -98,10 +99,22 @@ def new_vocabulary(backend: Tokenizer, texts: Iterable[str], size: int) -> Token
     return tokenizer
 
 
-def mixed_pieces(words: Sequence[str], own: Sequence[bool], theirs: Tokenizer, student: Tokenizer) -> list[list[str]]:
-    """The pieces of each word, cut with the student's vocabulary where `own` is true, else with the teacher's."""
+class Pieces(dict[str, list[int]]):
+    """The tokens of each word, cut once."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+
+    def __missing__(self, word: str) -> list[int]:
+        self[word] = self.tokenizer.encode(word, add_special_tokens=False).ids
+        return self[word]
+
+
+def mixed_pieces(words: Sequence[str], own: Sequence[bool], theirs: Pieces, student: Pieces) -> list[tuple[int, bool]]:
+    """The tokens of all words, and whether they are the student's: it cuts the words of which `own` is true."""
     both = zip(words, own, strict=True)
-    return [(student if is_own else theirs).encode(word, add_special_tokens=False).tokens for word, is_own in both]
+    return [(token, bool(is_own)) for word, is_own in both for token in (student if is_own else theirs)[word]]
 
 
 def _learn(teacher: Teacher, own: Tokenizer, table: Tensor, texts: list[str]) -> np.ndarray:
@@ -111,8 +124,8 @@ def _learn(teacher: Teacher, own: Tokenizer, table: Tensor, texts: list[str]) ->
     frozen = cast(nn.Embedding, model.get_input_embeddings()).weight.detach().float()
     vectors = table.to(device).requires_grad_()
     optimizer = torch.optim.Adam([vectors], lr=LEARNING_RATE)
-    random = np.random.default_rng(0)
-    for step, batch in enumerate(_batches(teacher.tokenizer, own, texts, random)):
+    random, most = np.random.default_rng(0), min(MOST_TOKENS, position_count(model) or MOST_TOKENS)
+    for step, batch in enumerate(_batches(teacher.tokenizer, own, texts, random, most)):
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * (1 - step / STEPS)
         with torch.no_grad():
@@ -153,23 +166,22 @@ class _Batch:
     mask: Tensor
 
 
-def _batches(tokenizer: Any, own: Tokenizer, texts: list[str], random: np.random.Generator) -> Iterator[_Batch]:
+def _batches(
+    tokenizer: Any, own: Tokenizer, texts: list[str], random: np.random.Generator, most: int
+) -> Iterator[_Batch]:
     backend = tokenizer.backend_tokenizer
-    plain_of, own_of = (_Pieces(one) for one in (backend, own))
+    plain_of, own_of = (Pieces(one) for one in (backend, own))
     ends = [tokenizer.cls_token_id, tokenizer.sep_token_id]
     for step in range(STEPS):
         chosen = [texts[(step * BATCH + place) % len(texts)] for place in range(BATCH)]
-        rows: list[list[tuple[int, int]]] = []
+        rows: list[list[tuple[int, bool]]] = []
         plain: list[list[int]] = []
         for text in chosen:
             words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(_normalized(backend, text))]
             flags = random.random(len(words)) < SHARE
-            parts = [
-                [(i, 1) for i in own_of[w]] if f else [(i, 0) for i in plain_of[w]]
-                for w, f in zip(words, flags, strict=True)
-            ]
-            rows.append([(ends[0], 0), *[p for part in parts for p in part][: MOST_TOKENS - 2], (ends[1], 0)])
-            plain.append([ends[0], *[i for w in words for i in plain_of[w]][: MOST_TOKENS - 2], ends[1]])
+            mixed = mixed_pieces(words, flags.tolist(), plain_of, own_of)
+            rows.append([(ends[0], False), *mixed[: most - 2], (ends[1], False)])
+            plain.append([ends[0], *[i for w in words for i in plain_of[w]][: most - 2], ends[1]])
         ids, mask = _padded([[i for i, _ in row] for row in rows])
         is_own = _padded([[f for _, f in row] for row in rows])[0].bool()
         whole, whole_mask = _padded(plain)
@@ -185,15 +197,3 @@ def _padded(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
     longest = max(map(len, rows))
     ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
     return ids, torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-
-
-class _Pieces(dict[str, list[int]]):
-    """The tokens of each word, cut once."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        super().__init__()
-        self.tokenizer = tokenizer
-
-    def __missing__(self, word: str) -> list[int]:
-        self[word] = self.tokenizer.encode(word, add_special_tokens=False).ids
-        return self[word]

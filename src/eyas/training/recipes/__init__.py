@@ -10,14 +10,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from eyas.compression import LARGEST, TERNARY
+from eyas.compression import LARGEST, TERNARY, Compress
 from eyas.errors import ModelError
 from eyas.losses import DiversityLoss, LearnedWeights, Loss, MutualLoss
 from eyas.losses.layer_mapping import MAPPINGS, layer_mapping
 from eyas.losses.schedules import Schedule, named
 from eyas.tasks import Task
 from eyas.training.recipes import compression, layers, logits
-from eyas.training.recipes.base import Stage
+from eyas.training.recipes.base import Stage, compressed_by
 from eyas.training.recipes.layers import ATTENTION_LOSSES, HIDDEN_LOSSES
 from eyas.training.recipes.logits import LOGIT_LOSSES
 
@@ -110,7 +110,8 @@ def make_stages(recipe: str | Recipe, options: dict[str, Any] | None = None) -> 
     if common.pop("stages") == "last":
         if len(stages) == 1:
             raise ModelError(f"stages=last needs several stages, but {name} has one. Leave stages out.")
-        stages = stages[-1:]
+        methods = compressed_by(stages)  # the last stage trains a model as small as it is after all of them
+        stages = [replace(stages[-1], before=Compress(methods) if methods else stages[-1].before)]
     return [_with_common(stage, **common) for stage in stages]
 
 

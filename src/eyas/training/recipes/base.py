@@ -7,8 +7,10 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from eyas.compression import Compress
+from eyas.errors import ModelError
 from eyas.losses import Loss
-from eyas.losses.schedules import Schedule
+from eyas.losses.schedules import Schedule, at
 from eyas.models.inside import FROM_CACHE, LAYER_FIELDS
 
 # Takes a model and returns it changed, or a new one. Must be deterministic, so that a resumed run repeats it.
@@ -70,3 +72,21 @@ class Stage:
     def is_for_transformers(self) -> bool:
         """Whether the student must have layers like the teacher's."""
         return any(loss.student_fields & LAYER_FIELDS for loss in self.losses) or self.replacing is not None
+
+
+def rest_of(hard_weight: float | Schedule) -> float | Schedule:
+    """The weight of soft targets: 1 - `hard_weight`.
+
+    Raises:
+        ModelError: `hard_weight` exceeds 1 at some point.
+    """
+    highest = max(at(hard_weight, percent / 100) for percent in range(101))
+    if highest > 1:
+        raise ModelError(f"hard_weight={highest:g}, expected at most 1: soft targets get the rest.")
+    return (lambda progress: 1 - hard_weight(progress)) if callable(hard_weight) else 1 - hard_weight
+
+
+def compressed_by(stages: Sequence[Stage]) -> tuple[str, ...]:
+    """The methods by which these stages compress, each as the last of them has it."""
+    texts = [text for stage in stages if isinstance(stage.before, Compress) for text in stage.before.methods]
+    return tuple({text.split(":")[0]: text for text in texts}.values())

@@ -12,7 +12,7 @@ from eyas.losses import (
     TeacherCasesLoss,
 )
 from eyas.losses.schedules import Schedule
-from eyas.training.recipes.base import Stage
+from eyas.training.recipes.base import Stage, rest_of
 
 # The length of a training whose student starts as its own teacher, relative to the default.
 SHORT = 0.25
@@ -42,6 +42,8 @@ def ternarybert(
     hidden_weight: float | Schedule = 1.0,
 ) -> list[Stage]:
     """Ternary weights and 8-bit activations, taught by every layer (TernaryBERT, Zhang et al. 2020, with TWN)."""
+    if bits != "ternary" and scales != "layer":
+        raise ModelError(f"ternarybert: scales={scales} is for ternary weights, but bits={bits}. Leave one out.")
     (stage,) = same_layers(attention_weight, hidden_weight)
     method = f"{bits}:{scales}" if bits == "ternary" else bits
     return [Stage(stage.losses, before=Compress((method,)))]
@@ -61,7 +63,7 @@ def ladabert(low_rank: float = 0.5, prune: float = 0.5, rounds: int = 4) -> list
         share = prune * (1 - (1 - (number + 1) / rounds) ** 3)
         first = (f"low-rank:{low_rank}",) if number == 0 else ()
         (stage,) = same_layers()
-        stages.append(Stage(stage.losses, length=1 / rounds, before=Compress((*first, f"prune:{share:.6g}"))))
+        stages.append(Stage(stage.losses, length=1 / rounds, before=Compress((*first, f"prune:{share!r}"))))
     return stages
 
 
@@ -69,14 +71,12 @@ def pea_kd(
     sure_right: float = 0.95,
     sure_wrong: float = 0.75,
     temperature: float | Schedule = 2.0,
-    hard_weight: float = 0.5,
+    hard_weight: float | Schedule = 0.5,
 ) -> list[Stage]:
     """Half of the layers, run twice; first which texts the teacher gets right (Pea-KD, Cho & Kang 2022).
 
     Then labels and soft targets. The student needs an even number of layers. `sure_right` and `sure_wrong` are the
     probabilities above which the teacher counts as sure (the authors' for MRPC; for SST-2 0.98 and 0.8).
     """
-    if not 0 <= hard_weight <= 1:
-        raise ModelError(f"pea-kd: hard_weight={hard_weight}, expected at most 1: soft targets get the rest.")
-    then: list[Loss] = [HardLabelLoss(weight=hard_weight), SoftTargetLoss(temperature, weight=1 - hard_weight)]
+    then: list[Loss] = [HardLabelLoss(weight=hard_weight), SoftTargetLoss(temperature, weight=rest_of(hard_weight))]
     return [Stage([TeacherCasesLoss(sure_right, sure_wrong)], before=Compress(("shared",))), Stage(then)]

@@ -33,7 +33,7 @@ from eyas.losses import (
 )
 from eyas.losses.schedules import Schedule, at, capped, linear
 from eyas.losses.transport import LayerWeights
-from eyas.training.recipes.base import Stage
+from eyas.training.recipes.base import Stage, rest_of
 from eyas.training.recipes.logits import logit_loss
 
 # Layer losses by option name. Relations do not need equal hidden sizes.
@@ -54,18 +54,6 @@ ATTENTION_LOSSES: dict[str, Callable[..., Loss]] = {
 HEAD = ("classifier", "pooler", "pre_classifier", "head")
 
 
-def _rest(hard_weight: float | Schedule) -> float | Schedule:
-    """The weight of soft targets: 1 - `hard_weight`.
-
-    Raises:
-        ModelError: `hard_weight` exceeds 1 at some point.
-    """
-    highest = max(at(hard_weight, percent / 100) for percent in range(101))
-    if highest > 1:
-        raise ModelError(f"hard_weight={highest:g}, expected at most 1: soft targets get the rest.")
-    return (lambda progress: 1 - hard_weight(progress)) if callable(hard_weight) else 1 - hard_weight
-
-
 def _patient(
     mapping: Any,
     temperature: float | Schedule,
@@ -75,7 +63,7 @@ def _patient(
 ) -> Stage:
     losses: list[Loss] = [
         HardLabelLoss(weight=hard_weight),
-        SoftTargetLoss(temperature, weight=_rest(hard_weight), per_class=True),
+        SoftTargetLoss(temperature, weight=rest_of(hard_weight), per_class=True),
         PKDLoss(mapping, weight=patient_weight, pooling=cast(Any, pooling)),
     ]
     return Stage(losses)
@@ -110,7 +98,7 @@ def alp_kd(
     """Each layer learns an attention-weighted mean of all teacher layers (ALP-KD, Passban et al. 2021)."""
     losses: list[Loss] = [
         HardLabelLoss(weight=hard_weight),
-        SoftTargetLoss(temperature, weight=_rest(hard_weight)),
+        SoftTargetLoss(temperature, weight=rest_of(hard_weight)),
         PKDLoss("attention", normalize=False, weight=layer_weight, pooling=cast(Any, pooling)),
     ]
     return [Stage(losses)]
@@ -125,7 +113,7 @@ def rail_kd(
     """The mean of the tokens in teacher layers that are drawn anew each epoch (RAIL-KD, Haidar et al. 2022)."""
     losses: list[Loss] = [
         HardLabelLoss(weight=hard_weight),
-        SoftTargetLoss(temperature, weight=_rest(hard_weight)),
+        SoftTargetLoss(temperature, weight=rest_of(hard_weight)),
         RandomLayerLoss(joined=layers == "joined", weight=layer_weight),
     ]
     return [Stage(losses)]
@@ -179,7 +167,7 @@ def bert_emd(
     weights = LayerWeights(movers=2)
     states = HiddenStateLoss(EarthMovers(weights), beta, embeddings=True, padding=True)
     scores = AttentionLoss("scores", EarthMovers(weights), beta, padding=True)
-    soft = SoftCrossEntropyLoss(temperature, _times(_rest(hard_weight), temperature), per_class=True)
+    soft = SoftCrossEntropyLoss(temperature, _times(rest_of(hard_weight), temperature), per_class=True)
     return [Stage([soft, HardLabelLoss(weight=hard_weight), states, scores])]
 
 
@@ -240,7 +228,7 @@ def ad_kd(
     """The teacher's attributions of its predictions, with soft targets and labels (AD-KD, Wu et al. 2023)."""
     losses: list[Loss] = [
         HardLabelLoss(weight=hard_weight),
-        SoftCrossEntropyLoss(temperature, weight=_rest(hard_weight)),
+        SoftCrossEntropyLoss(temperature, weight=rest_of(hard_weight)),
         *([AttributionLoss(dimensions, weight=attribution_weight)] if attribution_weight else []),
     ]
     return [Stage(losses)]
