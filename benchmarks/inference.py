@@ -183,7 +183,7 @@ def main() -> None:
     texts = Dataset.from_dict({"text": lines[:20_000]})
     wrapped = AutoTokenizer.from_pretrained(arguments.teacher)
     cut = cut_tokenizer(wrapped, texts, 256, vocab_size=10_000)
-    words = [word for word, _ in word_counts(texts, lowercase=True).most_common(9_996)]
+    words = [word for word, _ in word_counts(texts, word_tokenizer([], lowercase=True)).most_common(9_996)]
     by_word = Tokenizer.from_str(json.dumps(as_wordpiece(json.loads(word_tokenizer(words, lowercase=True).to_str()))))
     plain = Tokenizer.from_str(wrapped.backend_tokenizer.to_str())
     plain.no_padding()

@@ -686,9 +686,10 @@ def generation() -> str:
     for (layers, model), own in frame.groupby(["teacher_layers", "model"], sort=False):
         scores = [_plain(own[name]) for name in ("greedy_bleu", "beam_bleu", "greedy_chrf")]
         length, size = own["epochs"].iloc[0], own["megabytes"].mean()
+        times = f"{own['times_teacher'].mean():.1f}" if "times_teacher" in own else ""
         name = f"teacher, {layers} + {layers} layers" if model == "teacher" else f"`{model}`, 2 + 1 layers"
-        rows.append([name, str(len(own)), str(length), *scores, f"{size:.1f}"])
-    header = ["model", "seeds", "epochs", "BLEU, greedy", "BLEU, 4 beams", "chrF, greedy", "MB"]
+        rows.append([name, str(len(own)), str(length), *scores, times, f"{size:.1f}"])
+    header = ["model", "seeds", "epochs", "BLEU, greedy", "BLEU, 4 beams", "chrF, greedy", "times the teacher", "MB"]
     return f"{table(header, rows)}\n\n{where(frame.iloc[-1].to_dict())}."
 
 
