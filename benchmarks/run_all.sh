@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The long benchmarks, one part after another, the most important first. Each part goes on where it stopped, so this
-# script can be stopped at any time and started again; then it writes the docs from all rows.
+# The long benchmarks, one part after another, the most important first. Each part resumes, so this script can
+# be stopped at any time and started again. At the end it writes the docs from all rows.
 #
 #     benchmarks/run_all.sh SHARED WORK [PART ...]     # all parts, or these
 #     benchmarks/run_all.sh --list                     # the parts, and how long they took
