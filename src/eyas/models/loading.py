@@ -271,7 +271,7 @@ def embedding_rows(model: PreTrainedModel) -> int:
 def input_length(model: PreTrainedModel, tokenizer: Any, wanted: int | None = None) -> int:
     """`wanted`, limited by the positions of the model and its tokenizer; for a student its own `max_length`.
 
-    By default the tokenizer's limit, or `MAX_LENGTH` if it has none.
+    `wanted` is by default the tokenizer's limit, or `MAX_LENGTH` where it has no limit.
     """
     if is_student(model):
         return int(model.config.max_length)
