@@ -8,7 +8,7 @@ import pytest
 from conftest import EXAM_TASKS, plan_of
 
 from eyas.errors import DataError, ModelError
-from eyas.exam.estimate import estimate
+from eyas.exam.estimate import _pace, estimate
 from eyas.exam.plan import Plan
 from eyas.exam.plan_file import make_plan
 from eyas.exam.results import load_exam
@@ -111,10 +111,12 @@ def test_two_names_of_one_student_are_trained_once(toys: dict[str, Path], tmp_pa
     assert started == list(dict.fromkeys(key for _, key in trials))  # in the order of the plan
 
 
-def test_dry_runs_count_the_training_of_several_tasks(toys: dict[str, Path]) -> None:
-    plan = plan_of(toys, EXAM_TASKS).model_copy(update={"together": True})
+def test_dry_runs_count_the_training_of_several_tasks(toys: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    measure = _pace  # a step takes a second where it takes any time at all
+    monkeypatch.setattr("eyas.exam.estimate._pace", lambda *given: float(measure(*given) > 0))
+    plan = plan_of(toys, EXAM_TASKS).model_copy(update={"together": True, "arguments": {"max_steps": 2400}})
     found = estimate([trial for trial in planned_trials(plan) if trial.together])
-    assert "0 s of training" not in found
+    assert " 40 min of training" in found
     assert "not counted" not in found
     source = str(toys["films"])
     data = {"source": source, "name": "films", "domains": {"films": source, "books": source}}

@@ -61,7 +61,10 @@ def estimate(trials: Sequence[Trial], jobs: int = 1, tries: int = 0) -> str:
             form = (trial.dataset.name, trial.model, trial.recipe, trial.embeddings)
             if form not in paces:
                 paces[form] = _pace(trial, loaded)
-            steps = _steps(student_settings(trial, loaded), loaded)
+            settings = student_settings(trial, loaded)
+            steps = _steps(settings, loaded)
+            if settings.arguments.get("max_steps", 0) > 0:
+                steps /= len(trial.datasets)  # they are those of all tasks, each of which has a trial
             runs = 1 if (trial.dataset.name, trial.model, trial.embeddings) in searched else 1 + tries
             searched.add((trial.dataset.name, trial.model, trial.embeddings))
             total += runs * steps * paces[form]
@@ -82,8 +85,8 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _steps(settings: DistillSettings, loaded: Loaded | LoadedPairs) -> int:
-    """The steps of a training."""
+def _steps(settings: DistillSettings, loaded: Loaded | LoadedPairs) -> float:
+    """The steps of a training; of several tasks, the part of one."""
     rows = len(loaded.data["train"])
     if isinstance(loaded, LoadedPairs):
         return steps_of_all(arguments_for(settings, rows, Path(WORK)), rows)
