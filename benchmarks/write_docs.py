@@ -1,4 +1,4 @@
-"""Write docs/benchmarks.md, which-student.md and papers.md from the rows in benchmarks/results.
+"""Write docs/benchmarks.md, which-student.md, beyond-size.md and papers.md from the rows in benchmarks/results.
 
 python benchmarks/write_docs.py
 """
@@ -693,6 +693,87 @@ def generation() -> str:
     return f"{table(header, rows)}\n\n{where(frame.iloc[-1].to_dict())}."
 
 
+TAUGHT = {"encoder": "by the encoder", "self": "by its own size"}
+
+
+def beyond_size() -> str:
+    """Students of damaged labels, alone and taught by models that learned from them, and a picture of the scores."""
+    frame = pd.DataFrame(read_rows(RESULTS / "beyond_size.jsonl"))
+    frame = frame[(frame["kind"] == "student") | (frame["precision"] == "fp32")]
+    students = frame[frame["kind"] == "student"]
+    alone = students[students["recipe"] == "hard-labels"].drop_duplicates(["set", "level", "seed"])
+    taught = students[students["recipe"] != "hard-labels"].merge(
+        alone, on=["set", "level", "seed"], suffixes=("", "_alone")
+    )
+    for column in BEYOND:
+        taught[f"gain_{column}"] = taught[column] - taught[f"{column}_alone"]
+    _picture(alone, taught, frame[(frame["kind"] == "teacher") & (frame["teacher"] == "encoder")])
+    parts = []
+    for name, own in taught.groupby("set", sort=False):
+        first, lines = own.iloc[0], []
+        for level, there in own.groupby("level", sort=False):
+            base = alone[(alone["set"] == name) & (alone["level"] == level)]
+            each = [there[there["teacher"] == teacher] for teacher in TAUGHT]
+            scores = [_gains(group["gain_score"]) for group in each]
+            others = [_gains(group[f"gain_{column}"]) for column in BEYOND[1:] for group in each]
+            lines.append([str(level), spread(list(base["score"])), *scores, *others])
+        header = [f"{name}, {int(first['rows']):,} test texts", "accuracy, labels alone"]
+        header += [f"{title}, {how}" for title in ("gain", "macro F1", "calibration error") for how in TAUGHT.values()]
+        parts.append(table(header, lines))
+    lines = []
+    for recipe, own in taught.groupby("recipe", sort=False):
+        cells = []
+        for teacher in TAUGHT:
+            there = own[own["teacher"] == teacher]
+            damaged = there[there["level"] != "clean"]
+            clean = there[there["level"] == "clean"]
+            cells += [_gains(clean["gain_score"]), _gains(damaged["gain_score"])]
+            cells += [_gains(there["gain_calibration_error"])]
+        lines.append([f"`{recipe}`", *cells])
+    header = ["recipe", *(f"{what}, {how}" for how in TAUGHT.values() for what in ("clean", "damaged", "calibration"))]
+    seeds = students["seed"].nunique()
+    about = f"`{students['model'].iloc[0]}`, {seeds} seed{'s' * (seeds > 1)}, fp32. {where(frame.iloc[-1].to_dict())}."
+    return "\n\n".join([*parts, table(header, lines), about])
+
+
+BEYOND = ("score", "macro_f1", "calibration_error")
+
+
+def _gains(values: pd.Series) -> str:
+    """The mean gain in points, and the lowest and the highest."""
+    if values.empty:
+        return ""
+    return f"{100 * values.mean():+.1f} ({100 * values.min():+.1f} to {100 * values.max():+.1f})"
+
+
+def _picture(alone: pd.DataFrame, taught: pd.DataFrame, teachers: pd.DataFrame) -> None:
+    """Accuracy against the damage: a student alone, the mean of the recipes with either teacher, the encoder."""
+    lines = [alone.assign(model="labels alone"), teachers.assign(model="the encoder")]
+    lines += [taught[taught["teacher"] == teacher].assign(model=f"taught {how}") for teacher, how in TAUGHT.items()]
+    points = pd.concat(lines)[["set", "level", "model", "score"]]
+    points["damage"] = points["level"].str.split().str[0]
+    clean = points[points["level"] == "clean"]
+    points = pd.concat(
+        [points[points["level"] != "clean"], *(clean.assign(damage=kind) for kind in ("noise", "imbalance"))]
+    )
+    points["amount"] = points["level"].str.extract(r"(\d+)", expand=False).fillna("0").astype(int)
+    points["amount"] = points["amount"].where((points["damage"] == "noise") | (points["amount"] > 0), 1)
+    points = points.groupby(["set", "damage", "amount", "model"], as_index=False)["score"].mean()
+    colors = alt.Scale(domain=list(dict.fromkeys(points["model"])), range=["#888888", "#c0392b", "#2f6f9f", "#3a9d5d"])
+    row = []
+    for kind, title in (("noise", "wrong labels, %"), ("imbalance", "largest class, in times the smallest")):
+        chart = alt.Chart(points[points["damage"] == kind]).mark_line(point=True)
+        scale = alt.Scale(type="log") if kind == "imbalance" else alt.Undefined
+        chart = chart.encode(
+            alt.X("amount:Q", title=title, scale=scale),
+            alt.Y("score:Q", title="test accuracy", scale=alt.Scale(zero=False), axis=alt.Axis(format=".0%")),
+            alt.Color("model:N", title=None, scale=colors),
+        )
+        facets = chart.properties(width=260, height=220).facet(alt.Row("set:N", title=None))
+        row.append(facets.resolve_scale(y="independent"))
+    alt.hconcat(*row, background="white").save(IMAGES / "beyond-size.svg")
+
+
 def _plain(values: pd.Series) -> str:
     """Mean and spread as they are."""
     return spread([value / 100 for value in values])
@@ -703,6 +784,9 @@ def main() -> None:
         text = (Path(__file__).parent / "which-student.template.md").read_text()
         TARGET.with_name("which-student.md").write_text(text.replace("{{ which student }}", which_student()))
     TARGET.with_name("papers.md").write_text(papers((Path(__file__).parent / "papers.template.md").read_text()))
+    if (RESULTS / "beyond_size.jsonl").exists():
+        text = (Path(__file__).parent / "beyond-size.template.md").read_text()
+        TARGET.with_name("beyond-size.md").write_text(text.replace("{{ beyond size }}", beyond_size()))
     text = (Path(__file__).parent / "benchmarks.template.md").read_text()
     for name, make in (
         ("accuracy", accuracy),

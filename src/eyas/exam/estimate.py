@@ -12,7 +12,7 @@ import torch
 from transformers import TrainerCallback
 
 from eyas.exam.entries import Loaded, LoadedPairs, load_entry
-from eyas.exam.trial_run import student_settings
+from eyas.exam.making import student_settings
 from eyas.exam.trials import Trial
 from eyas.generation.recipes import SequenceKD, make_recipe
 from eyas.generation.run import arguments_for

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from eyas.errors import EyasError, MissingExtraError, ModelError, install_hint
 from eyas.exam.entries import Loaded, load_entry
-from eyas.exam.trial_run import student_settings
+from eyas.exam.making import student_settings
 from eyas.exam.trials import Trial
 from eyas.settings import NO_START, TRANSFORMERS
 from eyas.training.arguments import OBJECTIVE
