@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import eyas
 from eyas.errors import ModelError
@@ -80,3 +81,41 @@ def test_estimator_can_be_cloned(teacher: str) -> None:
 def test_estimator_refuses_teacher_of_another_task(tag_teacher_folder: Path) -> None:
     with pytest.raises(ModelError, match="does tagging"):
         eyas.DistilledClassifier(tag_teacher_folder).fit(TEXTS)
+
+
+def test_rare_class_stays_in_training(teacher: str) -> None:
+    """Two of sixty texts are positive; a tenth held out at random could have both."""
+    texts, labels = TEXTS[:60], ["negative"] * 58 + ["positive"] * 2
+    for seed in range(3):
+        model = eyas.DistilledClassifier(teacher, SMALL, recipe="hard-labels", epochs=0.1, seed=seed)
+        assert model.fit(texts, labels).classes_.tolist() == ["negative", "positive"]
+
+
+def test_class_that_only_the_teacher_knows_keeps_its_type(tiny_bert: Path, tmp_path: Path) -> None:
+    labels = dict(enumerate(["bad", "good", "so-so"]))
+    AutoModelForSequenceClassification.from_pretrained(tiny_bert, id2label=labels).save_pretrained(tmp_path / "three")
+    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path / "three")
+    teacher = tmp_path / "three"
+    names = {"bad": 0, "good": 1, "so-so": 2}
+    model = eyas.DistilledClassifier(teacher, SMALL, epochs=0.1, label_map=names)
+    model.fit(TEXTS, [int(label == "positive") for label in LABELS])
+    assert model.classes_.tolist() == [0, 1, 2]
+    assert np.issubdtype(model.predict(TEST_TEXTS).dtype, np.integer)
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "settings", "said"),
+    [
+        (TEXTS, LABELS[:-1], {}, r"The labels have shape \(119,\), expected one for each of 120 texts"),
+        (TEXTS, [[label] for label in LABELS], {}, r"shape \(120, 1\)"),
+        (TEXTS[0], None, {}, "texts is one string"),
+        ([*TEXTS[:5], None], None, {}, "Text 5 is NoneType, expected str"),
+        (TEXTS, [*LABELS[:-1], None], {}, "Text 119 has no label"),
+        (TEXTS[:1], LABELS[:1], {}, "at least two classes"),
+        (TEXTS, LABELS, {"epochs": 0}, "num_train_epochs is 0"),
+        (TEXTS, LABELS, {"seed": -1}, r"seed \(--seed\) is -1, expected 0"),
+    ],
+)
+def test_bad_input_is_refused(texts: Any, labels: Any, settings: dict[str, Any], said: str, teacher: str) -> None:
+    with pytest.raises(eyas.EyasError, match=said):
+        eyas.DistilledClassifier(teacher, SMALL, **settings).fit(texts, labels)

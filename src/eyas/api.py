@@ -18,22 +18,21 @@ from eyas.data.task_data import TaskData
 from eyas.encoders import find_encoder
 from eyas.errors import DataError, ModelError, OutputError
 from eyas.exam.linear import examine_teacher
-from eyas.general import families, fingerprint_of_family
 from eyas.generation import run as _generation
 from eyas.kinds import GENERATION
-from eyas.models import STUDENTS, TAGGERS
+from eyas.models import STUDENTS, TAGGERS, is_student
 from eyas.models.classifier import Classifier
 from eyas.models.inside import RELATIVE
 from eyas.models.loading import is_seq2seq_folder, is_student_folder
 from eyas.outputs import finished_request
 from eyas.settings import (
     FIELD_MODELS,
+    GENERAL,
     Columns,
     DistillSettings,
     FinetuneSettings,
     StudentSettings,
     check_architecture,
-    is_general,
 )
 from eyas.teachers import AlignedTeacher, CombinedTeacher, Encoder, Teacher, align
 from eyas.teachers.aligned import live
@@ -50,7 +49,7 @@ from eyas.training.pretrain import SRA
 from eyas.training.recipes import make_stages, recipe_name
 from eyas.training.shared_head import finetune_together as _finetune_together
 from eyas.training.shared_head import names_of
-from eyas.training.starts import with_default_start
+from eyas.training.starts import start_identity, vectors_identity, with_default_start
 from eyas.training.teachers import (
     check_named,
     examined,
@@ -61,7 +60,7 @@ from eyas.training.teachers import (
     with_recipe_of,
 )
 from eyas.transfer.augmentation import identity
-from eyas.transfer.texts import check_transfer, with_default_augment
+from eyas.transfer.texts import check_transfer, sources_of, with_default_augment
 
 logger = logging.getLogger("eyas")
 
@@ -139,7 +138,7 @@ def distill(
         teacher = _meta_teacher(teacher, domains, load_data(data, columns), result.path, columns, settings, overwrite)
     record = {
         **_origins(teacher=teacher, source=data, unlabeled=unlabeled),
-        **{name: value for name, value in asdict(columns or Columns()).items() if value},
+        **_named(columns),
         **({"teacher_dtype": str(teacher_dtype)} if teacher_dtype else {}),
         **{k: v for k, v in (("teachers", teachers), ("encoder", _name(encoder)), ("confidence", confidence)) if v},
         **({"zero_shot": dict(zero_shot) if isinstance(zero_shot, Mapping) else list(zero_shot)} if zero_shot else {}),
@@ -160,11 +159,12 @@ def distill(
     teacher = opened[0] if len(opened) == 1 and teachers is None else CombinedTeacher(opened, teachers or "mean")
     if taught:
         settings, data, more = with_answers(opened, settings, data, more)
-    elif more is not None or settings.transfer.augment:
+    elif more is not None or settings.transfer.augment or settings.transfer.smoothing:
         logger.warning(
             "The recipe %s learns from the labeled training texts alone: of the texts of unlabeled (--unlabeled) and "
-            "augment (--augment), it takes only the words.", recipe_name(settings.recipe),
-        )  # fmt: skip
+            "augment (--augment), it takes only the words; smoothing (--smoothing) is left out.",
+            recipe_name(settings.recipe),
+        )
     settings = with_default_augment(settings, data, more is not None, taught)
     settings = with_default_start(settings, data, live(teacher).tokenizer) if start is None else settings
     known = (teacher, data, result.path, settings, more, cache, overwrite, record, callbacks, start, request)
@@ -280,9 +280,7 @@ def compress(
     more |= {"overwrite": overwrite, "callbacks": callbacks}
     classifier = Classifier.from_pretrained(folder)
     if is_student_folder(folder):
-        own = {kind: name for name, kind in (*STUDENTS.items(), *TAGGERS.items())}
-        kind, crf = own.get(type(classifier.model), settings.student.architecture), bool(classifier.model.config.crf)
-        named = StudentSettings(kind, compress=methods, crf=crf)
+        named = _like(classifier.model, StudentSettings(settings.student.architecture, compress=methods))
         student = (classifier.model, classifier.tokenizer)
         return distill(folder, data, out, student, recipe=recipe, settings=replace(settings, student=named), **more)
     dropout, length = settings.student.dropout, classifier.max_length
@@ -341,7 +339,8 @@ def finetune(
             raise ModelError("domains (--domain) are for classifiers, and the task is generation. Leave one out.")
         _generation.finetune(model, data, result.path, settings, columns, overwrite, record, callbacks)
         return result
-    request = _request({**record, "model": model}, {"model": find_encoder(model), **sources}, settings)
+    encoder = None if model in FIELD_MODELS else find_encoder(model)
+    request = _request({**record, **_named(columns), "model": model}, {"model": encoder, **sources}, settings)
     if not overwrite and finished_request(result.path, request):
         return result
     parts = None if domains is None else load_domains(domains, columns)
@@ -349,7 +348,8 @@ def finetune(
     _finetune.finetune(model, data, result.path, settings, overwrite, record, callbacks, request, parts)
     single = not (data.is_pair or data.task.is_tagging or model in FIELD_MODELS or is_student_folder(model))
     if processes.is_first():
-        _examine(align(Teacher(result.path), data), data, _encoder(model, settings.max_length) if single else None)
+        teacher = Teacher(result.path, max_length=settings.max_length)
+        _examine(align(teacher, data), data, _encoder(model, settings.max_length) if single else None)
     return result
 
 
@@ -508,14 +508,28 @@ def _examine(teacher: AlignedTeacher, data: TaskData | None, encoder: Encoder | 
 def _merge_settings(
     settings: DistillSettings, student: Any, recipe: str | Callable[..., Any] | None
 ) -> tuple[DistillSettings, tuple[PreTrainedModel, Any] | None]:
-    """The settings, overridden by `student` and `recipe`, and the model to start from, if any."""
+    """The settings, overridden by `student` and `recipe`, and the model to start from, if any.
+
+    They say which architecture that model has, because defaults depend on it.
+    """
     if recipe is not None:
         settings = replace(settings, recipe=recipe)
     if isinstance(student, str):
         student = replace(settings.student, architecture=student)
     if isinstance(student, StudentSettings):
         return replace(settings, student=student), None
+    if student is not None:
+        settings = replace(settings, student=_like(student[0], settings.student))
     return settings, student
+
+
+def _like(model: PreTrainedModel, settings: StudentSettings) -> StudentSettings:
+    """The settings with the architecture of `model`."""
+    if not is_student(model):
+        return replace(settings, architecture="bert")
+    own: dict[Any, str] = {kind: name for name, kind in (*STUDENTS.items(), *TAGGERS.items())}
+    crf = bool(getattr(model.config, "crf", False))
+    return replace(settings, architecture=own.get(type(model), settings.architecture), crf=crf)
 
 
 def _result(out: str | Path | None) -> TrainedModel:
@@ -533,6 +547,11 @@ def _unlabeled(source: Any, columns: Columns | None, tagging: bool) -> Dataset:
         return source
     named = replace(columns, label=None) if columns else None
     return load_unlabeled([source] if isinstance(source, str | Path) else source, named, tagging)
+
+
+def _named(columns: Columns | None) -> dict[str, Any]:
+    """The columns that are given."""
+    return {name: value for name, value in asdict(columns or Columns()).items() if value}
 
 
 def _name(encoder: str | Path | None) -> str | None:
@@ -555,7 +574,7 @@ def _origins(**sources: Any) -> dict[str, Any]:
 
 
 def _request(record: Mapping[str, Any], sources: Mapping[str, Any], settings: Any) -> dict[str, Any] | None:
-    """The request with the sizes and times of its files; None if a source has no files, such as an object."""
+    """The request with the sizes and times of all files; None if a source has no files, such as an object."""
     files: dict[str, Any] = {}
     for name, value in sources.items():
         for source in value if isinstance(value, list | tuple) else [value]:
@@ -566,6 +585,8 @@ def _request(record: Mapping[str, Any], sources: Mapping[str, Any], settings: An
     about = asdict(settings)
     if callable(about.get("recipe")):
         about["recipe"] = recipe_name(about["recipe"])
-    start = getattr(settings, "student", StudentSettings()).init
-    general = {name: fingerprint_of_family(name) for name in families()} if start is None or is_general(start) else {}
-    return {**record, **about, "files": files, "general": general}
+    if isinstance(settings, DistillSettings):
+        student = settings.student
+        about |= {"init": start_identity(student.init or GENERAL), "vectors": vectors_identity(student.embeddings)}
+        about |= {"transfer_sources": sources_of(settings.transfer)}
+    return {**record, **about, "files": files}

@@ -7,18 +7,16 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils.validation import check_is_fitted
 
 from eyas.api import distill
-from eyas.data.datasets import load_data
-from eyas.errors import ModelError
+from eyas.data.datasets import ids_of, load_table, with_validation
+from eyas.data.task_data import TaskData
+from eyas.errors import DataError, ModelError
 from eyas.models.classifier import Classifier
 from eyas.settings import Columns, DistillSettings, StudentSettings
 from eyas.teachers import Teacher
 from eyas.trained import TrainedModel
-
-VALIDATION_SHARE = 0.1
 
 
 class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn has no types
@@ -61,24 +59,22 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             EyasError: invalid input, raised before any training step.
         """
-        given = np.asarray(texts)
+        given = _texts(texts)
+        arguments = {} if self.epochs is None else {"num_train_epochs": self.epochs}
+        label_map = {name: str(label) for name, label in (self.label_map or {}).items()}
+        settings = DistillSettings(arguments=arguments, seed=self.seed, label_map=label_map or None)
         teacher = self.teacher if isinstance(self.teacher, Teacher) else Teacher(os.fspath(self.teacher))
         if not teacher.task.is_classification or teacher.task.reads_fields:
             raise ModelError(f"The teacher does {teacher.task.describe()}, expected classification. Use eyas.distill.")
-        labels = teacher.predict(given) if y is None else np.asarray(y)
-        splitter = GroupShuffleSplit(1, test_size=VALIDATION_SHARE, random_state=self.seed)
-        train, validation = next(splitter.split(given, groups=given))
-        rows = {"train": train, "validation": validation}
-        data = load_data(
-            {name: (given[part].tolist(), labels[part].astype(str).tolist()) for name, part in rows.items()},
-            Columns(task="classification"),
-        )
-        arguments = {"num_train_epochs": self.epochs} if self.epochs else {}
-        label_map = {name: str(label) for name, label in (self.label_map or {}).items()}
-        settings = DistillSettings(arguments=arguments, seed=self.seed, label_map=label_map or None)
+        labels = teacher.predict(given) if y is None else _labels(y, len(given))
+        rows = load_table((given, labels.astype(str).tolist()), Columns(task="classification"))
+        assert rows is not None
+        splits = with_validation({"train": rows, "test": rows.select([])}, ids_of, self.seed, "fit")
+        data = TaskData.of({name: splits[name] for name in ("train", "validation")})
         trained = distill(teacher, data, self.out, self.student, recipe=self.recipe, settings=settings)
         self.classifier_: Classifier = trained.classifier
-        as_given = {str(label): label for label in np.unique(labels)}
+        known = [*np.unique(labels), *(self.label_map or {}).values()]
+        as_given = {str(label): label for label in known}
         names = np.array([as_given.get(name, name) for name in self.classifier_.data_labels])
         self._order = np.argsort(names)
         self.classes_ = names[self._order]
@@ -93,3 +89,25 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """[texts, labels] probabilities, columns in the order of `classes_`."""
         check_is_fitted(self)
         return self.classifier_.predict_proba(texts)[:, self._order]
+
+
+def _texts(texts: Sequence[str] | np.ndarray) -> list[str]:
+    """Raises DataError for what is no text."""
+    if isinstance(texts, str):
+        raise DataError("texts is one string, expected a sequence of them.")
+    given = list(texts)
+    for place, text in enumerate(given):
+        if not isinstance(text, str):
+            raise DataError(f"Text {place} is {type(text).__name__}, expected str.")
+    return given
+
+
+def _labels(labels: Any, texts: int) -> np.ndarray:
+    """Raises DataError unless each text has one label."""
+    given = np.asarray(labels)
+    if given.shape != (texts,):
+        raise DataError(f"The labels have shape {given.shape}, expected one for each of {texts:,} texts: ({texts},).")
+    for place, label in enumerate(given.tolist()):
+        if label is None or label != label:
+            raise DataError(f"Text {place} has no label. Leave it out, or leave y out for the teacher's predictions.")
+    return given

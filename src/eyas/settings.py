@@ -17,6 +17,7 @@ from eyas.kinds import GENERATION, KINDS
 
 # Maximum tokens per text.
 MAX_LENGTH = 256
+MOST_SEED = 2**32 - 1
 STUDENTS = ("static", "cnn", "bilstm", "cnn-lstm")
 # Models of rows of categorical fields; cin is rather a teacher.
 FIELD_MODELS = ("dagfm", "dagfm-outer", "cin")
@@ -280,6 +281,12 @@ class TransferSettings(Settings):
     mixup: Annotated[float, _data("Mix the word vectors of two texts, shares from Beta(MIXUP, MIXUP).", min=0.0)] = 0.0
     smoothing: Annotated[str, _data("Smooth texts with this masked language model (slow).", default=False)] = ""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("augment", "select"):
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, (getattr(self, name),))
+
 
 @dataclass(frozen=True)
 class TrainingOptions(Settings):
@@ -346,6 +353,9 @@ class DistillSettings:
     live: bool = False
     label_map: dict[str, str] | None = None
 
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+
 
 @dataclass(frozen=True)
 class FinetuneSettings:
@@ -364,6 +374,15 @@ class FinetuneSettings:
     seed: int = 0
     patience: int | None = None
     max_length: int = MAX_LENGTH
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+
+
+def check_seed(seed: int) -> None:
+    """Raise ModelError for a number that numpy takes for no seed."""
+    if not 0 <= seed <= MOST_SEED:
+        raise ModelError(f"seed (--seed) is {seed}, expected 0 to {MOST_SEED:,}.")
 
 
 def check_architecture(name: str) -> None:

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import math
+import numbers
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -129,13 +130,18 @@ def read_fields(text: str) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
+_WHOLE = re.compile(r"^(-?[0-9]+)\.0+$")
+
+
 def _field_value(value: Any, name: str, place: str) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # as a column of integers is read that has gaps
+    if isinstance(value, numbers.Real):
+        if math.isnan(value):
+            return ""
+        if not isinstance(value, numbers.Integral) and float(value).is_integer():
+            value = int(float(value))  # as a column of integers is read that has gaps
     if isinstance(value, list | Mapping):
         raise DataError(f"{place}: {name!r} is {value!r:.60}, expected one value.")
     # A tokenizer finds its special tokens, such as [PAD], anywhere in a text.
-    written = " ".join(clean_text(str(value)).split()).replace("[", "(")
+    written = "" if value is None else " ".join(clean_text(str(value)).split()).replace("[", "(")
+    written = _WHOLE.sub(r"\1", written)  # as a CSV has a column of integers with gaps
     return written if len(written) <= LONGEST_VALUE else f"#{hashlib.sha256(written.encode()).hexdigest()[:16]}"

@@ -7,6 +7,7 @@ import pytest
 
 from eyas.data.damage import Damage, damaged
 from eyas.data.datasets import labels_of, load_data
+from eyas.data.targets import with_labels_of
 from eyas.errors import DataError
 
 COUNTS = {"a": 400, "b": 200, "c": 300}
@@ -33,6 +34,19 @@ def test_imbalance_is_the_ratio_of_the_largest_and_the_smallest_class() -> None:
     rows = damaged(train(), Damage(imbalance=16), confident)
     assert counts(labels_of(rows)) == [400, 25, 100]
     assert rows["text"][:2] == ["a 0", "a 1"]
+
+
+def test_no_class_exceeds_its_share_of_the_imbalance() -> None:
+    """By hand: the smallest, 200, is at its natural size if the largest has 320; between them 320 / sqrt(1.6) = 253."""
+    rows = damaged(train(), Damage(imbalance=1.6), confident)
+    assert counts(labels_of(rows)) == [320, 200, 253]
+
+
+def test_wrong_labels_are_those_of_the_data() -> None:
+    """The teacher knows a d, which no text has."""
+    rows = with_labels_of(train(), ["a", "b", "c", "d"])
+    found = labels_of(damaged(rows, Damage(label_noise=0.5), confident))
+    assert set(found.tolist()) == {0, 1, 2}
 
 
 def test_label_fraction_keeps_texts_and_shares_of_each_class() -> None:
@@ -94,3 +108,9 @@ def test_damage_is_for_classification() -> None:
     numbers = load_data({"train": texts, "validation": {"text": ["z"], "label": [0.1]}})["train"]
     with pytest.raises(DataError, match="for classification; this is regression"):
         damaged(numbers, Damage(label_noise=0.1), confident)
+    tags = load_data(
+        {name: {"tokens": [["a", "b"], ["c"]], "label": [["X", "Y"], ["X"]]} for name in ("train", "validation")}
+    )
+    for damage in (Damage(label_noise=0.5), Damage(label_fraction=0.5), Damage(imbalance=2)):
+        with pytest.raises(DataError, match="for classification; this is tagging"):
+            damaged(tags["train"], damage, confident)

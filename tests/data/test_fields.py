@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas
 import pytest
 
@@ -57,6 +58,10 @@ def test_field_may_have_the_name_of_a_label() -> None:
     [
         (49, "49"),
         (49.0, "49"),  # a column of integers with gaps
+        ("49.0", "49"),  # as pandas writes it to a CSV
+        (np.float32(49), "49"),
+        ("-3.00", "-3"),
+        ("4.50", "4.50"),
         (0.5, "0.5"),
         (None, ""),
         (float("nan"), ""),

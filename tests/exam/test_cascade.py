@@ -14,7 +14,9 @@ from starlette.testclient import TestClient
 
 from eyas import Predictor, StudentSettings, TaskData, export_model, load_data
 from eyas.errors import EyasError, ModelError
+from eyas.evaluation.deferral import retention_bound
 from eyas.exam.cascade import _Answers, _thresholds, make_cascade
+from eyas.export.combination import export_combination
 from eyas.export.push import UPLOADED
 from eyas.runtime.cascade import Cascade, confidences
 from eyas.serve.app import create_app
@@ -40,7 +42,7 @@ def drawn(rows: int, seed: int) -> _Answers:
 def test_threshold_keeps_what_it_promises_in_19_of_20_cases() -> None:
     kept = []
     for seed in range(12):
-        (threshold,) = _thresholds(drawn(1000, seed), 0.97)
+        (threshold,) = _thresholds(drawn(1000, seed), 0.97, ["weak"])
         fresh = drawn(20_000, 1000 + seed)
         both = fresh.together(fresh.answering([threshold]))
         kept.append(both[:, 0].sum() / fresh.sums[-1][:, 0].sum())
@@ -50,8 +52,26 @@ def test_threshold_keeps_what_it_promises_in_19_of_20_cases() -> None:
 
 
 def test_promise_needs_enough_texts() -> None:
-    with pytest.raises(ModelError, match=r"100 validation texts can promise 9\d\.\d% at most"):
-        _thresholds(drawn(100, 0), 0.995)
+    with pytest.raises(ModelError, match=r"for weak keeps 99.50%.*100 validation texts can promise 9\d\.\d\d% at most"):
+        _thresholds(drawn(100, 0), 0.995, ["weak"])
+
+
+def test_students_that_err_where_they_are_sure_are_named() -> None:
+    answers = drawn(1000, 0)
+    answers.sums[0][:100, 0], answers.sure[0][:100] = 0, 1
+    with pytest.raises(ModelError, match="for weak keeps .* it errs where it is most certain"):
+        _thresholds(answers, 0.97, ["weak"])
+
+
+def test_promise_is_that_of_texts_not_of_words() -> None:
+    """Forty sentences of which nothing was lost promise as much as forty texts with one label."""
+    texts = np.ones((40, 2))
+    assert retention_bound(texts, texts, "accuracy") == pytest.approx(0.93, abs=0.02)
+    for words in (texts * 20, np.ones((40, 3)) * 20):
+        metric = "accuracy" if words.shape[1] == 2 else "span_f1"
+        assert retention_bound(words, words, metric) == pytest.approx(
+            retention_bound(texts, texts, "accuracy"), abs=0.02
+        )
 
 
 def test_confidence_of_a_sentence_is_that_of_its_least_certain_word() -> None:
@@ -147,6 +167,46 @@ def test_models_of_the_same_name_are_timed_apart(weak: Path, strong: Path, toy_d
     assert made == make_cascade([same[0]], same[1], load_data(toy_data), tmp_path / "both", 0.85)  # kept
     costs = json.loads((tmp_path / "both" / "cascade.json").read_text())
     assert costs[0]["speed"] != 1.0
+
+
+def renamed(folder: Path, out: Path, labels: list[str]) -> Path:
+    """A copy whose outputs have other names; `data_labels` say what they mean."""
+    shutil.copytree(folder, out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    (out / "manifest.json").write_text(json.dumps({**manifest, "labels": labels, "data_labels": manifest["labels"]}))
+    return out
+
+
+@pytest.mark.process
+def test_outputs_of_the_same_name_and_another_meaning_are_told_apart(
+    weak: Path, strong: Path, cascade: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    first = renamed(weak, tmp_path / "first", ["LABEL_0", "LABEL_1"])
+    second = renamed(strong, tmp_path / "second", ["LABEL_1", "LABEL_0"])
+    data = load_data(toy_data)
+    make_cascade([first], second, data, tmp_path / "both", min_retention=0.85)
+    texts = list(data["test"]["text"])
+    np.testing.assert_allclose(Predictor(tmp_path / "both").logits(texts), Predictor(cascade).logits(texts), atol=1e-6)
+
+
+@pytest.mark.process
+def test_cascade_may_end_in_a_combination(
+    weak: Path, strong: Path, cascade: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    export_combination([strong, strong], "mean", tmp_path / "teachers")
+    data = load_data(toy_data)
+    make_cascade([weak], tmp_path / "teachers", data, tmp_path / "both", min_retention=0.85)
+    texts = list(data["test"]["text"])
+    np.testing.assert_allclose(Predictor(tmp_path / "both").logits(texts), Predictor(cascade).logits(texts), atol=1e-5)
+
+
+@pytest.mark.process
+def test_text_that_two_models_cut_counts_once(cascade: Path) -> None:
+    both = Predictor(cascade)
+    both.manifest.stages[0]["least"] = 2.0  # never
+    both(["good " * 400])
+    assert both.cut == 1
+    assert both.max_length == min(stage.max_length for stage in cast(Cascade, both).stages)
 
 
 @pytest.mark.process

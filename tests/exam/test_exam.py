@@ -243,7 +243,7 @@ def test_exam_refuses_folder_in_use(start: Callable[..., Command], plan: Plan, t
     assert "another process" in second.stderr.read_text()
     first.process.terminate()
     assert first.wait() == 143
-    assert "Run the same command again" in first.stderr.read_text()
+    assert "run the same command again" in first.stderr.read_text()
 
 
 @pytest.mark.process

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from eyas.errors import ExportError
+from eyas.evaluation.metrics import agreement
 from eyas.export.parity import check_parity
 from eyas.tasks import Task
 
@@ -42,3 +43,24 @@ def test_parity_refuses_shifted_regression(change: object) -> None:
     numbers = np.random.default_rng(0).normal(3, 1.3, SIZE)
     with pytest.raises(ExportError, match=r"agreement .*, required 0.98.*variance kept, 500 compared"):
         check_parity(Numbers(numbers), Numbers(change(numbers)), ["a"] * SIZE, None, 0.98)  # type: ignore[operator]
+
+
+class Clicks(Numbers):
+    """A model of rows of fields that always gives the same probabilities of a click."""
+
+    task, label_names = Task("fields", ("0", "1")), ("0", "1")
+
+    def logits(self, texts: object, pairs: object = None) -> np.ndarray:
+        return np.log(np.stack([1 - self.numbers, self.numbers], 1))
+
+
+def test_parity_of_rare_clicks_is_of_probabilities() -> None:
+    """No row is likelier than not to be clicked, so all decisions are alike, whatever the model says."""
+    chances = np.random.default_rng(0).uniform(0.001, 0.2, SIZE)
+    original, texts = Clicks(chances), ["a"] * SIZE
+    assert check_parity(original, Clicks(chances * 1.001), texts, None, 0.999).agreement > 0.999
+    with pytest.raises(ExportError, match="of the variance kept"):
+        check_parity(original, Clicks(np.full(SIZE, chances.mean())), texts, None, 0.1)
+    labels = np.zeros(SIZE)
+    assert agreement(original.task, original.logits(texts), Clicks(chances / 2).logits(texts), labels) > 0.99
+    assert agreement(original.task, original.logits(texts), Clicks(chances[::-1]).logits(texts), labels) < 0.2

@@ -324,9 +324,13 @@ def test_rows_of_fields_are_answered_in_both_protocols(shipped_fields: Path) -> 
     expected = Predictor(shipped_fields)([row])[0]["score"]
     with TestClient(create_app([shipped_fields])) as client:
         assert client.post("/predict", json={"inputs": row}).json() == {"score": pytest.approx(expected)}
-        found = client.post("/predict", json={"inputs": [{**row, "more": 2}, "user=1\titem=i3\tsite="]}).json()
+        more = {**row, "more": {"a": [1]}, "other": True}
+        found = client.post("/predict", json={"inputs": [more, "user=1\titem=i3\tsite="]}).json()
         assert [answer["score"] for answer in found] == pytest.approx([expected] * 2)
-        for inputs, says in (({"user": 1}, "Row 0 has no field 'item'"), ({**row, "user": [1]}, "got `array`")):
+        for inputs, says in (
+            ({"user": 1}, "Row 0 has no field 'item'"),
+            ({**row, "user": [1]}, "'user' is [1], expected one value"),
+        ):
             refused = client.post("/predict", json={"inputs": inputs})
             assert refused.status_code == 422
             assert says in refused.json()["error"]

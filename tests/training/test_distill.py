@@ -197,7 +197,7 @@ def test_interrupted_distill_explains_how_to_resume(
     os.kill(command.process.pid, number)
     assert command.wait() == code
     message = command.stderr.read_text()
-    assert "Run the same command again" in message
+    assert "run the same command again" in message
     assert "Traceback" not in message
     assert not (tmp_path / "out").exists()
     assert (tmp_path / "out.partial").is_dir()

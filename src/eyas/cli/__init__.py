@@ -32,6 +32,8 @@ for command in COMMANDS:
 
 # Commands that several processes run together.
 SHARED = ("finetune", "pretrain-student", "label", "distill")
+# Commands that go on where they stopped.
+RESUMABLE = (*SHARED, "compress", "exam", "demo")
 
 TRAIN_PACKAGES = frozenset(
     [
@@ -62,8 +64,15 @@ def _options(
         )
 
 
+def _resume() -> str:
+    """What is left of a command that was stopped."""
+    if len(sys.argv) > 1 and sys.argv[1] in RESUMABLE:
+        return "Finished work is kept; run the same command again to resume."
+    return "This command does not resume: run it again from the start."
+
+
 def _terminate(*_: Any) -> NoReturn:
-    print("Terminated. Run the same command again to resume.", file=sys.stderr)
+    print(f"Terminated. {_resume()}", file=sys.stderr)
     sys.exit(143)
 
 
@@ -81,13 +90,10 @@ def main() -> None:
     except OSError as error:
         if error.errno is None:
             raise
-        _fail(
-            f"{error.strerror}{f': {error.filename}' if error.filename else ''}. "
-            "Finished work is kept; run the same command again to resume."
-        )
+        _fail(f"{error.strerror}{f': {error.filename}' if error.filename else ''}. {_resume()}")
     except SystemExit as error:
         if error.code == 130:  # typer's exit code for Ctrl-C
-            print("\nInterrupted. Run the same command again to resume.", file=sys.stderr)
+            print(f"\nInterrupted. {_resume()}", file=sys.stderr)
         raise
 
 

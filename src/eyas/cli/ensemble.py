@@ -10,7 +10,7 @@ import typer
 
 from eyas.cli.closing import beside, command
 from eyas.cli.expand import with_options
-from eyas.cli.options import Data, Out, Overwrite, Quiet, log_to_stderr, read_data
+from eyas.cli.options import Data, LabelMap, Out, Overwrite, Quiet, log_to_stderr, read_data
 from eyas.settings import Columns
 
 logger = logging.getLogger("eyas")
@@ -84,6 +84,7 @@ def cascade(
     min_retention: Annotated[
         float, typer.Option(help="Share of the teacher's score to keep, with 95 % confidence.")
     ] = 0.995,
+    label_map: LabelMap = None,
     out: Out,
     columns: Columns,
     overwrite: Overwrite = False,
@@ -91,9 +92,11 @@ def cascade(
 ) -> None:
     """Let students answer where they are sure, and the teacher the rest."""
     log_to_stderr(quiet)
+    from eyas.data.labels import parse_label_map
     from eyas.exam.cascade import make_cascade, sentence
 
-    found = make_cascade(student, teacher, read_data(data, columns), out, min_retention, overwrite)
+    given = parse_label_map(label_map) if label_map else None
+    found = make_cascade(student, teacher, read_data(data, columns), out, min_retention, overwrite, given)
     names = [folder.resolve().name for folder in (*student, teacher)]
     for scored in found:
         print(sentence(scored, min_retention, names))

@@ -91,6 +91,7 @@ MaxLength = Annotated[int, typer.Option(min=2, help="Maximum number of tokens pe
 Seed = Annotated[
     int,
     typer.Option(
+        min=0,
         help="Seed for weights, order and dropout. A single file is always split the same way.",
         rich_help_panel=TRAINING,
     ),

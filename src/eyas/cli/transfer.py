@@ -76,12 +76,13 @@ def label(
     log_to_stderr(quiet)
     from eyas.data.datasets import load_unlabeled
     from eyas.teachers import Teacher
+    from eyas.training.teachers import named_fields
     from eyas.transfer.texts import check_transfer, transfer_set, with_default_augment
 
     check_transfer(transfer)
     loaded = read_data(data, columns)
     check_transfer(transfer, loaded.task, loaded.is_pair)
-    named = Columns(text=columns.text, text_pair=columns.text_pair)
+    named = named_fields(Columns(text=columns.text, text_pair=columns.text_pair), loaded)
     more = load_unlabeled(unlabeled, named, loaded.task.is_tagging) if unlabeled else None
     settings = with_default_augment(DistillSettings(transfer=transfer), loaded, more is not None).transfer
     loaded_teacher = Teacher(teacher, max_length=max_length, dtype=dtype)

@@ -177,8 +177,8 @@ def predict(
     else:
         kind = file_kind(file)
         if classifier is not None and classifier.row_fields and kind in SUFFIXES:
-            rows = enumerate(read_rows(file), 1)
-            written = ((number, [json.dumps(row, default=str)]) for number, (_, row) in rows)
+            rows = ((int(place.split()[-1].rpartition(":")[2]), row) for place, row in read_rows(file))
+            written = ((number, [json.dumps(row, default=str)]) for number, row in rows)
             predict_lines(model, classifier, written, str(file), all_scores, workers)
             return
         if kind not in (None, ".txt", ".jsonl", ".ndjson"):
@@ -270,16 +270,16 @@ def push(
 def _parity_texts(model: str, data: str, columns: Columns) -> list[tuple[Any, ...]]:
     from eyas.data.datasets import load_unlabeled
     from eyas.data.readers import inputs_of
-    from eyas.models.loading import is_seq2seq_folder, task_of_folder
+    from eyas.models.loading import is_seq2seq_folder, load_classifier, task_of_folder
 
     if is_seq2seq_folder(model):
         from eyas.generation import load_pairs
 
         return [(text,) for text in load_pairs(data, columns)["validation"]["source"]]
-    tagging = task_of_folder(model).is_tagging
+    task = task_of_folder(model)
+    named = Columns(text=columns.text, text_pair=columns.text_pair)
+    if task.reads_fields:
+        named = Columns(text=",".join(load_classifier(model)[0].config.fields), task=task.kind)
     if Path(data).is_file():
-        return [
-            inputs_of(row)
-            for row in load_unlabeled([data], Columns(text=columns.text, text_pair=columns.text_pair), tagging)
-        ]
+        return [inputs_of(row) for row in load_unlabeled([data], named, task.is_tagging)]
     return [inputs_of(row) for row in read_data(data, columns)["validation"]]

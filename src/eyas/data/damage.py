@@ -22,7 +22,7 @@ class Damage:
 
     Args:
         imbalance: the largest class has so many times the rows of the smallest; sizes fall off exponentially between
-            them (Cui et al. 2019, section 5.1). Rows are removed.
+            them (Cui et al. 2019, section 5.1). Rows are removed, of the largest class too if another is too small.
         label_fraction: share of each class that keeps its label; the other texts stay, unlabeled.
         label_noise: share of the labels that are replaced by another one: 0.2, or "confusion:0.2" for one that the
             teacher takes for it.
@@ -72,7 +72,7 @@ def damaged(train: Dataset, damage: Damage, logits: Callable[[Dataset], np.ndarr
         DataError: another task than classification, or one label only.
     """
     task = task_of(train)
-    if not task.is_single_label or len(task.labels) < 2:
+    if not task.is_classification or len(np.unique(labels_of(train)[labels_of(train) >= 0])) < 2:
         raise DataError(f"imbalance, label_fraction and label_noise are for classification; this is {task.describe()}.")
     random = np.random.default_rng(SEED)
     if damage.imbalance > 1:
@@ -83,6 +83,7 @@ def damaged(train: Dataset, damage: Damage, logits: Callable[[Dataset], np.ndarr
     wrong = random.permutation(np.flatnonzero(labels >= 0))
     wrong = wrong[: round(damage.noise * len(wrong))]
     others = _confusions(labels_of(train), logits(train)) if damage.is_confused else 1 - np.eye(len(task.labels))
+    others[:, ~np.isin(np.arange(len(task.labels)), labels_of(train))] = 0  # labels that the teacher alone knows
     chances = others[labels[wrong]] / others[labels[wrong]].sum(1, keepdims=True)
     labels[wrong] = (chances.cumsum(1) > random.random((len(wrong), 1))).argmax(1)
     column = Dataset.from_dict({"label": labels}, features=Features({"label": train.features["label"]}))
@@ -93,10 +94,10 @@ def _imbalanced(labels: np.ndarray, ratio: float, random: np.random.Generator) -
     """The rows that stay, in order; the frequent classes stay the frequent ones. Unlabeled rows stay."""
     counts = np.bincount(labels[labels >= 0])
     present = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
-    most = counts[present[0]]
+    shares = ratio ** -(np.arange(len(present)) / max(len(present) - 1, 1))
+    most = (counts[present] / shares).min()  # no class has fewer rows than its share
     kept = [np.flatnonzero(labels < 0)]
-    for place, label in enumerate(present):
-        share = ratio ** -(place / max(len(present) - 1, 1))
+    for label, share in zip(present, shares, strict=True):
         rows = random.permutation(np.flatnonzero(labels == label))
         kept.append(rows[: max(round(most * share), 1)])
     return np.sort(np.concatenate(kept))

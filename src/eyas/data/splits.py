@@ -69,6 +69,12 @@ LABEL_ARRAYS: dict[Kind, Callable[[Dataset, Task], np.ndarray]] = {
 }
 
 
+def labeled_rows(dataset: Dataset) -> Dataset:
+    """The rows that have a label."""
+    known = is_labeled(dataset)
+    return dataset if known.all() else dataset.select(np.flatnonzero(known))
+
+
 def is_labeled(dataset: Dataset) -> np.ndarray:
     """[rows] bool: whether a row has a label (for tagging, any of its words)."""
     labels = labels_of(dataset)

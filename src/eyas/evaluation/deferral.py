@@ -33,11 +33,12 @@ def lowest_threshold(
 def retention_bound(own: np.ndarray, teacher: np.ndarray, metric: str) -> float:
     """What the retention is at least, with 95 % confidence, by a bootstrap over texts.
 
-    One more text counts, on which only the teacher is right, so that no loss among few texts is no promise.
+    One more text of mean size counts, on which only the teacher is right: no loss among few texts is no promise.
 
     Args:
         own, teacher: [texts, parts] as from `sums`.
     """
-    lost = [[0, 1], [1, 1]] if own.shape[1] == 2 else [[0, 0, 1], [1, 1, 1]]
+    size = max(float(teacher[:, -1].mean()), 1.0)  # the decisions of a text: one, or its words, aspects, spans
+    lost = [[0.0] + [size] * (own.shape[1] - 1), [size] * own.shape[1]]
     first, second = (np.concatenate([part, [row]]) for part, row in zip((own, teacher), lost, strict=True))
     return float(np.quantile(ratio_samples([first], [second], metric), 1 - CONFIDENCE))

@@ -97,7 +97,15 @@ def aligned_logits(
     classifier: Predicts, dataset: Dataset, label_map: dict[str, str] | None = None, who: str = "model"
 ) -> np.ndarray:
     """Logits, with columns in the data's label order."""
+    logits, order = logits_and_order(classifier, dataset, label_map, who)
+    return logits[:, order]
+
+
+def logits_and_order(
+    classifier: Predicts, dataset: Dataset, label_map: dict[str, str] | None = None, who: str = "model"
+) -> tuple[np.ndarray, list[int]]:
+    """Logits, and for each of the data's labels their column."""
     task = task_of(dataset)
     check_task(task, classifier.task, who)
     logits = predict_dataset(classifier, dataset, who)
-    return logits[:, match_labels(list(task.labels), classifier, lambda: (logits, labels_of(dataset)), label_map, who)]
+    return logits, match_labels(list(task.labels), classifier, lambda: (logits, labels_of(dataset)), label_map, who)

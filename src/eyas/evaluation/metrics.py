@@ -120,13 +120,17 @@ def answered(probabilities: np.ndarray, labels: np.ndarray, least: float) -> tup
 
 def agreement(task: Task, logits: np.ndarray, teacher_logits: np.ndarray, labels: np.ndarray) -> float:
     """Share of decisions (texts, words, aspects, labels) on which student and teacher agree; for numeric outputs, the
-    task's metric with the teacher's outputs as labels.
+    task's metric with the teacher's outputs as labels; for rows of fields the correlation of the probabilities, because
+    of rare clicks all decisions are alike.
 
     Args:
         labels: as from `labels_of`; words without a tag, such as those of a question, do not count.
     """
     if not task.decides:
         return task_metrics(task, logits, teacher_logits)[task.metric]
+    if task.reads_fields:
+        own, theirs = (task.probabilities(part)[:, 1] for part in (logits, teacher_logits))
+        return regression_metrics(own, theirs)["pearson"]
     if task.is_tagging and (labels >= 0).any():
         logits, teacher_logits = logits[labels >= 0], teacher_logits[labels >= 0]
     return float((task.decisions(logits).argmax(1) == task.decisions(teacher_logits).argmax(1)).mean())

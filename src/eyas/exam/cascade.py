@@ -11,19 +11,21 @@ import numpy as np
 from datasets import Dataset
 
 from eyas._version import __version__
-from eyas.data.datasets import data_fingerprint, is_labeled, labels_of, task_of, word_counts_of
+from eyas.data.datasets import data_fingerprint, is_labeled, labeled_rows, labels_of, task_of, word_counts_of
 from eyas.data.readers import inputs_of
+from eyas.data.targets import with_labels_of
 from eyas.data.task_data import TaskData
 from eyas.errors import DataError, ModelError
 from eyas.evaluation.bootstrap import ratio_interval, score, sums
 from eyas.evaluation.deferral import CONFIDENCE, lowest_threshold, retention_bound
-from eyas.evaluation.evaluate import aligned_logits
+from eyas.evaluation.evaluate import logits_and_order
 from eyas.exam.cost import measure_costs
 from eyas.outputs import OutputFolder
 from eyas.runtime.cascade import Cascade, confidences
 from eyas.runtime.manifest import CARD
 from eyas.runtime.predictor import Predictor
 from eyas.runtime.several_tasks import OneTask
+from eyas.runtime.stages import Stages
 from eyas.verbosity import without_bars
 
 # Texts that speed is measured on.
@@ -60,18 +62,20 @@ def make_cascade(
     out: str | Path,
     min_retention: float = 0.995,
     overwrite: bool = False,
+    label_map: dict[str, str] | None = None,
 ) -> list[Scored]:
     """Find the lowest confidences from which the students may answer, and write the cascade to `out`.
 
     Thresholds are lowered step by step as long as the retention on validation texts is at least `min_retention` with
     95 % confidence (fixed sequence testing, Angelopoulos et al. 2021, section 3.2), by a bootstrap over texts. One more
-    text, on which only the teacher is right, is added, so that no loss among few texts is no promise.
+    text of mean size, on which only the teacher is right, is added, so that no loss among few texts is no promise.
 
     Args:
         students: exported folders, the fastest first.
         teacher: an exported folder.
         data: as from `load_data`.
         min_retention: the share of the teacher's score to keep.
+        label_map: {model's label name: data's label name}, if they cannot be matched automatically.
 
     Returns:
         The cascade on validation texts and, if they have labels, on test texts.
@@ -88,27 +92,26 @@ def make_cascade(
     models = [Predictor(folder) for folder in folders]
     _check_alike(models, folders)
     data.check_validation()
-    validation = _labeled(data["validation"])
+    validation = labeled_rows(data["validation"])
     settings = {
         "command": "cascade",
-        "models": [
-            [str(folder.resolve()), model.manifest.sha256] for folder, model in zip(folders, models, strict=True)
-        ],
+        "models": [[str(folder.resolve()), _checksums(model)] for folder, model in zip(folders, models, strict=True)],
         "min_retention": min_retention,
+        "label_map": label_map,
         "rows": {name: data_fingerprint(data[name]) for name in ("validation", "test") if name in data},
     }
     output = OutputFolder(out, settings, overwrite, resumable=False)
     if output.is_finished:
         rows = json.loads((output.path / SCORED).read_text())
         return [Scored(**{**row, "interval": tuple(row["interval"])}) for row in rows]
-    on_validation = _Answers(models, validation)
+    on_validation = _Answers(models, validation, label_map)
     for folder, better in zip(folders[:-1], on_validation.scores[:-1], strict=True):
         if better >= on_validation.scores[-1]:
             raise ModelError(
                 f"On validation texts, {folder.name} scores {better:.3f}, the teacher {on_validation.scores[-1]:.3f}: "
                 f"the student is enough. Serve it alone: eyas serve {folder}"
             )
-    thresholds = _thresholds(on_validation, min_retention)
+    thresholds = _thresholds(on_validation, min_retention, [folder.name for folder in folders])
     sample = validation.select(range(min(COST_TEXTS, len(validation))))
     places = [f"stage-{number}" for number in range(1, len(folders) + 1)]
     inputs = [inputs_of(row) for row in sample]
@@ -116,9 +119,18 @@ def make_cascade(
     latencies = [float(costs[place]["latency_ms"] or 0) for place in places]
     found = [on_validation.scored("validation", thresholds, latencies)]
     if "test" in data and is_labeled(data["test"]).any():
-        found.append(_Answers(models, _labeled(data["test"])).scored("test", thresholds, latencies))
+        on_test = _Answers(models, labeled_rows(data["test"]), label_map)
+        found.append(on_test.scored("test", thresholds, latencies))
+    stages = [
+        {"folder": place, "name": source.name, "least": least, "order": order}
+        for place, source, least, order in zip(places, folders, [*thresholds, 0.0], on_validation.orders, strict=True)
+    ]
     with output as folder:
-        _write(folder, Path(out).name, folders, models, thresholds, min_retention, found)
+        for stage, source, model in zip(stages, folders, models, strict=True):
+            _copy(source, folder / str(stage["folder"]), model)
+        models[0].manifest.of_stages(stages).write_alone(folder)
+        (folder / SCORED).write_text(json.dumps([asdict(scored) for scored in found], indent=1) + "\n")
+        (folder / CARD).write_text(_card(Path(out).name, stages, min_retention, found))
     return found
 
 
@@ -127,17 +139,25 @@ class _Answers:
 
     Args:
         models: the students, then the teacher.
+
+    Attributes:
+        orders: of each model, [labels] its output for each output of the first.
     """
 
-    def __init__(self, models: Sequence[Predictor], dataset: Dataset) -> None:
+    def __init__(self, models: Sequence[Predictor], dataset: Dataset, label_map: dict[str, str] | None = None) -> None:
+        dataset = with_labels_of(dataset, models[0].label_names, label_map)
         self.task = task_of(dataset)
         lengths = word_counts_of(dataset)
         counts = lengths if self.task.is_tagging else np.ones(len(dataset), dtype=np.int64)
         self.sure, self.sums = [], []
+        orders = []
         for model in models:
-            logits = aligned_logits(model, dataset)
+            logits, order = logits_and_order(model, dataset, label_map)
+            orders.append(order)
+            logits = logits[:, order]
             self.sure.append(confidences(self.task, model.task.calibrated(logits), counts.tolist()))
             self.sums.append(sums(self.task, logits, labels_of(dataset), lengths))
+        self.orders = [[order[label] for label in np.argsort(orders[0])] for order in orders]
         self.scores = [float(score(self.task.metric, part.sum(0))) for part in self.sums]
 
     def answering(self, thresholds: Sequence[float], first: int = 0) -> np.ndarray:
@@ -163,8 +183,12 @@ class _Answers:
         return Scored(split, len(who), shares, kept, interval, latencies[-1] / spent)
 
 
-def _thresholds(answers: _Answers, min_retention: float) -> list[float]:
-    """The lowest confidence for each student. They share the allowed loss; the last one gets its part first."""
+def _thresholds(answers: _Answers, min_retention: float, names: Sequence[str]) -> list[float]:
+    """The lowest confidence for each student. They share the allowed loss; the last one gets its part first.
+
+    Raises:
+        ModelError: there is none for a student, of these `names`.
+    """
     count = len(answers.sure) - 1
     thresholds = [np.inf] * count
     for number in reversed(range(count)):
@@ -174,17 +198,18 @@ def _thresholds(answers: _Answers, min_retention: float) -> list[float]:
         best = lowest_threshold(sure, own, rest, whole, metric, least)
         if best is None:
             safest = retention_bound(whole, whole, metric)
+            what = f"No threshold for {names[number]} keeps {least:.2%} of the teacher with {CONFIDENCE:.0%} confidence"
+            if safest < least:
+                raise ModelError(
+                    f"{what}: {len(sure):,} validation texts can promise {safest:.2%} at most. Ask for less with "
+                    "min_retention (--min-retention), or label more validation texts."
+                )
             raise ModelError(
-                f"No threshold keeps {min_retention:.1%} of the teacher with {CONFIDENCE:.0%} confidence: "
-                f"{len(sure):,} validation texts can promise {safest:.1%} at most. Ask for less with min_retention "
-                "(--min-retention), or label more validation texts."
+                f"{what}: it errs where it is most certain. Ask for less with min_retention (--min-retention), or "
+                "leave it out (--student)."
             )
         thresholds[number] = best
     return thresholds
-
-
-def _labeled(dataset: Dataset) -> Dataset:
-    return dataset.select(np.flatnonzero(is_labeled(dataset)))
 
 
 def _check_alike(models: Sequence[Predictor], folders: Sequence[Path]) -> None:
@@ -211,26 +236,19 @@ def _check_alike(models: Sequence[Predictor], folders: Sequence[Path]) -> None:
             )
 
 
-def _write(
-    folder: Path,
-    name: str,
-    sources: Sequence[Path],
-    models: Sequence[Predictor],
-    thresholds: Sequence[float],
-    min_retention: float,
-    found: Sequence[Scored],
-) -> None:
-    stages = []
-    for number, (source, least) in enumerate(zip(sources, [*thresholds, 0.0], strict=True), 1):
-        place = folder / f"stage-{number}"
-        place.mkdir()
-        for file in source.iterdir():
-            if file.is_file():
-                shutil.copy2(file, place / file.name)
-        stages.append({"folder": place.name, "name": source.name, "least": least})
-    models[0].manifest.of_stages(stages).write_alone(folder)
-    (folder / SCORED).write_text(json.dumps([asdict(scored) for scored in found], indent=1) + "\n")
-    (folder / CARD).write_text(_card(name, stages, min_retention, found))
+def _checksums(model: Predictor) -> Any:
+    """Those of a folder's files, or of those of its stages."""
+    return [_checksums(stage) for stage in model.stages] if isinstance(model, Stages) else model.manifest.sha256
+
+
+def _copy(source: Path, place: Path, model: Predictor) -> None:
+    """Copy the files of an exported folder and, of several models, their folders."""
+    place.mkdir()
+    for file in source.iterdir():
+        if file.is_file():
+            shutil.copy2(file, place / file.name)
+    for stage in model.stages if isinstance(model, Stages) else ():
+        _copy(stage.folder, place / stage.folder.name, stage)
 
 
 def _card(name: str, stages: Sequence[dict[str, Any]], min_retention: float, found: Sequence[Scored]) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +18,7 @@ from eyas.data.datasets import (
     data_fingerprint,
     is_labeled,
     is_pair,
+    labeled_rows,
     load_data,
     load_unlabeled,
 )
@@ -43,10 +45,12 @@ from eyas.teachers.exported import is_exported
 from eyas.training.distill import distill
 from eyas.training.domains import check_labels, join_domains, load_domains
 from eyas.training.finetune import finetune
-from eyas.training.teachers import files_of, open_teachers, with_answers
+from eyas.training.teachers import files_of, named_fields, open_teachers, with_answers
 from eyas.transfer import check_transfer, chosen_texts, transfer_set
 from eyas.transfer.augmentation import identity
 from eyas.transfer.texts import counts_of, default_augment
+
+logger = logging.getLogger("eyas")
 
 COST_TEXTS = 1000
 # No limit on the tokens of the targets that are scored.
@@ -96,6 +100,11 @@ class Loaded:
         return self.data.task
 
     @cached_property
+    def learnable(self) -> Dataset:
+        """The texts that a student learns from without the teacher."""
+        return labeled_rows(self.data["train"])
+
+    @cached_property
     def texts(self) -> Dataset:
         """All texts that the teacher labels for training."""
         return transfer_set(self.data, self.teacher, self.unlabeled, self.settings)
@@ -108,7 +117,7 @@ class Loaded:
         if files_of(self.teachers):  # which answer their own texts alone
             return None
         split = self.data[self.split]
-        labeled = split.select(np.flatnonzero(is_labeled(split)))
+        labeled = labeled_rows(split)
         found = changed_texts(labeled["text"][:])
         return (found, load_unlabeled({"text": found.texts})) if found.texts else None
 
@@ -187,6 +196,8 @@ class LoadedPairs:
     @property
     def transfer(self) -> Dataset:
         return self.data["train"]
+
+    learnable = transfer
 
     def check(self) -> None:
         for name in ("train", "validation"):
@@ -270,6 +281,15 @@ def defaults_of(entry: DataPlan, data: TaskData) -> dict[str, Any]:
     return {"augment": augment, "encoder": encoder}
 
 
+def _finetuned(teacher: str) -> dict[str, Any]:
+    """The settings of the `finetune` that made a teacher; empty for others."""
+    try:
+        settings = json.loads((Path(teacher) / RUN_FILE).read_text())["settings"]
+        return dict(settings) if settings["command"] == "finetune" else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def encoder_of(teacher: str) -> str | None:
     """The encoder that `finetune` made a teacher from; None if it is not on this machine or has no sentence vectors."""
     try:
@@ -302,7 +322,8 @@ def meta_teacher(entry: DataPlan, folder: Path) -> Path:
     }
     about["encoder"] = [entry.teacher[0], identity(find_encoder(entry.teacher[0]))]
     out = folder / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
-    return finetune(entry.teacher[0], joined, out, FinetuneSettings(), domains=domains)
+    settings = FinetuneSettings(max_length=entry.max_length or MAX_LENGTH)
+    return finetune(entry.teacher[0], joined, out, settings, domains=domains)
 
 
 def prepare(entry: DataPlan) -> DatasetFacts:
@@ -332,6 +353,7 @@ def _text(entry: DataPlan) -> str:
 def _load(entry: str) -> Loaded | LoadedPairs:
     plan = DataPlan(**json.loads(entry))
     data = read(plan)
+    learned = data.fingerprint("train") if "train" in data else ""
     if plan.writes:
         metrics()  # fail now if a library is missing
         return LoadedPairs(data, TextGenerator.from_pretrained(plan.teacher[0]), plan.teacher[0])
@@ -339,20 +361,33 @@ def _load(entry: str) -> Loaded | LoadedPairs:
     encoder = plan.encoder if asked and plan.encoder != NONE else None
     given = (("encoder", encoder), ("confidence", plan.confidence), ("zero_shot", plan.zero_shot))
     named = {name: value for name, value in given if value is not None}
-    each = open_teachers(plan.teacher, data, plan.columns, MAX_LENGTH, None, named)
+    each = open_teachers(plan.teacher, data, plan.columns, plan.max_length or MAX_LENGTH, None, named)
     teacher: Any = CombinedTeacher(each, plan.teachers) if len(each) > 1 else each[0]
     data = data.with_labels_of(teacher.label_names, plan.label_map)
     check_transfer(plan.transfer, data.task, data.is_pair)
     unlabeled = None
     if plan.unlabeled:
-        unlabeled = load_unlabeled(plan.unlabeled, Columns(plan.text, plan.text_pair), teacher.task.is_tagging)
+        columns = named_fields(Columns(plan.text, plan.text_pair), data)
+        unlabeled = load_unlabeled(plan.unlabeled, columns, teacher.task.is_tagging)
     settings, data, unlabeled = with_answers(each, DistillSettings(transfer=plan.transfer), data, unlabeled)
     _check_answers(each, data)
     aligned = align(teacher, data, plan.label_map)
     if plan.damage.describe():
+        _warn_of_clean_teacher(plan, learned)
         train = damaged(data["train"], plan.damage, lambda rows: aligned.label(rows).logits_of(rows))
         data = TaskData({**data, "train": train})
     return Loaded(data, aligned, unlabeled, settings.transfer)
+
+
+def _warn_of_clean_teacher(plan: DataPlan, train: str) -> None:
+    """Warn of a teacher that was fine-tuned on the training labels before they were damaged: its answers tell them."""
+    for name in plan.teacher:
+        if _finetuned(name).get("data", [""])[0] == train:
+            logger.warning(
+                "%s: the teacher %s learned from the labels as they were before the damage (%s), so its students do "
+                "too. Compare them with the labels alone only if you ask what a teacher of clean labels brings.",
+                plan.name, name, plan.damage.describe(),
+            )  # fmt: skip
 
 
 def split_of(data: TaskData) -> str:

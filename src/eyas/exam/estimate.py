@@ -1,6 +1,7 @@
 """How long an exam will take: the teacher measured on some texts, each training on some steps."""
 
 import logging
+import math
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -16,11 +17,12 @@ from eyas.exam.making import student_settings
 from eyas.exam.trials import Trial
 from eyas.generation.recipes import SequenceKD, make_recipe
 from eyas.generation.run import arguments_for
-from eyas.settings import DistillSettings, TransferSettings
+from eyas.settings import DistillSettings
 from eyas.training.arguments import DistillationArguments, steps_of_all
 from eyas.training.folders import WORK
 from eyas.training.recipes import parse_recipe
 from eyas.training.steps import LENGTHS, training_steps
+from eyas.transfer.selection import SAME_LABEL, Selection
 
 logger = logging.getLogger("eyas")
 
@@ -57,7 +59,7 @@ def estimate(trials: Sequence[Trial], jobs: int = 1, tries: int = 0) -> str:
         for trial in trials:
             if trial.student is None:
                 continue
-            loaded = load_entry(trial.dataset)
+            loaded = _without_selection(load_entry(trial.dataset))
             form = (trial.dataset.name, trial.model, trial.recipe, trial.embeddings)
             if form not in paces:
                 paces[form] = _pace(trial, loaded)
@@ -85,12 +87,24 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+def _without_selection(loaded: Loaded | LoadedPairs) -> Loaded | LoadedPairs:
+    """The data set with as many texts as its rules choose; which ones, only the teacher's labels of all would tell."""
+    if isinstance(loaded, LoadedPairs) or not loaded.settings.select:
+        return loaded
+    rules = [Selection.parse(rule) for rule in loaded.settings.select]
+    share = math.prod(rule.share for rule in rules if rule.rule != SAME_LABEL)
+    train = len(loaded.data["train"])
+    found = replace(loaded, settings=replace(loaded.settings, select=()))
+    found.__dict__["texts"] = loaded.texts.select(range(train + round(share * (len(loaded.texts) - train))))
+    return found
+
+
 def _steps(settings: DistillSettings, loaded: Loaded | LoadedPairs) -> float:
     """The steps of a training; of several tasks, the part of one."""
-    rows = len(loaded.data["train"])
     if isinstance(loaded, LoadedPairs):
+        rows = len(loaded.data["train"])
         return steps_of_all(arguments_for(settings, rows, Path(WORK)), rows)
-    return training_steps(settings, len(loaded.texts), rows)
+    return training_steps(settings, len(loaded.texts), len(loaded.learnable))
 
 
 def _labeling(loaded: Loaded | LoadedPairs, recipes: Collection[str]) -> float:
@@ -102,8 +116,8 @@ def _labeling(loaded: Loaded | LoadedPairs, recipes: Collection[str]) -> float:
     with TemporaryDirectory() as folder:
         loaded.teacher.label(rows, folder)
     spent = time.perf_counter() - started
-    every = len(loaded.texts) + len(loaded.data["validation"]) + len(loaded.data[loaded.split])
-    return spent / len(rows) * every
+    held_out = sum(len(loaded.data[split]) for split in {"validation", loaded.split})
+    return spent / len(rows) * (len(loaded.texts) + held_out)
 
 
 def _writing(loaded: LoadedPairs, recipes: Collection[str]) -> float:
@@ -133,7 +147,8 @@ def _pace(trial: Trial, loaded: Loaded | LoadedPairs) -> float:
     """Seconds per step of a student."""
     settings = student_settings(trial, loaded)
     kept = {name: value for name, value in settings.arguments.items() if name not in LENGTHS}
-    settings = replace(settings, arguments={**kept, **ALONE}, transfer=TransferSettings(augment=()))
+    transfer = replace(settings.transfer, augment=(), select=())  # which cost nothing while a student trains
+    settings = replace(settings, arguments={**kept, **ALONE}, transfer=transfer)
     rows = STEPS * DistillationArguments(**kept).per_device_train_batch_size
     data = type(loaded.data)(
         {"train": _first(loaded.data["train"], rows), "validation": _first(loaded.data["validation"], TEXTS)}

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from filelock import FileLock
 
-from eyas.data.datasets import is_labeled, labels_of, texts_of
+from eyas.data.datasets import labeled_rows, labels_of, texts_of
 from eyas.exam.baselines import fit_baseline
 from eyas.exam.encoder_vectors import export_on_vectors
 from eyas.exam.entries import Loaded, LoadedPairs, load_entry, written_texts
@@ -61,10 +61,11 @@ def make_model(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path, home: P
         (folder / STUDENT).mkdir(parents=True, exist_ok=True)
         write_history(read_history(whole), folder / STUDENT)  # each of its trials has its curves
     elif trial.kind == "student":
-        settings, train = student_settings(trial, loaded), len(loaded.data["train"])
+        settings = student_settings(trial, loaded)
         alone = trial.without == TRANSFER
         source = loaded.distill(settings, folder / STUDENT, alone=alone)
-        texts = len(loaded.transfer) if trial.is_taught and not alone else train
+        taught = loaded.data["train"] if alone else loaded.transfer
+        texts = len(taught if trial.is_taught else loaded.learnable)
         steps = _steps(read_history(folder / STUDENT))
         learned = {"transfer_texts": texts, "steps": steps, "start": settings.student.init}
     options: dict[str, Any] = {
@@ -161,7 +162,8 @@ def student_settings(trial: Trial, loaded: Loaded | LoadedPairs) -> DistillSetti
         settings = replace(settings, transfer=TransferSettings(augment=()))
     is_longer = trial.length > 1 and LENGTHS.isdisjoint(trial.arguments)
     fewer = trial.recipe == TWIN or trial.without == TRANSFER
-    if not fewer or (len(loaded.transfer) == len(loaded.data["train"]) and not is_longer):
+    own = loaded.learnable if trial.recipe == TWIN else loaded.data["train"]
+    if not fewer or (len(loaded.transfer) == len(own) and not is_longer):
         return settings
     # As many steps and checkpoints as with all texts and the teacher, whose recipe may have more stages.
     rows = len(loaded.transfer)
@@ -187,7 +189,7 @@ def _make_baseline(trial: Trial, loaded: Loaded, folder: Path) -> dict[str, Any]
     if trial.model == ON_VECTORS:
         folder.mkdir(parents=True)
         encoder = Encoder(trial.encoder, max_length=loaded.teacher.teacher.max_length, dtype="float32")
-        some = train.select(np.flatnonzero(is_labeled(train)))
+        some = labeled_rows(train)
         sizes = export_on_vectors(encoder, loaded.task, texts_of(some), labels_of(some), folder)
         return {**sizes, "size_bytes": _size(folder), "export_agreement": None, "steps": None}
     table, tokenizer = None, None

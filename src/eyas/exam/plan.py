@@ -1,22 +1,12 @@
 """The plan of an exam: data sets x students x recipes x embeddings x seeds."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from eyas.errors import ModelError
 from eyas.exam.plan_parts import DataPlan, StudentPlan, as_tuple, known_rule, refusal, refusal_together, together_name
@@ -25,16 +15,14 @@ from eyas.generation.recipes import make_recipe
 from eyas.generation.run import check_settings
 from eyas.kinds import GENERATION
 from eyas.models.loading import task_folders
-from eyas.settings import SMALLER, STUDENTS, VECTORS, WRITERS, DistillSettings
-from eyas.training.arguments import DistillationArguments
+from eyas.settings import MAX_LENGTH, SMALLER, STUDENTS, VECTORS, WRITERS, DistillSettings
+from eyas.training.arguments import known_arguments
 from eyas.training.recipes import make_stages, option_text, parse_recipe
 from eyas.training.several_tasks import NAME
 from eyas.training.teachers import with_recipe_of
 
 # Fields of a plan that hold several, or one.
 LISTS = ("data", "students", "recipes", "embeddings", "add")
-# Training arguments that the exam sets itself.
-RESERVED = ("output_dir", "seed", "data_seed")
 
 
 def with_lists(content: Any) -> Any:
@@ -102,9 +90,15 @@ class Plan(_Strict):
 
     @property
     def datasets(self) -> list[DataPlan]:
-        """The data sets, each with its teachers."""
+        """The data sets, each with its teachers, and what these read."""
+        most = max([MAX_LENGTH, *(student.max_length for student in self.students)])
         return [
-            replace(entry, teacher=entry.teacher or self.teacher, teachers=entry.teachers or self.teachers)
+            replace(
+                entry,
+                teacher=entry.teacher or self.teacher,
+                teachers=entry.teachers or self.teachers,
+                max_length=entry.max_length or most,
+            )
             for entry in self.data
         ]
 
@@ -171,25 +165,10 @@ class Plan(_Strict):
     @field_validator("arguments")
     @classmethod
     def _known_arguments(cls, value: dict[str, Any]) -> dict[str, Any]:
-        known = [field.name for field in fields(DistillationArguments) if field.init and field.name not in RESERVED]
-        for name in value:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, 1)
-                hint = f"; did you mean {close[0]}?" if close else ""
-                raise ValueError(f"unknown training argument {name!r}{hint}")
-        kinds, found = get_type_hints(DistillationArguments), dict(value)
-        for name, entry in value.items():
-            try:
-                read = TypeAdapter(kinds[name]).validate_python(entry, strict=not isinstance(entry, str))
-            except ValidationError as error:
-                raise ValueError(f"{name} is {entry!r}: {error.errors()[0]['msg']}") from None
-            if isinstance(entry, str):  # as YAML reads 5e-4
-                found[name] = read
         try:
-            DistillationArguments(**found)
-        except Exception as error:  # of whatever library an argument is for
-            raise ValueError(str(error)) from None
-        return found
+            return known_arguments(value)
+        except ModelError as error:
+            raise ValueError(str(error).rstrip(".")) from None
 
     @field_validator("add")
     @classmethod
@@ -280,7 +259,7 @@ class Plan(_Strict):
         if not all(entry.writes for entry in self.data):
             raise ValueError("students that write (task: generation) need a plan of their own, without other data sets")
         for entry in self.datasets:
-            usual = DataPlan(source=entry.source, augment=entry.augment or ())
+            usual = DataPlan(source=entry.source, augment=entry.augment or (), max_length=entry.max_length)
             own = {"source", "name", "teacher", "teachers", "text", "label", "task", "augment"}
             wrong = [field.name for field in fields(entry) if getattr(entry, field.name) != getattr(usual, field.name)]
             wrong = [name for name in wrong if name not in own] + ["augment"] * bool(entry.augment)

@@ -65,6 +65,7 @@ class DataPlan(Columns, TransferSettings, Damage):
         encoder: the pretrained encoder that the teacher was made from: a linear model on its sentence vectors becomes a
             baseline. By default the one that `finetune` recorded, if it is on this machine; "none" for no baseline.
             Students of a teacher without a model take their words from it.
+        max_length: tokens of a text that the teacher reads; by default 256, or as many as the student that reads most.
     """
 
     source: str
@@ -77,6 +78,7 @@ class DataPlan(Columns, TransferSettings, Damage):
     confidence: float | None = None
     zero_shot: tuple[str, ...] | dict[str, str] | None = None
     domains: dict[str, str] | None = None
+    max_length: int | None = None
 
     @model_validator(mode="before")
     @classmethod

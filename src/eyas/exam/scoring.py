@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 from datasets import Dataset
 
-from eyas.data.datasets import ids_of, is_labeled, labels_of, task_of, texts_of, word_counts_of
+from eyas.data.datasets import ids_of, labeled_rows, labels_of, task_of, texts_of, word_counts_of
 from eyas.data.labels import check_task, match_labels
 from eyas.evaluation.bootstrap import sums
 from eyas.evaluation.changes import change_slices
@@ -28,7 +28,7 @@ from eyas.teachers import AlignedTeacher
 def score_answers(trial: Trial, loaded: Loaded, model: Any, folder: Path) -> dict[str, Any]:
     """The columns of the scores; writes the predictions and the differences from the teacher."""
     split = loaded.data[loaded.split]
-    split = split.select(np.flatnonzero(is_labeled(split)))
+    split = labeled_rows(split)
     task, labels, lengths = loaded.task, labels_of(split), word_counts_of(split)
     order = [] if isinstance(model, AlignedTeacher) else _order(model, split, trial, loaded)
     logits = _predict(model, split, order)
@@ -80,7 +80,7 @@ def _task(model: Predicts | AlignedTeacher) -> Task:
 
 def _validate(model: Predicts | AlignedTeacher, dataset: Dataset, order: list[int], path: Path) -> float:
     """The score on validation texts; writes what a cascade needs of them."""
-    labeled = dataset.select(np.flatnonzero(is_labeled(dataset)))
+    labeled = labeled_rows(dataset)
     logits, task = _predict(model, labeled, order), task_of(labeled)
     labels, lengths = labels_of(labeled), word_counts_of(labeled)
     added = sums(task, logits, labels, lengths).astype(np.float64)

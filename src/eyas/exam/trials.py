@@ -12,17 +12,16 @@ from eyas.errors import ModelError
 from eyas.exam.plan import Plan
 from eyas.exam.plan_parts import NONE, DataPlan, StudentPlan, refusal, refusal_together, together_name
 from eyas.exam.results import ADDED, FORMAT_VERSION, LAST_STAGE, LINEAR, START, TRANSFER, TWIN
-from eyas.general import families, fingerprint_of_family
 from eyas.generation.recipes import make_recipe
 from eyas.generation.run import DEFAULT_RECIPE
 from eyas.models.loading import task_folders
 from eyas.runtime.combination import JOINED
-from eyas.settings import NO_START, TRANSFORMERS, WRITERS
+from eyas.settings import GENERAL, MAX_LENGTH, NO_START, TRANSFORMERS, WRITERS
 from eyas.tasks import Task
 from eyas.teachers.combined import RECIPES_OF
 from eyas.training.arguments import with_precision
 from eyas.training.recipes import default_recipe, make_stages, parse_recipe
-from eyas.training.starts import start_identity
+from eyas.training.starts import start_identity, vectors_identity
 from eyas.training.teachers import is_fine_tuned
 from eyas.transfer import sources_of
 from eyas.transfer.augmentation import identity
@@ -86,12 +85,12 @@ class Trial:
             "together": [({**_anonymous(entry), "name": entry.name}, recipe) for entry, recipe in self.together],
             "student": self.student and {**asdict(self.student), "name": ""},
             "model": self.model if self.kind == "baseline" else "",
-            "vectors": Path(self.embeddings).stat().st_size if Path(self.embeddings).is_file() else None,
+            "vectors": vectors_identity(self.embeddings) or None,
             "sources": sources_of(self.dataset.transfer),
             "init": start_identity(init),
             "added": identity(self.added) or self.added,  # a name on the Hub has no files
             "encoder": [self.encoder, identity(self.encoder)] if self.encoder else "",
-            "general": [fingerprint_of_family(name) for name in families()] if init is None and own else [],
+            "general": start_identity(GENERAL) if init is None and own else [],
             "fingerprint": fingerprint,
             "format": FORMAT_VERSION,
         }
@@ -130,6 +129,8 @@ class Trial:
 def _anonymous(entry: DataPlan) -> dict[str, Any]:
     """What determines an outcome beside the texts, their labels and the teacher."""
     settings = {name: value for name, value in asdict(entry).items() if name not in OF_TEACHER}
+    if (entry.max_length or MAX_LENGTH) <= MAX_LENGTH:
+        del settings["max_length"]  # which older exams do not have
     return {**settings, "name": "", "source": "", "teacher": (), "encoder": None}
 
 

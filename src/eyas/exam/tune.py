@@ -14,7 +14,7 @@ from eyas.errors import EyasError, MissingExtraError, ModelError, install_hint
 from eyas.exam.entries import Loaded, load_entry
 from eyas.exam.making import student_settings
 from eyas.exam.trials import Trial
-from eyas.settings import NO_START, TRANSFORMERS
+from eyas.settings import FIELD_MODELS, NO_START, TRANSFORMERS
 from eyas.training.arguments import OBJECTIVE
 from eyas.training.folders import read_history
 from eyas.training.recipes import find_recipe, make_stages, parse_recipe
@@ -126,7 +126,7 @@ def _suggest(attempt: Any, trial: Trial, width: float, free: bool) -> dict[str, 
     for name in _open_options(trial.recipe):
         start, end, log = OPTIONS[name]
         found[name] = attempt.suggest_float(name, start, end, log=log)
-    if is_transformer or not free:
+    if is_transformer or not free or trial.student.architecture in FIELD_MODELS:  # whose size is the teacher's
         return found
     sizes = [size for size in EMBEDDING_SIZES if trial.embeddings == "random" or size <= width]
     if trial.student.embedding_size is None and trial.embeddings in ("teacher", "random") and sizes:

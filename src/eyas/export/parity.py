@@ -19,6 +19,7 @@ ALIKE = 0.99
 # By task: what the agreement is a share of, and what the difference is in.
 AGREEMENT_WORDS = {
     "regression": ("of the variance kept", "value"),
+    "fields": ("of the variance kept", "probability"),
     "vectors": ("of the vectors agree", "value"),
     GENERATION: ("of the words agree", "the share of a text's words"),
 }
@@ -62,8 +63,10 @@ def check_parity(
     logits, others = original.logits(texts, pairs), exported.logits(texts, pairs)
     expected, found = task.probabilities(logits), task.probabilities(others)
     kept: float | None = None
+    if task.reads_fields:  # whose answer is the probability: of rare clicks, all decisions are alike
+        expected, found = expected[:, 1:], found[:, 1:]
     same = np.ones(expected.size, dtype=bool)
-    if task.decides:
+    if task.decides and not task.reads_fields:
         same = task.decisions(logits).argmax(1) == task.decisions(others).argmax(1)
     elif task.kind == "vectors":
         same = cosines(expected, found) >= ALIKE
@@ -84,7 +87,7 @@ def check_parity(
 
 
 def _examples(texts: list[Any], expected: Any, found: Any, differs: Any, original: Predicts) -> str:
-    if not original.task.is_classification:
+    if not original.task.is_classification or original.task.reads_fields:
         return ""
     names = original.label_names
     rows = np.flatnonzero(differs)[:SHOWN]

@@ -25,7 +25,7 @@ from eyas.models.loading import load_seq2seq
 from eyas.outputs import OutputFolder
 from eyas.settings import GRU, Columns, DistillSettings, FinetuneSettings
 from eyas.teachers.live import fastest_dtype
-from eyas.training.arguments import DistillationArguments, fast_precision, passes_for
+from eyas.training.arguments import DistillationArguments, fast_precision, passes_for, with_known_arguments
 from eyas.training.callbacks import early_stopping
 from eyas.training.finetune import learning_rate
 from eyas.training.folders import WORK, write_result
@@ -76,6 +76,7 @@ def finetune(
         EyasError: invalid input, raised before any training step.
     """
     _check_one_process()
+    settings = with_known_arguments(settings)
     sizes = scratch_sizes(model)
     data = load_pairs(source, columns)
     if sizes is None:
@@ -116,7 +117,7 @@ def distill(
         EyasError: invalid input, raised before any training step.
     """
     _check_one_process()
-    settings = replace(settings, recipe=str(settings.recipe or DEFAULT_RECIPE))
+    settings = replace(with_known_arguments(settings), recipe=str(settings.recipe or DEFAULT_RECIPE))
     check_settings(settings)
     recipe = make_recipe(str(settings.recipe), settings.recipe_options)
     model, tokenizer = load_seq2seq(teacher)

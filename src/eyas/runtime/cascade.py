@@ -35,7 +35,7 @@ class Cascade(Stages):
             DataError: pairs where single texts are expected, or the reverse.
         """
         found: list[np.ndarray] = [np.empty((0, len(self.label_names)), np.float32)] * len(texts)
-        waiting = list(range(len(texts)))
+        waiting, before = list(range(len(texts))), [stage.cut for stage in self.stages]
         for number, (stage, order) in enumerate(zip(self.stages, self.orders, strict=True)):
             if not waiting:
                 break
@@ -49,7 +49,7 @@ class Cascade(Stages):
                     found[row] = part
             self.answered[number] += int(sure.sum())
             waiting = [row for row, enough in zip(waiting, sure, strict=True) if not enough]
-        self.cut = sum(stage.cut for stage in self.stages)
+        self.count_cut(before)
         return np.concatenate(found) if found else np.empty((0, len(self.label_names)), np.float32)
 
 

@@ -66,9 +66,10 @@ class Combination(Stages):
         Raises:
             DataError: pairs where single texts are expected, or the reverse.
         """
+        before = [stage.cut for stage in self.stages]
         each = [stage.logits(texts, pairs) for stage in self.stages]
         if self.manifest.combination == JOINED:  # the last column is that of labels which a model does not know
             each = [np.pad(logits, ((0, 0), (0, 1)), constant_values=-np.inf) for logits in each]
         each = [logits[:, order] for logits, order in zip(each, self.orders, strict=True)]
-        self.cut = sum(stage.cut for stage in self.stages)
+        self.count_cut(before)
         return RULES[self.manifest.combination](np.stack(each).astype(np.float64)).astype(np.float32)

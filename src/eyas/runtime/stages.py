@@ -29,9 +29,21 @@ class Stages(Predictor):
         self.stages = [Predictor(self.folder / stage["folder"], threads, self_test) for stage in self.manifest.stages]
         self.task, self.pair = self.manifest.meaning, self.manifest.pair
         self.label_names, self.data_labels = self.manifest.labels, self.manifest.data_labels
-        self.max_length = self.manifest.max_length
+        self.max_length = min(stage.max_length for stage in self.stages)
         self.abstain(self.manifest.abstain_below if abstain_below is None else abstain_below)
-        self.orders = [places_of(self.label_names, stage.label_names) for stage in self.stages]
+        # A cascade knows which outputs mean the same; others go by their names.
+        self.orders = [
+            about.get("order") or places_of(self.label_names, stage.label_names)
+            for about, stage in zip(self.manifest.stages, self.stages, strict=True)
+        ]
+
+    def count_cut(self, before: Sequence[int]) -> None:
+        """Count the texts of a call that were cut: one that several models cut counts once.
+
+        Args:
+            before: what each model had cut before the call.
+        """
+        self.cut += max(stage.cut - cut for stage, cut in zip(self.stages, before, strict=True))
 
     @property
     def words(self) -> WordEncoder:

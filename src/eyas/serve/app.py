@@ -196,7 +196,9 @@ class Server:
             key = (model.name, model.version, model.stamp)
             before = self._answered.get(key, [0] * len(model.predictor.answered))
             self._answered[key] = list(model.predictor.answered)
-            names = [stage["name"] for stage in model.predictor.manifest.stages]
+            stages = model.predictor.manifest.stages
+            called = [stage["name"] for stage in stages]
+            names = [n if called.count(n) == 1 else f"{n} ({s['folder']})" for n, s in zip(called, stages, strict=True)]
             for name, now, then in zip(names, self._answered[key], before, strict=True):
                 self.metrics.stages.labels(model.name, model.version, name).inc(now - then)
 

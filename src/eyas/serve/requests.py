@@ -91,7 +91,8 @@ class PredictSentences(Predict, kw_only=True):
     parameters: WordParameters | None = None
 
 
-Row = dict[str, str | int | float | None]
+# Columns that are no fields of the model may hold anything.
+Row = dict[str, Any]
 
 
 class PredictRows(Predict, kw_only=True):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 import pyarrow.compute
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from eyas import processes
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("eyas")
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FINGERPRINT = "fingerprint.json"
 ROWS_PER_SHARD = 4096
 ROWS_PER_BATCH = 100_000
@@ -52,11 +52,14 @@ class CachedRows:
         self.folder = shards[0].parent if shards else Path()
         ids, self._starts, self._values = [], [], []
         for path in shards:
-            with safe_open(path, framework="pt") as file:
-                ids.append(file.get_tensor("example_id").numpy())
-                # For each example of a shard, its first row.
-                self._starts.append(np.concatenate([[0], np.cumsum(file.get_tensor("lengths").numpy())]))
-                self._values.append({field: file.get_tensor(field) for field in fields})
+            try:
+                with safe_open(path, framework="pt") as file:
+                    ids.append(file.get_tensor("example_id").numpy())
+                    # For each example of a shard, its first row.
+                    self._starts.append(np.concatenate([[0], np.cumsum(file.get_tensor("lengths").numpy())]))
+                    self._values.append({field: file.get_tensor(field) for field in fields})
+            except SafetensorError as error:
+                raise CacheError(f"{path} is damaged ({error}). Delete it and run the same command again.") from None
         self._ends = np.cumsum([len(part) for part in ids])
         joined = np.concatenate(ids) if ids else np.empty(0, np.int64)
         self._order = np.argsort(joined, kind="stable")
@@ -210,13 +213,16 @@ def _labeled_here(teacher: Any, dataset: "Dataset", folder: Path, waiting: Waiti
 def _labeled(teacher: "Teacher", columns: Mapping[str, Any]) -> bytes:
     """The file of a shard: ids, rows and logits of texts in order of length."""
     texts, pairs, words = columns["text"], columns.get("text_pair"), columns.get("tokens")
-    logits = []
-    start = 0
+
+    def tokens(row: int) -> int:
+        length = len(texts[row]) + (len(pairs[row]) if pairs else 0)
+        return int(min(length // CHARACTERS_PER_TOKEN + 8, teacher.max_length))
+
+    logits, start = [], 0
     while start < len(texts):
-        length = len(texts[start]) + (len(pairs[start]) if pairs else 0)
-        # Texts are sorted by length, so the first of a batch is the shortest. It sets the batch size.
-        tokens = min(length // CHARACTERS_PER_TOKEN + 8, teacher.max_length)
-        end = start + max(1, TOKENS_PER_BATCH // tokens)
+        end = start + 1
+        while end < len(texts) and (end + 1 - start) * tokens(end) <= TOKENS_PER_BATCH:
+            end += 1  # texts are sorted by length: the last one is the longest
         batch: dict[str, Any] = {"text": texts[start:end], "text_pair": pairs[start:end] if pairs else None}
         batch["example_id"] = torch.tensor(columns["example_id"][start:end])
         if words:
@@ -279,6 +285,8 @@ def _read_fingerprint(folder: Path) -> dict[str, Any]:
         found = json.loads((folder / FINGERPRINT).read_text())
     except (OSError, ValueError) as error:
         raise CacheError(f"{folder} is not a cache of teacher logits: {error}") from None
+    if not isinstance(found, dict):
+        raise CacheError(f"{folder} is not a cache of teacher logits: its {FINGERPRINT} holds no settings.")
     if found.get("format_version") != FORMAT_VERSION:
         raise CacheError(
             f"{folder} has format version {found.get('format_version')}, this eyas reads {FORMAT_VERSION}. "

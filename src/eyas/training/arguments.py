@@ -1,24 +1,29 @@
 """Settings of a training run: transformers' `TrainingArguments` with defaults for small students."""
 
+import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, TypeVar, get_type_hints
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from transformers import TrainingArguments
 
 from eyas import processes
-from eyas.errors import DataError
-from eyas.settings import TRANSFORMERS
+from eyas.errors import DataError, ModelError
+from eyas.settings import TRANSFORMERS, DistillSettings, FinetuneSettings
 from eyas.teachers.live import fastest_device, has_fast_bfloat16
 
+S = TypeVar("S", DistillSettings, FinetuneSettings)
 # By default, training does not stop before so many validations without improvement.
 FEWEST_VALIDATIONS = 3
 # The metric of stages that leave the predictions untrained: their objective on the validation texts; lower is better.
 OBJECTIVE = "objective"
 
 
+# Arguments that eyas sets itself.
+RESERVED = ("output_dir", "seed", "data_seed")
 # Arguments that count texts or batches.
 COUNTS = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
 
@@ -72,6 +77,44 @@ class DistillationArguments(TrainingArguments):
         if self.learning_rate < 0:
             raise ValueError(f"learning_rate is {self.learning_rate}, expected 0 or more")
         super().__post_init__()  # type: ignore[no-untyped-call]
+
+
+def with_known_arguments(settings: S) -> S:
+    """The settings, with arguments of the right types.
+
+    Raises:
+        ModelError: an argument that `DistillationArguments` does not take.
+        DataError: a batch that processes cannot share evenly.
+    """
+    arguments = known_arguments(settings.arguments)
+    shared_batches(arguments)
+    return replace(settings, arguments=arguments)
+
+
+def known_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Training arguments of the right types; strings are read as YAML writes numbers, such as 5e-4.
+
+    Raises:
+        ModelError: an argument that `DistillationArguments` does not take.
+    """
+    known = [field.name for field in fields(DistillationArguments) if field.init and field.name not in RESERVED]
+    kinds, found = get_type_hints(DistillationArguments), dict(given)
+    for name, entry in given.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ModelError(f"Unknown training argument {name!r} (arguments){hint}")
+        try:
+            read = TypeAdapter(kinds[name]).validate_python(entry, strict=not isinstance(entry, str))
+        except ValidationError as error:
+            raise ModelError(f"{name} (arguments) is {entry!r}: {error.errors()[0]['msg']}.") from None
+        if isinstance(entry, str):
+            found[name] = read
+    try:
+        DistillationArguments(**found)
+    except Exception as error:  # of whatever library an argument is for
+        raise ModelError(f"The training arguments cannot be used: {error}") from None
+    return found
 
 
 def fast_precision(given: Mapping[str, Any]) -> dict[str, bool]:

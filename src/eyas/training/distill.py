@@ -11,22 +11,22 @@ from transformers import TrainerCallback
 
 from eyas import processes
 from eyas.compression import check_methods, parse_methods
-from eyas.data.datasets import data_fingerprint
+from eyas.data.datasets import data_fingerprint, is_labeled
 from eyas.data.labels import are_generic
 from eyas.data.task_data import TaskData
-from eyas.errors import ModelError
+from eyas.errors import DataError, ModelError
 from eyas.outputs import OutputFolder
 from eyas.settings import MIXED, TRANSFORMERS, DistillSettings, is_folder
 from eyas.tasks import Task
 from eyas.teachers import AlignedTeacher, FileTeacher, align
 from eyas.teachers.aligned import AnyTeacher, live
 from eyas.teachers.live import fingerprint_of
-from eyas.training.arguments import shared_batches, with_precision
+from eyas.training.arguments import with_known_arguments, with_precision
 from eyas.training.checks import StudentKind, check_fields, check_losses, check_recipe
 from eyas.training.recipes import Stage, default_recipe, make_stages, recipe_name
 from eyas.training.recipes.base import compressed_by
 from eyas.training.run import DistillationRun, Start
-from eyas.training.starts import start_identity
+from eyas.training.starts import start_identity, vectors_identity
 from eyas.training.steps import with_length
 from eyas.training.student_checks import check_student
 from eyas.training.vocabulary import check_mixed
@@ -71,8 +71,7 @@ def distill(
     Raises:
         EyasError: invalid input, raised before any training step.
     """
-    settings = settings or DistillSettings()
-    shared_batches(settings.arguments)
+    settings = with_known_arguments(settings or DistillSettings())
     data = data.with_labels_of(live(teacher).label_names, settings.label_map)
     task, pair = data.task, data.is_pair
     settings, stages = _with_defaults(settings, task)
@@ -99,6 +98,11 @@ def distill(
             f"{settings.recipe} needs the teacher's answers to the validation texts, but a file of answers cannot give "
             "them. Choose another recipe (--recipe), or pass a model as the teacher."
         )
+    if any(not stage.needs_teacher for stage in stages) and not is_labeled(data["train"]).any():
+        raise DataError(
+            f"The recipe {settings.recipe} learns from labels, but no training text has one. Name their column "
+            "(--label), or choose a recipe that learns from the teacher, such as logit-mse (--recipe)."
+        )
     aligned = align(teacher, data, settings.label_map)
     dataset = transfer_set(data, aligned, unlabeled, settings.transfer)
     output = OutputFolder(
@@ -112,6 +116,7 @@ def distill(
             "transfer_set": data_fingerprint(dataset),
             "transfer_sources": sources_of(settings.transfer),
             "init": start_identity(settings.student.init),
+            "vectors": vectors_identity(settings.student.embeddings),
             "start": None if start is None else fingerprint_of(*start),
             "validation": data.fingerprint("validation"),
             "labels": data.labels,

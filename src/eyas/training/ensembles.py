@@ -9,12 +9,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
 
-from eyas.data.datasets import data_fingerprint, is_labeled, labels_of, task_of
+from eyas.data.datasets import data_fingerprint, labeled_rows, labels_of, task_of
 from eyas.errors import ModelError
 from eyas.evaluation.evaluate import aligned_logits
 from eyas.evaluation.metrics import task_metrics
@@ -54,7 +53,7 @@ def finish(model: EnsembleForSequenceClassification, tokenizer: Any, validation:
 
 def fit_weights(model: EnsembleForSequenceClassification, tokenizer: Any, dataset: Dataset) -> None:
     """Fit the members' weights to the lowest loss on `dataset`. They are positive and sum to 1."""
-    dataset = dataset.select(np.flatnonzero(is_labeled(dataset)))
+    dataset = labeled_rows(dataset)
     task, labels = task_of(dataset), torch.from_numpy(labels_of(dataset))
     logits = member_logits(model, tokenizer, dataset)
     raw = torch.zeros(len(logits), requires_grad=True)

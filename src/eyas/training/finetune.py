@@ -9,13 +9,20 @@ from typing import Any
 from transformers import TrainerCallback, set_seed
 
 from eyas import processes
+from eyas.data.datasets import labeled_rows
 from eyas.data.task_data import TaskData
 from eyas.encoders import find_encoder
 from eyas.models import is_student
 from eyas.models.loading import load_encoder
 from eyas.outputs import OutputFolder
 from eyas.settings import FIELD_MODELS, FinetuneSettings, StudentSettings
-from eyas.training.arguments import DistillationArguments, fast_precision, passes_for, shared_batches
+from eyas.training.arguments import (
+    DistillationArguments,
+    fast_precision,
+    passes_for,
+    shared_batches,
+    with_known_arguments,
+)
 from eyas.training.callbacks import early_stopping
 from eyas.training.domains import MetaLesson
 from eyas.training.folders import WORK, write_result
@@ -94,7 +101,7 @@ def finetune(
     Returns:
         `out`, a Hugging Face model folder.
     """
-    settings = settings or FinetuneSettings()
+    settings = with_known_arguments(settings or FinetuneSettings())
     data.check_validation()
     is_new = str(model) in FIELD_MODELS
     if is_new:
@@ -105,7 +112,7 @@ def finetune(
         **asdict(settings),
         "data": [data.fingerprint(name) for name in ("train", "validation")],
         "labels": data.labels,
-        "model_files": identity(find_encoder(str(model))),
+        "model_files": [] if is_new else identity(find_encoder(str(model))),
         **({"domains": {name: part.fingerprint("train") for name, part in domains.items()}} if domains else {}),
     }
     output = OutputFolder(
@@ -122,17 +129,18 @@ def finetune(
         )
         if not is_student(encoder):
             tokenizer.model_max_length = min(tokenizer.model_max_length, settings.max_length)
-        training, may_stop = arguments_for(encoder, settings, len(data["train"]), folder / WORK)
+        rows = labeled_rows(data["train"])
+        training, may_stop = arguments_for(encoder, settings, len(rows), folder / WORK)
         trainer = DistillationTrainer(
             encoder,
             training,
-            train_dataset=data["train"],
+            train_dataset=rows,
             eval_dataset=data["validation"],
             processing_class=tokenizer,
             max_length=settings.max_length,
             losses=meta.losses if meta else None,
             teacher=meta.teacher if meta else None,
-            callbacks=[*callbacks, *early_stopping(training, len(data["train"]), settings.patience, may_stop)],
+            callbacks=[*callbacks, *early_stopping(training, len(rows), settings.patience, may_stop)],
         )
         trainer.train(resume_from_checkpoint=True)
         history = [{"stage": 0, **entry} for entry in trainer.state.log_history]

@@ -18,10 +18,11 @@ from eyas.errors import DataError, ModelError
 from eyas.outputs import OutputFolder
 from eyas.settings import TRANSFORMERS, DistillSettings, is_general
 from eyas.teachers import Encoder, aligned_by_name, label_texts
-from eyas.training.arguments import shared_batches
+from eyas.training.arguments import with_known_arguments
 from eyas.training.checks import check_same_pieces
 from eyas.training.recipes import Stage, make_stages, recipe_name, with_shares
 from eyas.training.run import DistillationRun
+from eyas.training.starts import start_identity, vectors_identity
 from eyas.training.steps import with_length
 from eyas.training.student_checks import check_student
 from eyas.verbosity import without_bars
@@ -73,12 +74,11 @@ def pretrain_student(
     Raises:
         EyasError: invalid input, raised before any training step.
     """
-    settings = settings or DistillSettings()
+    settings = with_known_arguments(settings or DistillSettings())
     settings = replace(settings, recipe=recipe_name(settings.recipe or SRA))
     if settings.recipe == SRA and settings.student.architecture not in TRANSFORMERS:
         settings = replace(settings, recipe_options={"states_weight": 1.0, **settings.recipe_options})
     stages = _stages(settings)
-    shared_batches(settings.arguments)
     data = _split(dataset, settings.seed)
     check_student(settings.student, data.task)
     if is_general(settings.student.init):
@@ -96,6 +96,8 @@ def pretrain_student(
             **asdict(settings),
             "teacher_fingerprint": teacher.fingerprint,
             "texts": data.fingerprint("train"),
+            "init": start_identity(settings.student.init),
+            "vectors": vectors_identity(settings.student.embeddings),
         },
         overwrite,
     )

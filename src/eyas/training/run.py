@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers import (
 )
 
 from eyas.compression import compress, learns_curvature, merge, parse_methods
+from eyas.data.datasets import labeled_rows
 from eyas.data.task_data import TaskData
 from eyas.errors import ModelError
 from eyas.models import EnsembleForSequenceClassification
@@ -104,6 +106,11 @@ class DistillationRun:
         check_loadable(student)
         write_result(student, tokenizer, validation, history, folder, factors)
 
+    @cached_property
+    def labeled_rows(self) -> Dataset:
+        """The training texts that have a label: all that a stage without a teacher can learn from."""
+        return labeled_rows(self.data["train"])
+
     def _batches(self, student: Any, tokenizer: Any) -> list[dict[str, Tensor]]:
         """Inputs of some texts of the transfer set, one each."""
         rows = np.linspace(0, len(self.transfer_set) - 1, min(SAMPLE_TEXTS, len(self.transfer_set))).astype(int)
@@ -119,7 +126,7 @@ class DistillationRun:
         encoded: dict[int, EncodedTexts],
         callbacks: Sequence[TrainerCallback],
     ) -> DistillationTrainer:
-        train = self.transfer_set if stage.needs_teacher else self.data["train"]
+        train = self.transfer_set if stage.needs_teacher else self.labeled_rows
         for dataset, training in ((train, True), (self.data["validation"], False)):
             if id(dataset) not in encoded:
                 encoded[id(dataset)] = encoded_for(student, tokenizer, dataset, training=training)

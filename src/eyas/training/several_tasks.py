@@ -12,7 +12,7 @@ from datasets import Dataset, concatenate_datasets
 from transformers import TrainerCallback, set_seed
 
 from eyas import processes
-from eyas.data.datasets import data_fingerprint, is_pair
+from eyas.data.datasets import data_fingerprint, is_pair, labeled_rows
 from eyas.data.labels import are_generic
 from eyas.data.targets import unlabeled
 from eyas.data.task_data import TaskData
@@ -27,12 +27,12 @@ from eyas.settings import NO_START, TRANSFORMERS, DistillSettings, is_folder
 from eyas.tasks import CALIBRATION
 from eyas.teachers import AlignedTeacher, align
 from eyas.teachers.aligned import AnyTeacher, live
-from eyas.training.arguments import with_precision
+from eyas.training.arguments import with_known_arguments, with_precision
 from eyas.training.callbacks import early_stopping
 from eyas.training.checks import check_recipe
 from eyas.training.folders import WORK, write_part, write_result
 from eyas.training.recipes import Stage, default_recipe, make_stages, recipe_name
-from eyas.training.starts import read_start, start_identity, with_default_start
+from eyas.training.starts import read_start, start_identity, vectors_identity, with_default_start
 from eyas.training.steps import LENGTHS, stage_arguments
 from eyas.training.student_checks import check_student
 from eyas.training.students import create_student, head_order
@@ -71,7 +71,9 @@ class Subject:
         self.transfer = with_default_augment(settings, self.data, more is not None, self.stage.needs_teacher).transfer
         self.teacher = align(teacher, self.data)
         taught = self.stage.needs_teacher
-        self.dataset = transfer_set(self.data, self.teacher, more, self.transfer) if taught else self.data["train"]
+        self.dataset = (
+            transfer_set(self.data, self.teacher, more, self.transfer) if taught else labeled_rows(self.data["train"])
+        )
 
     @property
     def label_names(self) -> list[str]:
@@ -115,7 +117,7 @@ def distill_tasks(
     Raises:
         EyasError: invalid input, raised before any training step.
     """
-    settings = settings or DistillSettings()
+    settings = with_known_arguments(settings or DistillSettings())
     arguments = with_precision(settings.arguments, settings.student.architecture)
     settings = replace(settings, recipe=recipe_name(settings.recipe or ""), arguments=arguments)
     check_tasks(teachers, data)
@@ -136,6 +138,7 @@ def distill_tasks(
             **asdict(settings),
             "transfer_sources": sources_of(settings.transfer),
             "init": start_identity(settings.student.init),
+            "vectors": vectors_identity(settings.student.embeddings),
             "tasks": {
                 one.name: {
                     "teacher": live(one.teacher).fingerprint,

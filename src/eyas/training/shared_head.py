@@ -19,6 +19,7 @@ from eyas.models.loading import load_encoder
 from eyas.models.shared_head import SharedHead
 from eyas.outputs import OutputFolder
 from eyas.settings import FinetuneSettings
+from eyas.training.arguments import with_known_arguments
 from eyas.training.callbacks import early_stopping
 from eyas.training.encoded import encoded_for
 from eyas.training.finetune import arguments_for
@@ -71,7 +72,7 @@ def finetune_together(
     Raises:
         ModelError: other sizes, fewer than two models, or two of one name.
     """
-    settings, named = settings or FinetuneSettings(), names_of(models)
+    settings, named = with_known_arguments(settings or FinetuneSettings()), names_of(models)
     data.check_validation()
     described = {
         **processes.recorded(),

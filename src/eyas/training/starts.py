@@ -3,6 +3,7 @@
 import copy
 import logging
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -18,6 +19,7 @@ from eyas.general import (
     FEWEST_KNOWN,
     SAMPLE_TEXTS,
     config_of,
+    families,
     fingerprint_of_family,
     read_general,
     shares_of_known_words,
@@ -175,6 +177,13 @@ def with_default_start(settings: DistillSettings, data: TaskData, teacher: Any) 
     stages = make_stages(settings.recipe, settings.recipe_options) if settings.recipe else []
     by_token = any(stage.needs_layers for stage in stages)
     starts = student.architecture not in (*TRANSFORMERS, *FIELD_MODELS)
+    if settings.transfer.smoothing:  # of the teacher's subwords
+        if wanted:
+            raise ModelError(
+                "smoothing (--smoothing) needs a student with the teacher's subwords, and init (--init) is general. "
+                "Leave one out."
+            )
+        return settings
     if not starts or not (wanted or (student.init is None and not by_token)):
         return settings
     found = _families_by_share(student, data["train"])
@@ -196,13 +205,21 @@ def with_default_start(settings: DistillSettings, data: TaskData, teacher: Any) 
 
 
 def start_identity(init: str | None) -> Any:
-    """What changes if the start changes; `general` and no `init` depend on all general students."""
+    """What changes if the start changes; `general` depends on all general students."""
+    if init == GENERAL:
+        return [fingerprint_of_family(name) for name in families()]
     return fingerprint_of_family(init) if init is not None and is_general(init) else identity(init or "")
+
+
+def vectors_identity(embeddings: str) -> Any:
+    """What changes if a file of word vectors changes; nothing for others."""
+    return identity(embeddings) if Path(embeddings).is_file() else []
 
 
 def _families_by_share(student: StudentSettings, dataset: Dataset) -> list[tuple[str, float]]:
     """(family, share of the running words that it knows), the largest share first."""
-    texts = [*dataset["text"][:SAMPLE_TEXTS], *(dataset["text_pair"][:SAMPLE_TEXTS] if is_pair(dataset) else ())]
+    sides = ("text", "text_pair") if is_pair(dataset) else ("text",)
+    texts = [text for side in sides for text in dataset[side][: SAMPLE_TEXTS // len(sides)]]
     return list(shares_of_known_words(texts, student.max_length).items())
 
 

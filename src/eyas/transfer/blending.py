@@ -153,8 +153,8 @@ class Smoothing:
         inside = torch.arange(mask.shape[1], device=mask.device) < (mask.sum(1, keepdim=True) - self.behind)
         if bool((known[..., 0] < 0)[inside].any()):
             raise ModelError(
-                "Smoothing needs a student with the teacher's subwords: leave out vocab_size (--vocab-size), and set "
-                "embeddings (--embeddings) to teacher or random."
+                "Smoothing needs a student with the teacher's subwords: leave out vocab_size (--vocab-size) and init "
+                "(--init), and set embeddings (--embeddings) to teacher or random."
             )
         weights = weights * (known >= 0)
         weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-12)

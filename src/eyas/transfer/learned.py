@@ -10,7 +10,7 @@ from datasets import Dataset
 from torch import Tensor
 from torch.nn import functional as F
 
-from eyas.data.datasets import is_labeled, labels_of, task_of
+from eyas.data.datasets import labeled_rows, labels_of, task_of
 from eyas.models.classifier import Classifier
 from eyas.models.objective import task_loss
 from eyas.tasks import Task, softmax
@@ -63,7 +63,7 @@ class LearnedSelector:
         weights = torch.zeros(features.shape[1], requires_grad=True)
         policy = torch.optim.Adam([weights], lr=self.policy_rate)
         learner = torch.optim.Adam(student.model.parameters(), lr=self.student_rate)
-        held_out = validation.select(np.flatnonzero(is_labeled(validation)))
+        held_out = labeled_rows(validation)
         checks = self._checks(held_out, random)
         usual: float | None = None
         for _ in range(self.rounds):

@@ -18,12 +18,13 @@ from eyas.transfer.learned import LearnedSelector
 
 logger = logging.getLogger("eyas")
 
+SAME_LABEL = "same-label"
 RULES = {
     "confident": "those with the highest confidence of the teacher",
     "uncertain": "those with the lowest confidence of the teacher",
     "disagreement": "those on which a student differs most from the teacher",
     "learned": "those chosen by a learned policy, rewarded by the student's gain (classification)",
-    "same-label": "variants to which the teacher gives the label of their source",
+    SAME_LABEL: "variants to which the teacher gives the label of their source",
 }
 
 
@@ -51,7 +52,7 @@ class Selection:
         rule, share, student = [*text.split(":", 2), "", ""][:3]
         if rule not in RULES:
             raise DataError(f"select (--select) {text}: no rule {rule!r}. Expected one of {', '.join(RULES)}.")
-        if rule == "same-label" and share:
+        if rule == SAME_LABEL and share:
             raise DataError(f"select (--select) {text}: same-label takes no share; it keeps every unchanged label.")
         try:
             number = float(share or 0.5)
@@ -69,7 +70,7 @@ class Selection:
             "confident": task.decides,
             "uncertain": task.decides,
             "learned": task.is_classification,
-            "same-label": task.decides and not task.is_tagging,
+            SAME_LABEL: task.decides and not task.is_tagging,
         }
         if not known.get(self.rule, True):
             raise DataError(f"select (--select) {self.rule} does not apply to {task.describe()}.")
@@ -96,7 +97,7 @@ def select(dataset: Dataset, data: DatasetDict, labeled: AlignedTeacher, selecti
         )
     rows = dataset.select(new)
     teacher_logits = labeled.logits_of(rows)
-    if selection.rule == "same-label":
+    if selection.rule == SAME_LABEL:
         kept = _has_label_of_source(task, rows, teacher_logits, labeled)
     else:
         scores = _scores(selection, task, rows, teacher_logits, data["validation"])

@@ -58,7 +58,7 @@ def new_texts(unlabeled: Dataset, data: DatasetDict, near: bool = True) -> Datas
         dropped[f"in {name}"] = int(found_here.sum())
         ids, first = ids[~found_here], first[~found_here]
     kept = np.sort(first)
-    if near and len(kept) and not (is_pair(train) or _has_questions(train)):
+    if near and len(kept) and not (is_pair(train) or _has_questions(train) or data.task.reads_fields):
         known = np.concatenate([near_keys(rows) for rows in data.values()])
         repeated = are_near_duplicates(known, near_keys(unlabeled.select(kept)))
         dropped["nearly identical"] = int(repeated.sum())
