@@ -14,6 +14,7 @@ import pytest
 from conftest import toy_rows, write_jsonl
 
 from eyas import RECIPES
+from eyas.cli import _resume
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -304,3 +305,9 @@ def test_distill_ends_with_its_score_and_the_next_command(teacher_folder: Path, 
     assert re.search(r"The student is in .*out, of epoch 1 of 1 \(validation \d", lines[-3])
     assert re.search(r"On 8 test texts: accuracy .* \(95 % interval .*\), .* % of the teacher's", lines[-2])
     assert lines[-1].startswith("Next: eyas export --model")
+
+
+@pytest.mark.parametrize(("command", "said"), [("distill", "Finished work is kept"), ("predict", "does not resume")])
+def test_stopped_command_says_whether_it_resumes(command: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["eyas", command, "--quiet"])
+    assert said in _resume()

@@ -12,6 +12,8 @@ from eyas.models import STUDENTS as MODELS
 from eyas.settings import (
     STUDENTS,
     Columns,
+    DistillSettings,
+    FinetuneSettings,
     StudentSettings,
     TeacherTrainingOptions,
     TrainingOptions,
@@ -25,6 +27,18 @@ KINDS = (StudentSettings, TransferSettings, TrainingOptions, Columns)
 
 def test_student_names_match_models() -> None:
     assert tuple(MODELS) == STUDENTS
+
+
+def test_one_method_may_be_a_string() -> None:
+    settings = TransferSettings(augment="tang:5", select="same-label")  # type: ignore[arg-type]
+    assert (settings.augment, settings.select) == (("tang:5",), ("same-label",))
+
+
+@pytest.mark.parametrize("kind", [DistillSettings, FinetuneSettings])
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_numbers_that_are_no_seeds_are_refused(kind: type, seed: int) -> None:
+    with pytest.raises(ModelError, match=r"seed \(--seed\) is .*, expected 0 to 4,294,967,295"):
+        kind(seed=seed)
 
 
 def test_settings_are_on_the_command_line() -> None:

@@ -1,5 +1,7 @@
 """Baselines, bootstrap, cost."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +12,7 @@ import scipy.stats
 from conftest import PLANTED, toy_rows
 
 from eyas import Teacher, load_data
-from eyas.data.datasets import ids_of, labels_of
+from eyas.data.datasets import data_fingerprint, ids_of, labels_of
 from eyas.data.tokenization import word_tokenizer
 from eyas.evaluation.bootstrap import Comparison, compare
 from eyas.exam.baselines import Baseline, fit_baseline, load_baseline
@@ -182,3 +184,17 @@ def test_training_labels_are_damaged_and_no_others(toy_data: Path, teacher_folde
     assert (labels_of(before["train"])[known] != labels_of(after["train"])[known]).mean() == 0.25
     assert before["train"]["text"][:] == after["train"]["text"][:]
     assert prepare(whole).fingerprint != prepare(noisy).fingerprint
+
+
+def test_teacher_of_clean_labels_is_told(
+    toy_data: Path, teacher_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its answers to the training texts tell their true labels."""
+    for place, rows in (("clean", load_data(toy_data)), ("other", load_data(toy_data)["validation"])):
+        teacher = Path(shutil.copytree(teacher_folder, tmp_path / place))
+        learned = rows["train"] if isinstance(rows, dict) else rows
+        about = {"command": "finetune", "data": [data_fingerprint(learned), ""]}
+        (teacher / "eyas.json").write_text(json.dumps({"settings": about}))
+        caplog.clear()
+        load_entry(DataPlan(source=str(toy_data), teacher=(str(teacher),), label_noise=0.2, augment=()))
+        assert ("learned from the labels as they were before the damage" in caplog.text) == (place == "clean")

@@ -266,3 +266,23 @@ def test_plan_pairs_students_and_word_vectors_with_data_they_fit(tmp_path: Path)
         trials_of(plan, {"films": POLAR})
     with pytest.raises(DataError, match=r"student bert-tiny: bert-tiny reads subwords: embeddings"):
         make_plan(data="films", teacher="t", students=["bert-tiny"], embeddings=[vectors])
+
+
+def test_teachers_read_as_much_as_the_students() -> None:
+    """Else a student of long texts would learn what the teacher says of their first part."""
+    longer = {"architecture": "cnn", "max_length": 512}
+    plans = {
+        name: make_plan(data={"source": "x", **own}, teacher="y", students=students)
+        for name, own, students in (
+            ("usual", {}, ["cnn"]),
+            ("short", {}, [{"architecture": "cnn", "max_length": 64}]),
+            ("long", {}, ["static", longer]),
+            ("named", {"max_length": 300}, [longer]),
+        )
+    }
+    assert {name: plan.datasets[0].max_length for name, plan in plans.items()} == {
+        "usual": 256, "short": 256, "long": 512, "named": 300
+    }  # fmt: skip
+    keys = {name: {trial.key("") for trial in trials_of(plan, {"x": POLAR})} for name, plan in plans.items()}
+    assert len(keys["usual"] & keys["short"]) == 4  # teachers and baselines
+    assert not keys["usual"] & keys["long"]

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import EXAM_TASKS, plan_of
+from conftest import EXAM_TASKS, PLANTED, plan_of
+from toys import write_jsonl
 
 from eyas.errors import DataError, ModelError
 from eyas.exam.estimate import _pace, estimate
@@ -118,6 +119,28 @@ def test_dry_runs_count_the_training_of_several_tasks(toys: dict[str, Path], mon
     found = estimate([trial for trial in planned_trials(plan) if trial.together])
     assert " 40 min of training" in found
     assert "not counted" not in found
+
+
+def test_dry_runs_do_not_ask_the_teacher_which_texts_to_select(
+    toys: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of 160 new texts are selected beside the 240 of films: 20 steps of 16, and as many of the twin."""
+    labeled: list[Any] = []
+    monkeypatch.setattr("eyas.exam.estimate._pace", lambda *_: 60.0)
+    monkeypatch.setattr("eyas.exam.estimate._labeling", lambda *_: 0.0)
+    monkeypatch.setattr("eyas.teachers.AlignedTeacher.label", lambda *given: labeled.append(given))
+    more = write_jsonl(tmp_path / "more.jsonl", [{"text": f"a{n} b{n} c{n} d{n} e{n}"} for n in range(160)])
+    films = {"source": str(toys["films"]), "name": "films", "augment": "none", "select": "confident:0.5"}
+    arguments = {"num_train_epochs": 1, "per_device_train_batch_size": 16}
+    plan = _plan(
+        toys, data=[{**films, "unlabeled": str(more)}], teacher=str(PLANTED / "films"), together=False,
+        arguments=arguments, students=["static"],
+    )  # fmt: skip
+    assert " 40 min of training" in estimate(planned_trials(plan))
+    assert not labeled
+
+
+def test_dry_runs_say_what_they_do_not_count(toys: dict[str, Path]) -> None:
     source = str(toys["films"])
     data = {"source": source, "name": "films", "domains": {"films": source, "books": source}}
     plan = _plan(toys, data=[data], teacher="demo", together=False)

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import SMALL_EXAM
@@ -8,10 +9,10 @@ from eyas.exam.plan_file import make_plan
 from eyas.exam.results import load_exam
 from eyas.exam.run import run_exam
 from eyas.exam.trials import trials_of
-from eyas.exam.tune import _open_options, apply
+from eyas.exam.tune import _open_options, _suggest, apply
 from eyas.tasks import Task
 
-pytest.importorskip("optuna")
+optuna: Any = pytest.importorskip("optuna")
 
 
 @pytest.mark.slow
@@ -47,6 +48,14 @@ def test_apply_uses_settings_found_by_search() -> None:
     assert (tuned.student.dropout, tuned.student.hidden_size, tuned.student.name) == (0.4, 64, "cnn")
     assert tuned.recipe_options == {"temperature": 3.0, "hard_weight": 0.2}
     assert tuned.key("") != trial.key("")
+
+
+def test_search_keeps_the_sizes_of_models_of_fields() -> None:
+    """A student with the teacher's size starts from its vectors; a graph has no hidden size."""
+    plan = make_plan(data={"source": "x", "task": "fields"}, teacher="y", students=["dagfm"])
+    trial = next(one for one in trials_of(plan, {"x": Task("fields", ("0", "1"))}) if one.kind == "student")
+    attempt = optuna.trial.FixedTrial({"learning_rate": 1e-3, "dropout": 0.2})
+    assert _suggest(attempt, trial, 16, True) == {"learning_rate": 1e-3, "dropout": 0.2}
 
 
 def test_search_skips_options_without_effect() -> None:

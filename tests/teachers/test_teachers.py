@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from eyas.data.datasets import ids_of, load_data
 from eyas.errors import CacheError, ModelError
 from eyas.teachers import CachedTeacher, Encoder, Teacher, label_texts
 from eyas.teachers import cached as cached_module
+from eyas.teachers.cached import TOKENS_PER_BATCH, _labeled
 
 
 @pytest.fixture
@@ -112,6 +114,36 @@ def test_cache_refuses_newer_format(teacher: Teacher, toy_data: Path, tmp_path: 
     (cache / "fingerprint.json").write_text(json.dumps({**content, "format_version": 99}))
     with pytest.raises(CacheError, match="format version 99"):
         CachedTeacher(cache)
+
+
+def test_damaged_caches_are_named(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    cache = label_texts(teacher, load_data(toy_data)["validation"], tmp_path / "c").folder
+    (shard,) = cache.glob("shard-*.safetensors")
+    content = shard.read_bytes()
+    for size in (0, 100, len(content) - 10):
+        shard.write_bytes(content[:size])
+        with pytest.raises(CacheError, match=r"shard-000000.safetensors is damaged .* Delete it"):
+            CachedTeacher(cache)
+    (cache / "fingerprint.json").write_text("[]")
+    with pytest.raises(CacheError, match="holds no settings"):
+        CachedTeacher(cache)
+
+
+def test_long_texts_do_not_enlarge_the_batches_of_short_ones() -> None:
+    sizes = []
+
+    class Counts:
+        max_length = 256
+
+        def outputs(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+            words = max(len(text.split()) for text in batch["text"])
+            sizes.append(len(batch["text"]) * min(words, self.max_length))  # with padding
+            return {"logits": torch.zeros(len(batch["text"]), 2)}
+
+    texts = ["short"] * 400 + ["a long text " * 100] * 100
+    _labeled(cast(Any, Counts()), {"text": texts, "example_id": list(range(500))})
+    assert max(sizes) <= TOKENS_PER_BATCH
+    assert len(sizes) < 10
 
 
 def test_label_names_text_with_logits_that_are_not_finite(teacher: Teacher, toy_data: Path) -> None:

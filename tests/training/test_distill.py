@@ -19,9 +19,11 @@ from torch.testing import assert_close
 from toys import toy_rows, write_jsonl
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+import eyas
 from eyas import DistillSettings, StudentSettings, Teacher, load_data
 from eyas.errors import LabelError, ModelError, OutputError
 from eyas.training.distill import distill
+from eyas.training.folders import read_history
 
 SMALL = StudentSettings("static", embedding_size=8, hidden_size=8, max_length=48)
 
@@ -83,6 +85,31 @@ def test_distill_makes_word_level_student_from_vector_file(teacher: Teacher, toy
     student = StudentSettings("cnn", embeddings=str(tmp_path / "v.txt"), hidden_size=8, vocab_size=8)
     config = AutoConfig.from_pretrained(teach(teacher, toy_data, tmp_path / "out", student))
     assert (config.vocab_size, config.embedding_size) == (8, 8)
+
+
+def test_other_vectors_of_the_same_name_make_another_run(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+    vectors = tmp_path / "v.txt"
+    vectors.write_text("great 1 0\nawful 0 1\nfilm 1 1\n")
+    student = StudentSettings("cnn", embeddings=str(vectors), hidden_size=8)
+    settings = DistillSettings(student, arguments=QUICK)
+    eyas.distill(teacher_folder, toy_data, tmp_path / "out", settings=settings)
+    eyas.distill(teacher_folder, toy_data, tmp_path / "out", settings=settings)
+    vectors.write_text("great 2 0\nawful 0 2\nfilm 2 2\n")
+    with pytest.raises(OutputError, match="vectors"):
+        eyas.distill(teacher_folder, toy_data, tmp_path / "out", settings=settings)
+
+
+def test_start_model_says_the_architecture(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+    """Its defaults are those of a transformer, whose layers are copied: not the learning rate of a new LSTM."""
+    start = AutoModelForSequenceClassification.from_pretrained(teacher_folder)
+    settings = DistillSettings(
+        arguments={"max_steps": 4, "warmup_steps": 0, "logging_strategy": "steps", "logging_steps": 1}
+    )
+    folder = eyas.distill(
+        teacher_folder, toy_data, tmp_path / "out", (start, Teacher(teacher_folder).tokenizer), settings=settings
+    ).path
+    rates = [row["learning_rate"] for row in read_history(folder) if "learning_rate" in row]
+    assert max(rates) == pytest.approx(1e-4)
 
 
 def test_distill_skips_finished_run(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ import eyas
 from eyas import FileTeacher, FunctionTeacher, Predictor, StudentSettings, Teacher
 from eyas.data.datasets import ids_of
 from eyas.errors import DataError, ExportError, EyasError, LabelError, ModelError
+from eyas.exam.entries import load_entry
+from eyas.exam.plan_file import make_plan
 from eyas.models import CINForSequenceClassification, DAGFMForSequenceClassification
 from eyas.settings import Columns, DistillSettings, TransferSettings
 from eyas.tasks import Task
@@ -58,6 +60,21 @@ def test_predict_reads_a_table_without_torch(shipped_fields: Path, toy_fields: P
     code, _, said = run("predict", "--model", shipped_fields, tmp_path / "rows.jsonl", "--quiet")
     assert code == 2
     assert "no field 'item'" in said
+
+
+def test_export_is_checked_on_rows_of_a_file(dagfm_folder: Path, toy_fields: Path, run: Run, tmp_path: Path) -> None:
+    arguments = ["--model", dagfm_folder, "--data", toy_fields / "test.csv", "--out", tmp_path / "shipped"]
+    code, _, err = run("export", *arguments)
+    assert code == 0
+    assert "of the variance kept, 100 compared" in err
+
+
+def test_error_names_the_line_of_the_table(shipped_fields: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"user": 1, "item": "i1", "site": "s"}\n\n{"user": 1, "item": "i1"}\n')
+    code, out, err = run("predict", "--model", shipped_fields, tmp_path / "rows.jsonl", "--quiet")
+    assert code == 2
+    assert out.count("\n") == 1
+    assert "rows.jsonl:3: Row 0 has no field 'site'" in err
 
 
 def test_unseen_values_share_an_id_of_their_field(shipped_fields: Path) -> None:
@@ -162,13 +179,20 @@ def test_function_gets_rows(toy_fields: Path, tmp_path: Path) -> None:
     assert student.predict([{"user": 1, "item": "i1", "site": "s"}]).shape == (1,)
 
 
-def test_further_rows_are_labeled_too(toy_fields: Path, cin_folder: Path, tmp_path: Path) -> None:
+def test_further_rows_are_labeled_too(toy_fields: Path, cin_folder: Path, tmp_path: Path, run: Run) -> None:
     more = pandas.DataFrame([{"site": "t", "user": n % 9, "item": "i1", "click": ""} for n in range(30)])
     more.to_csv(tmp_path / "more.csv", index=False)
     options: dict[str, Any] = {"unlabeled": tmp_path / "more.csv", "columns": FIELDS}
     quick = DistillSettings(StudentSettings("dagfm"), arguments=QUICK)
     student = eyas.distill(cin_folder, toy_fields, tmp_path / "student", settings=quick, **options)
     assert "site=t" not in student.tokenizer.get_vocab()  # the teacher's own, with its vectors
+    entry = {"source": str(toy_fields), "task": "fields", "unlabeled": [str(tmp_path / "more.csv")]}
+    plan = make_plan(data=entry, teacher=str(cin_folder), students=["dagfm"])
+    loaded = load_entry(plan.datasets[0])
+    rows = {row["text"] for row in loaded.transfer}  # no row is a near-duplicate of another
+    assert {f"user={n}\titem=i1\tsite=t" for n in range(9)} <= rows
+    arguments = ["--data", toy_fields, "--task", "fields", "--unlabeled", tmp_path / "more.csv"]
+    assert run("label", "--teacher", cin_folder, *arguments, "--cache", tmp_path / "cache")[0] == 0
     more.drop(columns="item").to_csv(tmp_path / "more.csv", index=False)
     with pytest.raises(EyasError, match="no column 'item'"):
         eyas.distill(cin_folder, toy_fields, tmp_path / "out", settings=quick, **options)

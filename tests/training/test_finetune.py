@@ -1,15 +1,24 @@
 """Fine-tuning of teachers."""
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from conftest import QUICK
 from safetensors.torch import load_file, save_file
+from toys import write_jsonl
 
-from eyas.errors import ModelError
+import eyas
+from eyas.data.damage import Damage, damaged
+from eyas.data.datasets import is_labeled
+from eyas.errors import DataError, ModelError, OutputError
 from eyas.models.loading import load_encoder
 from eyas.tasks import Task
 from eyas.training.finetune import learning_rate
+from eyas.training.folders import read_history
 
 
 @pytest.mark.parametrize(("width", "rate"), [(1024, 5e-5), (768, 5e-5), (384, 2e-4), (128, 3e-4)])
@@ -32,3 +41,78 @@ def test_encoder_without_all_its_weights_is_refused(
         load_encoder(folder, Task("classification", ("a", "b")))
     load_encoder(tiny_bert, Task("classification", ("a", "b")))
     assert capfd.readouterr().err == ""  # a new head needs no report
+
+
+def test_other_columns_make_another_teacher(tiny_bert: Path, tmp_path: Path) -> None:
+    rows = [{"text": f"text {n}", "mood": "ab"[n % 2], "about": "xyz"[n % 3]} for n in range(60)]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    source, settings = tmp_path / "rows.jsonl", eyas.FinetuneSettings(QUICK)
+    eyas.finetune(tiny_bert, source, tmp_path / "out", settings=settings, columns=eyas.Columns(label="mood"))
+    with pytest.raises(OutputError, match="other settings"):
+        eyas.finetune(tiny_bert, source, tmp_path / "out", settings=settings, columns=eyas.Columns(label="about"))
+
+
+def test_new_teacher_is_examined_on_as_many_tokens_as_it_reads(
+    tiny_bert: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    monkeypatch.setattr("eyas.api._examine", lambda teacher, *others: read.append(teacher.teacher.max_length))
+    for length in (12, 20):
+        settings = eyas.FinetuneSettings(QUICK, max_length=length)
+        eyas.finetune(tiny_bert, toy_data, tmp_path / str(length), settings=settings)
+    assert read == [12, 20]
+
+
+def test_new_model_may_be_called_like_its_architecture(
+    toy_fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder cin, once it is there, is not what the architecture cin is read from."""
+    monkeypatch.chdir(tmp_path)
+    settings, columns = eyas.FinetuneSettings(QUICK), eyas.Columns(task="fields")
+    for _ in range(2):
+        eyas.finetune("cin", toy_fields, "cin", settings=settings, columns=columns)
+
+
+def test_rows_without_labels_cost_no_steps(tiny_bert: Path, tmp_path: Path) -> None:
+    """Sixteen of a hundred training texts have a label: a batch of sixteen, a step an epoch."""
+    rows = {"text": [f"text {n}" for n in range(100)], "label": [n % 2 for n in range(100)]}
+    whole = eyas.load_data({"train": rows, "validation": {"text": ["one", "two"], "label": [0, 1]}})
+    train = damaged(whole["train"], Damage(label_fraction=0.16), lambda _: np.empty(0))
+    data = eyas.TaskData({**whole, "train": train})
+    arguments = {"num_train_epochs": 3, "per_device_train_batch_size": 16}
+    teacher = eyas.finetune(tiny_bert, data, tmp_path / "t", settings=eyas.FinetuneSettings(arguments)).path
+    settings = eyas.DistillSettings(eyas.StudentSettings("static"), "hard-labels", arguments=arguments)
+    student = eyas.distill(teacher, data, tmp_path / "s", settings=settings).path
+    assert [read_history(folder)[-1]["step"] for folder in (teacher, student)] == [3, 3]
+    unlabeled = eyas.TaskData({**data, "train": train.select(np.flatnonzero(~is_labeled(train)))})
+    with pytest.raises(DataError, match="hard-labels learns from labels, but no training text has one"):
+        eyas.distill(teacher, unlabeled, tmp_path / "n", settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"num_epochs": 2}, "unknown training argument 'num_epochs'.*did you mean num_train_epochs"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast'"),
+        ({"learning_rate": [1]}, "learning_rate"),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size is 0"),
+        ({"output_dir": "x"}, "unknown training argument 'output_dir'"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_written(
+    arguments: dict[str, Any], said: str, tiny_bert: Path, teacher_folder: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    student = eyas.DistillSettings(eyas.StudentSettings("static"), arguments=arguments)
+    with pytest.raises(ModelError, match=said):
+        eyas.finetune(tiny_bert, toy_data, tmp_path / "a", settings=eyas.FinetuneSettings(arguments))
+    with pytest.raises(ModelError, match=said):
+        eyas.distill(teacher_folder, toy_data, tmp_path / "b", settings=student)
+    with pytest.raises(ModelError, match=said):
+        eyas.pretrain_student(tiny_bert, {"text": ["a", "b"] * 20}, tmp_path / "c", settings=student)
+    assert not list(tmp_path.iterdir())
+
+
+def test_arguments_may_be_written_as_yaml_reads_them(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+    settings = eyas.DistillSettings(eyas.StudentSettings("static"), arguments={**QUICK, "learning_rate": "5e-5"})
+    folder = eyas.distill(teacher_folder, toy_data, tmp_path / "out", settings=settings).path
+    assert json.loads((folder / "eyas.json").read_text())["settings"]["arguments"]["learning_rate"] == 5e-5

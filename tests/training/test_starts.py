@@ -46,12 +46,12 @@ from eyas.models import FamilyForSequenceClassification
 from eyas.models.inside import run as outputs_of
 from eyas.report import write_page
 from eyas.report.verdict import brought
-from eyas.settings import is_folder, is_general
+from eyas.settings import TransferSettings, is_folder, is_general
 from eyas.teachers import Encoder
 from eyas.training.checks import drop_special_tokens
 from eyas.training.finetune import finetune
 from eyas.training.pretrain import pretrain_student
-from eyas.training.starts import with_default_start
+from eyas.training.starts import _families_by_share, with_default_start
 
 MEMBERS = ("static", "cnn", "bilstm", "cnn-lstm")
 QUICK_EPOCH: dict[str, Any] = {"num_train_epochs": 1, "per_device_train_batch_size": 16}
@@ -267,6 +267,12 @@ def test_default_start_is_the_family_that_knows_the_words(
     assert start(toy_data, StudentSettings("ensemble:cnn,static")) == "general-toy"
     assert start(toy_data, StudentSettings("cnn", vocab_size=100)) == "general-toy"
     assert start(toy_data, StudentSettings("cnn", init="none")) == "none"
+    smoothed = DistillSettings(StudentSettings("cnn"), transfer=TransferSettings(smoothing="model"))
+    tokenizer = Teacher(teacher_folder).tokenizer
+    assert with_default_start(smoothed, load_data(toy_data), tokenizer).student.init is None
+    wanted = replace(smoothed, student=StudentSettings("cnn", init="general"))
+    with pytest.raises(ModelError, match="smoothing .* teacher's subwords, and init .* is general"):
+        with_default_start(wanted, load_data(toy_data), tokenizer)
     others: list[dict[str, Any]] = [{"embeddings": "random"}, {"embedding_size": 8}, {"hidden_size": 30}]
     for other in [*others, {"char_embedding_size": 8}]:
         assert start(toy_data, StudentSettings("cnn", **other)) is None
@@ -283,6 +289,15 @@ def test_default_start_is_the_family_that_knows_the_words(
         write_jsonl(foreign / f"{split}.jsonl", rows)
     assert start(foreign, StudentSettings("cnn")) is None
     assert start(foreign, StudentSettings("cnn", init="general")) == "general-toy"
+
+
+def test_both_sides_of_pairs_decide_the_start(general: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eyas.training.starts.SAMPLE_TEXTS", 20)
+    monkeypatch.setattr("eyas.general.SAMPLE_TEXTS", 20)
+    rows = {"text": [f"tedious film {n}" for n in range(40)], "text_pair": [f"zzz qqq {n}" for n in range(40)]}
+    data = load_data({name: {**rows, "label": ["0", "1"] * 20} for name in ("train", "validation")})
+    ((_, share),) = _families_by_share(StudentSettings("cnn"), data["train"])
+    assert 0.4 < share < 0.8  # of the first sides alone, all words but the numbers
 
 
 def test_general_students_of_no_installation_are_refused(toy_data: Path, teacher_folder: Path, tmp_path: Path) -> None:

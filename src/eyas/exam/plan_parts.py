@@ -3,9 +3,9 @@
 import os
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import ConfigDict, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from eyas.data.damage import Damage
@@ -78,7 +78,7 @@ class DataPlan(Columns, TransferSettings, Damage):
     confidence: float | None = None
     zero_shot: tuple[str, ...] | dict[str, str] | None = None
     domains: dict[str, str] | None = None
-    max_length: int | None = None
+    max_length: Annotated[int, Field(ge=2)] | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -86,7 +86,10 @@ def with_known_arguments(settings: S) -> S:
         ModelError: an argument that `DistillationArguments` does not take.
         DataError: a batch that processes cannot share evenly.
     """
-    arguments = known_arguments(settings.arguments)
+    try:
+        arguments = known_arguments(settings.arguments)
+    except ModelError as error:
+        raise ModelError(f"arguments: {error}") from None
     shared_batches(arguments)
     return replace(settings, arguments=arguments)
 
@@ -103,17 +106,17 @@ def known_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            raise ModelError(f"Unknown training argument {name!r} (arguments){hint}")
+            raise ModelError(f"unknown training argument {name!r}{hint}")
         try:
             read = TypeAdapter(kinds[name]).validate_python(entry, strict=not isinstance(entry, str))
         except ValidationError as error:
-            raise ModelError(f"{name} (arguments) is {entry!r}: {error.errors()[0]['msg']}.") from None
+            raise ModelError(f"{name} is {entry!r}: {error.errors()[0]['msg']}") from None
         if isinstance(entry, str):
             found[name] = read
     try:
         DistillationArguments(**found)
     except Exception as error:  # of whatever library an argument is for
-        raise ModelError(f"The training arguments cannot be used: {error}") from None
+        raise ModelError(str(error)) from None
     return found
 
 
