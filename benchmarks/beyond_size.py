@@ -35,7 +35,11 @@ LEVELS: dict[str, dict[str, Any]] = {
     **{f"noise {share} %": {"label_noise": share / 100} for share in (10, 20, 40)},
     **{f"imbalance {ratio}": {"imbalance": ratio} for ratio in (10, 50)},
 }
-RECIPES = ("logit-mse", "soft-targets", "annealing", "continuation", "adakd", "dkd", "dist", "ad-kd", "sra")
+# Those that read logits: others run the encoder in each step, or do not fit a teacher of the student's kind.
+RECIPES = (
+    *("logit-mse", "soft-targets", "soft-targets hard_weight=0.5", "soft-targets loss=huber"),
+    *("annealing", "continuation", "adakd", "dkd", "dist"),
+)
 OWN = ("set", "level", "teacher")
 # The seed of the model that teaches itself; students have others.
 OTHER_SEED = 100
@@ -81,8 +85,8 @@ def main() -> None:
             for kind in arguments.teachers:
                 source = shared / "data" / name
                 teacher = _teacher(kind, source, level, arguments.student, work)
-                recipes = [one for one in arguments.recipes if kind == "encoder" or one != "sra"]
-                recipes += ["hard-labels"] if kind == arguments.teachers[0] else []  # the same with either teacher
+                # Labels alone are the same with either teacher.
+                recipes = [*arguments.recipes, *(["hard-labels"] if kind == arguments.teachers[0] else [])]
                 plan = make_plan(
                     data={"source": str(source), "name": name, "augment": "none", **LEVELS[level]},
                     teacher=str(teacher),

@@ -35,6 +35,20 @@ def test_interrupted_folder_resumes_only_with_same_settings(tmp_path: Path) -> N
         assert not (folder / "half").exists()
 
 
+@pytest.mark.parametrize("worked", [True, False])
+def test_failed_run_without_a_checkpoint_leaves_nothing(worked: bool, tmp_path: Path) -> None:
+    """A corrected call would else be refused as another run."""
+
+    def fails() -> None:
+        with OutputFolder(tmp_path / "out", {"a": 1}) as folder:
+            (folder / "work" / ("checkpoint-5" if worked else "stage")).mkdir(parents=True)
+            raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        fails()
+    assert (tmp_path / "out.partial").exists() == worked
+
+
 def test_output_folder_refuses_folders_of_the_old_name(tmp_path: Path) -> None:
     from eyas.exam.plan_file import make_plan
     from eyas.exam.run import run_exam

@@ -28,6 +28,7 @@ from eyas.outputs import finished_request
 from eyas.settings import (
     FIELD_MODELS,
     GENERAL,
+    SENTENCE_LENGTH,
     Columns,
     DistillSettings,
     FinetuneSettings,
@@ -471,7 +472,7 @@ def pretrain_student(
         teacher: a pretrained encoder: a folder, a Hub name or a loaded `Encoder`.
         texts: anything `load_unlabeled` accepts; single texts only.
         out: as for `distill`.
-        student: an architecture or `StudentSettings`; overrides `settings`.
+        student: an architecture, which reads 128 tokens, or `StudentSettings`; overrides `settings`.
         recipe: by default sra; other recipes contribute only their stages that compare layers.
         settings: all other settings; see `DistillSettings`.
         columns: the text column.
@@ -484,7 +485,8 @@ def pretrain_student(
     Raises:
         EyasError: invalid input, raised before any training step.
     """
-    settings, _ = _merge_settings(settings or DistillSettings(), student, recipe)
+    usual = DistillSettings(StudentSettings(max_length=SENTENCE_LENGTH))
+    settings, _ = _merge_settings(settings or usual, student, recipe)
     check_architecture(settings.student.architecture)
     make_stages(settings.recipe or SRA, settings.recipe_options)
     result = _result(out)

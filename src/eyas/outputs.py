@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from eyas import processes
 from eyas._version import __version__
-from eyas.errors import EyasError, OutputError
+from eyas.errors import OutputError
 
 logger = logging.getLogger("eyas")
 
@@ -214,7 +214,7 @@ class OutputFolder:
                 if self.path.exists():
                     shutil.rmtree(self.path)
                 os.replace(self.partial, self.path)
-            elif not self.resumable or (isinstance(error, EyasError) and not self._has_work()):
+            elif not self.resumable or (isinstance(error, Exception) and not self._has_work()):
                 shutil.rmtree(self.partial)  # otherwise a corrected call would count as another run
         finally:
             self._lock.release()

@@ -17,6 +17,8 @@ from eyas.kinds import GENERATION, KINDS
 
 # Maximum tokens per text.
 MAX_LENGTH = 256
+# The same of students that learn sentence vectors.
+SENTENCE_LENGTH = 128
 MOST_SEED = 2**32 - 1
 STUDENTS = ("static", "cnn", "bilstm", "cnn-lstm")
 # Models of rows of categorical fields; cin is rather a teacher.

@@ -34,6 +34,7 @@ from eyas.kinds import GENERATION, KINDS
 from eyas.settings import (
     DATA,
     METHOD,
+    SENTENCE_LENGTH,
     STUDENT,
     Columns,
     DistillSettings,
@@ -310,7 +311,7 @@ def pretrain_student(
             rich_help_panel=DATA,
         ),
     ],
-    student: StudentSettings = StudentSettings(max_length=128),  # noqa: B008 (frozen)
+    student: StudentSettings = StudentSettings(max_length=SENTENCE_LENGTH),  # noqa: B008 (frozen)
     recipe: Annotated[
         str,
         typer.Option(
