@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 from conftest import toy_rows
 from sklearn.base import clone
@@ -49,7 +50,7 @@ def test_estimator_can_be_pickled(fitted: eyas.DistilledClassifier) -> None:
 
 def test_estimator_predicts_labels_as_given(teacher: str, tmp_path: Path) -> None:
     numbers = [int(label == "positive") for label in LABELS]
-    names = {"negative": 0, "positive": 1}
+    names = {"negative": "0", "positive": "1"}  # fit compares them as strings
     model = eyas.DistilledClassifier(teacher, SMALL, epochs=30, label_map=names, out=tmp_path / "out")
     model.fit(np.array(TEXTS), numbers)
     assert model.classes_.tolist() == [0, 1]
@@ -111,6 +112,7 @@ def test_class_that_only_the_teacher_knows_keeps_its_type(tiny_bert: Path, tmp_p
         (TEXTS[0], None, {}, "texts is one string"),
         ([*TEXTS[:5], None], None, {}, "Text 5 is NoneType, expected str"),
         (TEXTS, [*LABELS[:-1], None], {}, "Text 119 has no label"),
+        (TEXTS, [*LABELS[:-1], pandas.NA], {}, "Text 119 has no label"),
         (TEXTS[:1], LABELS[:1], {}, "at least two classes"),
         (TEXTS, LABELS, {"epochs": 0}, "num_train_epochs is 0"),
         (TEXTS, LABELS, {"seed": -1}, r"seed \(--seed\) is -1, expected 0"),

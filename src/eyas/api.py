@@ -44,6 +44,7 @@ from eyas.training import distill as _distill
 from eyas.training import finetune as _finetune
 from eyas.training import pretrain as _pretrain
 from eyas.training import several_tasks as _tasks
+from eyas.training.arguments import with_known_arguments
 from eyas.training.checks import check_recipe
 from eyas.training.domains import check_labels, check_names, join_domains, load_domains
 from eyas.training.pretrain import SRA
@@ -327,7 +328,7 @@ def finetune(
     Raises:
         EyasError: invalid input, raised before any training step.
     """
-    settings, model = settings or FinetuneSettings(), os.fspath(model)
+    settings, model = with_known_arguments(settings or FinetuneSettings()), os.fspath(model)
     if (data is None) == (domains is None):
         raise DataError("Expected either data (--data) or domains (--domain NAME=DATA for each).")
     if domains is not None:
@@ -472,7 +473,7 @@ def pretrain_student(
         teacher: a pretrained encoder: a folder, a Hub name or a loaded `Encoder`.
         texts: anything `load_unlabeled` accepts; single texts only.
         out: as for `distill`.
-        student: an architecture, which reads 128 tokens, or `StudentSettings`; overrides `settings`.
+        student: an architecture or `StudentSettings`; overrides `settings`. Without either it reads 128 tokens.
         recipe: by default sra; other recipes contribute only their stages that compare layers.
         settings: all other settings; see `DistillSettings`.
         columns: the text column.
@@ -514,6 +515,7 @@ def _merge_settings(
 
     They say which architecture that model has, because defaults depend on it.
     """
+    settings = with_known_arguments(settings)
     if recipe is not None:
         settings = replace(settings, recipe=recipe)
     if isinstance(student, str):
@@ -589,6 +591,6 @@ def _request(record: Mapping[str, Any], sources: Mapping[str, Any], settings: An
         about["recipe"] = recipe_name(about["recipe"])
     if isinstance(settings, DistillSettings):
         student = settings.student
-        about |= {"init": start_identity(student.init or GENERAL), "vectors": vectors_identity(student.embeddings)}
+        about |= {"init": start_identity(student.init or GENERAL), **vectors_identity(student.embeddings)}
         about |= {"transfer_sources": sources_of(settings.transfer)}
     return {**record, **about, "files": files}

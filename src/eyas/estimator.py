@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pandas
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -73,7 +74,7 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         data = TaskData.of({name: splits[name] for name in ("train", "validation")})
         trained = distill(teacher, data, self.out, self.student, recipe=self.recipe, settings=settings)
         self.classifier_: Classifier = trained.classifier
-        known = [*np.unique(labels), *(self.label_map or {}).values()]
+        known = [*(self.label_map or {}).values(), *np.unique(labels)]
         as_given = {str(label): label for label in known}
         names = np.array([as_given.get(name, name) for name in self.classifier_.data_labels])
         self._order = np.argsort(names)
@@ -108,6 +109,6 @@ def _labels(labels: Any, texts: int) -> np.ndarray:
     if given.shape != (texts,):
         raise DataError(f"The labels have shape {given.shape}, expected one for each of {texts:,} texts: ({texts},).")
     for place, label in enumerate(given.tolist()):
-        if label is None or label != label:
+        if pandas.isna(label):
             raise DataError(f"Text {place} has no label. Leave it out, or leave y out for the teacher's predictions.")
     return given

@@ -13,7 +13,7 @@ from conftest import teach
 from starlette.testclient import TestClient
 
 from eyas import Predictor, StudentSettings, TaskData, export_model, load_data
-from eyas.errors import EyasError, ModelError
+from eyas.errors import EyasError, LabelError, ModelError
 from eyas.evaluation.deferral import retention_bound
 from eyas.exam.cascade import _Answers, _thresholds, make_cascade
 from eyas.export.combination import export_combination
@@ -198,6 +198,7 @@ def test_cascade_may_end_in_a_combination(
     make_cascade([weak], tmp_path / "teachers", data, tmp_path / "both", min_retention=0.85)
     texts = list(data["test"]["text"])
     np.testing.assert_allclose(Predictor(tmp_path / "both").logits(texts), Predictor(cascade).logits(texts), atol=1e-5)
+    assert len(_stamp(tmp_path / "both") or ()) == 9  # three models, each with a manifest, a graph and a tokenizer
 
 
 @pytest.mark.process
@@ -249,8 +250,14 @@ def test_models_must_fit_together(
         make_cascade([exported["cnn", False, False]], strong, data, tmp_path / "out", 0.85)
     other = Path(shutil.copytree(weak, tmp_path / "other"))
     manifest = json.loads((other / "manifest.json").read_text())
-    (other / "manifest.json").write_text(json.dumps({**manifest, "labels": ["bad", "positive"]}))
-    with pytest.raises(ModelError, match="only one has bad, negative"):
+    (other / "manifest.json").write_text(json.dumps({**manifest, "labels": ["bad", "good"], "data_labels": []}))
+    with pytest.raises(LabelError, match=r"0=negative, 1=positive[\s\S]*0=bad, 1=good[\s\S]*--label-map bad=negative"):
+        make_cascade([other], strong, data, tmp_path / "out", 0.85)
+    make_cascade([other], strong, data, tmp_path / "mapped", 0.85, label_map={"bad": "negative", "good": "positive"})
+    assert Predictor(tmp_path / "mapped").label_names == ["bad", "good"]
+    three = {**manifest, "labels": ["bad", "good", "so-so"], "data_labels": []}
+    (other / "manifest.json").write_text(json.dumps(three))
+    with pytest.raises(ModelError, match="only one has bad, good, negative, positive, so-so"):
         make_cascade([other], strong, data, tmp_path / "out", 0.85)
     assert not (tmp_path / "out").exists()
     with pytest.raises(ModelError, match="can promise"):

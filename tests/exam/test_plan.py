@@ -147,7 +147,12 @@ def test_plan_resolves_init_folder(tmp_path: Path) -> None:
         ("seeds:", "arguments: {eval_steps: x}\nseeds:", 8, "eval_steps is 'x': Input should be a valid number"),
         ("seeds:", "arguments: {max_steps: 2.5}\nseeds:", 8, "max_steps is 2.5: Input should be a valid integer"),
         ("seeds:", "arguments: {eval_strategy: epochs}\nseeds:", 8, "epochs is not a valid IntervalStrategy"),
-        ("seeds:", "arguments: {seed: 1}\nseeds:", 8, "unknown training argument 'seed'"),
+        (
+            "seeds:",
+            "arguments: {seed: 1}\nseeds:",
+            8,
+            "arguments: seed is set by eyas: leave it out; the seed is a setting of its own",
+        ),
     ],
 )
 def test_plan_errors_name_the_line(tmp_path: Path, old: str, new: str, line: int, said: str) -> None:
@@ -266,6 +271,11 @@ def test_plan_pairs_students_and_word_vectors_with_data_they_fit(tmp_path: Path)
         trials_of(plan, {"films": POLAR})
     with pytest.raises(DataError, match=r"student bert-tiny: bert-tiny reads subwords: embeddings"):
         make_plan(data="films", teacher="t", students=["bert-tiny"], embeddings=[vectors])
+
+
+def test_seeds_of_a_plan_are_seeds() -> None:
+    with pytest.raises(DataError, match=r"seed .* is -1, expected 0 to"):
+        make_plan(data="x", teacher="y", seeds=[0, -1])
 
 
 def test_teachers_read_as_much_as_the_students() -> None:

@@ -96,7 +96,8 @@ def test_rows_without_labels_cost_no_steps(tiny_bert: Path, tmp_path: Path) -> N
         ({"learning_rate": "fast"}, "learning_rate is 'fast'"),
         ({"learning_rate": [1]}, "learning_rate"),
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size is 0"),
-        ({"output_dir": "x"}, "unknown training argument 'output_dir'"),
+        ({"output_dir": "x"}, "output_dir is set by eyas: leave it out"),
+        ({"seed": 1}, "the seed is a setting of its own"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_written(
@@ -113,6 +114,8 @@ def test_wrong_arguments_are_refused_before_anything_is_written(
 
 
 def test_arguments_may_be_written_as_yaml_reads_them(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
-    settings = eyas.DistillSettings(eyas.StudentSettings("static"), arguments={**QUICK, "learning_rate": "5e-5"})
+    settings = eyas.DistillSettings(
+        eyas.StudentSettings("static"), arguments={**QUICK, "learning_rate": "5e-5", "max_steps": np.int64(2)}
+    )
     folder = eyas.distill(teacher_folder, toy_data, tmp_path / "out", settings=settings).path
     assert json.loads((folder / "eyas.json").read_text())["settings"]["arguments"]["learning_rate"] == 5e-5

@@ -72,7 +72,9 @@ def damaged(train: Dataset, damage: Damage, logits: Callable[[Dataset], np.ndarr
         DataError: another task than classification, or one label only.
     """
     task = task_of(train)
-    if not task.is_classification or len(np.unique(labels_of(train)[labels_of(train) >= 0])) < 2:
+    if task.is_classification and len(np.unique(labels_of(train)[labels_of(train) >= 0])) < 2:
+        raise DataError("imbalance, label_fraction and label_noise need training texts of two labels at least.")
+    if not task.is_classification:
         raise DataError(f"imbalance, label_fraction and label_noise are for classification; this is {task.describe()}.")
     random = np.random.default_rng(SEED)
     if damage.imbalance > 1:

@@ -97,7 +97,7 @@ def make_cascade(
         "command": "cascade",
         "models": [[str(folder.resolve()), _checksums(model)] for folder, model in zip(folders, models, strict=True)],
         "min_retention": min_retention,
-        "label_map": label_map,
+        **({"label_map": label_map} if label_map else {}),
         "rows": {name: data_fingerprint(data[name]) for name in ("validation", "test") if name in data},
     }
     output = OutputFolder(out, settings, overwrite, resumable=False)
@@ -227,7 +227,7 @@ def _check_alike(models: Sequence[Predictor], folders: Sequence[Path]) -> None:
         raise ModelError(f"{folders[0]} does {task.describe()}: it has no confidence that a cascade could go by.")
     for model, folder in zip(models[1:], folders[1:], strict=True):
         same = model.task.kind == task.kind and model.pair == first.pair
-        if not same or sorted(model.label_names) != sorted(first.label_names):
+        if not same or len(model.label_names) != len(first.label_names):  # their names are matched with the data's
             alone = ", ".join(sorted(set(model.label_names) ^ set(first.label_names)))
             raise ModelError(
                 f"{folder} does {model.task.describe()}, {folders[0]} does {task.describe()}"

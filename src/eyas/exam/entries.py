@@ -321,6 +321,8 @@ def meta_teacher(entry: DataPlan, folder: Path) -> Path:
         name: [data.fingerprint(split) for split in ("train", "validation")] for name, data in domains.items()
     }
     about["encoder"] = [entry.teacher[0], identity(find_encoder(entry.teacher[0]))]
+    if (entry.max_length or MAX_LENGTH) > MAX_LENGTH:
+        about["max_length"] = entry.max_length
     out = folder / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
     settings = FinetuneSettings(max_length=entry.max_length or MAX_LENGTH)
     return finetune(entry.teacher[0], joined, out, settings, domains=domains)

@@ -150,9 +150,8 @@ def _pace(trial: Trial, loaded: Loaded | LoadedPairs) -> float:
     transfer = replace(settings.transfer, augment=(), select=())  # which cost nothing while a student trains
     settings = replace(settings, arguments={**kept, **ALONE}, transfer=transfer)
     rows = STEPS * DistillationArguments(**kept).per_device_train_batch_size
-    data = type(loaded.data)(
-        {"train": _first(loaded.data["train"], rows), "validation": _first(loaded.data["validation"], TEXTS)}
-    )
+    train = loaded.learnable if len(loaded.learnable) else loaded.data["train"]
+    data = type(loaded.data)({"train": _first(train, rows), "validation": _first(loaded.data["validation"], TEXTS)})
     clock = _Clock()
     with TemporaryDirectory() as folder:
         place = Path(folder)

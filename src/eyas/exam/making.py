@@ -55,7 +55,7 @@ def make_model(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path, home: P
         source = trial.added
     elif trial.together:
         whole = _train_together(trial, home / TOGETHER)
-        source, texts = whole / trial.dataset.name, loaded.transfer if trial.is_taught else loaded.data["train"]
+        source, texts = whole / trial.dataset.name, loaded.transfer if trial.is_taught else loaded.learnable
         start = json.loads((whole / RUN_FILE).read_text())["settings"]["student"]["init"]
         learned = {"transfer_texts": len(texts), "steps": _steps(read_history(whole)), "start": start}
         (folder / STUDENT).mkdir(parents=True, exist_ok=True)

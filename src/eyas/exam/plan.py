@@ -15,7 +15,7 @@ from eyas.generation.recipes import make_recipe
 from eyas.generation.run import check_settings
 from eyas.kinds import GENERATION
 from eyas.models.loading import task_folders
-from eyas.settings import MAX_LENGTH, SMALLER, STUDENTS, VECTORS, WRITERS, DistillSettings
+from eyas.settings import MAX_LENGTH, SMALLER, STUDENTS, VECTORS, WRITERS, DistillSettings, check_seed
 from eyas.training.arguments import known_arguments
 from eyas.training.recipes import make_stages, option_text, parse_recipe
 from eyas.training.several_tasks import NAME
@@ -97,7 +97,7 @@ class Plan(_Strict):
                 entry,
                 teacher=entry.teacher or self.teacher,
                 teachers=entry.teachers or self.teachers,
-                max_length=entry.max_length or most,
+                max_length=entry.max_length if entry.writes else entry.max_length or most,
             )
             for entry in self.data
         ]
@@ -181,6 +181,16 @@ class Plan(_Strict):
             raise ValueError(f"two folders have the same name: {', '.join(sorted(names))}")
         return value
 
+    @field_validator("seeds")
+    @classmethod
+    def _are_seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        for seed in value:
+            try:
+                check_seed(seed)
+            except ModelError as error:
+                raise ValueError(str(error).rstrip(".")) from None
+        return value
+
     @field_validator("seeds", "recipes", "embeddings")
     @classmethod
     def _given_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -259,7 +269,7 @@ class Plan(_Strict):
         if not all(entry.writes for entry in self.data):
             raise ValueError("students that write (task: generation) need a plan of their own, without other data sets")
         for entry in self.datasets:
-            usual = DataPlan(source=entry.source, augment=entry.augment or (), max_length=entry.max_length)
+            usual = DataPlan(source=entry.source, augment=entry.augment or ())
             own = {"source", "name", "teacher", "teachers", "text", "label", "task", "augment"}
             wrong = [field.name for field in fields(entry) if getattr(entry, field.name) != getattr(usual, field.name)]
             wrong = [name for name in wrong if name not in own] + ["augment"] * bool(entry.augment)

@@ -85,7 +85,7 @@ class Trial:
             "together": [({**_anonymous(entry), "name": entry.name}, recipe) for entry, recipe in self.together],
             "student": self.student and {**asdict(self.student), "name": ""},
             "model": self.model if self.kind == "baseline" else "",
-            "vectors": vectors_identity(self.embeddings) or None,
+            "vectors": vectors_identity(self.embeddings).get("vectors"),
             "sources": sources_of(self.dataset.transfer),
             "init": start_identity(init),
             "added": identity(self.added) or self.added,  # a name on the Hub has no files

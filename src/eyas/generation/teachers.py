@@ -12,9 +12,10 @@ from eyas.generation.data import EncodedPairs
 from eyas.generation.losses import IGNORED, TopK, top_k
 from eyas.generation.models import TextGenerator
 from eyas.kinds import GENERATION
-from eyas.teachers.cached import FORMAT_VERSION, CachedRows, Shards, Waiting, claim_cache, write_shards
+from eyas.teachers.cached import CachedRows, Shards, Waiting, claim_cache, write_shards
 from eyas.teachers.live import autocast, fingerprint_of
 
+FORMAT_VERSION = 2
 ROWS_PER_SHARD = 256
 FIELDS = ("words", "log_probabilities")
 BATCH = 32

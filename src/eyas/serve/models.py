@@ -44,7 +44,7 @@ class Model:
             "labels": list(manifest.labels) if manifest.task != "vectors" else [],
             "pair": manifest.pair,
             "precision": manifest.precision,
-            "max_length": manifest.max_length,
+            "max_length": self.predictor.max_length,
             "abstain_below": manifest.abstain_below,
             "examples": manifest.examples,
             "exam": self._exam(),
@@ -162,11 +162,16 @@ def _folders(name: str, path: Path) -> dict[tuple[str, str], Path]:
     return found
 
 
+def _places(folder: Path) -> list[Path]:
+    """The folders of the models in `folder`, whose stages may have stages themselves."""
+    stages = stage_folders(folder) if kind_of(folder) not in ("", "task", GENERATION) else []
+    return [place for name in stages for place in _places(folder / name)] or [folder]
+
+
 def _stamp(folder: Path) -> Stamp | None:
     """The stamp of a model's files; None while one is missing."""
     try:
-        kind = kind_of(folder)
-        places = [folder / name for name in stage_folders(folder)] if kind not in ("", "task", GENERATION) else [folder]
+        kind, places = kind_of(folder), _places(folder)
         files = [place / MANIFEST for place in places]
         names = FILES if kind == GENERATION else (MODEL, TOKENIZER)
         files += [place / name for place in ([folder.parent] if kind == "task" else places) for name in names]

@@ -264,7 +264,7 @@ def claim_cache(given: str | Path | None, fingerprint: dict[str, Any], kind: str
     name = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:24]
     folder = cache_folder(kind) / name if given is None else Path(given)
     if (folder / FINGERPRINT).exists():
-        found = _read_fingerprint(folder)
+        found = _read_fingerprint(folder, fingerprint["format_version"])
         differing = [key for key in fingerprint if found.get(key) != fingerprint[key]]
         if differing:
             raise CacheError(
@@ -280,16 +280,16 @@ def claim_cache(given: str | Path | None, fingerprint: dict[str, Any], kind: str
     return folder
 
 
-def _read_fingerprint(folder: Path) -> dict[str, Any]:
+def _read_fingerprint(folder: Path, version: int = FORMAT_VERSION) -> dict[str, Any]:
     try:
         found = json.loads((folder / FINGERPRINT).read_text())
     except (OSError, ValueError) as error:
         raise CacheError(f"{folder} is not a cache of teacher logits: {error}") from None
     if not isinstance(found, dict):
         raise CacheError(f"{folder} is not a cache of teacher logits: its {FINGERPRINT} holds no settings.")
-    if found.get("format_version") != FORMAT_VERSION:
+    if found.get("format_version") != version:
         raise CacheError(
-            f"{folder} has format version {found.get('format_version')}, this eyas reads {FORMAT_VERSION}. "
+            f"{folder} has format version {found.get('format_version')}, this eyas reads {version}. "
             "Delete it and label again."
         )
     return dict(found)

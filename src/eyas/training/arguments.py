@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar, get_type_hints
 
+import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
 from transformers import TrainingArguments
@@ -102,7 +103,12 @@ def known_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     known = [field.name for field in fields(DistillationArguments) if field.init and field.name not in RESERVED]
     kinds, found = get_type_hints(DistillationArguments), dict(given)
-    for name, entry in given.items():
+    for name, value in given.items():
+        entry = found[name] = value.item() if isinstance(value, np.generic) else value
+        if name in RESERVED:
+            raise ModelError(
+                f"{name} is set by eyas: leave it out" + "; the seed is a setting of its own" * ("seed" in name)
+            )
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {close[0]}?" if close else ""

@@ -116,7 +116,7 @@ def distill(
             "transfer_set": data_fingerprint(dataset),
             "transfer_sources": sources_of(settings.transfer),
             "init": start_identity(settings.student.init),
-            "vectors": vectors_identity(settings.student.embeddings),
+            **vectors_identity(settings.student.embeddings),
             "start": None if start is None else fingerprint_of(*start),
             "validation": data.fingerprint("validation"),
             "labels": data.labels,

@@ -96,8 +96,8 @@ def pretrain_student(
             **asdict(settings),
             "teacher_fingerprint": teacher.fingerprint,
             "texts": data.fingerprint("train"),
-            "init": start_identity(settings.student.init),
-            "vectors": vectors_identity(settings.student.embeddings),
+            **({"init": start_identity(settings.student.init)} if settings.student.init else {}),
+            **vectors_identity(settings.student.embeddings),
         },
         overwrite,
     )

@@ -138,7 +138,7 @@ def distill_tasks(
             **asdict(settings),
             "transfer_sources": sources_of(settings.transfer),
             "init": start_identity(settings.student.init),
-            "vectors": vectors_identity(settings.student.embeddings),
+            **vectors_identity(settings.student.embeddings),
             "tasks": {
                 one.name: {
                     "teacher": live(one.teacher).fingerprint,

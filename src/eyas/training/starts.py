@@ -177,7 +177,8 @@ def with_default_start(settings: DistillSettings, data: TaskData, teacher: Any) 
     stages = make_stages(settings.recipe, settings.recipe_options) if settings.recipe else []
     by_token = any(stage.needs_layers for stage in stages)
     starts = student.architecture not in (*TRANSFORMERS, *FIELD_MODELS)
-    if settings.transfer.smoothing:  # of the teacher's subwords
+    taught = not stages or any(stage.needs_teacher for stage in stages)
+    if settings.transfer.smoothing and taught:  # of the teacher's subwords
         if wanted:
             raise ModelError(
                 "smoothing (--smoothing) needs a student with the teacher's subwords, and init (--init) is general. "
@@ -211,9 +212,9 @@ def start_identity(init: str | None) -> Any:
     return fingerprint_of_family(init) if init is not None and is_general(init) else identity(init or "")
 
 
-def vectors_identity(embeddings: str) -> Any:
-    """What changes if a file of word vectors changes; nothing for others."""
-    return identity(embeddings) if Path(embeddings).is_file() else []
+def vectors_identity(embeddings: str) -> dict[str, Any]:
+    """What changes if a file of word vectors changes; empty for others."""
+    return {"vectors": identity(embeddings)} if Path(embeddings).is_file() else {}
 
 
 def _families_by_share(student: StudentSettings, dataset: Dataset) -> list[tuple[str, float]]:
