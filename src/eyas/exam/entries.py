@@ -355,10 +355,10 @@ def _text(entry: DataPlan) -> str:
 def _load(entry: str) -> Loaded | LoadedPairs:
     plan = DataPlan(**json.loads(entry))
     data = read(plan)
-    learned = data.fingerprint("train") if "train" in data else ""
     if plan.writes:
         metrics()  # fail now if a library is missing
         return LoadedPairs(data, TextGenerator.from_pretrained(plan.teacher[0]), plan.teacher[0])
+    clean = data.fingerprint("train") if plan.damage.describe() else ""
     asked = any(is_answers(name) or is_exported(name) for name in plan.teacher)
     encoder = plan.encoder if asked and plan.encoder != NONE else None
     given = (("encoder", encoder), ("confidence", plan.confidence), ("zero_shot", plan.zero_shot))
@@ -375,7 +375,7 @@ def _load(entry: str) -> Loaded | LoadedPairs:
     _check_answers(each, data)
     aligned = align(teacher, data, plan.label_map)
     if plan.damage.describe():
-        _warn_of_clean_teacher(plan, learned)
+        _warn_of_clean_teacher(plan, clean)
         train = damaged(data["train"], plan.damage, lambda rows: aligned.label(rows).logits_of(rows))
         data = TaskData({**data, "train": train})
     return Loaded(data, aligned, unlabeled, settings.transfer)
