@@ -33,8 +33,9 @@ def print_table(table: pd.DataFrame) -> None:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    for column in ("model", metric, "retention", "size", "latency", "speed"):
-        shown.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
+    shown.add_column("model", overflow="fold")  # on a narrow terminal it wraps, and numbers stay whole
+    for column in (metric, "retention", "size", "latency", "speed"):
+        shown.add_column(column, justify="right", no_wrap=True)
     for row in table.to_dict("records"):
         shown.add_row(
             row["title"],
