@@ -720,20 +720,16 @@ def beyond_size() -> str:
         header = [f"{name}, {int(first['rows']):,} test texts", "accuracy, labels alone"]
         header += [f"{title}, {how}" for title in ("gain", "macro F1", "calibration error") for how in TAUGHT.values()]
         parts.append(table(header, lines))
-    lines = []
-    for recipe, own in taught.groupby("recipe", sort=False):
-        cells = []
-        for teacher in TAUGHT:
-            there = own[own["teacher"] == teacher]
-            damaged = there[there["level"] != "clean"]
-            clean = there[there["level"] == "clean"]
-            cells += [_gains(clean["gain_score"]), _gains(damaged["gain_score"])]
-            cells += [_gains(there["gain_calibration_error"])]
-        lines.append([f"`{recipe}`", *cells])
-    header = ["recipe", *(f"{what}, {how}" for how in TAUGHT.values() for what in ("clean", "damaged", "calibration"))]
+        means = own.groupby(["recipe", "teacher", "level"], sort=False)["gain_score"].mean()
+        levels, lines = list(own["level"].unique()), []
+        for recipe in own["recipe"].unique():
+            gains = [means.get((recipe, teacher, level)) for teacher in TAUGHT for level in levels]
+            lines.append([f"`{recipe}`", *("" if gain is None else f"{100 * gain:+.1f}" for gain in gains)])
+        header = [f"{name}: gain of", *(f"{level}, {how}" for how in TAUGHT.values() for level in levels)]
+        parts.append(table(header, lines))
     seeds = students["seed"].nunique()
     about = f"`{students['model'].iloc[0]}`, {seeds} seed{'s' * (seeds > 1)}, fp32. {where(frame.iloc[-1].to_dict())}."
-    return "\n\n".join([*parts, table(header, lines), about])
+    return "\n\n".join([*parts, about])
 
 
 BEYOND = ("score", "macro_f1", "calibration_error")
