@@ -119,6 +119,8 @@ def known_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
             raise ModelError(f"{name} is {entry!r}: {error.errors()[0]['msg']}") from None
         if isinstance(entry, str):
             found[name] = read
+    if processes.count() > 1:  # making them joins the processes, which wait for one another
+        return found
     try:
         DistillationArguments(**found)
     except Exception as error:  # of whatever library an argument is for
