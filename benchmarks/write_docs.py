@@ -755,6 +755,7 @@ def _picture(alone: pd.DataFrame, taught: pd.DataFrame, teachers: pd.DataFrame) 
     points["amount"] = points["level"].str.extract(r"(\d+)", expand=False).fillna("0").astype(int)
     points["amount"] = points["amount"].where((points["damage"] == "noise") | (points["amount"] > 0), 1)
     points = points.groupby(["set", "damage", "amount", "model"], as_index=False)["score"].mean()
+    points = points.groupby(["set", "damage"]).filter(lambda part: part["amount"].nunique() > 1)  # not clean alone
     colors = alt.Scale(domain=list(dict.fromkeys(points["model"])), range=["#888888", "#c0392b", "#2f6f9f", "#3a9d5d"])
     row = []
     for kind, title in (("noise", "wrong labels, %"), ("imbalance", "largest class, in times the smallest")):
@@ -765,7 +766,7 @@ def _picture(alone: pd.DataFrame, taught: pd.DataFrame, teachers: pd.DataFrame) 
             alt.Y("score:Q", title="test accuracy", scale=alt.Scale(zero=False), axis=alt.Axis(format=".0%")),
             alt.Color("model:N", title=None, scale=colors),
         )
-        facets = chart.properties(width=260, height=220).facet(alt.Row("set:N", title=None))
+        facets = chart.properties(width=260, height=200).facet(row=alt.Row("set:N", title=None))
         row.append(facets.resolve_scale(y="independent"))
     alt.hconcat(*row, background="white").save(IMAGES / "beyond-size.svg")
 
