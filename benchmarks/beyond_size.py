@@ -3,7 +3,7 @@
 Training labels are wrong, or of unequal classes, and the teacher learned from the same ones: a fine-tuned encoder, or
 a model of the student's own size (self-distillation: its twin on the labels alone). That twin, with other seeds, is the
 control. All students have as many steps. Scores, calibration errors and agreement are those of exported students on
-the clean test texts; the validation texts, which choose the checkpoint, are clean too. It goes on where it stopped.
+the clean test texts. Clean validation texts choose the checkpoint. An interrupted run resumes.
 
     python benchmarks/beyond_size.py --shared SHARED --work FOLDER [--only trec] [--teachers self] [--seeds 0]
         [--levels clean "noise 40 %"] [--steps 1500]
