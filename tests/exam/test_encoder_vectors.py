@@ -12,7 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from eyas import Predictor
 from eyas.errors import ModelError
 from eyas.exam.encoder_vectors import export_on_vectors
-from eyas.exam.entries import encoder_of, inspect
+from eyas.exam.entries import inspect
+from eyas.exam.origins import encoder_of
 from eyas.exam.plan_file import make_plan
 from eyas.exam.plan_parts import DataPlan
 from eyas.exam.results import load_exam

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from eyas.exam.entries import Loaded, LoadedPairs, load_entry
+from eyas.exam.entries import load_entry
+from eyas.exam.loaded import Loaded, LoadedPairs
 from eyas.exam.making import student_settings
 from eyas.exam.trials import Trial
 from eyas.generation.recipes import SequenceKD, make_recipe

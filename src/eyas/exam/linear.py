@@ -12,7 +12,7 @@ from eyas.data.task_data import TaskData
 from eyas.evaluation.bootstrap import Comparison, compare, doubt, sums
 from eyas.evaluation.metrics import task_metrics
 from eyas.exam.baselines import fit_baseline, fit_on
-from eyas.exam.entries import written_texts
+from eyas.exam.loaded import written_texts
 from eyas.teachers import AlignedTeacher, Encoder
 
 # Texts to fit and to compare: enough to tell, read in seconds; outputs beyond which the weights need too much memory.

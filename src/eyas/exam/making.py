@@ -14,7 +14,8 @@ from filelock import FileLock
 from eyas.data.datasets import labeled_rows, labels_of, texts_of
 from eyas.exam.baselines import fit_baseline
 from eyas.exam.encoder_vectors import export_on_vectors
-from eyas.exam.entries import Loaded, LoadedPairs, load_entry, written_texts
+from eyas.exam.entries import load_entry
+from eyas.exam.loaded import Loaded, LoadedPairs, written_texts
 from eyas.exam.results import SHIPPED, STUDENT, TOGETHER, TRANSFER, TWIN
 from eyas.exam.trials import ON_VECTORS, STATIC, Trial, members_of
 from eyas.export.combination import export_combination, ship

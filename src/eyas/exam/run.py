@@ -11,8 +11,10 @@ from typing import Any
 from eyas._version import __version__
 from eyas.errors import DataError, EyasError, OutputError
 from eyas.exam.cost import machine, measure_costs
-from eyas.exam.entries import DatasetFacts, check_data, inspect, meta_teacher, outline, prepare, read
+from eyas.exam.entries import check_data, inspect, outline, prepare
 from eyas.exam.estimate import duration
+from eyas.exam.loaded import DatasetFacts, read
+from eyas.exam.origins import meta_teacher
 from eyas.exam.plan import Plan
 from eyas.exam.plan_file import to_yaml
 from eyas.exam.plan_parts import DataPlan

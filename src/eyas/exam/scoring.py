@@ -16,7 +16,8 @@ from eyas.evaluation.changes import change_slices
 from eyas.evaluation.differences import differences
 from eyas.evaluation.evaluate import Predicts, predict_dataset
 from eyas.evaluation.metrics import agreement, task_metrics
-from eyas.exam.entries import Loaded, known_words, written_texts
+from eyas.exam.entries import known_words
+from eyas.exam.loaded import Loaded, written_texts
 from eyas.exam.results import DIFFERENCES, PREDICTIONS, VALIDATION
 from eyas.exam.trials import Trial
 from eyas.outputs import write_atomically

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from eyas.exam.cost import open_model
-from eyas.exam.entries import LoadedPairs, load_entry
+from eyas.exam.entries import load_entry
+from eyas.exam.loaded import LoadedPairs
 from eyas.exam.making import asked, make_model
 from eyas.exam.results import FORMAT_VERSION, RESULT, SHIPPED, TIMING
 from eyas.exam.scoring import score_answers

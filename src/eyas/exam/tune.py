@@ -11,7 +11,8 @@ from torch import nn
 from transformers import TrainerCallback
 
 from eyas.errors import EyasError, MissingExtraError, ModelError, install_hint
-from eyas.exam.entries import Loaded, load_entry
+from eyas.exam.entries import load_entry
+from eyas.exam.loaded import Loaded
 from eyas.exam.making import student_settings
 from eyas.exam.trials import Trial
 from eyas.settings import FIELD_MODELS, NO_START, TRANSFORMERS

@@ -12,7 +12,8 @@ import pyarrow.parquet
 from eyas.evaluation.bootstrap import score
 from eyas.evaluation.differences import FLIPS, shown, slices_of_texts
 from eyas.evaluation.written import metrics, text_scores, text_sums, word_agreement
-from eyas.exam.entries import LoadedPairs, known_words
+from eyas.exam.entries import known_words
+from eyas.exam.loaded import LoadedPairs
 from eyas.exam.results import DIFFERENCES, PREDICTIONS
 from eyas.exam.trials import Trial
 from eyas.outputs import write_atomically
