@@ -10,6 +10,7 @@ import pytest
 from conftest import QUICK
 from safetensors.torch import load_file, save_file
 from toys import write_jsonl
+from transformers import TrainerCallback
 
 import eyas
 from eyas.data.damage import Damage, damaged
@@ -119,3 +120,48 @@ def test_arguments_may_be_written_as_yaml_reads_them(teacher_folder: Path, toy_d
     )
     folder = eyas.distill(teacher_folder, toy_data, tmp_path / "out", settings=settings).path
     assert json.loads((folder / "eyas.json").read_text())["settings"]["arguments"]["learning_rate"] == 5e-5
+
+
+class InterruptedTrainingError(Exception):
+    pass
+
+
+class Interrupt(TrainerCallback):
+    """Ends the second training after its first epoch."""
+
+    trainings = 0
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.trainings += 1
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.trainings == 2 and state.epoch >= 1:
+            raise InterruptedTrainingError
+
+
+def rates_of(folder: Path) -> set[float]:
+    return {entry["learning_rate"] for entry in read_history(folder) if "learning_rate" in entry}
+
+
+def test_encoder_that_learned_nothing_starts_again_slower(
+    tiny_bert: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def made(name: str, *callbacks: TrainerCallback, **more: Any) -> Path:
+        arguments = {"num_train_epochs": 3, "lr_scheduler_type": "constant", "warmup_steps": 0} | more
+        settings = eyas.FinetuneSettings(arguments)
+        return eyas.finetune(tiny_bert, toy_data, tmp_path / name, settings=settings, callbacks=callbacks).path
+
+    monkeypatch.setattr("eyas.training.finetune.learning_rate", lambda width: 4.0)
+    again = made("again")
+    assert rates_of(again) == {1.0}
+    assert "learned nothing at a learning rate of 4: it does not beat chance on validation" in caplog.text
+    with pytest.raises(InterruptedTrainingError):
+        made("resumed", Interrupt())
+    caplog.clear()
+    resumed = made("resumed")  # goes on with the second training
+    assert "learned nothing" not in caplog.text
+    assert (resumed / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
+    assert rates_of(made("given", learning_rate=4.0)) == {4.0}
+    assert "learned nothing" not in caplog.text
+    monkeypatch.setattr("eyas.training.finetune.learning_rate", lambda width: 3e-3)
+    assert rates_of(made("learned", num_train_epochs=6)) == {3e-3}

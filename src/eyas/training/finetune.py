@@ -46,11 +46,20 @@ DEFAULTS: dict[str, Any] = {
 # The learning rate for the width of BERT-base. Narrower encoders need a higher one (docs/decisions/0024), up to the
 # highest that Turc et al. 2019 try for small models.
 LEARNING_RATE, WIDTH, HIGHEST = 5e-5, 768, 3e-4
+# An encoder whose chance-corrected score on validation stays below NOTHING has learned nothing: a failed run, as
+# Mosbach et al. 2021 (arXiv 2006.04884) call those at the score of the largest class. It starts again, SLOWER.
+NOTHING, SLOWER = 0.05, 0.25
 
 
 def learning_rate(hidden_size: int) -> float:
     """The default for an encoder: inversely proportional to the square of its hidden size, below that of BERT-base."""
     return min(LEARNING_RATE * max(WIDTH / hidden_size, 1.0) ** 2, HIGHEST)
+
+
+def learned_nothing(trainer: Any) -> bool:
+    """Whether the best validation score of a training is about that of chance; the chance-corrected one if there is."""
+    scores = [e.get("eval_matthews", e["eval_score"]) for e in trainer.state.log_history if "eval_score" in e]
+    return bool(scores) and max(scores) < NOTHING
 
 
 def arguments_for(model: Any, settings: FinetuneSettings, rows: int, out: Path) -> tuple[DistillationArguments, bool]:
@@ -122,27 +131,47 @@ def finetune(
         logger.info("%s already exists, made with the same settings.", out)
         return output.path
     with output as folder:
-        set_seed(settings.seed)
         meta = MetaLesson(model, domains, settings.max_length) if domains else None
-        encoder, tokenizer = (
-            create_student(str(model), None, data["train"]) if is_new else load_encoder(model, data.task, data.is_pair)
-        )
-        if not is_student(encoder):
-            tokenizer.model_max_length = min(tokenizer.model_max_length, settings.max_length)
         rows = labeled_rows(data["train"])
-        training, may_stop = arguments_for(encoder, settings, len(rows), folder / WORK)
-        trainer = DistillationTrainer(
-            encoder,
-            training,
-            train_dataset=rows,
-            eval_dataset=data["validation"],
-            processing_class=tokenizer,
-            max_length=settings.max_length,
-            losses=meta.losses if meta else None,
-            teacher=meta.teacher if meta else None,
-            callbacks=[*callbacks, *early_stopping(training, len(rows), settings.patience, may_stop)],
-        )
-        trainer.train(resume_from_checkpoint=True)
+
+        def train(work: Path, speed: float) -> tuple[Any, Any, DistillationTrainer]:
+            set_seed(settings.seed)
+            encoder, tokenizer = (
+                create_student(str(model), None, data["train"])
+                if is_new
+                else load_encoder(model, data.task, data.is_pair)
+            )
+            if not is_student(encoder):
+                tokenizer.model_max_length = min(tokenizer.model_max_length, settings.max_length)
+            training, may_stop = arguments_for(encoder, settings, len(rows), work)
+            training.learning_rate *= speed
+            trainer = DistillationTrainer(
+                encoder,
+                training,
+                train_dataset=rows,
+                eval_dataset=data["validation"],
+                processing_class=tokenizer,
+                max_length=settings.max_length,
+                losses=meta.losses if meta else None,
+                teacher=meta.teacher if meta else None,
+                callbacks=[*callbacks, *early_stopping(training, len(rows), settings.patience, may_stop)],
+            )
+            trainer.train(resume_from_checkpoint=True)
+            return encoder, tokenizer, trainer
+
+        slower = folder / WORK / "slower"
+        begun = slower.exists()  # by a call that was interrupted
+        encoder, tokenizer, trainer = train(slower, SLOWER) if begun else train(folder / WORK, 1.0)
+        fixed = is_new or is_student(encoder) or "learning_rate" in settings.arguments
+        if not (begun or fixed) and learned_nothing(trainer):
+            rate = trainer.args.learning_rate
+            logger.warning(
+                "%s learned nothing at a learning rate of %.2g: it does not beat chance on validation. It starts again "
+                "at %.2g. To set the rate, give learning_rate (--learning-rate).",
+                model, rate, rate * SLOWER,
+            )  # fmt: skip
+            slower.mkdir(parents=True, exist_ok=True)
+            encoder, tokenizer, trainer = train(slower, SLOWER)
         history = [{"stage": 0, **entry} for entry in trainer.state.log_history]
         if meta and processes.is_first():
             meta.write(folder)
