@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from eyas import Predictor, StudentSettings, TaskData, export_model, load_data
 from eyas.errors import EyasError, LabelError, ModelError
-from eyas.evaluation.deferral import retention_bound
+from eyas.evaluation.deferral import retention_bounds
 from eyas.exam.cascade import _Answers, _thresholds, make_cascade
 from eyas.export.combination import export_combination
 from eyas.export.push import UPLOADED
@@ -66,11 +66,11 @@ def test_students_that_err_where_they_are_sure_are_named() -> None:
 def test_promise_is_that_of_texts_not_of_words() -> None:
     """Forty sentences of which nothing was lost promise as much as forty texts with one label."""
     texts = np.ones((40, 2))
-    assert retention_bound(texts, texts, "accuracy") == pytest.approx(0.93, abs=0.02)
+    assert retention_bounds([texts], texts, "accuracy")[0] == pytest.approx(0.93, abs=0.02)
     for words in (texts * 20, np.ones((40, 3)) * 20):
         metric = "accuracy" if words.shape[1] == 2 else "span_f1"
-        assert retention_bound(words, words, metric) == pytest.approx(
-            retention_bound(texts, texts, "accuracy"), abs=0.02
+        assert retention_bounds([words], words, metric)[0] == pytest.approx(
+            retention_bounds([texts], texts, "accuracy")[0], abs=0.02
         )
 
 

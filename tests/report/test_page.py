@@ -94,8 +94,9 @@ def test_verdict_says_if_something_simpler_scores_more(plain: Path, tmp_path: Pa
         in said
     )
     assert "help, and the linear model " in said
-    assert said.endswith("+ LR scores more (100.0 against 90.0), so no student is needed.")
+    assert said.endswith("+ LR scores more, within the interval (100.0 against 90.0), so a student may not be needed.")
     table.loc[table["kind"] == "baseline", "latency_ms"] = 1e3
+    table.loc[table["kind"] == "baseline", "size_bytes"] = 1
     assert verdict(plain, table, Requirements())[0].endswith("so the student has only its speed to offer.")
 
 

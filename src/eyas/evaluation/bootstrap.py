@@ -11,6 +11,11 @@ from eyas.spans import Span, spans_of
 from eyas.tasks import Task
 
 SAMPLES, BLOCK = 2000, 100
+# What the linear model of rows of fields reads.
+VALUES = "values"
+ENCODER = ", or start it from an encoder that has read texts like these"
+# A ratio needs a divisor above 0 in so many of the samples.
+RELIABLE = 0.975
 # Largest number of draw counts cached between comparisons: 200 MB.
 MOST_KEPT = 50_000_000
 
@@ -32,40 +37,56 @@ def compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray], metric: str, seed:
         a, b: one result of `sums` per seed of a model, for the same texts; its score is the mean over seeds.
         metric: a `Task.metric`.
     """
-    difference = score(metric, _sum(a)).mean() - score(metric, _sum(b)).mean()
-    first, second = _samples([a, b], metric, seed)
-    low, high = _interval(first - second)
-    return Comparison(float(difference), low, high, float((first <= second).mean()))
+    return comparison(mean_score(a, metric) - mean_score(b, metric), *samples([a, b], metric, seed))
+
+
+def comparison(difference: float, first: np.ndarray, second: np.ndarray) -> Comparison:
+    """A comparison from the scores of two models on the same samples, as from `samples`."""
+    low, high = interval_of(first - second)
+    return Comparison(difference, low, high, float((first <= second).mean()))
 
 
 def score_interval(parts: Sequence[np.ndarray], metric: str, seed: int = 0) -> tuple[float, float]:
     """The 95 % interval of a model's score; arguments as for `compare`."""
-    return _interval(_samples([parts], metric, seed)[0])
+    return interval_of(samples([parts], metric, seed)[0])
 
 
-def ratio_interval(a: Sequence[np.ndarray], b: Sequence[np.ndarray], metric: str, seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval of A's score divided by B's, as in retention; arguments as for `compare`."""
-    return _interval(ratio_samples(a, b, metric, seed))
+def ratio_interval(
+    a: Sequence[np.ndarray], b: Sequence[np.ndarray], metric: str, seed: int = 0
+) -> tuple[float, float] | None:
+    """The 95 % interval of A's score divided by B's, as in retention; see `ratio_of`; arguments as for `compare`."""
+    return ratio_of(*samples([a, b], metric, seed))
 
 
-def ratio_samples(a: Sequence[np.ndarray], b: Sequence[np.ndarray], metric: str, seed: int = 0) -> np.ndarray:
-    """[samples] A's score divided by B's, on the same samples of texts."""
-    first, second = _samples([a, b], metric, seed)
-    return np.asarray(first / np.maximum(second, 1e-12))
+def ratio_of(first: np.ndarray, second: np.ndarray) -> tuple[float, float] | None:
+    """The 95 % interval of a ratio of scores on the same samples; None if the second is often not above 0."""
+    positive = second > 0
+    return interval_of(first[positive] / second[positive]) if positive.mean() > RELIABLE else None
 
 
-def _samples(models: Sequence[Sequence[np.ndarray]], metric: str, seed: int) -> list[np.ndarray]:
-    """For each model [samples] the mean score over its seeds, all on the same samples of texts."""
+def interval_of(samples: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of what was computed on samples of texts."""
+    low, high = np.quantile(samples, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def bracketed(interval: tuple[float, float] | None) -> str:
+    """The 95 % interval of a share behind it in a sentence; empty for None."""
+    return "" if interval is None else f" (95 % interval {interval[0]:.1%} to {interval[1]:.1%})"
+
+
+def mean_score(parts: Sequence[np.ndarray], metric: str) -> float:
+    """A model's score, the mean over its seeds; arguments as for `compare`."""
+    return float(score(metric, np.stack([part.sum(0) for part in parts])).mean())
+
+
+def samples(models: Sequence[Sequence[np.ndarray]], metric: str, seed: int = 0) -> list[np.ndarray]:
+    """For each model [samples] the mean score over its seeds, on samples of texts that are the same for all models."""
     blocks: list[list[np.ndarray]] = [[] for _ in models]
     for block in _blocks(len(models[0][0]), seed):
         for scores, parts in zip(blocks, models, strict=True):
             scores.append(np.mean([score(metric, block @ part) for part in parts], axis=0))
     return [np.concatenate(scores) for scores in blocks]
-
-
-def _interval(samples: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(samples, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def doubt(teacher: float, linear: float, gap: Comparison, inputs: str = "words and characters") -> str:
@@ -82,7 +103,7 @@ def doubt(teacher: float, linear: float, gap: Comparison, inputs: str = "words a
         f"The teacher ({100 * teacher:.1f}) is not certainly better than a linear model on {inputs} "
         f"({100 * linear:.1f}): the difference is {100 * gap.difference:+.1f} (95 % interval "
         f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}). A student has little to learn from it: fine-tune the teacher "
-        "longer or with more labels, or start it from an encoder that has read texts like these."
+        f"longer or with more labels{'' if inputs == VALUES else ENCODER}."
     )
 
 
@@ -173,10 +194,6 @@ def _bleu(total: np.ndarray) -> np.ndarray:
     brevity = np.exp(np.minimum(1 - wanted / np.maximum(written, 1), 0))
     defined = (matches > 0).any(-1) & (count > 0).all(-1)
     return np.asarray(defined * brevity * np.exp(np.log(precisions).mean(-1)))
-
-
-def _sum(parts: Sequence[np.ndarray]) -> np.ndarray:
-    return np.stack([part.sum(0) for part in parts])
 
 
 def _span_counts(task: Task, logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:

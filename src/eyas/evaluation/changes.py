@@ -106,20 +106,26 @@ def change_slices(
     student, teacher = (task.decisions(logits).argmax(1) for logits in (student_logits, teacher_logits))
     gold = task.decided(labels[changed.rows]) if len(changed.rows) else np.empty(0, np.int64)
     names, slices = np.repeat(changed.names, each), []
+    texts = np.repeat(np.arange(len(changed.names)), each)
     for name in (*KEEPING, *TURNING):
         mask = (names == name) & (gold >= 0)
         if mask.any():
             right = [said[mask] == gold[mask] for said in (student, teacher)] if name in KEEPING else None
-            slices.append(slice_row("change", name, right, (student == teacher)[mask]))
+            slices.append(slice_row("change", name, right, (student == teacher)[mask], texts[mask]))
     return slices
 
 
-def slice_row(group: str, name: str, right: Sequence[np.ndarray] | None, agree: np.ndarray) -> dict[str, Any]:
-    """A slice: its size, scores, and on how many decisions only one of student and teacher is right.
+def slice_row(
+    group: str, name: str, right: Sequence[np.ndarray] | None, agree: np.ndarray, texts: np.ndarray
+) -> dict[str, Any]:
+    """A slice: its size, scores, and in how many texts the student is right less often, or more often.
+
+    They are counted by text, because the errors of one text come together.
 
     Args:
         right: [decisions] whether the student is right, and whether the teacher is; None if that is not known.
         agree: [decisions] whether both say the same.
+        texts: [decisions] the number of the text.
     """
     row: dict[str, Any] = {"group": group, "name": name, "rows": len(agree)}
     for key in ("student_accuracy", "teacher_accuracy", "lost", "won"):
@@ -127,5 +133,6 @@ def slice_row(group: str, name: str, right: Sequence[np.ndarray] | None, agree: 
     if right is not None:
         student, teacher = right
         row |= {"student_accuracy": float(student.mean()), "teacher_accuracy": float(teacher.mean())}
-        row |= {"lost": int((teacher & ~student).sum()), "won": int((student & ~teacher).sum())}
+        gained = np.bincount(texts, student.astype(float) - teacher)
+        row |= {"lost": int((gained < 0).sum()), "won": int((gained > 0).sum())}
     return {**row, "agreement": float(agree.mean())}

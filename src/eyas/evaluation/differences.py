@@ -41,8 +41,8 @@ def differences(
 
     Returns:
         `slices` of decisions (texts, words, aspects ...): group, name, rows, student_accuracy, teacher_accuracy,
-        agreement, and how many the student alone got wrong (`lost`) or right (`won`). Empty slices are left out;
-        regression has no slices.
+        agreement, and in how many texts the student is right less often (`lost`) or more often (`won`). Empty slices
+        are left out; regression has no slices.
         `flips`: the 50 disagreements with the highest confidence of both (for regression, the widest): text, label,
         and the label and score of each.
     """
@@ -60,7 +60,7 @@ def differences(
     for group, name, mask in _slices(plain, rows, gold, teacher.max(1), task.choices, known_words):
         if mask.any():
             right = [said[mask] == gold[mask] for said in (student_said, teacher_said)]
-            slices.append(slice_row(group, name, right, (student_said == teacher_said)[mask]))
+            slices.append(slice_row(group, name, right, (student_said == teacher_said)[mask], rows[mask]))
     sure = np.minimum(student.max(1), teacher.max(1))
     differing = np.flatnonzero(student_said != teacher_said)
     flips = [

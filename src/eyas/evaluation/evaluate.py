@@ -77,8 +77,8 @@ def evaluate(
         scores[f"teacher_{task.metric}"] = teacher_score
         scores["retention"] = scores[task.metric] / teacher_score if teacher_score else float("nan")
         theirs = _sums(dataset, teacher_logits)
-        if own is not None and theirs is not None and teacher_score:
-            scores["retention_interval"] = list(ratio_interval([own], [theirs], task.metric))
+        if own is not None and theirs is not None and (kept := ratio_interval([own], [theirs], task.metric)):
+            scores["retention_interval"] = list(kept)
         scores["agreement"] = agreement(task, logits, teacher_logits, labels)
     return scores
 

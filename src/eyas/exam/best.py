@@ -31,7 +31,7 @@ def find_best(
     table = table[table["dataset"] == (dataset or names[0])]
     row, good = best_row(trials, table, requirements)
     if not good:
-        raise DataError(_unmet(table, requirements))
+        raise DataError(_unmet(row, table, requirements))
     return row
 
 
@@ -51,17 +51,18 @@ def best_row(
     if index is None:
         raise DataError("No student finished this exam, so none can be shipped.")
     row = table.loc[index]
-    if row[["latency_ms", "validation_retention"]].isna().any():
+    if pd.isna(row["latency_ms"]):
         raise DataError("The students are not measured beside their teacher yet. Run the exam again to resume it.")
+    if row[["retention", "validation_retention"]].isna().any():
+        raise DataError("The teacher failed, or it does not score above 0: no student keeps a share of that.")
     seeds = trials[trials["key"].isin(row["keys"])]
     best = seeds.loc[seeds["validation_score"].astype(float).idxmax()]
     cells = {name: plain(value) for name, value in row.items() if name != "keys"}
     return {**cells, "key": best["key"], "seed": int(best["seed"])}, good
 
 
-def _unmet(table: pd.DataFrame, requirements: Requirements) -> str:
+def _unmet(closest: dict[str, Any], table: pd.DataFrame, requirements: Requirements) -> str:
     students = shippable(table)
-    closest = students.loc[students["validation_retention"].idxmax()]
     fastest, smallest = students["latency_ms"].min(), students["size_bytes"].min() / 1e6
     return (
         f"On validation, no student reaches {requirements}. The closest is {closest['title']}: "

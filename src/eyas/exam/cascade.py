@@ -16,8 +16,8 @@ from eyas.data.readers import inputs_of
 from eyas.data.targets import with_labels_of
 from eyas.data.task_data import TaskData
 from eyas.errors import DataError, ModelError
-from eyas.evaluation.bootstrap import ratio_interval, score, sums
-from eyas.evaluation.deferral import CONFIDENCE, lowest_threshold, retention_bound
+from eyas.evaluation.bootstrap import bracketed, ratio_interval, score, sums
+from eyas.evaluation.deferral import CONFIDENCE, lowest_threshold, retention_bounds
 from eyas.evaluation.evaluate import logits_and_order
 from eyas.exam.cost import measure_costs
 from eyas.outputs import OutputFolder
@@ -50,7 +50,7 @@ class Scored:
     texts: int
     answered: list[float]
     retention: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     speed: float
 
 
@@ -103,7 +103,7 @@ def make_cascade(
     output = OutputFolder(out, settings, overwrite, resumable=False)
     if output.is_finished:
         rows = json.loads((output.path / SCORED).read_text())
-        return [Scored(**{**row, "interval": tuple(row["interval"])}) for row in rows]
+        return [Scored(**{**row, "interval": row["interval"] and tuple(row["interval"])}) for row in rows]
     on_validation = _Answers(models, validation, label_map)
     for folder, better in zip(folders[:-1], on_validation.scores[:-1], strict=True):
         if better >= on_validation.scores[-1]:
@@ -197,7 +197,7 @@ def _thresholds(answers: _Answers, min_retention: float, names: Sequence[str]) -
         sure, own, whole, metric = answers.sure[number], answers.sums[number], answers.sums[-1], answers.task.metric
         best = lowest_threshold(sure, own, rest, whole, metric, least)
         if best is None:
-            safest = retention_bound(whole, whole, metric)
+            safest = retention_bounds([whole], whole, metric)[0]
             what = f"No threshold for {names[number]} keeps {least:.2%} of the teacher with {CONFIDENCE:.0%} confidence"
             if safest < least:
                 raise ModelError(
@@ -284,10 +284,9 @@ The models themselves, and their cards, are in the folders stage-1, stage-2 ... 
 
 def sentence(scored: Scored, min_retention: float, names: Sequence[str]) -> str:
     """The retention, speed and shares of a cascade on a split, and whether it misses `min_retention`."""
-    low, high = scored.interval
     shares = ", ".join(f"{name} {share:.1%}" for name, share in zip(names, scored.answered, strict=True))
     failed = "" if scored.retention >= min_retention else f" That is less than the {min_retention:.1%} asked for."
     return (
-        f"On {scored.texts:,} {scored.split} texts: {scored.retention:.1%} of the teacher (95 % interval {low:.1%} to "
-        f"{high:.1%}) at {scored.speed:.1f} times its speed. Texts answered: {shares}.{failed}"
+        f"On {scored.texts:,} {scored.split} texts: {scored.retention:.1%} of the teacher{bracketed(scored.interval)} "
+        f"at {scored.speed:.1f} times its speed. Texts answered: {shares}.{failed}"
     )

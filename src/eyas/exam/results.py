@@ -138,7 +138,9 @@ class Requirements:
     size_bytes: float | None = None
 
     def __str__(self) -> str:
-        share = f"{self.retention:.0%} of the teacher" if self.retention is not None else "any share of the teacher"
+        share = (
+            f"{100 * self.retention:g}% of the teacher" if self.retention is not None else "any share of the teacher"
+        )
         limits = [
             f"{self.latency_ms:g} ms" if self.latency_ms is not None else "",
             f"{self.size_bytes / 1e6:g} MB" if self.size_bytes is not None else "",
@@ -163,23 +165,34 @@ def choose(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
     good = pd.Series(True, index=students.index)
     if requirements.retention is not None:
         good &= students["validation_retention"] >= requirements.retention
-    if requirements.latency_ms is not None:
-        good &= students["latency_ms"] <= requirements.latency_ms
-    if requirements.size_bytes is not None:
-        good &= students["size_bytes"] <= requirements.size_bytes
+    good &= _within(students, requirements)
     order = ["latency_ms", "size_bytes", "validation_score"]
     return students[good].sort_values(order, ascending=[True, True, False], kind="stable")
 
 
+def _within(students: pd.DataFrame, requirements: Requirements) -> pd.Series:
+    """Whether each student is within the limits of latency and size."""
+    limits = {"latency_ms": requirements.latency_ms, "size_bytes": requirements.size_bytes}
+    good = pd.Series(True, index=students.index)
+    for name, most in limits.items():
+        if most is not None:
+            good &= students[name] <= most
+    return good
+
+
 def winner(table: pd.DataFrame, requirements: Requirements) -> tuple[Any | None, bool]:
-    """(index of the student to ship, whether it meets the requirements); if none does, the closest to the teacher."""
+    """(index of the student to ship, whether it meets the requirements).
+
+    If none does, it is the one within the limits of latency and size, or else of all, that is closest to the teacher.
+    """
     good = choose(table, requirements)
     if len(good):
         return good.index[0], True
     students = shippable(table)
     if students.empty:
         return None, False
-    return students["validation_score"].astype(float).idxmax(), False
+    within = students[_within(students, requirements)]
+    return (within if len(within) else students)["validation_score"].astype(float).idxmax(), False
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -218,9 +231,11 @@ def _recipes_of(path: Path) -> list[str]:
 
 
 def _relative_to_teacher(frame: pd.DataFrame, column: str) -> pd.Series:
+    """Shares of the teacher's score; NaN unless that is above 0."""
     teachers = frame[(frame["kind"] == "teacher") & (frame["precision"] == "fp32")]
     scores = teachers.set_index("dataset")[column].astype(float)
-    return frame[column].astype(float) / frame["dataset"].map(scores[~scores.index.duplicated()])
+    scores = scores[~scores.index.duplicated()]
+    return frame[column].astype(float) / frame["dataset"].map(scores.where(scores > 0))
 
 
 def _dominated(table: pd.DataFrame) -> pd.Series:

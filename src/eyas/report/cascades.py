@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eyas.evaluation.bootstrap import ratio_interval, score
+from eyas.evaluation.bootstrap import bracketed, ratio_interval, score
 from eyas.evaluation.deferral import lowest_threshold
 from eyas.exam.results import VALIDATION, predictions
 from eyas.report.verdict import reference
@@ -36,7 +36,7 @@ class Together:
     threshold: float | None
     answered: float
     retention: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     speed: float
     curve: pd.DataFrame
 
@@ -52,6 +52,8 @@ def together(folder: Path, table: pd.DataFrame) -> list[Together]:
         best, teacher = rows.index[rows["winner"]], reference(rows)
         task = Task(rows["task"].iloc[0], ())
         if not task.decides or task.reads_fields or not len(best) or teacher is None:  # ranks of one model alone
+            continue
+        if not rows.loc[teacher, "score"] > 0:
             continue
         if not rows.loc[teacher, "latency_ms"] > rows.loc[best[0], "latency_ms"]:  # or not measured
             continue
@@ -109,9 +111,8 @@ def sentence(pair: Together, split: str) -> str:
             f"{pair.title} and its teacher: no threshold keeps {LEAST:.0%} of the teacher with 95 % confidence on the "
             "validation texts."
         )
-    low, high = pair.interval
     return (
-        f"{pair.title} with the teacher for the rest: {pair.retention:.1%} of the teacher (95 % interval {low:.1%} to "
-        f"{high:.1%}) on the {split} split at {pair.speed:,.1f} times its speed. The student answers "
+        f"{pair.title} with the teacher for the rest: {pair.retention:.1%} of the teacher{bracketed(pair.interval)} "
+        f"on the {split} split at {pair.speed:,.1f} times its speed. The student answers "
         f"{pair.answered:.0%} of the texts, those of which it is {pair.threshold:.1%} sure or more."
     )

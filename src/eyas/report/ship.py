@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from eyas.evaluation.bootstrap import bracketed
 from eyas.exam.results import PLAN, SHIPPED, candidates, load_exam
 from eyas.outputs import RUN_FILE, OutputFolder
 from eyas.report.charts import as_file, pareto
@@ -63,7 +64,7 @@ def _intervals(folder: Path, table: pd.DataFrame) -> tuple[str, str]:
     """The intervals of the shipped student's score and of its retention, as texts."""
     answers, index, teacher = Answers(folder, table), table.index[table["winner"]][0], reference(table)
     found = [answers.interval(index)] + ([] if teacher is None else [answers.retention(index, teacher)])
-    said = [f" (95 % interval {low:.1%} to {high:.1%})" for low, high in found]
+    said = [bracketed(interval) for interval in found]
     return said[0], said[-1] if teacher is not None else ""
 
 

@@ -22,14 +22,14 @@ def reachable(table: pd.DataFrame, requirements: Requirements) -> Requirements:
     """The requirements, with the retention lowered to what a student of `table` reaches on validation."""
     most = shippable(table)["validation_retention"].max()
     enough = requirements.retention is None or not most < requirements.retention
-    return requirements if enough else Requirements(int(most * 1000) / 1000)
+    return requirements if enough else Requirements(max(int(most * 1000) / 1000, 0.0))
 
 
 def print_table(table: pd.DataFrame) -> None:
     """Print the candidates of one data set."""
     metric = str(table["metric"].iloc[0]).replace("_", " ")
     shown = Table(
-        title="Scores of what ships; one thread, one text at a time, tokenization included",
+        title="Scores of what ships; one text at a time, tokenization included",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
@@ -40,13 +40,13 @@ def print_table(table: pd.DataFrame) -> None:
         shown.add_row(
             row["title"],
             f"{row['score']:.1%}",
-            f"{row['retention']:.1%}",
             *(
                 "" if pd.isna(row[name]) else said(row[name])
                 for name, said in (
+                    ("retention", "{:.1%}".format),
                     ("size_bytes", megabytes),
                     ("latency_ms", "{:.3f} ms".format),
-                    ("times_faster", "{:.0f}x".format),
+                    ("times_faster", lambda times: f"{times:.{0 if times >= 10 else 1}f}x"),
                 )
             ),
         )

@@ -10,7 +10,17 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from eyas.evaluation.bootstrap import Comparison, compare, doubt, ratio_interval, score_interval
+from eyas.evaluation.bootstrap import (
+    Comparison,
+    bracketed,
+    compare,
+    comparison,
+    doubt,
+    interval_of,
+    mean_score,
+    ratio_of,
+    samples,
+)
 from eyas.exam.results import (
     ADDED,
     LAST_STAGE,
@@ -59,13 +69,14 @@ def sentence(
         interval: of the retention on it.
         rivals: as from `outscored`.
     """
-    if not np.isfinite(row["latency_ms"]) or not np.isfinite(row["retention"]):
+    if not np.isfinite(row["latency_ms"]):
         return f"{row['title']} is not measured beside its teacher yet: run the exam again."
+    if not np.isfinite(row["retention"]):
+        return f"{row['title']} has no teacher to keep a share of: it failed, or it does not score above 0."
     digits = 0 if row["times_faster"] >= 10 else 1
     known = np.isfinite(row["times_faster"])  # not beside a teacher without a model, such as a file
     speed = f"{row['times_faster']:,.{digits}f} times its speed" if known else f"{row['latency_ms']:.3f} ms"
-    sure = f" (95 % interval {interval[0]:.1%} to {interval[1]:.1%})" if interval else ""
-    kept = f"{row['retention']:.1%} of the teacher{sure}"
+    kept = f"{row['retention']:.1%} of the teacher{bracketed(interval)}"
     facts = f"{kept} on the {split} split, at {speed} and {megabytes(row['size_bytes'])}"
     facts += f", but {rivals}" if rivals else ""
     if good:
@@ -87,7 +98,9 @@ def verdict(folder: Path, table: pd.DataFrame, requirements: Requirements) -> tu
         return "No student finished this exam.", None, False
     kept = None if teacher is None else answers.retention(best, teacher)
     rivals = outscored(answers, table, best)
-    return sentence(dict(table.loc[best]), good, requirements, split_of(folder, table), kept, rivals), best, good
+    said = sentence(dict(table.loc[best]), good, requirements, split_of(folder, table), kept, rivals)
+    alone = "No student with a teacher finished this exam. " if table.loc[best, "control"] else ""
+    return alone + said, best, good
 
 
 def outscored(answers: "Answers", table: pd.DataFrame, best: Any) -> str:
@@ -103,13 +116,19 @@ def outscored(answers: "Answers", table: pd.DataFrame, best: Any) -> str:
         harm = answers.compare(best, twin).high < 0
         meaning = "the teacher does harm" if harm else "the teacher does not help"
         said.append(f"on the labels alone the same student scores more ({_against(table, twin, best)}), so {meaning}")
-    linear = table[table["kind"] == "baseline"].sort_values("score")
-    if len(linear) and linear["score"].iloc[-1] > score:
-        other = linear.index[-1]
-        slower = linear.loc[other, "latency_ms"] > table.loc[best, "latency_ms"]
-        meaning = "the student has only its speed to offer" if slower else "no student is needed"
+    linear = table[(table["kind"] == "baseline") & (table["score"] > score)].sort_values("score", ascending=False)
+    costs = {"speed": "latency_ms", "size": "size_bytes"}
+    offers = {
+        one: [name for name, column in costs.items() if linear.loc[one, column] > table.loc[best, column]]
+        for one in linear.index
+    }
+    if len(linear):
+        other = min(linear.index, key=lambda one: len(offers[one]))  # of equals, the one that scores most
+        more = "more" if answers.compare(other, best).low > 0 else "more, within the interval"
+        need = "no student is needed" if more == "more" else "a student may not be needed"
+        meaning = f"the student has only its {' and '.join(offers[other])} to offer" if offers[other] else need
         name = linear.loc[other, "model"]
-        said.append(f"the linear model {name} scores more ({_against(table, other, best)}), so {meaning}")
+        said.append(f"the linear model {name} scores {more} ({_against(table, other, best)}), so {meaning}")
     return ", and ".join(said)
 
 
@@ -125,8 +144,9 @@ def megabytes(size: float) -> str:
 def worst_slice(slices: Sequence[dict[str, Any]]) -> str:
     """A sentence about the slice on which a student loses most; empty if it loses nowhere beyond chance.
 
-    Only slices of 20 rows and more count, on which it alone is wrong more often than it alone is right, at a level of
-    5 % divided by the number of slices (McNemar's exact test, with Bonferroni's correction).
+    Only slices of 20 rows and more count. In more texts the student must be right less often than more often, at a
+    level of 5 % divided by the number of slices (the sign test, with Bonferroni's correction; for one answer a text it
+    is McNemar's).
     """
     large = [
         row
@@ -161,23 +181,26 @@ class Answers:
 
     def __init__(self, folder: Path, table: pd.DataFrame) -> None:
         self._folder, self._keys, self._metric = folder, table["keys"], str(table["metric"].iloc[0])
-        self._known: dict[Any, list[np.ndarray]] = {}
+        self._known: dict[Any, tuple[float, np.ndarray]] = {}
 
     def compare(self, a: Any, b: Any) -> Comparison:
-        return compare(self._sums(a), self._sums(b), self._metric)
+        (first, ours), (second, theirs) = self._scores(a), self._scores(b)
+        return comparison(first - second, ours, theirs)
 
     def interval(self, a: Any) -> tuple[float, float]:
         """The interval of the score of candidate `a`."""
-        return score_interval(self._sums(a), self._metric)
+        return interval_of(self._scores(a)[1])
 
-    def retention(self, a: Any, teacher: Any) -> tuple[float, float]:
-        """The interval of the score of `a` divided by the teacher's."""
-        return ratio_interval(self._sums(a), self._sums(teacher), self._metric)
+    def retention(self, a: Any, teacher: Any) -> tuple[float, float] | None:
+        """The interval of the score of `a` divided by the teacher's; None if that is not surely above 0."""
+        return ratio_of(self._scores(a)[1], self._scores(teacher)[1])
 
-    def _sums(self, index: Any) -> list[np.ndarray]:
+    def _scores(self, index: Any) -> tuple[float, np.ndarray]:
+        """The score of a candidate, and its scores on samples of texts, drawn once: long for a large split."""
         if index not in self._known:
             tables = (predictions(self._folder, key) for key in self._keys[index])
-            self._known[index] = [np.stack(list(table["sums"])).astype(np.float32) for table in tables]
+            sums = [np.stack(list(table["sums"])).astype(np.float32) for table in tables]
+            self._known[index] = mean_score(sums, self._metric), samples([sums], self._metric)[0]
         return self._known[index]
 
 
@@ -192,7 +215,8 @@ def teacher_doubt(answers: Answers, table: pd.DataFrame) -> str:
     if teacher is None or not len(linear):
         return ""
     better, worse = (float(table.loc[one, "score"]) for one in (teacher, linear[0]))
-    return doubt(better, worse, answers.compare(teacher, linear[0]))
+    inputs = str(table.loc[linear[0], "model"]).removesuffix(" + LR")
+    return doubt(better, worse, answers.compare(teacher, linear[0]), inputs)
 
 
 def several_teachers(answers: Answers, table: pd.DataFrame) -> str:
@@ -377,18 +401,19 @@ def taught(folder: Path, table: pd.DataFrame) -> list[Taught]:
     """The gain of each recipe, for students with several.
 
     A recipe is compared with the student's first that uses a teacher; with options, with itself without them; a last
-    stage alone, with its recipe.
+    stage alone, with its recipe. Data sets with one such recipe are left out: each may have its own default.
 
     Args:
         table: candidates of all data sets.
     """
     found = []
     students = table[table["kind"] == "student"]
+    counts = students[students["recipe"] != TWIN].groupby(STUDENT)["recipe"].nunique()
+    students = students.join(counts.rename("recipes"), on=STUDENT)
+    students = students[students["recipes"] > 1]
     for (student, _, vectors), own in students.groupby(STUDENT[1:], sort=False):
         recipes = list(dict.fromkeys(own["recipe"]))
         distilled = [recipe for recipe in recipes if recipe != TWIN]
-        if len(distilled) < 2:
-            continue
         name = student if vectors == "teacher" else f"{student}, {vectors} embeddings"
         places = {(row["dataset"], row["recipe"]): index for index, row in own.iterrows()}
         answers = {dataset: Answers(folder, rows) for dataset, rows in own.groupby("dataset", sort=False)}

@@ -3,6 +3,7 @@ const $ = (id) => document.getElementById(id);
 const percent = (x, digits = 1) => (x == null ? "" : (100 * x).toFixed(digits));
 const number = (x, digits = 0) =>
   x == null ? "" : x.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+const scaled = (x, unit, digits = 0) => (x == null ? "" : number(x / unit, digits));
 const points = (x) => (x > 0 ? "+" : x < 0 ? "−" : "") + percent(Math.abs(x));
 const element = (tag, text = "", className = "") => {
   const made = document.createElement(tag);
@@ -33,7 +34,7 @@ const COLUMNS = [
   ["gain", (r) => r.gain?.difference, gainCell, "over the same student trained on the labels alone, points"],
   ["latency, ms", (r) => r.latency_ms, (r) => number(r.latency_ms, 3), "median of one text"],
   ["speed", (r) => r.times_faster, (r) => (r.times_faster == null ? "" : number(r.times_faster, r.times_faster < 10 ? 1 : 0) + "×"), "times the speed of the fp32 teacher"],
-  ["size, MB", (r) => r.size_bytes, (r) => number(r.size_bytes / 1e6, 2), "weights and tokenizer"],
+  ["size, MB", (r) => r.size_bytes, (r) => scaled(r.size_bytes, 1e6, 2), "weights and tokenizer"],
   ["agreement", (r) => r.agreement, (r) => percent(r.agreement), "share of predictions, or of the words that are written, equal to the teacher's, percent", true],
   ...OTHER_SCORES.filter(([key]) => content.datasets.some((d) => d.rows.some((r) => r[key] != null && r.metric !== key))).map(
     ([key, title, what]) => [title, (r) => r[key], (r) => percent(r[key]), what, true],
@@ -42,8 +43,8 @@ const COLUMNS = [
   ["before", (r) => r.uncalibrated_error, (r) => percent(r.uncalibrated_error), "calibration error without the temperature fitted on validation texts", true],
   ["p95", (r) => r.latency_p95_ms, (r) => number(r.latency_p95_ms, 3), "ms", true],
   ["texts/s", (r) => r.sentences_per_second, (r) => number(r.sentences_per_second), "in calls of 32 texts", true],
-  ["parameters, k", (r) => r.embedding_parameters + r.other_parameters, (r) => `${number(r.embedding_parameters / 1e3)} + ${number(r.other_parameters / 1e3)}`, "word vectors + the rest", true],
-  ["memory, MB", (r) => r.added_rss_bytes, (r) => (r.added_rss_bytes == null ? "" : number(r.added_rss_bytes / 1e6)), "added by loading and predicting", true],
+  ["parameters, k", (r) => (r.other_parameters == null ? null : r.embedding_parameters + r.other_parameters), (r) => (r.other_parameters == null ? "" : `${scaled(r.embedding_parameters, 1e3)} + ${scaled(r.other_parameters, 1e3)}`), "word vectors + the rest", true],
+  ["memory, MB", (r) => r.added_rss_bytes, (r) => scaled(r.added_rss_bytes, 1e6), "added by loading and predicting", true],
   ["load, ms", (r) => r.load_ms, (r) => number(r.load_ms), "", true],
   ["seeds", (r) => r.seeds, (r) => number(r.seeds), "", true],
   ["notes", (r) => (r.winner ? 0 : r.front ? 1 : r.dominated ? 3 : 2), notesCell, ""],
@@ -155,7 +156,7 @@ function showDetails() {
   if (details) {
     const table = element("table");
     const head = table.createTHead().insertRow();
-    for (const title of ["slice", "rows", "student", "", "teacher", "lost", "agreement"]) head.append(element("th", title));
+    for (const title of ["slice", "rows", "student", "", "teacher", "difference", "agreement"]) head.append(element("th", title));
     const body = table.createTBody();
     for (const slice of details.slices) {
       const line = body.insertRow();
