@@ -78,6 +78,13 @@ def test_output_folder_leaves_other_files_alone(tmp_path: Path) -> None:
         OutputFolder(tmp_path, {}, overwrite=True)
 
 
+def test_what_does_not_resume_starts_anew(tmp_path: Path) -> None:
+    (tmp_path / "out.partial" / "web").mkdir(parents=True)
+    (tmp_path / "out.partial" / "eyas.json").write_text('{"settings": {"a": 1}}')
+    with OutputFolder(tmp_path / "out", {"a": 1}, resumable=False) as folder:
+        assert [file.name for file in folder.iterdir()] == ["eyas.json"]
+
+
 def test_output_folder_accepts_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with OutputFolder(tmp_path / "out", {}) as folder:

@@ -194,7 +194,8 @@ class OutputFolder:
             return self.partial
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = lock_folder(self.path)
-        if self.partial.exists() and self._settings_in(self.partial) != self.settings:
+        same = self._settings_in(self.partial) == self.settings
+        if self.partial.exists() and not (same and self.resumable):
             shutil.rmtree(self.partial)
         self.partial.mkdir(exist_ok=True)
         record = {"eyas_version": __version__, "settings": self.settings, "request": self.request}

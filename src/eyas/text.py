@@ -2,7 +2,6 @@
 
 import ast
 import hashlib
-import math
 import numbers
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -135,12 +134,12 @@ _WHOLE = re.compile(r"^(-?[0-9]+)\.0+$")
 
 def _field_value(value: Any, name: str, place: str) -> str:
     if isinstance(value, numbers.Real):
-        if math.isnan(value):
+        if value != value:  # NaN; of any size
             return ""
         if not isinstance(value, numbers.Integral) and float(value).is_integer():
             value = int(float(value))  # as a column of integers is read that has gaps
     if isinstance(value, list | Mapping):
-        raise DataError(f"{place}: {name!r} is {value!r:.60}, expected one value.")
+        raise DataError(f"{place}: {name!r} is a {type(value).__name__}, expected one value.")
     # A tokenizer finds its special tokens, such as [PAD], anywhere in a text.
     written = "" if value is None else " ".join(clean_text(str(value)).split()).replace("[", "(")
     written = _WHOLE.sub(r"\1", written)  # as a CSV has a column of integers with gaps

@@ -114,3 +114,9 @@ def test_families_without_known_heads_are_refused() -> None:
     megatron = MegatronBertForSequenceClassification(MegatronBertConfig(vocab_size=60, **small))
     with pytest.raises(ModelError, match="heads of a MegatronBertForSequenceClassification cannot be pruned"):
         heads_of(megatron)  # it joins all heads into one size
+
+
+def test_share_that_is_no_head_is_refused() -> None:
+    model = bert()
+    with pytest.raises(ModelError, match="of 8 heads or units is none. Give a larger share"):
+        prune_parts(model, heads_of(model), 0.05, [{"input_ids": IDS}])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pandas
 import pytest
 from toys import toy_rows
 
@@ -19,7 +20,19 @@ ALL = [
     for name in STUDENTS
     for pair in (False, True)
 ]
-ODD = ["", " ", "\x00", "🙂🙃", "!", "a", "a great film", "word " * 30, "x" * 5000, "\ud800"]
+ODD = [
+    "",
+    " ",
+    "\x00",
+    "🙂🙃",
+    "!",
+    "a",
+    "a great film",
+    "word " * 30,
+    "x" * 5000,
+    "\ud800",
+    "a [PAD] [PAD] boring film",
+]
 
 
 def columns(pair: bool) -> tuple[list[str], list[str] | None]:
@@ -244,3 +257,37 @@ def test_model_card_describes_exported_student(exported: dict[tuple[str, bool, b
     assert "| recipe | logit-mse |" in card
     assert "## Intended use\n\nIt assigns a text one of 2 labels." in card
     assert "license: unknown" in card
+
+
+def test_what_is_no_list_of_texts_is_refused(
+    exported: dict[tuple[str, bool, bool], Path], taggers: dict[str, Path], tmp_path: Path
+) -> None:
+    model = Predictor(exported["cnn", False, False])
+    for wrong in ({"a": 1}, pandas.DataFrame({"text": ["a"]})):
+        with pytest.raises(DataError, match="Expected a list of texts, got a"):
+            model(wrong)
+    export_model(taggers["static"], tmp_path / "tags", min_agreement=0.5)
+    tagger = Predictor(tmp_path / "tags")
+    for row in ({"text": "a"}, None, 1):
+        with pytest.raises(DataError, match="Expected a sentence or a list of its words"):
+            tagger([row])
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '"x"'])
+def test_manifest_that_is_no_object_is_refused(
+    content: str, exported: dict[tuple[str, bool, bool], Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(exported["cnn", False, False], tmp_path / "films")
+    (folder / "manifest.json").write_text(content)
+    with pytest.raises(ExportError, match="damaged: it is no JSON object"):
+        Predictor(folder)
+
+
+def test_self_test_refuses_scores_that_are_no_numbers(
+    exported: dict[tuple[str, bool, bool], Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(exported["cnn", False, False], tmp_path / "films")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "calibration": {"temperature": 0}}))
+    with pytest.raises(ExportError, match="differ by nan"), np.errstate(all="ignore"):
+        Predictor(folder)

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -101,13 +102,16 @@ def test_push_uploads_exported_folder(
     about = front(files["README.md"])
     assert (about["license"], about["pipeline_tag"]) == ("apache-2.0", "text-classification")
     assert "knowledge-distillation" in about["tags"]
-    assert 'Predictor(snapshot_download("ann/films"))' in files["README.md"].decode()
+    assert 'Predictor(snapshot_download("ann/films", local_dir="films"))' in files["README.md"].decode()
     assert "# ann/films\n" in files["README.md"].decode()
 
 
-def test_push_uploads_teacher(hub: tuple[str, type[Hub]], teacher_folder: Path) -> None:
+def test_push_uploads_teacher(hub: tuple[str, type[Hub]], teacher_folder: Path, tmp_path: Path) -> None:
     address, kind = hub
-    push_to_hub(teacher_folder, "ann/films", endpoint=address)
+    folder = Path(shutil.copytree(teacher_folder, tmp_path / "films"))
+    shutil.copytree(teacher_folder, folder / "checkpoint-30")
+    push_to_hub(folder, "ann/films", endpoint=address)
+    assert not [name for name in kind.kept["ann/films"] if "checkpoint" in name]
     card = kind.kept["ann/films"]["README.md"]
     assert "knowledge-distillation" not in front(card)["tags"]
     assert "teacher" not in card.decode().split("## Training")[0]

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -278,11 +279,53 @@ def test_server_error_reveals_no_details(folders: dict[str, Path]) -> None:
     assert response.json() == {"error": "The server failed to answer."}
 
 
+def test_first_model_stays_the_default_when_its_version_changes(
+    exported: dict[tuple[str, bool, bool], Path], tmp_path: Path
+) -> None:
+    for name in ("a/1", "b"):
+        shutil.copytree(exported["cnn", False, False], tmp_path / name)
+    models = Models([tmp_path / "a", tmp_path / "b"])
+    shutil.copytree(exported["static", False, False], tmp_path / "a" / "2")
+    models.refresh()
+    shutil.rmtree(tmp_path / "a" / "1")
+    assert models.refresh() == ["a version 1 was removed"]
+    found = models.get()
+    assert found is not None
+    assert (found.name, found.version) == ("a", "2")
+
+
+def test_link_keeps_its_name_and_may_be_switched(exported: dict[tuple[str, bool, bool], Path], tmp_path: Path) -> None:
+    for kind in ("cnn", "static"):
+        shutil.copytree(exported[kind, False, False], tmp_path / kind)
+    (tmp_path / "films").symlink_to("cnn")
+    models = Models([tmp_path / "films"])
+    (tmp_path / "other").symlink_to("static")
+    (tmp_path / "other").rename(tmp_path / "films")
+    assert models.refresh() == ["films version 1 was loaded"]
+
+
+def test_slow_model_does_not_hold_up_another(folders: dict[str, Path]) -> None:
+    import time
+
+    server = Server(Models([folders["films"], folders["tags"]]), Limits(answer_seconds=0.3))
+    slow = server.models.get("tags")
+    assert slow is not None
+    slow.predictor.split = lambda *_: time.sleep(1.0)  # type: ignore[method-assign]
+    server.seconds_per_character["tags"] = 1.0
+    with TestClient(server.app()) as client:
+        with ThreadPoolExecutor() as pool:
+            held = pool.submit(client.post, "/predict", json={"inputs": ["a b"], "model": "tags"})
+            server.seconds_per_character["films"] = 1.0  # so that a thread answers
+            time.sleep(0.1)
+            assert client.post("/predict", json={"inputs": "a great film", "model": "films"}).status_code == 200
+        assert held.result().status_code == 503
+
+
 def test_slow_answer_times_out(folders: dict[str, Path]) -> None:
     import time
 
     server = Server(Models([folders["films"]]), Limits(answer_seconds=0.3))
-    server.seconds_per_character = 1.0  # so that a thread answers
+    server.seconds_per_character["films"] = 1.0  # so that a thread answers
     model = server.models.get()
     assert model is not None
     quick = model.predictor.logits
@@ -329,7 +372,7 @@ def test_rows_of_fields_are_answered_in_both_protocols(shipped_fields: Path) -> 
         assert [answer["score"] for answer in found] == pytest.approx([expected] * 2)
         for inputs, says in (
             ({"user": 1}, "Row 0 has no field 'item'"),
-            ({**row, "user": [1]}, "'user' is [1], expected one value"),
+            ({**row, "user": [1]}, "'user' is a list, expected one value"),
         ):
             refused = client.post("/predict", json={"inputs": inputs})
             assert refused.status_code == 422

@@ -388,3 +388,11 @@ def test_identity_changes_with_a_nested_file(tmp_path: Path) -> None:
     before = identity(str(tmp_path))
     (tmp_path / "more" / "texts.txt").write_text("one\ntwo\n")
     assert identity(str(tmp_path)) != before
+
+
+def test_tang_leaves_no_gold_tag_of_an_entity_that_lost_its_start(tag_teacher_folder: Path, toy_tags: Path) -> None:
+    data = load_data(toy_tags)
+    names = data.task.labels
+    made = augment(data["train"], "tang:5", Teacher(tag_teacher_folder, max_length=64))
+    firsts = [next((tag for tag in tags), -1) for tags in made["label"]]
+    assert not [tag for tag in firsts if tag >= 0 and names[tag].startswith("I-")]

@@ -212,3 +212,20 @@ def test_default_augment_is_for_small_classification_sets(
     assert texts.default_augment(load_data(toy_tags), TransferSettings(), more_text=False) == ()
     monkeypatch.setattr(texts, "FEW_TEXTS", 10)
     assert texts.default_augment(films, TransferSettings(), more_text=False) == ()
+
+
+@pytest.mark.parametrize(
+    ("held_out", "nearly"),
+    [
+        (
+            "今天的天气非常适合和朋友们一起去公园散步然后一起吃晚饭",
+            "今天的天气非常适合和朋友们一起去公园散步然后一起吃晚饭。",
+        ),
+        ("Short text", "short  text"),
+    ],
+)
+def test_nearly_the_same_text_is_found_in_any_script_and_length(held_out: str, nearly: str, tmp_path: Path) -> None:
+    data = load_data({"train": {"text": ["some text", "other text"], "label": [0, 1]}, "test": {"text": [held_out]}})
+    unlabeled = load_unlabeled([lines(tmp_path / "more.txt", [nearly, "一些完全不同的文字也在这里", "Another text"])])
+    assert nearly not in new_texts(unlabeled, data)["text"]
+    assert len(new_texts(unlabeled, data)) == 2

@@ -91,7 +91,7 @@ class Answering:
         if other or not isinstance(self.classifier, Predictor):
             # in torch, an answer depends on the other texts in the sixth decimal
             return []
-        if self.classifier.task.is_classification and not any(line.startswith(JSON_STARTS) for line in lines):
+        if self.classifier.task.is_classification and not any(line.lstrip().startswith(JSON_STARTS) for line in lines):
             return self._plain(lines)
         rows = [parse_input_line(line, "") for line in lines]
         texts = [row.get("text") for row in rows if row.get("text_pair") is None]
@@ -180,6 +180,7 @@ def write_lines(model: Any, lines: Iterable[tuple[int, str]], source: str) -> No
         DataError: a line cannot be answered; those before it were.
     """
     from eyas.data.readers import parse_input_line
+    from eyas.runtime.predictor import Predictor
 
     for number, line in lines:
         row = parse_input_line(line, f"{source}:{number}")
@@ -192,8 +193,11 @@ def write_lines(model: Any, lines: Iterable[tuple[int, str]], source: str) -> No
             raise DataError(f"{source}:{number}: {error}") from None
         sys.stdout.write(_line(row, {"text": text, **answer}))
         sys.stdout.flush()
-    for name, task in (model.tasks if isinstance(model, SeveralTasks) else {}).items():
-        task.report_cut(who=f"model of {name}")
+    if isinstance(model, SeveralTasks):
+        for name, task in model.tasks.items():
+            task.report_cut(who=f"model of {name}")
+    elif isinstance(model, Predictor):
+        model.report_cut()
 
 
 def _parallel(chunks: Iterator[Chunk], workers: int, settings: tuple[str, float, str, bool]) -> Iterator[Answered]:

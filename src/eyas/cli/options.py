@@ -170,16 +170,26 @@ def open_writer(folder: str, beams: int | None = None) -> Any:
     from eyas.runtime.manifest import MANIFEST, kind_of
 
     if (Path(folder) / MANIFEST).is_file():
+        if kind_of(Path(folder)) != GENERATION:
+            return _without_beams(folder, beams)
         from eyas.runtime.generation import GenerationPredictor
 
-        return GenerationPredictor(folder, beams=beams) if kind_of(Path(folder)) == GENERATION else None
+        return GenerationPredictor(folder, beams=beams)
     from eyas.models.loading import is_seq2seq_folder
 
     if not is_seq2seq_folder(folder):
-        return None
+        return _without_beams(folder, beams)
     from eyas.generation import TextGenerator
 
     return TextGenerator.from_pretrained(folder, beams)
+
+
+def _without_beams(folder: str, beams: int | None) -> None:
+    """Raises ModelError if beams are asked of a model that writes no texts."""
+    from eyas.errors import ModelError
+
+    if beams is not None:
+        raise ModelError(f"beams (--beams) is for models that write; {folder} does not. Leave it out.")
 
 
 def log_to_stderr(quiet: bool) -> None:

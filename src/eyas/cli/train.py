@@ -258,6 +258,7 @@ def compress(
     unlabeled: Unlabeled = None,
     transfer: TransferSettings,
     columns: Columns,
+    label_map: LabelMap = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -277,11 +278,17 @@ def compress(
     """Make a trained model smaller, with itself as the teacher: low rank, pruning, shared layers, few bits."""
     log_to_stderr(quiet)
     from eyas.api import compress as run
+    from eyas.data.labels import parse_label_map
     from eyas.training.recipes import parse_recipe
 
     _, options = parse_recipe(" ".join([recipe or "default", *(option or ())]))
     settings = DistillSettings(
-        recipe=recipe or "", recipe_options=options, transfer=transfer, arguments=training.arguments, seed=seed
+        recipe=recipe or "",
+        recipe_options=options,
+        transfer=transfer,
+        arguments=training.arguments,
+        seed=seed,
+        label_map=parse_label_map(label_map) if label_map else None,
     )
     run(
         model,

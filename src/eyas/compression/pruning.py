@@ -1,5 +1,6 @@
 """Pruning: weights, attention heads or feed-forward units become zero, and stay so while the rest is trained."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -12,6 +13,8 @@ from eyas.compression.modules import matrices
 from eyas.errors import ModelError
 from eyas.models.inside import FUSED, layers_of, projections
 from eyas.models.transformer import FEED_FORWARD
+
+logger = logging.getLogger("eyas")
 
 Batches: TypeAlias = Sequence[Mapping[str, Tensor]]
 
@@ -146,7 +149,12 @@ def prune_parts(model: Any, parts: Sequence[Part], share: float, batches: Batche
         for place, score in enumerate(one)
         if place != best[layer]
     )
-    removed = ranked[: round(share * sum(part.count for part in parts))]
+    count = sum(part.count for part in parts)
+    removed = ranked[: round(share * count)]
+    if not removed:
+        raise ModelError(f"A share of {share:g} (--method) of {count} heads or units is none. Give a larger share.")
+    if len(removed) < round(share * count):
+        logger.warning("Of %d heads or units, %d are removed: every layer keeps one.", count, len(removed))
     for layer, part in enumerate(parts):
         mask = torch.ones(part.count, device=part.first.weight.device)
         mask[[place for _, at, place in removed if at == layer]] = 0

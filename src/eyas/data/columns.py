@@ -1,6 +1,7 @@
 """The columns of a table and its task: named by the user, or found by convention."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -229,11 +230,22 @@ def _task(labels: tuple[str, ...], rows: Sequence[Row]) -> Kind:
     values = [row.get(labels[0]) for row in rows if row.get(labels[0]) not in (None, "")]
     if any(_is_list(value) for value in values):
         return "multi-label"
+    written = [value for value in values if _NUMBER.fullmatch(str(value).strip())]
+    if labels[0] in SCORE_COLUMNS and 2 * len(written) > len(values):
+        return "regression"  # what is no number is refused with its line
     numbers = [_number(value) for value in values]
     if None in numbers or not numbers:
         return "classification"
     fractions = any(not float(str(number)).is_integer() for number in numbers)
     return "regression" if labels[0] in SCORE_COLUMNS or fractions else "classification"
+
+
+_NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?(?:[eE][-+]?\d+)?")
+
+
+def looks_like_scores(names: Sequence[str]) -> bool:
+    """Whether the names of classes are numbers, some with fractions."""
+    return all(map(_NUMBER.fullmatch, names)) and any(re.search(r"[.,]0*[1-9]", name) for name in names)
 
 
 def _number(value: Any) -> float | None:

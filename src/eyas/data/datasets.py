@@ -10,7 +10,7 @@ import numpy as np
 import pandas
 from datasets import Dataset, concatenate_datasets
 
-from eyas.data.columns import Resolved, is_conll
+from eyas.data.columns import Resolved, is_conll, looks_like_scores
 from eyas.data.opening import Source, name_of, open_splits, open_unlabeled
 from eyas.data.rows import UNLABELED, example_id, read_table
 from eyas.data.sources import LoadedRows, Rows
@@ -28,9 +28,16 @@ from eyas.data.splits import (
     word_counts_of,
 )
 from eyas.data.tags import as_bio, report_broken_tags
-from eyas.data.targets import encode_labels, find_task, has_one_label_each, task_of, with_one_label
+from eyas.data.targets import (
+    encode_labels,
+    find_task,
+    has_one_label_each,
+    task_of,
+    with_one_label,
+    without_placeholders,
+)
 from eyas.data.task_data import TaskData
-from eyas.errors import DataError
+from eyas.errors import DataError, LabelError
 from eyas.settings import Columns
 from eyas.verbosity import without_bars
 
@@ -158,7 +165,14 @@ def _read(opened: Mapping[str, Rows], columns: Columns, name: str) -> dict[str, 
         resolved = replace(resolved, task="classification")
     if resolved.task == "tagging":
         raw = as_bio(raw, opened, name, columns.repair_tags)
+    if resolved.task == "regression" and "test" in raw:
+        raw["test"] = without_placeholders(raw["test"])
     task = find_task(resolved.task, raw, name)
+    if task.kind == "classification" and columns.task is None and looks_like_scores(task.labels):
+        raise LabelError(
+            f"{name}: the first labels are whole numbers, later ones have fractions ({', '.join(task.labels[:4])} ...)."
+            " Expected task='regression' (--task regression), or task='classification' if these are classes."
+        )
     if not task.is_classification:
         logger.info("%s: %s.", name, task.describe())
     return {split: encode_labels(table, task, f"{name}, {split}") for split, table in raw.items()}

@@ -1,5 +1,6 @@
 """Any source -> rows by split: a file, a folder of files, tables in memory, the Hub."""
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from eyas.data.sources import FileRows, LoadedRows, Rows
 from eyas.data.tables import Table, as_dataset
 from eyas.errors import DataError
 from eyas.settings import Columns
+
+logger = logging.getLogger("eyas")
 
 SPLIT_FILES = {
     "train": ("train", "training"),
@@ -105,7 +108,7 @@ def _open_folder(path: Path, columns: Columns) -> dict[str, Rows]:
     found: dict[str, Rows] = {}
     entries = {entry: _files_of(entry) for entry in sorted(path.iterdir())}
     for split, stems in SPLIT_FILES.items():
-        own = [entry for entry, files in entries.items() if files and _SHARD.sub("", entry.name.split(".")[0]) in stems]
+        own = [entry for entry, files in entries.items() if files and _stem(entry) in stems]
         shards = [entry for entry in own if _SHARD.search(entry.name)]
         if len(own) > max(len(shards), 1):
             raise DataError(f"{path}: {own[0].name} and {own[1].name} are both the {split} split.")
@@ -121,7 +124,16 @@ def _open_folder(path: Path, columns: Columns) -> dict[str, Rows]:
             f"{', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'}). For a data set downloaded "
             f"from the Hub, add the configuration: {path}:default."
         )
+    read = {file for rows in found.values() for file in getattr(rows, "parts", ())}
+    others = sorted(entry.name for entry, files in entries.items() if files and read.isdisjoint(files))
+    if others:
+        logger.info("%s: not read: %s.", path, ", ".join(others[:8]) + (" ..." if len(others) > 8 else ""))
     return found
+
+
+def _stem(entry: Path) -> str:
+    """The name of a file or folder, without endings and the number of one of several."""
+    return _SHARD.sub("", entry.name.split(".")[0]).lower()
 
 
 def _files_of(entry: Path) -> list[Path]:

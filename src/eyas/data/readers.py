@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +18,8 @@ CONLL = (".conll", ".conllu", ".iob", ".bio")
 JSON = (".jsonl", ".json", ".ndjson")
 SUFFIXES = (".csv", ".tsv", *JSON, ".parquet", ".txt", *CONLL)
 LONGEST_LINE = 64 << 20
+# Rows whose columns are looked at.
+ROWS_LOOKED_AT = 200
 # How a line of JSON starts; any other is plain text.
 JSON_STARTS = ("{", '"')
 
@@ -44,7 +47,10 @@ def column_names(path: Path) -> list[str]:
     spaced = next((word for word in first[1]["0"] if " " in word), None) if file_kind(path) in CONLL else None
     if spaced is not None:
         logger.warning("%s: %r has a space in it and is read as one word: tabs separate the columns.", first[0], spaced)
-    return list(first[1])
+    if file_kind(path) in CONLL:
+        return list(first[1])
+    rows = (row for _, row in islice(read_rows(path), ROWS_LOOKED_AT))  # a JSON row may leave out what is empty
+    return list(dict.fromkeys(chain.from_iterable(rows)))
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
@@ -174,7 +180,7 @@ def _conll_rows(path: Path) -> Iterator[tuple[str, Row]]:
                 yield first, _as_columns(sentence)
             sentence = []
             continue
-        if path.name.endswith(".conllu") and not fields[0].isdigit():
+        if file_kind(path) == ".conllu" and not fields[0].isdigit():
             continue  # a contraction, in addition to its parts
         if sentence and len(fields) != len(sentence[0]):
             raise DataError(
@@ -210,11 +216,11 @@ def inputs_of(row: Row) -> tuple[Any, ...]:
 
 def parse_input_line(line: str, place: str) -> Row:
     """One line of `predict`'s input: a JSON object, a JSON string or plain text."""
-    if line.startswith(JSON_STARTS):
+    if line.lstrip().startswith(JSON_STARTS):
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):
-            if line.startswith("{"):
+            if line.lstrip().startswith("{"):
                 raise DataError(f"{place}: starts like JSON but does not parse: {line[:60]!r}.") from None
             return {"text": line}
         return value if isinstance(value, dict) else {"text": value}

@@ -13,7 +13,7 @@ import pyarrow
 from datasets import Dataset
 
 from eyas.data.columns import Resolved, resolve
-from eyas.data.readers import Row
+from eyas.data.readers import ROWS_LOOKED_AT, Row
 from eyas.data.sources import Rows
 from eyas.errors import DataError, LabelError
 from eyas.kinds import IS, Kind
@@ -29,7 +29,6 @@ IGNORED = -100
 # The largest number in float32.
 LARGEST = 3.4e38
 ROWS_PER_BATCH = 20_000
-ROWS_LOOKED_AT = 200
 _YES_OR_NO = {"0", "1", "0.0", "1.0", "True", "False"}
 # (values of the label columns, their names, the place for errors) -> label names.
 LabelReader = Callable[[list[Any], Sequence[str], str], Any]

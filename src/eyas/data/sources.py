@@ -14,7 +14,7 @@ from eyas.errors import DataError
 from eyas.outputs import file_identity
 from eyas.settings import Columns
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 
 
 class FileRows:

@@ -14,18 +14,21 @@ from eyas.kinds import Kind
 from eyas.tasks import Task
 from eyas.text import read_fields
 
+# Rows whose id is compared with their text: in a tenth of a second.
+ROWS_CHECKED = 10_000
+
 
 def is_read(dataset: Dataset) -> bool:
-    """Whether the rows come from `load_data`: the first one's id must match its text."""
+    """Whether the rows come from `load_data`, unchanged: the ids of rows all over it must match their texts."""
     if not {"example_id", "text", "label"} <= set(dataset.column_names):
         return False
-    if not len(dataset):
-        return True
-    row = dataset.with_format(None)[0]
-    parts = [row[name] for name in ("text", "text_pair") if name in row]
-    if "tokens" in row:
-        parts = ["\n".join(map(str, row["tokens"] or ()))]
-    return bool(row["example_id"] == example_id(*map(str, parts)))
+    rows = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), ROWS_CHECKED)).astype(int))
+    columns = dataset.with_format(None)[rows] if len(rows) else {}
+    texts = [columns[name] for name in ("text", "text_pair") if name in columns]
+    if "tokens" in columns:
+        texts = [["\n".join(map(str, tokens or ())) for tokens in columns["tokens"]]]
+    ids = columns.get("example_id", ())
+    return all(found == example_id(*map(str, parts)) for found, *parts in zip(ids, *texts, strict=True))
 
 
 def is_pair(dataset: Dataset) -> bool:

@@ -77,6 +77,17 @@ def has_one_label_each(dataset: Dataset) -> bool:
     return bool(pyarrow.compute.all(pyarrow.compute.equal(counts, 1), min_count=0).as_py())
 
 
+def without_placeholders(dataset: Dataset) -> Dataset:
+    """Scores of which all are -1, as in GLUE's test splits, are none."""
+    scores = dataset.data.column("label")
+    if "label" not in dataset.column_names or not len(dataset):
+        return dataset
+    if not pyarrow.compute.all(pyarrow.compute.equal(scores, float(UNLABELED)), min_count=1).as_py():
+        return dataset
+    none = Dataset(pyarrow.table({"label": pyarrow.nulls(len(dataset), scores.type)}))
+    return concatenate_datasets([dataset.remove_columns("label"), none], axis=1)
+
+
 def with_one_label(dataset: Dataset) -> Dataset:
     """Lists of one label name -> label names."""
     labels = pyarrow.compute.list_element(dataset.data.column("label").combine_chunks(), 0)

@@ -119,7 +119,8 @@ def export_model(
     firsts, seconds = columns_of(texts or sample_of(Path(model)), classifier)
     pair = seconds is not None
     model_made, precision = stored(classifier.model, Path(model), given[0] if given else "fp32")
-    settings = {"command": "export", "model": str(Path(model).resolve()), "precision": precision}
+    settings: dict[str, Any] = {"command": "export", "model": str(Path(model).resolve()), "precision": precision}
+    settings |= {"web": web, "openvino": openvino, "abstain_below": abstain_below, "max_length": classifier.max_length}
     with runtime_files(web_runtime) as runtime, OutputFolder(out, settings, overwrite, resumable=False) as folder:
         names = input_names(classifier.model, classifier.tokenizer)
         logger.info("Exporting %s to ONNX (%s).", model, precision)

@@ -118,7 +118,8 @@ def export_generation(
     _check(network, writer.tokenizer, str(model))
     sample = (texts or _sample(Path(model)))[:COMPARED]
     precision = "int8" if int8 else "fp32"
-    settings = {"command": "export", "model": str(Path(model).resolve()), "precision": precision}
+    settings: dict[str, Any] = {"command": "export", "model": str(Path(model).resolve()), "precision": precision}
+    settings |= {"beams": beams, "max_length": writer.max_length}
     with OutputFolder(out, settings, overwrite, resumable=False) as folder:
         logger.info("Exporting %s to ONNX (%s).", model, precision)
         state = _write_graphs(network, folder)

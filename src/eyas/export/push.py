@@ -70,7 +70,9 @@ def push_to_hub(
         patterns += [f"{task}/{name}" for task in stage_folders(source) for name in (MANIFEST, CARD)]
     names = (file.relative_to(source).as_posix() for file in sorted(source.rglob("*")) if file.is_file())
     operations = [
-        CommitOperationAdd(name, source / name) for name in names if any(fnmatch(name, pattern) for pattern in patterns)
+        CommitOperationAdd(name, source / name)
+        for name in names
+        if any(_matches(name, pattern) for pattern in patterns)
     ]
     operations.append(CommitOperationAdd(CARD, str(card).encode()))
     api = HfApi(endpoint=endpoint)
@@ -87,6 +89,12 @@ def push_to_hub(
         raise ExportError(f"The upload to {repo_id} failed: {str(error).strip()}{advice}") from None
 
 
+def _matches(name: str, pattern: str) -> bool:
+    """As `fnmatch`, by folders: * is one name, so no pattern of a file finds it in a checkpoint."""
+    parts, patterns = name.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatch, parts, patterns))
+
+
 def _card(source: Path, repository: str) -> str:
     if kind_of(source) == "task" or ((source / "config.json").is_file() and (is_part(source) or task_folders(source))):
         raise ExportError(
@@ -97,7 +105,10 @@ def _card(source: Path, repository: str) -> str:
         if not (source / CARD).is_file():
             raise ExportError(f"{source} has no {CARD}. Export the model again.")
         card = renamed_card((source / CARD).read_text(encoding="utf-8"), source.name, repository)
-        return card.replace(f'Predictor("{repository}")', f'Predictor(snapshot_download("{repository}"))').replace(
+        # Into a folder of its own: the cache has links, which `Predictor` refuses.
+        name = repository.partition("/")[2]
+        fetched = f'snapshot_download("{repository}", local_dir="{name}")'
+        return card.replace(f'Predictor("{repository}")', f"Predictor({fetched})").replace(
             "from eyas.serve import",
             "from huggingface_hub import snapshot_download\nfrom eyas.serve import",
         )

@@ -79,7 +79,8 @@ class _Recurrent(nn.Module, ABC):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """-> [batch, length, output_size], first forwards, then backwards; undefined at padding."""
-        lengths = mask.sum(1)
+        # Up to the last token that is read: a text may have the padding token inside.
+        lengths = (mask * torch.arange(1, x.shape[1] + 1, device=x.device)).amax(1)
         if torch.compiler.is_exporting():
             return self._as_onnx_operator(x, lengths)
         outputs = [self.layers[0](x)[0]]

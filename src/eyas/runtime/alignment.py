@@ -100,7 +100,7 @@ class WordEncoder:
         if len(self._known) > REMEMBERED:
             self._known = {}
         known = self._known
-        new = sorted(words - known.keys())
+        new = sorted(word for word in words if word not in known)  # a set minus the keys would walk them all
         rows = [[self._space + word] for word in new]
         encodings = self.tokenizer.encode_batch_fast(rows, is_pretokenized=True, add_special_tokens=False)
         for word, encoding in zip(new, encodings, strict=True):

@@ -105,6 +105,8 @@ class Manifest:
             ) from None
         except ValueError as error:
             raise ExportError(f"{folder / MANIFEST} is damaged: {error}. Export the model again.") from None
+        if not isinstance(content, dict):
+            raise ExportError(f"{folder / MANIFEST} is damaged: it is no JSON object. Export the model again.")
         version = content.get("format_version")
         if version != FORMAT_VERSION:
             raise ExportError(

@@ -157,6 +157,8 @@ class PredictMixin(ABC):
             text = clean_text(text)
             places = self.words.split(text)
             return [text[start:end] for start, end in places], places
+        if not isinstance(text, list | tuple):
+            raise DataError(f"Expected a sentence or a list of its words, got {text!r:.60}.")
         words = [clean_text(word, index) for index, word in enumerate(text)]
         return words, [(index, index + 1) for index in range(len(words))]
 
@@ -174,4 +176,6 @@ class PredictMixin(ABC):
 def as_list(texts: Iterable[Any]) -> list[Any]:
     if isinstance(texts, str):
         raise DataError(f"Expected a list of texts, got the string {texts!r:.60}. Pass [text].")
+    if isinstance(texts, Mapping) or hasattr(texts, "columns"):
+        raise DataError(f"Expected a list of texts, got a {type(texts).__name__}. Pass the column with the texts.")
     return list(texts)

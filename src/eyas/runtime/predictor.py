@@ -201,8 +201,12 @@ class Predictor(PredictMixin):
             texts = [example["tokens"] if self.task.is_tagging else example["text"]]
             found = self.task.probabilities(self.logits(texts, pairs)).reshape(-1)
             expected = np.array(example["probabilities"])
+            if found.shape != expected.shape:
+                raise ExportError(
+                    f"{self.folder} has the self-test of another model: {expected.size} scores, not {found.size}."
+                )
             difference = float(np.abs(found - expected).max())
-            if difference > self.manifest.tolerance:
+            if not difference <= self.manifest.tolerance:  # nor NaN
                 raise ExportError(
                     f"The scores of {self.folder} differ by {difference:.3f} from those at export (allowed: "
                     f"{self.manifest.tolerance}). int8 arithmetic differs between processors: export on this kind of "

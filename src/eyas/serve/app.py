@@ -23,6 +23,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from eyas._version import __version__
+from eyas.kinds import GENERATION
 from eyas.runtime.cascade import Cascade
 from eyas.serve.answers import ANSWERS, Metadata, Outputs, Stop, answers, metadata, size_of, tensors
 from eyas.serve.limits import Limits, RequestError
@@ -36,6 +37,8 @@ logger = logging.getLogger("eyas.serve")
 PAGE = Path(__file__).parents[1] / "runtime" / "web" / "index.html"
 # Requests expected to take longer run in a thread, so that they do not block others.
 INLINE_SECONDS = 0.005
+# Seconds per character of a model that has not answered yet.
+UNKNOWN = 1e-5
 # Weight of the newest measurement in the estimate.
 NEWEST = 0.1
 REFRESH_SECONDS = 1.0
@@ -66,10 +69,10 @@ class Server:
         self.metrics = Metrics()
         self.ready = True
         self.waiting = 0
-        self.seconds_per_character = 1e-5
+        self.seconds_per_character: dict[str, float] = {}
         self._cut: dict[tuple[Any, ...], int] = {}
         self._answered: dict[tuple[Any, ...], list[int]] = {}
-        self._thread = ThreadPoolExecutor(1, "eyas-predict")
+        self._threads: dict[str, ThreadPoolExecutor] = {}
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -177,14 +180,16 @@ class Server:
 
     async def _run(self, request: Request, function: Answering, model: Model, question: Question) -> Any:
         """The answer, computed here if that is quick, otherwise in a thread, which stops if the client disconnects."""
-        size = sum(map(size_of, question.texts))
-        if size * self.seconds_per_character <= INLINE_SECONDS:
+        size = max(sum(map(size_of, question.texts)), 1)
+        usual = self.seconds_per_character.get(model.name, UNKNOWN)
+        quick = size * usual <= INLINE_SECONDS and model.predictor.task.kind != GENERATION
+        if quick:
             started = time.perf_counter()
             result = function(model, question, lambda: False)
             taken = time.perf_counter() - started
         else:
             taken, result = await self._in_thread(request, function, model, question)
-        self.seconds_per_character += NEWEST * (taken / max(size, 1) - self.seconds_per_character)
+        self.seconds_per_character[model.name] = usual + NEWEST * (taken / size - usual)
         self.metrics.texts.labels(model.name, model.version).inc(len(question.texts))
         self._count_cut(model)
         self._count_stages(model)
@@ -225,7 +230,9 @@ class Server:
             result = function(model, question, stopped.is_set)
             return time.perf_counter() - started, result
 
-        future = asyncio.get_running_loop().run_in_executor(self._thread, timed)
+        # One for each model: none waits for another.
+        thread = self._threads.setdefault(model.name, ThreadPoolExecutor(1, f"eyas-{model.name}"))
+        future = asyncio.get_running_loop().run_in_executor(thread, timed)
         end = time.monotonic() + self.limits.answer_seconds
         try:
             while True:
@@ -233,6 +240,7 @@ class Server:
                 if future.done():
                     return future.result()
                 if time.monotonic() >= end:
+                    self.seconds_per_character[model.name] = 2 * INLINE_SECONDS  # until answers say otherwise
                     raise _overloaded("The answer took too long.")
                 if await request.is_disconnected():
                     raise ClientDisconnect
@@ -304,7 +312,8 @@ class Server:
         finally:
             self.ready = False
             watching.cancel()
-            self._thread.shutdown(wait=False, cancel_futures=True)
+            for thread in self._threads.values():
+                thread.shutdown(wait=False, cancel_futures=True)
 
     async def _watch(self) -> None:
         """Replace models whose folders have changed; requests in progress keep theirs."""

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ class Models:
     def __init__(self, sources: Sequence[str | Path]) -> None:
         self.sources: dict[str, Path] = {}
         for source in sources:
-            path = Path(source).resolve()
+            path = Path(os.path.abspath(source))  # a link keeps its name, and may come to lead elsewhere
             name = path.name
             if not NAME.fullmatch(name):
                 raise ExportError(
@@ -93,8 +94,16 @@ class Models:
             for key in own.keys() & folders.keys():
                 raise ExportError(f"Two models have the name {key[0]}: {folders[key]} and {own[key]}. Rename a folder.")
             folders |= own
-        self._loaded = {key: _load(*key, path) for key, path in folders.items()}
+        self._loaded: dict[tuple[str, str], Model] = {}
+        self._order: dict[str, int] = {}
+        self._keep({key: _load(*key, path) for key, path in folders.items()})
         self._failed: dict[tuple[str, str], Stamp] = {}
+
+    def _keep(self, loaded: dict[tuple[str, str], Model]) -> None:
+        """Serve these, in the order in which their names came first. Replaced at once: requests read it meanwhile."""
+        for name, _ in loaded:
+            self._order.setdefault(name, len(self._order))
+        self._loaded = dict(sorted(loaded.items(), key=lambda item: self._order[item[0][0]]))
 
     @property
     def names(self) -> list[str]:
@@ -134,7 +143,7 @@ class Models:
             if any(name == key[0] for name, _ in folders):
                 del loaded[key]
                 events.append(f"{key[0]} version {key[1]} was removed")
-        self._loaded = loaded  # replaced at once, because requests read it meanwhile
+        self._keep(loaded)
         return events
 
 

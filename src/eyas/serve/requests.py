@@ -99,6 +99,7 @@ class PredictRows(Predict, kw_only=True):
     """`inputs` is a row, {field: value} with all fields of the model, or a list of them."""
 
     inputs: Row | String | Annotated[list[Row | String], SEVERAL]
+    parameters: None = None
 
 
 class InputTensor(Struct):

@@ -26,6 +26,7 @@ from eyas.errors import ModelError
 from eyas.models import EnsembleForSequenceClassification
 from eyas.models.loading import task_of_config
 from eyas.settings import DistillSettings
+from eyas.tasks import COMPRESSION
 from eyas.teachers import AlignedTeacher
 from eyas.training.callbacks import CurvatureCallback, early_stopping
 from eyas.training.encoded import EncodedTexts, encoded_for
@@ -85,6 +86,8 @@ class DistillationRun:
             self.settings.student, self.teacher, self.transfer_set, label_names, any("token_states" in f for f in reads)
         )
         methods = self.settings.student.compress
+        if not methods:  # of a start that was compressed, whose weights are free now
+            vars(student.config).pop(COMPRESSION, None)
         compress(student, parse_methods(methods), self._batches(student, tokenizer) if methods else ())
         history: list[dict[str, Any]] = []
         encoded: dict[int, EncodedTexts] = {}  # texts are tokenized once for all stages

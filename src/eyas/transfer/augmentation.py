@@ -32,7 +32,7 @@ from eyas.transfer.words import Words, texts_as_words
 
 logger = logging.getLogger("eyas")
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 PER_TEXT = 20
 ROWS_PER_CHUNK = 500
 

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -11,8 +11,8 @@ from eyas.data.rows import UNLABELED
 from eyas.text import SEPARATOR
 
 # Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Chinese characters. Each character is a word.
-_DENSE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_IS_DENSE = re.compile(f"[{_DENSE}]")
+DENSE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_IS_DENSE = re.compile(f"[{DENSE}]")
 _ASCII_WORD = re.compile(r"(\s*)(\w+(?:['-]\w+)*|[^\w\s])")
 
 
@@ -20,8 +20,8 @@ _ASCII_WORD = re.compile(r"(\s*)(\w+(?:['-]\w+)*|[^\w\s])")
 def _any_word() -> re.Pattern[str]:
     """Matches a word or symbol of any script, with combining marks such as accents and vowel signs."""
     marks = "".join(c for c in map(chr, range(0x300, 0xFFFF)) if unicodedata.category(c) in ("Mn", "Mc"))
-    letter = rf"(?:(?![{_DENSE}])[\w{marks}])"
-    return re.compile(rf"(\s*)([{_DENSE}][{marks}]*|{letter}+(?:['\u2019-]{letter}+)*|[^\w\s])")
+    letter = rf"(?:(?![{DENSE}])[\w{marks}])"
+    return re.compile(rf"(\s*)([{DENSE}][{marks}]*|{letter}+(?:['\u2019-]{letter}+)*|[^\w\s])")
 
 
 def is_dense(word: str) -> bool:
@@ -85,7 +85,12 @@ class Words:
         def part(values: Sequence[Any]) -> tuple[Any, ...]:
             return (*values[: self.fixed], *values[start:end])
 
-        return Words(part(self.words), part(self.before), part(self.tags), self.fixed)
+        words = Words(part(self.words), part(self.before), part(self.tags), self.fixed)
+        if not self.tags or start <= self.fixed:
+            return words
+        tags = list(words.tags)
+        tags[self.fixed : self.fixed + 1] = [UNLABELED] * (end > start)  # the start of its entity may be cut off
+        return replace(words, tags=tuple(tags))
 
 
 def split_text(text: str) -> Words:
