@@ -48,7 +48,7 @@ from eyas.training.arguments import with_known_arguments
 from eyas.training.checks import check_recipe
 from eyas.training.domains import check_labels, check_names, join_domains, load_domains
 from eyas.training.pretrain import SRA
-from eyas.training.recipes import make_stages, recipe_name
+from eyas.training.recipes import make_stages, recipe_name, recipe_source
 from eyas.training.shared_head import finetune_together as _finetune_together
 from eyas.training.shared_head import names_of
 from eyas.training.starts import start_identity, vectors_identity, with_default_start
@@ -592,5 +592,5 @@ def _request(record: Mapping[str, Any], sources: Mapping[str, Any], settings: An
     if isinstance(settings, DistillSettings):
         student = settings.student
         about |= {"init": start_identity(student.init or GENERAL), **vectors_identity(student.embeddings)}
-        about |= {"transfer_sources": sources_of(settings.transfer)}
+        about |= {"transfer_sources": sources_of(settings.transfer), **recipe_source(settings.recipe)}
     return {**record, **about, "files": files}

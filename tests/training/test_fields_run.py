@@ -89,7 +89,7 @@ def test_unseen_values_share_an_id_of_their_field(shipped_fields: Path) -> None:
     ("row", "said"),
     [
         ({"user": "1", "item": "i3"}, "Row 1 has no field 'site', expected user, item, site"),
-        ({"user": "1", "item": ["i3"], "site": "s"}, "'item' is ['i3'], expected one value"),
+        ({"user": "1", "item": ["i3"], "site": "s"}, "'item' is a list, expected one value"),
         (["1", "i3", "s"], "Row 1 is ['1', 'i3', 's'], expected the fields user, item, site, by name"),
     ],
 )

@@ -46,6 +46,7 @@ from eyas import (
 )
 from eyas.errors import ModelError
 from eyas.losses import AttentionLoss, HiddenStateLoss, LogitMSELoss, PKDLoss
+from eyas.losses.base import MEMBER_LOGITS
 from eyas.losses.schedules import at
 from eyas.models.inside import EACH, capture, run
 from eyas.models.transformer import chosen_layers
@@ -54,7 +55,6 @@ from eyas.teachers import AlignedTeacher
 from eyas.training.arguments import with_precision
 from eyas.training.checks import check_same_tokens
 from eyas.training.folders import read_history
-from eyas.training.lesson import MEMBER_LOGITS
 from eyas.training.recipes import make_stages, parse_recipe
 from eyas.training.recipes.layers import ATTENTION_LOSSES, HIDDEN_LOSSES
 from eyas.training.recipes.logits import LOGIT_LOSSES, logit_loss

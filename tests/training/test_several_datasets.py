@@ -21,7 +21,7 @@ from eyas.data.task_data import TaskData
 from eyas.errors import ModelError
 from eyas.training.batches import LengthGroupedBatchSampler, MixedBatches
 from eyas.training.callbacks import early_stopping
-from eyas.training.checkpoints import has_stopped_early
+from eyas.training.checkpoints import has_ended
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_training_stops_early_by_the_mean_of_the_data_sets(teacher: Teacher, dat
     trainer.train()
     assert trainer.state.epoch == 3  # the best is the first, and none of the two after it is better
     (newest,) = sorted(tmp_path.glob("checkpoint-*"))[-1:]
-    assert has_stopped_early(newest)
+    assert has_ended(newest)
 
 
 def test_trainer_refuses_data_set_without_losses(teacher: Teacher, data: TaskData) -> None:

@@ -89,7 +89,7 @@ def test_states_of_teachers_are_weighted_by_their_errors() -> None:
     Weights 1 / (1 + 0) and 1 / (1 + ln 2) = 0.590616. Squared errors of the first 1 and 4, of the second 4 and 9.
     """
     loss = TeachersStatesLoss()
-    model = type("Model", (), {"config": type("Config", (), {"hidden_size": 1})})
+    model = type("Model", (), {"config": type("Config", (), {"hidden_size": 1, "num_hidden_layers": 1})})
     teacher = type("Teacher", (), {"fields": {"hidden_states"}, "model": model})
     both = type("Both", (), {"teachers": [teacher, teacher]})
     loss.prepare(type("Config", (), {"hidden_size": 1, "num_hidden_layers": 1}), both)

@@ -284,7 +284,7 @@ def test_divergence_stops_training(tmp_path: Path, teacher: Teacher, data: Datas
             return super().forward(*args, **kwargs) * float("nan")
 
     with pytest.raises(ModelError, match="diverged"):
-        trainer(tmp_path, teacher, data, [Broken()], None, logging_nan_inf_filter=False).train()
+        trainer(tmp_path, teacher, data, [Broken()], None).train()
 
 
 def test_sampler_yields_every_row_once_in_batches_of_similar_length() -> None:

@@ -19,6 +19,8 @@ Fields = Mapping[str, Any]
 Distance = Callable[[Tensor, Tensor], Tensor]
 # Lower than any score or logit, and finite in bfloat16.
 CLOSED = -1e9
+# The student's field with the logits of an ensemble's members.
+MEMBER_LOGITS = "member_logits"
 
 
 class Loss(nn.Module, ABC):
@@ -91,6 +93,19 @@ class Loss(nn.Module, ABC):
         """The batch's task; classification by default."""
         task = batch.get("task")
         return task if task is not None else Task("classification", tuple(map(str, range(student["logits"].shape[-1]))))
+
+
+def terms_of(loss: Loss, student: Fields, teacher: Fields, batch: Fields, progress: float) -> list[tuple[str, Tensor]]:
+    """The terms of a loss: an ensemble's members are taught one by one; only losses that compare members see all."""
+    members = student.get(MEMBER_LOGITS)
+    if members is None or MEMBER_LOGITS in loss.student_fields:
+        return loss.terms(student, teacher, batch, progress)
+    each = ({**student, "logits": logits, MEMBER_LOGITS: None} for logits in members)
+    of_each = [loss.terms(one, teacher, batch, progress) for one in each]
+    return [
+        (one[0][0], sum((value for _, value in one), one[0][1] * 0) / len(members))
+        for one in zip(*of_each, strict=True)
+    ]
 
 
 class WeightedLosses(Loss):

@@ -30,8 +30,8 @@ class StateLoss(Loss):
     def prepare(self, student: Any, teacher: Any) -> None:
         """Create the projection if the configurations differ in `hidden_size`."""
         super().prepare(student, teacher)
-        if self.projects and self.projection is None and student.hidden_size != teacher.hidden_size:
-            self.projection = nn.Linear(student.hidden_size, teacher.hidden_size)
+        differs = self.projects and student.hidden_size != teacher.hidden_size
+        self.projection = nn.Linear(student.hidden_size, teacher.hidden_size) if differs else None
 
     def projected(self, states: Tensor) -> Tensor:
         """The student's states, projected if the loss has a projection."""
@@ -72,7 +72,8 @@ class HiddenStateLoss(StateLoss, MappedLoss):
             super().prepare(student, teacher)
             return
         MappedLoss.prepare(self, student, teacher)
-        if self.projections is None and student.hidden_size != teacher.hidden_size:
+        self.projections = None
+        if student.hidden_size != teacher.hidden_size:
             layers = range(student.num_hidden_layers + 1)
             self.projections = nn.ModuleList(nn.Linear(student.hidden_size, teacher.hidden_size) for _ in layers)
 
@@ -160,5 +161,8 @@ class TokenStateLoss(Loss):
         read = teacher["attention_mask"].bool()
         read = torch.cat([torch.zeros_like(read[:, :1]), read[:, 1:]], 1)
         ours, theirs = student["token_states"][:, read], teacher["hidden_states"][-1][read]
+        if not read.any():  # texts of their first token alone
+            nothing: Tensor = ours.sum()
+            return nothing
         distance = 1 - F.cosine_similarity(ours, theirs.expand_as(ours), dim=-1)
         return distance.mean() + F.mse_loss(ours, theirs.expand_as(ours))

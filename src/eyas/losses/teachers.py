@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from eyas.errors import ModelError
 from eyas.losses.base import Fields, Loss
-from eyas.losses.layer_mapping import uniform
+from eyas.losses.layer_mapping import Fixed, uniform
 from eyas.losses.schedules import Schedule, at
 from eyas.losses.weights import MeansSoFar
 from eyas.models.inside import EACH, EACH_STATES, mean_of_tokens
@@ -94,6 +94,8 @@ class TeachersStatesLoss(SeveralTeachersLoss):
                 "hidden_weight (--option hidden_weight) compares the layers of all teachers (--teacher), but one is no "
                 "transformer. Leave it out."
             )
+        for one in teacher.teachers:
+            Fixed(uniform).check(student.num_hidden_layers, one.model.config.num_hidden_layers)
         sizes = [one.model.config.hidden_size for one in teacher.teachers]
         self.projections = nn.ModuleList(
             nn.ModuleList(nn.Linear(size, student.hidden_size, bias=False) for _ in range(student.num_hidden_layers))

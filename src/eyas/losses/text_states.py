@@ -119,11 +119,14 @@ class RandomLayerLoss(Loss):
     def prepare(self, student: Any, teacher: Any) -> None:
         """Create the projections of both sides."""
         super().prepare(student, teacher)
-        if not self.student_projections:
-            count = 1 if self.joined else student.num_hidden_layers
-            factor = student.num_hidden_layers if self.joined else 1
-            for side, config in ((self.student_projections, student), (self.teacher_projections, teacher)):
-                side.extend(nn.Linear(config.hidden_size * factor, self.size) for _ in range(count))
+        count = 1 if self.joined else student.num_hidden_layers
+        factor = student.num_hidden_layers if self.joined else 1
+
+        def projections(size: int) -> nn.ModuleList:
+            return nn.ModuleList(nn.Linear(size * factor, self.size) for _ in range(count))
+
+        self.student_projections = projections(student.hidden_size)
+        self.teacher_projections = projections(teacher.hidden_size)
 
     def forward(self, student: Fields, teacher: Fields, batch: Fields, progress: float = 0.0) -> Tensor:
         ours, theirs = student["hidden_states"][1:], teacher["hidden_states"][1:]

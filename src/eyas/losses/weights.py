@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from eyas.losses.base import Fields, Loss, WeightedLosses
+from eyas.losses.base import Fields, Loss, WeightedLosses, terms_of
 
 # Adam moves a parameter by about the learning rate per step, but the log-variances must move by whole units.
 SCALE = 50.0
@@ -31,7 +31,7 @@ class LearnedWeights(WeightedLosses):
         self.scaled_log_variances.register_hook(lambda gradient: gradient / SCALE)
 
     def terms(self, student: Fields, teacher: Fields, batch: Fields, progress: float) -> list[tuple[str, Tensor]]:
-        terms = [term for loss in self.losses for term in loss.terms(student, teacher, batch, progress)]
+        terms = [term for loss in self.losses for term in terms_of(loss, student, teacher, batch, progress)]
         log_variances = (SCALE * self.scaled_log_variances).unbind()
         return [(name, torch.exp(-s) * term + s) for (name, term), s in zip(terms, log_variances, strict=True)]
 

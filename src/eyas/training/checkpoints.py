@@ -48,14 +48,32 @@ class ResumableTrainer(Trainer):
                 logger.info("Resuming from %s.", found.name)
             resume_from_checkpoint = None if found is None else str(found)
         try:
-            if resume_from_checkpoint and has_stopped_early(Path(str(resume_from_checkpoint))):
-                self.state = TrainerState.load_from_json(str(Path(str(resume_from_checkpoint)) / TRAINER_STATE))
-                return self._load_best_model()
+            if resume_from_checkpoint:
+                checkpoint = Path(str(resume_from_checkpoint))
+                if self.is_world_process_zero():
+                    relocate(checkpoint)
+                self.accelerator.wait_for_everyone()
+                if has_ended(checkpoint):
+                    return self._finish(checkpoint)
             return super().train(resume_from_checkpoint, *args, **options)
         finally:
             for callback in self.callback_handler.callbacks:
                 if isinstance(callback, ProgressCallback):
                     callback.close()
+
+    def _finish(self, checkpoint: Path) -> None:
+        """Load what a training that ended at this checkpoint has made."""
+        self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE))
+        best = self.state.best_model_checkpoint
+        if not self.args.load_best_model_at_end or best is None:
+            self._load_from_checkpoint(str(checkpoint))
+            return
+        if not Path(best).is_dir():
+            raise EyasError(
+                f"{best}, the best checkpoint of this training, is missing. Put it back, or train anew with "
+                "overwrite=True (--overwrite)."
+            )
+        self._load_best_model()
 
     def train_batches(self) -> Any:
         """The batch sampler."""
@@ -116,18 +134,35 @@ class ResumableTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
 
+def relocate(checkpoint: Path) -> None:
+    """Name the best checkpoint by its place beside this one: a run may be moved before it is resumed."""
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE))
+    if state.best_model_checkpoint is None:
+        return
+    beside = str(checkpoint.parent / Path(state.best_model_checkpoint).name)
+    if beside != state.best_model_checkpoint:
+        state.best_model_checkpoint = beside
+        state.save_to_json(str(checkpoint / TRAINER_STATE))
+        _write_manifest(checkpoint)
+
+
 def publish(staged: Path, final: Path) -> None:
     """Sync the files in `staged`, write their manifest, and rename the folder to `final`."""
-    checksums = {}
-    for path in sorted(p for p in staged.rglob("*") if p.is_file()):
-        with open(path, "rb") as file:
-            checksums[str(path.relative_to(staged))] = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
-    write_atomically(staged / MANIFEST, json.dumps(checksums, indent=2))
+    _write_manifest(staged)
     if final.exists():
         shutil.rmtree(final)
     os.replace(staged, final)
     _sync_folder(final.parent)
+
+
+def _write_manifest(staged: Path) -> None:
+    """Sync the files of a checkpoint, and write their checksums."""
+    checksums = {}
+    for path in sorted(p for p in staged.rglob("*") if p.is_file() and p.name != MANIFEST):
+        with open(path, "rb") as file:
+            checksums[str(path.relative_to(staged))] = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+    write_atomically(staged / MANIFEST, json.dumps(checksums, indent=2))
 
 
 def newest_whole(folder: Path) -> Path | None:
@@ -145,9 +180,12 @@ def newest_whole(folder: Path) -> Path | None:
     return None
 
 
-def has_stopped_early(checkpoint: Path) -> bool:
-    """Whether early stopping ended the training at this checkpoint."""
-    state = json.loads((checkpoint / TRAINER_STATE).read_text())["stateful_callbacks"].get("EarlyStoppingCallback")
+def has_ended(checkpoint: Path) -> bool:
+    """Whether the training ended at this checkpoint: with its last step, or by early stopping."""
+    whole = json.loads((checkpoint / TRAINER_STATE).read_text())
+    if whole["global_step"] >= whole["max_steps"] > 0:
+        return True
+    state = whole["stateful_callbacks"].get("EarlyStoppingCallback")
     if not isinstance(state, dict):
         return False
     waited = state["attributes"]["early_stopping_patience_counter"]

@@ -23,7 +23,7 @@ from eyas.teachers.aligned import AnyTeacher, live
 from eyas.teachers.live import fingerprint_of
 from eyas.training.arguments import with_known_arguments, with_precision
 from eyas.training.checks import StudentKind, check_fields, check_losses, check_recipe
-from eyas.training.recipes import Stage, default_recipe, make_stages, recipe_name
+from eyas.training.recipes import Stage, default_recipe, make_stages, recipe_name, recipe_source
 from eyas.training.recipes.base import compressed_by
 from eyas.training.run import DistillationRun, Start
 from eyas.training.starts import start_identity, vectors_identity
@@ -74,6 +74,7 @@ def distill(
     settings = with_known_arguments(settings or DistillSettings())
     data = data.with_labels_of(live(teacher).label_names, settings.label_map)
     task, pair = data.task, data.is_pair
+    source = recipe_source(settings.recipe)
     settings, stages = _with_defaults(settings, task)
     data.check_validation()
     check_transfer(settings.transfer, task, pair)
@@ -112,6 +113,7 @@ def distill(
             **(record or {}),
             **processes.recorded(),
             **asdict(settings),
+            **source,
             "teacher_fingerprint": live(teacher).fingerprint,
             "transfer_set": data_fingerprint(dataset),
             "transfer_sources": sources_of(settings.transfer),

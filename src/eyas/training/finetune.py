@@ -131,8 +131,9 @@ def finetune(
         logger.info("%s already exists, made with the same settings.", out)
         return output.path
     with output as folder:
+        set_seed(settings.seed)
         meta = MetaLesson(model, domains, settings.max_length) if domains else None
-        rows = labeled_rows(data["train"])
+        rows = data["train"] if meta else labeled_rows(data["train"])  # its loss knows texts without a label
 
         def train(work: Path, speed: float) -> tuple[Any, Any, DistillationTrainer]:
             set_seed(settings.seed)

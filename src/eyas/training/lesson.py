@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from eyas.data.labels import ordered_names
 from eyas.losses import HardLabelLoss, Loss
+from eyas.losses.base import terms_of
 from eyas.models import is_student
 from eyas.models.inside import FROM_CACHE
 from eyas.models.tokens import continuation_logits
@@ -20,7 +21,7 @@ from eyas.training.checks import check_fields, check_same_tokens, drop_special_t
 from eyas.training.encoded import EncodedTexts
 from eyas.training.terms import Term
 
-MEMBER_LOGITS, MASK = "member_logits", "attention_mask"
+MASK = "attention_mask"
 
 
 class Lesson:
@@ -101,15 +102,7 @@ class Lesson:
     def terms(self, student: Any, teacher: dict[str, Any], batch: dict[str, Any], progress: float) -> list[Term]:
         """The terms that the losses add to the objective."""
         student, teacher, batch = self._fields(student, teacher, batch)
-        members = student.get(MEMBER_LOGITS)
-        each = [student] if members is None else [{**student, "logits": logits} for logits in members]
-        terms: list[Term] = []
-        for loss in self.losses:
-            # An ensemble's members are taught one by one; only losses that compare members see all of them.
-            taught = [student] if MEMBER_LOGITS in loss.student_fields else each
-            of_each = [loss.terms(one, teacher, batch, progress) for one in taught]
-            terms += [(one[0][0], sum(value for _, value in one) / len(taught)) for one in zip(*of_each, strict=True)]
-        return terms
+        return [term for loss in self.losses for term in terms_of(loss, student, teacher, batch, progress)]
 
     def _fields(self, student: Any, teacher: dict[str, Any], batch: dict[str, Any]) -> tuple[Any, Any, Any]:
         """The inputs of the losses. In tagging, a row is a word, not a sentence."""

@@ -20,7 +20,7 @@ from eyas.settings import TRANSFORMERS, DistillSettings, is_general
 from eyas.teachers import Encoder, aligned_by_name, label_texts
 from eyas.training.arguments import with_known_arguments
 from eyas.training.checks import check_same_pieces
-from eyas.training.recipes import Stage, make_stages, recipe_name, with_shares
+from eyas.training.recipes import Stage, make_stages, recipe_name, recipe_source, with_shares
 from eyas.training.run import DistillationRun
 from eyas.training.starts import start_identity, vectors_identity
 from eyas.training.steps import with_length
@@ -75,6 +75,7 @@ def pretrain_student(
         EyasError: invalid input, raised before any training step.
     """
     settings = with_known_arguments(settings or DistillSettings())
+    source = recipe_source(settings.recipe)
     settings = replace(settings, recipe=recipe_name(settings.recipe or SRA))
     if settings.recipe == SRA and settings.student.architecture not in TRANSFORMERS:
         settings = replace(settings, recipe_options={"states_weight": 1.0, **settings.recipe_options})
@@ -94,6 +95,7 @@ def pretrain_student(
             **(record or {}),
             **processes.recorded(),
             **asdict(settings),
+            **source,
             "teacher_fingerprint": teacher.fingerprint,
             "texts": data.fingerprint("train"),
             **({"init": start_identity(settings.student.init)} if settings.student.init else {}),

@@ -31,7 +31,7 @@ from eyas.training.arguments import with_known_arguments, with_precision
 from eyas.training.callbacks import early_stopping
 from eyas.training.checks import check_recipe
 from eyas.training.folders import WORK, write_part, write_result
-from eyas.training.recipes import Stage, default_recipe, make_stages, recipe_name
+from eyas.training.recipes import Stage, default_recipe, make_stages, recipe_name, recipe_source
 from eyas.training.starts import read_start, start_identity, vectors_identity, with_default_start
 from eyas.training.steps import LENGTHS, stage_arguments
 from eyas.training.student_checks import check_student
@@ -62,7 +62,7 @@ class Subject:
         check_transfer(settings.transfer, task, pair)
         student = replace(settings.student, crf=settings.student.crf and task.is_tagging)
         check_student(student, task)
-        self.recipe = str(settings.recipe or default_recipe(task, student.crf))
+        self.recipe, self.options = str(settings.recipe or default_recipe(task, student.crf)), settings.recipe_options
         self.stage = _only_stage(replace(settings, recipe=self.recipe))
         check_recipe(self.recipe, [self.stage], student, task, pair, live(teacher))
         more: Dataset | None = None
@@ -119,6 +119,7 @@ def distill_tasks(
     """
     settings = with_known_arguments(settings or DistillSettings())
     arguments = with_precision(settings.arguments, settings.student.architecture)
+    source = recipe_source(settings.recipe)
     settings = replace(settings, recipe=recipe_name(settings.recipe or ""), arguments=arguments)
     check_tasks(teachers, data)
     subjects = []
@@ -136,6 +137,7 @@ def distill_tasks(
             **(record or {}),
             **processes.recorded(),
             **asdict(settings),
+            **source,
             "transfer_sources": sources_of(settings.transfer),
             "init": start_identity(settings.student.init),
             **vectors_identity(settings.student.embeddings),
@@ -143,6 +145,7 @@ def distill_tasks(
                 one.name: {
                     "teacher": live(one.teacher).fingerprint,
                     "recipe": one.recipe,
+                    "recipe_options": one.options,
                     "transfer_set": data_fingerprint(one.dataset),
                     "validation": one.data.fingerprint("validation"),
                     "labels": one.data.labels,
@@ -289,8 +292,11 @@ def _train(
     set_seed(settings.seed)
     student, tokenizer = create_tasks_student(subjects, first, settings)
     stage, rows = first.stage, sum(len(one.dataset) for one in subjects)
-    # As many epochs as a task of their mean size has alone, so that each has about as many steps.
-    rows_of_one, width = math.ceil(rows / len(subjects)), getattr(live(first.teacher).model.config, "hidden_size", 0)
+    # As many epochs as a task of their mean size has alone, so that each has about as many steps. In turns, an epoch
+    # ends with the smallest task.
+    in_turns = settings.arguments.get("multi_dataset_batches") == "round-robin"
+    rows_of_one = min(len(one.dataset) for one in subjects) if in_turns else math.ceil(rows / len(subjects))
+    width = getattr(live(first.teacher).model.config, "hidden_size", 0)
     arguments = stage_arguments(stage, settings, rows_of_one, folder / WORK / "stage-0", width)
     may_stop = not any(one.stage.is_scheduled for one in subjects) and not LENGTHS & {
         *stage.arguments,

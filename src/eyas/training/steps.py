@@ -46,6 +46,8 @@ def stage_arguments(
     if not LENGTHS & chosen.keys():
         arguments.num_train_epochs = passes_for(arguments, rows, STEPS, FEWEST_EPOCHS, MOST_EPOCHS) * stage.length
         return arguments
+    if not LENGTHS & settings.arguments.keys():  # the stage has its own length
+        return arguments
     arguments.num_train_epochs *= stage.share
     if arguments.max_steps > 0:
         arguments.max_steps = max(round(arguments.max_steps * stage.share), 1)

@@ -1,5 +1,6 @@
 """Published methods, as functions that return training stages."""
 
+import hashlib
 import importlib
 import inspect
 import json
@@ -140,6 +141,18 @@ def find_recipe(recipe: str | Recipe) -> Recipe:
 def recipe_name(recipe: str | Recipe) -> str:
     """The recipe's name in files and messages."""
     return recipe if isinstance(recipe, str) else f"{recipe.__module__}:{recipe.__qualname__}"
+
+
+def recipe_source(recipe: str | Recipe | None) -> dict[str, str]:
+    """A hash of the code of a recipe that is a function: another one by its name is another recipe. Empty for ours."""
+    if isinstance(recipe, str) and ":" in recipe:
+        recipe = find_recipe(recipe)
+    if recipe is None or isinstance(recipe, str):
+        return {}
+    try:
+        return {"recipe_source": hashlib.sha256(inspect.getsource(recipe).encode()).hexdigest()}
+    except (OSError, TypeError):  # not from a file
+        return {}
 
 
 def with_shares(name: str, stages: Sequence[Stage]) -> list[Stage]:

@@ -1,0 +1,116 @@
+"""Two stages that are interrupted in the second, and go on as if nothing had happened."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_trainer
+from transformers import TrainerCallback
+
+import eyas
+from eyas import DistillSettings, HardLabelLoss, LogitMSELoss, StudentSettings, Teacher, create_student, load_data
+from eyas.errors import ModelError, OutputError
+from eyas.losses.hidden_states import HiddenStateLoss
+from eyas.losses.layer_mapping import layer_mapping
+from eyas.settings import TransferSettings
+from eyas.training.recipes.base import Stage
+from eyas.training.steps import stage_arguments
+
+
+class InterruptedTrainingError(Exception):
+    pass
+
+
+class InSecondStage(TrainerCallback):
+    trainings = 0
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.trainings += 1
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.trainings == 2 and state.global_step == 3:
+            raise InterruptedTrainingError
+
+
+def two_stages() -> list[Stage]:
+    return [Stage([HardLabelLoss()]), Stage([LogitMSELoss()])]
+
+
+@pytest.fixture
+def distill(teacher_folder: Path, toy_data: Path) -> Callable[..., Path]:
+    def run(out: Path, *callbacks: TrainerCallback, recipe: Any = two_stages, **arguments: Any) -> Path:
+        arguments = {"per_device_train_batch_size": 32, "lr_scheduler_type": "constant", **arguments}
+        settings = DistillSettings(
+            StudentSettings("static", embedding_size=8, init="none"),
+            transfer=TransferSettings(augment=()),
+            arguments=arguments,
+        )
+        made = eyas.distill(teacher_folder, toy_data, out, recipe=recipe, settings=settings, callbacks=callbacks)
+        return made.path
+
+    return run
+
+
+@pytest.mark.parametrize("arguments", [{"num_train_epochs": 3}, {"max_steps": 14}])
+def test_stage_that_ended_within_an_epoch_is_not_trained_on(
+    distill: Callable[..., Path], arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    whole = distill(tmp_path / "whole", **arguments)
+    with pytest.raises(InterruptedTrainingError):
+        distill(tmp_path / "broken", InSecondStage(), **arguments)
+    broken = distill(tmp_path / "broken", **arguments)
+    for name in ("model.safetensors", "training_history.jsonl"):
+        assert (broken / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_run_that_was_moved_goes_on_from_its_best_checkpoint(distill: Callable[..., Path], tmp_path: Path) -> None:
+    arguments = {"num_train_epochs": 8, "learning_rate": 0.5}
+    whole = distill(tmp_path / "whole", **arguments)
+    (tmp_path / "here").mkdir()
+    with pytest.raises(InterruptedTrainingError):
+        distill(tmp_path / "here" / "broken", InSecondStage(), **arguments)
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = distill(tmp_path / "there" / "broken", **arguments)
+    assert (moved / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_recipe_whose_code_changed_is_another(distill: Callable[..., Path], tmp_path: Path) -> None:
+    def mine() -> list[Stage]:
+        return [Stage([LogitMSELoss()])]
+
+    distill(tmp_path / "out", recipe=mine, max_steps=1)
+    distill(tmp_path / "out", recipe=mine, max_steps=1)
+
+    def other() -> list[Stage]:
+        return [Stage([HardLabelLoss()])]
+
+    other.__qualname__ = mine.__qualname__
+    with pytest.raises(OutputError, match="recipe_source"):
+        distill(tmp_path / "out", recipe=other, max_steps=1)
+
+
+@pytest.mark.parametrize("name", ["dataloader_drop_last", "prediction_loss_only", "auto_find_batch_size"])
+def test_arguments_without_effect_are_refused(distill: Callable[..., Path], name: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=f"{name} does not work here"):
+        distill(tmp_path / "out", **{name: True})
+
+
+def test_stage_keeps_a_length_of_its_own() -> None:
+    own, half = Stage([HardLabelLoss()], {"max_steps": 100}, share=0.5), Stage([HardLabelLoss()], share=0.5)
+    given = DistillSettings(arguments={"max_steps": 100})
+    assert stage_arguments(own, DistillSettings(), 64, Path("work")).max_steps == 100
+    assert stage_arguments(half, given, 64, Path("work")).max_steps == 50
+
+
+def test_losses_that_were_used_before_start_alike(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+    teacher, data = Teacher(teacher_folder, max_length=32), load_data(toy_data)
+    losses = [HiddenStateLoss(layer_mapping("final"))]
+    projections = []
+    for number in range(2):
+        student, tokenizer = create_student(
+            StudentSettings("bert", layers=1, hidden_size=16, feed_forward=16, max_length=32), teacher, data["train"]
+        )
+        make_trainer(student, tokenizer, data["train"], losses, teacher, tmp_path / str(number))
+        projections.append(losses[0].projection.weight.clone())
+    assert projections[0].equal(projections[1])
