@@ -700,14 +700,18 @@ def beyond_size() -> str:
     """Students of damaged labels, alone and taught by models that learned from them, and a picture of the scores."""
     frame = pd.DataFrame(read_rows(RESULTS / "beyond_size.jsonl"))
     frame = frame[(frame["kind"] == "student") | (frame["precision"] == "fp32")]
-    students = frame[frame["kind"] == "student"]
+    frame = frame.sort_values("level", key=lambda levels: levels.map(DAMAGE.index), kind="stable")
+    frame = frame.sort_values(
+        "set", key=lambda sets: sets.map(["trec", "sst2-sentences", "clinc150"].index), kind="stable"
+    )
+    students, teachers = (frame[frame["kind"] == kind] for kind in ("student", "teacher"))
     alone = students[students["recipe"] == "hard-labels"].drop_duplicates(["set", "level", "seed"])
     taught = students[students["recipe"] != "hard-labels"].merge(
         alone, on=["set", "level", "seed"], suffixes=("", "_alone")
     )
     for column in BEYOND:
         taught[f"gain_{column}"] = taught[column] - taught[f"{column}_alone"]
-    _picture(alone, taught, frame[(frame["kind"] == "teacher") & (frame["teacher"] == "encoder")])
+    _picture(alone, taught, teachers[teachers["teacher"] == "encoder"])
     parts = []
     for name, own in taught.groupby("set", sort=False):
         first, lines = own.iloc[0], []
@@ -716,8 +720,15 @@ def beyond_size() -> str:
             each = [there[there["teacher"] == teacher] for teacher in TAUGHT]
             scores = [_gains(group["gain_score"]) for group in each]
             others = [_gains(group[f"gain_{column}"]) for column in BEYOND[1:] for group in each]
-            lines.append([str(level), spread(list(base["score"])), *scores, *others])
-        header = [f"{name}, {int(first['rows']):,} test texts", "accuracy, labels alone"]
+            those = teachers[(teachers["set"] == name) & (teachers["level"] == level)].set_index("teacher")["score"]
+            own_scores = [f"{100 * those[teacher]:.1f}" if teacher in those else "" for teacher in TAUGHT]
+            lines.append([str(level), *own_scores, spread(list(base["score"])), *scores, *others])
+        header = [
+            f"{name}, {int(first['rows']):,} test texts",
+            "accuracy of the encoder",
+            "of the teacher of its own size",
+        ]
+        header += ["of the labels alone"]
         header += [f"{title}, {how}" for title in ("gain", "macro F1", "calibration error") for how in TAUGHT.values()]
         parts.append(table(header, lines))
         means = own.groupby(["recipe", "teacher", "level"], sort=False)["gain_score"].mean()
@@ -732,6 +743,8 @@ def beyond_size() -> str:
     return "\n\n".join([*parts, about])
 
 
+# The damage, from none to the most.
+DAMAGE = ["clean", "noise 10 %", "noise 20 %", "noise 40 %", "imbalance 10", "imbalance 50"]
 BEYOND = ("score", "macro_f1", "calibration_error")
 
 
