@@ -722,14 +722,19 @@ def beyond_size() -> str:
             others = [_gains(group[f"gain_{column}"]) for column in BEYOND[1:] for group in each]
             those = teachers[(teachers["set"] == name) & (teachers["level"] == level)].set_index("teacher")["score"]
             own_scores = [f"{100 * those[teacher]:.1f}" if teacher in those else "" for teacher in TAUGHT]
-            lines.append([str(level), *own_scores, spread(list(base["score"])), *scores, *others])
+            agree = [f"{100 * group['agreement'].mean():.1f}" if len(group) else "" for group in each]
+            lines.append([str(level), *own_scores, spread(list(base["score"])), *scores, *others, *agree])
         header = [
             f"{name}, {int(first['rows']):,} test texts",
             "accuracy of the encoder",
             "of the teacher of its own size",
         ]
         header += ["of the labels alone"]
-        header += [f"{title}, {how}" for title in ("gain", "macro F1", "calibration error") for how in TAUGHT.values()]
+        header += [
+            f"{title}, {how}"
+            for title in ("gain", "macro F1", "calibration error", "agreement")
+            for how in TAUGHT.values()
+        ]
         parts.append(table(header, lines))
         means = own.groupby(["recipe", "teacher", "level"], sort=False)["gain_score"].mean()
         levels, lines = list(own["level"].unique()), []

@@ -14,7 +14,7 @@ SAMPLES, BLOCK = 2000, 100
 # What the linear model of rows of fields reads.
 VALUES = "values"
 ENCODER = ", or start it from an encoder that has read texts like these"
-# A ratio needs a divisor above 0 in so many of the samples.
+# A ratio of scores has an interval if the divisor is above 0 in more than this share of the samples.
 RELIABLE = 0.975
 # Largest number of draw counts cached between comparisons: 200 MB.
 MOST_KEPT = 50_000_000
