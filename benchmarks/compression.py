@@ -6,7 +6,7 @@
 Each method trains for three epochs on the training texts, as TernaryBERT's paper does, with the model itself as the
 teacher, and is exported in int8. "none" is the teacher as it is, exported in each precision; there is no training.
 Beside them stand students that `distill` makes by default: cnn, bilstm, and a transformer of three layers, also with
-matrices of low rank, and with a vocabulary of its own ("mixed").
+matrices of low rank, and with a vocabulary of its own ("mixed"). "pea-kd-long" is Pea-KD at that length.
 Finished folders in WORK are kept. Run with `--prepare` first, and the rest with nothing else running: it measures the
 models side by side, one text at a time, one thread.
 """
@@ -35,7 +35,7 @@ METHODS = [
     *("ternary:loss-aware", "layers:0.5", "heads:0.5+units:0.5", "prune:0.7", "shared", "low-rank:0.5+int4"),
 ]
 # Recipes that compress, on a student that starts as the teacher.
-RECIPES = ["ternarybert", "ladabert", "pea-kd"]
+RECIPES = ["ternarybert", "ladabert", "pea-kd", "pea-kd-long"]
 # Teachers at hand in SHARED; the others are fine-tuned.
 TEACHERS = {"sst2-sentences": "models/minilm-sst2"}
 LAYERS: dict[str, Any] = {"architecture": "bert", "layers": 3}
@@ -68,7 +68,8 @@ def prepare(encoder: str, at_hand: Path | None, data: Any, work: Path, methods: 
             student = StudentSettings(**{"architecture": method, **STUDENTS[method]})
             eyas.distill(work / "teacher", data, folder, settings=DistillSettings(student, seed=seed))
         elif method in RECIPES:
-            settings = replace(short, student=StudentSettings("bert"), recipe=method)
+            length = DistillSettings(seed=seed) if method.endswith("-long") else short
+            settings = replace(length, student=StudentSettings("bert"), recipe=method.removesuffix("-long"))
             eyas.distill(work / "teacher", data, folder, settings=settings)
         else:
             eyas.compress(work / "teacher", method.split("+"), data, folder, settings=short)

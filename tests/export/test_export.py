@@ -14,6 +14,7 @@ from toys import toy_rows
 from eyas import STUDENTS, Classifier, Predictor, export_model, load_data
 from eyas.errors import DataError, ExportError
 from eyas.runtime.manifest import Manifest
+from eyas.training.folders import SAMPLE_FILE
 
 ALL = [
     pytest.param(name, pair, marks=[] if name in ("static", "cnn") and not pair else pytest.mark.process)
@@ -140,6 +141,18 @@ def test_export_model_refuses_student_without_sample(students: dict[tuple[str, b
     (copy / "validation_sample.jsonl").unlink()
     with pytest.raises(ExportError, match=r"validation_sample.jsonl"):
         export_model(copy, tmp_path / "out")
+
+
+def test_export_model_needs_texts_and_an_agreement_that_can_be_met(
+    students: dict[tuple[str, bool], Path], tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(students["cnn", False], model)
+    with pytest.raises(ExportError, match="--min-agreement.*expected a number"):
+        export_model(model, tmp_path / "out", min_agreement=float("nan"))
+    (model / SAMPLE_FILE).write_text("")
+    with pytest.raises(ExportError, match="no texts for the parity check"):
+        export_model(model, tmp_path / "out")
 
 
 def test_predictor_returns_labels_and_scores(exported: dict[tuple[str, bool, bool], Path]) -> None:

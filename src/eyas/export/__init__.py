@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,8 @@ def export_model(
         ExportError: the exported model differs too much, there are no texts to check it with, or the page does not
             load.
     """
+    if min_agreement is not None and math.isnan(min_agreement):
+        raise ExportError("min_agreement (--min-agreement) is NaN, expected a number, usually at most 1.")
     if is_seq2seq_folder(model):
         wanted = {"web": web, "openvino": openvino, "abstain_below": abstain_below, "int4": int4, "ternary": ternary}
         wrong = next((name for name, value in wanted.items() if value), None)
@@ -154,7 +157,10 @@ def columns_of(sample: list[tuple[Any, ...]], classifier: Classifier) -> tuple[l
 
     Raises:
         DataError: pairs for a student of single texts, or the reverse.
+        ExportError: no texts.
     """
+    if not sample:
+        raise ExportError("There are no texts for the parity check: expected at least one (texts, --data).")
     pair, pairs = bool(getattr(classifier.model.config, "pair", False)), len(sample[0]) == 2
     if pair != pairs and is_student(classifier.model):
         raise wrong_shape(pair)

@@ -111,7 +111,8 @@ class JensenShannonLoss(DistributionLoss):
 class DKDLoss(DistributionLoss):
     """Divergence of the target class against the rest, plus divergence within the rest, weighted separately.
 
-    The target is the label, or the teacher's prediction for unlabeled texts.
+    The target is the label of a text with one label, otherwise (unlabeled, aspects, multi-label) the teacher's
+    prediction.
 
     Args:
         temperature: of both parts.

@@ -25,10 +25,10 @@ OBJECTIVE = "objective"
 
 # Arguments that eyas sets itself.
 RESERVED = ("output_dir", "seed", "data_seed")
-# Arguments of transformers that our batches and scores leave no place for.
+# Arguments of transformers that our batches, losses and scores leave no place for.
 UNUSED = (
-    *("auto_find_batch_size", "batch_eval_metrics", "dataloader_drop_last", "label_names", "prediction_loss_only"),
-    "train_sampling_strategy",
+    *("auto_find_batch_size", "batch_eval_metrics", "dataloader_drop_last", "label_names", "label_smoothing_factor"),
+    *("prediction_loss_only", "train_sampling_strategy"),
 )
 # Arguments that count texts or batches.
 COUNTS = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
@@ -116,7 +116,7 @@ def known_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
                 f"{name} is set by eyas: leave it out" + "; the seed is a setting of its own" * ("seed" in name)
             )
         if name in UNUSED and value:
-            raise ModelError(f"{name} does not work here: batches and scores are made by eyas. Leave it out")
+            raise ModelError(f"{name} does not work here: batches, losses and scores are made by eyas. Leave it out")
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
