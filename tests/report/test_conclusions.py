@@ -14,8 +14,10 @@ from eyas.evaluation.differences import differences
 from eyas.exam.best import find_best
 from eyas.exam.results import PREDICTIONS, TWIN, Requirements, candidates, load_exam, winner
 from eyas.outputs import strict_json
+from eyas.report.answers import Answers
+from eyas.report.gains import summaries, taught
 from eyas.report.terminal import print_table, reachable
-from eyas.report.verdict import Answers, summaries, taught, teacher_doubt, verdict, worst_slice
+from eyas.report.verdict import teacher_doubt, verdict, worst_slice
 from eyas.tasks import Task
 
 ROWS = 2000

@@ -17,8 +17,9 @@ from eyas.exam.best import find_best
 from eyas.exam.results import COSTS, PREDICTIONS, RESULTS, TWIN, Requirements, candidates, load_exam, winner
 from eyas.report import write_page
 from eyas.report.charts import as_file, pareto
+from eyas.report.gains import helped, summaries, taught
 from eyas.report.training import training_curves
-from eyas.report.verdict import helped, mark_front, sentence, summaries, taught, verdict
+from eyas.report.verdict import mark_front, sentence, verdict
 
 Row = dict[str, Any]
 CNN = "cnn-e16-h32"  # one of the two students of the planted exam

@@ -45,7 +45,7 @@ from eyas.losses import TokenStateLoss
 from eyas.models import FamilyForSequenceClassification
 from eyas.models.inside import run as outputs_of
 from eyas.report import write_page
-from eyas.report.verdict import brought
+from eyas.report.gains import brought
 from eyas.settings import TransferSettings, is_folder, is_general
 from eyas.teachers import Encoder
 from eyas.training.checks import drop_special_tokens

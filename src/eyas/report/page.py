@@ -25,23 +25,19 @@ from eyas.exam.results import (
 )
 from eyas.kinds import GENERATION
 from eyas.outputs import write_atomically
+from eyas.report.answers import Answers
 from eyas.report.cascades import sentence as cascade_sentence
 from eyas.report.cascades import together
 from eyas.report.charts import cascades, learning_curves, pareto
+from eyas.report.gains import brought, helped, summaries, taught, twins
 from eyas.report.training import SCORE, compact, training_curves
 from eyas.report.verdict import (
-    Answers,
-    brought,
-    helped,
     mark_front,
     reference,
     several_teachers,
     split_of,
     starting_points,
-    summaries,
-    taught,
     teacher_doubt,
-    twins,
     verdict,
     worst_slice,
 )

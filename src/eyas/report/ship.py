@@ -11,8 +11,9 @@ import yaml
 from eyas.evaluation.bootstrap import bracketed
 from eyas.exam.results import PLAN, SHIPPED, candidates, load_exam
 from eyas.outputs import RUN_FILE, OutputFolder
+from eyas.report.answers import Answers
 from eyas.report.charts import as_file, pareto
-from eyas.report.verdict import Answers, mark_front, reference
+from eyas.report.verdict import mark_front, reference
 from eyas.runtime.manifest import CARD, EXAM, renamed_card
 
 CHART, SHIPPED_PLAN = "exam.svg", "exam-plan.yaml"

@@ -1,8 +1,7 @@
-"""Conclusions of an exam: the front, the student to ship, and the gains from distillation."""
+"""Conclusions of an exam: the front, the student to ship, and what to doubt."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +9,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from eyas.evaluation.bootstrap import (
-    Comparison,
-    bracketed,
-    compare,
-    comparison,
-    doubt,
-    interval_of,
-    mean_score,
-    ratio_of,
-    samples,
-)
-from eyas.exam.results import (
-    ADDED,
-    LAST_STAGE,
-    LINEAR,
-    RESULT,
-    START,
-    TEACHER,
-    TRANSFER,
-    TWIN,
-    Requirements,
-    predictions,
-    winner,
-)
+from eyas.evaluation.bootstrap import bracketed, doubt
+from eyas.exam.results import ADDED, LINEAR, RESULT, Requirements, winner
+from eyas.report.answers import Answers
+from eyas.report.gains import twins
 from eyas.settings import NO_START
 
-# The columns that identify a student of a data set, whatever its recipe.
-STUDENT = ["dataset", "model", "precision", "embeddings"]
 NOTHING = "new weights"
 # A slice of fewer rows says little.
 FEWEST_ROWS, LEVEL = 20, 0.05
@@ -103,7 +80,7 @@ def verdict(folder: Path, table: pd.DataFrame, requirements: Requirements) -> tu
     return alone + said, best, good
 
 
-def outscored(answers: "Answers", table: pd.DataFrame, best: Any) -> str:
+def outscored(answers: Answers, table: pd.DataFrame, best: Any) -> str:
     """What is simpler than a student and scores more: its twin, the best linear model; empty if neither does.
 
     Args:
@@ -171,39 +148,6 @@ def _where(row: dict[str, Any]) -> str:
     return f"of {row['name']}" if row["group"] == "length" else str(row["name"])
 
 
-class Answers:
-    """The score of each text for every seed of a candidate, read on demand.
-
-    Args:
-        folder: the exam's folder.
-        table: candidates of one data set.
-    """
-
-    def __init__(self, folder: Path, table: pd.DataFrame) -> None:
-        self._folder, self._keys, self._metric = folder, table["keys"], str(table["metric"].iloc[0])
-        self._known: dict[Any, tuple[float, np.ndarray]] = {}
-
-    def compare(self, a: Any, b: Any) -> Comparison:
-        (first, ours), (second, theirs) = self._scores(a), self._scores(b)
-        return comparison(first - second, ours, theirs)
-
-    def interval(self, a: Any) -> tuple[float, float]:
-        """The interval of the score of candidate `a`."""
-        return interval_of(self._scores(a)[1])
-
-    def retention(self, a: Any, teacher: Any) -> tuple[float, float] | None:
-        """The interval of the score of `a` divided by the teacher's; None if that is not surely above 0."""
-        return ratio_of(self._scores(a)[1], self._scores(teacher)[1])
-
-    def _scores(self, index: Any) -> tuple[float, np.ndarray]:
-        """The score of a candidate, and its scores on samples of texts, drawn once: long for a large split."""
-        if index not in self._known:
-            tables = (predictions(self._folder, key) for key in self._keys[index])
-            sums = [np.stack(list(table["sums"])).astype(np.float32) for table in tables]
-            self._known[index] = mean_score(sums, self._metric), samples([sums], self._metric)[0]
-        return self._known[index]
-
-
 def teacher_doubt(answers: Answers, table: pd.DataFrame) -> str:
     """A sentence if the teacher of a data set is not certainly better than the linear model; else empty.
 
@@ -265,200 +209,3 @@ def starting_points(table: pd.DataFrame) -> str:
     if set(models) <= {NOTHING}:
         return ""
     return "Students start " + "; ".join(f"from {source}: {', '.join(names)}" for source, names in models.items()) + "."
-
-
-@dataclass(frozen=True)
-class Helped:
-    """A student, its transfer set, and the gain from the texts beyond the training texts.
-
-    Args:
-        dataset: the data set with the transfer set.
-        transfer: the texts beyond the training texts.
-        texts, steps: number of training texts and steps; NaN if an earlier version did not record them.
-        gain: gain over the same student on the training texts alone; None for that student.
-    """
-
-    dataset: str
-    title: str
-    transfer: str
-    texts: float
-    steps: float
-    score: float
-    gain: Comparison | None
-
-
-def helped(folder: Path, table: pd.DataFrame) -> list[Helped]:
-    """The gain from each transfer set, if the exam has the same data and teacher with and without it.
-
-    Each student is listed first on the training texts alone, then with more texts.
-
-    Args:
-        table: candidates of all data sets.
-    """
-    found = []
-    distilled = table[(table["kind"] == "student") & (table["recipe"] != TWIN) & table["data_key"].notna()]
-    for _, rows in distilled.groupby(["data_key", "title", "precision"], sort=False):
-        alone = rows.index[rows["transfer"] == ""]
-        if not len(alone):
-            continue
-        more, answers = rows.index.difference(alone, sort=False), Answers(folder, rows)
-        for index in [alone[0], *more] if len(more) else []:
-            row = rows.loc[index]
-            facts = {name: row[name] for name in ("dataset", "title", "transfer", "steps", "score")}
-            gain = answers.compare(index, alone[0]) if index in more else None
-            found.append(Helped(**facts, texts=row["transfer_texts"], gain=gain))
-    return found
-
-
-@dataclass(frozen=True)
-class Brought:
-    """What a part of the best student brought: its gain over the same student without the part.
-
-    Args:
-        part: `START`, `TRANSFER` or `TEACHER`.
-        what: what it is, such as general-en or neighbors:10.
-        score: without it.
-    """
-
-    dataset: str
-    title: str
-    part: str
-    what: str
-    score: float
-    gain: Comparison
-
-
-def brought(folder: Path, trials: pd.DataFrame, table: pd.DataFrame) -> list[Brought]:
-    """What each part brought to the winner of each data set, as far as the exam trained it without the part.
-
-    Args:
-        trials: as returned by `load_exam`.
-        table: its candidates, with the column `winner`.
-    """
-    found, pairs = [], twins(table)
-    done = trials[trials["status"] == "done"]
-    for index, best in table[table["winner"]].iterrows():
-        own = done[done["key"].isin(best["keys"])].sort_values("seed")
-        same = np.logical_and.reduce([done[name] == best[name] for name in [*STUDENT, "recipe"]])
-        others = {part: done[same & (done["without"] == part)] for part in (START, TRANSFER)}
-        if index in pairs:
-            others[TEACHER] = done[done["key"].isin(table.loc[pairs[index], "keys"])]
-        names = {START: own["start"].iloc[0], TRANSFER: best["transfer"], TEACHER: best["recipe"]}
-        for part, other in others.items():
-            both = sorted(set(own["seed"]) & set(other["seed"]))
-            if not both:
-                continue
-            ours, theirs = (
-                [np.stack(list(predictions(folder, key)["sums"])) for key in rows.set_index("seed").loc[both, "key"]]
-                for rows in (own, other)
-            )
-            gain = compare(ours, theirs, str(best["metric"]))
-            score = float(other.set_index("seed").loc[both, "score"].mean())
-            found.append(Brought(best["dataset"], best["title"], part, str(names[part]), score, gain))
-    return found
-
-
-@dataclass(frozen=True)
-class Gain(Comparison):
-    """A comparison of recipes.
-
-    Args:
-        certain: whether the difference is beyond its interval and beyond the spread over the seeds of both; False for a
-            single seed.
-    """
-
-    certain: bool
-
-
-@dataclass(frozen=True)
-class Taught:
-    """A student and a recipe, and its gain over another recipe on each data set.
-
-    Args:
-        against: the other recipe: itself without options, or the student's first; empty for the first.
-        scores: by data set.
-        gains: by data set, if the other recipe has a score there too.
-    """
-
-    student: str
-    recipe: str
-    against: str
-    scores: dict[str, float]
-    gains: dict[str, Gain]
-
-    @property
-    def mean(self) -> float | None:
-        """Mean over the data sets: of the gains, or of the scores for the first recipe."""
-        found = [gain.difference for gain in self.gains.values()] if self.against else list(self.scores.values())
-        return float(np.mean(found)) if found else None
-
-    def certain(self, sign: int) -> int:
-        """The number of data sets on which it is certainly better (1) or worse (-1)."""
-        return sum(gain.certain and gain.difference * sign > 0 for gain in self.gains.values())
-
-
-def taught(folder: Path, table: pd.DataFrame) -> list[Taught]:
-    """The gain of each recipe, for students with several.
-
-    A recipe is compared with the student's first that uses a teacher; with options, with itself without them; a last
-    stage alone, with its recipe. Data sets with one such recipe are left out: each may have its own default.
-
-    Args:
-        table: candidates of all data sets.
-    """
-    found = []
-    students = table[table["kind"] == "student"]
-    counts = students[students["recipe"] != TWIN].groupby(STUDENT)["recipe"].nunique()
-    students = students.join(counts.rename("recipes"), on=STUDENT)
-    students = students[students["recipes"] > 1]
-    for (student, _, vectors), own in students.groupby(STUDENT[1:], sort=False):
-        recipes = list(dict.fromkeys(own["recipe"]))
-        distilled = [recipe for recipe in recipes if recipe != TWIN]
-        name = student if vectors == "teacher" else f"{student}, {vectors} embeddings"
-        places = {(row["dataset"], row["recipe"]): index for index, row in own.iterrows()}
-        answers = {dataset: Answers(folder, rows) for dataset, rows in own.groupby("dataset", sort=False)}
-        for recipe in recipes:
-            plain = next((one for one in (recipe.removesuffix(LAST_STAGE), recipe.split()[0]) if one != recipe), "")
-            other = plain if plain in recipes else distilled[0]
-            row = Taught(name, recipe, other if other != recipe else "", {}, {})
-            for dataset, answer in answers.items():
-                here, there = (places.get((dataset, one)) for one in (recipe, other))
-                if here is not None:
-                    row.scores[dataset] = float(own.loc[here, "score"])
-                if row.against and here is not None and there is not None:
-                    gain, spread = answer.compare(here, there), np.hypot(*own.loc[[here, there], "score_std"])
-                    certain = not gain.low <= 0 <= gain.high and abs(gain.difference) > spread
-                    row.gains[dataset] = Gain(**vars(gain), certain=bool(certain))
-            found.append(row)
-    return found
-
-
-def summaries(rows: list[Taught]) -> list[str]:
-    """For each student: the recipe that scores highest, and the recipes that differ with certainty."""
-    found = []
-    for student in dict.fromkeys(row.student for row in rows):
-        own = [row for row in rows if row.student == student]
-        most = max(len(row.scores) for row in own)
-        best = max((row for row in own if len(row.scores) == most), key=lambda row: np.mean(list(row.scores.values())))
-        better, worse = (", ".join(_certain(own, sign)) or "none" for sign in (1, -1))
-        found.append(f"{student}: {best.recipe} scores highest. Beyond the spread, better: {better}; worse: {worse}.")
-    return found
-
-
-def _certain(rows: list[Taught], sign: int) -> list[str]:
-    """The recipes that are certainly better (1) or worse (-1); with several data sets, on how many of them."""
-    counts = [(row, row.certain(sign)) for row in rows]
-    return [
-        f"{row.recipe} than {row.against}" + (f" ({count} of {len(row.gains)})" if len(row.gains) > 1 else "")
-        for row, count in counts
-        if count
-    ]
-
-
-def twins(table: pd.DataFrame) -> dict[Any, Any]:
-    """{index of a distilled student: index of its twin, trained on the labels alone}."""
-    students = table[table["kind"] == "student"]
-    found = {tuple(row[c] for c in STUDENT): i for i, row in students[students["recipe"] == TWIN].iterrows()}
-    distilled = students[students["recipe"] != TWIN]
-    pairs = {i: found.get(tuple(row[c] for c in STUDENT)) for i, row in distilled.iterrows()}
-    return {i: twin for i, twin in pairs.items() if twin is not None}
