@@ -26,5 +26,8 @@ def connect(address: str) -> tuple[Any, Callable[[], None]]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     except (ConnectionError, ValueError) as error:
-        raise EyasError(f"No Ray cluster at {address!r}: {error}. Start one with: ray start --head.") from None
+        raise EyasError(
+            f"No Ray cluster at {address!r}: {error}. Start one with: ray start --head. If one runs there, this machine "
+            "lacks its token: copy ~/.ray/auth_token from it, or set RAY_AUTH_TOKEN."
+        ) from None
     return ray, ray.shutdown
