@@ -27,7 +27,7 @@ def connect(address: str) -> tuple[Any, Callable[[], None]]:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     except (ConnectionError, ValueError) as error:
         raise EyasError(
-            f"No Ray cluster at {address!r}: {error}. Start one with: ray start --head. If one runs there, this machine "
-            "lacks its token: copy ~/.ray/auth_token from it, or set RAY_AUTH_TOKEN."
+            f"No Ray cluster at {address!r}: {error}. Start one with: ray start --head. If one runs there, this "
+            "machine lacks its token: copy ~/.ray/auth_token from it, or set RAY_AUTH_TOKEN."
         ) from None
     return ray, ray.shutdown

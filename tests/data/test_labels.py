@@ -14,6 +14,8 @@ from eyas.errors import LabelError
 def test_match_by_name_ignores_ids() -> None:
     assert match_by_name(["negative", "positive"], ["Positive", "Negative"]) == [1, 0]
     assert match_by_name(["a", "b"], ["a", "c"]) is None
+    assert match_by_name(["a", "A"], ["A", "a"]) == [1, 0]
+    assert match_by_name(["a", "A"], ["a", "b"]) is None
     assert match_by_name(["a", "b"], ["a", "b", "c"]) is None
 
 

@@ -82,3 +82,22 @@ def test_files_of_a_folder_are_found_in_any_case_and_others_told(
     data = eyas.load_data(tmp_path)
     assert [data[name]["text"][0] for name in data] == ["train 0 x", "Validation 0 x", "TEST 0 x"]
     assert f"{tmp_path}: not read: train_1.jsonl." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([True, 0, 1, False], ["'0' and 'False'", "'1' and 'True'"]),
+        (["good", "Good", "bad ", "bad"], ["'Good' and 'good'"]),
+        (["1.0", "1", "2", "2"], ["'1' and '1.0'"]),
+        (["U", "us", "es", "no"], []),
+    ],
+)
+def test_labels_that_look_like_one_are_named(
+    labels: list[object], said: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"text": f"film {n} is {n * 7}", "label": labels[n % 4]} for n in range(40)]
+    eyas.load_data(write_jsonl(tmp_path / "train.jsonl", rows))
+    found = [message for message in caplog.messages if "look like one" in message]
+    assert len(found) == len(said)
+    assert all(any(pair in message for message in found) for pair in said)

@@ -1,5 +1,6 @@
 """Label names, and matching them between data, teacher and student: by name, never by id."""
 
+import contextlib
 import json
 import os
 import re
@@ -37,6 +38,18 @@ def sort_label_names(names: set[str]) -> list[str]:
     return sorted(names)
 
 
+def doubles(names: Sequence[str]) -> list[list[str]]:
+    """Names that look like one label: they differ in case or spaces, or are the same number (`1`, `1.0`, `true`)."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        plain = " ".join(name.split()).casefold()
+        plain = {"true": "1", "false": "0"}.get(plain, plain)
+        with contextlib.suppress(ValueError):
+            plain = str(float(plain))
+        alike.setdefault(plain, []).append(name)
+    return [group for group in alike.values() if len(group) > 1]
+
+
 def are_generic(names: Sequence[str]) -> bool:
     """Whether the names are generic: `0`, `1`, `LABEL_0`, ..."""
     return all(_GENERIC.fullmatch(name) for name in names)
@@ -59,12 +72,13 @@ def ordered_names(id2label: Mapping[Any, str]) -> list[str]:
 
 
 def match_by_name(data_names: Sequence[str], model_names: Sequence[str]) -> list[int] | None:
-    """For each data label, the model output of the same name (ignoring case); None if the names differ."""
-    positions = {name.casefold(): index for index, name in enumerate(model_names)}
-    found = [positions.get(name.casefold()) for name in data_names]
-    if len(positions) != len(model_names) or len(data_names) != len(model_names):
-        return None
-    return None if None in found else [index for index in found if index is not None]
+    """For each data label, the model output of the same name (or else ignoring case); None if the names differ."""
+    for key in (str, str.casefold):
+        positions = {key(name): index for index, name in enumerate(model_names)}
+        found = [positions[key(name)] for name in data_names if key(name) in positions]
+        if len(set(found)) == len(found) == len(data_names) == len(model_names):
+            return found
+    return None
 
 
 def match_by_proof(

@@ -22,7 +22,7 @@ import pyarrow
 import pyarrow.compute
 from datasets import ClassLabel, Dataset, DatasetInfo, Features, List, Value, concatenate_datasets
 
-from eyas.data.labels import sort_label_names
+from eyas.data.labels import doubles, sort_label_names
 from eyas.data.rows import UNLABELED
 from eyas.errors import LabelError
 from eyas.kinds import IS, Kind
@@ -68,7 +68,13 @@ def find_task(kind: Kind, splits: dict[str, Dataset], source: str) -> Task:
     Raises:
         LabelError: no labels, or only one class.
     """
-    return Task(kind, tuple(LABEL_NAMES[kind](splits, source)))
+    names = LABEL_NAMES[kind](splits, source)
+    for double in doubles(names):
+        logger.warning(
+            "%s: the labels %s look like one, and are %d. If one is meant, rename the others.",
+            source, " and ".join(map(repr, double)), len(double),
+        )  # fmt: skip
+    return Task(kind, tuple(names))
 
 
 def has_one_label_each(dataset: Dataset) -> bool:
