@@ -27,7 +27,7 @@ from eyas import (
     export_model,
     load_data,
 )
-from eyas.data.embeddings import teacher_rows
+from eyas.data.subwords import teacher_rows
 from eyas.data.tokenization import (
     added_tokens,
     cut_tokenizer,
@@ -202,7 +202,7 @@ def test_added_token_starts_from_its_own_vector() -> None:
     """`Film` of an uncased tokenizer is not the word `film`."""
     teacher = teacher_of("WordPiece, uncased", [AddedToken("Film", normalized=False)])
     cut = cut_tokenizer(teacher, Dataset.from_dict({"text": ["a Film", "a film"]}), 64)
-    rows = dict(zip(token_names(cut), teacher_rows(token_names(cut), teacher), strict=True))
+    rows = dict(zip(token_names(cut), teacher_rows(cut, teacher), strict=True))
     assert rows["Film"] == [teacher.added_tokens_encoder["Film"]]
 
 

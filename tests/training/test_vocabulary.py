@@ -12,8 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 import eyas
 from eyas import StudentSettings, Teacher, load_data
-from eyas.data.embeddings import teacher_rows
-from eyas.data.tokenization import token_names
+from eyas.data.subwords import teacher_rows
 from eyas.errors import ModelError
 from eyas.settings import DistillSettings, TransferSettings
 from eyas.training import vocabulary
@@ -47,7 +46,7 @@ def test_teacher_understands_the_new_words_better_than_before(
     words = mixed_words(teacher, train, 100)
     assert len(words.tokenizer) <= 100
     theirs = words_of(teacher)
-    rows = teacher_rows(token_names(words.tokenizer.backend_tokenizer), teacher.tokenizer)
+    rows = teacher_rows(words.tokenizer.backend_tokenizer, teacher.tokenizer)
     start = np.stack([theirs.table[row].mean(0) if row else theirs.table.mean(0) for row in rows])
     errors = []
     for table in (start, words.table):

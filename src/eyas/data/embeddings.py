@@ -3,12 +3,11 @@
 import logging
 from collections.abc import Collection
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
 from eyas.data.files import open_binary
-from eyas.data.tokenization import SPECIAL_TOKENS
 from eyas.errors import DataError, ModelError
 
 logger = logging.getLogger("eyas")
@@ -131,21 +130,3 @@ def _read_binary(file: IO[bytes], path: Path, keep: frozenset[str] | None) -> tu
             if not np.isfinite(found[name]).all():
                 raise DataError(f"{path}: the vector of {name!r:.60} has a number that is not finite.")
     return list(found), list(found.values())
-
-
-def teacher_rows(tokens: list[str], teacher: Any) -> list[list[int]]:
-    """For each student token, its id in the teacher's vocabulary, or the ids of its subwords there.
-
-    Empty for the special tokens of a student, and for the mask token.
-    """
-    vocabulary = teacher.get_vocab()
-    without = {*SPECIAL_TOKENS, teacher.mask_token}
-    rows: list[list[int]] = []
-    for token in tokens:
-        if token in without:
-            rows.append([])
-        elif token in vocabulary:
-            rows.append([vocabulary[token]])
-        else:
-            rows.append(teacher(token, add_special_tokens=False)["input_ids"])
-    return rows

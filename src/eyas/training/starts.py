@@ -11,7 +11,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from eyas.data.datasets import is_pair
-from eyas.data.embeddings import teacher_rows
+from eyas.data.subwords import teacher_rows
 from eyas.data.task_data import TaskData
 from eyas.data.tokenization import added_tokens, student_names, token_names
 from eyas.errors import ModelError
@@ -152,8 +152,7 @@ def _of_family(
 
 def rows_of_tokens(original: Any, tokenizer: Any) -> list[list[int]]:
     """For each student token its ids in the `original` tokenizer; special tokens match by role."""
-    tokens = token_names(tokenizer)
-    rows = teacher_rows(tokens, original)
+    tokens, rows = token_names(tokenizer), teacher_rows(tokenizer, original)
     vocabulary = original.get_vocab()
     special = {name: vocabulary[original_name] for original_name, name in student_names(original).items()}
     special[original.mask_token] = original.mask_token_id

@@ -14,15 +14,15 @@ from transformers import PreTrainedModel
 
 from eyas.compression import layers_left, parse_methods
 from eyas.data.datasets import fields_of, is_pair, task_of
-from eyas.data.embeddings import SCALE, read_vectors, scaled, teacher_embeddings, teacher_rows
+from eyas.data.embeddings import SCALE, read_vectors, scaled, teacher_embeddings
 from eyas.data.labels import match_by_name
+from eyas.data.subwords import teacher_rows
 from eyas.data.tokenization import (
     SPECIAL_TOKENS,
     added_tokens,
     cut_tokenizer,
     field_tokenizer,
     token_frequencies,
-    token_names,
     word_counts,
     word_tokenizer,
     wrap_tokenizer,
@@ -338,7 +338,7 @@ def _words(teacher: Teacher, dataset: Dataset, settings: StudentSettings) -> tup
 
 def _table(words: Words, tokenizer: Any, dataset: Dataset, settings: StudentSettings, size: int) -> np.ndarray:
     frequencies = token_frequencies(tokenizer, dataset, settings.max_length)
-    return teacher_embeddings(words.table, teacher_rows(token_names(tokenizer), words.tokenizer), frequencies, size)
+    return teacher_embeddings(words.table, teacher_rows(tokenizer, words.tokenizer), frequencies, size)
 
 
 def _words_and_vectors(settings: StudentSettings, dataset: Dataset, teacher: Any) -> tuple[Any, np.ndarray]:

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from eyas.data.datasets import is_pair
-from eyas.data.embeddings import teacher_rows
-from eyas.data.tokenization import PAD, SEPARATOR, SPECIAL_TOKENS, START, UNKNOWN, token_names
+from eyas.data.subwords import teacher_rows
+from eyas.data.tokenization import PAD, SEPARATOR, SPECIAL_TOKENS, START, UNKNOWN
 from eyas.errors import ModelError
 from eyas.models.positions import position_count
 from eyas.teachers import Teacher
@@ -66,7 +66,7 @@ def mixed_words(teacher: Teacher, dataset: Dataset, size: int | None = None) -> 
     texts = dataset["text"][:] + (dataset["text_pair"][:] if is_pair(dataset) else [])
     own = new_vocabulary(backend, texts, size or SIZE)
     theirs = words_of(teacher)
-    rows = teacher_rows(token_names(own), teacher.tokenizer)
+    rows = teacher_rows(own, teacher.tokenizer)
     table = np.stack([theirs.table[row].mean(0) if row else theirs.table.mean(0) for row in rows])
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=own, pad_token=PAD, unk_token=UNKNOWN, cls_token=START, sep_token=SEPARATOR
