@@ -253,6 +253,12 @@ def test_hidden_state_loss_projects_narrow_student() -> None:
     assert all(parameter.grad is not None for parameter in loss.projection.parameters())
     with pytest.raises(ModelError, match="simkd gives the student the teacher's head"):
         LastStateLoss().check_models(SimpleNamespace(hidden_size=4), SimpleNamespace(hidden_size=8))
+    narrow, wide = (SimpleNamespace(hidden_size=size, num_hidden_layers=2) for size in (4, 8))
+    for loss in (RelationLoss, CKALoss):
+        with pytest.raises(ModelError, match="mapping=attention.*hidden size 8, got 4"):
+            loss("attention").check_models(narrow, wide)
+    HiddenStateLoss("attention").check_models(narrow, wide)
+    CKALoss().check_models(narrow, wide)
 
 
 def test_last_state_loss_compares_input_of_the_head() -> None:

@@ -106,6 +106,21 @@ def test_learned_weights_match_manual_values() -> None:
         LearnedWeights([HardLabelLoss(), PKDLoss()]).check(Task("tagging", ("O", "B")))
 
 
+def test_learned_weight_of_a_term_without_labels_stays() -> None:
+    """Its weight would grow in every step, and end in NaN."""
+    loss = LearnedWeights([LogitMSELoss(), HardLabelLoss()])
+    student = {"logits": torch.tensor([[1.0, 0.0]], requires_grad=True)}
+    optimizer = torch.optim.SGD(loss.parameters(), lr=0.5 / SCALE)
+    for _ in range(300):
+        optimizer.zero_grad()
+        value = loss(student, {"logits": torch.tensor([[3.0, 0.0]])}, {"labels": torch.tensor([-100])})
+        value.backward()
+        optimizer.step()
+    assert torch.isfinite(value)
+    assert loss.scaled_log_variances[1] == 0
+    assert loss.scaled_log_variances[0] != 0
+
+
 def test_learned_weights_change_at_learning_rate_of_copied_student() -> None:
     """By half a unit in two hundred steps of Adam at 1e-4."""
     student = {"logits": torch.tensor([[30.0, 0.0]])}

@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from eyas.models import STUDENTS, StudentForSequenceClassification
 from eyas.models.layers import LSTM, Convolution
+from eyas.models.sequence import _split_pair
 
 ALL = [(name, pair) for name in STUDENTS for pair in (False, True)]
 
@@ -59,6 +60,23 @@ def test_only_static_student_ignores_word_order(name: str) -> None:
     model, ids = make(name), batch([6], False)["input_ids"]
     same = torch.allclose(model(ids).logits, model(ids.flip(1)).logits, atol=1e-6)
     assert same == (name == "static")
+
+
+def test_literal_padding_in_a_first_text_leaves_the_second_as_it_is() -> None:
+    """The second text is read from its first token to its last."""
+    ids = torch.tensor([[7, 0, 9, 11, 12, 0, 13]])
+    first, second = _split_pair(ids, torch.tensor([[0, 0, 0, 1, 1, 1, 1]]), 0)
+    assert first.tolist() == [[7, 0, 9, 0, 0, 0, 0]]
+    assert second.tolist() == [[11, 12, 0, 13, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_vectors_at_masked_places_are_not_read(name: str) -> None:
+    model = make(name)
+    vectors, mask = torch.randn(1, 5, 8), torch.tensor([[1, 1, 1, 0, 0]])
+    expected = model(inputs_embeds=vectors, attention_mask=mask).logits
+    vectors[:, 3:] = 5.0
+    torch.testing.assert_close(model(inputs_embeds=vectors, attention_mask=mask).logits, expected)
 
 
 def test_pair_student_requires_token_type_ids() -> None:

@@ -34,6 +34,17 @@ def test_teacher_is_frozen_in_eval_mode(teacher: Teacher) -> None:
     assert not any(part.requires_grad for part in tensors if isinstance(part, torch.Tensor))
 
 
+def test_fingerprint_follows_the_configuration(teacher_folder: Path, tmp_path: Path) -> None:
+    """The same weights read by another number of heads are another function; a moved copy is not."""
+    shutil.copytree(teacher_folder, tmp_path / "copy")
+    before = Teacher(teacher_folder).fingerprint
+    assert Teacher(tmp_path / "copy").fingerprint == before
+    config = json.loads((tmp_path / "copy" / "config.json").read_text())
+    config["num_attention_heads"] *= 2
+    (tmp_path / "copy" / "config.json").write_text(json.dumps(config))
+    assert Teacher(tmp_path / "copy").fingerprint != before
+
+
 def test_teacher_returns_hidden_states_and_attentions(teacher: Teacher) -> None:
     """With transformers' default attention, the attentions would silently be an empty tuple."""
     assert teacher.model.config._attn_implementation == "sdpa"

@@ -184,6 +184,8 @@ def test_tasks_are_checked(data: dict[str, Path], folder: Path, tmp_path: Path) 
         Classifier.from_pretrained(tmp_path / "mood")
     with pytest.raises(DataError, match="has no data, only teacher"):
         eyas.distill_tasks(TEACHERS, {"mood": data["mood"]}, out)
+    with pytest.raises(DataError, match="cannot be called 'type'"):
+        eyas.distill_tasks({"type": "x", "mood": "y"}, {"type": data["mood"], "mood": data["mood"]}, out)
 
 
 @pytest.fixture(scope="module")

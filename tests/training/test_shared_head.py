@@ -35,7 +35,7 @@ def encoders(once: Once, tiny_bert: Path) -> list[Path]:
         BertModel(config).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
-    return [tiny_bert, once("three-layers", make)]
+    return [tiny_bert, once("three-layers-v1.5", make)]
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +125,9 @@ def test_command_makes_teachers(encoders: list[Path], toy_data: Path, tmp_path: 
         "finetune", *models, "--shared-head", "--data", toy_data, "--epochs", 0.1, "--out", tmp_path / "t"
     )
     assert code == 0, err
-    assert "teacher three-layers is in" in err
+    assert "teacher three-layers-v1.5 is in" in err
     assert "--recipe mt-bert" in err
-    assert json.loads((tmp_path / "t" / "three-layers" / "config.json").read_text())["num_hidden_layers"] == 3
+    assert json.loads((tmp_path / "t" / "three-layers-v1.5" / "config.json").read_text())["num_hidden_layers"] == 3
     code, _, err = run("finetune", *models, "--data", toy_data, "--out", tmp_path / "other")
     assert code == 2
     assert "Several encoders (--model) are trained at once with --shared-head" in err

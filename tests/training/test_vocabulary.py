@@ -14,6 +14,7 @@ import eyas
 from eyas import StudentSettings, Teacher, load_data
 from eyas.data.subwords import teacher_rows
 from eyas.errors import ModelError
+from eyas.models import STUDENTS
 from eyas.settings import DistillSettings, TransferSettings
 from eyas.training import vocabulary
 from eyas.training.vocabulary import Pieces, mixed_pieces, mixed_words, words_of
@@ -93,4 +94,11 @@ def test_what_needs_the_teachers_tokens_is_refused(teacher_folder: Path, toy_dat
         with pytest.raises(ModelError, match="token by token"):
             eyas.distill(teacher_folder, toy_data, tmp_path / "out", settings=settings)
     with pytest.raises(ModelError, match="this one's is BPE"):
-        vocabulary.check_mixed(SimpleNamespace(backend_tokenizer=Tokenizer(models.BPE())))
+        vocabulary.check_mixed(_with(torch.nn.Module(), SimpleNamespace(backend_tokenizer=Tokenizer(models.BPE()))))
+    student = STUDENTS["cnn"](STUDENTS["cnn"].config_class(vocab_size=9, num_labels=2))
+    with pytest.raises(ModelError, match="this one is a student"):
+        vocabulary.check_mixed(_with(student, None))
+
+
+def _with(model: Any, tokenizer: Any) -> Any:
+    return SimpleNamespace(model=model, tokenizer=tokenizer)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eyas.errors import ModelError
 from eyas.losses.base import Fields, Loss
-from eyas.losses.layer_mapping import LayerMapping, Layers, MappedLoss, Pairs, mapped_distance
+from eyas.losses.layer_mapping import Attention, LayerMapping, Layers, MappedLoss, Pairs, mapped_distance
 from eyas.losses.schedules import Schedule
 
 
@@ -26,6 +27,15 @@ class StateLoss(Loss):
     def __init__(self, weight: float | Schedule = 1.0) -> None:
         super().__init__(weight)
         self.projection: nn.Module | None = None
+
+    def check_models(self, student: Any, teacher: Any) -> None:
+        super().check_models(student, teacher)
+        by_states = isinstance(getattr(self, "mapping", None), Attention)
+        if by_states and not self.projects and student.hidden_size != teacher.hidden_size:
+            raise ModelError(
+                f"mapping=attention compares the states of both models: expected hidden size {teacher.hidden_size}, "
+                f"got {student.hidden_size}. Choose another mapping, or hidden=mse, which projects them."
+            )
 
     def prepare(self, student: Any, teacher: Any) -> None:
         """Create the projection if the configurations differ in `hidden_size`."""

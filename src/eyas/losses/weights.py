@@ -33,7 +33,11 @@ class LearnedWeights(WeightedLosses):
     def terms(self, student: Fields, teacher: Fields, batch: Fields, progress: float) -> list[tuple[str, Tensor]]:
         terms = [term for loss in self.losses for term in terms_of(loss, student, teacher, batch, progress)]
         log_variances = (SCALE * self.scaled_log_variances).unbind()
-        return [(name, torch.exp(-s) * term + s) for (name, term), s in zip(terms, log_variances, strict=True)]
+        # A term of 0 says nothing, such as that of labels in a batch without any: its weight would grow without bound.
+        return [
+            (name, torch.where(term == 0, term, torch.exp(-s) * term + s))
+            for (name, term), s in zip(terms, log_variances, strict=True)
+        ]
 
 
 class MeansSoFar(nn.Module):

@@ -91,7 +91,8 @@ class TextStudent(Student):
         if inputs_embeds is not None:
             if attention_mask is None or self.config.pair:
                 raise ValueError("inputs_embeds needs an attention_mask, and does not work for pairs.")
-            output = self.answer(*self._truncate(inputs_embeds, attention_mask != 0))
+            inside = attention_mask != 0
+            output = self.answer(*self._truncate(inputs_embeds * inside.unsqueeze(-1), inside))
         elif input_ids is None:
             raise ValueError("Expected input_ids or inputs_embeds, got neither.")
         else:
@@ -141,7 +142,8 @@ def _split_pair(input_ids: Tensor, token_type_ids: Tensor, padding: int) -> tupl
     """Split into a batch of first texts and a batch of second texts, both padded on the right."""
     second = (token_type_ids == 1) & input_ids.ne(padding)
     first = input_ids.masked_fill(token_type_ids == 1, padding)
-    start = (first != padding).sum(1, keepdim=True)
+    start = (token_type_ids == 1).int().argmax(1, keepdim=True)
     positions = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
+    end = ((positions + 1) * second).amax(1, keepdim=True)  # a text may have a literal [PAD] in it
     moved = input_ids.gather(1, (positions + start).clamp(max=input_ids.shape[1] - 1))
-    return first, moved.masked_fill(positions >= second.sum(1, keepdim=True), padding)
+    return first, moved.masked_fill(positions >= end - start, padding)

@@ -29,16 +29,17 @@ class SharedHead(PreTrainedModel, Several):
         config = copy.deepcopy(head.config)
         config._attn_implementation = "eager"  # of this class, which has no attention: each model keeps its own
         super().__init__(config)
-        self.models = nn.ModuleDict(models)
+        self.places = {name: place for place, name in enumerate(models)}
+        self.models = nn.ModuleList(models.values())  # not by name: torch takes no name with a dot
         self.all_tied_weights_keys = self.stored_elsewhere()
         self._keys_to_ignore_on_save = set(self.all_tied_weights_keys)
 
     def forward(self, labels: Tensor | None = None, *, task: str, **inputs: Any) -> Any:
         """The outputs of the classifier `task`."""
-        return self.models[task](labels=labels, **inputs)
+        return self.student(task)(labels=labels, **inputs)
 
     def student(self, task: str) -> Any:
-        return self.models[task]
+        return self.models[self.places[task]]
 
 
 def _share(ours: Any, theirs: Any, first: str, name: str) -> None:

@@ -20,12 +20,16 @@ from eyas.models.inside import ATTRIBUTIONS, FIELDS, run
 from eyas.models.loading import load_classifier
 from eyas.runtime.alignment import pad
 from eyas.settings import MAX_LENGTH
-from eyas.tasks import Task
+from eyas.tasks import CALIBRATION, Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from eyas.teachers.cached import CachedTeacher
+
+
+# What a configuration says beside the function that the model is.
+INCIDENTAL = {"_name_or_path", "architectures", "dtype", "transformers_version", CALIBRATION}
 
 
 class Teacher(Classifier):
@@ -134,7 +138,10 @@ class Teacher(Classifier):
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """Everything that determines its outputs: weights, tokenizer, maximum length, precision, labels."""
+        """Everything that determines its outputs: weights, configuration, tokenizer, maximum length, precision, labels.
+
+        It is taken once: a model that is trained further needs a new teacher.
+        """
         weights, tokenizer = fingerprint_of(self.model, self.tokenizer)
         return {
             "teacher_weights": weights,
@@ -147,8 +154,9 @@ class Teacher(Classifier):
 
 
 def fingerprint_of(model: Any, tokenizer: Any) -> tuple[str, str]:
-    """Checksums of a model's weights and of its tokenizer."""
-    weights = hashlib.sha256()
+    """Checksums of a model, its weights and configuration, and of its tokenizer."""
+    config = {name: value for name, value in model.config.to_dict().items() if name not in INCIDENTAL}
+    weights = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         weights.update(name.encode())
         weights.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)

@@ -81,7 +81,7 @@ def distill(
     if start is None:
         check_student(settings.student, task)
         if settings.student.embeddings == MIXED:
-            check_mixed(live(teacher).tokenizer)
+            check_mixed(live(teacher))
         check_recipe(str(settings.recipe), stages, settings.student, task, pair, live(teacher))
         settings = with_length(settings, stages, live(teacher).max_length)
     else:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
+from torch import nn
 from transformers import TrainerCallback, set_seed
 
 from eyas import processes
@@ -167,6 +168,9 @@ def check_tasks(teachers: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     wrong = next((name for name in (*data, *teachers) if not NAME.fullmatch(name)), None)
     if wrong is not None:
         raise DataError(f"A task is called {wrong!r}, expected letters, digits, - and _, such as intent (--task).")
+    taken = next((name for name in data if hasattr(nn.ModuleDict(), name)), None)
+    if taken is not None:
+        raise DataError(f"A task cannot be called {taken!r}, which torch uses. Choose another name (--task).")
     for name in (*data, *teachers):
         if name not in teachers or name not in data:
             what, other = ("teacher", "data") if name in data else ("data", "teacher")

@@ -24,6 +24,7 @@ from eyas.data.datasets import is_pair
 from eyas.data.subwords import teacher_rows
 from eyas.data.tokenization import PAD, SEPARATOR, SPECIAL_TOKENS, START, UNKNOWN
 from eyas.errors import ModelError
+from eyas.models import is_student
 from eyas.models.positions import position_count
 from eyas.teachers import Teacher
 
@@ -62,7 +63,7 @@ def mixed_words(teacher: Teacher, dataset: Dataset, size: int | None = None) -> 
         ModelError: the teacher's tokenizer is not WordPiece.
     """
     backend = teacher.tokenizer.backend_tokenizer
-    check_mixed(teacher.tokenizer)
+    check_mixed(teacher)
     texts = dataset["text"][:] + (dataset["text_pair"][:] if is_pair(dataset) else [])
     own = new_vocabulary(backend, texts, size or SIZE)
     theirs = words_of(teacher)
@@ -77,9 +78,14 @@ def mixed_words(teacher: Teacher, dataset: Dataset, size: int | None = None) -> 
     return Words(wrapped, learned)
 
 
-def check_mixed(tokenizer: Any) -> None:
-    """Raises ModelError if a vocabulary of its own cannot be learned beside this Hugging Face tokenizer."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+def check_mixed(teacher: Teacher) -> None:
+    """Raises ModelError if a vocabulary of its own cannot be learned in the space of this teacher."""
+    if is_student(teacher.model):
+        raise ModelError(
+            "embeddings (--embeddings) is mixed, which needs a transformer as the teacher; this one is a student of "
+            "eyas. Leave embeddings out."
+        )
+    backend = getattr(teacher.tokenizer, "backend_tokenizer", None)
     kind = "slow" if backend is None else json.loads(backend.to_str())["model"]["type"]
     if kind != "WordPiece":
         raise ModelError(
