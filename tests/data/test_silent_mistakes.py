@@ -84,6 +84,15 @@ def test_files_of_a_folder_are_found_in_any_case_and_others_told(
     assert f"{tmp_path}: not read: train_1.jsonl." in caplog.text
 
 
+def test_key_of_few_rows_is_no_column(tmp_path: Path) -> None:
+    rows = [{"text": f"film {n} is {n * 7}", "joy": n % 2, "anger": int(n % 3 == 0)} for n in range(100)]
+    rows[5]["meta"] = 1
+    assert eyas.load_data(write_jsonl(tmp_path / "train.jsonl", rows)).task.kind == "multi-label"
+    rows = [{"text": f"film {n} is {n * 7}", **({"label": n % 2} if n % 5 == 1 else {})} for n in range(100)]
+    with pytest.raises(LabelError, match="80 of 100 rows have no label"):  # though the first row lacks the column
+        eyas.load_data(write_jsonl(tmp_path / "train.jsonl", rows))
+
+
 @pytest.mark.parametrize(
     ("labels", "said"),
     [

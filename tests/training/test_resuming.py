@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import make_trainer
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 
 import eyas
 from eyas import DistillSettings, HardLabelLoss, LogitMSELoss, StudentSettings, Teacher, create_student, load_data
@@ -14,6 +14,8 @@ from eyas.errors import ModelError, OutputError
 from eyas.losses.hidden_states import HiddenStateLoss
 from eyas.losses.layer_mapping import layer_mapping
 from eyas.settings import TransferSettings
+from eyas.training.checkpoints import relocate
+from eyas.training.recipes import recipe_source
 from eyas.training.recipes.base import Stage
 from eyas.training.steps import stage_arguments
 
@@ -73,6 +75,47 @@ def test_run_that_was_moved_goes_on_from_its_best_checkpoint(distill: Callable[.
     (tmp_path / "here").rename(tmp_path / "there")
     moved = distill(tmp_path / "there" / "broken", **arguments)
     assert (moved / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_longer_training_goes_on_from_the_end_of_a_shorter_one(
+    teacher_folder: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    """And the same training again ends at once."""
+    train, teacher = load_data(toy_data)["train"], Teacher(teacher_folder, max_length=64)
+
+    def steps(length: int) -> int:
+        model, tokenizer = create_student(StudentSettings("static", init="none"), teacher, train)
+        known = {"max_steps": length, "save_strategy": "steps", "save_steps": 2}
+        trainer = make_trainer(model, tokenizer, train, [HardLabelLoss()], None, tmp_path / "out", **known)
+        return int(trainer.train(resume_from_checkpoint=True).global_step)
+
+    assert [steps(4), steps(4), steps(8)] == [4, 4, 8]
+
+
+def test_best_checkpoint_of_another_folder_is_kept(tmp_path: Path) -> None:
+    """Training goes on in a folder of its own."""
+    best, here = tmp_path / "first" / "checkpoint-2", tmp_path / "second" / "checkpoint-10"
+    best.mkdir(parents=True)
+    here.mkdir(parents=True)
+    TrainerState(best_model_checkpoint=str(best)).save_to_json(str(here / "trainer_state.json"))
+    relocate(here)
+    assert TrainerState.load_from_json(str(here / "trainer_state.json")).best_model_checkpoint == str(best)
+
+
+def test_length_that_is_given_replaces_that_of_a_stage(tmp_path: Path) -> None:
+    settings = DistillSettings(arguments={"num_train_epochs": 2})
+    found = stage_arguments(Stage([HardLabelLoss()], {"max_steps": 6}), settings, 64, tmp_path)
+    assert (found.max_steps, found.num_train_epochs) == (-1, 2)
+
+
+def test_recipe_whose_loss_changed_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function is the same, the loss beside it is not."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, value in (("first_recipes", 1), ("other_recipes", 2), ("same_recipes", 1)):
+        code = f"class Own:\n    def forward(self):\n        return {value}\n\ndef mine():\n    pass\n"
+        (tmp_path / f"{name}.py").write_text(code)
+    first, other, same = (recipe_source(f"{name}_recipes:mine") for name in ("first", "other", "same"))
+    assert first == same != other
 
 
 def test_recipe_whose_code_changed_is_another(distill: Callable[..., Path], tmp_path: Path) -> None:

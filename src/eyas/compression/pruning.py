@@ -151,6 +151,8 @@ def prune_parts(model: Any, parts: Sequence[Part], share: float, batches: Batche
     )
     count = sum(part.count for part in parts)
     removed = ranked[: round(share * count)]
+    if not ranked:
+        raise ModelError("Every layer has one head or unit, which it keeps: there is none to remove (--method).")
     if not removed:
         raise ModelError(f"A share of {share:g} (--method) of {count} heads or units is none. Give a larger share.")
     if len(removed) < round(share * count):

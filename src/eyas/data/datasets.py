@@ -169,6 +169,11 @@ def _read(opened: Mapping[str, Rows], columns: Columns, name: str) -> dict[str, 
         raw["test"] = without_placeholders(raw["test"])
     task = find_task(resolved.task, raw, name)
     if task.kind == "classification" and columns.task is None and looks_like_scores(task.labels):
+        if any("," in label for label in task.labels):
+            raise LabelError(
+                f"{name}: the labels look like numbers with a comma ({', '.join(task.labels[:4])} ...). Scores need a "
+                "decimal point; if these are classes, give task='classification' (--task classification)."
+            )
         raise LabelError(
             f"{name}: the first labels are whole numbers, later ones have fractions ({', '.join(task.labels[:4])} ...)."
             " Expected task='regression' (--task regression), or task='classification' if these are classes."

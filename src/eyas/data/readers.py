@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -20,6 +21,8 @@ SUFFIXES = (".csv", ".tsv", *JSON, ".parquet", ".txt", *CONLL)
 LONGEST_LINE = 64 << 20
 # Rows whose columns are looked at.
 ROWS_LOOKED_AT = 200
+# Of these, the share that must have a column that the first row lacks.
+SHARE_OF_ROWS = 0.1
 # How a line of JSON starts; any other is plain text.
 JSON_STARTS = ("{", '"')
 
@@ -49,8 +52,10 @@ def column_names(path: Path) -> list[str]:
         logger.warning("%s: %r has a space in it and is read as one word: tabs separate the columns.", first[0], spaced)
     if file_kind(path) in CONLL:
         return list(first[1])
-    rows = (row for _, row in islice(read_rows(path), ROWS_LOOKED_AT))  # a JSON row may leave out what is empty
-    return list(dict.fromkeys(chain.from_iterable(rows)))
+    rows = [row for _, row in islice(read_rows(path), ROWS_LOOKED_AT)]
+    counts = Counter(chain.from_iterable(rows))
+    # A JSON row may leave out what is empty; what few rows have is no column.
+    return [name for name in counts if name in first[1] or SHARE_OF_ROWS * len(rows) <= counts[name]]
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Row]]:

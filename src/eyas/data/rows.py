@@ -207,7 +207,7 @@ def _score(value: Any, place: str) -> float | None:
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not abs(number) <= LARGEST:
-        raise LabelError(f"{place}: score {value!r:.60}, expected a number.")
+        raise LabelError(f"{place}: score {value!r:.60}, expected a number; for classes, --task classification.")
     return number
 
 

@@ -103,7 +103,7 @@ def doubt(teacher: float, linear: float, gap: Comparison, inputs: str = "words a
         f"The teacher ({100 * teacher:.1f}) is not certainly better than a linear model on {inputs} "
         f"({100 * linear:.1f}): the difference is {100 * gap.difference:+.1f} (95 % interval "
         f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}). A student has little to learn from it: fine-tune the teacher "
-        f"longer or with more labels{'' if inputs == VALUES else ENCODER}."
+        f"longer or with more labels{'' if inputs.endswith(VALUES) else ENCODER}."
     )
 
 

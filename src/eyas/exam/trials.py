@@ -20,7 +20,7 @@ from eyas.settings import GENERAL, MAX_LENGTH, NO_START, TRANSFORMERS, WRITERS
 from eyas.tasks import Task
 from eyas.teachers.combined import RECIPES_OF
 from eyas.training.arguments import with_precision
-from eyas.training.recipes import default_recipe, make_stages, parse_recipe
+from eyas.training.recipes import default_recipe, make_stages, parse_recipe, recipe_source
 from eyas.training.starts import start_identity, vectors_identity
 from eyas.training.teachers import is_fine_tuned
 from eyas.transfer import sources_of
@@ -92,6 +92,7 @@ class Trial:
             "encoder": [self.encoder, identity(self.encoder)] if self.encoder else "",
             "general": start_identity(GENERAL) if init is None and own else [],
             "fingerprint": fingerprint,
+            **recipe_source(parse_recipe(self.recipe)[0] if self.recipe else None),
             "format": FORMAT_VERSION,
         }
         if not self.together:

@@ -157,14 +157,14 @@ class PredictMixin(ABC):
             text = clean_text(text)
             places = self.words.split(text)
             return [text[start:end] for start, end in places], places
-        if not isinstance(text, list | tuple):
+        if isinstance(text, bytes | Mapping) or not isinstance(text, Iterable):
             raise DataError(f"Expected a sentence or a list of its words, got {text!r:.60}.")
         words = [clean_text(word, index) for index, word in enumerate(text)]
         return words, [(index, index + 1) for index in range(len(words))]
 
     def _logits(self, texts: Iterable[Any]) -> np.ndarray:
         """Logits of texts, or of pairs of texts."""
-        rows = as_list(texts)
+        rows = as_list(texts, self.row_fields)
         if not (self.pair or (self.pair is None and rows and not isinstance(rows[0], str))):
             return self.logits(rows)
         for index, pair in enumerate(rows):
@@ -173,7 +173,12 @@ class PredictMixin(ABC):
         return self.logits([pair[0] for pair in rows], [pair[1] for pair in rows])
 
 
-def as_list(texts: Iterable[Any]) -> list[Any]:
+def as_list(texts: Iterable[Any], fields: Sequence[str] = ()) -> list[Any]:
+    if fields and (isinstance(texts, str | Mapping) or hasattr(texts, "columns")):
+        raise DataError(
+            f"Expected a list of rows {{field: value}}, got a {type(texts).__name__}. Pass [row], or of a table "
+            "df.to_dict('records')."
+        )
     if isinstance(texts, str):
         raise DataError(f"Expected a list of texts, got the string {texts!r:.60}. Pass [text].")
     if isinstance(texts, Mapping) or hasattr(texts, "columns"):

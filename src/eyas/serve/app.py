@@ -189,6 +189,7 @@ class Server:
             taken = time.perf_counter() - started
         else:
             taken, result = await self._in_thread(request, function, model, question)
+        usual = self.seconds_per_character.get(model.name, UNKNOWN)  # others may have been answered meanwhile
         self.seconds_per_character[model.name] = usual + NEWEST * (taken / size - usual)
         self.metrics.texts.labels(model.name, model.version).inc(len(question.texts))
         self._count_cut(model)

@@ -6,6 +6,7 @@ Checkpoints are written to a staging folder, synced, listed in a manifest, then 
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, cast
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerState
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, rotate_checkpoints
 
 from eyas.errors import EyasError
 from eyas.outputs import write_atomically
@@ -53,7 +54,7 @@ class ResumableTrainer(Trainer):
                 if self.is_world_process_zero():
                     relocate(checkpoint)
                 self.accelerator.wait_for_everyone()
-                if has_ended(checkpoint):
+                if has_ended(checkpoint, self._planned_steps()):
                     return self._finish(checkpoint)
             return super().train(resume_from_checkpoint, *args, **options)
         finally:
@@ -61,19 +62,25 @@ class ResumableTrainer(Trainer):
                 if isinstance(callback, ProgressCallback):
                     callback.close()
 
-    def _finish(self, checkpoint: Path) -> None:
+    def _planned_steps(self) -> int:
+        """Steps of the whole training by its arguments."""
+        updates = math.ceil(len(self.train_batches()) / self.args.gradient_accumulation_steps)
+        return self.args.max_steps if self.args.max_steps > 0 else math.ceil(updates * self.args.num_train_epochs)
+
+    def _finish(self, checkpoint: Path) -> TrainOutput:
         """Load what a training that ended at this checkpoint has made."""
         self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE))
         best = self.state.best_model_checkpoint
         if not self.args.load_best_model_at_end or best is None:
             self._load_from_checkpoint(str(checkpoint))
-            return
+            return TrainOutput(self.state.global_step, 0.0, {})
         if not Path(best).is_dir():
             raise EyasError(
                 f"{best}, the best checkpoint of this training, is missing. Put it back, or train anew with "
                 "overwrite=True (--overwrite)."
             )
         self._load_best_model()
+        return TrainOutput(self.state.global_step, 0.0, {})
 
     def train_batches(self) -> Any:
         """The batch sampler."""
@@ -135,12 +142,12 @@ class ResumableTrainer(Trainer):
 
 
 def relocate(checkpoint: Path) -> None:
-    """Name the best checkpoint by its place beside this one: a run may be moved before it is resumed."""
+    """Name the best checkpoint by its place beside this one, if it is there: a run may be moved, then resumed."""
     state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE))
     if state.best_model_checkpoint is None:
         return
     beside = str(checkpoint.parent / Path(state.best_model_checkpoint).name)
-    if beside != state.best_model_checkpoint:
+    if beside != state.best_model_checkpoint and Path(beside).is_dir():
         state.best_model_checkpoint = beside
         state.save_to_json(str(checkpoint / TRAINER_STATE))
         _write_manifest(checkpoint)
@@ -180,9 +187,11 @@ def newest_whole(folder: Path) -> Path | None:
     return None
 
 
-def has_ended(checkpoint: Path) -> bool:
-    """Whether the training ended at this checkpoint: with its last step, or by early stopping."""
+def has_ended(checkpoint: Path, planned: int) -> bool:
+    """Whether a training of so many steps ended at this checkpoint: with its last step, or by early stopping."""
     whole = json.loads((checkpoint / TRAINER_STATE).read_text())
+    if planned > whole["max_steps"]:  # it is to be longer
+        return False
     if whole["global_step"] >= whole["max_steps"] > 0:
         return True
     state = whole["stateful_callbacks"].get("EarlyStoppingCallback")

@@ -131,11 +131,12 @@ def finetune(
         logger.info("%s already exists, made with the same settings.", out)
         return output.path
     with output as folder:
-        set_seed(settings.seed)
-        meta = MetaLesson(model, domains, settings.max_length) if domains else None
-        rows = data["train"] if meta else labeled_rows(data["train"])  # its loss knows texts without a label
+        # The loss of a meta-teacher knows texts without a label.
+        rows = data["train"] if domains else labeled_rows(data["train"])
 
-        def train(work: Path, speed: float) -> tuple[Any, Any, DistillationTrainer]:
+        def train(work: Path, speed: float) -> tuple[Any, Any, DistillationTrainer, MetaLesson | None]:
+            set_seed(settings.seed)
+            meta = MetaLesson(model, domains, settings.max_length) if domains else None
             set_seed(settings.seed)
             encoder, tokenizer = (
                 create_student(str(model), None, data["train"])
@@ -158,11 +159,11 @@ def finetune(
                 callbacks=[*callbacks, *early_stopping(training, len(rows), settings.patience, may_stop)],
             )
             trainer.train(resume_from_checkpoint=True)
-            return encoder, tokenizer, trainer
+            return encoder, tokenizer, trainer, meta
 
         slower = folder / WORK / "slower"
         begun = slower.exists()  # by a call that was interrupted
-        encoder, tokenizer, trainer = train(slower, SLOWER) if begun else train(folder / WORK, 1.0)
+        encoder, tokenizer, trainer, meta = train(slower, SLOWER) if begun else train(folder / WORK, 1.0)
         fixed = is_new or is_student(encoder) or "learning_rate" in settings.arguments
         if not (begun or fixed) and learned_nothing(trainer):
             rate = trainer.args.learning_rate
@@ -172,7 +173,7 @@ def finetune(
                 model, rate, rate * SLOWER,
             )  # fmt: skip
             slower.mkdir(parents=True, exist_ok=True)
-            encoder, tokenizer, trainer = train(slower, SLOWER)
+            encoder, tokenizer, trainer, meta = train(slower, SLOWER)
         history = [{"stage": 0, **entry} for entry in trainer.state.log_history]
         if meta and processes.is_first():
             meta.write(folder)

@@ -314,7 +314,7 @@ def _train(
         processing_class=tokenizer,
         losses={one.name: one.stage.losses for one in subjects},
         teacher=teachers,
-        callbacks=[*callbacks, *early_stopping(arguments, rows, settings.patience, may_stop)],
+        callbacks=[*callbacks, *early_stopping(arguments, rows_of_one * len(subjects), settings.patience, may_stop)],
     )
     trainer.train(resume_from_checkpoint=True)
     configs = student.config.tasks or {}

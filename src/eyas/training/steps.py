@@ -40,7 +40,10 @@ def stage_arguments(
     if suited and settings.student.copies_layers(width) and not stage.is_below_head:
         suited["learning_rate"] = COPIED_LEARNING_RATE
     below = {"metric_for_best_model": OBJECTIVE, "greater_is_better": False} if stage.is_below_head else {}
-    chosen = {**suited, **stage.arguments, **settings.arguments, **below}
+    of_stage = stage.arguments
+    if LENGTHS & settings.arguments.keys():
+        of_stage = {name: value for name, value in of_stage.items() if name not in LENGTHS}
+    chosen = {**suited, **of_stage, **settings.arguments, **below}
     chosen |= shared_batches(chosen)
     arguments = DistillationArguments(output_dir=str(work), seed=settings.seed, **chosen)
     if not LENGTHS & chosen.keys():

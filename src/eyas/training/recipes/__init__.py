@@ -144,15 +144,24 @@ def recipe_name(recipe: str | Recipe) -> str:
 
 
 def recipe_source(recipe: str | Recipe | None) -> dict[str, str]:
-    """A hash of the code of a recipe that is a function: another one by its name is another recipe. Empty for ours."""
+    """A hash of the code of a recipe that is a function, and of what its file defines: with other code, it is another.
+
+    Empty for ours.
+    """
     if isinstance(recipe, str) and ":" in recipe:
         recipe = find_recipe(recipe)
     if recipe is None or isinstance(recipe, str):
         return {}
+    module = inspect.getmodule(recipe)
+    beside = {} if module is None else vars(module)
+    defined = [one for one in beside.values() if getattr(one, "__module__", None) == recipe.__module__]
+    code = hashlib.sha256()
     try:
-        return {"recipe_source": hashlib.sha256(inspect.getsource(recipe).encode()).hexdigest()}
+        for one in (recipe, *(one for one in defined if inspect.isclass(one) or inspect.isfunction(one))):
+            code.update(inspect.getsource(one).encode())
     except (OSError, TypeError):  # not from a file
         return {}
+    return {"recipe_source": code.hexdigest()}
 
 
 def with_shares(name: str, stages: Sequence[Stage]) -> list[Stage]:
