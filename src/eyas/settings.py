@@ -332,8 +332,8 @@ class DistillSettings:
     Args:
         student: the student model.
         recipe: the distillation method: a key of `RECIPES`, a function that returns stages, or its location,
-            "package.module:function". The default is dist; CRF taggers, binary classification and regression use
-            logit-mse.
+            "package.module:function". The default is dist; CRF taggers, binary and multi-label classification and
+            regression use logit-mse.
         recipe_options: arguments of the recipe's function.
         transfer: texts in addition to the training texts.
         arguments: fields of `DistillationArguments`; they override the recipe's. Without `num_train_epochs` or

@@ -53,7 +53,7 @@ Method = Annotated[
     typer.Option(
         help="Method: `eyas recipes` lists them; your own as package.module:function. hard-labels is the baseline "
         "without a teacher.",
-        show_default="dist; logit-mse for binary classification, regression and CRF taggers",
+        show_default="dist; logit-mse for binary and multi-label classification, regression and CRF taggers",
         rich_help_panel=METHOD,
     ),
 ]

@@ -198,10 +198,10 @@ def export(
     out: Out,
     int8: Annotated[bool, typer.Option("--int8", help="Quantize to int8: a quarter of the size.")] = False,
     int4: Annotated[
-        bool, typer.Option("--int4", help="Store in 4 bits what was trained with --compress int4.")
+        bool, typer.Option("--int4", help="Store in 4 bits, best what was trained with --compress int4.")
     ] = False,
     ternary: Annotated[
-        bool, typer.Option("--ternary", help="Store in 2 bits what was trained with --compress ternary.")
+        bool, typer.Option("--ternary", help="Store in 2 bits, best what was trained with --compress ternary.")
     ] = False,
     data: Annotated[
         str | None,
