@@ -148,3 +148,18 @@ def test_cache_folder_error_names_the_variable(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("EYAS_CACHE", str(tmp_path / "file"))
     with pytest.raises(OutputError, match="Set the variable EYAS_CACHE"):
         cache_folder("data")
+
+
+@pytest.mark.parametrize("name", ["model", "all"])
+def test_output_never_replaces_an_input(name: str, tmp_path: Path) -> None:
+    """Neither the folder that a command reads, nor one around it; one inside is left alone."""
+    model = tmp_path / "all" / "model"
+    for folder in (model.parent, model):
+        with OutputFolder(folder, {"command": "any"}) as partial:
+            (partial / "weights").write_text("1")
+    out = model if name == "model" else model.parent
+    for given in ({"inputs": [model]}, {"settings": {"teacher": [str(model)]}}):
+        with pytest.raises(OutputError, match="an input of this command"):
+            OutputFolder(out, **{"settings": {}, "overwrite": True, **given})
+    with OutputFolder(model / "shipped", {"model": str(model)}) as partial:
+        (partial / "graph").write_text("2")

@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -158,9 +158,10 @@ class OutputFolder:
         overwrite: replace a result or a partial folder made with other settings.
         resumable: keep the partial folder after an error or an interruption.
         request: the caller's request, in a form that is cheap to compare; see `finished_request`.
+        inputs: folders and files that the command reads, beside the absolute paths in `settings`.
 
     Raises:
-        OutputError: `path` holds something else, or another process is writing it.
+        OutputError: `path` holds something else, or an input of the command, or another process is writing it.
     """
 
     def __init__(
@@ -170,12 +171,14 @@ class OutputFolder:
         overwrite: bool = False,
         resumable: bool = True,
         request: dict[str, Any] | None = None,
+        inputs: Sequence[str | Path] = (),
     ) -> None:
         self.path = Path(path).absolute()
         if self.path.is_symlink():  # the result replaces the folder, not the link
             self.path = self.path.resolve()
         if self.path == Path.cwd() or not self.path.name:
             raise OutputError(f"{path} is the folder you are in. Choose another out (--out).")
+        _refuse_inputs(self.path, [*map(Path, inputs), *_paths_in(settings)])
         self.partial = self.path.with_name(f"{self.path.name}.partial")
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self.overwrite, self.resumable, self.request = overwrite, resumable, request
@@ -267,6 +270,24 @@ class OutputFolder:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return settings if isinstance(settings, dict) else None
+
+
+def _paths_in(value: Any) -> Iterator[Path]:
+    """The absolute paths in settings."""
+    if isinstance(value, str):
+        if value.startswith(os.sep):
+            yield Path(value)
+    elif isinstance(value, Mapping | list | tuple):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _paths_in(part)
+
+
+def _refuse_inputs(out: Path, inputs: Iterable[Path]) -> None:
+    """Raise OutputError if the result would replace what the command reads."""
+    for path in inputs:
+        if out.exists() and path.exists() and out.resolve() in (path.resolve(), *path.resolve().parents):
+            what = "is" if out.resolve() == path.resolve() else "holds"
+            raise OutputError(f"{out} {what} an input of this command ({path}). Choose another out (--out).")
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:

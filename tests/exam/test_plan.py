@@ -125,8 +125,8 @@ def test_plan_resolves_init_folder(tmp_path: Path) -> None:
         ("students: [static, {architecture: bilstm, hidden_size: 75}]", "students: []", 5, "at least 1 item"),
         ("teacher: teacher\n", "", 1, "data set films has no teacher"),
         ("    name: films\n", "    name: films\n  - source: b\n    name: films\n", 1, "two data are named films"),
-        ("    name: films\n", "    name: films\n    label_noise: often\n", 1, "label_noise is often, expected a share"),
-        ("    name: films\n", "    name: films\n    imbalance: 0\n", 1, "imbalance is 0, expected at least 1"),
+        ("    name: films\n", "    name: films\n    label_noise: often\n", 2, "label_noise is often, expected a share"),
+        ("    name: films\n", "    name: films\n    imbalance: 0\n", 2, "imbalance is 0, expected at least 1"),
         ("seeds: [0, 1]", "seeds: [0, 1", 9, "invalid YAML"),
         ("seeds:", "arguments: {learning_rat: 1}\nseeds:", 8, "'learning_rat'; did you mean learning_rate?"),
         (
@@ -296,3 +296,37 @@ def test_teachers_read_as_much_as_the_students() -> None:
     keys = {name: {trial.key("") for trial in trials_of(plan, {"x": POLAR})} for name, plan in plans.items()}
     assert len(keys["usual"] & keys["short"]) == 4  # teachers and baselines
     assert not keys["usual"] & keys["long"]
+
+
+def test_repeated_key_is_refused(tmp_path: Path) -> None:
+    """YAML would keep the last alone."""
+    with pytest.raises(DataError, match=r"plan.yaml:3: data is given twice, first in line 1"):
+        read_plan(_write(tmp_path, "data: a\nteacher: t\ndata: b\n"))
+    with pytest.raises(DataError, match=r"plan.yaml:3: source is given twice"):
+        read_plan(_write(tmp_path, "data:\n  - source: a\n    source: b\nteacher: t\n"))
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("seeds: 3", "seeds: expected a list, got 3"),
+        ("recipes: ['']", "A recipe is empty"),
+        ("recipes: [{mapping: top}]", "Unknown recipe"),
+        ("teachers: joined", "a rule for several"),
+        ("arguments: {learning_rate: .nan}", "learning_rate is nan, expected 0 or more"),
+        ("students: [{architecture: statick}]", "statick"),
+    ],
+)
+def test_plan_errors_say_one_thing(line: str, expected: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=expected) as found:
+        read_plan(_write(tmp_path, f"data: {PLANTED / 'films'}\nteacher: t\n{line}\n"))
+    assert len(str(found.value).splitlines()) == 1
+
+
+def test_plan_of_options_can_be_read_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "films.csv").write_text("text,label\n")
+    monkeypatch.chdir(tmp_path / "here")
+    written = to_yaml(make_plan(data="films.csv", teacher="t"))
+    monkeypatch.chdir(tmp_path)
+    assert Path(read_plan(_write(tmp_path, written)).data[0].source) == tmp_path / "here" / "films.csv"

@@ -136,6 +136,8 @@ def exam(
     _draw(folder, Requirements(min_retention), show)
     if not quiet:
         _say(folder, Requirements(min_retention))
+    if _all_failed(folder):
+        raise typer.Exit(1)
 
 
 def report(
@@ -236,6 +238,15 @@ def _requirements(retention: float | None, latency_ms: float | None, size_mb: fl
     from eyas.exam.results import Requirements
 
     return Requirements(retention, latency_ms, None if size_mb is None else size_mb * 1e6)
+
+
+def _all_failed(folder: Path) -> bool:
+    """Whether all students of a data set failed."""
+    from eyas.exam.results import load_exam
+
+    rows = load_exam(folder)
+    students = rows[rows["kind"] == "student"]
+    return bool(((students["status"] != "done").groupby(students["dataset"]).all()).any())
 
 
 def _say(folder: Path, requirements: "Requirements") -> None:

@@ -20,6 +20,7 @@ from eyas.cli.options import (
     log_to_stderr,
     read_data,
 )
+from eyas.errors import EyasError
 from eyas.settings import Columns, DistillSettings, TransferSettings
 
 logger = logging.getLogger("eyas")
@@ -49,6 +50,9 @@ def augment(
     from eyas.teachers import Teacher
     from eyas.transfer.augmentation import Augmentation, augment, write_texts
 
+    if out.is_dir():
+        raise EyasError(f"{out} is a folder, expected a file (--out), such as {out / 'new.jsonl'}.")
+    out.parent.mkdir(parents=True, exist_ok=True)
     wanted = Augmentation.parse(f"{method}:{per_text}" + (f":{source}" if source else ""))
     loaded = read_data(data, columns)
     write_texts(augment(loaded["train"], wanted, Teacher(teacher), seed, jobs), loaded["train"], out)

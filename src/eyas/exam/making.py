@@ -12,6 +12,7 @@ import numpy as np
 from filelock import FileLock
 
 from eyas.data.datasets import labeled_rows, labels_of, texts_of
+from eyas.errors import OutputError
 from eyas.exam.baselines import fit_baseline
 from eyas.exam.encoder_vectors import export_on_vectors
 from eyas.exam.entries import load_entry
@@ -64,7 +65,10 @@ def make_model(trial: Trial, loaded: Loaded | LoadedPairs, folder: Path, home: P
     elif trial.kind == "student":
         settings = student_settings(trial, loaded)
         alone = trial.without == TRANSFER
-        source = loaded.distill(settings, folder / STUDENT, alone=alone)
+        try:
+            source = loaded.distill(settings, folder / STUDENT, alone=alone)
+        except OutputError:  # of a recipe with other code, or of another version: without a result, it is the trial's
+            source = loaded.distill(settings, folder / STUDENT, alone=alone, overwrite=True)
         taught = loaded.data["train"] if alone else loaded.transfer
         texts = len(taught if trial.is_taught else loaded.learnable)
         steps = _steps(read_history(folder / STUDENT))

@@ -134,7 +134,9 @@ class Plan(_Strict):
         if not isinstance(value, list | tuple):
             return value
         return [
-            " ".join([str(part.get("recipe")), *(f"{k}={option_text(v)}" for k, v in part.items() if k != "recipe")])
+            " ".join(
+                [str(part.get("recipe", "")), *(f"{k}={option_text(v)}" for k, v in part.items() if k != "recipe")]
+            )
             if isinstance(part, dict)
             else part
             for part in value
@@ -176,7 +178,7 @@ class Plan(_Strict):
         for folder in value:
             if not (Path(folder) / "config.json").is_file():
                 raise ValueError(f"expected a folder that distill or finetune wrote, got {folder!r}")
-        names = [Path(folder).name for folder in value]
+        names = [Path(folder).resolve().name for folder in value]
         if len(set(names)) < len(names):
             raise ValueError(f"two folders have the same name: {', '.join(sorted(names))}")
         return value
@@ -201,6 +203,9 @@ class Plan(_Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> "Plan":
+        rules = {entry.teachers for entry in self.datasets} - {"mean"}
+        if rules and all(len(entry.teacher) < 2 for entry in self.datasets):
+            raise ValueError(f"teachers (--teachers) is {min(rules)}, a rule for several, and no data set has several")
         for part in ("data", "students"):
             names = [entry.name for entry in getattr(self, part)]
             twice = sorted({name for name in names if names.count(name) > 1})

@@ -37,12 +37,13 @@ def read_plan(path: Path) -> Plan:
         raise DataError(f"{path}{line}: invalid YAML: {getattr(error, 'problem', error)}.") from None
     except (ValueError, RecursionError) as error:  # a date that does not exist, thousands of brackets
         raise DataError(f"{path}: invalid YAML: {error}.") from None
+    _refuse_repeated(path, tree)
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected a plan (data, teacher, students ...), got {type(content).__name__}.")
     try:
         return Plan.model_validate(_with_paths_from(path.parent, with_lists(content)))
     except ValidationError as error:
-        raise DataError("\n".join(_explain(path, tree, problem) for problem in error.errors())) from None
+        raise DataError("\n".join(_explain(path, tree, problem) for problem in _problems(error))) from None
 
 
 def make_plan(**settings: Any) -> Plan:
@@ -52,9 +53,39 @@ def make_plan(**settings: Any) -> Plan:
         DataError: a value is invalid.
     """
     try:
-        return Plan.model_validate(settings)
+        return Plan.model_validate(_with_paths_from(Path.cwd(), with_lists(settings)))
     except ValidationError as error:
-        raise DataError("\n".join(_explain(None, None, problem) for problem in error.errors())) from None
+        raise DataError("\n".join(_explain(None, None, problem) for problem in _problems(error))) from None
+
+
+def _refuse_repeated(path: Path, node: Any) -> None:
+    """Raises DataError for a key that is given twice: YAML would drop the first."""
+    if isinstance(node, yaml.SequenceNode):
+        for part in node.value:
+            _refuse_repeated(path, part)
+    elif isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = int(key.start_mark.line) + 1
+            if key.value in seen:
+                raise DataError(
+                    f"{path}:{line}: {key.value} is given twice, first in line {seen[key.value]}. Give it once, "
+                    "several values as a list."
+                )
+            seen[key.value] = line
+            _refuse_repeated(path, value)
+
+
+def _problems(error: ValidationError) -> list[Any]:
+    """The problems of a plan, without those that follow from another: a list without its only, wrong entry is empty."""
+    found = error.errors()
+    inner = [problem["loc"] for problem in found]
+    return [
+        problem
+        for problem in found
+        if problem["type"] != "too_short"
+        or not any(loc[: len(problem["loc"])] == problem["loc"] and loc != problem["loc"] for loc in inner)
+    ]
 
 
 def _explain(path: Path | None, tree: Any, problem: Any) -> str:
@@ -64,6 +95,8 @@ def _explain(path: Path | None, tree: Any, problem: Any) -> str:
         parts = {"data": _names(DataPlan), "students": _names(StudentPlan), "cost": list(CostPlan.model_fields)}
         known = list(Plan.model_fields) if len(places) == 1 else parts[places[0]]
         what = f"unknown key, expected one of {', '.join(known)}"
+    if problem["type"] == "tuple_type":
+        what = f"expected a list, got {problem['input']!r:.60}"
     line = f"{path}:{_line(tree, problem['loc'])}: " if path else ""
     return f"{line}{'.'.join(places) or 'plan'}: {what}."
 

@@ -37,7 +37,7 @@ from eyas.exam.results import (
 )
 from eyas.exam.trial_run import describe, run_trial
 from eyas.exam.trials import Trial, fingerprint_of, homes_of, trials_of, without_parts
-from eyas.exam.tune import OPTIONS, apply, search
+from eyas.exam.tune import OPTIONS, apply, check_search, search
 from eyas.exam.workers import Failure, LocalWorker, LocalWorkers, RayWorkers, ThisProcess, Workers
 from eyas.outputs import RUN_FILE, lock_folder, refuse_old_name, write_atomically
 from eyas.tasks import Task
@@ -73,6 +73,8 @@ def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None,
             "A process of this exam has imported the script that started it. Put the call to run_exam under "
             "`if __name__ == '__main__':`."
         )
+    if plan.tune:
+        check_search()
     folder = Path(out).absolute()
     _claim(folder)
     lock = lock_folder(folder)
@@ -209,17 +211,19 @@ def _tuned(
         if trial.student is not None:
             first.setdefault(_searched(trial), trial)
     logger.info("Searching the settings of %d students, %d tries each.", len(first), tries)
-    tasks = [
-        (search, (trial, tries, folder / "tuning" / trial.key(facts[trial.dataset.name].fingerprint)))
-        for trial in first.values()
-    ]
-    names, settings = list(first), {}
+    keys = {name: trial.key(facts[trial.dataset.name].fingerprint) for name, trial in first.items()}
+    by_key: dict[str, tuple[str, ...]] = {}
+    for name, key in keys.items():
+        by_key.setdefault(key, name)  # two names may be of the same settings
+    names = list(by_key.values())
+    tasks = [(search, (first[name], tries, folder / "tuning" / keys[name])) for name in names]
+    settings: dict[tuple[str, ...], dict[str, Any]] = {}
     for number, outcome in workers.run(tasks):
         trial = first[names[number]]
         if isinstance(outcome, Failure):
             logger.warning("%s: the search failed (%s); using the default settings.", trial.title, outcome.error)
             continue
-        settings[names[number]] = outcome
+        settings |= {name: outcome for name, key in keys.items() if key == keys[names[number]]}
         logger.info("%s: %s", trial.title, ", ".join(f"{name} {value:.4g}" for name, value in outcome.items()))
     tuned = []
     for trial in trials:

@@ -1,5 +1,6 @@
 """Search a student's learning rate, dropout, sizes and loss weights, on the validation split only."""
 
+import importlib.util
 import math
 import shutil
 from dataclasses import replace
@@ -37,6 +38,12 @@ OPTIONS = {
 RATES, TRANSFORMER_RATES = (3e-4, 6e-3), (5e-5, 1e-3)
 
 
+def check_search() -> None:
+    """Raises MissingExtraError if Optuna is not installed."""
+    if importlib.util.find_spec("optuna") is None:
+        raise MissingExtraError(f"--tune needs Optuna. {install_hint('train,tune')}")
+
+
 def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
     """The settings with the best validation score of `tries` tries. An interrupted search resumes.
 
@@ -46,12 +53,11 @@ def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
     Raises:
         MissingExtraError: Optuna is not installed.
     """
-    try:
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-    except ModuleNotFoundError:
-        raise MissingExtraError(f"--tune needs Optuna. {install_hint('train,tune')}") from None
+    check_search()
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
@@ -104,14 +110,14 @@ def apply(trial: Trial, found: dict[str, Any]) -> Trial:
     """The trial with the settings that a search found."""
     if not found or trial.student is None:
         return trial
-    rate = {"learning_rate": found["learning_rate"]}
+    rate = {name: found[name] for name in ("learning_rate",) if name in found}
     student = replace(trial.student, **{n: found[n] for n in ("dropout", *SIZES) if n in found})
     options = {name: found[name] for name in _open_options(trial.recipe) if name in found}
     return replace(trial, student=student, recipe_options=options, arguments={**trial.arguments, **rate})
 
 
 def _suggest(attempt: Any, trial: Trial, width: float, free: bool) -> dict[str, Any]:
-    """Suggest the settings of a try, without sizes that the plan sets.
+    """Suggest the settings of a try, without those that the plan sets.
 
     Args:
         width: dimensions of the teacher's word vectors, from which the student starts.
@@ -120,10 +126,11 @@ def _suggest(attempt: Any, trial: Trial, width: float, free: bool) -> dict[str, 
     assert trial.student is not None
     is_transformer = trial.student.architecture in TRANSFORMERS
     lowest, highest = TRANSFORMER_RATES if is_transformer else RATES
-    found = {
-        "learning_rate": attempt.suggest_float("learning_rate", lowest, highest, log=True),
-        "dropout": attempt.suggest_float("dropout", 0.05, 0.5),
-    }
+    found: dict[str, Any] = {}
+    if "learning_rate" not in trial.arguments:
+        found["learning_rate"] = attempt.suggest_float("learning_rate", lowest, highest, log=True)
+    if trial.student.dropout is None:
+        found["dropout"] = attempt.suggest_float("dropout", 0.05, 0.5)
     for name in _open_options(trial.recipe):
         start, end, log = OPTIONS[name]
         found[name] = attempt.suggest_float(name, start, end, log=log)

@@ -6,9 +6,10 @@ A trial that raises, is killed or runs out of memory becomes a `Failure`; the ot
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from queue import Empty, Queue
@@ -130,7 +131,10 @@ class LocalWorkers:
                 except Empty:
                     return
                 function, arguments = tasks[number]
-                done.put((number, worker.call(function, *arguments)))
+                try:
+                    done.put((number, worker.call(function, *arguments)))
+                except CancelledError:  # the exam was interrupted
+                    return
 
         for worker in self._workers:
             threading.Thread(target=work, args=(worker,), daemon=True).start()
@@ -198,6 +202,7 @@ def _start_worker(level: int, threads: int | None) -> None:
     """Log warnings and progress like the parent, and exit with it, even if it is killed."""
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     if threads is not None:
         torch.set_num_threads(threads)
     logger = logging.getLogger("eyas")

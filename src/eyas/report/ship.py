@@ -28,7 +28,7 @@ def ship(folder: str | Path, found: dict[str, Any], out: str | Path, overwrite: 
         OutputError: `out` has other content.
     """
     source = Path(folder) / "trials" / found["key"] / SHIPPED
-    output = OutputFolder(out, {"command": "best", "key": found["key"]}, overwrite, resumable=False)
+    output = OutputFolder(out, {"command": "best", "key": found["key"]}, overwrite, resumable=False, inputs=[folder])
     with output as partial:
         for file in source.iterdir():
             if file.name != RUN_FILE:

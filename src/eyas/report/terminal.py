@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from eyas.exam.results import Requirements, candidates, load_exam, shippable
@@ -38,7 +39,7 @@ def print_table(table: pd.DataFrame) -> None:
         shown.add_column(column, justify="right", no_wrap=True)
     for row in table.to_dict("records"):
         shown.add_row(
-            row["title"],
+            escape(row["title"]),
             f"{row['score']:.1%}",
             *(
                 "" if pd.isna(row[name]) else said(row[name])

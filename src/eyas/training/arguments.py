@@ -81,7 +81,7 @@ class DistillationArguments(TrainingArguments):
                 raise ValueError(f"{name} is {count!r}, expected an integer of at least 1")
         if self.max_steps <= 0 and not 0 < self.num_train_epochs < math.inf:
             raise ValueError(f"num_train_epochs is {self.num_train_epochs}, expected a number above 0")
-        if self.learning_rate < 0:
+        if not self.learning_rate >= 0:  # NaN, too
             raise ValueError(f"learning_rate is {self.learning_rate}, expected 0 or more")
         super().__post_init__()  # type: ignore[no-untyped-call]
 

@@ -239,6 +239,8 @@ def measured_costs() -> dict[str, float]:
 
 def parse_recipe(text: str) -> tuple[str, dict[str, Any]]:
     """`NAME` or `NAME OPTION=VALUE ...`, such as `tinybert mapping=top attention_weight=0.1`: (name, options)."""
+    if not text.strip():
+        raise ModelError("A recipe is empty, expected NAME or NAME OPTION=VALUE.")
     name, *given = text.split()
     options = {}
     for part in given:
