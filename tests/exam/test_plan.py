@@ -1,3 +1,6 @@
+import importlib
+import linecache
+import sys
 from pathlib import Path
 
 import pytest
@@ -330,3 +333,30 @@ def test_plan_of_options_can_be_read_from_elsewhere(tmp_path: Path, monkeypatch:
     written = to_yaml(make_plan(data="films.csv", teacher="t"))
     monkeypatch.chdir(tmp_path)
     assert Path(read_plan(_write(tmp_path, written)).data[0].source) == tmp_path / "here" / "films.csv"
+
+
+def test_added_folders_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Links to two folders called student would be two seeds of one student."""
+    for run in ("a", "b"):
+        (tmp_path / run / "student").mkdir(parents=True)
+        (tmp_path / run / "student" / "config.json").write_text("{}")
+        (tmp_path / f"link-{run}").symlink_to(tmp_path / run / "student")
+    with pytest.raises(DataError, match="two folders have the same name"):
+        make_plan(data="x", teacher="t", add=[str(tmp_path / "link-a"), str(tmp_path / "link-b")])
+
+
+def test_trials_follow_the_code_of_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe whose loss was edited between two runs is another trial."""
+    monkeypatch.syspath_prepend(tmp_path)
+    file, keys = tmp_path / "edited_recipe.py", []
+    for weight in (1.0, 2.5):
+        file.write_text(
+            "from eyas import HardLabelLoss\nfrom eyas.training.recipes import Stage\n\n"
+            f"def mine():\n    return [Stage([HardLabelLoss({weight})])]\n"
+        )
+        linecache.checkcache()
+        monkeypatch.delitem(sys.modules, "edited_recipe", raising=False)
+        importlib.invalidate_caches()
+        plan = make_plan(data="films", teacher="t", students=["static"], recipes=["edited_recipe:mine"])
+        keys.append(next(one for one in trials_of(plan, TASKS) if one.recipe == "edited_recipe:mine").key(""))
+    assert keys[0] != keys[1]

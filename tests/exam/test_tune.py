@@ -50,6 +50,17 @@ def test_apply_uses_settings_found_by_search() -> None:
     assert tuned.key("") != trial.key("")
 
 
+def test_search_keeps_what_the_plan_sets() -> None:
+    student = {"architecture": "cnn", "dropout": 0.1, "hidden_size": 32, "embedding_size": 16}
+    plan = make_plan(data="x", teacher="y", students=[student], arguments={"learning_rate": 2e-3}, recipes=["dist"])
+    trial = next(t for t in trials_of(plan, {"x": Task("classification", ("a", "b"))}) if t.recipe == "dist")
+    found = _suggest(optuna.trial.FixedTrial({"temperature": 2.0, "hard_weight": 0.5}), trial, 16, True)
+    assert not {"learning_rate", "dropout", "hidden_size", "embedding_size"} & found.keys()
+    tuned = apply(trial, found)
+    assert tuned.student is not None
+    assert (tuned.arguments["learning_rate"], tuned.student.dropout) == (2e-3, 0.1)
+
+
 def test_search_keeps_the_sizes_of_models_of_fields() -> None:
     """A student with the teacher's size starts from its vectors; a graph has no hidden size."""
     plan = make_plan(data={"source": "x", "task": "fields"}, teacher="y", students=["dagfm"])
