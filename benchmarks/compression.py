@@ -6,7 +6,7 @@
 Each method trains for three epochs on the training texts, as TernaryBERT's paper does, with the model itself as the
 teacher, and is exported in int8. "none" is the teacher as it is, exported in each precision; there is no training.
 Beside them stand students that `distill` makes by default: cnn, bilstm, and a transformer of three layers, also with
-matrices of low rank, and with a vocabulary of its own ("mixed"). "pea-kd-long" is Pea-KD at that length.
+matrices of low rank, and with a vocabulary of its own ("mixed"). "pea-kd-long" is Pea-KD for eight epochs.
 Finished folders in WORK are kept. Run with `--prepare` first, and the rest with nothing else running: it measures the
 models side by side, one text at a time, one thread.
 """
@@ -28,7 +28,7 @@ from eyas.settings import DistillSettings, StudentSettings, TransferSettings
 from eyas.verbosity import set_verbosity_warning
 
 RESULTS = Path(__file__).parent / "results" / "compression.jsonl"
-EPOCHS, TEXTS, TURNS = 3, 100, 5
+EPOCHS, LONG, TEXTS, TURNS = 3, 8, 100, 5
 # Methods one after the other are joined by "+".
 METHODS = [
     *("low-rank:0.5", "low-rank:0.25", "low-rank:budget:0.25", "int8", "int4", "ternary", "ternary:layer"),
@@ -68,8 +68,9 @@ def prepare(encoder: str, at_hand: Path | None, data: Any, work: Path, methods: 
             student = StudentSettings(**{"architecture": method, **STUDENTS[method]})
             eyas.distill(work / "teacher", data, folder, settings=DistillSettings(student, seed=seed))
         elif method in RECIPES:
-            length = DistillSettings(seed=seed) if method.endswith("-long") else short
-            settings = replace(length, student=StudentSettings("bert"), recipe=method.removesuffix("-long"))
+            length = {"num_train_epochs": LONG if method.endswith("-long") else EPOCHS}
+            recipe = method.removesuffix("-long")
+            settings = replace(short, student=StudentSettings("bert"), recipe=recipe, arguments=length)
             eyas.distill(work / "teacher", data, folder, settings=settings)
         else:
             eyas.compress(work / "teacher", method.split("+"), data, folder, settings=short)
@@ -100,7 +101,7 @@ def measure(name: str, encoder: str, data: Any, work: Path, methods: list[str], 
             "method": key[0],
             "seed": key[1],
             "metric": data.task.metric,
-            "epochs": EPOCHS,
+            "epochs": LONG if key[0].endswith("-long") else EPOCHS,
             "rows": len(test),
             "score": round(scores[key], 4),
             "retention": round(scores[key] / scores[whole], 4),
