@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from eyas.errors import ModelError, OutputError
-from eyas.outputs import OutputFolder, cache_folder, file_identity, strict_json, write_atomically
+from eyas.outputs import OutputFolder, cache_folder, file_identity, lock_folder, strict_json, write_atomically
 
 
 def test_output_folder_appears_only_when_complete(tmp_path: Path) -> None:
@@ -95,6 +95,17 @@ def test_output_folder_accepts_empty_folder(tmp_path: Path) -> None:
 def test_output_folder_refuses_second_process(tmp_path: Path) -> None:
     with OutputFolder(tmp_path / "out", {}), pytest.raises(OutputError, match="another process"):
         OutputFolder(tmp_path / "out", {}).__enter__()
+
+
+def test_lock_inside_a_folder_holds_for_all_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two users on one disk."""
+    monkeypatch.setenv("EYAS_CACHE", str(tmp_path / "mine"))
+    lock = lock_folder(tmp_path, inside=True)
+    monkeypatch.setenv("EYAS_CACHE", str(tmp_path / "yours"))
+    with pytest.raises(OutputError, match="another process"):
+        lock_folder(tmp_path, inside=True)
+    lock.release()
+    lock_folder(tmp_path, inside=True).release()
 
 
 def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

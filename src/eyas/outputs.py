@@ -93,17 +93,19 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
-def lock_folder(path: Path) -> Any:
+def lock_folder(path: Path, inside: bool = False) -> Any:
     """Lock `path` for this process, until `release()` or exit.
+
+    Args:
+        inside: with a file in the folder, which other users and machines see; otherwise with one in the cache.
 
     Raises:
         OutputError: another process holds the lock.
     """
     from filelock import FileLock, Timeout
 
-    locks = cache_folder("locks")
     name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-    lock = FileLock(locks / f"{name}.lock")
+    lock = FileLock(path / ".lock" if inside else cache_folder("locks") / f"{name}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -77,7 +77,7 @@ def run_exam(plan: Plan, out: str | Path, jobs: int = 1, ray: str | None = None,
         check_search()
     folder = Path(out).absolute()
     _claim(folder)
-    lock = lock_folder(folder)
+    lock = lock_folder(folder, inside=True)
     try:
         with LocalWorker() if jobs else ThisProcess() as worker:
             # In the exam's own plan.yaml, and no path of this machine.
