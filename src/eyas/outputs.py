@@ -125,8 +125,12 @@ def finished_request(path: Path, request: dict[str, Any] | None) -> bool:
         return False
     same = bool(found == json.loads(json.dumps(request)))
     if same:
-        logger.info("%s already exists, made with the same settings.", path)
+        _say_finished(path)
     return same
+
+
+def _say_finished(path: Path) -> None:
+    logger.info("%s already exists, made with the same settings.", path)
 
 
 def make_readable(folder: Path) -> None:
@@ -190,8 +194,11 @@ class OutputFolder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether `path` already holds the result of these settings."""
-        return not self.overwrite and self._settings_in(self.path) == self.settings
+        """Whether `path` already holds the result of these settings, which is then said."""
+        found = not self.overwrite and self._settings_in(self.path) == self.settings
+        if found:
+            _say_finished(self.path)
+        return found
 
     def __enter__(self) -> Path:
         if not processes.is_first():  # it works in the folder that the first makes

@@ -1,6 +1,5 @@
 """Static word vectors for students: from the teacher's embedding table or from a file."""
 
-import logging
 from collections.abc import Collection
 from pathlib import Path
 from typing import IO
@@ -9,8 +8,6 @@ import numpy as np
 
 from eyas.data.files import open_binary
 from eyas.errors import DataError, ModelError
-
-logger = logging.getLogger("eyas")
 
 # Smooth inverse frequency (Arora et al. 2017): a token of probability p gets the weight a / (a + p).
 SIF = 1e-3

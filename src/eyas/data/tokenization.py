@@ -1,7 +1,6 @@
 """Student tokenizers: the teacher's, reduced to the subwords that occur, or one token per word."""
 
 import json
-import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -14,8 +13,6 @@ from transformers import PreTrainedTokenizerFast
 from eyas.errors import ModelError
 from eyas.runtime.alignment import WordEncoder, splitting_steps
 from eyas.text import BETWEEN_FIELDS, IS_VALUE, clean_texts
-
-logger = logging.getLogger("eyas")
 
 PAD, UNKNOWN, START, SEPARATOR = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 TEXTS_PER_BATCH = 10_000

@@ -161,7 +161,6 @@ def _train(
     about["data"] = [hashlib.sha256(pairs[name].ids.tobytes()).hexdigest() for name in pairs]
     output = OutputFolder(out, about, overwrite)
     if output.is_finished:
-        logger.info("%s already exists, made with the same settings.", out)
         return output.path
     with output as folder:
         teacher = ask(pairs) if ask else None

@@ -1,7 +1,6 @@
 """The models of a server: loaded from folders, and replaced when the folders change."""
 
 import json
-import logging
 import math
 import os
 import re
@@ -14,8 +13,6 @@ from eyas.kinds import GENERATION
 from eyas.runtime.generation import FILES
 from eyas.runtime.manifest import EXAM, MANIFEST, MODEL, TASKS, TOKENIZER, kind_of, stage_folders
 from eyas.runtime.predictor import Predictor
-
-logger = logging.getLogger("eyas")
 
 EXAM_FIELDS = ("metric", "score", "retention", "agreement", "latency_ms", "times_faster")
 Stamp = tuple[tuple[int, int, int], ...]

@@ -1,6 +1,5 @@
 """Distill a teacher into a student folder."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -32,8 +31,6 @@ from eyas.training.student_checks import check_student
 from eyas.training.vocabulary import check_mixed
 from eyas.transfer import check_transfer, sources_of, transfer_set
 from eyas.verbosity import without_bars
-
-logger = logging.getLogger("eyas")
 
 
 @without_bars()
@@ -127,7 +124,6 @@ def distill(
         request=request,
     )
     if output.is_finished:
-        logger.info("%s already exists, made with the same settings.", out)
         return output.path
     with output as folder:
         if examine is not None:

@@ -128,7 +128,6 @@ def finetune(
         out, {"command": "finetune", "model": str(model), **(record or {}), **described}, overwrite, request=request
     )
     if output.is_finished:
-        logger.info("%s already exists, made with the same settings.", out)
         return output.path
     with output as folder:
         # The loss of a meta-teacher knows texts without a label.

@@ -1,7 +1,6 @@
 """Pretrain students on an encoder's sentence vectors and states of tokens, before any task."""
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,8 +25,6 @@ from eyas.training.starts import start_identity, vectors_identity
 from eyas.training.steps import with_length
 from eyas.training.student_checks import check_student
 from eyas.verbosity import without_bars
-
-logger = logging.getLogger("eyas")
 
 SRA = "sra"
 # Validation texts, which choose the best checkpoint: one in 20, but at most MOST_VALIDATION.
@@ -104,7 +101,6 @@ def pretrain_student(
         overwrite,
     )
     if output.is_finished:
-        logger.info("%s already exists, made with the same settings.", out)
         return output.path
     with output as folder:
         data["validation"] = _with_vectors(data["validation"], teacher)

@@ -1,6 +1,5 @@
 """Fine-tune several encoders at once under one head."""
 
-import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -27,8 +26,6 @@ from eyas.training.folders import WORK, write_history, write_model_folder
 from eyas.training.trainer import DistillationTrainer
 from eyas.transfer.augmentation import identity
 from eyas.verbosity import without_bars
-
-logger = logging.getLogger("eyas")
 
 
 def names_of(models: Sequence[str | Path]) -> dict[str, str]:
@@ -84,7 +81,6 @@ def finetune_together(
     output = OutputFolder(out, {"command": "finetune", **(record or {}), **described}, overwrite)
     folders = {name: output.path / name for name in named}
     if output.is_finished:
-        logger.info("%s already exists, made with the same settings.", out)
         return folders
     with output as folder:
         set_seed(settings.seed)

@@ -1,6 +1,5 @@
 """`transformers.Trainer` with a teacher, a list of losses and atomic checkpoints."""
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -38,8 +37,6 @@ from eyas.training.terms import TermMeans, numbered
 from eyas.training.theseus import Replacing
 from eyas.transfer.blending import Blend, check_blend
 from eyas.verbosity import without_bars
-
-logger = logging.getLogger("eyas")
 
 # Attribute of the student that holds losses with a state while it trains.
 LOSSES = "losses"
