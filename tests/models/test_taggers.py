@@ -12,7 +12,7 @@ from conftest import STUDENT_ARGUMENTS, Once, teach
 from tagging import sentences
 from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
-from eyas import Classifier, Predictor, StudentSettings, Teacher, evaluate, export_model, load_data
+from eyas import Classifier, Predictor, StudentSettings, Teacher, create_student, evaluate, export_model, load_data
 from eyas.data.datasets import labels_of, texts_of
 from eyas.evaluation.evaluate import predict_dataset
 from eyas.models.tokens import continuation_logits
@@ -205,3 +205,15 @@ def test_labels_are_at_first_subwords(toy_tags: Path, tag_teacher_folder: Path) 
         np.testing.assert_array_equal(batch["labels"][first].numpy(), labels_of(rows))
         assert bool(batch["inner"].any()) == inner  # "mr." has two subwords that each start a word
         assert int(first.sum()) == sum(len(words) for words in texts_of(rows))
+
+
+@pytest.mark.parametrize(("size", "kept"), [(None, True), (60, False)])
+def test_copied_tagger_keeps_the_subwords_of_its_teacher(
+    size: int | None, kept: bool, tag_teacher_folder: Path, toy_tags: Path
+) -> None:
+    """Names are new in every text. A size that is given makes the vocabulary smaller."""
+    teacher, rows = Teacher(tag_teacher_folder), load_data(toy_tags)["train"].select(range(2))
+    model, tokenizer = create_student(StudentSettings("bert", layers=1, vocab_size=size), teacher, rows)
+    missing = set(teacher.tokenizer.get_vocab()) - set(tokenizer.get_vocab())
+    assert (not missing) is kept
+    assert model.get_input_embeddings().num_embeddings == len(tokenizer)

@@ -104,6 +104,7 @@ def prune_ensemble(
         },
         overwrite,
         resumable=False,
+        inputs=[folder],
     )
     every = _subsets(model, classifier.tokenizer, dataset)
     whole = next(found for found in every if len(found.places) == len(model.members))
@@ -159,7 +160,7 @@ def join(
         "combination": combination,
         "rows": None if dataset is None else data_fingerprint(dataset),
     }
-    output = OutputFolder(out, settings, overwrite, resumable=False)
+    output = OutputFolder(out, settings, overwrite, resumable=False, inputs=folders)
     if output.is_finished:
         return output.path
     with output as partial:

@@ -238,7 +238,14 @@ def _transformer(
     # The teacher's subwords, even if it starts from another model: both must read the same tokens.
     words, most = _words(teacher, dataset, settings)
     tokenizer = cut_tokenizer(
-        words.tokenizer, dataset, settings.max_length, most, words=task.is_tagging, same_places=True
+        words.tokenizer,
+        dataset,
+        settings.max_length,
+        most,
+        words=task.is_tagging,
+        same_places=True,
+        # A copied model knows the other subwords, too, and names are new in every text.
+        whole=task.is_tagging and most is None and _starting_layers(settings, original) is not None,
     )
     wrapped = wrap_tokenizer(tokenizer, settings.max_length, is_pair(dataset))
     wrapped.model_max_length = settings.max_length  # counts both texts of a pair, as the teacher does
