@@ -129,7 +129,7 @@ def test_training_stops_early_by_the_mean_of_the_data_sets(teacher: Teacher, dat
     trainer.train()
     assert trainer.state.epoch == 3  # the best is the first, and none of the two after it is better
     (newest,) = sorted(tmp_path.glob("checkpoint-*"))[-1:]
-    assert has_ended(newest)
+    assert has_ended(newest, trainer.state.max_steps)
 
 
 def test_trainer_refuses_data_set_without_losses(teacher: Teacher, data: TaskData) -> None:

@@ -92,7 +92,7 @@ class Trial:
             "encoder": [self.encoder, identity(self.encoder)] if self.encoder else "",
             "general": start_identity(GENERAL) if init is None and own else [],
             "fingerprint": fingerprint,
-            **recipe_source(parse_recipe(self.recipe)[0] if self.recipe else None),
+            **(recipe_source(parse_recipe(self.recipe)[0]) if ":" in self.recipe else {}),
             "format": FORMAT_VERSION,
         }
         if not self.together:
