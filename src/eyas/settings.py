@@ -269,7 +269,8 @@ class TransferSettings(Settings):
         _data(
             "Make new texts from the training texts, METHOD:COUNT: tang:20, neighbors:20[:VECTORS], "
             "masked-lm:20:FOLDER, doubts:5:STUDENT; or none. Repeatable.",
-            default="neighbors:10 for classification of up to 10,000 single texts, else none",
+            default="neighbors:10 for classification of up to 10,000 single texts (compress: of our own "
+            "students), else none",
         ),
     ] = None
     select: Annotated[
@@ -322,6 +323,21 @@ class TeacherTrainingOptions(TrainingOptions):
     ] = None
     learning_rate: Annotated[
         float | None, _training("Peak learning rate.", min=1e-8, default="5e-5; more for narrow encoders")
+    ] = None
+
+
+@dataclass(frozen=True)
+class CompressionTrainingOptions(TrainingOptions):
+    """The training arguments of `eyas compress`."""
+
+    num_train_epochs: Annotated[
+        float | None,
+        _training(
+            "Epochs, of all stages together.",
+            "--epochs",
+            min=0.01,
+            default="about 1,000 steps, at most 7.5 epochs; for our own students as in distill",
+        ),
     ] = None
 
 
