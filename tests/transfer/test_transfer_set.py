@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from toys import toy_rows, write_jsonl
 
-from eyas import Classifier, Teacher, load_data, load_unlabeled
+from eyas import Classifier, Teacher, distill, load_data, load_unlabeled
 from eyas.data.datasets import ids_of, task_of
 from eyas.errors import DataError
-from eyas.settings import TransferSettings
+from eyas.settings import DistillSettings, TransferSettings
 from eyas.teachers import AlignedTeacher, aligned_by_name, label_texts
 from eyas.transfer import Selection, chosen_texts, most_alike, new_texts, transfer_set
 from eyas.transfer.learned import LearnedSelector
@@ -165,6 +165,13 @@ def test_selection_requires_new_texts(teacher: Teacher, toy_data: Path) -> None:
     labeled = AlignedTeacher(label_texts(teacher, data["train"]), [0, 1])
     with pytest.raises(DataError, match=r"set unlabeled \(--unlabeled\) or augment"):
         chosen_texts(data["train"], data, labeled, TransferSettings(select=("uncertain",)))
+
+
+def test_a_limit_of_unlabeled_texts_requires_some(teacher: Teacher, toy_data: Path, tmp_path: Path) -> None:
+    settings = DistillSettings(transfer=TransferSettings(max_unlabeled=10))
+    with pytest.raises(DataError, match=r"max_unlabeled \(--max-unlabeled\) is 10, but there are no unlabeled texts"):
+        distill(teacher, toy_data, tmp_path / "out", "static", settings=settings)
+    assert not (tmp_path / "out").exists()
 
 
 def test_load_unlabeled_accepts_files_folders_and_patterns(tmp_path: Path) -> None:

@@ -26,8 +26,7 @@ from eyas.teachers import CombinedTeacher, Encoder, align
 from eyas.teachers.answers import is_answers
 from eyas.teachers.exported import is_exported
 from eyas.training.teachers import files_of, named_fields, open_teachers, with_answers
-from eyas.transfer import check_transfer
-from eyas.transfer.texts import default_augment
+from eyas.transfer.texts import check_transfer, check_unlabeled, default_augment
 
 logger = logging.getLogger("eyas")
 
@@ -105,6 +104,7 @@ def _load(entry: str) -> Loaded | LoadedPairs:
         columns = named_fields(Columns(plan.text, plan.text_pair), data)
         unlabeled = load_unlabeled(plan.unlabeled, columns, teacher.task.is_tagging)
     settings, data, unlabeled = with_answers(each, DistillSettings(transfer=plan.transfer), data, unlabeled)
+    check_unlabeled(settings.transfer, unlabeled is not None)
     _check_answers(each, data)
     aligned = align(teacher, data, plan.label_map)
     if plan.damage.describe():

@@ -49,6 +49,15 @@ def check_transfer(settings: TransferSettings, task: Task | None = None, pair: b
         check_blend(task, pair)
 
 
+def check_unlabeled(settings: TransferSettings, more_text: bool) -> None:
+    """Raise DataError for settings of unlabeled texts where there are none."""
+    if settings.max_unlabeled is not None and not more_text:
+        raise DataError(
+            f"max_unlabeled (--max-unlabeled) is {settings.max_unlabeled}, but there are no unlabeled texts. Add some "
+            "with unlabeled (--unlabeled), or leave it out."
+        )
+
+
 def describe_transfer(settings: TransferSettings) -> str:
     """A short description, with models by folder name; empty for the training texts alone."""
     parts = (text.split(":", 2) for text in (*(settings.augment or ()), *settings.select))
@@ -97,6 +106,7 @@ def with_default_augment(
         taught: whether the recipe uses the teacher; without it, new texts would have no labels.
     """
     transfer = settings.transfer
+    check_unlabeled(transfer, more_text)
     if transfer.augment is not None:
         return settings
     chosen = default_augment(data, transfer, more_text) if taught else ()
