@@ -273,6 +273,8 @@ def test_layer_recipes_refuse_models_without_layers(
 ) -> None:
     with pytest.raises(ModelError, match=r"cnn is not a transformer.*--student bert-tiny"):
         teach(teacher, data, tmp_path / "a", "cnn", "tinybert")
+    with pytest.raises(ModelError, match=r"ternarybert compresses .*cnn is not a transformer. Choose --student bert,"):
+        teach(teacher, data, tmp_path / "a", "cnn", "ternarybert")
     with pytest.raises(ModelError, match=r"HiddenStateLoss.*hidden_states"):
         step(*bert(layers=1), data["train"], [HiddenStateLoss()], teacher.label(data["train"]), tmp_path)
 

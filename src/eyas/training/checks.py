@@ -17,7 +17,7 @@ from eyas.settings import LOGITS, MIXED, TRANSFORMERS, StudentSettings, is_folde
 from eyas.tasks import Task
 from eyas.teachers import Teacher
 from eyas.teachers.aligned import Teaches
-from eyas.training.recipes.base import Stage
+from eyas.training.recipes.base import Stage, compressed_by
 from eyas.training.students import planned_config
 
 
@@ -111,6 +111,11 @@ def check_recipe(
     """
     losses = [loss for stage in stages for loss in stage.losses]
     kind = StudentKind.planned(settings, pair)
+    if compressed_by(stages) and not kind.layers:
+        raise ModelError(
+            f"{name} compresses a transformer of the teacher's sizes, but {kind.name} is not a transformer. Choose "
+            "--student bert, or another recipe."
+        )
     check_losses(losses, kind, task)
     if not kind.layers:
         if any(stage.is_for_transformers for stage in stages):
