@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, set_seed
 
-from eyas.compression.low_rank import FactoredEmbedding, FactoredLinear, low_rank
+from eyas.compression.low_rank import FactoredEmbedding, FactoredLinear, low_rank, spread
 from eyas.compression.methods import merge, moments
 from eyas.errors import ModelError
 
@@ -44,6 +44,36 @@ def test_inputs_decide_what_is_kept() -> None:
     diagonal = model.linear.weight.detach().diagonal()
     assert float(diagonal[:16].abs().max()) < 0.3  # the ridge keeps a little
     assert torch.allclose(diagonal[16:25], torch.linspace(4.0, 1.0, 32)[16:25], atol=1e-3)
+
+
+@torch.no_grad()
+def test_spread_values_lose_less_in_8_bits() -> None:
+    """Rounding the values between the factors to 255 levels costs less than half, and the product stays."""
+    torch.manual_seed(0)
+    values = torch.linalg.svd(torch.randn(32, 32))
+    model, inputs = _Two(), torch.randn(500, 32)
+    model.linear.weight.copy_(values.U @ torch.diag(2.0 ** -torch.arange(32)) @ values.Vh)
+    low_rank(model, 0.9)
+    found: Any = model.linear
+
+    def error() -> float:
+        between = found.down(inputs)
+        step = (between.max() - between.min()) / 255
+        return float((found.up((between / step).round() * step) - found(inputs)).square().mean())
+
+    before, product = error(), found.weight.clone()
+    spread(found)
+    torch.testing.assert_close(found.weight, product, atol=1e-6, rtol=0)
+    assert error() < before / 2
+
+
+@torch.no_grad()
+def test_spread_table_is_the_same() -> None:
+    table = FactoredEmbedding(torch.randn(60, 8), torch.randn(32, 8), 0)
+    before, factor = table.weight.clone(), table.down.weight.clone()
+    spread(table)
+    torch.testing.assert_close(table.weight, before, atol=1e-5, rtol=0)
+    assert not torch.allclose(table.down.weight, factor, atol=1e-2)
 
 
 class _Two(nn.Module):

@@ -76,6 +76,21 @@ class FactoredEmbedding(nn.Module):
         return table
 
 
+@torch.no_grad()
+def spread(module: FactoredLinear | FactoredEmbedding) -> None:
+    """Rotate the values between the two factors at random, in place; the product stays the same.
+
+    In int8 these values have one scale, and those of the largest singular values would decide it (after QuaRot,
+    Ashkboos et al. 2024, arXiv 2404.00456).
+    """
+    rank = module.up.in_features
+    normal = torch.randn(rank, rank, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rotation, _ = torch.linalg.qr(normal)
+    down, up = module.down.weight, module.up.weight
+    up.copy_(up.double() @ rotation)
+    down.copy_(down.double() @ rotation if isinstance(module, FactoredEmbedding) else rotation.T @ down.double())
+
+
 def low_rank(
     model: Any, share: float, rule: str = "share", inputs: Mapping[str, Tensor] | None = None
 ) -> dict[str, int]:

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from eyas.compression.low_rank import FactoredEmbedding, FactoredLinear
+from eyas.compression.low_bits import LARGEST
+from eyas.compression.low_rank import FactoredEmbedding, FactoredLinear, spread
 from eyas.compression.methods import PARTS
 from eyas.compression.modules import replace_module
 from eyas.compression.pruning import Part
@@ -42,18 +43,22 @@ def shrunk(model: Any, folder: Path) -> Any:
         for part in PARTS[name](model):
             _drop(model, part)
     if "low-rank" in methods:
-        _factor(model, folder / FACTORS)
+        _factor(model, folder / FACTORS, exactly=bool(methods & {"prune", *LARGEST}))
     return model
 
 
-def _factor(model: Any, path: Path) -> None:
-    """Replace matrices by the factors in the file; columns that were dropped are left out."""
+def _factor(model: Any, path: Path, exactly: bool) -> None:
+    """Replace matrices by the factors in the file; columns that were dropped are left out.
+
+    Args:
+        exactly: whether the factors' own values matter, which are zero or few.
+    """
     if not path.is_file():
         raise ModelError(f"{path.parent} was compressed by low-rank but has no {FACTORS}: copy the whole folder.")
     factors = load_file(path)
     for name in sorted({key.rpartition(".")[0] for key in factors}):
         module, down, up = model.get_submodule(name), factors[f"{name}.down"], factors[f"{name}.up"]
-        made: nn.Module
+        made: FactoredEmbedding | FactoredLinear
         if isinstance(module, nn.Embedding):
             made = FactoredEmbedding(down, up, module.padding_idx)
         else:
@@ -67,6 +72,8 @@ def _factor(model: Any, path: Path) -> None:
                 f"{path} does not belong to the weights beside it ({name}): expected the factors of the same training. "
                 "Copy the whole folder of the compressed model."
             )
+        if not exactly:
+            spread(made)
         replace_module(model, name, made.eval())
 
 
