@@ -294,7 +294,7 @@ def _paths_in(value: Any) -> Iterator[Path]:
 def _refuse_inputs(out: Path, inputs: Iterable[Path]) -> None:
     """Raise OutputError if the result would replace what the command reads."""
     for path in inputs:
-        if out.exists() and path.exists() and out.resolve() in (path.resolve(), *path.resolve().parents):
+        if out.exists() and os.path.exists(path) and out.resolve() in (path.resolve(), *path.resolve().parents):
             what = "is" if out.resolve() == path.resolve() else "holds"
             raise OutputError(f"{out} {what} an input of this command ({path}). Choose another out (--out).")
 
