@@ -105,7 +105,17 @@ def test_lock_inside_a_folder_holds_for_all_caches(tmp_path: Path, monkeypatch: 
     with pytest.raises(OutputError, match="another process"):
         lock_folder(tmp_path, inside=True)
     lock.release()
+    assert (tmp_path / ".lock").stat().st_mode & 0o666 == 0o666
     lock_folder(tmp_path, inside=True).release()
+
+
+def test_lock_of_another_user_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with pytest.raises(OutputError, match=r"cannot be locked: you may not write .*\.lock"):
+        lock_folder(tmp_path, inside=True)
 
 
 def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

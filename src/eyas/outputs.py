@@ -100,17 +100,22 @@ def lock_folder(path: Path, inside: bool = False) -> Any:
         inside: with a file in the folder, which other users and machines see; otherwise with one in the cache.
 
     Raises:
-        OutputError: another process holds the lock.
+        OutputError: another process holds the lock, or its file belongs to another user.
     """
     from filelock import FileLock, Timeout
 
     name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-    lock = FileLock(path / ".lock" if inside else cache_folder("locks") / f"{name}.lock")
+    place = path / ".lock" if inside else cache_folder("locks") / f"{name}.lock"
+    lock = FileLock(place, mode=0o666)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise OutputError(
             f"{path} is being written by another process. Wait for it, or choose another out (--out)."
+        ) from None
+    except PermissionError:
+        raise OutputError(
+            f"{path} cannot be locked: you may not write {place}. Ask its owner, or choose another out (--out)."
         ) from None
     return lock
 
@@ -184,7 +189,7 @@ class OutputFolder:
             self.path = self.path.resolve()
         if self.path == Path.cwd() or not self.path.name:
             raise OutputError(f"{path} is the folder you are in. Choose another out (--out).")
-        _refuse_inputs(self.path, [*map(Path, inputs), *_paths_in(settings)])
+        refuse_inputs(self.path, [*map(Path, inputs), *_paths_in(settings)])
         self.partial = self.path.with_name(f"{self.path.name}.partial")
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self.overwrite, self.resumable, self.request = overwrite, resumable, request
@@ -291,7 +296,7 @@ def _paths_in(value: Any) -> Iterator[Path]:
             yield from _paths_in(part)
 
 
-def _refuse_inputs(out: Path, inputs: Iterable[Path]) -> None:
+def refuse_inputs(out: Path, inputs: Iterable[Path]) -> None:
     """Raise OutputError if the result would replace what the command reads."""
     for path in inputs:
         if out.exists() and os.path.exists(path) and out.resolve() in (path.resolve(), *path.resolve().parents):

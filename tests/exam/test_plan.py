@@ -1,4 +1,5 @@
 import importlib
+import json
 import linecache
 import sys
 from pathlib import Path
@@ -307,6 +308,38 @@ def test_repeated_key_is_refused(tmp_path: Path) -> None:
         read_plan(_write(tmp_path, "data: a\nteacher: t\ndata: b\n"))
     with pytest.raises(DataError, match=r"plan.yaml:3: source is given twice"):
         read_plan(_write(tmp_path, "data:\n  - source: a\n    source: b\nteacher: t\n"))
+    once = {"source": "a", "label_map": {"1": "x"}}
+    assert read_plan(_write(tmp_path, f"data: {json.dumps(once)}\nteacher: t\n")).data[0].label_map == {"1": "x"}
+    merged = "data:\n  - &a {source: a}\n  - &b {teacher: t}\n  - {<<: *a, <<: *b, name: c}\n"
+    with pytest.raises(DataError) as error:  # the second has no source; nothing is given twice
+        read_plan(_write(tmp_path, merged))
+    assert "twice" not in str(error.value)
+    for text in ("data: &a [*a]\n", "data: d\narguments: &a\n  x: *a\n"):  # a part that holds itself
+        with pytest.raises(DataError):
+            read_plan(_write(tmp_path, f"{text}teacher: t\n"))
+
+
+def test_moved_unlabeled_texts_are_the_same_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their content is in the fingerprint of the data."""
+    keys = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "more.txt").write_text("a text\n")
+        monkeypatch.chdir(tmp_path / name)
+        plan = make_plan(data={"source": "x", "unlabeled": "more.txt", "teacher": "y"}, students=["cnn"])
+        keys.append([trial.key("") for trial in trials_of(plan, {"x": POLAR})])
+    assert keys[0] == keys[1]
+
+
+def test_paths_in_tuples_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line passes tuples; the plan in the exam's folder must find the files from there."""
+    (tmp_path / "mlm").mkdir()
+    (tmp_path / "d.csv").write_text("text,label\n")
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan(data=({"source": "d.csv", "augment": ("masked-lm:5:mlm",)},), teacher=("mlm",), students=("cnn",))
+    (entry,) = plan.datasets
+    assert (entry.source, entry.teacher) == (str(tmp_path / "d.csv"), (str(tmp_path / "mlm"),))
+    assert entry.augment == (f"masked-lm:5:{tmp_path / 'mlm'}",)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from conftest import SMALL_EXAM
 
+from eyas.data.datasets import load_data
 from eyas.exam.plan_file import make_plan
 from eyas.exam.results import load_exam
 from eyas.exam.run import run_exam
 from eyas.exam.trials import trials_of
-from eyas.exam.tune import _open_options, _suggest, apply
+from eyas.exam.tune import _open_options, _suggest, apply, search
 from eyas.tasks import Task
 
 optuna: Any = pytest.importorskip("optuna")
@@ -48,6 +49,25 @@ def test_apply_uses_settings_found_by_search() -> None:
     assert (tuned.student.dropout, tuned.student.hidden_size, tuned.student.name) == (0.4, 64, "cnn")
     assert tuned.recipe_options == {"temperature": 3.0, "hard_weight": 0.2}
     assert tuned.key("") != trial.key("")
+
+
+def test_values_of_an_older_search_do_not_replace_those_of_the_plan() -> None:
+    student = {"architecture": "cnn", "dropout": 0.1, "hidden_size": 32}
+    plan = make_plan(data="x", teacher="y", students=[student], arguments={"learning_rate": 2e-3}, recipes=["dist"])
+    trial = next(t for t in trials_of(plan, {"x": Task("classification", ("a", "b"))}) if t.recipe == "dist")
+    tuned = apply(trial, {"learning_rate": 5e-3, "dropout": 0.4, "hidden_size": 64, "embedding_size": 16})
+    assert tuned.arguments["learning_rate"] == 2e-3
+    assert tuned.student is not None
+    assert (tuned.student.dropout, tuned.student.hidden_size, tuned.student.embedding_size) == (0.1, 32, 16)
+
+
+def test_search_without_open_settings_trains_nothing(teacher_folder: Path, toy_data: Path, tmp_path: Path) -> None:
+    student = {"architecture": "bert-tiny", "dropout": 0.1}
+    given = {"students": [student], "arguments": {"learning_rate": 2e-3}, "recipes": ["hard-labels"]}
+    plan = make_plan(data=str(toy_data), teacher=str(teacher_folder), **given)
+    trial = next(t for t in trials_of(plan, {plan.datasets[0].name: load_data(toy_data).task}) if t.student)
+    assert search(trial, 10, tmp_path / "search") == {}
+    assert not list((tmp_path / "search").glob("try-*"))
 
 
 def test_search_keeps_what_the_plan_sets() -> None:

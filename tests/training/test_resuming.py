@@ -118,6 +118,16 @@ def test_recipe_whose_loss_changed_is_another(tmp_path: Path, monkeypatch: pytes
     assert first == same != other
 
 
+def test_recipe_whose_constant_changed_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no function of the file reads does not count."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, weight, folder in (("first_constants", 1, "a"), ("other_constants", 5, "a"), ("same_constants", 1, "b")):
+        code = f"WEIGHT, OUT = {weight}, {folder!r}\n\ndef mine():\n    return [WEIGHT for _ in range(2)]\n"
+        (tmp_path / f"{name}.py").write_text(code)
+    first, other, same = (recipe_source(f"{name}_constants:mine") for name in ("first", "other", "same"))
+    assert first == same != other
+
+
 def test_recipe_whose_code_changed_is_another(distill: Callable[..., Path], tmp_path: Path) -> None:
     def mine() -> list[Stage]:
         return [Stage([LogitMSELoss()])]

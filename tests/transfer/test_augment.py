@@ -382,6 +382,18 @@ def test_augment_command_writes_new_texts(
     assert "masked-lm:" in err
 
 
+def test_augment_command_never_replaces_its_input(
+    run: Callable[..., tuple[int, str, str]], teacher_folder: Path, toy_data: Path
+) -> None:
+    train = next(toy_data.glob("train.*"))
+    before = train.read_bytes()
+    for data in (toy_data, train):
+        code, _, err = run("augment", "--teacher", teacher_folder, "--data", data, "--out", train, "--per-text", 2)
+        assert code == 2
+        assert "is an input of this command" in err
+    assert train.read_bytes() == before
+
+
 def test_identity_changes_with_a_nested_file(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "texts.txt").write_text("one\n")

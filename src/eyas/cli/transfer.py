@@ -21,6 +21,7 @@ from eyas.cli.options import (
     read_data,
 )
 from eyas.errors import EyasError
+from eyas.outputs import refuse_inputs
 from eyas.settings import Columns, DistillSettings, TransferSettings
 
 logger = logging.getLogger("eyas")
@@ -52,6 +53,8 @@ def augment(
 
     if out.is_dir():
         raise EyasError(f"{out} is a folder, expected a file (--out), such as {out / 'new.jsonl'}.")
+    read = [Path(part) for part in (data, source, teacher) if part]
+    refuse_inputs(out.absolute(), [*read, *(file for folder in read if folder.is_dir() for file in folder.iterdir())])
     out.parent.mkdir(parents=True, exist_ok=True)
     wanted = Augmentation.parse(f"{method}:{per_text}" + (f":{source}" if source else ""))
     loaded = read_data(data, columns)

@@ -104,13 +104,16 @@ def _train_together(trial: Trial, out: Path) -> Path:
         own = {
             entry.name: _settings_of(replace(trial, dataset=entry, recipe=recipe)) for entry, recipe in trial.together
         }
-        return distill_tasks(
+        known = (
             {name: one.teacher for name, one in loaded.items()},
             {name: one.data for name, one in loaded.items()},
             out,
             replace(next(iter(own.values())), label_map=None),  # the teachers are aligned
-            own=own,
         )
+        try:
+            return distill_tasks(*known, own=own)
+        except OutputError:  # as of a student alone
+            return distill_tasks(*known, own=own, overwrite=True)
 
 
 def asked(trial: Trial, loaded: Loaded | LoadedPairs) -> AlignedTeacher | None:

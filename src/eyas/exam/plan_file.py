@@ -16,6 +16,10 @@ from eyas.exam.plan import CostPlan, Plan, with_lists
 from eyas.exam.plan_parts import DataPlan, StudentPlan
 from eyas.settings import VECTORS
 
+# The key of YAML that takes over another mapping's; it may occur more than once.
+MERGE = "tag:yaml.org,2002:merge"
+LISTS = (str, list, tuple)
+
 
 def read_plan(path: Path) -> Plan:
     """Read a YAML plan; its paths are relative to its folder.
@@ -37,13 +41,15 @@ def read_plan(path: Path) -> Plan:
         raise DataError(f"{path}{line}: invalid YAML: {getattr(error, 'problem', error)}.") from None
     except (ValueError, RecursionError) as error:  # a date that does not exist, thousands of brackets
         raise DataError(f"{path}: invalid YAML: {error}.") from None
-    _refuse_repeated(path, tree)
+    _refuse_repeated(path, tree, set())
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected a plan (data, teacher, students ...), got {type(content).__name__}.")
     try:
         return Plan.model_validate(_with_paths_from(path.parent, with_lists(content)))
     except ValidationError as error:
         raise DataError("\n".join(_explain(path, tree, problem) for problem in _problems(error))) from None
+    except RecursionError:
+        raise DataError(f"{path}: invalid YAML: a part holds itself (&, *).") from None
 
 
 def make_plan(**settings: Any) -> Plan:
@@ -58,22 +64,29 @@ def make_plan(**settings: Any) -> Plan:
         raise DataError("\n".join(_explain(None, None, problem) for problem in _problems(error))) from None
 
 
-def _refuse_repeated(path: Path, node: Any) -> None:
-    """Raises DataError for a key that is given twice: YAML would drop the first."""
+def _refuse_repeated(path: Path, node: Any, known: set[int]) -> None:
+    """Raises DataError for a key that is given twice: YAML would drop the first.
+
+    Args:
+        known: the nodes that were visited; aliases lead to a node again.
+    """
+    if id(node) in known:
+        return
+    known.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         for part in node.value:
-            _refuse_repeated(path, part)
+            _refuse_repeated(path, part, known)
     elif isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
+        seen: dict[Any, int] = {}
         for key, value in node.value:
-            line = int(key.start_mark.line) + 1
-            if key.value in seen:
+            line, name = int(key.start_mark.line) + 1, (key.tag, str(key.value))
+            if name in seen and key.tag != MERGE:
                 raise DataError(
-                    f"{path}:{line}: {key.value} is given twice, first in line {seen[key.value]}. Give it once, "
+                    f"{path}:{line}: {key.value} is given twice, first in line {seen[name]}. Give it once, "
                     "several values as a list."
                 )
-            seen[key.value] = line
-            _refuse_repeated(path, value)
+            seen[name] = line
+            _refuse_repeated(path, value, known)
 
 
 def _problems(error: ValidationError) -> list[Any]:
@@ -143,29 +156,29 @@ def _with_paths_from(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
             ("augment", moved_source),
             ("select", moved_source),
         ):
-            if isinstance(entry.get(key), str | list):
+            if isinstance(entry.get(key), LISTS):
                 listed = [entry[key]] if isinstance(entry[key], str) else entry[key]
-                paths[key] = [] if listed == ["none"] else [move(part) for part in listed]
+                paths[key] = [] if list(listed) == ["none"] else [move(part) for part in listed]
         if isinstance(entry.get("domains"), dict):
             paths["domains"] = {name: moved(source) for name, source in entry["domains"].items()}
         return {**entry, **paths}
 
     result = dict(content)
-    if isinstance(result.get("teacher"), str | list):
+    if isinstance(result.get("teacher"), LISTS):
         named = result["teacher"]
         result["teacher"] = [moved(part) for part in ([named] if isinstance(named, str) else named)]
-    if isinstance(result.get("embeddings"), list):
+    if isinstance(result.get("embeddings"), list | tuple):
         result["embeddings"] = [n if n in VECTORS else moved(n) for n in result["embeddings"]]
-    if isinstance(result.get("students"), list):
+    if isinstance(result.get("students"), list | tuple):
         result["students"] = [
             {**student, "init": moved(student["init"])}
             if isinstance(student, dict) and student.get("init")
             else student
             for student in result["students"]
         ]
-    if isinstance(result.get("add"), list):
+    if isinstance(result.get("add"), list | tuple):
         result["add"] = [moved(student) for student in result["add"]]
-    if isinstance(result.get("data"), list):
+    if isinstance(result.get("data"), list | tuple):
         result["data"] = [moved_data(entry) for entry in result["data"]]
     return result
 

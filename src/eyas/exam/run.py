@@ -224,7 +224,8 @@ def _tuned(
             logger.warning("%s: the search failed (%s); using the default settings.", trial.title, outcome.error)
             continue
         settings |= {name: outcome for name, key in keys.items() if key == keys[names[number]]}
-        logger.info("%s: %s", trial.title, ", ".join(f"{name} {value:.4g}" for name, value in outcome.items()))
+        said = ", ".join(f"{name} {value:.4g}" for name, value in outcome.items())
+        logger.info("%s: %s", trial.title, said or "nothing to search, the plan sets all.")
     tuned = []
     for trial in trials:
         outcome = settings.get(_searched(trial), {})

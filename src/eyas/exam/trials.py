@@ -132,7 +132,7 @@ def _anonymous(entry: DataPlan) -> dict[str, Any]:
     settings = {name: value for name, value in asdict(entry).items() if name not in OF_TEACHER}
     if (entry.max_length or MAX_LENGTH) <= MAX_LENGTH:
         del settings["max_length"]  # which older exams do not have
-    return {**settings, "name": "", "source": "", "teacher": (), "encoder": None}
+    return {**settings, "name": "", "source": "", "unlabeled": (), "teacher": (), "encoder": None}
 
 
 def fingerprint_of(trial: Trial, fingerprints: Mapping[str, str]) -> str:

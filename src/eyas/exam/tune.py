@@ -74,6 +74,8 @@ def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
     if not loaded.task.reads_fields:
         width = cast(nn.Embedding, loaded.teacher.teacher.model.get_input_embeddings()).embedding_dim
     free = student_settings(trial, loaded).student.init in (None, NO_START)
+    if not _suggest(_Names(), trial, width, free):
+        return {}
 
     def score(attempt: Any) -> float:
         class Prune(TrainerCallback):
@@ -106,12 +108,24 @@ def search(trial: Trial, tries: int, folder: Path) -> dict[str, float]:
     return dict(study.best_params)
 
 
+class _Names:
+    """A try that only hears what it is asked for."""
+
+    def suggest_float(self, *_: Any, **__: Any) -> float:
+        return 0.0
+
+    def suggest_categorical(self, *_: Any) -> int:
+        return 0
+
+
 def apply(trial: Trial, found: dict[str, Any]) -> Trial:
     """The trial with the settings that a search found."""
     if not found or trial.student is None:
         return trial
-    rate = {name: found[name] for name in ("learning_rate",) if name in found}
-    student = replace(trial.student, **{n: found[n] for n in ("dropout", *SIZES) if n in found})
+    # A search of before the plan set a value may still have one.
+    rate = {name: found[name] for name in ("learning_rate",) if name in found and name not in trial.arguments}
+    open_ = [name for name in ("dropout", *SIZES) if name in found and getattr(trial.student, name) is None]
+    student = replace(trial.student, **{name: found[name] for name in open_})
     options = {name: found[name] for name in _open_options(trial.recipe) if name in found}
     return replace(trial, student=student, recipe_options=options, arguments={**trial.arguments, **rate})
 

@@ -155,13 +155,29 @@ def recipe_source(recipe: str | Recipe | None) -> dict[str, str]:
     module = inspect.getmodule(recipe)
     beside = {} if module is None else vars(module)
     defined = [one for one in beside.values() if getattr(one, "__module__", None) == recipe.__module__]
+    parts = [recipe, *(one for one in defined if inspect.isclass(one) or inspect.isfunction(one))]
     code = hashlib.sha256()
     try:
-        for one in (recipe, *(one for one in defined if inspect.isclass(one) or inspect.isfunction(one))):
+        for one in parts:
             code.update(inspect.getsource(one).encode())
+        for name in sorted(_names_in(parts) & beside.keys()):
+            if isinstance(beside[name], bool | int | float | str | tuple | list | dict):
+                code.update(f"{name}={beside[name]!r}".encode())
     except (OSError, TypeError):  # not from a file
         return {}
     return {"recipe_source": code.hexdigest()}
+
+
+def _names_in(parts: Sequence[Any]) -> set[str]:
+    """The names of globals and attributes that functions, and the methods of classes, read."""
+    own = (method for one in parts for method in (vars(one).values() if inspect.isclass(one) else [one]))
+    waiting = [one.__code__ for one in own if inspect.isfunction(one)]
+    found: set[str] = set()
+    while waiting:
+        code = waiting.pop()
+        found.update(code.co_names)
+        waiting += [part for part in code.co_consts if inspect.iscode(part)]
+    return found
 
 
 def with_shares(name: str, stages: Sequence[Stage]) -> list[Stage]:
