@@ -228,3 +228,12 @@ def test_split_of_classes_with_one_text_each(tmp_path: Path) -> None:
     rows = [{"text": f"text {n}", "label": f"class {n}"} for n in range(20)]
     data = load_data(write_jsonl(tmp_path / "all.jsonl", rows))
     assert [len(data[name]) for name in ("train", "validation", "test")] == [16, 2, 2]
+
+
+def test_labels_of_few_json_rows_are_a_column(tmp_path: Path) -> None:
+    """The message says what is missing, not that there is no such column."""
+    labels = [{"label": ("bad", "good")[row // 20 % 2]} if row % 20 == 1 else {} for row in range(400)]
+    rows = [{"text": f"text number {row}", **label} for row, label in enumerate(labels)]
+    (tmp_path / "some.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with pytest.raises(LabelError, match="380 of 400 rows have no label"):
+        load_data(tmp_path / "some.jsonl")

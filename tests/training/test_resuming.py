@@ -1,5 +1,7 @@
 """Two stages that are interrupted in the second, and go on as if nothing had happened."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,6 +128,24 @@ def test_recipe_whose_constant_changed_is_another(tmp_path: Path, monkeypatch: p
         (tmp_path / f"{name}.py").write_text(code)
     first, other, same = (recipe_source(f"{name}_constants:mine") for name in ("first", "other", "same"))
     assert first == same != other
+
+
+def test_recipe_beside_values_of_any_kind_has_a_lasting_hash(tmp_path: Path) -> None:
+    """Of two processes; functions and sets print otherwise in each."""
+    code = (
+        "from collections import namedtuple\nKind = namedtuple('Kind', 'a')\ndef scale(x): return x\n"
+        "TABLE, WORDS = {'a': scale}, ({'x', 'y', 'z'},)\ndef mine():\n    return TABLE, WORDS, VALUE\n"
+    )
+    (tmp_path / "kinds_recipes.py").write_text("VALUE = 1\n" + code)
+    (tmp_path / "kinds_changed.py").write_text("VALUE = 2\n" + code)
+    ask = "import sys; from eyas.training.recipes import recipe_source; print(recipe_source(sys.argv[1]))"
+    found = [
+        subprocess.run([sys.executable, "-c", ask, name], cwd=tmp_path, capture_output=True, text=True, check=True)
+        for name in ("kinds_recipes:mine", "kinds_recipes:mine", "kinds_changed:mine")
+    ]
+    first, again, changed = (run.stdout for run in found)
+    assert "recipe_source" in first
+    assert first == again != changed
 
 
 def test_recipe_whose_code_changed_is_another(distill: Callable[..., Path], tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ LONGEST_LINE = 64 << 20
 ROWS_LOOKED_AT = 200
 # Of these, the share that must have a column that the first row lacks.
 SHARE_OF_ROWS = 0.1
+# Columns that are kept where fewer have them: most texts may be unlabeled.
+KEPT = ("label", "labels")
 # How a line of JSON starts; any other is plain text.
 JSON_STARTS = ("{", '"')
 
@@ -54,8 +56,8 @@ def column_names(path: Path) -> list[str]:
         return list(first[1])
     rows = [row for _, row in islice(read_rows(path), ROWS_LOOKED_AT)]
     counts = Counter(chain.from_iterable(rows))
-    # A JSON row may leave out what is empty; what few rows have is no column.
-    return [name for name in counts if name in first[1] or SHARE_OF_ROWS * len(rows) <= counts[name]]
+    # A JSON row may leave out what is empty; what few rows have is no column, unless it holds their labels.
+    return [name for name in counts if name in first[1] or name in KEPT or SHARE_OF_ROWS * len(rows) <= counts[name]]
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Row]]:

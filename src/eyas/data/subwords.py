@@ -32,7 +32,7 @@ def teacher_rows(tokenizer: Tokenizer, teacher: Any) -> list[list[int]]:
             rows.append([vocabulary[token]])
         else:
             text, starts = (token, True) if token in added else _read(token, mark)
-            rows.append(_spelled(text, starts, teacher, their_mark))
+            rows.append(_spelled(text, starts, teacher, their_mark, vocabulary))
     return rows
 
 
@@ -57,7 +57,7 @@ def _read(token: str, mark: str) -> tuple[str, bool]:
     return token.removeprefix(mark), not token.startswith(mark)
 
 
-def _spelled(text: str, starts: bool, teacher: Any, mark: str) -> list[int]:
+def _spelled(text: str, starts: bool, teacher: Any, mark: str, vocabulary: dict[str, int]) -> list[int]:
     if mark == WHOLE or (starts and mark not in (BYTES, SPACE)):
         return list(teacher(text, add_special_tokens=False)["input_ids"])
     backend = teacher.backend_tokenizer
@@ -67,7 +67,7 @@ def _spelled(text: str, starts: bool, teacher: Any, mark: str) -> list[int]:
     if mark == BYTES:
         words = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str((" " if starts else "") + text)
         return [token.id for word, _ in words for token in backend.model.tokenize(word)]
-    return _continued(text, teacher.get_vocab(), mark)
+    return _continued(text, vocabulary, mark)
 
 
 def _continued(text: str, vocabulary: dict[str, int], mark: str) -> list[int]:

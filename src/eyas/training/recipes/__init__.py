@@ -6,6 +6,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -156,16 +157,22 @@ def recipe_source(recipe: str | Recipe | None) -> dict[str, str]:
     beside = {} if module is None else vars(module)
     defined = [one for one in beside.values() if getattr(one, "__module__", None) == recipe.__module__]
     parts = [recipe, *(one for one in defined if inspect.isclass(one) or inspect.isfunction(one))]
-    code = hashlib.sha256()
-    try:
-        for one in parts:
-            code.update(inspect.getsource(one).encode())
-        for name in sorted(_names_in(parts) & beside.keys()):
-            if isinstance(beside[name], bool | int | float | str | tuple | list | dict):
-                code.update(f"{name}={beside[name]!r}".encode())
-    except (OSError, TypeError):  # not from a file
+    sources = [_source_of(one) for one in parts]
+    if not sources[0]:  # not from a file
         return {}
+    code = hashlib.sha256("".join(sources).encode())
+    for name in sorted(_names_in(parts) & beside.keys()):
+        with suppress(TypeError, ValueError):  # other values have no form that is the same in each process
+            code.update(f"{name}={json.dumps(beside[name], sort_keys=True)}".encode())
     return {"recipe_source": code.hexdigest()}
+
+
+def _source_of(part: Any) -> str:
+    """Its source code; empty if it has none, such as a named tuple's."""
+    try:
+        return inspect.getsource(part)
+    except (OSError, TypeError):
+        return ""
 
 
 def _names_in(parts: Sequence[Any]) -> set[str]:
